@@ -1,0 +1,1 @@
+"""The text: from documents to batches. Knows TensorFlow and NumPy, never JAX."""

@@ -1,0 +1,1 @@
+"""The commands, which join the model to the text."""
