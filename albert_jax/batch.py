@@ -1,0 +1,73 @@
+"""The one contract between the pre-training data and the training step."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float32, Int32
+
+
+class PretrainingBatch(NamedTuple):
+    """B rows of S positions with P prediction slots, each holding up to M segment pairs.
+
+    An unpacked row holds one pair (M = 1). Example with B = 1, S = 12, P = 2, M = 2, two pairs of
+    five and six pieces in one row and a padding piece at the end (2 is [CLS], 3 is [SEP], 4 is
+    [MASK])::
+
+        input_ids                 2 41  3 52  3   2 63 64  3  4  3   0
+        token_type_ids            0  0  0  1  1   0  0  0  0  1  1   0
+        position_ids              0  1  2  3  4   0  1  2  3  4  5   0
+        sequence_ids              1  1  1  1  1   2  2  2  2  2  2   0
+        masked_lm_positions       9  0
+        masked_lm_ids            75  0
+        masked_lm_weights         1  0
+        sentence_order_positions  0  5
+        sentence_order_labels     0  1
+        sentence_order_weights    1  1
+    """
+
+    input_ids: Int32[ArrayLike, "batch length"]
+    token_type_ids: Int32[ArrayLike, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
+    position_ids: Int32[ArrayLike, "batch length"]  # from 0 in each pair
+    sequence_ids: Int32[ArrayLike, "batch length"]  # 0: padding, 1 to M: which pair of the row
+    masked_lm_positions: Int32[ArrayLike, "batch predictions"]
+    masked_lm_ids: Int32[ArrayLike, "batch predictions"]  # the pieces that stood there
+    masked_lm_weights: Float32[ArrayLike, "batch predictions"]  # 0: an unused slot
+    sentence_order_positions: Int32[ArrayLike, "batch pairs"]  # where each pair's [CLS] stands
+    sentence_order_labels: Int32[ArrayLike, "batch pairs"]  # 0: in order, 1: swapped
+    sentence_order_weights: Float32[ArrayLike, "batch pairs"]  # 0: the row holds fewer pairs
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The batch held by a loader's dict, its shapes and types checked.
+
+        Raises:
+            TypeError: a field is missing, or is none of ours.
+            ValueError: a field's shape or type breaks the contract.
+        """
+        batch = cls(**arrays)
+        sizes: dict[str, tuple[str, int]] = {}
+        for name, array in zip(cls._fields, batch, strict=True):
+            dtype = np.float32 if name.endswith("_weights") else np.int32
+            if array.dtype != dtype or array.ndim != 2:
+                raise ValueError(
+                    f"batch field {name} must be {np.dtype(dtype).name} with 2 axes, "
+                    f"got {array.dtype} of shape {array.shape}"
+                )
+            for axis, size in zip(("batch", _SECOND_AXES[name]), array.shape, strict=True):
+                first, expected = sizes.setdefault(axis, (name, size))
+                if size != expected:
+                    raise ValueError(
+                        f"batch field {name} has {axis} size {size}, {first} has {expected}"
+                    )
+        return batch
+
+
+def _second_axis(name: str) -> str:
+    if name.startswith("masked_lm"):
+        return "predictions"
+    return "pairs" if name.startswith("sentence_order") else "length"
+
+
+_SECOND_AXES = {name: _second_axis(name) for name in PretrainingBatch._fields}

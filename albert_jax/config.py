@@ -1,0 +1,208 @@
+"""What an ALBERT is: the released configuration fields, the ablations, and the released sizes."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+
+class HiddenAct(StrEnum):
+    """Activation of the feed-forward layer and of the masked-LM head.
+
+    The released files call the tanh form of GELU ``gelu``; others use that word for the erf form,
+    so the erf form has a name of its own here.
+    """
+
+    GELU = "gelu"
+    GELU_ERF = "gelu_erf"
+    RELU = "relu"
+    TANH = "tanh"
+    LINEAR = "linear"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "HiddenAct | None":
+        return cls.LINEAR if value in ("", None) else None
+
+
+class ParameterSharing(StrEnum):
+    """Which half of a layer all layers of a group share (ALBERT §4.5, Table 4)."""
+
+    ALL = "all"
+    ATTENTION = "attention"
+    FFN = "ffn"
+    NONE = "none"
+
+
+class EmbeddingMapping(StrEnum):
+    """When the dense map from embedding to hidden size exists: the paper's rule, or always."""
+
+    WHEN_NEEDED = "when_needed"
+    ALWAYS = "always"
+
+
+@dataclasses.dataclass(frozen=True)
+class AlbertConfig:
+    """Configuration of an ALBERT under the released field names.
+
+    The defaults are those of the released code, which are the sizes of xxlarge; a released JSON
+    that leaves a field out means these. `AlbertConfig.from_name("base_v1")` gives a released size.
+
+    Raises:
+        ValueError: a value is out of range; the message names the field, what it got and what it
+            may be.
+    """
+
+    vocab_size: int = 30000  # pieces in the vocabulary
+    embedding_size: int = 128  # width of the embedding tables (E)
+    hidden_size: int = 4096  # width of the layers (H)
+    num_hidden_layers: int = 12  # applications of a group of blocks (L)
+    num_hidden_groups: int = 1  # groups of layers, each with parameters of its own (G)
+    inner_group_num: int = 1  # blocks applied one after another in a group
+    num_attention_heads: int = 64
+    intermediate_size: int = 16384  # width inside the feed-forward layer (F)
+    hidden_act: HiddenAct = HiddenAct.GELU
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02  # standard deviation before truncation at two of them
+
+    # What the released JSONs do not know. Written to JSON only where it differs from the default.
+    layer_norm_eps: float = 1e-12
+    parameter_sharing: ParameterSharing = ParameterSharing.ALL
+    embedding_mapping: EmbeddingMapping = EmbeddingMapping.WHEN_NEEDED
+
+    # Keys of a JSON that the model does not read (`down_scale_factor`, ...), kept for writing.
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.type, type) and issubclass(field.type, StrEnum):
+                object.__setattr__(self, field.name, _as_choice(field.type, field.name, value))
+            elif field.type is int and (type(value) is not int or value < 1):
+                raise ValueError(f"model.{field.name} must be a whole number >= 1, got {value!r}")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be in [0, 1), got {getattr(self, name)!r}")
+        for name in ("initializer_range", "layer_norm_eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"model.{name} must be > 0, got {getattr(self, name)!r}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"model.hidden_size ({self.hidden_size}) must be a multiple of "
+                f"model.num_attention_heads ({self.num_attention_heads})"
+            )
+        if self.num_hidden_groups > self.num_hidden_layers:
+            raise ValueError(
+                f"model.num_hidden_groups ({self.num_hidden_groups}) must be at most "
+                f"model.num_hidden_layers ({self.num_hidden_layers})"
+            )
+
+    @property
+    def has_embedding_mapping(self) -> bool:
+        """Whether a dense layer leads from the embeddings to the layers."""
+        always = self.embedding_mapping is EmbeddingMapping.ALWAYS
+        return always or self.embedding_size != self.hidden_size
+
+    @property
+    def attention_copies(self) -> int:
+        """How many sets of attention parameters there are (times `inner_group_num`)."""
+        shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
+        return self.num_hidden_groups if shared else self.num_hidden_layers
+
+    @property
+    def feed_forward_copies(self) -> int:
+        """How many sets of feed-forward parameters there are (times `inner_group_num`)."""
+        shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.FFN)
+        return self.num_hidden_groups if shared else self.num_hidden_layers
+
+    @classmethod
+    def from_name(cls, name: str) -> Self:
+        """One of the released sizes, such as ``base_v1``, ``xxlarge_v2``, ``large_zh``.
+
+        Raises:
+            ValueError: no such size; the message lists those there are.
+        """
+        try:
+            return cls(**_RELEASED_SIZES[name])
+        except KeyError:
+            known = ", ".join(_RELEASED_SIZES)
+            raise ValueError(f"no released size is called {name!r}; there are {known}") from None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From the content of a released JSON; unknown keys are kept in `extra`."""
+        known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
+        return cls(
+            **{key: value for key, value in values.items() if key in known},
+            extra={key: value for key, value in values.items() if key not in known},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a released JSON: every released field, what we added if it is not the
+        default, and `extra`."""
+        values = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "extra" or (field.name in _ADDED_FIELDS and value == field.default):
+                continue
+            values[field.name] = str(value) if isinstance(value, StrEnum) else value
+        return values | dict(self.extra)
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a released ``albert_config.json``."""
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+        """Writes a JSON that `from_json_file` and the released code read."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _as_choice(enum: type[StrEnum], name: str, value: Any) -> StrEnum:
+    try:
+        return enum(value)
+    except ValueError:
+        choices = ", ".join(enum)
+        raise ValueError(f"model.{name} must be one of {choices}; got {value!r}") from None
+
+
+_ADDED_FIELDS = frozenset({"layer_norm_eps", "parameter_sharing", "embedding_mapping"})
+
+
+def _size(layers: int, hidden: int, heads: int, **others: Any) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        **others,
+    }
+
+
+_V1 = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+_ZH = {"vocab_size": 21128, "hidden_act": HiddenAct.RELU}
+
+# The head count of xlarge is in doubt: the paper's rule (one head for 64 units) and the v2 release
+# say 32, the published v1 graph fits 16. It changes no parameter's shape, so nothing that reads
+# weights may trust this table: the JSON beside the weights decides.
+_RELEASED_SIZES: Mapping[str, dict[str, Any]] = {
+    "base_v1": _size(12, 768, 12, **_V1),
+    "large_v1": _size(24, 1024, 16, **_V1),
+    "xlarge_v1": _size(24, 2048, 16, **_V1),
+    "xxlarge_v1": _size(12, 4096, 64),
+    "base_v2": _size(12, 768, 12),
+    "large_v2": _size(24, 1024, 16),
+    "xlarge_v2": _size(24, 2048, 32),
+    "xxlarge_v2": _size(12, 4096, 64),
+    "tiny_zh": _size(4, 312, 12, **_ZH),
+    "small_zh": _size(6, 384, 12, **_ZH),
+    "base_zh": _size(12, 768, 12, **_ZH),
+    "large_zh": _size(24, 1024, 16, **_ZH),
+    "xlarge_zh": _size(24, 2048, 16, **_ZH, initializer_range=0.014),
+    "xxlarge_zh": _size(12, 4096, 16, **_ZH, initializer_range=0.01),
+}
