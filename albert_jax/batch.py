@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 import numpy as np
-from jax.typing import ArrayLike
+from jax import Array
 from jaxtyping import Float32, Int32
 
 
@@ -27,16 +27,16 @@ class PretrainingBatch(NamedTuple):
         sentence_order_weights    1  1
     """
 
-    input_ids: Int32[ArrayLike, "batch length"]
-    token_type_ids: Int32[ArrayLike, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
-    position_ids: Int32[ArrayLike, "batch length"]  # from 0 in each pair
-    sequence_ids: Int32[ArrayLike, "batch length"]  # 0: padding, 1 to M: which pair of the row
-    masked_lm_positions: Int32[ArrayLike, "batch predictions"]
-    masked_lm_ids: Int32[ArrayLike, "batch predictions"]  # the pieces that stood there
-    masked_lm_weights: Float32[ArrayLike, "batch predictions"]  # 0: an unused slot
-    sentence_order_positions: Int32[ArrayLike, "batch pairs"]  # where each pair's [CLS] stands
-    sentence_order_labels: Int32[ArrayLike, "batch pairs"]  # 0: in order, 1: swapped
-    sentence_order_weights: Float32[ArrayLike, "batch pairs"]  # 0: the row holds fewer pairs
+    input_ids: Int32[Array, "batch length"]
+    token_type_ids: Int32[Array, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
+    position_ids: Int32[Array, "batch length"]  # from 0 in each pair
+    sequence_ids: Int32[Array, "batch length"]  # 0: padding, 1 to M: which pair of the row
+    masked_lm_positions: Int32[Array, "batch predictions"]
+    masked_lm_ids: Int32[Array, "batch predictions"]  # the pieces that stood there
+    masked_lm_weights: Float32[Array, "batch predictions"]  # 0: an unused slot
+    sentence_order_positions: Int32[Array, "batch pairs"]  # where each pair's [CLS] stands
+    sentence_order_labels: Int32[Array, "batch pairs"]  # 0: in order, 1: swapped
+    sentence_order_weights: Float32[Array, "batch pairs"]  # 0: the row holds fewer pairs
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> Self:
@@ -46,9 +46,9 @@ class PretrainingBatch(NamedTuple):
             TypeError: a field is missing, or is none of ours.
             ValueError: a field's shape or type breaks the contract.
         """
-        batch = cls(**arrays)
+        batch = cls(**arrays)  # type: ignore[arg-type]  # on the host, until a step takes it
         sizes: dict[str, tuple[str, int]] = {}
-        for name, array in zip(cls._fields, batch, strict=True):
+        for name, array in arrays.items():
             dtype = np.float32 if name.endswith("_weights") else np.int32
             if array.dtype != dtype or array.ndim != 2:
                 raise ValueError(

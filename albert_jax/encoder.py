@@ -1,0 +1,209 @@
+"""The layers and how they share parameters across depth (ALBERT §3.1, §4.5).
+
+A layer is an attention half and a feed-forward half. Each half is stored once per copy:
+`AlbertConfig.attention_copies` and `feed_forward_copies` say how many there are, from one (the
+paper's sharing) to one per layer (BERT). Every stored tensor carries two leading axes
+``[copies, inner]``, whatever their sizes, so that names and shapes mean the same in every mode.
+The depth is a scan: a copy that all layers use enters it as a constant, so its gradient adds up
+over depth; several copies enter it one slice a layer.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Bool, Float
+
+from albert_jax.attention import dot_product_attention
+from albert_jax.config import AlbertConfig
+from albert_jax.layers import ACTIVATIONS, LayerNorm, dense
+
+Params = dict[str, Any]
+
+
+class Remat(StrEnum):
+    """What the backward pass computes again instead of keeping."""
+
+    NONE = "none"  # keep everything: fastest
+    DOTS = "dots"  # keep the results of matrix products with parameters
+    FULL = "full"  # keep the input of each layer alone: least memory
+
+
+_POLICIES: dict[Remat, Callable[..., bool] | None] = {
+    Remat.DOTS: jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    Remat.FULL: None,
+}
+
+
+class SelfAttention(nn.Module):
+    """The attention half of a layer: attend, project, drop, add, normalize."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length hidden"],
+        mask: Bool[Array, "batch 1 #length length"] | None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length hidden"]:
+        config = self.config
+        heads = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
+
+        def project(name: str) -> Float[Array, "batch length heads width"]:
+            projected = dense(config, config.hidden_size, self.dtype, name)(hidden)
+            return projected.reshape(*hidden.shape[:-1], *heads)
+
+        drops = not deterministic and config.attention_probs_dropout_prob > 0
+        context = dot_product_attention(
+            project("query"),
+            project("key"),
+            project("value"),
+            mask,
+            dropout_rate=config.attention_probs_dropout_prob,
+            dropout_key=self.make_rng("dropout") if drops else None,
+        )
+        output = dense(config, config.hidden_size, self.dtype, "dense")(
+            context.reshape(hidden.shape)
+        )
+        output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
+        return LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(hidden + output)
+
+
+class FeedForward(nn.Module):
+    """The feed-forward half of a layer: widen, activate, narrow, drop, add, normalize."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length hidden"],
+        mask: Bool[Array, "batch 1 #length length"] | None,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length hidden"]:
+        del mask  # each position for itself; taken because both halves are called alike
+        config = self.config
+        output = dense(config, config.intermediate_size, self.dtype, "intermediate")(hidden)
+        output = ACTIVATIONS[config.hidden_act](output)
+        output = dense(config, config.hidden_size, self.dtype, "output")(output)
+        output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
+        return LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(hidden + output)
+
+
+class AlbertEncoder(nn.Module):
+    """Maps embeddings to the hidden size and applies the layers.
+
+    Layer i of L uses copy ``i * copies // L`` of each half; a group with inner blocks applies them
+    one after another, so the depth is ``num_hidden_layers * inner_group_num``.
+    """
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: Remat = Remat.NONE
+
+    @nn.compact
+    def __call__(
+        self,
+        embedded: Float[Array, "batch length embedding"],
+        mask: Bool[Array, "batch 1 #length length"] | None,
+        *,
+        deterministic: bool,
+        output_hidden_states: bool,
+    ) -> tuple[
+        Float[Array, "batch length hidden"],
+        tuple[Float[Array, "batch length hidden"], ...] | None,
+    ]:
+        """The last hidden state, and on demand all 1 + depth of them, the layers' input first."""
+        config = self.config
+        hidden = embedded
+        if config.has_embedding_mapping:
+            mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
+            hidden = mapping(embedded)
+
+        halves = {
+            "attention": SelfAttention(config, self.dtype, parent=None),
+            "feed_forward": FeedForward(config, self.dtype, parent=None),
+        }
+        stacks = self.param("layers", _initialize_layers, config, halves)
+        keys = None
+        if not deterministic:
+            shape = (config.num_hidden_layers, config.inner_group_num, len(halves))
+            keys = jax.random.split(self.make_rng("dropout"), shape)
+        constant, varying = _split_by_depth(stacks, config.num_hidden_layers)
+
+        def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
+            output = half.apply(
+                {"params": params}, hidden, mask, deterministic=deterministic, rngs=rngs
+            )
+            return cast(Array, output)
+
+        def apply_group(hidden: Array, xs: tuple[Params, Array | None]) -> tuple[Array, Any]:
+            varying, keys = xs
+            layer = constant | varying
+            outputs = []
+            for inner in range(config.inner_group_num):
+                for number, (name, half) in enumerate(halves.items()):
+                    params = jax.tree.map(lambda leaf, inner=inner: leaf[inner], layer[name])
+                    rngs = None if keys is None else {"dropout": keys[inner, number]}
+                    hidden = apply(half, params, hidden, rngs)
+                outputs.append(hidden)
+            return hidden, outputs if output_hidden_states else None
+
+        if self.remat is not Remat.NONE:
+            policy = _POLICIES[self.remat]
+            apply_group = jax.checkpoint(apply_group, prevent_cse=False, policy=policy)
+        first = hidden
+        hidden, outputs = jax.lax.scan(
+            apply_group, hidden, (varying, keys), length=config.num_hidden_layers
+        )
+        if not output_hidden_states:
+            return hidden, None
+        by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
+        return hidden, (first, *(block for layer in by_layer for block in layer))
+
+
+def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
+    """Parameters of both halves, each leaf ``[copies, inner, ...]``, every slice drawn anew."""
+    copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
+    hidden = jnp.zeros((1, 1, config.hidden_size))
+
+    def initialize(name: str, key: Array) -> Params:
+        def one(key: Array) -> Params:
+            return halves[name].init(key, hidden, None, deterministic=True)["params"]
+
+        return jax.vmap(jax.vmap(one))(
+            jax.random.split(key, (copies[name], config.inner_group_num))
+        )
+
+    keys = jax.random.split(key, len(halves))
+    return {name: initialize(name, key) for name, key in zip(halves, keys, strict=True)}
+
+
+def _split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
+    """Tells the halves that all layers share from those that differ, one slice a layer.
+
+    Example: with 4 layers, a half with 1 copy is constant, one with 2 copies becomes the slices
+    0, 0, 1, 1, one with 4 copies the slices 0, 1, 2, 3.
+    """
+    constant, varying = {}, {}
+    for name, stack in stacks.items():
+        copies = jax.tree.leaves(stack)[0].shape[0]
+        if copies == 1:
+            constant[name] = jax.tree.map(lambda leaf: leaf[0], stack)
+        elif copies == layers:
+            varying[name] = stack
+        else:
+            copy_of_layer = np.arange(layers) * copies // layers
+            varying[name] = jax.tree.map(lambda leaf, used=copy_of_layer: leaf[used], stack)
+    return constant, varying

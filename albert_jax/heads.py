@@ -1,0 +1,56 @@
+"""Heads on top of the encoder: pooler, masked LM tied to the word table, sentence order."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+from albert_jax.config import AlbertConfig
+from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, wide
+
+
+def gather_positions(
+    hidden: Float[Array, "batch length hidden"], positions: Int[Array, "batch chosen"]
+) -> Float[Array, "batch chosen hidden"]:
+    """The vectors at the given positions of each row.
+
+    Example: row ``[a, b, c]`` at positions ``[2, 0]`` gives ``[c, a]``.
+    """
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+
+
+class Pooler(nn.Module):
+    """Dense layer and tanh on the vectors where a sequence starts."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, first: Float[Array, "*batch hidden"]) -> Float[Array, "*batch hidden"]:
+        layer = dense(self.config, self.config.hidden_size, self.dtype)
+        nn.share_scope(self, layer)
+        return jnp.tanh(layer(first))
+
+
+class MaskedLMHead(nn.Module):
+    """Back to width E, then scores over the vocabulary by the word table itself, plus a bias."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch chosen hidden"],
+        word_table: Float[Array, "vocabulary embedding"],
+    ) -> Float[Array, "batch chosen vocabulary"]:
+        config = self.config
+        x = dense(config, config.embedding_size, self.dtype, "dense")(hidden)
+        x = ACTIVATIONS[config.hidden_act](x)
+        x = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(x)
+        bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+        scores = jnp.einsum(
+            "bce,ve->bcv", x, word_table.astype(self.dtype), preferred_element_type=wide(self.dtype)
+        )
+        return scores + bias.astype(scores.dtype)

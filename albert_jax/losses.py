@@ -1,0 +1,116 @@
+"""Objectives: from logits and a batch to sums and weights, which add up over devices and batches.
+
+A loss is never averaged before everything that belongs to a global batch has been added up: a mean
+of means is wrong as soon as two devices hold different numbers of predictions.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Float32, Int
+
+from albert_jax.batch import PretrainingBatch
+from albert_jax.model import AlbertForPreTraining
+
+
+class Ratio(NamedTuple):
+    """A quantity still to be divided. Ratios of parts of a batch add up to that of the batch."""
+
+    sum: Float[Array, ""]
+    weight: Float[Array, ""]
+
+
+Metrics = dict[str, Ratio]
+
+# (parameters, batch, dropout key or None for no dropout) -> sums and weights by name
+LossFn = Callable[[Any, Any, Array | None], Metrics]
+# batch -> denominator of each objective, by the name that the loss function gives it
+WeightFn = Callable[[Any], dict[str, Float[Array, ""]]]
+
+
+def cross_entropy(
+    logits: Float[Array, "*batch classes"],
+    labels: Int[Array, "*batch"],
+    weights: Float32[Array, "*batch"],
+) -> tuple[Ratio, Ratio]:
+    """Negative log-probability of the labels in nats, and accuracy, over entries with a weight.
+
+    Example: logits ``[[0, ln 3], [0, 0]]``, labels ``[1, 0]``, weights ``[1, 0]`` give the loss
+    ``-ln 0.75 / 1`` and the accuracy ``1 / 1``.
+    """
+    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    losses = jax.nn.logsumexp(logits, axis=-1) - chosen
+    hits = (logits.argmax(-1) == labels).astype(logits.dtype)
+    weights = weights.astype(logits.dtype)
+    total = weights.sum()
+    return Ratio((weights * losses).sum(), total), Ratio((weights * hits).sum(), total)
+
+
+def masked_lm(
+    prediction_logits: Float[Array, "batch predictions vocabulary"], batch: PretrainingBatch
+) -> Metrics:
+    """Masked-LM loss and accuracy over the slots in use (ALBERT §3.1)."""
+    loss, accuracy = cross_entropy(prediction_logits, batch.masked_lm_ids, batch.masked_lm_weights)
+    return {"masked_lm_loss": loss, "masked_lm_accuracy": accuracy}
+
+
+def sentence_order(sop_logits: Float[Array, "batch pairs 2"], batch: PretrainingBatch) -> Metrics:
+    """Sentence-order loss and accuracy over the pairs in use (ALBERT §3.1)."""
+    loss, accuracy = cross_entropy(
+        sop_logits, batch.sentence_order_labels, batch.sentence_order_weights
+    )
+    return {"sentence_order_loss": loss, "sentence_order_accuracy": accuracy}
+
+
+def make_pretraining_loss(model: AlbertForPreTraining) -> LossFn:
+    """The loss function of both pre-training objectives."""
+
+    def pretraining_loss(
+        params: Any, batch: PretrainingBatch, dropout_key: Array | None
+    ) -> Metrics:
+        outputs: Any = model.apply(
+            {"params": params},
+            batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            position_ids=batch.position_ids,
+            sequence_ids=batch.sequence_ids,
+            masked_lm_positions=batch.masked_lm_positions,
+            sentence_order_positions=batch.sentence_order_positions,
+            deterministic=dropout_key is None,
+            rngs=None if dropout_key is None else {"dropout": dropout_key},
+        )
+        return masked_lm(outputs.prediction_logits, batch) | sentence_order(
+            outputs.sop_logits, batch
+        )
+
+    return pretraining_loss
+
+
+def pretraining_weights(batch: PretrainingBatch) -> dict[str, Float[Array, ""]]:
+    """The denominators of both objectives: predictions and pairs with a weight in the batch."""
+    return {
+        "masked_lm_loss": batch.masked_lm_weights.sum(),
+        "sentence_order_loss": batch.sentence_order_weights.sum(),
+    }
+
+
+def divide(sum: Array, weight: Array) -> Array:
+    """The quotient, or 0 where nothing had a weight."""
+    return jnp.where(weight > 0, sum / jnp.where(weight > 0, weight, 1), 0)
+
+
+def summarize(metrics: Mapping[str, Ratio]) -> dict[str, float]:
+    """Divides once, on the host. `loss` is the plain sum of the objectives (names in ``_loss``).
+
+    What nothing had a weight for is left out.
+    """
+    values = {
+        name: float(ratio.sum) / float(ratio.weight)
+        for name, ratio in metrics.items()
+        if float(ratio.weight) > 0
+    }
+    losses = [value for name, value in values.items() if name.endswith("_loss")]
+    return {"loss": sum(losses), **values} if losses else values

@@ -1,0 +1,173 @@
+"""The models: embeddings, encoder and heads put together. No loss is computed here."""
+
+import flax.struct
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+from albert_jax.attention import packed_mask, padding_mask
+from albert_jax.config import AlbertConfig
+from albert_jax.embeddings import AlbertEmbeddings
+from albert_jax.encoder import AlbertEncoder, Remat
+from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
+from albert_jax.layers import dense, wide
+
+HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
+
+
+@flax.struct.dataclass
+class AlbertModelOutput:
+    """What `AlbertModel` computes."""
+
+    last_hidden_state: Float[Array, "batch length hidden"]
+    pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"]
+    hidden_states: HiddenStates | None = None  # the input of the layers, then each layer's output
+
+
+@flax.struct.dataclass
+class AlbertForPreTrainingOutput:
+    """What `AlbertForPreTraining` computes. Logits are at least float32."""
+
+    prediction_logits: Float[Array, "batch chosen vocabulary"]
+    sop_logits: Float[Array, "batch 2"] | Float[Array, "batch pairs 2"]
+    hidden_states: HiddenStates | None = None
+
+
+class AlbertModel(nn.Module):
+    """The encoder with its pooler.
+
+    Parameters are float32; `dtype` is what activations and products are computed in.
+    """
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: Remat = Remat.NONE
+
+    def setup(self) -> None:
+        self.embeddings = AlbertEmbeddings(self.config, self.dtype)
+        self.encoder = AlbertEncoder(self.config, self.dtype, self.remat)
+        self.pooler = Pooler(self.config, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "batch length"],
+        attention_mask: Int[Array, "batch length"] | None = None,
+        token_type_ids: Int[Array, "batch length"] | None = None,
+        position_ids: Int[Array, "#batch length"] | None = None,
+        *,
+        sequence_ids: Int[Array, "batch length"] | None = None,
+        pooled_positions: Int[Array, "batch pairs"] | None = None,
+        deterministic: bool = True,
+        output_hidden_states: bool = False,
+    ) -> AlbertModelOutput:
+        """Encodes rows of pieces.
+
+        Args:
+            input_ids: ids of the pieces.
+            attention_mask: 1 for a real piece, 0 for padding; by default all are real.
+            token_type_ids: 0 for the first segment, 1 for the second; by default all 0.
+            position_ids: by default 0, 1, 2, ... along the row.
+            sequence_ids: for packed rows, instead of `attention_mask`: 0 for padding, otherwise
+                which sequence of the row a piece belongs to; attention stays inside it. Needs
+                `position_ids`, which start again in each sequence.
+            pooled_positions: where the sequences of a row start; by default one, at 0, and then
+                `pooler_output` has no axis for them.
+            deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
+            output_hidden_states: return every layer's output too.
+
+        Raises:
+            ValueError: the row is longer than the position table, both masks are given, or packed
+                rows come without positions.
+        """
+        if position_ids is None:
+            length, limit = input_ids.shape[-1], self.config.max_position_embeddings
+            if length > limit:
+                raise ValueError(
+                    f"input_ids have length {length}, max_position_embeddings is {limit}"
+                )
+            if sequence_ids is not None:
+                raise ValueError("sequence_ids need position_ids that start again in each sequence")
+            position_ids = jnp.arange(length)[None]
+        if token_type_ids is None:
+            token_type_ids = jnp.zeros_like(input_ids)
+        mask = None
+        if sequence_ids is not None:
+            if attention_mask is not None:
+                raise ValueError("give attention_mask or sequence_ids, not both")
+            mask = packed_mask(sequence_ids)
+        elif attention_mask is not None:
+            mask = padding_mask(attention_mask)
+
+        embedded = self.embeddings(
+            input_ids, token_type_ids, position_ids, deterministic=deterministic
+        )
+        hidden, hidden_states = self.encoder(
+            embedded, mask, deterministic=deterministic, output_hidden_states=output_hidden_states
+        )
+        first = (
+            hidden[:, 0] if pooled_positions is None else gather_positions(hidden, pooled_positions)
+        )
+        return AlbertModelOutput(hidden, self.pooler(first), hidden_states)
+
+
+class AlbertForPreTraining(nn.Module):
+    """ALBERT with the heads of both pre-training objectives (ALBERT §3.1)."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+    remat: Remat = Remat.NONE
+
+    def setup(self) -> None:
+        self.albert = AlbertModel(self.config, self.dtype, self.remat)
+        self.predictions = MaskedLMHead(self.config, self.dtype)
+        self.sop_classifier = dense(self.config, 2, wide(self.dtype))
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "batch length"],
+        attention_mask: Int[Array, "batch length"] | None = None,
+        token_type_ids: Int[Array, "batch length"] | None = None,
+        position_ids: Int[Array, "#batch length"] | None = None,
+        *,
+        masked_lm_positions: Int[Array, "batch predictions"] | None = None,
+        sequence_ids: Int[Array, "batch length"] | None = None,
+        sentence_order_positions: Int[Array, "batch pairs"] | None = None,
+        deterministic: bool = True,
+        output_hidden_states: bool = False,
+    ) -> AlbertForPreTrainingOutput:
+        """Scores masked pieces and the order of sentences; arguments as in `AlbertModel`.
+
+        Args:
+            input_ids: ids of the pieces.
+            attention_mask: see `AlbertModel`.
+            token_type_ids: see `AlbertModel`.
+            position_ids: see `AlbertModel`.
+            masked_lm_positions: which positions to predict; by default all. The scores of all
+                positions at once are large: 4 · length · vocabulary bytes a row.
+            sequence_ids: see `AlbertModel`.
+            sentence_order_positions: where the pairs of a packed row start; gives
+                ``[batch, pairs, 2]`` instead of ``[batch, 2]`` order logits.
+            deterministic: no dropout.
+            output_hidden_states: return every layer's output too.
+        """
+        outputs = self.albert(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            sequence_ids=sequence_ids,
+            pooled_positions=sentence_order_positions,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+        )
+        hidden = outputs.last_hidden_state
+        if masked_lm_positions is not None:
+            hidden = gather_positions(hidden, masked_lm_positions)
+        word_table = self.albert.embeddings.word_embeddings.embedding
+        return AlbertForPreTrainingOutput(
+            prediction_logits=self.predictions(hidden, word_table),
+            sop_logits=self.sop_classifier(outputs.pooler_output),
+            hidden_states=outputs.hidden_states,
+        )

@@ -1,0 +1,151 @@
+"""The training step and the evaluation step: pure functions, the same for every task."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Int32, PyTree
+
+from albert_jax.losses import LossFn, Metrics, Ratio, WeightFn, divide
+
+DATA_AXIS = "data"
+DROPOUT_STREAM = 0  # numbers the independent uses of a run's one random key
+
+# (parameters, batch, key) -> gradients and metrics of the global batch
+GradientFn = Callable[[PyTree, Any, Array], tuple[PyTree, Metrics]]
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes; the random key and the data's position follow from `step`."""
+
+    step: Int32[Array, ""]
+    params: PyTree
+    opt_state: PyTree
+
+
+def create_train_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def make_gradient_fn(
+    loss_fn: LossFn, weight_fn: WeightFn, *, accumulation_steps: int = 1
+) -> GradientFn:
+    """Gradients of the sum of a task's objectives, each its sum over its weight.
+
+    The function runs once per index of the data axis, on that index's rows. It adds up gradients
+    over layers and micro-batches locally, and over the axis once, at its end. The weights of the
+    whole global batch must be known before the first backward pass; they depend on the batch alone.
+
+    Args:
+        loss_fn: (parameters, batch, dropout key) to sums and weights.
+        weight_fn: batch to the denominators of those entries of `loss_fn` that are objectives.
+        accumulation_steps: micro-batches that an index's rows are cut into, evenly.
+    """
+
+    def gradients(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
+        index = jax.lax.axis_index(DATA_AXIS)
+        key = jax.random.fold_in(key, index)
+        weights = jax.lax.psum(weight_fn(batch), DATA_AXIS)
+
+        def micro_loss(params: PyTree, micro: Any, key: Array) -> tuple[Array, Metrics]:
+            metrics = loss_fn(params, micro, key)
+            objectives = [divide(metrics[name].sum, weight) for name, weight in weights.items()]
+            return jnp.stack(objectives).sum(), metrics
+
+        def micro_gradients(micro: Any, key: Array) -> tuple[PyTree, Metrics]:
+            (_, metrics), grads = jax.value_and_grad(micro_loss, has_aux=True)(params, micro, key)
+            return grads, metrics
+
+        if accumulation_steps == 1:
+            local = micro_gradients(batch, key)
+        else:
+            local = _accumulate(micro_gradients, batch, key, accumulation_steps)
+        return jax.lax.psum(local, DATA_AXIS)
+
+    return gradients
+
+
+def _accumulate(
+    micro_gradients: Callable[[Any, Array], tuple[PyTree, Metrics]],
+    batch: Any,
+    key: Array,
+    steps: int,
+) -> tuple[PyTree, Metrics]:
+    """Adds up gradients and metrics over micro-batches; row r goes to micro-batch ``r % steps``.
+
+    Taking every ``steps``-th row, and not a run of neighbors, leaves each row on the device that
+    holds it when rows are also spread over another mesh axis.
+    """
+
+    def cut(field: Array) -> Array:
+        rows = field.shape[0]
+        if rows % steps:
+            raise ValueError(f"{rows} rows do not divide into {steps} micro-batches")
+        return field.reshape(rows // steps, steps, *field.shape[1:]).swapaxes(0, 1)
+
+    def add(total: PyTree, xs: tuple[Any, Array]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, micro_gradients(*xs)), None
+
+    micros = jax.tree.map(cut, batch), jax.random.split(key, steps)
+    shapes = jax.eval_shape(micro_gradients, *jax.tree.map(lambda x: x[0], micros))
+    # The sums differ from index to index of the data axis, and a scan wants to know from the start.
+    zero = 0 * jax.lax.axis_index(DATA_AXIS)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + zero.astype(s.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, micros)
+    return total
+
+
+def make_train_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    weight_fn: WeightFn,
+    accumulation_steps: int = 1,
+    over_data: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
+    """A step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
+
+    Its random numbers come from ``rng`` (the run's root key) and ``state.step`` alone. A step whose
+    loss or gradients are not finite leaves the whole state as it was and says so: `finite` is 0.
+
+    Args:
+        loss_fn: the task's loss, see `losses.LossFn`.
+        optimizer: what turns gradients into updates.
+        weight_fn: the denominators of the task's objectives, see `losses.WeightFn`.
+        accumulation_steps: micro-batches a step.
+        over_data: binds the data axis for the gradient function; the identity where the whole step
+            already runs once per index of that axis.
+    """
+    gradients = over_data(
+        make_gradient_fn(loss_fn, weight_fn, accumulation_steps=accumulation_steps)
+    )
+
+    def train_step(state: TrainState, batch: Any, rng: Array) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.fold_in(rng, DROPOUT_STREAM), state.step)
+        grads, metrics = gradients(state.params, batch, key)
+        grad_norm = optax.global_norm(grads)
+        sums = jnp.stack([ratio.sum for ratio in metrics.values()])
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums).all()
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        after = TrainState(state.step + 1, params, opt_state)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+        one = jnp.ones(())
+        metrics |= {"grad_norm": Ratio(grad_norm, one), "finite": Ratio(finite.astype(float), one)}
+        return after, metrics
+
+    return train_step
+
+
+def make_eval_step(loss_fn: LossFn) -> Callable[[PyTree, Any], Metrics]:
+    """A step ``(params, batch) -> metrics`` without dropout. Metrics of several batches add up."""
+
+    def eval_step(params: PyTree, batch: Any) -> Metrics:
+        return loss_fn(params, batch, None)
+
+    return eval_step
