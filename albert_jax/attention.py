@@ -5,23 +5,26 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from albert_jax.layers import wide
+from albert_jax.layers import AnyArray, wide
 
 
-def padding_mask(attention_mask: Int[Array, "batch length"]) -> Bool[Array, "batch 1 1 length"]:
+def padding_mask(attention_mask: Int[AnyArray, "batch length"]) -> Bool[Array, "batch 1 1 length"]:
     """Every position attends to the real ones (mask 1), padding positions too.
 
     Example: ``[1, 1, 0]`` gives each of the three queries ``[True, True, False]``.
     """
-    return attention_mask.astype(bool)[:, None, None, :]
+    return jnp.asarray(attention_mask, bool)[:, None, None, :]
 
 
-def packed_mask(sequence_ids: Int[Array, "batch length"]) -> Bool[Array, "batch 1 length length"]:
+def packed_mask(
+    sequence_ids: Int[AnyArray, "batch length"],
+) -> Bool[Array, "batch 1 length length"]:
     """Every position attends to its own pair. Padding (id 0) attends to padding: it stays finite.
 
     Example: ``[1, 1, 2, 0]`` lets the first two see each other, the others themselves.
     """
-    return (sequence_ids[:, :, None] == sequence_ids[:, None, :])[:, None]
+    ids = jnp.asarray(sequence_ids)
+    return (ids[:, :, None] == ids[:, None, :])[:, None]
 
 
 def dot_product_attention(

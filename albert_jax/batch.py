@@ -1,7 +1,7 @@
 """The one contract between the pre-training data and the training step."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from jax import Array
@@ -39,7 +39,7 @@ class PretrainingBatch(NamedTuple):
     sentence_order_weights: Float32[Array, "batch pairs"]  # 0: the row holds fewer pairs
 
     @classmethod
-    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "PretrainingBatch":
         """The batch held by a loader's dict, its shapes and types checked.
 
         Raises:

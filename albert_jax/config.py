@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 
 class HiddenAct(StrEnum):
@@ -121,7 +121,7 @@ class AlbertConfig:
         return self.num_hidden_groups if shared else self.num_hidden_layers
 
     @classmethod
-    def from_name(cls, name: str) -> Self:
+    def from_name(cls, name: str) -> "AlbertConfig":
         """One of the released sizes, such as ``base_v1``, ``xxlarge_v2``, ``large_zh``.
 
         Raises:
@@ -134,7 +134,7 @@ class AlbertConfig:
             raise ValueError(f"no released size is called {name!r}; there are {known}") from None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "AlbertConfig":
         """From the content of a released JSON; unknown keys are kept in `extra`."""
         known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
         return cls(
@@ -154,7 +154,7 @@ class AlbertConfig:
         return values | dict(self.extra)
 
     @classmethod
-    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+    def from_json_file(cls, path: str | os.PathLike[str]) -> "AlbertConfig":
         """Reads a released ``albert_config.json``."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig
-from albert_jax.layers import LayerNorm, initializer, wide
+from albert_jax.layers import AnyArray, LayerNorm, initializer, wide
 
 
 class AlbertEmbeddings(nn.Module):
@@ -38,9 +38,9 @@ class AlbertEmbeddings(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "batch length"],
-        token_type_ids: Int[Array, "batch length"],
-        position_ids: Int[Array, "#batch length"],
+        input_ids: Int[AnyArray, "batch length"],
+        token_type_ids: Int[AnyArray, "batch length"],
+        position_ids: Int[AnyArray, "#batch length"],
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length embedding"]:

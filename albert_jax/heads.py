@@ -7,11 +7,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig
-from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, wide
+from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, dense, wide
 
 
 def gather_positions(
-    hidden: Float[Array, "batch length hidden"], positions: Int[Array, "batch chosen"]
+    hidden: Float[Array, "batch length hidden"], positions: Int[AnyArray, "batch chosen"]
 ) -> Float[Array, "batch chosen hidden"]:
     """The vectors at the given positions of each row.
 

@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from albert_jax.config import AlbertConfig, HiddenAct
+
+AnyArray = Array | np.ndarray  # what callers may pass: batches often come from NumPy
 
 ACTIVATIONS: dict[HiddenAct, Callable[[Array], Array]] = {
     HiddenAct.GELU: lambda x: jax.nn.gelu(x, approximate=True),

@@ -12,7 +12,7 @@ from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Remat
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
-from albert_jax.layers import dense, wide
+from albert_jax.layers import AnyArray, dense, wide
 
 HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
 
@@ -52,13 +52,13 @@ class AlbertModel(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "batch length"],
-        attention_mask: Int[Array, "batch length"] | None = None,
-        token_type_ids: Int[Array, "batch length"] | None = None,
-        position_ids: Int[Array, "#batch length"] | None = None,
+        input_ids: Int[AnyArray, "batch length"],
+        attention_mask: Int[AnyArray, "batch length"] | None = None,
+        token_type_ids: Int[AnyArray, "batch length"] | None = None,
+        position_ids: Int[AnyArray, "#batch length"] | None = None,
         *,
-        sequence_ids: Int[Array, "batch length"] | None = None,
-        pooled_positions: Int[Array, "batch pairs"] | None = None,
+        sequence_ids: Int[AnyArray, "batch length"] | None = None,
+        pooled_positions: Int[AnyArray, "batch pairs"] | None = None,
         deterministic: bool = True,
         output_hidden_states: bool = False,
     ) -> AlbertModelOutput:
@@ -126,14 +126,14 @@ class AlbertForPreTraining(nn.Module):
 
     def __call__(
         self,
-        input_ids: Int[Array, "batch length"],
-        attention_mask: Int[Array, "batch length"] | None = None,
-        token_type_ids: Int[Array, "batch length"] | None = None,
-        position_ids: Int[Array, "#batch length"] | None = None,
+        input_ids: Int[AnyArray, "batch length"],
+        attention_mask: Int[AnyArray, "batch length"] | None = None,
+        token_type_ids: Int[AnyArray, "batch length"] | None = None,
+        position_ids: Int[AnyArray, "#batch length"] | None = None,
         *,
-        masked_lm_positions: Int[Array, "batch predictions"] | None = None,
-        sequence_ids: Int[Array, "batch length"] | None = None,
-        sentence_order_positions: Int[Array, "batch pairs"] | None = None,
+        masked_lm_positions: Int[AnyArray, "batch predictions"] | None = None,
+        sequence_ids: Int[AnyArray, "batch length"] | None = None,
+        sentence_order_positions: Int[AnyArray, "batch pairs"] | None = None,
         deterministic: bool = True,
         output_hidden_states: bool = False,
     ) -> AlbertForPreTrainingOutput:

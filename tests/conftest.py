@@ -1,7 +1,21 @@
-"""Eight simulated devices for every test of sharding, set before JAX looks for devices."""
+"""Set before anything is imported: eight simulated devices, and the shapes that signatures state."""
 
 import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+
+# Not the configurations: they take strings for choices and check for themselves.
+install_import_hook(
+    [
+        ".".join(path.with_suffix("").parts)
+        for package in ("albert_jax", "data_pipeline")
+        for path in Path(package).rglob("[a-z]*.py")
+        if path.stem != "config"
+    ],
+    "beartype.beartype",
+)

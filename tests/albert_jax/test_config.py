@@ -1,0 +1,80 @@
+"""The configuration: released JSONs, released sizes, and what it refuses."""
+
+import json
+
+import pytest
+
+from albert_jax import AlbertConfig
+from albert_jax.config import EmbeddingMapping, HiddenAct, ParameterSharing
+
+RELEASED_JSON = {
+    "attention_probs_dropout_prob": 0,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0,
+    "embedding_size": 128,
+    "hidden_size": 4096,
+    "initializer_range": 0.02,
+    "intermediate_size": 16384,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 64,
+    "num_hidden_layers": 12,
+    "num_hidden_groups": 1,
+    "net_structure_type": 0,
+    "layers_to_keep": [],
+    "gap_size": 0,
+    "num_memory_blocks": 0,
+    "inner_group_num": 1,
+    "down_scale_factor": 1,
+    "type_vocab_size": 2,
+    "vocab_size": 30000,
+}
+
+
+def test_released_json_comes_back_whole(tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps(RELEASED_JSON))
+    config = AlbertConfig.from_json_file(tmp_path / "in.json")
+    config.to_json_file(tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == RELEASED_JSON
+    assert config.extra["layers_to_keep"] == []
+    assert config == AlbertConfig.from_name("xxlarge_v2")
+    hash(config)  # jit and flax want it
+
+
+def test_ablations_come_back_too(tmp_path):
+    config = AlbertConfig(
+        parameter_sharing=ParameterSharing.FFN,
+        embedding_mapping=EmbeddingMapping.ALWAYS,
+        layer_norm_eps=1e-6,
+        hidden_act=HiddenAct.GELU_ERF,
+    )
+    config.to_json_file(tmp_path / "config.json")
+    assert AlbertConfig.from_json_file(tmp_path / "config.json") == config
+
+
+def test_empty_activation_is_linear():
+    assert AlbertConfig(hidden_act="").hidden_act is HiddenAct.LINEAR
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_act": "swish"}, ["model.hidden_act", "gelu_erf", "swish"]),
+        ({"parameter_sharing": "some"}, ["model.parameter_sharing", "attention", "some"]),
+        ({"hidden_size": 100, "num_attention_heads": 12}, ["hidden_size (100)", "(12)"]),
+        ({"vocab_size": 0}, ["model.vocab_size", ">= 1", "0"]),
+        ({"num_hidden_layers": 12.0}, ["model.num_hidden_layers", "whole number", "12.0"]),
+        ({"hidden_dropout_prob": 1.0}, ["model.hidden_dropout_prob", "[0, 1)"]),
+        ({"initializer_range": 0.0}, ["model.initializer_range", "> 0"]),
+        ({"num_hidden_groups": 13}, ["num_hidden_groups (13)", "num_hidden_layers (12)"]),
+    ],
+    ids=str,
+)
+def test_refuses_what_no_model_can_be(changes, words):
+    with pytest.raises(ValueError) as error:
+        AlbertConfig(**changes)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="base_v3.*base_v1.*xxlarge_zh"):
+        AlbertConfig.from_name("base_v3")

@@ -1,0 +1,226 @@
+"""The model's structure: counts to the unit, sharing, precision, compile time."""
+
+import dataclasses
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
+from albert_jax.config import ParameterSharing
+from albert_jax.encoder import Remat
+
+TINY = AlbertConfig(
+    vocab_size=97,
+    embedding_size=5,
+    hidden_size=14,
+    num_hidden_layers=3,
+    num_attention_heads=2,
+    intermediate_size=19,
+    max_position_embeddings=13,
+)
+IDS = np.arange(2 * 7, dtype=np.int32).reshape(2, 7)
+
+
+def shapes(model):
+    return jax.eval_shape(
+        lambda key: model.init(key, jnp.zeros((1, 4), jnp.int32))["params"], jax.random.key(0)
+    )
+
+
+def count(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "pretraining"),
+    [
+        ("base_v1", 11_683_584, 11_813_810),
+        ("large_v2", 17_683_968, 17_847_474),
+        ("xlarge_v1", 58_724_864, 59_021_490),
+        ("xlarge_v2", 58_724_864, 59_021_490),
+        ("xxlarge_v1", 222_595_584, 223_158_450),
+        ("tiny_zh", None, 4_142_594),
+        ("small_zh", None, 4_813_706),
+        ("base_zh", None, 10_669_322),
+        ("large_zh", None, 16_702_986),
+        ("xlarge_zh", None, 57_877_002),
+        ("xxlarge_zh", None, 222_013_962),
+    ],
+)
+def test_released_sizes_have_their_parameter_counts(name, backbone, pretraining):
+    params = shapes(AlbertForPreTraining(AlbertConfig.from_name(name)))
+    assert count(params) == pretraining
+    assert backbone in (None, count(params["albert"]))
+
+
+@pytest.mark.parametrize(
+    ("sharing", "embedding_size", "expected"),
+    [
+        ("all", 64, 9_681_408),
+        ("all", 256, 15_687_936),
+        ("all", 768, 31_114_752),
+        ("none", 64, 87_648_000),
+        ("none", 128, 89_650_176),
+        ("none", 256, 93_654_528),
+        ("none", 768, 109_081_344),
+        ("attention", 768, 83_078_400),
+        ("attention", 128, 63_647_232),
+        ("ffn", 768, 57_117_696),
+        ("ffn", 128, 37_686_528),
+    ],
+)
+def test_ablation_backbones_have_their_parameter_counts(sharing, embedding_size, expected):
+    config = dataclasses.replace(
+        AlbertConfig.from_name("base_v1"),
+        parameter_sharing=ParameterSharing(sharing),
+        embedding_size=embedding_size,
+    )
+    assert count(shapes(AlbertModel(config))) == expected
+
+
+def test_other_backbones_have_their_parameter_counts():
+    wide = AlbertConfig(
+        hidden_size=6144, intermediate_size=24576, num_attention_heads=96, num_hidden_layers=3
+    )
+    assert count(shapes(AlbertModel(wide))) == 495_518_208
+    assert count(shapes(AlbertForPreTraining(TINY))) == 2_537
+    groups = dataclasses.replace(AlbertConfig.from_name("base_v1"), num_hidden_groups=4)
+    assert count(shapes(AlbertModel(groups))) == 11_683_584 + 3 * 7_087_872
+
+
+def test_initialization_is_a_normal_cut_at_two_deviations():
+    config = dataclasses.replace(TINY, hidden_size=64, intermediate_size=256)
+    params = AlbertForPreTraining(config).init(jax.random.key(0), IDS)["params"]
+    layers = params["albert"]["encoder"]["layers"]
+    kernel = np.asarray(layers["feed_forward"]["intermediate"]["kernel"])
+    assert np.abs(kernel).max() <= 0.04
+    assert kernel.std() == pytest.approx(0.02 * 0.8796, rel=0.02)
+    flat = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in flat:
+        if path[-1].key == "bias":
+            assert not leaf.any()
+        if path[-1].key == "scale":
+            assert (leaf == 1).all()
+
+
+def test_copies_are_drawn_apart():
+    config = dataclasses.replace(TINY, parameter_sharing=ParameterSharing.NONE, inner_group_num=2)
+    params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
+    kernel = params["encoder"]["layers"]["attention"]["query"]["kernel"].reshape(6, -1)
+    assert len(np.unique(np.asarray(kernel[:, 0]))) == 6
+    value = params["encoder"]["layers"]["attention"]["value"]["kernel"].reshape(6, -1)
+    assert not np.array_equal(kernel, value)
+
+
+@pytest.mark.parametrize("sharing", ["attention", "ffn", "none"])
+def test_layers_with_equal_weights_are_one_shared_layer(sharing):
+    shared = AlbertModel(TINY)
+    params = shared.init(jax.random.key(0), IDS)["params"]
+    config = dataclasses.replace(TINY, parameter_sharing=ParameterSharing(sharing))
+    template = shapes(AlbertModel(config))
+    copied = jax.tree.map(lambda x, like: jnp.broadcast_to(x, like.shape), params, template)
+    np.testing.assert_allclose(
+        AlbertModel(config).apply({"params": copied}, IDS).last_hidden_state,
+        shared.apply({"params": params}, IDS).last_hidden_state,
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_remat_changes_no_gradient():
+    config = dataclasses.replace(TINY, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
+    params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
+
+    def gradients(remat):
+        def loss(params):
+            outputs = AlbertModel(config, remat=remat).apply(
+                {"params": params}, IDS, deterministic=False, rngs={"dropout": jax.random.key(1)}
+            )
+            return jnp.square(outputs.pooler_output).sum()
+
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        return compiled(params), compiled.cost_analysis()["flops"]
+
+    plain, plain_flops = gradients(Remat.NONE)
+    for remat in (Remat.DOTS, Remat.FULL):
+        again, flops = gradients(remat)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again, plain
+        )
+        assert flops > plain_flops, f"{remat} computes nothing again"
+
+
+def test_every_layer_draws_its_own_dropout():
+    config = dataclasses.replace(TINY, hidden_dropout_prob=0.5)
+    model = AlbertModel(config)
+    params = model.init(jax.random.key(0), IDS)["params"]
+
+    def states(params, key):
+        return model.apply(
+            {"params": params},
+            IDS,
+            deterministic=False,
+            output_hidden_states=True,
+            rngs={"dropout": key},
+        ).hidden_states
+
+    # Both halves return their input, normed and dropped, when their products are zero and their
+    # output biases are one: what changes from layer to layer is the dropout alone.
+    layers = jax.tree.map(jnp.zeros_like, params["encoder"]["layers"])
+    for half, last in (("attention", "dense"), ("feed_forward", "output")):
+        layers[half][last]["bias"] += 10.0
+        layers[half]["layer_norm"]["scale"] += 1.0
+    params["encoder"]["layers"] = layers
+    first = states(params, jax.random.key(1))
+    patterns = {np.asarray(state > 0).tobytes() for state in first[1:]}
+    assert len(patterns) == config.num_hidden_layers
+    assert not np.array_equal(first[-1], states(params, jax.random.key(2))[-1])
+
+
+def test_bfloat16_keeps_logits_and_parameters_in_float32():
+    model = AlbertForPreTraining(TINY, dtype=jnp.bfloat16)
+    variables = model.init(jax.random.key(0), IDS)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    outputs = model.apply(variables, IDS, output_hidden_states=True)
+    assert outputs.prediction_logits.dtype == outputs.sop_logits.dtype == jnp.float32
+    assert outputs.hidden_states[-1].dtype == jnp.bfloat16
+    expected = AlbertForPreTraining(TINY).apply(variables, IDS)
+    np.testing.assert_allclose(outputs.prediction_logits, expected.prediction_logits, atol=0.02)
+
+
+def test_a_row_that_does_not_fit_is_refused():
+    model = AlbertModel(TINY)
+    params = shapes(model)
+    with pytest.raises(ValueError, match="length 14, max_position_embeddings is 13"):
+        jax.eval_shape(lambda p: model.apply({"params": p}, np.zeros((1, 14), np.int32)), params)
+    with pytest.raises(ValueError, match="not both"):
+        jax.eval_shape(
+            lambda p: model.apply(
+                {"params": p}, IDS, np.ones_like(IDS), sequence_ids=IDS, position_ids=IDS
+            ),
+            params,
+        )
+    with pytest.raises(ValueError, match="start again"):
+        jax.eval_shape(lambda p: model.apply({"params": p}, IDS, sequence_ids=IDS), params)
+
+
+def test_compiling_depth_is_free():
+    """48 layers compile in at most 1.5 times what 12 take, gradients included."""
+
+    def seconds(layers):
+        config = dataclasses.replace(TINY, num_hidden_layers=layers)
+        model = AlbertForPreTraining(config)
+
+        def loss(params):
+            return model.apply({"params": params}, IDS).prediction_logits.sum()
+
+        lowered = jax.jit(jax.grad(loss)).lower(shapes(model))
+        start = time.process_time()
+        lowered.compile()
+        return time.process_time() - start
+
+    seconds(2)
+    assert min(seconds(48) for _ in range(2)) <= 1.5 * max(seconds(12) for _ in range(2))
