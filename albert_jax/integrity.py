@@ -1,0 +1,161 @@
+"""Whether a checkpoint is what was written: a manifest with the SHA-256 of every file."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+MANIFEST = "manifest.json"
+DAMAGED = "damaged"
+
+# Orbax stamps these two after everything else is on disk, so they cannot be in the manifest. They
+# hold times and the names of Orbax's own classes, nothing of the run.
+_STAMPED_AT_COMMIT = frozenset({"_CHECKPOINT_METADATA", "commit_success.txt"})
+_CHUNK_BYTES = 4 << 20
+_SMALL_FILE_BYTES = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or cannot be trusted; one line for the user."""
+
+
+def write_manifest(checkpoint: epath.Path) -> None:
+    """Puts the length and the SHA-256 of every file of a checkpoint into its ``manifest.json``.
+
+    Example: ``{"state/d/8f…": {"bytes": 4194304, "sha256": "9c1e…"}, "metrics/metrics": …}``
+    """
+    files = [
+        name for name in _file_names(checkpoint) if name not in _STAMPED_AT_COMMIT | {MANIFEST}
+    ]
+    with ThreadPoolExecutor() as pool:
+        entries = list(pool.map(lambda name: _describe(checkpoint / name), files))
+    manifest = json.dumps(dict(zip(files, entries, strict=True)), indent=1)
+    (checkpoint / MANIFEST).write_text(manifest + "\n")
+
+
+def find_damage(checkpoint: epath.Path, *, read_all: bool = True) -> str | None:
+    """What is wrong with a checkpoint, in a few words, or None.
+
+    Args:
+        checkpoint: directory of one step.
+        read_all: whether to read large files too, or only to compare their lengths.
+    """
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        entries = [(name, int(e["bytes"]), str(e["sha256"])) for name, e in manifest.items()]
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return f"{MANIFEST} is not readable"
+
+    def check(entry: tuple[str, int, str]) -> str | None:
+        name, length, sha256 = entry
+        path = checkpoint / name
+        if not path.exists():
+            return f"{name} is missing"
+        if (found := path.stat().length) != length:
+            return f"{name} has {found} bytes where {length} were written"
+        if (read_all or length <= _SMALL_FILE_BYTES) and _describe(path)["sha256"] != sha256:
+            return f"{name} is not what was written (SHA-256)"
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        return next((damage for damage in pool.map(check, entries) if damage), None)
+
+
+def _describe(path: epath.Path) -> dict[str, Any]:
+    digest, length = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            length += len(chunk)
+    return {"bytes": length, "sha256": digest.hexdigest()}
+
+
+def _file_names(root: epath.Path) -> list[str]:
+    names = []
+    for path in root.iterdir():
+        if path.is_dir():
+            names += [f"{path.name}/{name}" for name in _file_names(path)]
+        else:
+            names.append(path.name)
+    return sorted(names)
+
+
+def committed_steps(directory: epath.Path) -> list[int]:
+    """The steps of the checkpoints that Orbax finished writing, oldest first."""
+    if not directory.exists():
+        return []
+    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
+
+
+def _inspect(directory: epath.Path) -> tuple[int | None, dict[int, str]]:
+    """The newest checkpoint that is whole, and what is wrong with others.
+
+    Those before it are only looked at closely enough for Orbax to open them.
+    """
+    newest, damages = None, {}
+    for step in reversed(committed_steps(directory)):
+        damage = find_damage(directory / str(step), read_all=newest is None)
+        if damage:
+            damages[step] = damage
+        elif newest is None:
+            newest = step
+    return newest, damages
+
+
+def _all_damaged(directory: epath.Path, damages: Mapping[int, str]) -> CheckpointError:
+    listed = ", ".join(f"step {step} ({damage})" for step, damage in damages.items())
+    return CheckpointError(
+        f"every checkpoint under {directory} is damaged: {listed}; nothing was changed there: "
+        "put a sound copy back, or start in another workdir"
+    )
+
+
+def set_damaged_aside(directory: epath.Path) -> None:
+    """Moves damaged checkpoints to ``damaged/``, so that the newest one left is whole.
+
+    Raises:
+        CheckpointError: there are checkpoints and all are damaged; none was moved.
+    """
+    newest, damages = _inspect(directory)
+    if damages and newest is None:
+        raise _all_damaged(directory, damages)
+    for step, damage in damages.items():
+        _log.warning(
+            "checkpoint %d is damaged (%s): moved to %s, step %d is used",
+            *(step, damage, directory / DAMAGED / str(step), newest),
+        )
+        (directory / DAMAGED).mkdir(exist_ok=True)
+        (directory / DAMAGED / str(step)).rmtree(missing_ok=True)
+        (directory / str(step)).rename(directory / DAMAGED / str(step))
+
+
+def usable_step(directory: epath.Path, step: int | None) -> int:
+    """The step asked for, or the newest that is whole if None is; nothing is moved.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    steps = committed_steps(directory)
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint under {directory}")
+    if step is None:
+        newest, damages = _inspect(directory)
+        if newest is None:
+            raise _all_damaged(directory, damages)
+        for damaged, damage in damages.items():
+            _log.warning("checkpoint %d is damaged (%s): step %d is used", damaged, damage, newest)
+        return newest
+    if step not in steps:
+        raise CheckpointError(f"there is no step {step} under {directory}, but {steps}")
+    if damage := find_damage(directory / str(step)):
+        raise CheckpointError(f"checkpoint {step} under {directory} is damaged: {damage}")
+    return step
