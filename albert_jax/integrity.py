@@ -151,11 +151,12 @@ def usable_step(directory: epath.Path, step: int | None) -> int:
         newest, damages = _inspect(directory)
         if newest is None:
             raise _all_damaged(directory, damages)
-        for damaged, damage in damages.items():
-            _log.warning("checkpoint %d is damaged (%s): step %d is used", damaged, damage, newest)
+        for skipped, why in damages.items():
+            _log.warning("checkpoint %d is damaged (%s): step %d is used", skipped, why, newest)
         return newest
     if step not in steps:
         raise CheckpointError(f"there is no step {step} under {directory}, but {steps}")
-    if damage := find_damage(directory / str(step)):
+    damage = find_damage(directory / str(step))
+    if damage:
         raise CheckpointError(f"checkpoint {step} under {directory} is damaged: {damage}")
     return step

