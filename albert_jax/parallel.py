@@ -34,17 +34,16 @@ MESH_AXES = (DATA_AXIS, "fsdp", "tensor")
 ROWS = P((DATA_AXIS, "fsdp"))
 
 # The first rule whose pattern ends the parameter's name and whose length fits its axes. An axis
-# that does not divide evenly stays whole. Layers have two leading axes, [copies, inner].
+# that does not divide evenly stays whole. Layers have two leading axes, [copies, inner]. Whatever
+# is as large as the vocabulary stays whole too: factorized, it is small beside a layer, and cutting
+# it would put a collective into every look-up.
 SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
-    (r"word_embeddings/embedding", P("tensor", "fsdp")),
-    (r"_embeddings/embedding", P(None, "fsdp")),
     (r"layers/attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/attention/(query|key|value)/bias", P(None, None, "tensor")),
     (r"layers/attention/dense/kernel", P(None, None, "tensor", "fsdp")),
     (r"layers/feed_forward/intermediate/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/feed_forward/intermediate/bias", P(None, None, "tensor")),
     (r"layers/feed_forward/output/kernel", P(None, None, "tensor", "fsdp")),
-    (r"predictions/bias", P("tensor")),
     (r"kernel", P("fsdp", None)),
 )
 

@@ -127,7 +127,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Any, rng: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(rng, DROPOUT_STREAM), state.step)
         grads, metrics = gradients(state.params, batch, key)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         sums = jnp.stack([ratio.sum for ratio in metrics.values()])
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums).all()
 

@@ -76,5 +76,5 @@ def test_refuses_what_no_model_can_be(changes, words):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="base_v3.*base_v1.*xxlarge_zh"):
+    with pytest.raises(ValueError, match=r"base_v3.*base_v1.*xxlarge_zh"):
         AlbertConfig.from_name("base_v3")
