@@ -44,7 +44,7 @@ SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
     (r"layers/feed_forward/intermediate/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/feed_forward/intermediate/bias", P(None, None, "tensor")),
     (r"layers/feed_forward/output/kernel", P(None, None, "tensor", "fsdp")),
-    (r"kernel", P("fsdp", None)),
+    (r"(embedding_hidden_mapping_in|pooler|predictions/dense)/kernel", P("fsdp", None)),
 )
 
 TrainStep = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
