@@ -1,0 +1,88 @@
+"""Directories on a remote store (gs://, s3://): staged to a local cache, published from one."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from etils import epath
+
+from data_pipeline.durable_files import hash_file, hash_text, write_atomically
+from data_pipeline.errors import InputError
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names a store rather than this machine's file system."""
+    return "://" in os.fspath(path)
+
+
+def cache_directory() -> Path:
+    """Where staged copies lie: `$XDG_CACHE_HOME/albert_jax`, by default under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert_jax"
+
+
+def stage(url: str, manifest: str, read_hashes: Callable[[str], Mapping[str, str]]) -> Path:
+    """Copies a remote directory to the cache, unless it is there, and returns the copy.
+
+    The copy is named by the content of the manifest, so a directory that changes is copied anew.
+    Files are compared with their hashes as they arrive; the manifest is written last.
+
+    Args:
+        url: the directory.
+        manifest: name of the file in it that lists the others.
+        read_hashes: the manifest's text -> path within the directory -> SHA-256.
+
+    Raises:
+        InputError: it cannot be read, or what arrived is not what the manifest says.
+    """
+    remote = open_remote(url)
+    try:
+        text = (remote / manifest).read_text()
+    except FileNotFoundError:
+        raise InputError(f"{url} is no whole corpus: it has no {manifest}") from None
+    except OSError as error:
+        raise InputError(f"{url} cannot be read: {error}") from None
+    hashes = read_hashes(text)
+    local = cache_directory() / hash_text(text)[:32]
+    if (local / manifest).is_file():
+        return local
+    for name, expected in hashes.items():
+        target = local / name
+        if target.is_file() and hash_file(target) == expected:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(remote / name, target)
+        if hash_file(target) != expected:
+            target.unlink()
+            raise InputError(f"{url}/{name} does not have the SHA-256 that {manifest} gives it")
+    write_atomically(local / manifest, text)
+    return local
+
+
+def publish(local: Path, url: str, manifest: str) -> None:
+    """Copies a local directory to a remote one, the manifest last."""
+    remote = open_remote(url)
+    for path in sorted(local.rglob("*")):
+        if path.is_file() and path != local / manifest:
+            target = remote / path.relative_to(local).as_posix()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 22)
+    (remote / manifest).write_text((local / manifest).read_text(encoding="utf-8"))
+
+
+def open_remote(url: str) -> epath.Path:
+    """The path object of a remote path.
+
+    Raises:
+        InputError: nothing installed speaks the scheme.
+    """
+    try:
+        return epath.Path(url)
+    except (ValueError, ImportError, KeyError) as error:
+        raise InputError(f"{url}: no file system for this scheme is installed ({error})") from None
+
+
+def _copy(source: epath.Path, target: Path) -> None:
+    with source.open("rb") as remote, target.open("wb") as local:
+        shutil.copyfileobj(remote, local, 1 << 22)

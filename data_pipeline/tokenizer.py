@@ -1,0 +1,186 @@
+"""Text to piece ids and back: what both kinds of vocabulary share, and loading either."""
+
+import abc
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from data_pipeline.config import WordStartRule
+from data_pipeline.durable_files import write_atomically
+from data_pipeline.errors import InputError
+
+SETTINGS_FILE = "tokenizer.json"
+
+# Encoded words are remembered, about 300 bytes each.
+_MAX_REMEMBERED_WORDS = 300_000
+
+
+class Tokenizer(abc.ABC):
+    """Encodes text without special tokens, word by word.
+
+    No piece of either kind of vocabulary reaches across white space, so a sentence's ids are those
+    of its words one after the other, and a word is encoded only when it is new.
+
+    Attributes:
+        pieces: what each id stands for.
+        pad_id, unk_id, cls_id, sep_id, mask_id: the special pieces.
+        lower_case, keep_accents: how text is normalized.
+    """
+
+    KIND: ClassVar[str]
+    VOCABULARY_FILE: ClassVar[str]
+
+    pieces: tuple[str, ...]
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+
+    def __init__(self, *, lower_case: bool, keep_accents: bool) -> None:
+        self.lower_case = lower_case
+        self.keep_accents = keep_accents
+        self._ids_of_word: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of pieces."""
+        return len(self.pieces)
+
+    @property
+    def special_ids(self) -> Int32[np.ndarray, " specials"]:
+        """Padding, unknown, [CLS], [SEP], [MASK]."""
+        ids = [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
+        return np.array(ids, np.int32)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without special tokens.
+
+        Text never becomes a special piece other than unknown: a literal "[MASK]" is the pieces of
+        its characters.
+        """
+        ids, _ = self.encode_lines([text])
+        return ids.tolist()
+
+    def encode_lines(
+        self, lines: Sequence[str]
+    ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " lines"]]:
+        """The ids of many texts end to end, and how many ids each has.
+
+        Example: with the released vocabulary `encode_lines(["the", "", "The the"])` is
+        `([14, 14, 14], [1, 0, 2])`.
+        """
+        if not lines:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32)
+        text = "\n".join(lines)
+        if text.count("\n") != len(lines) - 1:
+            text = "\n".join(line.replace("\n", " ") for line in lines)
+        # The line feed stays as a word of its own, with the id -1, to find the lines again. Other
+        # white space inside a word is the encoder's matter.
+        words = text.replace("\n", " \n ").split(" ")
+        self._remember(set(words))
+        flat = itertools.chain.from_iterable(map(self._ids_of_word.__getitem__, words))
+        marked = np.fromiter(flat, np.int32)
+        ends = np.append(np.flatnonzero(marked < 0), len(marked))
+        lengths = np.diff(ends, prepend=-1) - 1
+        return marked[marked >= 0], lengths.astype(np.int32)
+
+    def word_starts(self, rule: WordStartRule) -> Bool[np.ndarray, " vocabulary"]:
+        """Whether each piece opens a word, for whole-word and n-gram masks."""
+        return np.array([self._starts_word(piece, rule) for piece in self.pieces])
+
+    def save(self, directory: Path) -> None:
+        """Writes the vocabulary and `tokenizer.json`, from which `load_tokenizer` reads it."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / self.VOCABULARY_FILE).write_bytes(self._vocabulary_bytes())
+        settings = {
+            "kind": self.KIND,
+            "lower_case": self.lower_case,
+            "keep_accents": self.keep_accents,
+            "vocab_size": self.vocab_size,
+        }
+        write_atomically(directory / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
+
+    @abc.abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Readable text; special pieces other than unknown vanish."""
+
+    @abc.abstractmethod
+    def _encode_words(self, words: list[str]) -> list[list[int]]:
+        """The ids of each word; a word may hold white space of any kind, or nothing."""
+
+    @abc.abstractmethod
+    def _starts_word(self, piece: str, rule: WordStartRule) -> bool: ...
+
+    @abc.abstractmethod
+    def _vocabulary_bytes(self) -> bytes: ...
+
+    def _remember(self, words: set[str]) -> None:
+        known = self._ids_of_word
+        if len(known) > _MAX_REMEMBERED_WORDS:
+            known.clear()
+        new = [word for word in words if word not in known]
+        known.update(zip(new, map(tuple, self._encode_words(new)), strict=True))
+        known["\n"] = (-1,)
+
+
+def load_tokenizer(
+    path: str | Path, *, lower_case: bool | None = None, keep_accents: bool | None = None
+) -> Tokenizer:
+    """Loads a directory that `Tokenizer.save` wrote, a SentencePiece model or a vocab.txt.
+
+    Args:
+        path: the directory, or a file ending in `.model` or `.txt`.
+        lower_case: overrides what the directory says; True for a bare file by default.
+        keep_accents: likewise; False for a bare file by default.
+
+    Raises:
+        InputError: there is no tokenizer, or it lacks a special piece.
+    """
+    # The two kinds build on this file.
+    from data_pipeline.sentencepiece_tokenizer import SentencePieceTokenizer
+    from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+
+    kinds = {kind.KIND: kind for kind in (SentencePieceTokenizer, WordPieceTokenizer)}
+    path = Path(path)
+    settings = {"lower_case": True, "keep_accents": False}
+    if path.is_dir():
+        stored = _read_settings(path / SETTINGS_FILE)
+        name = stored.get("kind")
+        if not isinstance(name, str) or name not in kinds:
+            raise InputError(
+                f"tokenizer {path / SETTINGS_FILE}: kind must be one of {', '.join(kinds)}, got "
+                f"{name!r}"
+            )
+        kind = kinds[name]
+        settings = {key: bool(stored.get(key, default)) for key, default in settings.items()}
+        path = path / kind.VOCABULARY_FILE
+    elif path.suffix in (".model", ".txt"):
+        kind = SentencePieceTokenizer if path.suffix == ".model" else WordPieceTokenizer
+    else:
+        raise InputError(
+            f"tokenizer {path} must be a directory with {SETTINGS_FILE}, a SentencePiece .model "
+            "or a WordPiece .txt"
+        )
+    if lower_case is not None:
+        settings["lower_case"] = lower_case
+    if keep_accents is not None:
+        settings["keep_accents"] = keep_accents
+    return kind.from_file(path, **settings)
+
+
+def _read_settings(path: Path) -> dict[str, object]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
+    except ValueError as error:
+        raise InputError(f"tokenizer {path} is no JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"tokenizer {path} must hold a JSON object")
+    return settings
