@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 from jaxtyping import UInt32
-from numpy.typing import ArrayLike
+
+Whole = int | np.integer | np.ndarray
 
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -22,7 +23,7 @@ def derive_key(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def draw(key: int, *counter: ArrayLike) -> UInt32[np.ndarray, "*shape 4"]:
+def draw(key: int, *counter: Whole) -> UInt32[np.ndarray, "*shape 4"]:
     """Philox 4x32-10 (Salmon et al. 2011): four uniform 32-bit words for each counter.
 
     Args:
@@ -47,7 +48,7 @@ def draw(key: int, *counter: ArrayLike) -> UInt32[np.ndarray, "*shape 4"]:
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def scale(words: UInt32[np.ndarray, "*shape"], bound: ArrayLike) -> np.ndarray:
+def scale(words: UInt32[np.ndarray, "*shape"], bound: Whole) -> np.ndarray:
     """Uniform whole numbers below `bound` (int64), by the high half of `word * bound`.
 
     The bias is at most `bound / 2**32`. Example: `scale([0, 2**31, 2**32 - 1], 10)` is `[0, 5, 9]`.
