@@ -1,0 +1,218 @@
+"""The door of every command: flags in, an exit status out, one line for a user's mistake."""
+
+import errno
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from albert_jax.checkpoint import NonFiniteStateError
+from albert_jax.integrity import CheckpointError
+from data_pipeline.errors import InputError
+from experiments.config import ExperimentConfig, from_config_dict
+from experiments.dataclass_forms import field_names, nearest
+
+CONFIGS = Path(__file__).parent / "configs"
+_STORAGE_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+)
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means."""
+
+    DONE = 0
+    BAD_INPUT = 2
+    NON_FINITE = 3
+    PREEMPTED = 75  # stopped by SIGTERM after saving: start it again
+
+
+def run(main: Callable[[], ExitCode | None]) -> NoReturn:
+    """Parses the flags, calls `main`, and ends the process with its exit code.
+
+    Bad flags end it with one line on stderr and status 2; for the rest see `call`.
+    """
+
+    def parser(argv: Sequence[str]) -> list[str]:
+        try:
+            rest = parse_flags(argv)
+            if rest[1:]:
+                raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
+            return rest
+        except InputError as error:
+            sys.exit(_report(error, ExitCode.BAD_INPUT))
+
+    app.run(lambda _: call(main), flags_parser=parser)
+
+
+def call(main: Callable[[], ExitCode | None]) -> ExitCode:
+    """Calls `main` for its exit code.
+
+    A user's mistake, a checkpoint that cannot be trusted and a full disk become one line on
+    stderr; anything else is a fault of the program and keeps its traceback.
+    """
+    try:
+        return main() or ExitCode.DONE
+    except NonFiniteStateError as error:
+        return _report(error, ExitCode.NON_FINITE)
+    except (InputError, CheckpointError) as error:
+        return _report(error, ExitCode.BAD_INPUT)
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        return _report(error, ExitCode.BAD_INPUT)
+
+
+def define_config_flag(
+    flag_values: flags.FlagValues = flags.FLAGS, argv: Sequence[str] | None = None
+) -> flags.FlagHolder[Any]:
+    """Defines ``--config=FILE`` and, as they are used, its overrides ``--config.a.b=VALUE``.
+
+    The file's function ``get_config()`` returns `experiments.config.to_config_dict` of an
+    experiment. An override may be ``none`` where the field may be None.
+
+    Args:
+        flag_values: where the flags are defined.
+        argv: the command line, if it is not that of the process.
+    """
+    for kind, parser, described in (
+        (int, flags.IntegerParser(), "a whole number"),
+        (float, flags.FloatParser(), "a number"),
+        (bool, flags.BooleanParser(), "true or false"),
+    ):
+        config_flags.register_flag_parser_for_type(kind, _ParserWithNone(parser, described))
+    try:
+        flag = config_flags.DEFINE_config_file(
+            "config",
+            help_string="file of the experiment, such as experiments/configs/albert_base.py",
+            flag_values=flag_values,
+            sys_argv=None if argv is None else list(argv),
+        )
+    except flags.Error as error:  # it looks into the command line's flag files at once
+        sys.exit(_report(error, ExitCode.BAD_INPUT))
+    flags.mark_flag_as_required("config", flag_values)
+    return flag
+
+
+def experiment_config(flag: flags.FlagHolder[Any]) -> ExperimentConfig:
+    """The experiment that ``--config`` and its overrides describe.
+
+    Raises:
+        InputError: a value is out of range, or parts do not fit together.
+    """
+    if not hasattr(flag.value, "to_dict"):
+        raise InputError("--config: its get_config() must return to_config_dict(ExperimentConfig)")
+    return from_config_dict(flag.value)
+
+
+def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses the flags; returns what is left of the command line.
+
+    Raises:
+        InputError: one line that names the flag, what it got, and what it may be.
+    """
+    path = None
+    if "config" in flag_values:
+        written = flag_values.read_flags_from_files(argv, force_gnu=False)
+        path = _config_path(written)
+        _check_overrides(written)
+    try:
+        return flag_values(argv)
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname
+        close = nearest(name, {known: f"--{known}" for known in flag_values})
+        raise InputError(f"there is no flag --{name}{close}") from error
+    except Exception as error:
+        line = _line_in_config_file(error, path)
+        if line is None and not isinstance(error, flags.Error):
+            raise
+        message = " ".join(str(error).split()).removeprefix("flag ")
+        if missing := re.match(r"--(\S+)=None: .*other than None", message):
+            help_text = flag_values[missing[1]].help
+            message = f"--{missing[1]} is missing: {help_text}"
+        raise InputError(line or message) from error
+
+
+class _ParserWithNone(flags.ArgumentParser):
+    """Takes ``none`` too; whether a field may be None is checked with the other values."""
+
+    def __init__(self, parser: flags.ArgumentParser, described: str) -> None:
+        self._parser = parser
+        self._described = described
+
+    def parse(self, argument: Any) -> Any:
+        if argument == "none":
+            return None
+        try:
+            return self._parser.parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {self._described}") from None
+
+
+def _before_double_dash(argv: Sequence[str]) -> list[str]:
+    arguments = list(argv)
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _config_path(argv: Sequence[str]) -> str | None:
+    """The file that ``--config`` names, which must exist. A colon starts its argument."""
+    arguments = _before_double_dash(argv)
+    path = None
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if re.fullmatch(r"--?config", argument):
+            path = after
+        elif match := re.match(r"--?config=(.*)", argument):
+            path = match[1]
+    if path is None:
+        return None
+    path = path.split(":", 1)[0]
+    if not Path(path).is_file():
+        known = {
+            file.name: f"{CONFIGS.parent.name}/configs/{file.name}" for file in _config_files()
+        }
+        close = nearest(Path(path).name, known)
+        raise InputError(f"--config={path}: there is no such file{close}")
+    return path
+
+
+def _config_files() -> list[Path]:
+    return sorted(file for file in CONFIGS.glob("*.py") if file.name != "__init__.py")
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+    knobs = list(field_names(ExperimentConfig))
+    groups = {name.rpartition(".")[0] for name in knobs} - {""}
+    for argument in _before_double_dash(argv):
+        match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if not match or match[1] in knobs or match[1] in groups:
+            continue
+        name = match[1]
+        leaf = name.rpartition(".")[2]
+        meant = [knob for knob in knobs if knob.rpartition(".")[2] == leaf] or knobs
+        close = nearest(name if meant is knobs else meant[0], {k: f"--config.{k}" for k in meant})
+        raise InputError(f"there is no flag --config.{name}{close}")
+
+
+def _line_in_config_file(error: BaseException, path: str | None) -> str | None:
+    """What went wrong while the config file ran, if that is where it went wrong."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return f"--config={path}: line {error.lineno}: {error.msg}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == path:
+            said = " ".join(str(error).split())
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            return f"--config={path}: line {frame.lineno}: {kind}{said}"
+    return None
+
+
+def _report(error: Exception, code: ExitCode) -> ExitCode:
+    print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+    return code

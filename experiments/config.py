@@ -1,0 +1,195 @@
+"""One experiment: model, data, optimizer and run, checked as a whole."""
+
+import dataclasses
+import json
+from enum import StrEnum
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from albert_jax.config import AlbertConfig
+from albert_jax.encoder import Remat
+from albert_jax.optimizer import OptimizerConfig
+from albert_jax.parallel import Parallelism
+from data_pipeline.config import DataConfig
+from data_pipeline.errors import InputError
+from experiments.dataclass_forms import build, flatten, to_dict, with_placeholders
+
+
+class ComputeDtype(StrEnum):
+    """What products are computed in. Parameters, softmax, layer norm, logits and loss: float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT64 = "float64"
+
+
+class InitGroups(StrEnum):
+    """Which groups of layers `init_from` fills: each from its own, or all from the first."""
+
+    SAME = "same"
+    FROM_FIRST = "from_first"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How an experiment is run. What it computes is the same up to rounding and dropout masks, so
+    these may change when a run is taken up again.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    # Devices. The data axis is what `fsdp` and `tensor` leave of them.
+    parallelism: Parallelism = Parallelism.PJIT
+    fsdp: int = 1  # devices that share one copy of parameters and optimizer state
+    tensor: int = 1  # devices that share each product
+    accumulation_steps: int = 1  # micro-batches a step
+    dtype: ComputeDtype = ComputeDtype.FLOAT32
+    remat: Remat = Remat.NONE  # what the backward pass computes again to save memory
+    deterministic_kernels: bool = False  # bit-identical resuming on GPUs, at some cost in speed
+
+    # Steps between two of each.
+    log_every: int = 100
+    evaluate_every: int = 5000
+    checkpoint_every: int = 5000
+    keep_checkpoints: int = 5  # the newest ones; the best one stays beside them
+
+    evaluation_batch_size: int = 64
+    evaluation_pairs: int | None = 6400  # held-out pairs an evaluation reads; none: all of them
+
+    # Where a new run takes its parameters from; a run that has checkpoints ignores them.
+    init_from: str | None = None  # another workdir, or one of its checkpoints
+    init_groups: InitGroups = InitGroups.SAME
+
+    compile_cache_dir: str | None = None  # none: beside the workdir's other files
+    # A workdir's schedule is part of its experiment. Training it for longer has to be said.
+    change_num_train_steps: bool = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, int | None) and value is not None and value < 1:
+                raise InputError(f"--config.run.{field.name} must be at least 1, got {value}")
+        if self.parallelism is Parallelism.PMAP and (self.fsdp > 1 or self.tensor > 1):
+            raise InputError(
+                "--config.run.parallelism=pmap needs --config.run.fsdp and --config.run.tensor "
+                f"to be 1, got {self.fsdp} and {self.tensor}; pjit takes them"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that an experiment is. All but `run` is fixed in a workdir.
+
+    Raises:
+        InputError: two parts do not fit together; the message names the flags.
+    """
+
+    model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    global_batch_size: int = 4096  # rows a step, over all devices and micro-batches
+    seed: int = 12345  # of parameters, data order, masks and dropout
+
+    def __post_init__(self) -> None:
+        model, data, run = self.model, self.data, self.run
+        if self.global_batch_size < 1:
+            raise InputError(
+                f"--config.global_batch_size must be at least 1, got {self.global_batch_size}"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
+        if data.max_seq_length > model.max_position_embeddings:
+            raise InputError(
+                f"--config.data.max_seq_length ({data.max_seq_length}) must be at most "
+                f"--config.model.max_position_embeddings ({model.max_position_embeddings})"
+            )
+        if model.type_vocab_size < 2:
+            raise InputError(
+                "--config.model.type_vocab_size must be at least 2, one for each segment of a "
+                f"pair, got {model.type_vocab_size}"
+            )
+        if self.global_batch_size % (run.accumulation_steps * run.fsdp):
+            raise InputError(
+                f"--config.global_batch_size ({self.global_batch_size}) must be a multiple of "
+                f"--config.run.accumulation_steps ({run.accumulation_steps}) times "
+                f"--config.run.fsdp ({run.fsdp})"
+            )
+
+
+def to_config_dict(config: ExperimentConfig) -> ConfigDict:
+    """What a config file hands out for flags to override.
+
+    Optional fields without a value become placeholders, so that flags can set them.
+    """
+    return with_placeholders(config)
+
+
+def from_config_dict(overridden: ConfigDict) -> ExperimentConfig:
+    """The experiment that a config file and its overrides describe, checked.
+
+    Raises:
+        InputError: an unknown name, or a value that its field does not take; one line.
+    """
+    return build(ExperimentConfig, overridden.to_dict(), "--config")
+
+
+def to_json(config: ExperimentConfig) -> str:
+    """The text of a workdir's ``config.json``."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def from_json(text: str, *, source: str) -> ExperimentConfig:
+    """The inverse of `to_json`.
+
+    Raises:
+        InputError: it is no such file; the message names the `source`.
+    """
+    try:
+        return build(ExperimentConfig, json.loads(text), "--config")
+    except (json.JSONDecodeError, InputError) as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def differences(old: ExperimentConfig, new: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of every field that differs.
+
+    Example: ``{"run.log_every": (100, 10), "model.hidden_size": (768, 1024)}``
+    """
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    return {
+        name: (before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    }
+
+
+# Where files lie is no part of an experiment; what lies there is compared by its fingerprint.
+_LOCATIONS = frozenset({"data.corpus_dir", "data.plan_dir"})
+
+
+def check_resumable(
+    old: ExperimentConfig, new: ExperimentConfig, *, workdir: str
+) -> dict[str, tuple[Any, Any]]:
+    """Refuses to take up a workdir with another experiment.
+
+    Returns:
+        The differences that are allowed, to be logged.
+
+    Raises:
+        InputError: something other than `run` and the places of files differs.
+    """
+    allowed = set(_LOCATIONS)
+    if new.run.change_num_train_steps:
+        allowed.add("optimizer.num_train_steps")
+    found = differences(old, new)
+    fixed = [n for n in found if not n.startswith("run.") and n not in allowed]
+    if fixed:
+        listed = ", ".join(f"{n} was {found[n][0]!r} and is {found[n][1]!r}" for n in fixed)
+        hint = "choose another --workdir"
+        if fixed == ["optimizer.num_train_steps"]:
+            hint = "add --config.run.change_num_train_steps to train it for longer"
+        raise InputError(f"--workdir={workdir} holds another experiment: {listed}; {hint}")
+    return found

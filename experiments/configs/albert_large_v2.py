@@ -1,0 +1,22 @@
+r"""ALBERT large, version 2, as released: no dropout, more data, more steps.
+
+Model      17.8 M parameters with the pre-training heads; no dropout
+Data       more than Wikipedia and BookCorpus; the release does not list it
+Steps      3,000,000. Batch, learning rate and warm-up are those of §4.1, an assumption: the
+           release names data, dropout and steps alone
+Hardware   Cloud TPU v3 in the paper, 64 to 512 chips by size
+Cost       4.12 PFLOP a step, 12.4 ZFLOP in all (products, forward and backward)
+Command    python -m experiments.pretrain --workdir=runs/large_v2 \
+               --config=experiments/configs/albert_large_v2.py --config.data.corpus_dir=CORPUS
+Expected   SQuAD 1.1 91.8/85.2, SQuAD 2.0 84.9/81.8, MNLI 86.5, SST-2 94.9, RACE 75.2 (release
+           notes)
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import to_config_dict
+from experiments.recipes import released
+
+
+def get_config() -> ConfigDict:
+    return to_config_dict(released("large_v2", num_train_steps=3_000_000))

@@ -1,0 +1,21 @@
+r"""ALBERT xlarge, version 1, as released (ALBERT §4.1, Table 2).
+
+Model      59.0 M parameters with the pre-training heads; dropout 0.1. The published weights of
+           this version fit 16 heads, the paper's rule gives 32
+Data       English Wikipedia and BookCorpus, about 16 GB of text
+Steps      125,000 of 4096 pairs of 512, 20 prediction slots each
+Hardware   Cloud TPU v3 in the paper, 64 to 512 chips by size
+Cost       15.8 PFLOP a step, 1.98 ZFLOP in all (products, forward and backward)
+Command    python -m experiments.pretrain --workdir=runs/xlarge_v1 \
+               --config=experiments/configs/albert_xlarge_v1.py --config.data.corpus_dir=CORPUS
+Expected   SQuAD 1.1 92.5/86.1, SQuAD 2.0 86.1/83.1, MNLI 86.4, SST-2 92.4, RACE 74.8 (Table 2)
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import to_config_dict
+from experiments.recipes import released
+
+
+def get_config() -> ConfigDict:
+    return to_config_dict(released("xlarge_v1"))
