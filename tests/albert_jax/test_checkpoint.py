@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, what is damaged never does, whatever kills the process."""
 
+import functools
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -40,7 +42,7 @@ def make_state(step: int, size: int = 20_000) -> State:
     return State(jnp.int32(step), params, ({"m": params}, jnp.int32(step)))
 
 
-def shapes(state: State) -> State:
+def shapes(state: Any) -> Any:
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )
@@ -126,6 +128,26 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
         assert list(checkpoints.manager.all_steps()) == [20, 50, 60]
     assert (tmp_path / "best").read_text() == "20\n"
     assert_same(restore_params(tmp_path, 20), make_state(20).params)
+
+
+def test_the_next_step_may_overwrite_the_state_while_it_is_written(tmp_path: Path) -> None:
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_step(state: Any) -> Any:
+        return jax.tree.map(lambda x: x + 1, state)
+
+    state = {f"tensor_{i}": jnp.zeros(500_000) for i in range(2)}
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for step in (10, 20, 30):
+            for _ in range(10):
+                state = train_step(state)
+            checkpoints.save(step, state, finite=True)
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for step in (10, 20, 30):
+            restored = checkpoints.manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes(state)))
+            )
+            for tensor in restored.state.values():
+                np.testing.assert_array_equal(tensor, step)
 
 
 def test_a_step_is_saved_once(tmp_path: Path) -> None:
