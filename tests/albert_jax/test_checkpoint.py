@@ -135,7 +135,7 @@ def test_the_next_step_may_overwrite_the_state_while_it_is_written(tmp_path: Pat
     def train_step(state: Any) -> Any:
         return jax.tree.map(lambda x: x + 1, state)
 
-    state = {f"tensor_{i}": jnp.zeros(500_000) for i in range(2)}
+    state = {f"tensor_{i}": jnp.zeros(1_000_000) for i in range(4)}
     with Checkpoints(tmp_path, keep=9) as checkpoints:
         for step in (10, 20, 30):
             for _ in range(10):
