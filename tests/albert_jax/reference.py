@@ -1,0 +1,248 @@
+"""ALBERT a second time, in plain NumPy loops and float64: what the fast model has to equal.
+
+Written from the paper and the released format alone, not from `albert_jax`, so that the two share
+no mistake. Every function is analytic: it takes complex arrays and follows the real branch, so the
+imaginary part of f(x + ihd) / h is the derivative of f along d, exact to rounding: nothing is
+subtracted (Squire and Trapp 1998, "Using complex variables to estimate derivatives of real
+functions").
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Bool, Inexact, Int, Shaped
+
+from albert_jax import AlbertConfig
+
+Tree = dict[str, Any]  # nested dicts with arrays at the leaves
+Path = tuple[str, ...]
+
+STEP = 1e-30  # so small that its square vanishes beside 1
+
+
+class Encoding(NamedTuple):
+    """What the encoder says of B rows of S positions."""
+
+    hidden_states: list[Inexact[np.ndarray, "batch length hidden"]]  # input, then every block's
+    pooler_output: Inexact[np.ndarray, "batch hidden"]
+
+    @property
+    def last_hidden_state(self) -> Inexact[np.ndarray, "batch length hidden"]:
+        return self.hidden_states[-1]
+
+
+class PreTraining(NamedTuple):
+    """What the two pre-training heads say; the last axis of `sop_logits` is in order, swapped."""
+
+    prediction_logits: Inexact[np.ndarray, "batch predictions vocabulary"]
+    sop_logits: Inexact[np.ndarray, "batch *pairs 2"]
+    hidden_states: list[Inexact[np.ndarray, "batch length hidden"]]
+
+
+def encode(
+    parameters: Tree,
+    config: AlbertConfig,
+    input_ids: Int[np.ndarray, "batch length"],
+    *,
+    attention_mask: Int[np.ndarray, "batch length"] | None = None,
+    sequence_ids: Int[np.ndarray, "batch length"] | None = None,
+    token_type_ids: Int[np.ndarray, "batch length"] | None = None,
+    position_ids: Int[np.ndarray, "batch length"] | None = None,
+) -> Encoding:
+    """The encoder and the pooler (ALBERT §3.1), from the part of the tree called ``albert``.
+
+    Under `attention_mask` every query, a padded one too, sees the keys whose mask is 1. Under
+    `sequence_ids` a query sees the keys of its own id, so that padding (id 0) sees padding.
+    """
+    batch, length = input_ids.shape
+    if token_type_ids is None:
+        token_type_ids = np.zeros((batch, length), int)
+    if position_ids is None:
+        position_ids = np.tile(np.arange(length), (batch, 1))
+    rows = []
+    for row in range(batch):
+        visible = np.ones((length, length), bool)  # [query, key]
+        if attention_mask is not None:
+            visible &= attention_mask[row][None, :] == 1
+        if sequence_ids is not None:
+            visible &= sequence_ids[row][:, None] == sequence_ids[row][None, :]
+        x = _embed(parameters, config, input_ids[row], token_type_ids[row], position_ids[row])
+        rows.append(_run_layers(parameters["encoder"]["layers"], config, x, visible))
+    hidden_states = [np.stack(states) for states in zip(*rows, strict=True)]
+    return Encoding(hidden_states, _pool(parameters, hidden_states[-1][:, 0]))
+
+
+def score_pretraining(
+    parameters: Tree,
+    config: AlbertConfig,
+    input_ids: Int[np.ndarray, "batch length"],
+    *,
+    masked_lm_positions: Int[np.ndarray, "batch predictions"] | None = None,
+    sentence_order_positions: Int[np.ndarray, "batch pairs"] | None = None,
+    **inputs: Int[np.ndarray, "batch length"] | None,
+) -> PreTraining:
+    """The masked-LM head, tied to the word embeddings, and the sentence-order head on the pooler.
+
+    Without `masked_lm_positions` every position is scored; without `sentence_order_positions` the
+    first position of a row stands for its only pair.
+    """
+    states = encode(parameters["albert"], config, input_ids, **inputs)
+    last = states.last_hidden_state
+    rows = np.arange(len(input_ids))[:, None]
+
+    x = last if masked_lm_positions is None else last[rows, masked_lm_positions]
+    head = parameters["predictions"]
+    x = _activate(config, _dense(head["dense"], x))
+    x = _normalize(head["layer_norm"], config, x)
+    words = parameters["albert"]["embeddings"]["word_embeddings"]["embedding"]
+    prediction_logits = x @ words.T + head["bias"]
+
+    pooled = states.pooler_output
+    if sentence_order_positions is not None:
+        pooled = _pool(parameters["albert"], last[rows, sentence_order_positions])
+    sop_logits = _dense(parameters["sop_classifier"], pooled)
+    return PreTraining(prediction_logits, sop_logits, states.hidden_states)
+
+
+def sum_cross_entropy(
+    logits: Inexact[np.ndarray, "*targets classes"],
+    labels: Int[np.ndarray, "*targets"],
+    weights: Shaped[np.ndarray, "*targets"],
+) -> tuple[complex, float]:
+    """The weighted sum of -log p(label) in natural units, and the sum of the weights."""
+    total = 0.0 + 0.0j
+    for target in np.ndindex(labels.shape):
+        score = logits[target]
+        shifted = score - score.real.max()
+        log_probability = shifted[labels[target]] - np.log(np.exp(shifted).sum())
+        total -= float(weights[target]) * log_probability
+    return total, float(weights.astype(float).sum())
+
+
+def differentiate_along(
+    function: Callable[[Tree], complex],
+    parameters: Tree,
+    path: Path,
+    direction: Inexact[np.ndarray, "..."],
+) -> float:
+    """The derivative of an analytic function along a direction in one tensor of its tree."""
+    leaves = flatten_dict(parameters)
+    moved = unflatten_dict({**leaves, path: leaves[path] + 1j * STEP * direction})
+    return complex(function(moved)).imag / STEP
+
+
+def _embed(
+    parameters: Tree,
+    config: AlbertConfig,
+    input_ids: Int[np.ndarray, " length"],
+    token_type_ids: Int[np.ndarray, " length"],
+    position_ids: Int[np.ndarray, " length"],
+) -> Inexact[np.ndarray, "length hidden"]:
+    tables = parameters["embeddings"]
+    x = tables["word_embeddings"]["embedding"][input_ids]
+    x = x + tables["token_type_embeddings"]["embedding"][token_type_ids]
+    x = x + tables["position_embeddings"]["embedding"][position_ids]
+    x = _normalize(tables["layer_norm"], config, x)
+    if "embedding_hidden_mapping_in" in parameters["encoder"]:
+        x = _dense(parameters["encoder"]["embedding_hidden_mapping_in"], x)
+    return x
+
+
+def _run_layers(
+    layers: Tree,
+    config: AlbertConfig,
+    x: Inexact[np.ndarray, "length hidden"],
+    visible: Bool[np.ndarray, "query key"],
+) -> list[Inexact[np.ndarray, "length hidden"]]:
+    states = [x]
+    for layer in range(config.num_hidden_layers):
+        for inner in range(config.inner_group_num):
+            attention = _take_copy(layers["attention"], layer, inner, config)
+            x = _normalize(
+                attention["layer_norm"], config, x + _attend(attention, x, visible, config)
+            )
+            feed_forward = _take_copy(layers["feed_forward"], layer, inner, config)
+            y = _activate(config, _dense(feed_forward["intermediate"], x))
+            y = _dense(feed_forward["output"], y)
+            x = _normalize(feed_forward["layer_norm"], config, x + y)
+            states.append(x)
+    return states
+
+
+def _take_copy(half: Tree, layer: int, inner: int, config: AlbertConfig) -> Tree:
+    """The parameters that one layer uses: with c copies for L layers, copy floor(layer · c / L)."""
+    leaves = flatten_dict(half)
+    used = {path: layer * len(leaf) // config.num_hidden_layers for path, leaf in leaves.items()}
+    return unflatten_dict({path: leaf[used[path], inner] for path, leaf in leaves.items()})
+
+
+def _attend(
+    parameters: Tree,
+    x: Inexact[np.ndarray, "length hidden"],
+    visible: Bool[np.ndarray, "query key"],
+    config: AlbertConfig,
+) -> Inexact[np.ndarray, "length hidden"]:
+    query, key, value = (_dense(parameters[name], x) for name in ("query", "key", "value"))
+    size = config.hidden_size // config.num_attention_heads
+    contexts = []
+    for head in range(config.num_attention_heads):
+        part = slice(head * size, (head + 1) * size)
+        scores = query[:, part] @ key[:, part].T / math.sqrt(size)
+        contexts.append(_softmax(scores, visible) @ value[:, part])
+    return _dense(parameters["dense"], np.concatenate(contexts, axis=-1))
+
+
+def _softmax(
+    scores: Inexact[np.ndarray, "query key"], visible: Bool[np.ndarray, "query key"]
+) -> Inexact[np.ndarray, "query key"]:
+    largest = np.where(visible, scores.real, -np.inf).max(axis=-1, keepdims=True)
+    weights = np.exp(np.where(visible, scores - largest, 0)) * visible
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _pool(
+    parameters: Tree, first: Inexact[np.ndarray, "... hidden"]
+) -> Inexact[np.ndarray, "... hidden"]:
+    return np.tanh(_dense(parameters["pooler"], first))
+
+
+def _dense(
+    parameters: Tree, x: Inexact[np.ndarray, "... inputs"]
+) -> Inexact[np.ndarray, "... outputs"]:
+    return x @ parameters["kernel"] + parameters["bias"]
+
+
+def _normalize(
+    parameters: Tree, config: AlbertConfig, x: Inexact[np.ndarray, "... size"]
+) -> Inexact[np.ndarray, "... size"]:
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered * centered).mean(axis=-1, keepdims=True)
+    x = centered / np.sqrt(variance + config.layer_norm_eps)
+    return x * parameters["scale"] + parameters["bias"]
+
+
+def _activate(
+    config: AlbertConfig, x: Inexact[np.ndarray, "*shape"]
+) -> Inexact[np.ndarray, "*shape"]:
+    match str(config.hidden_act):
+        case "gelu":
+            return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        case "gelu_erf":
+            return x / 2 * (1 + _erf(x / math.sqrt(2)))
+        case "relu":
+            return x * (x.real > 0)
+        case "tanh":
+            return np.tanh(x)
+        case "linear":
+            return x
+    raise ValueError(f"the reference knows no activation {config.hidden_act!r}")
+
+
+def _erf(x: Inexact[np.ndarray, "*shape"]) -> Inexact[np.ndarray, "*shape"]:
+    """The error function; off the real line its first-order expansion, exact for a tiny step."""
+    slope = 2 / math.sqrt(math.pi) * np.exp(-x.real * x.real)
+    value = np.vectorize(math.erf, otypes=[float])(x.real)
+    return value + 1j * slope * x.imag if np.iscomplexobj(x) else value
