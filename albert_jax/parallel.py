@@ -175,8 +175,9 @@ def compile_train_step(
     weight_fn: WeightFn,
     accumulation_steps: int = 1,
     parallelism: Parallelism = Parallelism.PJIT,
-) -> TrainStep:
-    """The training step over the mesh; compiled at its first call, the given state donated.
+) -> jax.stages.Wrapped:
+    """The training step over the mesh, a `TrainStep`: compiled at its first call, or ahead of it
+    by its `lower`; the given state is donated.
 
     State and batches are the same plain trees under either parallelism.
 
@@ -217,7 +218,7 @@ def _pmap_train_step(
     mesh: Mesh,
     weight_fn: WeightFn,
     accumulation_steps: int,
-) -> TrainStep:
+) -> jax.stages.Wrapped:
     for axis in ("fsdp", "tensor"):
         if mesh.shape[axis] > 1:
             raise ValueError(
@@ -241,7 +242,7 @@ def _pmap_train_step(
         by_device = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
         return mapped(state, by_device, rng)
 
-    return train_step
+    return jax.jit(train_step, donate_argnums=0)
 
 
 def compile_eval_step(

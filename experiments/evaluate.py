@@ -1,0 +1,141 @@
+"""Scores a run on held-out text, by the one ruler that no training option moves.
+
+python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N]
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from albert_jax.batch import PretrainingBatch
+from albert_jax.checkpoint import restore_params
+from albert_jax.losses import Metrics, Ratio, make_pretraining_loss, summarize
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.parallel import compile_eval_step, make_mesh, place_batch, rows_of_process
+from data_pipeline.corpus import Corpus, open_corpus
+from data_pipeline.masking import shuffle_visible_words
+from data_pipeline.pretraining import evaluation_batches
+from experiments.command_line import ExitCode, run
+from experiments.config import ExperimentConfig
+from experiments.workdir import CHECKPOINTS, read_config
+
+_SHUFFLE_SEED = 0
+
+
+class Baselines(NamedTuple):
+    """What can be had on the same masked positions without reading, by counting them alone."""
+
+    most_frequent_accuracy: float  # always guessing the piece that is most often masked
+    unigram_entropy: float  # nats; no fixed distribution over pieces has a lower loss
+
+
+class Ruler:
+    """Held-out batches, and the evaluation of parameters on them.
+
+    Args:
+        corpus: whose held-out text is read.
+        config: the run's model, row length and evaluation size.
+        mesh: the devices.
+    """
+
+    def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
+        self._corpus, self._config, self._mesh = corpus, config, mesh
+        model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
+        self._loss_fn = make_pretraining_loss(model)
+        self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
+
+    def batches(self) -> Iterator[dict[str, np.ndarray]]:
+        """The held-out batches, this process's rows of each."""
+        run = self._config.run
+        return evaluation_batches(
+            self._corpus,
+            max_seq_length=self._config.data.max_seq_length,
+            batch_size=run.evaluation_batch_size,
+            max_pairs=run.evaluation_pairs,
+            rows=rows_of_process(run.evaluation_batch_size, self._mesh),
+        )
+
+    def evaluate(self, params: PyTree) -> dict[str, float]:
+        """Loss and accuracy of both objectives, the context gap, and how many pairs were read."""
+        if self._eval_step is None:
+            self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
+        totals: dict[bool, dict[str, np.ndarray]] = {False: {}, True: {}}
+        for batch in self.batches():
+            for shuffled, total in totals.items():
+                shown = shuffle_visible_words(batch, _SHUFFLE_SEED) if shuffled else batch
+                placed = place_batch(PretrainingBatch.from_numpy(shown), self._mesh)
+                for name, ratio in jax.device_get(self._eval_step(params, placed)).items():
+                    total[name] = total.get(name, 0) + np.asarray(ratio, np.float64)
+        figures, blind = (
+            summarize({name: Ratio(*sums) for name, sums in total.items()})
+            for total in totals.values()
+        )
+        figures["context_gap"] = blind["masked_lm_loss"] - figures["masked_lm_loss"]
+        figures["pairs"] = float(totals[False]["sentence_order_loss"][1])
+        return figures
+
+    def baselines(self) -> Baselines:
+        """What guessing gives on the same positions; of this process's rows."""
+        counts: Counter[int] = Counter()
+        for batch in self.batches():
+            counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
+        total = counts.total()
+        shares = np.array(list(counts.values())) / total
+        return Baselines(float(shares.max()), float(-(shares * np.log(shares)).sum()))
+
+
+def wilson_interval(share: float, trials: float, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share seen in a number of trials (Wilson's score).
+
+    Example: 60 of 100 give 0.502 to 0.691.
+    """
+    center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    spread = z / (1 + z**2 / trials)
+    spread *= math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return center - spread, center + spread
+
+
+def main() -> ExitCode:
+    """Evaluates a workdir's checkpoint and prints a table."""
+    workdir, step = flags.FLAGS.workdir, flags.FLAGS.step
+    config = read_config(workdir)
+    corpus = open_corpus(flags.FLAGS.corpus_dir or config.data.corpus_dir)
+    params = restore_params(f"{workdir}/{CHECKPOINTS}", step)
+    ruler = Ruler(corpus, config, make_mesh())
+    figures = ruler.evaluate(params)
+    baselines = ruler.baselines()
+    if flags.FLAGS.json:
+        print(json.dumps(figures | baselines._asdict()))
+        return ExitCode.DONE
+    low, high = wilson_interval(figures["sentence_order_accuracy"], figures["pairs"])
+    print(f"{figures['pairs']:.0f} held-out pairs of {corpus.path}")
+    print(
+        f"masked LM       accuracy {figures['masked_lm_accuracy']:.1%} (the most frequent piece "
+        f"alone: {baselines.most_frequent_accuracy:.1%})"
+    )
+    print(
+        f"                loss {figures['masked_lm_loss']:.3f} nats (entropy of single pieces: "
+        f"{baselines.unigram_entropy:.3f})"
+    )
+    print(f"context gap     {figures['context_gap']:.3f} nats lost when visible words are shuffled")
+    print(
+        f"sentence order  accuracy {figures['sentence_order_accuracy']:.1%} "
+        f"(95 % interval {low:.1%} to {high:.1%}), loss {figures['sentence_order_loss']:.3f}"
+    )
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "the run to evaluate", required=True)
+    flags.DEFINE_string("corpus_dir", None, "held-out text of another corpus than the run's own")
+    flags.DEFINE_integer("step", None, "which checkpoint; by default the newest")
+    flags.DEFINE_boolean("json", False, "print one JSON object instead of a table")
+    run(main)
