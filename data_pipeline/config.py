@@ -112,6 +112,8 @@ class DataConfig:
                 _require_whole(field.name, value, *_WHOLE_NUMBERS[field.name])
             elif field.type is float:
                 _require_share(field.name, value)
+            elif field.type is bool and type(value) is not bool:
+                raise InputError(f"--config.data.{field.name} must be True or False, got {value!r}")
         if self.max_predictions_per_seq > self.max_seq_length:
             raise InputError(
                 f"--config.data.max_predictions_per_seq ({self.max_predictions_per_seq}) must be "
