@@ -8,9 +8,9 @@ One optax chain: clip by the global norm, moments, weight decay, trust ratio (LA
 
 `optax.lamb` is another optimizer under the same name. What differs, and why:
 
-- The moments are not bias-corrected unless asked for. The published weights were trained without,
-  which makes the first updates about three times as large for AdamW; LAMB's ratio takes most of
-  that out again, warm-up the rest.
+- The moments are not bias-corrected unless asked for. The published weights were trained without.
+  The first update is then about three times as long; LAMB's ratio takes that out of the tensors it
+  adapts, and warm-up out of the rest.
 - Biases and layer norms are neither decayed nor adapted: they take the plain step at the full rate.
   `optax.lamb` can spare them the decay, but gives every tensor a ratio; a bias, which starts at
   zero and stays small, would then hardly move.
@@ -89,7 +89,8 @@ class OptimizerConfig:
             value = getattr(self, field)
             if value is None and field in _OPTIONAL:
                 continue
-            if type(value) not in kinds or not fits(value):
+            is_kind = isinstance(value, kinds) and isinstance(value, bool) is (bool in kinds)
+            if not (is_kind and fits(value)):
                 raise ValueError(_complaint(field, allowed, value))
             if float in kinds:
                 object.__setattr__(self, field, float(value))
@@ -120,8 +121,8 @@ def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.S
     Args:
         config: the schedule's parameters.
         global_batch_size: sequences a step; read only if `config.reference_batch_size` is set. Then
-            the peak is `learning_rate` times the root of their quotient, the
-            rule by which LAMB's authors scaled BERT from 512 to 32k sequences.
+            the peak is `learning_rate` times the root of their quotient, the rule by which LAMB's
+            authors scaled BERT from 512 to 32k sequences.
     """
     peak = config.learning_rate
     if config.reference_batch_size is not None:
@@ -147,8 +148,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """The optimizer of a parameter tree as `AlbertForPreTraining` has it; see the file's docstring.
 
-    Its updates are to be added to the parameters (`optax.apply_updates`). Moments have the type and
-    the sharding of their parameters; the schedule's step is the number of updates made.
+    Its updates are to be added to the parameters (`optax.apply_updates`). Moments have the type of
+    their parameters. The schedule's step is the number of updates made.
     """
     clip = config.max_grad_norm
     is_lamb = config.name is OptimizerName.LAMB
@@ -179,8 +180,9 @@ def scale_by_moments(config: OptimizerConfig) -> optax.GradientTransformation:
     """
 
     def init(params: PyTree) -> optax.ScaleByAdamState:
-        zeros = optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+        # Two trees of zeros: a state that holds a buffer twice cannot be donated to a step.
+        mean, square = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
 
     def update(
         grads: PyTree, state: optax.ScaleByAdamState, params: PyTree | None = None
