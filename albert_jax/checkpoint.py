@@ -17,6 +17,7 @@ from jaxtyping import Array, PyTree
 from albert_jax.integrity import CheckpointError, set_damaged_aside, usable_step, write_manifest
 
 BEST = "best"
+DELETED = "deleted"
 
 _log = logging.getLogger(__name__)
 
@@ -83,10 +84,12 @@ class Checkpoints:
                 ),
                 best_fn=metric,
                 cleanup_tmp_directories=True,
+                # Renamed, then deleted: else one whose deletion is cut short would look damaged.
+                todelete_subdir=DELETED,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             ),
         )
-        self._write_best()
+        self._tidy_up()
 
     def save(
         self,
@@ -162,7 +165,7 @@ class Checkpoints:
             self.manager.wait_until_finished()
         except Exception as error:
             raise self._not_written(error) from error
-        self._write_best()
+        self._tidy_up()
 
     def close(self) -> None:
         """Waits for the save in progress and lets go of Orbax's threads."""
@@ -193,9 +196,12 @@ class Checkpoints:
         being_written = self.directory / (name + ocp.path.atomicity.TMP_DIR_SUFFIX)
         write_manifest(being_written if being_written.exists() else self.directory / name)
 
-    def _write_best(self) -> None:
+    def _tidy_up(self) -> None:
+        if jax.process_index() != 0:
+            return
+        (self.directory / DELETED).rmtree(missing_ok=True)
         best = self.manager.best_step()
-        if best is None or jax.process_index() != 0:
+        if best is None:
             return
         path = self.directory / BEST
         if not path.exists() or path.read_text() != f"{best}\n":
@@ -228,8 +234,9 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
     """
     directory = epath.Path(directory)
     state = directory / str(usable_step(directory, step)) / "state"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        stored = checkpointer.metadata(state).item_metadata.tree["params"]
+    handler = ocp.PyTreeCheckpointHandler()
+    with ocp.Checkpointer(handler) as checkpointer:
+        stored = handler.metadata(state).tree["params"]
         wanted = {"params": jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored)}
         restored = checkpointer.restore(
             state,

@@ -314,7 +314,7 @@ def test_killed_while_saving_it_opens_at_a_whole_checkpoint(tmp_path: Path) -> N
 
 
 TWO_PROCESSES = """
-import sys
+import pathlib, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[3]))
@@ -322,6 +322,7 @@ from test_checkpoint import CheckpointError, Checkpoints, shapes
 sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
 values = jax.make_array_from_callback((4000,), sharding, lambda i: np.arange(4000.0)[i])
 state = {"params": {"a": values.astype(jnp.float32)}}
+result = pathlib.Path(sys.argv[4])
 try:
     with Checkpoints(sys.argv[1], keep=2) as checkpoints:
         restored = checkpoints.restore(shapes(state))
@@ -337,33 +338,35 @@ try:
                     strict=True,
                 )
             )
-            print("restored", checkpoints.manager.latest_step(), same)
+            result.write_text(f"restored {checkpoints.manager.latest_step()} {same}")
 except CheckpointError as error:
-    print("refused", error)
+    result.write_text(f"refused: {error}")
 """
 
 
 @pytest.mark.slow
 def test_two_processes_save_check_and_refuse_together(tmp_path: Path) -> None:
+    directory, results = tmp_path / "checkpoints", [tmp_path / "first", tmp_path / "second"]
+
     def run_both() -> list[str]:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
-        processes = [run_script(TWO_PROCESSES, tmp_path, address, i) for i in (0, 1)]
-        results = [process.communicate(timeout=120) for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], results
-        return [
-            "".join(line for line in output.splitlines(True) if not line.startswith("[Gloo]"))
-            for output, _ in results
+        processes = [
+            run_script(TWO_PROCESSES, directory, address, index, result)
+            for index, result in enumerate(results)
         ]
+        outputs = [process.communicate(timeout=120) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        return [result.read_text() for result in results if result.exists()]
 
-    assert run_both() == ["", ""]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3", "best"]
-    assert run_both() == ["restored 3 True\n"] * 2
-    flip_one_byte(tmp_path / "3")
-    assert run_both() == ["restored 2 True\n"] * 2
-    flip_one_byte(tmp_path / "1")
-    flip_one_byte(tmp_path / "2")
+    assert run_both() == []
+    assert sorted(path.name for path in directory.iterdir()) == ["1", "2", "3", "best"]
+    assert run_both() == ["restored 3 True"] * 2
+    flip_one_byte(directory / "3")
+    assert run_both() == ["restored 2 True"] * 2
+    flip_one_byte(directory / "1")
+    flip_one_byte(directory / "2")
     first, second = run_both()
-    assert first.startswith("refused every checkpoint under")
-    assert second == "refused process 0 refuses the checkpoints; its message says why\n"
+    assert first.startswith("refused: every checkpoint under")
+    assert second == "refused: process 0 refuses the checkpoints; its message says why"
