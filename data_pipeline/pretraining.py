@@ -91,6 +91,7 @@ def evaluation_batches(
     batch_size: int,
     max_pairs: int | None = None,
     rows: Int64[np.ndarray, " rows"] | None = None,
+    plan_dir: str = "",
 ) -> Iterator[dict[str, np.ndarray]]:
     """The ruler by which every run is measured, whatever it trains with.
 
@@ -104,16 +105,21 @@ def evaluation_batches(
         batch_size: rows of a batch over all processes.
         max_pairs: read no more pairs than this, taken at random but always the same; None: all.
         rows: as in `PretrainingDataset.batches`.
+        plan_dir: as in `DataConfig`.
 
     Raises:
         InputError: the corpus holds no text out for validation.
     """
     slots = max(1, round(max_seq_length * 0.15))
     config = DataConfig(
-        max_seq_length=max_seq_length, max_predictions_per_seq=slots, short_seq_prob=0.0
+        plan_dir=plan_dir,
+        max_seq_length=max_seq_length,
+        max_predictions_per_seq=slots,
+        short_seq_prob=0.0,
     )
     reader = _BatchReader(corpus, "validation", config, seed=_EVALUATION_SEED)
-    total = min(max_pairs or reader.plan.num_rows, reader.plan.num_rows)
+    num_pairs = reader.plan.num_rows
+    total = num_pairs if max_pairs is None else min(max_pairs, num_pairs)
     firsts = tf.data.Dataset.range(0, total, batch_size)
     return reader.read(firsts, _check_rows(rows, batch_size), total=total)
 
@@ -122,12 +128,14 @@ class _BatchReader:
     """Reads any rows of a split, masks them and makes them batches."""
 
     def __init__(self, corpus: Corpus, split: str, config: DataConfig, *, seed: int) -> None:
-        self._rows = RowReader(corpus, split, config, seed=seed)
+        vocabulary = load_vocabulary(corpus, config.word_start_rule)
+        self._rows = RowReader(
+            corpus, split, config, seed=seed, cls_id=vocabulary.cls_id, sep_id=vocabulary.sep_id
+        )
         self.plan = self._rows.plan
         self._config = config
         self._mask_key = philox.derive_key(seed, "masks")
         # Traced once for each number of rows, however often batches are asked for.
-        vocabulary = load_vocabulary(corpus, config.word_start_rule)
         self._mask = tf.function(
             lambda *rows: mask_rows(*rows, config=config, vocabulary=vocabulary), autograph=False
         )

@@ -41,12 +41,23 @@ class RowReader:
         split: which of its splits.
         config: how rows are made.
         seed: of all draws.
+        cls_id: the piece [CLS].
+        sep_id: the piece [SEP].
 
     Raises:
         InputError: the split is empty or too small, or its plan cannot be written.
     """
 
-    def __init__(self, corpus: Corpus, split: str, config: DataConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        config: DataConfig,
+        *,
+        seed: int,
+        cls_id: int,
+        sep_id: int,
+    ) -> None:
         if split not in corpus.splits or not corpus.splits[split].num_documents:
             raise InputError(f"the corpus {corpus.path} holds no document for {split}")
         self.plan = open_plan(corpus, split, config)
@@ -54,8 +65,7 @@ class RowReader:
         self._seed = seed
         self._split = corpus.splits[split]
         self._index = SentenceIndex(self._split)
-        tokenizer = corpus.load_tokenizer()
-        self._cls_id, self._sep_id = tokenizer.cls_id, tokenizer.sep_id
+        self._cls_id, self._sep_id = cls_id, sep_id
 
     def read(self, numbers: Int64[np.ndarray, " rows"], *, total: int | None = None) -> Rows:
         """The rows of these numbers; those from `total` on, if it is given, are empty."""
