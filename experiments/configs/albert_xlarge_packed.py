@@ -2,8 +2,8 @@ r"""ALBERT xlarge in packed rows, 15 % of all pieces masked: version 1's pairs a
 
 Model      that of version 1: 59.0 M parameters; dropout 0.1
 Data       English Wikipedia and BookCorpus
-Steps      125,000 of 2048 rows of 512, 77 prediction slots each. A row holds about two pairs, so a
-           batch holds the 4096 pairs of version 1
+Steps      125,000 of 2048 rows of 512, 77 prediction slots each. A row of English Wikipedia holds
+           about two pairs, so a batch holds the 4096 pairs of version 1
 Rate       0.00176 as in version 1: it goes with the root of the pairs in a batch, which are the
            same
 Cost       7.92 PFLOP a step, 0.99 ZFLOP in all (products, forward and backward)
