@@ -188,7 +188,6 @@ def _choose_words(
         tf.gather(column, present) for column in (remaining, first_visit, num_visits)
     )
     thresholds = np.round(np.cumsum(law[:-1]) * 2**_BITS).astype(np.int32)
-    length_draws = _column(draws, _LENGTH)
     starts = tf.pad(words.starts, [[0, 1]])
     ends = tf.pad(words.ends, [[0, 1]])
     offsets = tf.range(len(law))
@@ -196,7 +195,7 @@ def _choose_words(
     def visit(step, remaining, heads):  # type: ignore[no-untyped-def]
         live = (remaining > 0) & (step < num_visits)
         word = tf.where(live, tf.gather(visits, tf.where(live, first_visit + step, 0)), num_words)
-        drawn = tf.gather(length_draws, tf.gather(starts, word))[:, None] >= thresholds
+        drawn = _draws_at(draws, tf.gather(starts, word), _LENGTH)[:, None] >= thresholds
         length = 1 + tf.reduce_sum(tf.cast(drawn, tf.int32), axis=1, keepdims=True)
         end = tf.gather(ends, word)[:, None]
         after = tf.gather(words.pieces_before, tf.minimum(word[:, None] + offsets + 1, end))
@@ -262,10 +261,9 @@ def _corrupt(
     source = chosen
     if config.corruption is Corruption.PER_SPAN:
         source = tf.gather(words.starts, tf.gather(head, chosen))
-    fate = tf.gather(_column(draws, _FATE), source)
-    replacement_draws = tf.gather(tf.reshape(draws[..., _REPLACEMENT], [-1]), chosen)
+    fate = _draws_at(draws, source, _FATE)
     pieces = _replacement_pieces(config, vocabulary)
-    replacement = tf.gather(pieces, tf.cast(replacement_draws, tf.int64) % len(pieces))
+    replacement = tf.gather(pieces, _draws_at(draws, chosen, _REPLACEMENT) % len(pieces))
     corrupted = tf.where(
         fate < _MASKED, vocabulary.mask_id, tf.where(fate < _KEPT, labels, replacement)
     )
@@ -290,9 +288,9 @@ def _replacement_pieces(config: DataConfig, vocabulary: Vocabulary) -> np.ndarra
     return np.setdiff1d(every, vocabulary.special_ids)
 
 
-def _column(draws: tf.Tensor, column: int) -> tf.Tensor:
-    """One draw of each position as a whole number of 24 bits, flat."""
-    words = tf.reshape(draws[..., column], [-1])
+def _draws_at(draws: tf.Tensor, positions: tf.Tensor, column: int) -> tf.Tensor:
+    """One draw of each flat position as a whole number of 24 bits."""
+    words = tf.gather(tf.reshape(draws, [-1]), positions * DRAWS_PER_POSITION + column)
     return tf.cast(tf.bitwise.right_shift(words, tf.constant(32 - _BITS, tf.uint32)), tf.int32)
 
 
