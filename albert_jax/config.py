@@ -9,6 +9,18 @@ from pathlib import Path
 from typing import Any
 
 
+def as_choice(enum: type[StrEnum], name: str, value: Any) -> StrEnum:
+    """The member that a value names.
+
+    Raises:
+        ValueError: there is none; the message gives the knob's `name` and the choices.
+    """
+    try:
+        return enum(value)
+    except ValueError:
+        raise ValueError(f"{name} must be one of {', '.join(enum)}, got {value!r}") from None
+
+
 class HiddenAct(StrEnum):
     """Activation of the feed-forward layer and of the masked-LM head.
 
@@ -82,7 +94,9 @@ class AlbertConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(field.type, type) and issubclass(field.type, StrEnum):
-                object.__setattr__(self, field.name, _as_choice(field.type, field.name, value))
+                object.__setattr__(
+                    self, field.name, as_choice(field.type, f"model.{field.name}", value)
+                )
             elif field.type is int and (type(value) is not int or value < 1):
                 raise ValueError(f"model.{field.name} must be a whole number >= 1, got {value!r}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -161,14 +175,6 @@ class AlbertConfig:
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
         """Writes a JSON that `from_json_file` and the released code read."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-def _as_choice(enum: type[StrEnum], name: str, value: Any) -> StrEnum:
-    try:
-        return enum(value)
-    except ValueError:
-        choices = ", ".join(enum)
-        raise ValueError(f"model.{name} must be one of {choices}; got {value!r}") from None
 
 
 _ADDED_FIELDS = frozenset({"layer_norm_eps", "parameter_sharing", "embedding_mapping"})

@@ -35,7 +35,10 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
+from albert_jax.config import as_choice
+
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
+_FLAG = "--config.optimizer"  # how messages call a field
 STACKED_NAME = "layers"  # what lies below has two leading axes: copies and inner
 
 
@@ -83,8 +86,10 @@ class OptimizerConfig:
     reference_batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", _as_choice(OptimizerName, "name", self.name))
-        object.__setattr__(self, "schedule", _as_choice(ScheduleName, "schedule", self.schedule))
+        object.__setattr__(self, "name", as_choice(OptimizerName, f"{_FLAG}.name", self.name))
+        object.__setattr__(
+            self, "schedule", as_choice(ScheduleName, f"{_FLAG}.schedule", self.schedule)
+        )
         for field, (kinds, fits, allowed) in _RANGES.items():
             value = getattr(self, field)
             if value is None and field in _OPTIONAL:
@@ -286,15 +291,7 @@ def _norm(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _complaint(field: str, allowed: str, value: Any) -> str:
-    return f"--config.optimizer.{field} must be {allowed}, got {value!r}"
-
-
-def _as_choice(enum: type[StrEnum], field: str, value: Any) -> StrEnum:
-    try:
-        return enum(value)
-    except ValueError:
-        choices = ", ".join(enum)
-        raise ValueError(_complaint(field, f"one of {choices}", value)) from None
+    return f"{_FLAG}.{field} must be {allowed}, got {value!r}"
 
 
 # field -> types (a whole number will do for a float), range, and both in words
