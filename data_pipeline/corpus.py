@@ -178,17 +178,21 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     local = stage(str(path), METADATA_FILE, read_file_hashes) if is_remote(path) else Path(path)
     metadata = _read_metadata(local, path)
     check_files(local, metadata.files, verify=verify)
+    return Corpus(local, metadata, open_splits(local, metadata))
+
+
+def open_splits(path: Path, metadata: CorpusMetadata) -> dict[str, Split]:
+    """Maps all shards of a corpus directory into memory."""
     token_dtype = token_dtype_for(metadata.vocab_size)
-    splits = {
+    return {
         name: Split(
             tuple(
-                map_shard(shard_directory(local / name, number), token_dtype)
+                map_shard(shard_directory(path / name, number), token_dtype)
                 for number in range(counts["shards"])
             )
         )
         for name, counts in metadata.splits.items()
     }
-    return Corpus(local, metadata, splits)
 
 
 def token_dtype_for(vocab_size: int) -> np.dtype:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +27,11 @@ from data_pipeline.corpus import (
     token_dtype_for,
 )
 from data_pipeline.durable_files import hash_file, hash_text, sync, write_atomically
+from data_pipeline.errors import InputError
 from data_pipeline.tokenizer import Tokenizer
 
 MAX_SHARD_BYTES = 256 * 10**6
+_DOCUMENTS_AT_ONCE = 4096
 
 
 class EncodedDocuments(NamedTuple):
@@ -70,7 +72,7 @@ class SplitWriter:
         max_shard_bytes: int = MAX_SHARD_BYTES,
     ) -> None:
         """Starts a split, or continues it from what an earlier writer's `position` returned."""
-        self._directory = directory
+        self.path = directory
         self._token_dtype = token_dtype_for(vocab_size)
         self._max_shard_bytes = max_shard_bytes
         position = dict(position or {})
@@ -130,7 +132,7 @@ class SplitWriter:
 
     @property
     def _shard_path(self) -> Path:
-        return shard_directory(self._directory, self._number)
+        return shard_directory(self.path, self._number)
 
     def _bytes(self, tokens: Any, sentences: Any, documents: Any) -> Any:
         offsets = (sentences + 1 + documents + 1) * OFFSET_DTYPE.itemsize
@@ -143,9 +145,9 @@ class SplitWriter:
         self._number += 1
         self._size = ShardSize()
         self._shard_path.mkdir()
-        self._open_shard()
         for name in (SENTENCE_OFFSETS_FILE, DOCUMENT_OFFSETS_FILE):
-            self._files[name].write(np.zeros(1, OFFSET_DTYPE).tobytes())
+            np.zeros(1, OFFSET_DTYPE).tofile(self._shard_path / name)
+        self._open_shard()
 
     def _open_shard(self) -> None:
         size = self._size
@@ -157,12 +159,13 @@ class SplitWriter:
         }
         for name, length in lengths.items():
             file = (self._shard_path / name).open("ab")
-            if file.tell() > length:
-                file.truncate(length)
+            if file.tell() < length:
+                raise InputError(f"{file.name} is shorter than when it was last saved: remove it")
+            file.truncate(length)
             self._files[name] = file
 
     def _remove_later_shards(self) -> None:
-        for shard in self._directory.glob("shard-*"):
+        for shard in self.path.glob("shard-*"):
             if shard.name > self._shard_path.name or self._number < 0:
                 for file in shard.iterdir():
                     file.unlink()
@@ -185,23 +188,51 @@ class SplitWriter:
         size.documents += len(documents.sentence_counts)
 
 
-def write_metadata(
+def keep_sentences(documents: EncodedDocuments, kept: np.ndarray) -> EncodedDocuments:
+    """The documents with only the sentences of a mask, and without those that have none left.
+
+    Example: of `[[[5, 6], [7]], [[8]]]` with the mask `[True, False, False]` `[[[5, 6]]]` is left.
+    """
+    document_of = np.repeat(np.arange(len(documents.sources)), documents.sentence_counts)
+    counts = np.bincount(document_of[kept], minlength=len(documents.sources))
+    return EncodedDocuments(
+        documents.tokens[np.repeat(kept, documents.sentence_lengths)],
+        documents.sentence_lengths[kept],
+        counts[counts > 0],
+        documents.sources[counts > 0],
+    )
+
+
+def read_back(directory: Path, vocab_size: int) -> Iterator[EncodedDocuments]:
+    """What a `SplitWriter` wrote, some documents at a time."""
+    for path in sorted(directory.glob("shard-*")):
+        shard = map_shard(path, token_dtype_for(vocab_size))
+        for first in range(0, len(shard.document_sources), _DOCUMENTS_AT_ONCE):
+            sentences = shard.document_offsets[first : first + _DOCUMENTS_AT_ONCE + 1]
+            tokens = shard.sentence_offsets[sentences[0] : sentences[-1] + 1]
+            yield EncodedDocuments(
+                shard.tokens[tokens[0] : tokens[-1]],
+                np.diff(tokens),
+                np.diff(sentences),
+                shard.document_sources[first : first + _DOCUMENTS_AT_ONCE],
+            )
+
+
+def describe_files(
     directory: Path,
     *,
     vocab_size: int,
     sources: Mapping[str, float],
     settings: Mapping[str, Any],
-    report: Mapping[str, Any],
     versions: Mapping[str, str],
 ) -> CorpusMetadata:
-    """Hashes and counts what lies in the directory and makes it a corpus.
+    """Hashes and counts what lies in the directory; `write_metadata` then makes it a corpus.
 
     Args:
         directory: holds the tokenizer and the splits, complete.
         vocab_size: pieces of the tokenizer.
         sources: name -> weight, in the order that the documents number them.
         settings: how the corpus was built.
-        report: what was found.
         versions: of libraries.
     """
     counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in sources}
@@ -233,7 +264,7 @@ def write_metadata(
         }
         for path in paths
     }
-    metadata = CorpusMetadata(
+    return CorpusMetadata(
         format_version=FORMAT_VERSION,
         fingerprint=hash_text(
             "".join(f"{file['sha256']} {name}\n" for name, file in files.items())
@@ -245,11 +276,14 @@ def write_metadata(
         splits=splits,
         files=files,
         settings=settings,
-        report=report,
+        report={},
         versions=versions,
     )
+
+
+def write_metadata(directory: Path, metadata: CorpusMetadata) -> None:
+    """Makes the directory a corpus, which it becomes whole or not at all."""
     write_atomically(directory / METADATA_FILE, metadata.to_json())
-    return metadata
 
 
 def write_split(
@@ -292,14 +326,15 @@ def write_corpus(
             tokenizer.vocab_size,
             max_shard_bytes=max_shard_bytes,
         )
-    return write_metadata(
+    metadata = describe_files(
         path,
         vocab_size=tokenizer.vocab_size,
         sources={"memory": 1.0},
         settings={},
-        report={},
         versions={},
     )
+    write_metadata(path, metadata)
+    return metadata
 
 
 def _count_by_source(shards: Sequence[Path], vocab_size: int, num_sources: int) -> np.ndarray:

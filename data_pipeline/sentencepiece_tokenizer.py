@@ -1,5 +1,6 @@
 """SentencePiece vocabularies, as the released English models use them: encoding and training."""
 
+import io
 import string
 import unicodedata
 from collections.abc import Sequence
@@ -142,39 +143,38 @@ def train_sentencepiece(
     Raises:
         InputError: the text has too few different words for so many pieces.
     """
-    prefix = sentences.with_suffix(".vocabulary")
+    model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(sentences),
-            model_prefix=str(prefix),
-            model_type="unigram",
-            vocab_size=vocab_size,
-            character_coverage=0.99995,
-            pad_id=0,
-            unk_id=1,
-            bos_id=-1,
-            eos_id=-1,
-            pad_piece=PAD,
-            unk_piece=UNKNOWN,
-            control_symbols=[CLS, SEP, MASK],
-            user_defined_symbols=list(USER_DEFINED),
-            input_sentence_size=max_sentences,
-            shuffle_input_sentence=True,
-            # Sums are taken in an order that depends on the number of threads, so it is fixed.
-            num_threads=16,
-            minloglevel=2,
-        )
+        with sentences.open(encoding="utf-8") as lines:
+            sentencepiece.SentencePieceTrainer.train(
+                # Not by name, which the model would keep.
+                sentence_iterator=(line.removesuffix("\n") for line in lines),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocab_size,
+                character_coverage=0.99995,
+                pad_id=0,
+                unk_id=1,
+                bos_id=-1,
+                eos_id=-1,
+                pad_piece=PAD,
+                unk_piece=UNKNOWN,
+                control_symbols=[CLS, SEP, MASK],
+                user_defined_symbols=list(USER_DEFINED),
+                input_sentence_size=max_sentences,
+                shuffle_input_sentence=True,
+                # Sums are taken in an order that depends on the number of threads: it is fixed.
+                num_threads=16,
+                minloglevel=2,
+            )
     except RuntimeError as error:
         raise InputError(
             f"--vocab_size={vocab_size} cannot be trained on this text: {_last_sentence(error)}"
         ) from None
-    model = prefix.with_name(prefix.name + ".model")
     tokenizer = SentencePieceTokenizer(
-        model.read_bytes(), lower_case=lower_case, keep_accents=keep_accents
+        model.getvalue(), lower_case=lower_case, keep_accents=keep_accents
     )
-    for path in (model, prefix.with_name(prefix.name + ".vocab")):
-        path.unlink()
     if tokenizer.pieces[: len(FIRST_PIECES)] != FIRST_PIECES:
         raise RuntimeError(f"the trained vocabulary begins with {tokenizer.pieces[:13]}")
     return tokenizer

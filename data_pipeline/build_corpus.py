@@ -1,0 +1,82 @@
+"""The command that turns text into a corpus.
+
+    python -m data_pipeline.build_corpus --input='text/*/wiki_*' --format=wikiextractor \
+        --output_dir=corpora/wiki_en --vocab_size=30000
+
+The same command after an interruption goes on where it stopped. Exit status: 0 done, 2 bad input.
+"""
+
+import dataclasses
+import errno
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from data_pipeline.build_flags import FLAGS, HELP, OUTPUT_DIR, read_flags
+from data_pipeline.corpus import METADATA_FILE, Corpus, open_corpus
+from data_pipeline.corpus_builder import BuildConfig, CorpusBuilder
+from data_pipeline.corpus_report import format_report
+from data_pipeline.durable_files import hash_text
+from data_pipeline.errors import InputError
+from data_pipeline.remote import cache_directory, is_remote, open_remote, publish
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Builds a corpus as the flags say and returns the exit status."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        rest = FLAGS(list(argv))
+        if HELP.value:
+            print(f"{__doc__}\n{FLAGS.get_help(include_special_flags=False)}")
+            return DONE
+        if rest[1:]:
+            raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
+        config = read_flags()
+        corpus = build(config)
+        print(format_report(corpus))
+    except (flags.Error, InputError) as error:
+        return _report(str(error))
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _report(
+            f"cannot write: {error.strerror}{where}; --output_dir={OUTPUT_DIR.value} is not a "
+            "corpus yet, and the same command goes on from here"
+        )
+    except KeyboardInterrupt:
+        _report("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    return DONE
+
+
+def build(config: BuildConfig) -> Corpus:
+    """Builds where the config says; a corpus on a remote store is built here and copied there."""
+    url = config.output_dir
+    if not is_remote(url):
+        CorpusBuilder(config).build()
+        return open_corpus(url, verify=False)
+    if (open_remote(url) / METADATA_FILE).exists() and not config.overwrite:
+        raise InputError(f"--output_dir={url} holds a corpus already; --overwrite replaces it")
+    local = cache_directory() / "builds" / hash_text(url)[:16]
+    local.parent.mkdir(parents=True, exist_ok=True)
+    CorpusBuilder(dataclasses.replace(config, output_dir=str(local), overwrite=True)).build()
+    publish(local, url, METADATA_FILE)
+    shutil.rmtree(local)
+    return open_corpus(url)
+
+
+def _report(message: str) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,170 @@
+"""Lines out of files: plain or compressed, local or remote, and what is done about bad UTF-8."""
+
+import bz2
+import contextlib
+import dataclasses
+import glob
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import zstandard
+from etils import epath
+
+from data_pipeline.errors import InputError
+from data_pipeline.remote import is_remote, open_remote
+
+# A longer line is no text that anyone wrote, and would have to be held in memory.
+_MAX_LINE_BYTES = 64 << 20
+_READ_AHEAD = 1 << 20
+_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".xz": lzma.LZMAFile,
+    ".bz2": bz2.BZ2File,
+    ".zst": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
+}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EncodingErrors(StrEnum):
+    """What becomes of a line that is not UTF-8: the run ends, a replacement sign, or no line."""
+
+    REFUSE = "refuse"
+    REPLACE = "replace"
+    SKIP = "skip"
+
+
+class InputFile(NamedTuple):
+    """A file to read, by path or URL."""
+
+    name: str
+    size: int  # bytes as stored
+    version: str  # changes when the file does: its time of modification
+
+
+@dataclasses.dataclass
+class Reading:
+    """How far reading has come, and what it met. One object goes through all files of a build."""
+
+    bytes_before: int = 0  # of files read to the end
+    replaced_lines: int = 0
+    skipped_lines: int = 0
+    cut_documents: int = 0
+    _raw: Any = None
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far, as stored (compressed)."""
+        return self.bytes_before + (self._raw.tell() if self._raw else 0)
+
+    def start(self, raw: Any) -> None:
+        """A file is being read."""
+        self._raw = raw
+
+    def finish(self, size: int) -> None:
+        """A file of this size was read to its end."""
+        self._raw = None
+        self.bytes_before += size
+
+
+def find_files(pattern: str, flag: str) -> list[InputFile]:
+    """The files that a path or glob names, sorted by name.
+
+    Args:
+        pattern: local, or on a store (`gs://bucket/text/*.gz`).
+        flag: how the user gave it, for the message.
+
+    Raises:
+        InputError: there is none, or one of them is a directory or empty.
+    """
+    if is_remote(pattern):
+        root, _, below = pattern.partition("://")[2].partition("/")
+        directory = open_remote(f"{pattern.partition('://')[0]}://{root}")
+        paths: list[Any] = sorted(directory.glob(below), key=os.fspath)
+    else:
+        paths = [epath.Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    if not paths:
+        raise InputError(f"{flag}: no file matches")
+    files = []
+    for path in paths:
+        if path.is_dir():
+            raise InputError(
+                f"{flag}: {path} is a directory; give files or a glob such as {path}/*"
+            )
+        stat = path.stat()
+        if stat.length == 0:
+            raise InputError(f"{flag}: {path} is empty")
+        files.append(InputFile(os.fspath(path), stat.length, str(stat.mtime)))
+    return files
+
+
+def read_lines(
+    file: InputFile, encoding_errors: EncodingErrors, reading: Reading
+) -> Iterator[tuple[int, str]]:
+    """Numbered lines, stripped of white space at both ends; blank lines are empty strings.
+
+    Raises:
+        InputError: the file is binary, damaged or, if so chosen, not UTF-8; the message names the
+            line.
+    """
+    with open_bytes(file, reading) as stream:
+        number = 0
+        while raw := _read_line(stream, file, number):
+            number += 1
+            if number == 1:
+                raw = raw.removeprefix(_BYTE_ORDER_MARK)
+            if b"\0" in raw:
+                raise InputError(
+                    f"{file.name}:{number}: a zero byte; is the file binary, or UTF-16?"
+                )
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if encoding_errors is EncodingErrors.REFUSE:
+                    raise InputError(
+                        f"{file.name}:{number}: byte {error.start + 1} (0x{raw[error.start]:02x}) "
+                        "is not UTF-8; --encoding_errors may be replace or skip"
+                    ) from None
+                if encoding_errors is EncodingErrors.SKIP:
+                    reading.skipped_lines += 1
+                    continue
+                reading.replaced_lines += 1
+                line = raw.decode("utf-8", errors="replace")
+            yield number, line.strip()
+    reading.finish(file.size)
+
+
+@contextlib.contextmanager
+def open_bytes(file: InputFile, reading: Reading) -> Iterator[BinaryIO]:
+    """Opens a file, decompressing what ends in .gz, .xz, .bz2 or .zst.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        path = open_remote(file.name) if is_remote(file.name) else Path(file.name)
+        raw: Any = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{file.name} cannot be read: {error.strerror or error}") from None
+    decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
+    with raw:
+        reading.start(raw)
+        yield io.BufferedReader(decompress(raw), _READ_AHEAD) if decompress else raw
+
+
+def _read_line(stream: Any, file: InputFile, number: int) -> bytes:
+    try:
+        line: bytes = stream.readline(_MAX_LINE_BYTES)
+    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise InputError(f"{file.name} is damaged after line {number}: {error}") from None
+    if len(line) == _MAX_LINE_BYTES:
+        raise InputError(
+            f"{file.name}:{number + 1}: the line is longer than {_MAX_LINE_BYTES >> 20} MiB"
+        )
+    return line
