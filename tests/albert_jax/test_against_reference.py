@@ -1,6 +1,7 @@
 """The model, both losses and every gradient against the NumPy reference, in float64."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,14 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from random_inputs import draw_batch, draw_parameters, parameter_shapes
-from reference import differentiate_along, encode, score_pretraining, sum_cross_entropy
+from reference import (
+    PreTraining,
+    Tree,
+    differentiate_along,
+    encode,
+    score_pretraining,
+    sum_cross_entropy,
+)
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
@@ -58,7 +66,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, np.ndarray]:
+def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, Any]:
     """What the encoder is told beside `input_ids`: as little as the layout allows."""
     if layout == "whole":
         return {}
@@ -71,7 +79,7 @@ def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, np.ndarray]
     return {name: getattr(batch, name) for name in names}
 
 
-def compile_fast(function):
+def compile_fast(function: Callable[..., Any]) -> Callable[..., Any]:
     """A jit that optimizes little: each function here runs once, on few numbers."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -79,16 +87,16 @@ def compile_fast(function):
 class Case(NamedTuple):
     config: AlbertConfig
     parameters: dict[str, Any]
-    batch: PretrainingBatch
-    inputs: dict[str, np.ndarray]  # of the encoder, beside input_ids
-    positions: dict[str, np.ndarray]  # of the heads
+    batch: Any  # a PretrainingBatch of NumPy arrays
+    inputs: dict[str, Any]  # of the encoder, beside input_ids
+    positions: dict[str, Any]  # of the heads
 
 
 def draw_case(name: str) -> Case:
     layout, changes = CASES[name]
     config = dataclasses.replace(SMALL, **changes)
     rng = np.random.default_rng(list(CASES).index(name))
-    batch = draw_batch(config, ROWS[layout], LENGTH, rng)
+    batch: Any = draw_batch(config, ROWS[layout], LENGTH, rng)
     names = ("masked_lm_positions", "sentence_order_positions")[: 2 if layout == "packed" else 1]
     if layout == "whole":  # every position is scored
         names = ()
@@ -101,12 +109,14 @@ def draw_case(name: str) -> Case:
     )
 
 
-def run_model(case: Case):
+def run_model(case: Case) -> Any:
     """Outputs, the losses' sums and weights, and the gradient of the objective trained on."""
     model = AlbertForPreTraining(case.config, dtype=jnp.float64)
 
-    def objective(params, batch, inputs, positions):
-        outputs = model.apply(
+    def objective(
+        params: Tree, batch: PretrainingBatch, inputs: Tree, positions: Tree
+    ) -> tuple[Any, Any]:
+        outputs: Any = model.apply(
             {"params": params},
             batch.input_ids,
             **inputs,
@@ -124,7 +134,7 @@ def run_model(case: Case):
     return compute(case.parameters, case.batch, case.inputs, case.positions)
 
 
-def run_reference(parameters, case: Case):
+def run_reference(parameters: Tree, case: Case) -> tuple[PreTraining, Any]:
     outputs = score_pretraining(
         parameters, case.config, case.batch.input_ids, **case.inputs, **case.positions
     )
@@ -139,12 +149,12 @@ def run_reference(parameters, case: Case):
     return outputs, losses
 
 
-def assert_close(actual, expected, *, atol=1e-10, where=""):
+def assert_close(actual: Any, expected: Any, *, atol: float = 1e-10, where: str = "") -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=atol, err_msg=where)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_losses_and_gradients_equal_the_reference(name):
+def test_outputs_losses_and_gradients_equal_the_reference(name: str) -> None:
     case = draw_case(name)
     with jax.enable_x64(True):
         gradients, (outputs, losses) = run_model(case)
@@ -159,7 +169,7 @@ def test_outputs_losses_and_gradients_equal_the_reference(name):
         assert_close(loss.sum, total.real)
         assert_close(loss.weight, weight)
 
-    def objective(parameters):
+    def objective(parameters: Tree) -> complex:
         _, losses = run_reference(parameters, case)
         return sum(total / weight for total, weight in losses)
 
@@ -174,7 +184,7 @@ def test_outputs_losses_and_gradients_equal_the_reference(name):
 
 
 @pytest.mark.parametrize("name", ["plain", "padding", "packed rows"])
-def test_the_encoder_alone_equals_the_reference(name):
+def test_the_encoder_alone_equals_the_reference(name: str) -> None:
     case = draw_case(name)
     parameters = case.parameters["albert"]
     model = AlbertModel(case.config, dtype=jnp.float64)

@@ -1,6 +1,7 @@
 """A pair in a packed row is as if it were alone: same scores, losses and gradients, no leaks."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,9 @@ from random_inputs import draw_batch, draw_parameters
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
 from albert_jax.losses import masked_lm, sentence_order
+
+Tree = dict[Any, Any]
+Inputs = dict[str, Any]  # arguments of the model, by name
 
 CONFIG = AlbertConfig(
     vocab_size=17,
@@ -32,11 +36,11 @@ POSITION_TABLE = ("albert", "embeddings", "position_embeddings", "embedding")
 
 # Runs a few times on few numbers: compiling costs more than it saves.
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def compute(params, batch, inputs):
+def compute(params: Tree, batch: PretrainingBatch, inputs: Inputs) -> tuple[Tree, Any]:
     """Gradient of the sum of all losses; scores; the losses' sums."""
 
-    def total(params):
-        outputs = MODEL.apply(
+    def total(params: Tree) -> tuple[jax.Array, Any]:
+        outputs: Any = MODEL.apply(
             {"params": params},
             batch.input_ids,
             token_type_ids=batch.token_type_ids,
@@ -48,7 +52,7 @@ def compute(params, batch, inputs):
         metrics = masked_lm(outputs.prediction_logits, batch)
         metrics |= sentence_order(outputs.sop_logits, batch)
         sums = metrics["masked_lm_loss"].sum, metrics["sentence_order_loss"].sum
-        return sum(sums), (outputs, sums)
+        return sums[0] + sums[1], (outputs, sums)
 
     return jax.grad(total, has_aux=True)(params)
 
@@ -82,7 +86,7 @@ def take_alone(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch
     return PretrainingBatch(**fields)
 
 
-def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone():
+def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone() -> None:
     rng = np.random.default_rng(RNG_SEED)
     parameters = draw_parameters(CONFIG, rng)
     batch = draw_batch(CONFIG, ROWS, LENGTH, rng)
@@ -98,7 +102,7 @@ def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone():
                 parameters, alone, {"attention_mask": mask}
             )
         slots = slice(3 * pair, 3 * pair + 3)
-        close = {"rtol": 1e-12, "atol": 1e-12, "err_msg": f"row {row}, pair {pair}"}
+        close: Any = {"rtol": 1e-12, "atol": 1e-12, "err_msg": f"row {row}, pair {pair}"}
         np.testing.assert_allclose(
             outputs.prediction_logits[row, slots], expected.prediction_logits[0], **close
         )
@@ -112,7 +116,7 @@ def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone():
             np.testing.assert_allclose(gradient, expected_leaves[path], **close)
 
 
-def influences(inputs, positions):
+def influences(inputs: Inputs, positions: Inputs) -> list[np.ndarray]:
     """Which input positions each output depends on, by gradient: bool, [outputs, length].
 
     Each input position gets a position embedding of its own, so that the gradient of its row in
@@ -122,9 +126,9 @@ def influences(inputs, positions):
     parameters = draw_parameters(CONFIG, rng)
     ids = rng.integers(CONFIG.vocab_size, size=(1, LENGTH)).astype(np.int32)
 
-    def run(table, leaves):
+    def run(table: np.ndarray, leaves: Tree) -> tuple[jax.Array, ...]:
         params = unflatten_dict(leaves | {POSITION_TABLE: table})
-        outputs = MODEL.apply(
+        outputs: Any = MODEL.apply(
             {"params": params},
             ids,
             position_ids=np.arange(LENGTH, dtype=np.int32)[None],
@@ -141,7 +145,7 @@ def influences(inputs, positions):
     return [np.any(np.asarray(slope)[0] != 0, axis=(1, 3))[:, :LENGTH] for slope in slopes]
 
 
-def test_nothing_crosses_pairs_or_padding_in_a_packed_row():
+def test_nothing_crosses_pairs_or_padding_in_a_packed_row() -> None:
     ids = np.array([1, 1, 1, 2, 2, 3, 3, 0, 0], np.int32)
     predictions, starts = np.array([1, 4, 3, 6], np.int32), np.array([0, 3, 5], np.int32)
     hidden, prediction_logits, sop_logits = influences(
@@ -155,13 +159,13 @@ def test_nothing_crosses_pairs_or_padding_in_a_packed_row():
 
 
 @pytest.mark.parametrize("mask", ["111111111", "111111000", "101101110"])
-def test_a_padded_position_is_read_by_itself_alone(mask):
-    mask = np.array(list(mask), np.int32)
+def test_a_padded_position_is_read_by_itself_alone(mask: str) -> None:
+    real = np.array(list(mask), np.int32)
     starts = np.array([[0]], np.int32)
     hidden, prediction_logits, sop_logits = influences(
-        {"attention_mask": mask[None]}, {"sentence_order_positions": starts}
+        {"attention_mask": real[None]}, {"sentence_order_positions": starts}
     )
-    seen = (mask[None, :] == 1) | np.eye(LENGTH, dtype=bool)  # the residual reads itself
+    seen = (real[None, :] == 1) | np.eye(LENGTH, dtype=bool)  # the residual reads itself
     np.testing.assert_array_equal(hidden, seen)
     np.testing.assert_array_equal(prediction_logits, seen)
     np.testing.assert_array_equal(sop_logits, seen[:1])

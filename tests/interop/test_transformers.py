@@ -27,6 +27,9 @@ from albert_jax.losses import cross_entropy
 
 pytestmark = pytest.mark.interop
 
+Tree = dict[str, Any]
+Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]  # inputs, labels, order
+
 # Their module -> our path of its weight; a bias stands beside it. Weights called kernel are
 # transposed. The second table is for what stands in group g and inner block i of the layers.
 MODULES = {
@@ -54,7 +57,7 @@ LAYER_MODULES = {
     "ffn_output": "albert/encoder/layers/feed_forward/output/kernel",
     "full_layer_layer_norm": "albert/encoder/layers/feed_forward/layer_norm/scale",
 }
-ACTIVATIONS = {"gelu": "gelu_new", "gelu_erf": "gelu", "": "linear"}
+ACTIVATIONS = {"gelu": "gelu_new", "gelu_erf": "gelu"}
 
 SMALL = AlbertConfig(
     vocab_size=23,
@@ -88,22 +91,21 @@ CASES: dict[str, tuple[list[list[int]], str, dict[str, Any]]] = {
 }
 
 
-def make_theirs(config: AlbertConfig, attention: str, seed: int):
+def make_theirs(config: AlbertConfig, attention: str, seed: int) -> Any:
     """Their model with our configuration, in float64, every parameter drawn at random."""
     import torch
     import transformers
 
     torch.set_num_threads(1)  # more only get into each other's way on matrices this small
-    fields = {
+    fields: dict[str, Any] = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
         if field.name not in ("parameter_sharing", "embedding_mapping", "extra")
     }
     fields["hidden_act"] = ACTIVATIONS.get(str(config.hidden_act), str(config.hidden_act))
     fields["num_hidden_groups"] = config.attention_copies  # where nothing is shared, all layers
-    theirs = transformers.AlbertForPreTraining(
-        transformers.AlbertConfig(**fields, attn_implementation=attention)
-    )
+    fields["attn_implementation"] = attention
+    theirs = transformers.AlbertForPreTraining(transformers.AlbertConfig(**fields))
     theirs = theirs.double().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -114,7 +116,7 @@ def make_theirs(config: AlbertConfig, attention: str, seed: int):
     return theirs
 
 
-def move_tree(tensors: dict[str, np.ndarray], config: AlbertConfig) -> dict[str, Any]:
+def move_tree(tensors: dict[str, np.ndarray], config: AlbertConfig) -> Tree:
     """Their tensors, by name, as our tree."""
     leaves: dict[tuple[str, ...], np.ndarray] = {}
     for name, tensor in tensors.items():
@@ -134,7 +136,7 @@ def move_tree(tensors: dict[str, np.ndarray], config: AlbertConfig) -> dict[str,
     return unflatten_dict(leaves)
 
 
-def draw_inputs(config: AlbertConfig, rows: list[list[int]], rng: np.random.Generator):
+def draw_inputs(config: AlbertConfig, rows: list[list[int]], rng: np.random.Generator) -> Batch:
     """Pieces, types, positions and sequence ids; labels with -100 where nothing is predicted."""
     size = (len(rows), LENGTH)
     inputs = {
@@ -157,10 +159,11 @@ def draw_inputs(config: AlbertConfig, rows: list[list[int]], rng: np.random.Gene
     return {name: array.astype(np.int32) for name, array in inputs.items()}, labels, order
 
 
-def run_theirs(theirs, inputs, labels, order, *, packed: bool):
+def run_theirs(theirs: Any, batch: Batch, *, packed: bool) -> tuple[Tree, Tree]:
     """Loss, logits, hidden states and gradients by their names, as NumPy."""
     import torch
 
+    inputs, labels, order = batch
     ids = torch.tensor(inputs["sequence_ids"])
     mask = (ids > 0).long()
     if packed:  # theirs takes a mask of four axes as what to add to the scores
@@ -187,20 +190,24 @@ def run_theirs(theirs, inputs, labels, order, *, packed: bool):
     return {name: value.detach().numpy() for name, value in values.items()}, gradients
 
 
-def run_ours(config, dtype, params, inputs, labels, order, *, packed: bool):
+def run_ours(
+    config: AlbertConfig, dtype: type, params: Tree, batch: Batch, *, packed: bool
+) -> tuple[Tree, Tree]:
+    """The same of our model, computed in the given type."""
+    inputs, labels, order = batch
     model = AlbertForPreTraining(config, dtype=dtype)
     positions = np.tile(np.arange(LENGTH, dtype=np.int32), (len(labels), 1))
     predicted = labels >= 0
     ids = inputs["sequence_ids"]
-    masks = {"attention_mask": (ids > 0).astype(np.int32)}
+    masks: dict[str, Any] = {"attention_mask": (ids > 0).astype(np.int32)}
     if packed:
         masks = {"sequence_ids": ids, "position_ids": inputs["position_ids"]}
 
     # Runs once on few numbers: compiling costs more than it saves.
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def compute(params):
-        def score(params):
-            outputs = model.apply(
+    def compute(params: Tree) -> Any:
+        def score(params: Tree) -> tuple[Any, Any]:
+            outputs: Any = model.apply(
                 {"params": params},
                 inputs["input_ids"],
                 token_type_ids=inputs["token_type_ids"],
@@ -232,7 +239,7 @@ def run_ours(config, dtype, params, inputs, labels, order, *, packed: bool):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_losses_and_gradients_equal_those_of_transformers(name):
+def test_outputs_losses_and_gradients_equal_those_of_transformers(name: str) -> None:
     rows, attention, changes = CASES[name]
     config = dataclasses.replace(SMALL, **changes)
     seed = list(CASES).index(name)
@@ -240,13 +247,13 @@ def test_outputs_losses_and_gradients_equal_those_of_transformers(name):
     params = move_tree({n: p.detach().numpy() for n, p in theirs.named_parameters()}, config)
     batch = draw_inputs(config, rows, np.random.default_rng(seed))
     packed = rows is PACKED
-    expected, gradients = run_theirs(theirs, *batch, packed=packed)
+    expected, gradients = run_theirs(theirs, batch, packed=packed)
     expected_gradients = flatten_dict(move_tree(gradients, config), sep="/")
 
     for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 2e-4)):
         with jax.enable_x64(dtype is np.float64):
             cast = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), params)
-            actual, gradients = run_ours(config, dtype, cast, *batch, packed=packed)
+            actual, gradients = run_ours(config, dtype, cast, batch, packed=packed)
         actual |= flatten_dict(gradients, sep="/")
         assert set(actual) == set(expected | expected_gradients)
         for key, value in (expected | expected_gradients).items():
