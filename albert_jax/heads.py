@@ -43,7 +43,7 @@ class MaskedLMHead(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch chosen hidden"],
-        word_table: Float[Array, "vocabulary embedding"],
+        word_table: Float[AnyArray, "vocabulary embedding"],
     ) -> Float[Array, "batch chosen vocabulary"]:
         config = self.config
         x = dense(config, config.embedding_size, self.dtype, "dense")(hidden)
