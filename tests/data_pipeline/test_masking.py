@@ -189,6 +189,11 @@ def test_statistics_on_a_million_tokens():
     ]:
         assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
 
+    # A piece's fate has nothing to do with how many are hidden with it.
+    gaps = np.diff(masked.masked_lm_positions, axis=1) > 1
+    alone = np.pad(gaps, ((0, 0), (1, 0))) & np.pad(gaps, ((0, 0), (0, 1)))
+    assert abs((now == MASK)[alone].mean() - 0.8) < 4 * np.sqrt(0.16 / alone.sum())
+
     # Runs of 1, 2, 3 and more hidden neighboring words, beside those that the literal algorithm
     # makes of the same text and those published for the released generator.
     ours = _run_shares(rows["input_ids"], masked.masked_lm_positions)

@@ -230,6 +230,7 @@ def test_too_small_a_corpus_is_refused(tmp_path):
     ("settings", "message"),
     [
         ({"max_seq_length": 4}, "--config.data.max_seq_length must be a whole number from 8 to"),
+        ({"max_seq_length": 70_000}, "to 65536, got 70000"),
         ({"masked_lm_prob": 1.5}, "--config.data.masked_lm_prob must be a number from 0 to 1, got"),
         ({"masking": "words"}, "--config.data.masking must be one of ngram, whole_word, token, sp"),
         ({"max_predictions_per_seq": 600}, "must be at most --config.data.max_seq_length"),
