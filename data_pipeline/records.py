@@ -115,6 +115,7 @@ class RecordDataset:
         self.global_batch_size = global_batch_size
         self.rows_per_epoch: int = metadata["rows"]
         self.max_seq_length: int = metadata["max_seq_length"]
+        self.max_pairs_per_row = 1
         self._slots: int = metadata["max_predictions_per_seq"]
         self._seed = seed
         self._arrays = {

@@ -1,0 +1,57 @@
+r"""Writes an experiment's batches as record files that the released code reads.
+
+    python -m experiments.export_records --config=experiments/configs/albert_base_v1.py \
+        --config.data.corpus_dir=corpora/wiki_en --output_file=a.tfrecord,b.tfrecord
+"""
+
+import itertools
+from pathlib import Path
+
+from absl import flags
+
+from data_pipeline.corpus import open_corpus
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining import PretrainingDataset, load_vocabulary
+from data_pipeline.tfrecord import write_records
+from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
+from experiments.config import ExperimentConfig
+
+_ROWS_PER_BATCH = 256
+
+
+def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int) -> int:
+    """Writes whole epochs, each masked anew, rounded up to a multiple of 256 rows.
+
+    Returns:
+        How many records were written.
+
+    Raises:
+        InputError: there is no such corpus, rows are packed, or a file exists already.
+    """
+    corpus = open_corpus(config.data.corpus_dir)
+    dataset = PretrainingDataset(
+        corpus, config.data, seed=config.seed, global_batch_size=_ROWS_PER_BATCH
+    )
+    if dataset.max_pairs_per_row > 1:
+        raise InputError("records hold one pair each: use --config.data.packing=unpacked")
+    num_batches = -(-num_epochs * dataset.rows_per_epoch // _ROWS_PER_BATCH)
+    return write_records(
+        itertools.islice(dataset.batches(start_step=0), num_batches),
+        paths,
+        vocabulary=load_vocabulary(corpus, config.data.word_start_rule),
+    )
+
+
+def main() -> ExitCode:
+    """Reads the flags and writes the files."""
+    paths = [Path(path) for path in flags.FLAGS.output_file]
+    count = export_records(experiment_config(_CONFIG), paths, flags.FLAGS.num_epochs)
+    print(f"{count:,} records in {len(paths)} files")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    _CONFIG = define_config_flag()
+    flags.DEFINE_list("output_file", None, "files to write, separated by commas", required=True)
+    flags.DEFINE_integer("num_epochs", 1, "readings of the corpus", lower_bound=1)
+    run(main)

@@ -1,0 +1,44 @@
+"""Reads record files of the released generator once, for `data_pipeline.records.RecordDataset`.
+
+python -m experiments.import_records --input_file='records/*.tfrecord' --output_dir=corpora/records
+"""
+
+import glob
+from pathlib import Path
+
+from absl import flags
+
+from data_pipeline.errors import InputError
+from data_pipeline.tfrecord import import_records
+from experiments.command_line import ExitCode, run
+
+
+def find_files(patterns: list[str]) -> list[Path]:
+    """The files that the patterns name, in order.
+
+    Raises:
+        InputError: a pattern names none.
+    """
+    paths: list[Path] = []
+    for pattern in patterns:
+        found = sorted(glob.glob(pattern))
+        if not found:
+            raise InputError(f"--input_file={pattern} names no file")
+        paths += map(Path, found)
+    return paths
+
+
+def main() -> ExitCode:
+    """Reads the flags and imports the files."""
+    directory = Path(flags.FLAGS.output_dir)
+    count = import_records(find_files(flags.FLAGS.input_file), directory)
+    print(f"{count:,} records in {directory}")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list(
+        "input_file", None, "globs of record files, separated by commas", required=True
+    )
+    flags.DEFINE_string("output_dir", None, "the directory to write", required=True)
+    run(main)
