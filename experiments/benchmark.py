@@ -120,7 +120,7 @@ def benchmark_data() -> None:
     measured = [
         measure_data(
             corpus,
-            int(length),
+            length,
             packing,
             num_windows=flags.FLAGS.num_windows,
             window_seconds=flags.FLAGS.window_seconds,
@@ -155,7 +155,9 @@ def main() -> ExitCode:
 if __name__ == "__main__":
     flags.DEFINE_enum("what", None, list(_BENCHMARKS), "what to measure", required=True)
     flags.DEFINE_string("corpus_dir", "", "the corpus whose batches are read (--what=data)")
-    flags.DEFINE_list("max_seq_length", ["512", "128"], "row lengths to measure (--what=data)")
+    flags.DEFINE_multi_integer(
+        "max_seq_length", [512, 128], "a row length to measure; may be repeated (--what=data)"
+    )
     flags.DEFINE_integer("num_windows", 5, "how many windows are timed", lower_bound=1)
     flags.DEFINE_float("window_seconds", 3.0, "how long a window lasts", lower_bound=0.1)
     run(main)
