@@ -15,9 +15,10 @@ from data_pipeline import philox
 from data_pipeline.config import DataConfig, WordStartRule
 from data_pipeline.corpus import Corpus
 from data_pipeline.errors import InputError
-from data_pipeline.masking import Vocabulary, draw_uniform, mask_rows
+from data_pipeline.masking import mask_rows
 from data_pipeline.packing import Rows, budget_predictions
 from data_pipeline.rows import RowReader
+from data_pipeline.span_choice import Vocabulary, draw_uniform
 
 _PARALLEL_BATCHES = 2  # being made at a time; the order stays that of the steps
 _EVALUATION_SEED = 0

@@ -18,8 +18,8 @@ import tensorflow as tf
 from jaxtyping import Bool, Int64
 
 from data_pipeline.errors import InputError
-from data_pipeline.masking import Vocabulary
 from data_pipeline.records import RecordWriter
+from data_pipeline.span_choice import Vocabulary
 
 _POSITION_FEATURES = ("input_ids", "input_mask", "segment_ids")
 _SLOT_FEATURES = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")

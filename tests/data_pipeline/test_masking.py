@@ -7,14 +7,8 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.config import DataConfig
-from data_pipeline.masking import (
-    MaskedRows,
-    Vocabulary,
-    draw_uniform,
-    length_law,
-    mask_rows,
-    shuffle_visible_words,
-)
+from data_pipeline.masking import MaskedRows, length_law, mask_rows, shuffle_visible_words
+from data_pipeline.span_choice import Vocabulary, draw_uniform
 
 CLS, SEP, MASK = 2, 3, 4
 SPECIAL_IDS = np.arange(5, dtype=np.int32)
