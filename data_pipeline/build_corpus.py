@@ -15,7 +15,16 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from data_pipeline.build_flags import FLAGS, HELP, OUTPUT_DIR, read_flags
+from data_pipeline.batch_display import first_batch, format_batch
+from data_pipeline.build_flags import (
+    FLAGS,
+    HELP,
+    INSPECT,
+    OUTPUT_DIR,
+    SEED,
+    read_flags,
+    read_output_dir,
+)
 from data_pipeline.corpus import METADATA_FILE, Corpus, open_corpus
 from data_pipeline.corpus_builder import BuildConfig, CorpusBuilder
 from data_pipeline.corpus_report import format_report
@@ -24,6 +33,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.remote import cache_directory, is_remote, open_remote, publish
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+_ROWS_TO_INSPECT = 4
 
 _STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -38,9 +48,10 @@ def main(argv: Sequence[str]) -> int:
             return DONE
         if rest[1:]:
             raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
-        config = read_flags()
-        corpus = build(config)
-        print(format_report(corpus))
+        if INSPECT.value:
+            inspect(open_corpus(read_output_dir(), verify=False), seed=SEED.value)
+            return DONE
+        print(format_report(build(read_flags())))
     except (flags.Error, InputError) as error:
         return _report(str(error))
     except OSError as error:
@@ -71,6 +82,12 @@ def build(config: BuildConfig) -> Corpus:
     publish(local, url, METADATA_FILE)
     shutil.rmtree(local)
     return open_corpus(url)
+
+
+def inspect(corpus: Corpus, *, seed: int) -> None:
+    """Prints the first batch, in color on a terminal."""
+    batch = first_batch(corpus, num_rows=_ROWS_TO_INSPECT, seed=seed)
+    print(format_batch(batch, corpus.load_tokenizer(), in_color=sys.stdout.isatty()))
 
 
 def _report(message: str) -> int:

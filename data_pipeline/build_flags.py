@@ -115,13 +115,20 @@ _HELD_OUT = flags.DEFINE_float(
     "Share of the documents, chosen by a hash of their text, that are kept for validation.",
     flag_values=FLAGS,
 )
-_SEED = flags.DEFINE_integer(
+SEED = flags.DEFINE_integer(
     "seed", 0, "Of the sentences that a vocabulary is trained on.", flag_values=FLAGS
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes",
     0,
     "Processes that split and encode; 0 means one a core. The corpus does not depend on it.",
+    flag_values=FLAGS,
+)
+INSPECT = flags.DEFINE_bool(
+    "inspect",
+    False,
+    "Build nothing: print the first batch of the corpus at --output_dir, with its pairs, swaps and "
+    "masks.",
     flag_values=FLAGS,
 )
 HELP = flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=FLAGS)
@@ -133,8 +140,7 @@ def read_flags() -> BuildConfig:
     Raises:
         InputError: a flag is missing or out of range, or two do not go together.
     """
-    if not OUTPUT_DIR.value:
-        raise InputError("--output_dir is missing: the directory of the new corpus")
+    output_dir = read_output_dir()
     if not 0 <= _HELD_OUT.value < 1:
         raise InputError(f"--held_out must be at least 0 and less than 1, got {_HELD_OUT.value}")
     if not re.fullmatch(r"[a-z]{2,3}(-\w+)?", _LANGUAGE.value):
@@ -145,7 +151,7 @@ def read_flags() -> BuildConfig:
     sources = _read_sources()
     return BuildConfig(
         sources=sources,
-        output_dir=OUTPUT_DIR.value,
+        output_dir=output_dir,
         vocab_size=_VOCAB_SIZE.value,
         tokenizer=_TOKENIZER.value,
         language=_LANGUAGE.value,
@@ -153,10 +159,21 @@ def read_flags() -> BuildConfig:
         keep_accents=_KEEP_ACCENTS.value,
         held_out=_HELD_OUT.value,
         vocabulary_bytes=_VOCABULARY_BYTES.value,
-        seed=_SEED.value,
+        seed=SEED.value,
         num_processes=_NUM_PROCESSES.value or len(os.sched_getaffinity(0)),
         overwrite=_OVERWRITE.value,
     )
+
+
+def read_output_dir() -> str:
+    """The corpus directory that was named.
+
+    Raises:
+        InputError: none was.
+    """
+    if not OUTPUT_DIR.value:
+        raise InputError("--output_dir is missing: the directory of the corpus")
+    return OUTPUT_DIR.value
 
 
 def _read_sources() -> tuple[Source, ...]:

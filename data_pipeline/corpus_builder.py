@@ -54,7 +54,7 @@ _DOCUMENT_HASHES, _TRAIN_HASHES, _STAGED_HASHES = (
     f"{name}.hashes" for name in ("documents", "train_sentences", "held_out_sentences")
 )
 _SAMPLE = "vocabulary_sample.txt"
-_CHUNKS_BETWEEN_SAVES = 64  # about 64 MB of text
+_CHUNKS_BETWEEN_SAVES = 16  # about 16 MB of text
 _HASHES_AT_ONCE = 1 << 22
 
 # What shapes the text; other versions may build another corpus.
@@ -142,6 +142,8 @@ class CorpusBuilder:
             if journal:
                 reason = differing_setting(journal.settings, settings)
                 if reason is None:
+                    for stray in self._corpus.rglob(".*"):  # of a file that was being written
+                        stray.unlink()
                     _logger.warning("Going on with the build in %s.", self._partial)
                     return journal
             _logger.warning("Starting over instead of going on with %s: %s.", self._partial, reason)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -17,19 +16,23 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def partial_name(path: Path) -> Path:
+    """Where a process writes what it will rename to `path`, whatever other processes do."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file that exists whole or not at all, also after a power cut."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        try:
+    partial = partial_name(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        except OSError:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def sync(path: Path) -> None:

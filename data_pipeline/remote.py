@@ -7,8 +7,10 @@ from pathlib import Path
 
 from etils import epath
 
-from data_pipeline.durable_files import hash_file, hash_text, write_atomically
+from data_pipeline.durable_files import hash_file, hash_text, partial_name, write_atomically
 from data_pipeline.errors import InputError
+
+_BLOCK = 1 << 22  # bytes
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -51,10 +53,14 @@ def stage(url: str, manifest: str, read_hashes: Callable[[str], Mapping[str, str
         if target.is_file() and hash_file(target) == expected:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(remote / name, target)
-        if hash_file(target) != expected:
-            target.unlink()
+        # Several processes of a machine may stage the same directory at a time.
+        partial = partial_name(target)
+        with (remote / name).open("rb") as source, partial.open("wb") as sink:
+            shutil.copyfileobj(source, sink, _BLOCK)
+        if hash_file(partial) != expected:
+            partial.unlink()
             raise InputError(f"{url}/{name} does not have the SHA-256 that {manifest} gives it")
+        partial.rename(target)
     write_atomically(local / manifest, text)
     return local
 
@@ -67,7 +73,7 @@ def publish(local: Path, url: str, manifest: str) -> None:
             target = remote / path.relative_to(local).as_posix()
             target.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 22)
+                shutil.copyfileobj(source, sink, _BLOCK)
     (remote / manifest).write_text((local / manifest).read_text(encoding="utf-8"))
 
 
@@ -81,8 +87,3 @@ def open_remote(url: str) -> epath.Path:
         return epath.Path(url)
     except (ValueError, ImportError, KeyError) as error:
         raise InputError(f"{url}: no file system for this scheme is installed ({error})") from None
-
-
-def _copy(source: epath.Path, target: Path) -> None:
-    with source.open("rb") as remote, target.open("wb") as local:
-        shutil.copyfileobj(remote, local, 1 << 22)
