@@ -1,6 +1,7 @@
 """The door of every command: flags in, an exit status out, one line for a user's mistake."""
 
 import errno
+import os
 import re
 import sys
 import traceback
@@ -9,7 +10,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from albert_jax.checkpoint import NonFiniteStateError
@@ -17,6 +18,7 @@ from albert_jax.integrity import CheckpointError
 from data_pipeline.errors import InputError
 from experiments.config import ExperimentConfig, from_config_dict
 from experiments.dataclass_forms import field_names, nearest
+from experiments.hosts import LostProcessError
 
 CONFIGS = Path(__file__).parent / "configs"
 _STORAGE_ERRORS = frozenset(
@@ -30,6 +32,7 @@ class ExitCode(IntEnum):
     DONE = 0
     BAD_INPUT = 2
     NON_FINITE = 3
+    LOST_PROCESS = 4  # another process of the run is gone: start them all again
     PREEMPTED = 75  # stopped by SIGTERM after saving: start it again
 
 
@@ -44,6 +47,8 @@ def run(main: Callable[[], ExitCode | None]) -> NoReturn:
             rest = parse_flags(argv)
             if rest[1:]:
                 raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
+            if not flags.FLAGS["verbosity"].present:  # Orbax tells every file that it touches
+                logging.set_verbosity(logging.WARNING)
             return rest
         except InputError as error:
             sys.exit(_report(error, ExitCode.BAD_INPUT))
@@ -61,6 +66,9 @@ def call(main: Callable[[], ExitCode | None]) -> ExitCode:
         return main() or ExitCode.DONE
     except NonFiniteStateError as error:
         return _report(error, ExitCode.NON_FINITE)
+    except LostProcessError as error:
+        _report(error, ExitCode.LOST_PROCESS)
+        os._exit(ExitCode.LOST_PROCESS)  # leaving in an orderly way would wait for the lost one
     except (InputError, CheckpointError) as error:
         return _report(error, ExitCode.BAD_INPUT)
     except OSError as error:

@@ -6,26 +6,27 @@ python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.checkpoint import restore_params
 from albert_jax.losses import Metrics, Ratio, make_pretraining_loss, summarize
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.parallel import compile_eval_step, make_mesh, place_batch, rows_of_process
-from data_pipeline.corpus import Corpus, open_corpus
+from data_pipeline.corpus import VALIDATION, Corpus, open_corpus
+from data_pipeline.errors import InputError
 from data_pipeline.masking import shuffle_visible_words
 from data_pipeline.pretraining import evaluation_batches
 from experiments.command_line import ExitCode, run
 from experiments.config import ExperimentConfig
-from experiments.workdir import CHECKPOINTS, read_config
+from experiments.workdir import CHECKPOINTS, check_tokenizer, read_config
 
 _SHUFFLE_SEED = 0
 
@@ -44,9 +45,18 @@ class Ruler:
         corpus: whose held-out text is read.
         config: the run's model, row length and evaluation size.
         mesh: the devices.
+
+    Raises:
+        InputError: nothing is held out, or a batch does not divide over the devices.
     """
 
     def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
+        if not corpus.splits[VALIDATION].num_documents:
+            raise InputError(f"corpus {corpus.path} holds no text out for validation")
+        try:
+            rows_of_process(config.run.evaluation_batch_size, mesh)
+        except ValueError as error:
+            raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
         self._corpus, self._config, self._mesh = corpus, config, mesh
         model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
         self._loss_fn = make_pretraining_loss(model)
@@ -54,17 +64,21 @@ class Ruler:
 
     def batches(self) -> Iterator[dict[str, np.ndarray]]:
         """The held-out batches, this process's rows of each."""
-        run = self._config.run
+        return self._read(rows_of_process(self._config.run.evaluation_batch_size, self._mesh))
+
+    def _read(self, rows: Int64[np.ndarray, " rows"] | None) -> Iterator[dict[str, np.ndarray]]:
+        data, run = self._config.data, self._config.run
         return evaluation_batches(
             self._corpus,
-            max_seq_length=self._config.data.max_seq_length,
+            max_seq_length=data.max_seq_length,
             batch_size=run.evaluation_batch_size,
             max_pairs=run.evaluation_pairs,
-            rows=rows_of_process(run.evaluation_batch_size, self._mesh),
+            rows=rows,
+            plan_dir=data.plan_dir,
         )
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
-        """Loss and accuracy of both objectives, the context gap, and how many pairs were read."""
+        """Loss and accuracy of both objectives, the context gap, and the pairs with an order."""
         if self._eval_step is None:
             self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
         totals: dict[bool, dict[str, np.ndarray]] = {False: {}, True: {}}
@@ -83,9 +97,9 @@ class Ruler:
         return figures
 
     def baselines(self) -> Baselines:
-        """What guessing gives on the same positions; of this process's rows."""
+        """What guessing gives on the same positions, those of all processes."""
         counts: Counter[int] = Counter()
-        for batch in self.batches():
+        for batch in self._read(None):
             counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
         total = counts.total()
         shares = np.array(list(counts.values())) / total
@@ -108,29 +122,34 @@ def main() -> ExitCode:
     workdir, step = flags.FLAGS.workdir, flags.FLAGS.step
     config = read_config(workdir)
     corpus = open_corpus(flags.FLAGS.corpus_dir or config.data.corpus_dir)
+    check_tokenizer(workdir, corpus)
     params = restore_params(f"{workdir}/{CHECKPOINTS}", step)
     ruler = Ruler(corpus, config, make_mesh())
-    figures = ruler.evaluate(params)
-    baselines = ruler.baselines()
+    figures, baselines = ruler.evaluate(params), ruler.baselines()
     if flags.FLAGS.json:
         print(json.dumps(figures | baselines._asdict()))
-        return ExitCode.DONE
-    low, high = wilson_interval(figures["sentence_order_accuracy"], figures["pairs"])
-    print(f"{figures['pairs']:.0f} held-out pairs of {corpus.path}")
-    print(
-        f"masked LM       accuracy {figures['masked_lm_accuracy']:.1%} (the most frequent piece "
-        f"alone: {baselines.most_frequent_accuracy:.1%})"
-    )
-    print(
-        f"                loss {figures['masked_lm_loss']:.3f} nats (entropy of single pieces: "
-        f"{baselines.unigram_entropy:.3f})"
-    )
-    print(f"context gap     {figures['context_gap']:.3f} nats lost when visible words are shuffled")
-    print(
-        f"sentence order  accuracy {figures['sentence_order_accuracy']:.1%} "
-        f"(95 % interval {low:.1%} to {high:.1%}), loss {figures['sentence_order_loss']:.3f}"
-    )
+    else:
+        print(f"{corpus.path}, held-out text\n{describe(figures, baselines)}")
     return ExitCode.DONE
+
+
+def describe(figures: Mapping[str, float], baselines: Baselines) -> str:
+    """A table for people of what `Ruler.evaluate` and `Ruler.baselines` give."""
+    lines = [
+        f"masked LM       accuracy {figures['masked_lm_accuracy']:.1%} (the most frequent piece "
+        f"alone: {baselines.most_frequent_accuracy:.1%})",
+        f"                loss {figures['masked_lm_loss']:.3f} nats (entropy of single pieces: "
+        f"{baselines.unigram_entropy:.3f})",
+        f"context gap     {figures['context_gap']:.3f} nats lost when visible words are shuffled",
+    ]
+    if pairs := figures["pairs"]:
+        low, high = wilson_interval(figures["sentence_order_accuracy"], pairs)
+        lines.append(
+            f"sentence order  accuracy {figures['sentence_order_accuracy']:.1%} of {pairs:.0f} "
+            f"pairs (95 % interval {low:.1%} to {high:.1%}), "
+            f"loss {figures['sentence_order_loss']:.3f}"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ r"""Pre-trains an ALBERT, or goes on with a run that was stopped.
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
 """
 
+import functools
 import os
 import time
 from typing import NamedTuple
@@ -42,6 +43,7 @@ from experiments.command_line import ExitCode, define_config_flag, experiment_co
 from experiments.config import ExperimentConfig
 from experiments.curves import CURVES_FILE, plot_curves
 from experiments.evaluate import Ruler
+from experiments.hosts import define_host_flags, joined_hosts
 from experiments.preemption import Preemption
 from experiments.run_log import RunLog, read_metrics
 from experiments.warm_start import warm_start_params
@@ -54,6 +56,7 @@ class Experiment(NamedTuple):
     config: ExperimentConfig
     corpus: Corpus
     dataset: PretrainingDataset
+    ruler: Ruler
     mesh: Mesh
     model: AlbertForPreTraining
     optimizer: optax.GradientTransformation
@@ -95,7 +98,6 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
     try:
         mesh = make_mesh(fsdp=config.run.fsdp, tensor=config.run.tensor)
         rows_of_process(config.global_batch_size // config.run.accumulation_steps, mesh)
-        rows_of_process(config.run.evaluation_batch_size, mesh)
     except ValueError as error:
         raise InputError(str(error)) from error
     return Experiment(
@@ -104,6 +106,7 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
         PretrainingDataset(
             corpus, config.data, seed=config.seed, global_batch_size=config.global_batch_size
         ),
+        Ruler(corpus, config, mesh),
         mesh,
         AlbertForPreTraining(config.model, dtype=config.run.dtype, remat=config.run.remat),
         make_optimizer(config.optimizer, global_batch_size=config.global_batch_size),
@@ -119,7 +122,8 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         NonFiniteStateError: a step was not finite.
     """
     if config.run.deterministic_kernels:  # read when the first device is asked for
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops"
+        xla_flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
     experiment = open_experiment(config)
     is_writer = jax.process_index() == 0
     workdir = open_workdir(path, config, experiment.corpus, write=is_writer)
@@ -173,7 +177,8 @@ def restore_or_initialize(experiment: Experiment, checkpoints: Checkpoints) -> T
     if config.run.init_from is None:
         return initialize_state(experiment.initialize, optimizer, key, mesh)
     params = warm_start_params(config.run.init_from, config.run.init_groups, shapes.params)
-    return jax.device_put(create_train_state(params, optimizer), shardings)
+    create = functools.partial(create_train_state, optimizer=optimizer)
+    return jax.jit(create, out_shardings=shardings)(params)
 
 
 def _train(
@@ -193,13 +198,12 @@ def _train(
     )
     train_step = _compile(experiment, state, queue, key, log)
     schedule = make_schedule(config.optimizer, global_batch_size=config.global_batch_size)
-    ruler = Ruler(experiment.corpus, config, mesh)
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        ratios = jax.device_get(trust_ratios(state.opt_state))
-        means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
-        report(int(state.step), "optimizer", means)
-        return ruler.evaluate(state.params)
+        if ratios := jax.device_get(trust_ratios(state.opt_state)):
+            means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
+            report(int(state.step), "optimizer", means)
+        return experiment.ruler.evaluate(state.params)
 
     def report(step: int, split: str, figures: dict[str, float]) -> None:
         if split == "train":
@@ -267,7 +271,9 @@ def _compile(
 
 def main() -> ExitCode:
     """Reads the flags and trains."""
-    return pretrain(experiment_config(_CONFIG), flags.FLAGS.workdir)
+    config = experiment_config(_CONFIG)
+    with joined_hosts():
+        return pretrain(config, flags.FLAGS.workdir)
 
 
 if __name__ == "__main__":
@@ -275,4 +281,5 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "workdir", None, "the run's directory, new or to be continued", required=True
     )
+    define_host_flags()
     run(main)

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -11,32 +12,34 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
+from data_pipeline.durable_files import write_atomically
+from data_pipeline.remote import is_remote
+
 METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """The entries of a workdir's metrics file in order of steps; none where there is no file.
 
-    A run that was killed may have left part of a line at the end, and lines of steps that were
-    taken again later: of a step and split, the last whole line counts.
+    Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and the part ``{"step": 4``
+    of a line, left by a run that was killed, has one entry.
     """
     path = epath.Path(workdir) / METRICS_FILE
     if not path.exists():
         return []
-    latest = {}
-    for line in path.read_text().split("\n"):
-        if line.startswith("{") and line.endswith("}"):
-            entry = json.loads(line)
-            latest[entry["step"], entry["split"]] = entry
-    return [latest[key] for key in sorted(latest, key=lambda key: key[0])]
+    whole_lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in whole_lines]
 
 
 class RunLog:
     """Where a run's figures go. Only the process that is told to writes anything.
 
+    A run that is taken up again first strikes out the figures of steps that it takes again, so
+    that the metrics file has each once.
+
     Args:
         workdir: where the files lie; local or remote.
-        first_step: steps that were taken before.
+        first_step: steps that were taken before and are not taken again.
         num_steps: steps of the whole run.
         rows_per_step: rows of a global batch.
         flops_per_step: operations of a step, for the share of the devices' peak.
@@ -60,6 +63,8 @@ class RunLog:
         self._flops_per_step = flops_per_step
         self._peak_flops = peak_flops
         self._enabled = enabled
+        if enabled:
+            self._strike_out_after(first_step)
         self._events = tf.summary.create_file_writer(str(workdir)) if enabled else None
         self._bar = tqdm(
             total=num_steps,
@@ -102,9 +107,21 @@ class RunLog:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self.say(f"step {step} {split}: {shown}")
 
+    def _strike_out_after(self, step: int) -> None:
+        if not self._metrics_path.exists():
+            return
+        kept = [e for e in read_metrics(self._metrics_path.parent) if e["step"] <= step]
+        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        if text == self._metrics_path.read_text():
+            return
+        if is_remote(self._metrics_path):
+            self._metrics_path.write_text(text)
+        else:
+            write_atomically(Path(self._metrics_path), text)
+
     def _append(self, line: str) -> None:
         path = self._metrics_path
-        if "://" in str(path):  # object stores know no appending
+        if is_remote(path):  # object stores know no appending
             path.write_text((path.read_text() if path.exists() else "") + line)
             return
         with path.open("a") as file:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import PyTree
 
 from albert_jax.checkpoint import restore_params
@@ -19,7 +20,8 @@ def warm_start_params(init_from: str, groups: InitGroups, shapes: PyTree) -> PyT
     them with the first one, and otherwise there must be as many as before.
 
     Args:
-        init_from: the other run's workdir.
+        init_from: the other run's workdir, or one of its checkpoints, such as
+            `<workdir>/checkpoints/5000`.
         groups: which copies are filled from which.
         shapes: what the new model wants.
 
@@ -29,8 +31,9 @@ def warm_start_params(init_from: str, groups: InitGroups, shapes: PyTree) -> PyT
     Raises:
         InputError: names or shapes differ; all of them are listed.
     """
-    read_config(init_from)
-    stored = _by_name(restore_params(f"{init_from}/{CHECKPOINTS}"))
+    workdir, step = _split_step(epath.Path(init_from))
+    read_config(workdir)
+    stored = _by_name(restore_params(workdir / CHECKPOINTS, step))
     wanted = _by_name(shapes)
     faults = [f"{name} is missing" for name in wanted.keys() - stored.keys()]
     faults += [f"{name} is not wanted" for name in stored.keys() - wanted.keys()]
@@ -51,6 +54,12 @@ def warm_start_params(init_from: str, groups: InitGroups, shapes: PyTree) -> PyT
         listed = "; ".join(sorted(faults))
         raise InputError(f"--config.run.init_from={init_from} does not fit the model: {listed}")
     return params
+
+
+def _split_step(path: epath.Path) -> tuple[epath.Path, int | None]:
+    if path.parent.name == CHECKPOINTS and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
 
 
 def _name(path: Any) -> str:

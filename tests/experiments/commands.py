@@ -1,0 +1,54 @@
+"""Starting the pre-training command as a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from albert_jax.checkpoint import restore_params
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ("-m", "experiments.pretrain")
+RECORDED = (f"{ROOT}/tests/experiments/recorded_pretrain.py",)
+
+
+def start(
+    corpus: Path,
+    workdir: Path,
+    *flags: str,
+    program: Sequence[str] = COMMAND,
+    devices: int = 1,
+    **environment: str,
+) -> subprocess.Popen[str]:
+    """Starts a run on echoes; its compiled programs are kept beside the corpus for the next."""
+    xla_flags = (
+        f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    )
+    return subprocess.Popen(
+        [
+            *(sys.executable, *program, f"--config={ROOT}/tests/experiments/echo_config.py"),
+            *(f"--config.data.corpus_dir={corpus}", f"--workdir={workdir}"),
+            *(f"--config.run.compile_cache_dir={corpus.parent}/compile_cache", *flags),
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": xla_flags,
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments",
+        }
+        | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_same_params(left: Path, right: Path, *, rtol: float = 0) -> None:
+    """Compares the newest checkpoints of two workdirs, bit by bit unless told otherwise."""
+    first, second = (restore_params(workdir / "checkpoints") for workdir in (left, right))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), first, second)

@@ -1,0 +1,243 @@
+"""A run from beginning to end: it learns, it stops and goes on, it refuses what does not fit."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from commands import assert_same_params, start
+from echoes import WORDS, make_experiment, with_part, write_echoes
+
+from albert_jax.checkpoint import restore_params
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.parallel import make_mesh
+from data_pipeline.errors import InputError
+from experiments import pretrain as command
+from experiments.command_line import ExitCode, call
+from experiments.config import ExperimentConfig, InitGroups
+from experiments.pretrain import pretrain
+from experiments.run_log import METRICS_FILE, RunLog, read_metrics
+from experiments.warm_start import warm_start_params
+
+STEPS = 60
+# What TensorFlow's native code prints when it is loaded, whatever its log level.
+TENSORFLOW_NOISE = re.compile(r"WARNING: All log messages before|[IW]0000 ")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_echoes(tmp_path_factory.mktemp("echoes") / "corpus")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device() -> Iterator[None]:
+    """What several devices compute is tested with the step; here they would only cost time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
+    cache = str(corpus.parent / "compile_cache")
+    run = {"evaluate_every": 30, "checkpoint_every": 20, "compile_cache_dir": cache} | run
+    return make_experiment(corpus, num_train_steps=STEPS, **run)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    assert pretrain(make_config(corpus), workdir) is ExitCode.DONE
+    return workdir
+
+
+def test_a_run_learns_to_read(finished: Path) -> None:
+    figures = [e for e in read_metrics(finished) if e["split"] == "validation"][-1]
+    assert figures["masked_lm_accuracy"] > 0.5  # chance: 1 of 16
+    assert figures["context_gap"] > 0.5
+    assert figures["sentence_order_accuracy"] > 0.8
+
+
+def test_a_workdir_holds_what_reading_it_takes(corpus: Path, finished: Path) -> None:
+    for name in ("config.json", "albert_config.json", "tokenizer/vocab.txt", "curves.png"):
+        assert (finished / name).stat().st_size, name
+    assert list(finished.glob("events.out.tfevents.*"))
+    assert json.loads((finished / "albert_config.json").read_text())["hidden_size"] == 32
+    steps = sorted(int(path.name) for path in finished.glob("checkpoints/[0-9]*"))
+    assert steps == [20, 40, 60]
+    assert all((finished / f"checkpoints/{step}/manifest.json").exists() for step in steps)
+    assert (finished / "checkpoints/best").read_text() == "60\n"
+    told = [(e["step"], e["split"]) for e in read_metrics(finished)]
+    assert told == [
+        (step, split)
+        for step in range(10, STEPS + 1, 10)
+        for split in ("train", *(["validation"] if step % 30 == 0 else []))
+    ]
+    assert pretrain(make_config(corpus), finished) is ExitCode.DONE  # nothing is left to do
+    assert [(e["step"], e["split"]) for e in read_metrics(finished)] == told
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+    corpus: Path,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place_batch, placed = command.place_batch, []
+
+    def place_and_signal(*args: Any) -> Any:
+        placed.append(None)
+        if len(placed) == 27:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return place_batch(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "place_batch", place_and_signal)
+        assert pretrain(make_config(corpus), tmp_path) is ExitCode.PREEMPTED
+    stopped = max(int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*"))
+    assert 20 < stopped < 30
+    assert (
+        f"stopped and saved at step {stopped}; the same command goes on" in capsys.readouterr().err
+    )
+    assert pretrain(make_config(corpus, log_every=5), tmp_path) is ExitCode.DONE
+    assert "changed since the last start: run.log_every from 10 to 5" in capsys.readouterr().err
+    assert_same_params(tmp_path, finished)
+
+
+def test_a_step_that_is_not_finite_stops_the_run(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(corpus, checkpoint_every=1)
+    config = with_part(config, "optimizer", learning_rate=1e30, num_warmup_steps=0)
+    assert call(lambda: pretrain(config, tmp_path)) is ExitCode.NON_FINITE
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line == (
+        "error: step 2 has a loss or gradients that are not finite; "
+        "the last good checkpoint is step 1"
+    )
+    saved = jax.tree.leaves(restore_params(tmp_path / "checkpoints"))
+    assert all(np.isfinite(leaf).all() for leaf in saved)
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("model", {"vocab_size": 99}, "has a vocabulary of 21 pieces, --config.model.vocab_size"),
+        ("model", {"hidden_size": 64}, "holds another experiment: model.hidden_size was 32 and is"),
+        ("run", {"fsdp": 16}, "run.fsdp (16) times run.tensor (1) must divide the 8 devices"),
+        ("run", {"accumulation_steps": 4}, "batch of 4 rows must be a multiple of 8"),
+        ("run", {"evaluation_batch_size": 9}, "evaluation_batch_size: the global batch of 9 rows"),
+        ("data", {"corpus_dir": "nowhere"}, "nowhere is no corpus"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
+    corpus: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setattr(command, "make_mesh", make_mesh)
+    config = with_part(make_config(corpus), part, **changes)
+    before = snapshot(finished)
+    assert call(lambda: pretrain(config, finished)) is ExitCode.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert snapshot(finished) == before
+
+
+def test_another_directory_and_another_corpus_are_refused(
+    corpus: Path, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"\(32\) must be at most .*\(16\)"):
+        with_part(make_config(corpus), "model", max_position_embeddings=16)
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no run of ours"):
+        pretrain(make_config(corpus), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    other = write_echoes(tmp_path / "other", documents=500)
+    with pytest.raises(InputError, match="was trained on another corpus"):
+        pretrain(make_config(other), finished)
+
+
+def test_a_run_killed_in_its_first_moments_is_taken_up(corpus: Path, tmp_path: Path) -> None:
+    config = make_config(corpus, checkpoint_every=1, evaluate_every=1)
+    for left_behind in ([".config.json.x1y2"], ["config.json"], ["config.json", "corpus.json"]):
+        workdir = tmp_path / str(len(list(tmp_path.iterdir())))
+        command.open_workdir(workdir, config, command.open_corpus(corpus))
+        (workdir / ".config.json.x1y2").touch()
+        for path in set(workdir.iterdir()) - {workdir / name for name in left_behind}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        command.open_workdir(workdir, config, command.open_corpus(corpus))
+        assert (workdir / "tokenizer/vocab.txt").exists()
+
+
+def test_a_killed_run_s_figures_are_told_once(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "split": "train", "loss": 1.0}) for step in (10, 20, 30)]
+    (tmp_path / METRICS_FILE).write_text("\n".join(lines) + '\n{"step": 40, "spl')
+    with RunLog(
+        tmp_path, first_step=20, num_steps=60, rows_per_step=1, flops_per_step=1, peak_flops=None
+    ) as log:
+        log.report(30, "validation", {"loss": 2.0})
+    assert [(e["step"], e["split"]) for e in read_metrics(tmp_path)] == [
+        (10, "train"),
+        (20, "train"),
+        (30, "validation"),
+    ]
+
+
+def test_a_run_starts_from_another_s_parameters(corpus: Path, finished: Path) -> None:
+    def shapes(**model: Any) -> Any:
+        config = with_part(make_config(corpus), "model", **model).model
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        return jax.eval_shape(AlbertForPreTraining(config).init, jax.random.key(0), tokens)[
+            "params"
+        ]
+
+    stored = restore_params(finished / "checkpoints")
+    same = InitGroups.SAME
+    deeper = warm_start_params(str(finished), same, shapes(num_hidden_layers=5))
+    jax.tree.map(np.testing.assert_array_equal, deeper, stored)
+    early = warm_start_params(str(finished / "checkpoints/20"), same, shapes())
+    jax.tree.map(np.testing.assert_array_equal, early, restore_params(finished / "checkpoints", 20))
+    groups = shapes(num_hidden_groups=2)
+    filled = warm_start_params(str(finished), InitGroups.FROM_FIRST, groups)
+    for params in (stored, filled):
+        kernel = params["albert"]["encoder"]["layers"]["attention"]["query"]["kernel"]
+        assert (
+            kernel == stored["albert"]["encoder"]["layers"]["attention"]["query"]["kernel"]
+        ).all()
+    assert kernel.shape[0] == 2
+    with pytest.raises(
+        InputError, match=r"does not fit .* has shape \(1, 1, 32\), the model wants"
+    ):
+        warm_start_params(str(finished), same, groups)
+
+
+def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -> None:
+    process = start(corpus, tmp_path / "run", f"--config.model.vocab_size={WORDS}")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == ExitCode.BAD_INPUT
+    told = [line for line in errors.splitlines() if not TENSORFLOW_NOISE.match(line)]
+    assert told == [
+        f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 pieces, "
+        "--config.model.vocab_size is 8"
+    ]
+    assert not (tmp_path / "run").exists()
