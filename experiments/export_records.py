@@ -4,9 +4,10 @@ r"""Writes an experiment's batches as record files that the released code reads.
         --config.data.corpus_dir=corpora/wiki_en --output_file=a.tfrecord,b.tfrecord
 """
 
-import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from data_pipeline.corpus import open_corpus
@@ -20,7 +21,10 @@ _ROWS_PER_BATCH = 256
 
 
 def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int) -> int:
-    """Writes whole epochs, each masked anew, rounded up to a multiple of 256 rows.
+    """Writes whole epochs, each masked anew.
+
+    The format has no weights for the order of pairs, so the few pairs of a single sentence, whose
+    order we do not ask for, are asked for by whoever reads the records.
 
     Returns:
         How many records were written.
@@ -34,12 +38,21 @@ def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int)
     )
     if dataset.max_pairs_per_row > 1:
         raise InputError("records hold one pair each: use --config.data.packing=unpacked")
-    num_batches = -(-num_epochs * dataset.rows_per_epoch // _ROWS_PER_BATCH)
     return write_records(
-        itertools.islice(dataset.batches(start_step=0), num_batches),
+        take_rows(dataset.batches(start_step=0), num_epochs * dataset.rows_per_epoch),
         paths,
         vocabulary=load_vocabulary(corpus, config.data.word_start_rule),
     )
+
+
+def take_rows(
+    batches: Iterator[dict[str, np.ndarray]], num_rows: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The first rows of the batches; the last batch is cut where they end."""
+    while num_rows > 0:
+        batch = {name: array[:num_rows] for name, array in next(batches).items()}
+        num_rows -= len(batch["input_ids"])
+        yield batch
 
 
 def main() -> ExitCode:

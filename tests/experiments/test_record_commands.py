@@ -1,0 +1,64 @@
+"""Batches to record files of the released format and back, by the functions of the commands."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_corpora import draw_lengths, make_corpus
+
+from albert_jax import AlbertConfig
+from data_pipeline.config import DataConfig, Packing
+from data_pipeline.corpus import open_corpus
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining import PretrainingDataset
+from data_pipeline.records import RecordDataset
+from data_pipeline.tfrecord import import_records
+from experiments.config import ExperimentConfig
+from experiments.export_records import export_records
+from experiments.import_records import find_files
+
+
+@pytest.fixture
+def config(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", draw_lengths(40, seed=3))
+    return ExperimentConfig(
+        model=AlbertConfig(vocab_size=corpus.metadata.vocab_size),
+        data=DataConfig(corpus_dir=str(corpus.path), max_seq_length=48, max_predictions_per_seq=7),
+    )
+
+
+def test_an_epoch_comes_back_row_by_row(tmp_path, config):
+    paths = [tmp_path / "a.tfrecord", tmp_path / "b.tfrecord"]
+    corpus = open_corpus(config.data.corpus_dir)
+    dataset = PretrainingDataset(corpus, config.data, seed=config.seed, global_batch_size=8)
+    count = export_records(config, paths, 2)
+    assert count == 2 * dataset.rows_per_epoch
+    assert import_records(find_files([str(tmp_path / "*.tfrecord")]), tmp_path / "records") == count
+
+    def rows(batches, wanted):
+        found = {}
+        while len(found) < wanted:
+            batch = next(batches)
+            for row in range(len(batch["input_ids"])):
+                # Records have no place for the weight of a pair's order.
+                names = sorted(set(batch) - {"sentence_order_weights"})
+                key = b"".join(batch[name][row].tobytes() for name in names)
+                found[key] = found.get(key, 0) + 1
+        return found
+
+    records = RecordDataset(tmp_path / "records", seed=0, global_batch_size=count)
+    written = rows(dataset.batches(start_step=0), count)
+    read = rows(records.batches(start_step=0), count)
+    assert set(read) <= set(written)
+    assert len(read) == count
+
+
+def test_what_cannot_be_written_is_refused(tmp_path, config):
+    packed = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, packing=Packing.PACKED)
+    )
+    with pytest.raises(InputError, match=r"packing=unpacked"):
+        export_records(packed, [tmp_path / "a.tfrecord"], 1)
+    with pytest.raises(InputError, match=r"--input_file=.* names no file"):
+        find_files([str(tmp_path / "none*")])
+    assert not np.any([path.suffix == ".tfrecord" for path in tmp_path.iterdir()])
