@@ -16,17 +16,19 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_pipeline.batch_display import first_batch, format_batch
+from data_pipeline.build_config import BuildConfig
 from data_pipeline.build_flags import (
     FLAGS,
     HELP,
     INSPECT,
     OUTPUT_DIR,
     SEED,
+    parse_flags,
     read_flags,
     read_output_dir,
 )
 from data_pipeline.corpus import METADATA_FILE, Corpus, open_corpus
-from data_pipeline.corpus_builder import BuildConfig, CorpusBuilder
+from data_pipeline.corpus_builder import CorpusBuilder
 from data_pipeline.corpus_report import format_report
 from data_pipeline.durable_files import hash_text
 from data_pipeline.errors import InputError
@@ -35,14 +37,24 @@ from data_pipeline.remote import cache_directory, is_remote, open_remote, publis
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
 
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# What a disk or a path may refuse; other errors are faults of the program.
+_STORAGE_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Builds a corpus as the flags say and returns the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        rest = FLAGS(list(argv))
+        rest = parse_flags(argv)
         if HELP.value:
             print(f"{__doc__}\n{FLAGS.get_help(include_special_flags=False)}")
             return DONE

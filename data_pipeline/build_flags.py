@@ -3,10 +3,11 @@
 import math
 import os
 import re
+from collections.abc import Sequence
 
 from absl import flags
 
-from data_pipeline.corpus_builder import BuildConfig
+from data_pipeline.build_config import BuildConfig
 from data_pipeline.errors import InputError
 from data_pipeline.sources import FileEnd, Source, SourceFormat
 from data_pipeline.text_files import EncodingErrors
@@ -134,6 +135,17 @@ INSPECT = flags.DEFINE_bool(
 HELP = flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=FLAGS)
 
 
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses a command line, forgetting any before it; returns what is left of it.
+
+    Raises:
+        absl.flags.Error: a flag is unknown or has a wrong value.
+    """
+    for name in FLAGS:
+        FLAGS[name].unparse()
+    return FLAGS(list(argv))
+
+
 def read_flags() -> BuildConfig:
     """The build that the flags describe.
 
@@ -160,9 +172,16 @@ def read_flags() -> BuildConfig:
         held_out=_HELD_OUT.value,
         vocabulary_bytes=_VOCABULARY_BYTES.value,
         seed=SEED.value,
-        num_processes=_NUM_PROCESSES.value or len(os.sched_getaffinity(0)),
+        num_processes=_NUM_PROCESSES.value or available_cores(),
         overwrite=_OVERWRITE.value,
     )
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def read_output_dir() -> str:

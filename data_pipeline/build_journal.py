@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt64
 
 from data_pipeline.durable_files import sync, write_atomically
 from data_pipeline.errors import InputError
 
 JOURNAL_FILE = "journal.json"
+_HASHES_AT_ONCE = 1 << 20
 
 
 @dataclasses.dataclass
@@ -87,11 +89,11 @@ class HashLog:
         self._file.close()
 
 
-def read_hashes(path: Path) -> np.ndarray:
-    """All hashes of a log, memory-mapped: uint64 [n]."""
-    if path.stat().st_size == 0:
-        return np.zeros(0, np.uint64)
-    return np.memmap(path, "<u8", mode="r")
+def read_hashes(path: Path) -> Iterator[UInt64[np.ndarray, " n"]]:
+    """The hashes of a log, a block at a time."""
+    with path.open("rb") as file:
+        while data := file.read(8 * _HASHES_AT_ONCE):
+            yield np.frombuffer(data, "<u8").astype(np.uint64)
 
 
 def _short(value: Any) -> str:

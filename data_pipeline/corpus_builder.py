@@ -2,10 +2,10 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
+import fcntl
 import json
 import logging
-import platform
+import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -15,8 +15,10 @@ import numpy as np
 from jaxtyping import UInt64
 from tqdm import tqdm
 
+from data_pipeline.build_config import BuildConfig, library_versions
 from data_pipeline.build_journal import HashLog, Journal, differing_setting, read_hashes
 from data_pipeline.corpus import (
+    METADATA_FILE,
     TOKENIZER_DIRECTORY,
     TRAIN,
     VALIDATION,
@@ -29,10 +31,9 @@ from data_pipeline.corpus_writer import (
     SplitWriter,
     describe_files,
     keep_sentences,
-    read_back,
     write_metadata,
 )
-from data_pipeline.deduplication import NOT_HASHED, SeenHashes, contains, is_held_out
+from data_pipeline.deduplication import NOT_HASHED, SeenHashes, is_held_out
 from data_pipeline.document_encoder import (
     Chunk,
     EncodedChunk,
@@ -42,10 +43,10 @@ from data_pipeline.document_encoder import (
     deal_chunks,
     map_in_order,
 )
-from data_pipeline.durable_files import hash_text, sync
+from data_pipeline.durable_files import sync
 from data_pipeline.errors import InputError
+from data_pipeline.held_out_text import write_validation
 from data_pipeline.sentencepiece_tokenizer import train_sentencepiece
-from data_pipeline.sources import Source
 from data_pipeline.text_files import Reading
 from data_pipeline.tokenizer import Tokenizer, load_tokenizer
 
@@ -55,30 +56,8 @@ _DOCUMENT_HASHES, _TRAIN_HASHES, _STAGED_HASHES = (
 )
 _SAMPLE = "vocabulary_sample.txt"
 _CHUNKS_BETWEEN_SAVES = 16  # about 16 MB of text
-_HASHES_AT_ONCE = 1 << 22
-
-# What shapes the text; other versions may build another corpus.
-_LIBRARIES = ("sentencepiece", "sentencex", "numpy")
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class BuildConfig:
-    """What to build. Fields are described by the flags of `data_pipeline.build_corpus`."""
-
-    sources: tuple[Source, ...]
-    output_dir: str
-    vocab_size: int = 30_000
-    tokenizer: str | None = None
-    language: str = "en"
-    lower_case: bool | None = None
-    keep_accents: bool | None = None
-    held_out: float = 0.01
-    vocabulary_bytes: int = 1 << 30
-    seed: int = 0
-    num_processes: int = 1
-    overwrite: bool = False
 
 
 class CorpusBuilder:
@@ -104,9 +83,11 @@ class CorpusBuilder:
         self._output = Path(config.output_dir)
         if self._output.exists() and not config.overwrite:
             raise InputError(
-                f"--output_dir={config.output_dir} exists already; --overwrite replaces it when "
-                "the new corpus is whole"
+                f"--output_dir={self._output} exists already; --overwrite replaces a corpus when "
+                "the new one is whole"
             )
+        if self._output.exists() and not (self._output / METADATA_FILE).is_file():
+            raise InputError(f"--output_dir={self._output} exists and is no corpus to overwrite")
         self._partial = self._output.with_name(self._output.name + ".partial")
         formats = tuple(source.format for source in config.sources)
         # What becomes the corpus, and what is needed only to make it.
@@ -122,21 +103,30 @@ class CorpusBuilder:
             InputError: the input is not what its format says, or holds no text.
             OSError: for one, the disk is full; the same command then goes on later.
         """
-        journal = self._open_journal()
-        if not journal.tokenizer:
-            tokenizer = self._given or self._train_tokenizer()
-            tokenizer.save(self._corpus / TOKENIZER_DIRECTORY)
-            journal.tokenizer = True
-            journal.save(self._work)
-        tokenizer = load_tokenizer(self._corpus / TOKENIZER_DIRECTORY)
-        self._encode(journal, tokenizer.vocab_size)
-        removed = self._write_validation(tokenizer.vocab_size)
-        self._finish(tokenizer, {"duplicate_documents": journal.duplicates, **removed})
+        self._partial.mkdir(parents=True, exist_ok=True)
+        with _lock(self._partial):
+            journal = self._open_journal()
+            if not journal.tokenizer:
+                tokenizer = self._given or self._train_tokenizer()
+                tokenizer.save(self._corpus / TOKENIZER_DIRECTORY)
+                journal.tokenizer = True
+                journal.save(self._work)
+            tokenizer = load_tokenizer(self._corpus / TOKENIZER_DIRECTORY)
+            self._encode(journal, tokenizer.vocab_size)
+            removed = write_validation(
+                self._work / _STAGED,
+                self._work / _STAGED_HASHES,
+                self._work / _TRAIN_HASHES,
+                self._corpus / VALIDATION,
+                tokenizer.vocab_size,
+            )
+            self._finish(tokenizer, {"duplicate_documents": journal.duplicates, **removed})
 
     def _open_journal(self) -> Journal:
         """The journal of an earlier run with the same settings, or that of a new one."""
-        settings = json.loads(json.dumps(self._settings()))
-        if self._partial.exists():
+        settings = self._config.describe_exactly(self._files, self._given)
+        settings = json.loads(json.dumps(settings))
+        if self._work.exists():
             journal = Journal.load(self._work) if self._corpus.exists() else None
             reason: str | None = "it cannot be read"
             if journal:
@@ -147,42 +137,13 @@ class CorpusBuilder:
                     _logger.warning("Going on with the build in %s.", self._partial)
                     return journal
             _logger.warning("Starting over instead of going on with %s: %s.", self._partial, reason)
-            shutil.rmtree(self._partial)
         for directory in (self._corpus, self._work):
-            directory.mkdir(parents=True)
+            if directory.exists():
+                shutil.rmtree(directory)
+            directory.mkdir()
         journal = Journal(settings)
         journal.save(self._work)
         return journal
-
-    def _settings(self) -> dict[str, Any]:
-        """All that decides what is built."""
-        files = repr([[tuple(file) for file in files] for files in self._files])
-        given = self._given
-        return {
-            **self._described_settings(),
-            "tokenizer pieces": hash_text(repr(given.pieces)) if given else None,
-            "input files": hash_text(files),
-            "versions": _versions(),
-        }
-
-    def _described_settings(self) -> dict[str, Any]:
-        config = self._config
-        sources = []
-        for source, files in zip(config.sources, self._files, strict=True):
-            fields = dataclasses.asdict(source)
-            fields |= {"files": len(files), "bytes": sum(file.size for file in files)}
-            sources.append(fields)
-        return {
-            "sources": sources,
-            "tokenizer": config.tokenizer,
-            "vocab_size": None if config.tokenizer else config.vocab_size,
-            "lower_case": config.lower_case,
-            "keep_accents": config.keep_accents,
-            "language": config.language,
-            "held_out": config.held_out,
-            "vocabulary_bytes": config.vocabulary_bytes,
-            "seed": config.seed,
-        }
 
     def _train_tokenizer(self) -> Tokenizer:
         config = self._config
@@ -239,7 +200,7 @@ class CorpusBuilder:
         )
         writers = (train, staged, document_hashes, train_hashes, staged_hashes)
         seen = SeenHashes()
-        for hashes in _blocks(read_hashes(document_hashes.path)):
+        for hashes in read_hashes(document_hashes.path):
             seen.add(hashes)
 
         def save() -> None:
@@ -268,33 +229,6 @@ class CorpusBuilder:
             for writer in writers:
                 writer.close()
 
-    def _write_validation(self, vocab_size: int) -> dict[str, int]:
-        """The held-out documents without the long sentences that training has too.
-
-        Returns:
-            What was removed: sentences, and documents of which nothing was left.
-        """
-        hashes = np.asarray(read_hashes(self._work / _STAGED_HASHES), np.uint64)
-        known = np.unique(hashes)
-        shared = np.zeros(len(known), bool)
-        for training in _blocks(read_hashes(self._work / _TRAIN_HASHES)):
-            shared[np.searchsorted(known, training[contains(known, training)])] = True
-        is_removed = contains(known[shared], hashes)
-        writer = SplitWriter(self._corpus / VALIDATION, vocab_size)
-        first = removed_documents = 0
-        for documents in read_back(self._work / _STAGED, vocab_size):
-            last = first + len(documents.sentence_lengths)
-            kept = keep_sentences(documents, ~is_removed[first:last])
-            removed_documents += len(documents.sources) - len(kept.sources)
-            writer.append(kept)
-            first = last
-        writer.position()
-        writer.close()
-        return {
-            "held_out_sentences_removed": int(is_removed.sum()),
-            "held_out_documents_removed": removed_documents,
-        }
-
     def _finish(self, tokenizer: Tokenizer, counted: Mapping[str, int]) -> None:
         """Describes the corpus and gives it its name."""
         output = self._output
@@ -302,8 +236,8 @@ class CorpusBuilder:
             self._corpus,
             vocab_size=tokenizer.vocab_size,
             sources={source.name: source.weight for source in self._config.sources},
-            settings=self._described_settings(),
-            versions=_versions(),
+            settings=self._config.describe(self._files),
+            versions=library_versions(),
         )
         if not metadata.splits[TRAIN]["documents"]:
             raise InputError("the input holds no text for training")
@@ -318,15 +252,27 @@ class CorpusBuilder:
         report |= describe_training_text(corpus, tokenizer)
         write_metadata(self._corpus, dataclasses.replace(metadata, report=report))
         sync(self._corpus)
+        replaced = output.with_name(output.name + ".replaced")
         if output.exists():
-            replaced = output.with_name(output.name + ".replaced")
             output.rename(replaced)
-            self._corpus.rename(output)
-            shutil.rmtree(replaced)
-        else:
-            self._corpus.rename(output)
+        self._corpus.rename(output)
         sync(output.parent)
-        shutil.rmtree(self._partial)
+        for leftover in (replaced, self._partial):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Keeps other builds away from a directory; the lock dies with the process."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"another process is building in {directory}") from None
+    finally:
+        os.close(descriptor)
 
 
 def select_documents(
@@ -335,13 +281,3 @@ def select_documents(
     """Some of a chunk's documents, and the hashes of their sentences."""
     kept = np.repeat(mask, encoded.documents.sentence_counts)
     return keep_sentences(encoded.documents, kept), encoded.sentence_hashes[kept]
-
-
-def _blocks(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(hashes), _HASHES_AT_ONCE):
-        yield np.asarray(hashes[start : start + _HASHES_AT_ONCE], np.uint64)
-
-
-def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), **versions}

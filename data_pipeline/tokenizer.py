@@ -1,6 +1,7 @@
 """Text to piece ids and back: what both kinds of vocabulary share, and loading either."""
 
 import abc
+import hashlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -57,6 +58,12 @@ class Tokenizer(abc.ABC):
     def vocab_size(self) -> int:
         """The number of pieces."""
         return len(self.pieces)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides how text is encoded."""
+        settings = f"{self.KIND} {self.lower_case} {self.keep_accents}\n".encode()
+        return hashlib.sha256(settings + self._vocabulary_bytes()).hexdigest()
 
     @property
     def special_ids(self) -> Int32[np.ndarray, " specials"]:

@@ -1,7 +1,9 @@
 """The command: text in, the same corpus out however it is built, and one line for a mistake."""
 
+import fcntl
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -40,14 +42,6 @@ def save_and_die(journal, directory):
 build_journal.Journal.save = save_and_die
 sys.exit(build_corpus.main(["build_corpus", *sys.argv[3:]]))
 """
-
-
-@pytest.fixture(autouse=True)
-def fresh_flags():
-    FLAGS.unparse_flags()
-    yield
-    for name in FLAGS:
-        FLAGS[name].unparse()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +101,6 @@ def read_documents(corpus, split):
 @pytest.fixture(scope="module")
 def built(text, vocabulary, tmp_path_factory):
     output = tmp_path_factory.mktemp("built") / "corpus"
-    FLAGS.unparse_flags()
     assert main(arguments(text, vocabulary, output)) == DONE
     return output
 
@@ -219,7 +212,6 @@ def test_training_a_vocabulary_is_reproducible(text, tmp_path):
     for name in ("one", "two"):
         command = arguments(text, None, tmp_path / name)
         command = [flag for flag in command if not flag.startswith("--tokenizer")]
-        FLAGS.unparse_flags()
         assert main([*command, "--vocab_size=120", "--vocabulary_bytes=30000"]) == DONE
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
     assert open_corpus(tmp_path / "one").metadata.vocab_size == 120
@@ -277,17 +269,31 @@ def test_several_sources_are_counted_apart(text, vocabulary, tmp_path):
     assert all(source.counts["validation"]["documents"] for source in metadata.sources)
 
 
-def test_an_existing_directory_is_not_overwritten_unless_asked(text, vocabulary, tmp_path, capsys):
+def test_an_existing_corpus_is_replaced_only_if_asked(text, vocabulary, tmp_path, capsys):
     output = tmp_path / "corpus"
     output.mkdir()
     (output / "precious").write_text("data")
     command = arguments(text, vocabulary, output)
+    for more, message in (([], "exists already; --overwrite"), (["--overwrite"], "is no corpus")):
+        assert main([*command, *more]) == BAD_INPUT
+        assert message in capsys.readouterr().err
+        assert files_of(output) == {"precious": b"data"}
+    (output / "metadata.json").write_text("{}")
     assert main(command) == BAD_INPUT
-    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
-    assert files_of(output) == {"precious": b"data"}
     assert main([*command, "--overwrite"]) == DONE
     assert "precious" not in files_of(output)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys):
+    output = tmp_path / "corpus"
+    (tmp_path / "corpus.partial").mkdir()
+    descriptor = os.open(tmp_path / "corpus.partial", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert main(arguments(text, vocabulary, output)) == BAD_INPUT
+    assert "another process is building in" in capsys.readouterr().err
+    os.close(descriptor)
+    assert main(arguments(text, vocabulary, output)) == DONE
 
 
 def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, built):
