@@ -2,7 +2,7 @@ r"""A small ALBERT on English Wikipedia in about an hour on a CPU: does all of i
 
 Model      3 layers of 128 that share their parameters, the released vocabulary of 30,000
 Data       `wiki_en`, built with the released tokenizer
-Steps      10,000 of 128 packed rows of 64
+Steps      6,000 of 128 packed rows of 64
 Hardware   2 CPU cores, about an hour
 Command    python -m experiments.pretrain --workdir=runs/small_wiki \
                --config=experiments/configs/albert_small_wiki.py --config.data.corpus_dir=CORPUS
@@ -26,19 +26,19 @@ def get_config() -> ConfigDict:
                 num_hidden_layers=3,
                 num_attention_heads=4,
                 intermediate_size=512,
-                max_position_embeddings=128,
+                max_position_embeddings=512,
             ),
             data=DataConfig(max_seq_length=64, packing=Packing.PACKED, max_predictions_per_seq=10),
             optimizer=OptimizerConfig(
                 name=OptimizerName.ADAMW,
                 learning_rate=1e-3,
                 schedule=ScheduleName.POLY,
-                num_train_steps=10_000,
+                num_train_steps=6_000,
                 num_warmup_steps=500,
                 bias_correction=True,
             ),
             run=RunConfig(
-                log_every=50, evaluate_every=1000, checkpoint_every=1000, evaluation_pairs=2048
+                log_every=50, evaluate_every=500, checkpoint_every=500, evaluation_pairs=2048
             ),
             global_batch_size=128,
         )
