@@ -171,11 +171,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "albert_small_wiki": SMALL
     | size(3, 128, 4)
     | {
-        "optimizer.num_train_steps": 10_000,
+        "model.max_position_embeddings": 512,
+        "optimizer.num_train_steps": 6000,
         "optimizer.num_warmup_steps": 500,
         "run.log_every": 50,
-        "run.evaluate_every": 1000,
-        "run.checkpoint_every": 1000,
+        "run.evaluate_every": 500,
+        "run.checkpoint_every": 500,
         "run.evaluation_pairs": 2048,
         "global_batch_size": 128,
     },
