@@ -22,7 +22,7 @@ class AlbertModelOutput:
     """What `AlbertModel` computes."""
 
     last_hidden_state: Float[Array, "batch length hidden"]
-    pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"]
+    pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"] | None
     hidden_states: HiddenStates | None = None  # the input of the layers, then each layer's output
 
 
@@ -38,17 +38,19 @@ class AlbertForPreTrainingOutput:
 class AlbertModel(nn.Module):
     """The encoder with its pooler.
 
-    Parameters are float32; `dtype` is what activations and products are computed in.
+    Parameters are float32; `dtype` is what activations and products are computed in. Without
+    `add_pooling_layer` there is neither the pooler nor its output.
     """
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
     remat: Remat = Remat.NONE
+    add_pooling_layer: bool = True
 
     def setup(self) -> None:
         self.embeddings = AlbertEmbeddings(self.config, self.dtype)
         self.encoder = AlbertEncoder(self.config, self.dtype, self.remat)
-        self.pooler = Pooler(self.config, self.dtype)
+        self.pooler = Pooler(self.config, self.dtype) if self.add_pooling_layer else None
 
     def __call__(
         self,
@@ -106,6 +108,8 @@ class AlbertModel(nn.Module):
         hidden, hidden_states = self.encoder(
             embedded, mask, deterministic=deterministic, output_hidden_states=output_hidden_states
         )
+        if self.pooler is None:
+            return AlbertModelOutput(hidden, None, hidden_states)
         first = (
             hidden[:, 0] if pooled_positions is None else gather_positions(hidden, pooled_positions)
         )
