@@ -70,6 +70,7 @@ def test_the_model_is_a_staircase():
             ["tensorflow", "orbax", "data_pipeline"],
         ),
         ("import data_pipeline.tokenizer", ["tensorflow", "jax"]),
+        ("from data_pipeline import AlbertTokenizer", ["tensorflow", "jax"]),
         ("import data_pipeline.config", ["tensorflow", "jax"]),
     ],
 )
