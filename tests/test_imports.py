@@ -10,13 +10,13 @@ import pytest
 # Of the model's rooms, in the order in which they may import each other: none a later one.
 ORDER = (
     ("config",),
-    ("batch", "layers"),
+    ("batch", "layers", "task_batches"),
     ("embeddings", "attention"),
     ("encoder", "heads", "span_head"),
     ("integrity", "checkpoint"),
     ("model", "flops"),
     ("losses", "optimizer", "task_models"),
-    ("train_step",),
+    ("train_step", "task_losses"),
     ("parallel",),
     ("training_loop",),
 )
