@@ -1,6 +1,7 @@
 """Examples as ids: kept end to end in memory, given out as rows of one length."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +81,16 @@ def join_sequences(
     starts = np.concatenate([[0], np.cumsum(lengths)])
     flat = {name: np.concatenate(arrays).astype(np.int32) for name, arrays in sequences.items()}
     return EncodedExamples(flat, starts, values, choices)
+
+
+def fingerprint(splits: Iterable[EncodedExamples]) -> str:
+    """The SHA-256 of everything in some splits, in hexadecimal."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for name, array in {"starts": split.starts, **split.sequences, **split.values}.items():
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def choose_lengths(lengths: Int64[np.ndarray, " examples"], count: int) -> list[int]:

@@ -1,0 +1,146 @@
+"""What a fine-tuning starts from: sizes, tokenizer, and pre-trained parameters or none."""
+
+import dataclasses
+import functools
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import PyTree
+
+from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.interop.names import WeightsError
+from albert_jax.pretrained import open_weights, read_pretrained
+from data_pipeline.albert_tokenizer import AlbertTokenizer
+from data_pipeline.errors import InputError
+from experiments.finetune_config import FinetuneConfig
+from experiments.task import Task
+from experiments.workdir import CHECKPOINTS, model_files
+
+HEAD_FILE = "head.json"
+
+_log = logging.getLogger(__name__)
+
+
+class StartingPoint(NamedTuple):
+    """Sizes and tokenizer of a run's encoder."""
+
+    model: AlbertConfig
+    tokenizer: AlbertTokenizer
+
+
+def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> StartingPoint:
+    """Reads what `run.init_from` names, or what a run that has checkpoints started from.
+
+    Args:
+        config: the run.
+        path: its workdir, which may not exist yet.
+
+    Raises:
+        InputError: there is no model or no tokenizer, or they do not fit together or the data.
+    """
+    begun = epath.Path(path) / CHECKPOINTS
+    has_checkpoints = begun.exists() and any(entry.name.isdigit() for entry in begun.iterdir())
+    source = str(path) if has_checkpoints else config.run.init_from
+    if config.data.tokenizer is None and source is None:
+        raise InputError(
+            "--config.run.init_from is missing: the model to fine-tune; to train one from scratch, "
+            "--config.data.tokenizer and --config.model"
+        )
+    model = config.model
+    if source is not None:
+        try:
+            model = open_weights(source).config
+        except WeightsError as error:
+            raise InputError(f"--config.run.init_from: {error}") from error
+    if (dropout := config.dropout.encoder) is not None:
+        model = dataclasses.replace(
+            model, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+        )
+    tokenizer = AlbertTokenizer.from_pretrained(
+        _model_directory(source) if source is not None else str(config.data.tokenizer)
+    )
+    if tokenizer.vocab_size != model.vocab_size:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces, the model has {model.vocab_size}"
+        )
+    if config.data.max_seq_length > model.max_position_embeddings:
+        raise InputError(
+            f"--config.data.max_seq_length ({config.data.max_seq_length}) must be at most the "
+            f"model's max_position_embeddings ({model.max_position_embeddings})"
+        )
+    return StartingPoint(model, tokenizer)
+
+
+def _model_directory(source: str) -> str:
+    """Where the tokenizer lies. Example: ``runs/a/checkpoints/500`` belongs to ``runs/a``."""
+    path = Path(source)
+    of_workdir = path.parent.name == CHECKPOINTS and path.name.isdigit()
+    return str(path.parent.parent) if of_workdir else source
+
+
+def warm_start(config: FinetuneConfig, task: Task) -> Callable[[PyTree], PyTree] | None:
+    """Shapes to the parameters that a new run starts from; None: all of them fresh."""
+    if config.run.init_from is None or not config.run.init_weights:
+        return None
+    return functools.partial(_read_params, config.run.init_from, config.seed, task)
+
+
+def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTree:
+    """The stored encoder, and the stored head if it tells the same things apart; else a fresh one.
+
+    Raises:
+        InputError: a part of the encoder is missing or of another shape.
+    """
+    try:
+        stored = read_pretrained(init_from)
+    except WeightsError as error:
+        raise InputError(f"--config.run.init_from: {error}") from error
+    found = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(stored.params)}
+    same_head = _tells_the_same(stored.head, task.head)
+    fresh = jax.jit(task.model.initialize)(jax.random.key(seed))
+    drawn, faults = [], []
+
+    def choose(path: jax.tree_util.KeyPath, shape: jax.ShapeDtypeStruct, new: jax.Array) -> Any:
+        name = _name(path)
+        leaf = found.get(name)
+        encoder = name.startswith("albert/") and not name.startswith("albert/pooler/")
+        if leaf is not None and leaf.shape == shape.shape and (encoder or same_head or name.startswith("albert/")):
+            return leaf
+        if encoder:
+            state = "is missing" if leaf is None else f"has shape {leaf.shape}, not {shape.shape}"
+            faults.append(f"{name} {state}")
+        drawn.append(name)
+        return np.asarray(new)
+
+    params = jax.tree_util.tree_map_with_path(choose, shapes, fresh)
+    if faults:
+        raise InputError(f"--config.run.init_from={init_from}: {'; '.join(faults)}")
+    if drawn:
+        _log.warning("drawn at random, as %s has none: %s", init_from, ", ".join(sorted(drawn)))
+    return params
+
+
+def _tells_the_same(stored: HeadConfig | None, wanted: HeadConfig) -> bool:
+    if stored is None:
+        return False
+    return (stored.labels, stored.problem_type) == (wanted.labels, wanted.problem_type)
+
+
+def _name(path: jax.tree_util.KeyPath) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def workdir_files(start: StartingPoint, task: Task) -> dict[str, bytes]:
+    """What makes a workdir loadable as a fine-tuned model: sizes, tokenizer, head."""
+    with tempfile.TemporaryDirectory() as directory:
+        start.tokenizer.tokenizer.save(Path(directory))
+        files = model_files(start.model, epath.Path(directory))
+    head = {"architecture": type(task.model).__name__, **dataclasses.asdict(task.head)}
+    return files | {HEAD_FILE: (json.dumps(head, indent=2) + "\n").encode()}
