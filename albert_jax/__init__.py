@@ -2,6 +2,7 @@
 
 from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
 from albert_jax.model import AlbertForPreTraining, AlbertModel
+from albert_jax.pretrained import PretrainedWeights, read_pretrained
 from albert_jax.task_models import (
     AlbertForConditionalSpan,
     AlbertForMaskedLM,
@@ -22,5 +23,7 @@ __all__ = [
     "AlbertForTokenClassification",
     "AlbertModel",
     "HeadConfig",
+    "PretrainedWeights",
     "ProblemType",
+    "read_pretrained",
 ]

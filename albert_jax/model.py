@@ -1,5 +1,7 @@
 """The models: embeddings, encoder and heads put together. No loss is computed here."""
 
+from typing import ClassVar
+
 import flax.struct
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,6 +15,7 @@ from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Remat
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
 from albert_jax.layers import AnyArray, dense, wide
+from albert_jax.pretrained import PretrainedModel
 
 HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
 
@@ -35,7 +38,7 @@ class AlbertForPreTrainingOutput:
     hidden_states: HiddenStates | None = None
 
 
-class AlbertModel(nn.Module):
+class AlbertModel(PretrainedModel, nn.Module):
     """The encoder with its pooler.
 
     Parameters are float32; `dtype` is what activations and products are computed in. Without
@@ -46,6 +49,8 @@ class AlbertModel(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: Remat = Remat.NONE
     add_pooling_layer: bool = True
+
+    PREFIX: ClassVar[str] = "albert/"
 
     def setup(self) -> None:
         self.embeddings = AlbertEmbeddings(self.config, self.dtype)
@@ -116,7 +121,7 @@ class AlbertModel(nn.Module):
         return AlbertModelOutput(hidden, self.pooler(first), hidden_states)
 
 
-class AlbertForPreTraining(nn.Module):
+class AlbertForPreTraining(PretrainedModel, nn.Module):
     """ALBERT with the heads of both pre-training objectives (ALBERT §3.1)."""
 
     config: AlbertConfig

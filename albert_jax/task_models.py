@@ -4,11 +4,12 @@ All take what `AlbertModel` takes (but packed rows) and give logits of at least 
 lies under ``albert``, the head under ``predictions``, ``classifier`` or ``qa_outputs``.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
@@ -19,6 +20,7 @@ from albert_jax.encoder import Remat
 from albert_jax.heads import Classifier, MaskedLMHead, gather_positions
 from albert_jax.layers import AnyArray, dense, wide
 from albert_jax.model import AlbertModel, HiddenStates
+from albert_jax.pretrained import PretrainedModel
 from albert_jax.span_head import AnswerClass, EndLogits, StartLogits, mask_and_normalize
 
 
@@ -79,7 +81,7 @@ class ConditionalSpanOutput:
     hidden_states: HiddenStates | None = None
 
 
-class AlbertForMaskedLM(nn.Module):
+class AlbertForMaskedLM(PretrainedModel, nn.Module):
     """ALBERT with the masked-LM head."""
 
     config: AlbertConfig
@@ -117,7 +119,7 @@ class AlbertForMaskedLM(nn.Module):
         return MaskedLMOutput(self.predictions(hidden, word_table), outputs.hidden_states)
 
 
-class AlbertForSequenceClassification(nn.Module):
+class AlbertForSequenceClassification(PretrainedModel, nn.Module):
     """ALBERT with a classifier on the pooled first piece: classes, several classes, a number."""
 
     config: AlbertConfig
@@ -154,7 +156,7 @@ class AlbertForSequenceClassification(nn.Module):
         return SequenceClassifierOutput(logits, outputs.hidden_states)
 
 
-class AlbertForTokenClassification(nn.Module):
+class AlbertForTokenClassification(PretrainedModel, nn.Module):
     """ALBERT with a classifier on every piece."""
 
     config: AlbertConfig
@@ -190,7 +192,7 @@ class AlbertForTokenClassification(nn.Module):
         return TokenClassifierOutput(logits, outputs.hidden_states)
 
 
-class AlbertForQuestionAnswering(nn.Module):
+class AlbertForQuestionAnswering(PretrainedModel, nn.Module):
     """ALBERT with a score for every piece to be an answer's first, and one to be its last."""
 
     config: AlbertConfig
@@ -224,7 +226,7 @@ class AlbertForQuestionAnswering(nn.Module):
         return QuestionAnsweringOutput(logits[..., 0], logits[..., 1], outputs.hidden_states)
 
 
-class AlbertForMultipleChoice(nn.Module):
+class AlbertForMultipleChoice(PretrainedModel, nn.Module):
     """ALBERT with a score for each of several rows, one of which is right (RACE)."""
 
     config: AlbertConfig
@@ -236,6 +238,9 @@ class AlbertForMultipleChoice(nn.Module):
         self.albert = AlbertModel(self.config, self.dtype, self.remat)
         dropout = self.head.classifier_dropout_prob
         self.classifier = Classifier(self.config, 1, dropout, self.dtype)
+
+    def smallest_inputs(self) -> dict[str, Any]:
+        return {"input_ids": np.zeros((1, 1, 1), np.int32)}
 
     def __call__(
         self,
@@ -265,7 +270,7 @@ class AlbertForMultipleChoice(nn.Module):
         return MultipleChoiceOutput(logits.reshape(input_ids.shape[:2]), outputs.hidden_states)
 
 
-class AlbertForConditionalSpan(nn.Module):
+class AlbertForConditionalSpan(PretrainedModel, nn.Module):
     """ALBERT for questions that may have no answer: an answer's end depends on its start.
 
     This is the head that the released code has for SQuAD 2.0, under its names.
@@ -283,6 +288,9 @@ class AlbertForConditionalSpan(nn.Module):
         self.start_logits = StartLogits(self.config, self.dtype)
         self.end_logits = EndLogits(self.config, self.dtype)
         self.answer_class = AnswerClass(self.config, self.head.classifier_dropout_prob, self.dtype)
+
+    def smallest_inputs(self) -> dict[str, Any]:
+        return {name: np.zeros((1, 1), np.int32) for name in ("input_ids", "p_mask")}
 
     def __call__(
         self,

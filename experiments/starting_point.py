@@ -111,7 +111,11 @@ def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTre
         name = _name(path)
         leaf = found.get(name)
         encoder = name.startswith("albert/") and not name.startswith("albert/pooler/")
-        if leaf is not None and leaf.shape == shape.shape and (encoder or same_head or name.startswith("albert/")):
+        if (
+            leaf is not None
+            and leaf.shape == shape.shape
+            and (encoder or same_head or name.startswith("albert/"))
+        ):
             return leaf
         if encoder:
             state = "is missing" if leaf is None else f"has shape {leaf.shape}, not {shape.shape}"

@@ -14,6 +14,8 @@ ORDER = (
     ("embeddings", "attention"),
     ("encoder", "heads", "span_head"),
     ("integrity", "checkpoint"),
+    ("interop",),
+    ("pretrained",),
     ("model", "flops"),
     ("losses", "optimizer", "task_models"),
     ("train_step", "task_losses"),
