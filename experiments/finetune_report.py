@@ -83,7 +83,7 @@ def report_on_run(
     if write:
         content = _content(config, task, scores, report, path, [file.name for file in files])
         write_text(path / f"{REPORT}.json", json.dumps(content, indent=2) + "\n")
-        text = "\n".join(_describe_run(task, scores, content)) + "\n"
+        text = "\n".join(_describe_run(config, task, scores, content)) + "\n"
         write_text(path / f"{REPORT}.md", text)
         bars = dict(zip(first.classes, first.class_scores, strict=True)) or first.figures
         _plot(bars, path / PICTURE, title="F1 of each class" if first.classes else "")

@@ -7,16 +7,17 @@ import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.config import AlbertConfig
 from albert_jax.interop.names import WeightsError
-from albert_jax.pretrained import open_weights, read_pretrained
+from albert_jax.interop.stored_weights import flatten
+from albert_jax.pretrained import PretrainedWeights, open_weights, read_pretrained
 from data_pipeline.albert_tokenizer import AlbertTokenizer
 from data_pipeline.errors import InputError
 from experiments.finetune_config import FinetuneConfig
@@ -24,6 +25,7 @@ from experiments.task import Task
 from experiments.workdir import CHECKPOINTS, model_files
 
 HEAD_FILE = "head.json"
+_ENCODER, _POOLER = "albert/", "albert/pooler/"  # not every model that can be read has a pooler
 
 _log = logging.getLogger(__name__)
 
@@ -102,22 +104,18 @@ def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTre
         stored = read_pretrained(init_from)
     except WeightsError as error:
         raise InputError(f"--config.run.init_from: {error}") from error
-    found = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(stored.params)}
-    same_head = _tells_the_same(stored.head, task.head)
+    found = flatten(stored.params)
+    if not _tells_the_same(stored, task):
+        found = {name: leaf for name, leaf in found.items() if name.startswith(_ENCODER)}
     fresh = jax.jit(task.model.initialize)(jax.random.key(seed))
     drawn, faults = [], []
 
     def choose(path: jax.tree_util.KeyPath, shape: jax.ShapeDtypeStruct, new: jax.Array) -> Any:
-        name = _name(path)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
         leaf = found.get(name)
-        encoder = name.startswith("albert/") and not name.startswith("albert/pooler/")
-        if (
-            leaf is not None
-            and leaf.shape == shape.shape
-            and (encoder or same_head or name.startswith("albert/"))
-        ):
+        if leaf is not None and leaf.shape == shape.shape:
             return leaf
-        if encoder:
+        if name.startswith(_ENCODER) and not name.startswith(_POOLER):
             state = "is missing" if leaf is None else f"has shape {leaf.shape}, not {shape.shape}"
             faults.append(f"{name} {state}")
         drawn.append(name)
@@ -131,14 +129,12 @@ def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTre
     return params
 
 
-def _tells_the_same(stored: HeadConfig | None, wanted: HeadConfig) -> bool:
-    if stored is None:
+def _tells_the_same(stored: PretrainedWeights, task: Task) -> bool:
+    """Whether a stored head can be gone on with."""
+    if stored.head is None or stored.architecture not in (None, type(task.model).__name__):
         return False
-    return (stored.labels, stored.problem_type) == (wanted.labels, wanted.problem_type)
-
-
-def _name(path: jax.tree_util.KeyPath) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    told, wanted = stored.head, task.head
+    return (told.labels, told.problem_type) == (wanted.labels, wanted.problem_type)
 
 
 def workdir_files(start: StartingPoint, task: Task) -> dict[str, bytes]:
