@@ -329,11 +329,11 @@ def test_texts_are_cut_out_of_the_context_once_each():
 
 def test_files_of_predictions(tmp_path):
     spans = [PieceSpan(4, 4, 1.0), PieceSpan(3, 4, 1.0)]
-    predictions = [predict_answer(example, OFFSETS, spans, 0.5)]
-    assert best_answers(predictions) == {"q1": "1066"}
-    answers = squad_metrics.apply_threshold(
-        best_answers(predictions), null_scores(predictions), 0.0
-    )
+    predictions = [predict_answer(EXAMPLE, OFFSETS, spans, 0.5)]
+    answers, odds = best_answers(predictions), null_scores(predictions)
+    assert (answers, odds) == ({"q1": "1066"}, {"q1": 0.5})
+    assert squad_metrics.apply_threshold(answers, odds, 0.5) == answers
+    answers = squad_metrics.apply_threshold(answers, odds, 0.0)
     write_squad_predictions(tmp_path, answers, predictions)
     read = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert read == {
