@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Real
 
 from data_pipeline.durable_files import write_atomically
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, refuse
 from data_pipeline.glue_tasks import Columns, GlueFile, GlueTask
-from data_pipeline.tables import Row, read_rows, refuse
+from data_pipeline.tables import Row, read_rows
 from data_pipeline.task_examples import TextExample
 from data_pipeline.task_labels import parse_label
 

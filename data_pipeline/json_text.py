@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
-from data_pipeline.text_files import Reading, describe_bad_utf8, find_file, read_raw_lines
+from data_pipeline.text_files import decode_lines, find_file
 
 
 def parse_object(text: str, name: str, line: int) -> dict[str, Any]:
@@ -50,11 +50,4 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: there is no such file, or it is empty, damaged or not UTF-8.
     """
-    file = find_file(path)
-    lines = []
-    for number, raw in read_raw_lines(file, Reading()):
-        try:
-            lines.append(raw.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(describe_bad_utf8(file, number, error)) from None
-    return "".join(lines)
+    return "".join(line for _, line in decode_lines(find_file(path)))

@@ -4,17 +4,11 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, refuse
 from data_pipeline.json_text import parse_object, require_unicode
-from data_pipeline.text_files import (
-    InputFile,
-    Reading,
-    describe_bad_utf8,
-    find_file,
-    read_raw_lines,
-)
+from data_pipeline.text_files import InputFile, decode_lines, find_file
 
 FORMATS = ("tsv", "csv", "jsonl")
 
@@ -24,18 +18,13 @@ class Row(NamedTuple):
 
     Attributes:
         place: file and line, as messages give them.
-        number: of the row among all of the file, from 0; malformed ones count.
+        number: of the row among all of the file that are UTF-8, from 0; malformed ones count.
         cells: name of the column -> what stands there.
     """
 
     place: str
     number: int
     cells: Mapping[str, str]
-
-
-def refuse(message: str) -> NoReturn:
-    """What is done about a malformed row unless something else is asked for."""
-    raise InputError(message)
 
 
 def read_rows(
@@ -70,7 +59,7 @@ def read_rows(
     if kind == "jsonl":
         yield from _read_objects(file, columns, on_malformed)
         return
-    records = _split_csv(file) if kind == "csv" else _split_tsv(_decode_lines(file, on_malformed))
+    records = _split_csv(file) if kind == "csv" else _split_tsv(decode_lines(file, on_malformed))
     if header is None:
         number, header = next(records, (1, []))
         _check_columns(f"{file.name}:{number}", header, columns)
@@ -103,16 +92,6 @@ def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> 
             raise InputError(f"{place}: no column {column!r} among {names}")
 
 
-def _decode_lines(
-    file: InputFile, on_malformed: Callable[[str], object]
-) -> Iterator[tuple[int, str]]:
-    for number, raw in read_raw_lines(file, Reading()):
-        try:
-            yield number, raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            on_malformed(describe_bad_utf8(file, number, error))
-
-
 def _split_tsv(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
     for number, line in lines:
         line = line.rstrip("\r\n")
@@ -122,7 +101,7 @@ def _split_tsv(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str
 
 def _split_csv(file: InputFile) -> Iterator[tuple[int, list[str]]]:
     # A bad line may be a part of a cell, so it cannot be left out.
-    reader = csv.reader((line for _, line in _decode_lines(file, refuse)), strict=True)
+    reader = csv.reader((line for _, line in decode_lines(file)), strict=True)
     first = 1
     try:
         for cells in reader:
@@ -136,7 +115,7 @@ def _split_csv(file: InputFile) -> Iterator[tuple[int, list[str]]]:
 def _read_objects(
     file: InputFile, columns: Sequence[str], on_malformed: Callable[[str], object]
 ) -> Iterator[Row]:
-    lines = ((n, line) for n, line in _decode_lines(file, on_malformed) if line.strip())
+    lines = ((n, line) for n, line in decode_lines(file, on_malformed) if line.strip())
     for count, (number, line) in enumerate(lines):
         place = f"{file.name}:{number}"
         try:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import zstandard
 from etils import epath
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, refuse
 from data_pipeline.remote import is_remote, open_remote
 
 # A longer line is no text that anyone wrote, and would have to be held in memory.
@@ -134,7 +134,7 @@ def read_lines(
         except UnicodeDecodeError as error:
             if encoding_errors is EncodingErrors.REFUSE:
                 raise InputError(
-                    f"{describe_bad_utf8(file, number, error)}; --encoding_errors may be replace "
+                    f"{_describe_bad_utf8(file, number, error)}; --encoding_errors may be replace "
                     "or skip"
                 ) from None
             if encoding_errors is EncodingErrors.SKIP:
@@ -165,8 +165,28 @@ def read_raw_lines(file: InputFile, reading: Reading) -> Iterator[tuple[int, byt
     reading.finish(file.size)
 
 
-def describe_bad_utf8(file: InputFile, number: int, error: UnicodeDecodeError) -> str:
-    """What to say of a line that is not UTF-8."""
+def decode_lines(
+    file: InputFile, on_malformed: Callable[[str], object] = refuse
+) -> Iterator[tuple[int, str]]:
+    """Numbered lines with their ends.
+
+    Args:
+        file: the file.
+        on_malformed: called with file and line of each that is not UTF-8, which is then left out.
+
+    Raises:
+        InputError: the file is binary or damaged, or `on_malformed` raises it.
+    """
+    for number, raw in read_raw_lines(file, Reading()):
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            on_malformed(_describe_bad_utf8(file, number, error))
+            continue
+        yield number, line
+
+
+def _describe_bad_utf8(file: InputFile, number: int, error: UnicodeDecodeError) -> str:
     byte = error.object[error.start]
     return f"{file.name}:{number}: byte {error.start + 1} (0x{byte:02x}) is not UTF-8"
 
