@@ -23,16 +23,19 @@ from albert_jax.parallel import rows_of_process
 from albert_jax.task_batches import TaskBatch
 from data_pipeline.encoded_examples import fingerprint
 from data_pipeline.finetuning import FinetuningDataset
+from experiments.choice_task import open_choice_task
 from experiments.command_line import ExitCode, define_config_flag, read_config_flag, run
-from experiments.finetune_config import FinetuneConfig
+from experiments.finetune_config import FinetuneConfig, TaskName
 from experiments.finetune_report import RunReport, failed_run, report_on_run, report_on_runs
 from experiments.hosts import define_host_flags, joined_hosts
+from experiments.span_task import open_span_task
 from experiments.starting_point import (
     StartingPoint,
     open_starting_point,
     warm_start,
     workdir_files,
 )
+from experiments.tagging_task import open_tagging_task
 from experiments.task import Task
 from experiments.task_evaluation import Evaluator
 from experiments.text_task import open_text_task
@@ -111,6 +114,13 @@ class Finetuning(NamedTuple):
         return self._replace(config=config, dataset=_order_batches(config, self.task))
 
 
+_TASKS = {
+    TaskName.SQUAD: open_span_task,
+    TaskName.RACE: open_choice_task,
+    TaskName.TAGGING: open_tagging_task,
+}
+
+
 def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     """Reads and encodes everything, and writes nothing.
 
@@ -124,7 +134,8 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     mesh = open_mesh(config.run, config.global_batch_size)
     start = open_starting_point(config, path)
     compute = {"dtype": config.run.dtype, "remat": config.run.remat}
-    task = open_text_task(config, start.model, start.tokenizer, **compute)
+    open_task = _TASKS.get(config.task, open_text_task)
+    task = open_task(config, start.model, start.tokenizer, **compute)
     dataset = _order_batches(config, task)
     if config.data.num_epochs is not None:
         config = _count_steps(config, dataset.steps_per_epoch)

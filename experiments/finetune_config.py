@@ -9,6 +9,7 @@ from albert_jax.config import AlbertConfig, ProblemType
 from albert_jax.optimizer import OptimizerConfig, OptimizerName
 from data_pipeline.errors import InputError
 from data_pipeline.glue import MalformedRows
+from data_pipeline.race import RaceGroup
 from experiments.config import TrainingRunConfig
 
 
@@ -42,14 +43,6 @@ class SpanHead(StrEnum):
 
     PLAIN = "plain"
     CONDITIONAL = "conditional"
-
-
-class RaceGroup(StrEnum):
-    """Which school's questions are learned; all that are there are evaluated."""
-
-    MIDDLE = "middle"
-    HIGH = "high"
-    ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)

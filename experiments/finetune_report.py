@@ -147,6 +147,12 @@ def _describe_run(
             yield f"| {split} | {name} | {figure:.4f} | {baseline} |"
     yield ""
     for split, found in scores.items():
+        if found.classes and found.confusion is None:
+            yield f"| F1 in {split} of | |"
+            yield "|---|---|"
+            for name, score in zip(found.classes, found.class_scores, strict=True):
+                yield f"| {name} | {score:.4f} |"
+            yield ""
         if found.confusion is not None:
             yield f"What each class (row) of {split} was taken for (column), and its F1:"
             yield ""
@@ -252,7 +258,7 @@ def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str) -> None:
     drawn = axes.barh(list(bars), list(bars.values()))
     axes.bar_label(drawn, fmt="%.3f", padding=3)
     axes.invert_yaxis()
-    axes.set_xlim(min(0, *bars.values()), 1.1)
+    axes.set_xlim(min(0, *bars.values()), 1.1 * max(*bars.values(), 1))
     axes.set_title(title)
     with path.open("wb") as file:
         figure.savefig(file, format="png", dpi=110)

@@ -22,9 +22,8 @@ class Scores(NamedTuple):
     """How well a split was told.
 
     Attributes:
-        figures: metrics by name; higher is better.
-        baseline: the best that each of them, or of those that have one, gets from one answer to
-            everything.
+        figures: by name; of those that the task calls metrics, higher is better.
+        baseline: what the best single answer to everything gets, of the figures that have this.
         classes: names of the classes, if there are any.
         confusion: how often the class of the row was taken for that of the column.
         class_scores: F1 of each class.
@@ -42,7 +41,8 @@ class Task(NamedTuple):
 
     Attributes:
         train: what is trained on.
-        labeled: splits that are scored, by name; the first decides which checkpoint is best.
+        labeled: splits that are scored, by name; the first decides which checkpoint is best, and
+            those called test are scored in the end alone.
         unlabeled: splits that are only told.
         model: encoder and head.
         head: what the head tells apart.
@@ -71,6 +71,11 @@ class Task(NamedTuple):
         """The figure that decides, as evaluations call it."""
         return self.figure(next(iter(self.labeled)), self.metrics[0])
 
+    @property
+    def watched(self) -> list[str]:
+        """The splits that are scored again and again."""
+        return [split for split in self.labeled if not split.startswith("test")]
+
     def figure(self, split: str, metric: str) -> str:
         """What an evaluation calls a split's metric. Example: `accuracy`, `dev_mismatched/f1`."""
         return metric if split == next(iter(self.labeled)) else f"{split}/{metric}"
@@ -78,5 +83,5 @@ class Task(NamedTuple):
     @property
     def panels(self) -> list[Panel]:
         """The curves of a run: the loss, and up to three figures."""
-        figures = [self.figure(split, name) for split in self.labeled for name in self.metrics]
+        figures = [self.figure(split, name) for split in self.watched for name in self.metrics]
         return [("loss", "loss"), *((name, name) for name in figures[:3])]

@@ -1,7 +1,5 @@
 """A model's outputs on whole splits, in the order of the examples."""
 
-from collections.abc import Mapping
-
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -59,21 +57,14 @@ class Evaluator:
                 rows[number] = {name: array[place] for name, array in outputs.items()}
         return [rows[number] for number in range(len(rows))]
 
-    def score(self, params: PyTree) -> dict[str, Scores]:
-        """The scores of each labeled split."""
+    def evaluate(self, params: PyTree) -> dict[str, float]:
+        """The figures of the splits that are watched, by the names that `Task.figure` gives."""
         return {
-            split: self._task.score(split, self.predict(params, examples))
-            for split, examples in self._task.labeled.items()
+            self._task.figure(split, name): value
+            for split in self._task.watched
+            for name, value in self.score(params, split).figures.items()
         }
 
-    def evaluate(self, params: PyTree) -> dict[str, float]:
-        """The figures of all labeled splits, by the names that `Task.figure` gives them."""
-        return _figures(self._task, self.score(params))
-
-
-def _figures(task: Task, scores: Mapping[str, Scores]) -> dict[str, float]:
-    return {
-        task.figure(split, name): value
-        for split, found in scores.items()
-        for name, value in found.figures.items()
-    }
+    def score(self, params: PyTree, split: str) -> Scores:
+        """How well a labeled split is told."""
+        return self._task.score(split, self.predict(params, self._task.labeled[split]))
