@@ -6,7 +6,11 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 
-.PHONY: setup test test-slow test-interop lint format clean
+# The demonstration: its corpus is the documentation of the packages that were just installed.
+DEMO_CORPUS := corpora/documentation
+DEMO_RUN := runs/demo
+
+.PHONY: setup demo test test-slow test-interop lint format clean
 
 setup: $(VENV)/.installed
 
@@ -22,6 +26,28 @@ $(VENV)/.interop: $(VENV)/.installed
 	$(INSTALL) "$(TORCH)"
 	$(INSTALL) --editable ".[test,interop]"
 	@touch $@
+
+demo: $(DEMO_CORPUS)/metadata.json
+	@printf '\n== Pre-training a tiny ALBERT on it (a few minutes) ==\n'
+	$(RUN) experiments.pretrain --config=experiments/configs/albert_tiny_cpu.py \
+		--config.data.corpus_dir=$(DEMO_CORPUS) --workdir=$(DEMO_RUN)
+	@printf '\n== What it learned, on text that it never saw ==\n'
+	$(RUN) experiments.evaluate --workdir=$(DEMO_RUN)
+	@printf '\n== Five gaps, filled in ==\n'
+	$(RUN) experiments.predict --task=fill-mask --model=$(DEMO_RUN) \
+		--text="This function returns a [MASK] of strings." \
+		--text="Raises a ValueError if the argument is not [MASK]." \
+		--text="The default value [MASK] None." \
+		--text="Returns True if the file exists and False [MASK]." \
+		--text="This method must be implemented [MASK] subclasses."
+	@printf '\n%s\n' "Loss curves: $(DEMO_RUN)/curves.png" "Next, a text of your own:" \
+		"  $(RUN) experiments.predict --task=fill-mask --model=$(DEMO_RUN) --text='The [MASK] of the array.'" \
+		"or the real thing: see 'Build a corpus' and 'Train' in README.md"
+
+$(DEMO_CORPUS)/metadata.json: | $(VENV)/.installed
+	@printf '\n== Building a corpus from the documentation in the installed packages ==\n'
+	$(RUN) data_pipeline.build_corpus --format=docstrings --vocab_size=8000 \
+		--output_dir=$(DEMO_CORPUS)
 
 lint: $(VENV)/.installed
 	$(RUN) ruff check .
