@@ -172,7 +172,7 @@ def _is_entity_tag(tag: str) -> bool:
 def marks_entities(tags: Iterable[str]) -> bool:
     """Whether tags are such as mark entities, rather than parts of speech and the like."""
     different = set(tags)
-    return different != {"O"} and all(map(_is_entity_tag, different))
+    return bool(different - {"O"}) and all(map(_is_entity_tag, different))
 
 
 class EntityScores(NamedTuple):

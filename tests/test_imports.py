@@ -79,7 +79,7 @@ def test_the_model_is_a_staircase():
         ("from data_pipeline import AlbertTokenizer", ["tensorflow", "jax"]),
         ("import data_pipeline.config", ["tensorflow", "jax"]),
         (
-            "from data_pipeline import glue, labeled_text, task_metrics",
+            "from data_pipeline import glue, labeled_text, race, squad_answers, tagging",
             ["tensorflow", "jax"],
         ),
     ],

@@ -2,13 +2,12 @@
 
 import itertools
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_pipeline import squad_metrics
+from data_pipeline import AlbertTokenizer, squad_metrics
 from data_pipeline.errors import InputError
 from data_pipeline.squad import read_squad, split_by_article
 from data_pipeline.squad_answers import (
@@ -476,25 +475,37 @@ def test_all_of_the_real_files(name, questions, impossible, articles):
     assert len(examples) == questions
     assert sum(example.is_impossible for example in examples) == impossible
     assert len({example.article for example in examples}) == articles
-    # In words for pieces: every answer is in a window, and decoded it is the words around it.
-    for example in examples[::10]:
-        check_every_answer_is_found(example)
 
 
-def check_every_answer_is_found(example):
-    offsets = np.array([m.span() for m in re.finditer(r"\S+", example.context)], np.int32)
-    windows = make_windows(
-        example, range(10), range(len(offsets)), offsets, cls_id=2, sep_id=3, max_seq_length=128
-    )
-    assert all(window.is_impossible for window in windows) == example.is_impossible
-    logits = [[np.zeros(len(window.input_ids)) for window in windows] for _ in range(2)]
-    for number, window in enumerate(windows):
-        logits[0][number][window.start_position] += not window.is_impossible
-        logits[1][number][window.end_position] += not window.is_impossible
-    spans = find_spans(windows, *logits, max_answer_length=64)
-    (text, start, end, *_), *_ = predict_answer(example, offsets, spans).candidates
-    assert example.context[start:end] == text
-    if example.answers:
-        answer = example.answers[0]
-        assert start <= answer.start and answer.start + len(answer.text) <= end
-        assert answer.text in text
+@pytest.mark.slow
+@NEEDS_REAL_FILES
+@pytest.mark.parametrize("name", ["dev-v1.1.json", "train_du44-v1.1.json", "dev-v2.0-sample.json"])
+def test_no_answer_is_lost_between_characters_and_pieces(name):
+    """A model that knows the right pieces of every window has all answers, up to part of a word."""
+    tokenizer = AlbertTokenizer.from_pretrained(REAL_FILES.parent / "albert_spm/30k-clean.model")
+    examples = [example for example in read_squad(REAL_FILES / name) if example.answers][::20]
+    answers = {}
+    for example in examples:
+        question_ids, _ = tokenizer.encode_with_offsets(example.question)
+        context_ids, offsets = tokenizer.encode_with_offsets(example.context)
+        windows = make_windows(
+            example,
+            question_ids,
+            context_ids,
+            offsets,
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+        )
+        assert any(not window.is_impossible for window in windows)
+        logits = [[np.zeros(len(window.input_ids)) for window in windows] for _ in range(2)]
+        for number, window in enumerate(windows):
+            logits[0][number][window.start_position] += not window.is_impossible
+            logits[1][number][window.end_position] += not window.is_impossible
+        best = predict_answer(example, offsets, find_spans(windows, *logits)).candidates[0]
+        assert example.context[best.start : best.end] == best.text
+        # Longer answers cannot be found.
+        first, last = locate_answer(example.answers[0], offsets)
+        assert example.answers[0].text.strip() in best.text or last - first >= 30
+        answers[example.id] = best.text
+    figures = squad_metrics.evaluate_v1(examples, answers)
+    assert figures["exact_match"] > 98 and figures["f1"] > 98.5

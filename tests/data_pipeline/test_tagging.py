@@ -138,6 +138,7 @@ def test_which_tags_mark_entities():
     assert marks_entities(["O", "B-X", "E-Y"])
     assert marks_entities(["I-X"])
     assert not marks_entities(["O"])
+    assert not marks_entities([])
 
 
 def test_scores_by_hand():
