@@ -218,7 +218,7 @@ def join_windows(questions: Sequence[EncodedQuestion]) -> EncodedExamples:
         {
             "input_ids": [window.input_ids for window in windows],
             "token_type_ids": [window.token_type_ids for window in windows],
-            "p_mask": [window.p_mask.astype(np.int32) for window in windows],
+            "p_mask": [window.p_mask for window in windows],
         },
         {
             "start_positions": np.array([window.start_position for window in windows], np.int32),
