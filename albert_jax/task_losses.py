@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import Array
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, Float32, PyTree
 
 from albert_jax.config import ProblemType
 from albert_jax.losses import LossFn, Metrics, Ratio, WeightFn, cross_entropy
@@ -117,8 +117,8 @@ def tagging_objective(model: AlbertForTokenClassification) -> Objective:
     Metrics: `tagging_loss`, `word_accuracy`. Predictions: `tags`, the likeliest of each piece.
     """
 
-    def weights(batch: TaggingBatch) -> Float[Array, "batch length"]:
-        return batch.label_mask * batch.weights[:, None]
+    def weights(batch: TaggingBatch) -> Float32[Array, "batch length"]:
+        return jnp.asarray(batch.label_mask, jnp.float32) * batch.weights[:, None]
 
     def loss_fn(params: PyTree, batch: TaggingBatch, key: Array | None) -> Metrics:
         logits = _apply(model, params, batch, key).logits

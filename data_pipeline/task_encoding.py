@@ -177,6 +177,7 @@ def encode_questions(
     max_seq_length: int,
     doc_stride: int,
     max_query_length: int,
+    max_answer_length: int,
 ) -> list[EncodedQuestion]:
     """Each question and its context in as many rows as the context needs; see `make_windows`.
 
@@ -184,8 +185,9 @@ def encode_questions(
         tokenizer: of the model.
         examples: questions of one context should follow one another: it is then encoded once.
         max_seq_length: pieces that a row may have.
-        doc_stride: pieces from one window's beginning to the next one's.
+        doc_stride: pieces from one window's beginning to the next one's, at most.
         max_query_length: pieces of a question that are kept.
+        max_answer_length: pieces of the longest answer that is to be found.
 
     Raises:
         InputError: a context has no pieces, or the lengths leave no room for it.
@@ -206,6 +208,7 @@ def encode_questions(
             max_seq_length=max_seq_length,
             doc_stride=doc_stride,
             max_query_length=max_query_length,
+            max_answer_length=max_answer_length,
         )
         encoded.append(EncodedQuestion(windows, offsets))
     return encoded

@@ -76,6 +76,7 @@ def open_span_task(
             max_seq_length=config.data.max_seq_length,
             doc_stride=span.doc_stride,
             max_query_length=span.max_query_length,
+            max_answer_length=span.max_answer_length,
         )
 
     head = HeadConfig(classifier_dropout_prob=config.dropout.classifier)
