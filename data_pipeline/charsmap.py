@@ -5,6 +5,7 @@ replacements, each ended by a zero byte. A unit holds a label (bits 0 to 7 and 3
 is among its children (8), and how far they are (10 to 30, times 256 where bit 9 is set), which is
 added to its own place without carrying. Units share their children where these are alike.
 """
+
 import numpy as np
 from jaxtyping import UInt32
 

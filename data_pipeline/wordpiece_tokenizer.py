@@ -88,6 +88,11 @@ class WordPieceTokenizer(Tokenizer):
         shown = [self.pieces[id] for id in ids if id not in hidden]
         return " ".join(shown).replace(f" {CONTINUATION}", "")
 
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it."""
+        piece = self.pieces[id]
+        return piece.removeprefix(CONTINUATION), not piece.startswith(CONTINUATION)
+
     def split_words(self, text: str) -> list[str]:
         """Normalized words and punctuation marks.
 
