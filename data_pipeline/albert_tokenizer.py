@@ -137,19 +137,61 @@ class AlbertTokenizer:
         first, second = _listed(text), None if text_pair is None else _listed(text_pair)
         padding = _as_padding(padding)
         _check_arguments(first, second, padding, truncation, max_length)
-        budget = None if max_length is None else max_length - (2 if second is None else 3)
-        rows = []
-        for number, segments in enumerate(self._encode_all(first, second, mask_words)):
-            kept = _truncate(segments, budget) if truncation and budget is not None else segments
-            rows.append(self._join(kept))
-            length = len(rows[-1][0])
-            if max_length is not None and length > max_length:
-                raise InputError(
-                    f"text {number + 1} of {len(first)} has {length} pieces with the special ones, "
-                    f"max_length is {max_length}: shorten it or ask for truncation"
+        sides, rows = [first] if second is None else [first, second], []
+        for number, texts in enumerate(zip(*sides, strict=True)):
+            try:
+                row = self.encode_row(
+                    *texts, truncation=truncation, max_length=max_length, mask_words=mask_words
                 )
-        arrays = self._stack(rows, padding, max_length)
+            except InputError as error:
+                raise InputError(f"text {number + 1} of {len(first)}: {error}") from None
+            rows.append(row)
+        arrays = _stack(rows, padding, max_length, self.pad_id)
         return arrays if return_offsets else {n: a for n, a in arrays.items() if n != "offsets"}
+
+    def encode_row(
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        truncation: bool = False,
+        max_length: int | None = None,
+        mask_words: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """What a call gives for one text or pair, without the axis of texts: of any length.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids`, int32 `[length]`, and `offsets`, int32
+            `[length, 2]`.
+
+        Raises:
+            InputError: the row is longer than `max_length` and not to be truncated.
+        """
+        texts = [text] if text_pair is None else [text, text_pair]
+        segments = [self.encode_with_offsets(text, mask_words=mask_words) for text in texts]
+        num_special = len(segments) + 1
+        length = sum(len(ids) for ids, _ in segments) + num_special
+        if max_length is not None and length > max_length:
+            if not truncation:
+                raise InputError(
+                    f"it has {length} pieces with the special ones, and may have {max_length}: "
+                    "shorten it or ask for truncation"
+                )
+            segments = _truncate(segments, max_length - num_special)
+        cls, sep = (np.array([id], np.int32) for id in (self.cls_id, self.sep_id))
+        nowhere = np.zeros((1, 2), np.int32)
+        ids, offsets, lengths = [cls], [nowhere], [1]
+        for segment_ids, segment_offsets in segments:
+            ids += [segment_ids, sep]
+            offsets += [segment_offsets, nowhere]
+            lengths.append(len(segment_ids) + 1)
+        types = np.array([0, 0, 1], np.int32)[: len(lengths)]
+        return {
+            "input_ids": np.concatenate(ids),
+            "attention_mask": np.ones(sum(lengths), np.int32),
+            "token_type_ids": np.repeat(types, lengths),
+            "offsets": np.concatenate(offsets),
+        }
 
     def encode_with_offsets(self, text: str, *, mask_words: bool = False) -> _Encoded:
         """The ids of a text, without special tokens, and where each piece stands in it.
@@ -178,51 +220,6 @@ class AlbertTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text; special pieces other than unknown vanish."""
         return self.tokenizer.decode([int(id) for id in ids])
-
-    def _encode_all(
-        self, first: Sequence[str], second: Sequence[str] | None, mask_words: bool
-    ) -> Iterable[tuple[_Encoded, ...]]:
-        sides = [first] if second is None else [first, second]
-        for texts in zip(*sides, strict=True):
-            yield tuple(self.encode_with_offsets(text, mask_words=mask_words) for text in texts)
-
-    def _join(self, segments: tuple[_Encoded, ...]) -> tuple[_Ids, _Offsets, _Ids]:
-        """A row's ids, their offsets and their types."""
-        cls, sep = (np.array([id], np.int32) for id in (self.cls_id, self.sep_id))
-        nowhere = np.zeros((1, 2), np.int32)
-        ids, offsets, lengths = [cls], [nowhere], [1]
-        for segment_ids, segment_offsets in segments:
-            ids += [segment_ids, sep]
-            offsets += [segment_offsets, nowhere]
-            lengths.append(len(segment_ids) + 1)
-        types = np.repeat(np.array([0, 0, 1], np.int32)[: len(lengths)], lengths)
-        return np.concatenate(ids), np.concatenate(offsets), types
-
-    def _stack(
-        self,
-        rows: Sequence[tuple[_Ids, _Offsets, _Ids]],
-        padding: Padding,
-        max_length: int | None,
-    ) -> dict[str, np.ndarray]:
-        lengths = [len(ids) for ids, _, _ in rows]
-        if padding is Padding.NONE and min(lengths) != max(lengths):
-            raise InputError(
-                f"texts have {min(lengths)} to {max(lengths)} pieces, which makes no array: ask "
-                f"for padding, such as padding={Padding.LONGEST.value!r}"
-            )
-        width = max_length if padding is Padding.MAX_LENGTH and max_length else max(lengths)
-        shape = len(rows), width
-        arrays = {
-            "input_ids": np.full(shape, self.pad_id, np.int32),
-            "attention_mask": np.zeros(shape, np.int32),
-            "token_type_ids": np.zeros(shape, np.int32),
-            "offsets": np.zeros((*shape, 2), np.int32),
-        }
-        for number, (ids, offsets, types) in enumerate(rows):
-            columns = (ids, np.ones_like(ids), types, offsets)
-            for array, values in zip(arrays.values(), columns, strict=True):
-                array[number, : len(ids)] = values
-        return arrays
 
 
 def _listed(text: str | Sequence[str]) -> list[str]:
@@ -270,13 +267,32 @@ def _check_arguments(
         raise InputError(f"max_length must be at least {fewest}, got {max_length}")
 
 
-def _truncate(segments: tuple[_Encoded, ...], budget: int) -> tuple[_Encoded, ...]:
+def _truncate(segments: Sequence[_Encoded], budget: int) -> list[_Encoded]:
     """Drops pieces at the end of the longer segment until all fit; of two equal, the second."""
     lengths = [len(ids) for ids, _ in segments]
     while sum(lengths) > budget:
         longest = max(range(len(lengths)), key=lambda side: (lengths[side], side))
         lengths[longest] -= 1
-    return tuple(
+    return [
         (ids[:length], offsets[:length])
         for (ids, offsets), length in zip(segments, lengths, strict=True)
-    )
+    ]
+
+
+def _stack(
+    rows: Sequence[dict[str, np.ndarray]], padding: Padding, max_length: int | None, pad_id: int
+) -> dict[str, np.ndarray]:
+    lengths = [len(row["input_ids"]) for row in rows]
+    if padding is Padding.NONE and min(lengths) != max(lengths):
+        raise InputError(
+            f"texts have {min(lengths)} to {max(lengths)} pieces, which makes no array: ask for "
+            f"padding, such as padding={Padding.LONGEST.value!r}"
+        )
+    width = max_length if padding is Padding.MAX_LENGTH and max_length else max(lengths)
+    arrays = {}
+    for name, example in rows[0].items():
+        fill = pad_id if name == "input_ids" else 0
+        arrays[name] = np.full((len(rows), width, *example.shape[1:]), fill, np.int32)
+        for number, row in enumerate(rows):
+            arrays[name][number, : lengths[number]] = row[name]
+    return arrays

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.charsmap import with_same_replacement
 from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.sentencepiece_proto import Piece, read_model
@@ -28,6 +29,10 @@ WORDPIECE_FILE = "vocab.txt"
 # What pieces such as `▁2011,` lose of their log probability in a tokenizer.json, so that they are
 # never chosen: the rule that a comma behind a number is a piece of its own.
 NUMBER_PENALTY = 100.0
+
+# Divide words, as all white space does; transformers would have the table delete them before it
+# looks for spaces.
+_DELETED_SPACES = "\x0b\x1c\x1d\x1e\x1f"
 
 _Json = dict[str, Any]
 
@@ -69,15 +74,17 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
             f"{tokenizer.pad_id} and {tokenizer.unk_id}"
         )
     model = read_model(tokenizer.model)
+    if not model.charsmap:
+        raise InputError("the vocabulary has no replacements of characters, such as nmt_nfkc")
     accents = [] if tokenizer.keep_accents else [{"type": "NFKD"}, {"type": "StripAccents"}]
     case = [{"type": "Lowercase"}] if tokenizer.lower_case else []
-    charsmap = base64.b64encode(model.charsmap).decode()
+    charsmap = with_same_replacement(model.charsmap, _DELETED_SPACES, "\t")
     normalizers = [
         _replace({"String": "``"}, '"'),
         _replace({"String": "''"}, '"'),
         *accents,
         *case,
-        *([{"type": "Precompiled", "precompiled_charsmap": charsmap}] if charsmap else []),
+        {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
         _replace({"Regex": " {2,}"}, " "),
     ]
     metaspace = {

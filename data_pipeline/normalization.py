@@ -10,7 +10,6 @@ from data_pipeline.alignment import (
     collapse_spaces,
     drop_marks,
     replace,
-    text_of,
 )
 
 
@@ -19,19 +18,22 @@ def normalize(text: str, *, lower_case: bool = True, keep_accents: bool = False)
 
     Two grave accents or two apostrophes, as older corpora write quotation marks, become one double
     quote. Characters become their compatibility decomposition (NFKD), of which combining marks are
-    deleted; with `keep_accents` they are composed instead (NFKC). This is the text of the released
-    uncased models.
+    deleted; with `keep_accents` they are composed instead (NFKC), after capitals were lowered. This
+    is the text of the released uncased models, and what transformers makes of a text.
 
     Example: `normalize("  Ünïted\\u00a0 ``STATES''  ½ ")` is `'united "states" 1⁄2'`.
     """
     text = text.replace("``", '"').replace("''", '"')
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC" if keep_accents else "NFKD", text)
-        if not keep_accents:
-            text = strip_combining_marks(text)
+    if keep_accents:
+        text = lower(text) if lower_case else text
+        text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    else:
+        if not text.isascii():
+            decomposed = unicodedata.normalize("NFKD", text)
+            text = "".join(char for char in decomposed if not is_mark(char))
+        text = lower(text) if lower_case else text
     # After decomposing, which turns several kinds of spaces and lone accents into spaces.
-    text = " ".join(text.split())
-    return text.lower() if lower_case else text
+    return " ".join(text.split())
 
 
 def normalize_aligned(
@@ -43,21 +45,22 @@ def normalize_aligned(
     ("2", 2, 3)]`.
     """
     aligned = replace(replace(align(text), "``", '"'), "''", '"')
+    if lower_case and keep_accents:
+        aligned = change_each(aligned, lower)
     if not text.isascii():
         aligned = change_form(aligned, "NFKC" if keep_accents else "NFKD")
         if not keep_accents:
-            aligned = drop_marks(aligned, lambda char: unicodedata.combining(char) != 0)
-    aligned = collapse_spaces(aligned)
-    return lower_aligned(aligned) if lower_case else aligned
+            aligned = drop_marks(aligned, is_mark)
+    if lower_case and not keep_accents:
+        aligned = change_each(aligned, lower)
+    return collapse_spaces(aligned)
 
 
-def lower_aligned(aligned: AlignedText) -> AlignedText:
-    """What `str.lower` makes of the whole, where a sigma depends on its place in the word."""
-    lowered = text_of(aligned).lower()
-    by_itself = change_each(aligned, str.lower)
-    return [(char, *spot[1:]) for char, spot in zip(lowered, by_itself, strict=True)]
+def lower(text: str) -> str:
+    """Small letters, each by itself: a capital sigma is σ at the end of a word too."""
+    return text.replace("Σ", "σ").lower()  # noqa: RUF001
 
 
-def strip_combining_marks(text: str) -> str:
-    """Deletes the characters that attach to the one before, such as decomposed accents."""
-    return "".join(char for char in text if not unicodedata.combining(char))
+def is_mark(char: str) -> bool:
+    """Whether a character attaches to the one before, as a decomposed accent does."""
+    return unicodedata.category(char).startswith("M")

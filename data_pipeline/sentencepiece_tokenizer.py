@@ -93,6 +93,11 @@ class SentencePieceTokenizer(Tokenizer):
         """Readable text; special pieces other than unknown vanish."""
         return self._processor.decode([int(id) for id in ids])
 
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it."""
+        piece = self.pieces[id]
+        return piece.removeprefix(WORD_MARK), piece.startswith(WORD_MARK)
+
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         normalized = [
             normalize(word, lower_case=self.lower_case, keep_accents=self.keep_accents)

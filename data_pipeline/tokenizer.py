@@ -144,6 +144,13 @@ class Tokenizer(abc.ABC):
         """Readable text; special pieces other than unknown vanish."""
 
     @abc.abstractmethod
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it.
+
+        Example: `▁the` is ("the", True), `ing` and `##ing` are ("ing", False).
+        """
+
+    @abc.abstractmethod
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         """The ids of each word; a word may hold white space of any kind, or nothing."""
 

@@ -15,7 +15,7 @@ from data_pipeline.alignment import (
 )
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
-from data_pipeline.normalization import lower_aligned
+from data_pipeline.normalization import lower
 from data_pipeline.tokenizer import Tokenizer
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -88,6 +88,11 @@ class WordPieceTokenizer(Tokenizer):
         shown = [self.pieces[id] for id in ids if id not in hidden]
         return " ".join(shown).replace(f" {CONTINUATION}", "")
 
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it."""
+        piece = self.pieces[id]
+        return piece.removeprefix(CONTINUATION), not piece.startswith(CONTINUATION)
+
     def split_words(self, text: str) -> list[str]:
         """Normalized words and punctuation marks.
 
@@ -96,7 +101,7 @@ class WordPieceTokenizer(Tokenizer):
         """
         words = "".join(map(_space_or_drop, text)).split()
         if self.lower_case:
-            words = [word.lower() for word in words]
+            words = [lower(word) for word in words]
         if not self.keep_accents:
             words = [word if word.isascii() else _strip_accents(word) for word in words]
         return [part for word in words for part in _split_punctuation(word)]
@@ -121,7 +126,7 @@ class WordPieceTokenizer(Tokenizer):
         """What `split_words` gives, with the spans that it came from."""
         for word in split_at_spaces(change_each(align(text), _space_or_drop)):
             if self.lower_case:
-                word = lower_aligned(word)
+                word = change_each(word, lower)
             if not self.keep_accents:
                 word = drop_marks(change_form(word, "NFD"), _is_accent)
             start = 0
