@@ -29,6 +29,15 @@ from albert_jax.task_models import (
     AlbertForTokenClassification,
 )
 
+# What the search of a conditional span head gives.
+BEAM_OUTPUTS = (
+    "start_log_probs",
+    "start_indices",
+    "end_log_probs",
+    "end_indices",
+    "answer_logits",
+)
+
 
 class Objective(NamedTuple):
     """What training and evaluating a model on a task takes."""
@@ -200,15 +209,6 @@ def conditional_span_objective(model: AlbertForConditionalSpan) -> Objective:
 
     def predict(params: PyTree, batch: SpanBatch) -> dict[str, Array]:
         outputs = _apply(model, params, batch, None, p_mask=batch.p_mask)
-        return {
-            name: getattr(outputs, name)
-            for name in (
-                "start_log_probs",
-                "start_indices",
-                "end_log_probs",
-                "end_indices",
-                "answer_logits",
-            )
-        }
+        return {name: getattr(outputs, name) for name in BEAM_OUTPUTS}
 
     return Objective(loss_fn, weight_fn, predict)

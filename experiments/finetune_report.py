@@ -18,11 +18,11 @@ from experiments.finetune_config import FinetuneConfig
 from experiments.run_log import read_metrics
 from experiments.task import Scores, Task
 from experiments.task_evaluation import Evaluator
-from experiments.workdir import CHECKPOINTS, write_text
+from experiments.workdir import CHECKPOINTS, REPORT_FILE, write_text
 
 matplotlib.use("Agg")
 
-REPORT = "report"  # .json, .md
+REPORT_FOR_PEOPLE = "report.md"
 PICTURE = "scores.png"
 
 
@@ -82,9 +82,9 @@ def report_on_run(
     report = RunReport(rate, config.seed, value, baseline, failed, step)
     if write:
         content = _content(config, task, scores, report, path, [file.name for file in files])
-        write_text(path / f"{REPORT}.json", json.dumps(content, indent=2) + "\n")
+        write_text(path / REPORT_FILE, json.dumps(content, indent=2) + "\n")
         text = "\n".join(_describe_run(config, task, scores, content)) + "\n"
-        write_text(path / f"{REPORT}.md", text)
+        write_text(path / REPORT_FOR_PEOPLE, text)
         bars = dict(zip(first.classes, first.class_scores, strict=True)) or first.figures
         _plot(bars, path / PICTURE, title="F1 of each class" if first.classes else "")
         print(text)
@@ -198,9 +198,9 @@ def report_on_runs(
         "runs": {name: dataclasses.asdict(report) for name, report in reports.items()},
         "config": to_dict(config),
     }
-    write_text(path / f"{REPORT}.json", json.dumps(content, indent=2) + "\n")
+    write_text(path / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     text = "\n".join(_describe_runs(content, reports)) + "\n"
-    write_text(path / f"{REPORT}.md", text)
+    write_text(path / REPORT_FOR_PEOPLE, text)
     values = {name: report.value for name, report in reports.items() if report.value is not None}
     _plot(values, path / PICTURE, title=f"{config.task}: {task.metrics[0]} of each run")
     print(text)

@@ -22,6 +22,9 @@ from experiments import training_run
 from experiments.command_line import ExitCode, call
 from experiments.finetune import finetune, open_finetuning
 from experiments.finetune_config import FinetuneConfig, SpanConfig, TaskName
+from experiments.predict import TASKS
+from experiments.prediction_input import Example
+from experiments.prediction_tasks import PredictionOptions
 from experiments.run_log import read_metrics
 from experiments.starting_point import warm_start
 
@@ -262,16 +265,33 @@ def test_each_kind_of_task_is_learned(
     _CHECKS[task](tmp_path / "run", report)
 
 
+def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
+    options = PredictionOptions(model=str(model))
+    ((_, result),) = TASKS[task].predict([Example(fields, "example 1")], options)
+    assert TASKS[task].describe(result)
+    return result
+
+
 def check_submission(workdir: Path, report: dict[str, Any]) -> None:
     lines = (workdir / "SST-2.tsv").read_text().splitlines()
     assert lines[0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines[1:]] == [str(number) for number in range(20)]
     assert {line.split("\t")[1] for line in lines[1:]} == {"0", "1"}
+    told = ask("classify", workdir, text="word1 good word2")
+    assert told["label"] == "1"
+    assert told["probabilities"]["1"] > 0.5
+    assert sum(told["probabilities"].values()) == pytest.approx(1)
+    with pytest.raises(InputError, match="gives labels: use --task=classify"):
+        ask("score", workdir, text="word1")
 
 
 def check_scores(workdir: Path, report: dict[str, Any]) -> None:
     assert set(report["splits"]["dev"]["figures"]) == {"pearson", "spearman"}
     assert (workdir / "test_predictions.tsv").read_text().startswith("id\tprediction\n0\t")
+    good, bad = (ask("score", workdir, text=f"word1 {key}")["score"] for key in ("good", "bad"))
+    assert good > bad
+    with pytest.raises(InputError, match="gives a score: use --task=score"):
+        ask("classify", workdir, text="word1")
 
 
 def check_tags(workdir: Path, report: dict[str, Any]) -> None:
@@ -279,6 +299,10 @@ def check_tags(workdir: Path, report: dict[str, Any]) -> None:
     sentences = (workdir / "dev_predictions.txt").read_text().split("\n\n")
     assert len(sentences) == 60
     assert all(len(line.split(" ")) == 3 for line in sentences[0].splitlines())
+    words = ["word1", "good", *["word2"] * 80, "bad"]  # more than a row holds
+    told = ask("tag", workdir, text=" ".join(words))["tags"]
+    assert [word for word, _ in told] == words
+    assert ["good", "B-GOOD"] in told
 
 
 def check_answers(workdir: Path, report: dict[str, Any]) -> None:
@@ -295,6 +319,11 @@ def check_answers(workdir: Path, report: dict[str, Any]) -> None:
         assert "" in answers.values()
     else:
         assert "" not in answers.values()
+    context = "word3 word4 bad word5"
+    told = ask("answer", workdir, question="word0 word1", context=context)
+    best_one = told["candidates"][0]
+    assert context[best_one["start"] : best_one["end"]] == best_one["text"] == "bad"
+    assert told["answer"] in ("", "bad")
 
 
 def check_choices(workdir: Path, report: dict[str, Any]) -> None:
@@ -304,6 +333,11 @@ def check_choices(workdir: Path, report: dict[str, Any]) -> None:
     letters = json.loads((workdir / "dev_predictions.json").read_text())
     assert set(letters.values()) <= set("ABCD")
     assert len(letters) == 20
+    options = ["bad", "fair", "good", "word1"]
+    told = ask("choose", workdir, context="word2", question="word5 _ .", options=options)
+    assert told["choice"] == "ABCD"[int(np.argmax(list(told["probabilities"].values())))]
+    with pytest.raises(InputError, match="example 1: expected 4 options, found 3"):
+        ask("choose", workdir, context="word2", question="word5 _ .", options=options[:3])
 
 
 _CHECKS = {

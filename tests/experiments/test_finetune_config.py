@@ -104,7 +104,7 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
     [
         ("--config.data.sorce=tfds", "no flag --config.data.sorce; did you mean .*data.source"),
         ("--config.data.source=web", "data.source must be one of files, tfds; got 'web'"),
-        ("--config.run.learning_rates=1e-5,x", "learning_rates must be different numbers .*'1e-5,x'"),
+        ("--config.run.learning_rates=1e-5,x", "learning_rates must be .*'1e-5,x'"),
         ("--config.run.learning_rates=1,1", "learning_rates must be different numbers"),
         ("--config.run.learning_rates=-1", "learning_rates must be different numbers greater"),
         ("--config.run.seeds=0", "run.seeds must be at least 1, got 0"),
