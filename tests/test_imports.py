@@ -76,6 +76,7 @@ def test_the_model_is_a_staircase():
             ["tensorflow", "orbax", "data_pipeline", "safetensors", "torch", "transformers"],
         ),
         ("import data_pipeline.tokenizer", ["tensorflow", "jax"]),
+        ("from data_pipeline import AlbertTokenizer", ["tensorflow", "jax"]),
         ("import data_pipeline.config", ["tensorflow", "jax"]),
     ],
 )
