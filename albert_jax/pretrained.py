@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,18 +30,28 @@ from albert_jax.layers import wide
 
 INITIALIZATION_SEED = 0  # of what strict=False does not find
 
+Model = TypeVar("Model", bound="PretrainedModel")
+
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class SavableTokenizer(Protocol):
     """What `save_pretrained` asks of a tokenizer: `data_pipeline.AlbertTokenizer` does it."""
 
-    vocab_size: int
-    pad_id: int
-    cls_id: int
-    sep_id: int
+    @property
+    def vocab_size(self) -> int: ...
 
-    def save_pretrained(self, directory: Path) -> None:
+    @property
+    def pad_id(self) -> int: ...
+
+    @property
+    def cls_id(self) -> int: ...
+
+    @property
+    def sep_id(self) -> int: ...
+
+    def save_pretrained(self, directory: Path, *, model_max_length: int) -> None:
         """Writes its files in Hugging Face's layout."""
 
 
@@ -130,13 +140,13 @@ class PretrainedModel:
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[Model],
         path: epath.PathLike,
         *,
         dtype: DTypeLike = jnp.float32,
         strict: bool = True,
         head: HeadConfig | None = None,
-    ) -> tuple[Self, PyTree]:
+    ) -> tuple[Model, PyTree]:
         """The model that a path holds, and its parameters.
 
         Args:
@@ -171,7 +181,8 @@ class PretrainedModel:
                 "%s: %s; drawn at random from seed %d: %s",
                 *(stored.source, "; ".join(faults), INITIALIZATION_SEED, ", ".join(drawn)),
             )
-            fresh = flatten(model.initialize(jax.random.key(INITIALIZATION_SEED)))
+            key = jax.random.key(INITIALIZATION_SEED)
+            fresh = flatten(jax.jit(model.initialize)(key))
             found |= {name: fresh[name.removeprefix(cls.PREFIX)] for name in drawn}
         return model, unflatten(
             {
@@ -250,4 +261,4 @@ def save_huggingface(
             directory, params, config, head, architecture=architecture, special_ids=ids
         )
         if tokenizer is not None:
-            tokenizer.save_pretrained(directory)
+            tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)

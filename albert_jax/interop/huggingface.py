@@ -62,16 +62,20 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
     file = directory / CONFIG_FILE
     values = _read_json(file)
     try:
-        config = config_from_json(values)
-        tensors = _drop_duplicates(_with_prefix(_read_tensors(directory)), config)
-        head = head_from_json(values) if "classifier.weight" in tensors else None
-        places = huggingface_places(config)
-    except WeightsError:
-        raise
+        config, head = config_from_json(values), head_from_json(values)
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{file}: {error}") from error
+    tensors = _drop_duplicates(_with_prefix(_read_tensors(directory)), config)
     architectures = values.get("architectures") or [None]
-    return StoredWeights(str(directory), config, head, architectures[0], None, tensors, places)
+    return StoredWeights(
+        source=str(directory),
+        config=config,
+        head=head if "classifier.weight" in tensors else None,
+        architecture=architectures[0],
+        step=None,
+        tensors=tensors,
+        places=huggingface_places(config),
+    )
 
 
 def _read_tensors(directory: epath.Path) -> FlatTree:
@@ -131,8 +135,10 @@ def write_huggingface(
     """
     from albert_jax.interop.safetensors_files import write_safetensors
 
-    (dtype,) = {parameter.dtype for parameter in params.values()}
-    options: dict[str, Any] = {"architecture": architecture, "dtype": dtype.name}
+    dtype, *others = sorted({parameter.dtype.name for parameter in params.values()})
+    if others:
+        raise WeightsError(f"parameters are of several types: {', '.join([dtype, *others])}")
+    options: dict[str, Any] = {"architecture": architecture, "dtype": dtype}
     if special_ids is not None:
         options["special_ids"] = special_ids
     values = to_json(config, head, **options)

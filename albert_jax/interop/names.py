@@ -102,13 +102,10 @@ _PREDICTIONS = (
     _Module("dense", "dense", "transform/dense", _DENSE, "H E"),
     _Module("layer_norm", "LayerNorm", "transform/LayerNorm", _NORM, "E"),
 )
-_TIED = _Module("predictions", "predictions", "cls/predictions", (_OUTPUT_BIAS,), "V")
-_UNTIED = _Module(
-    "predictions",
-    "predictions.decoder",
-    None,
-    (_Leaf("decoder", "weight", ""), _OUTPUT_BIAS),
-    "V E",
+_TIED = (_Module("predictions", "predictions", "cls/predictions", (_OUTPUT_BIAS,), "V"),)
+_UNTIED = (
+    _Module("predictions", "predictions.decoder", None, (_Leaf("decoder", "weight", ""),), "V E"),
+    _Module("predictions", "predictions.decoder", None, (_OUTPUT_BIAS,), "V"),
 )
 _CLASSIFIERS = (
     _Module("albert/pooler", "albert.pooler", "bert/pooler/dense", _DENSE, "H H"),
@@ -131,7 +128,7 @@ def _modules_outside_layers(config: AlbertConfig) -> Iterator[_Module]:
         yield _MAPPING
     for module in _PREDICTIONS:
         yield module.below("predictions/", "predictions.", "cls/predictions/")
-    yield _TIED if config.tie_word_embeddings else _UNTIED
+    yield from _TIED if config.tie_word_embeddings else _UNTIED
     yield from _CLASSIFIERS
 
 

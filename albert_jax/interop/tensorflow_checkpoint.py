@@ -97,8 +97,8 @@ def _read_bundle(prefix: epath.Path) -> FlatTree:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         names = [name for name in reader.get_variable_to_shape_map() if not _is_slot(name)]
-        return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"checkpoint {prefix} cannot be read: {reason}") from error
 
