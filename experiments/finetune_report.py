@@ -190,7 +190,7 @@ def report_on_runs(
     for report in reports.values():
         by_rate.setdefault(report.learning_rate, []).append(report)
     rates = [{"learning_rate": rate, **summarize_runs(runs)} for rate, runs in by_rate.items()]
-    rates.sort(key=lambda entry: -math.inf if entry["median"] is None else -entry["median"])
+    rates.sort(key=lambda entry: math.inf if entry["median"] is None else -entry["median"])
     content = {
         "task": str(config.task),
         "metric": task.metrics[0],

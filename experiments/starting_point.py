@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -17,14 +16,14 @@ from jaxtyping import PyTree
 from albert_jax.config import AlbertConfig
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
+from albert_jax.interop.workdir import HEAD_FILE, split_step, write_head
 from albert_jax.pretrained import PretrainedWeights, open_weights, read_pretrained
 from data_pipeline.albert_tokenizer import AlbertTokenizer
 from data_pipeline.errors import InputError
 from experiments.finetune_config import FinetuneConfig
 from experiments.task import Task
-from experiments.workdir import CHECKPOINTS, model_files
+from experiments.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, model_files
 
-HEAD_FILE = "head.json"
 _ENCODER, _POOLER = "albert/", "albert/pooler/"  # not every model that can be read has a pooler
 
 _log = logging.getLogger(__name__)
@@ -47,27 +46,27 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
     Raises:
         InputError: there is no model or no tokenizer, or they do not fit together or the data.
     """
-    begun = epath.Path(path) / CHECKPOINTS
-    has_checkpoints = begun.exists() and any(entry.name.isdigit() for entry in begun.iterdir())
-    source = str(path) if has_checkpoints else config.run.init_from
-    if config.data.tokenizer is None and source is None:
+    init_from, tokenizer_path = config.run.init_from, config.data.tokenizer
+    if init_from is None and tokenizer_path is None:
         raise InputError(
             "--config.run.init_from is missing: the model to fine-tune; to train one from scratch, "
             "--config.data.tokenizer and --config.model"
         )
-    model = config.model
-    if source is not None:
+    workdir, model = epath.Path(path), config.model
+    if _has_checkpoints(workdir):
+        model = AlbertConfig.from_json_file(workdir / ALBERT_CONFIG_FILE)
+        tokenizer_path = str(workdir)
+    elif init_from is not None:
         try:
-            model = open_weights(source).config
+            model = open_weights(init_from).config
         except WeightsError as error:
             raise InputError(f"--config.run.init_from: {error}") from error
+        tokenizer_path = tokenizer_path or str(split_step(epath.Path(init_from))[0])
     if (dropout := config.dropout.encoder) is not None:
         model = dataclasses.replace(
             model, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
         )
-    tokenizer = AlbertTokenizer.from_pretrained(
-        _model_directory(source) if source is not None else str(config.data.tokenizer)
-    )
+    tokenizer = AlbertTokenizer.from_pretrained(str(tokenizer_path))
     if tokenizer.vocab_size != model.vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} pieces, the model has {model.vocab_size}"
@@ -80,11 +79,9 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
     return StartingPoint(model, tokenizer)
 
 
-def _model_directory(source: str) -> str:
-    """Where the tokenizer lies. Example: ``runs/a/checkpoints/500`` belongs to ``runs/a``."""
-    path = Path(source)
-    of_workdir = path.parent.name == CHECKPOINTS and path.name.isdigit()
-    return str(path.parent.parent) if of_workdir else source
+def _has_checkpoints(workdir: epath.Path) -> bool:
+    checkpoints = workdir / CHECKPOINTS
+    return checkpoints.exists() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
 
 
 def warm_start(config: FinetuneConfig, task: Task) -> Callable[[PyTree], PyTree] | None:
@@ -140,7 +137,7 @@ def _tells_the_same(stored: PretrainedWeights, task: Task) -> bool:
 def workdir_files(start: StartingPoint, task: Task) -> dict[str, bytes]:
     """What makes a workdir loadable as a fine-tuned model: sizes, tokenizer, head."""
     with tempfile.TemporaryDirectory() as directory:
-        start.tokenizer.tokenizer.save(Path(directory))
-        files = model_files(start.model, epath.Path(directory))
-    head = {"architecture": type(task.model).__name__, **dataclasses.asdict(task.head)}
-    return files | {HEAD_FILE: (json.dumps(head, indent=2) + "\n").encode()}
+        head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))
+        write_head(head, type(task.model).__name__, task.head)
+        start.tokenizer.tokenizer.save(Path(tokenizer))
+        return {**model_files(start.model, tokenizer), HEAD_FILE: head.read_bytes()}
