@@ -8,11 +8,11 @@ from typing import Any
 from data_pipeline.charsmap import with_same_replacement
 from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
-from data_pipeline.sentencepiece_proto import Piece, read_model
+from data_pipeline.sentencepiece_proto import read_model
+from data_pipeline.sentencepiece_scores import settle_scores
 from data_pipeline.sentencepiece_tokenizer import (
     WORD_MARK,
     SentencePieceTokenizer,
-    is_number_with_comma,
 )
 from data_pipeline.tokenizer import Tokenizer
 from data_pipeline.wordpiece_tokenizer import (
@@ -25,10 +25,6 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
 WORDPIECE_FILE = "vocab.txt"
-
-# What pieces such as `▁2011,` lose of their log probability in a tokenizer.json, so that they are
-# never chosen: the rule that a comma behind a number is a piece of its own.
-NUMBER_PENALTY = 100.0
 
 # Divide words, as all white space does; transformers would have the table delete them before it
 # looks for spaces.
@@ -96,7 +92,7 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
     unigram = {
         "type": "Unigram",
         "unk_id": tokenizer.unk_id,
-        "vocab": [[piece.text, _score(piece)] for piece in model.pieces],
+        "vocab": [[piece.text, piece.score] for piece in settle_scores(model.pieces)],
         "byte_fallback": False,
     }
     described = {
@@ -125,10 +121,6 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
         | {"__type": "AddedToken"},
     }
     return config, described
-
-
-def _score(piece: Piece) -> float:
-    return piece.score - NUMBER_PENALTY * is_number_with_comma(piece.text)
 
 
 def _replace(pattern: _Json, content: str) -> _Json:

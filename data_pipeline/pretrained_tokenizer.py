@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
-from data_pipeline.huggingface_tokenizer import CONFIG_FILE, NUMBER_PENALTY, TOKENIZER_FILE
+from data_pipeline.huggingface_tokenizer import CONFIG_FILE, TOKENIZER_FILE
 from data_pipeline.remote import is_remote, open_remote
 from data_pipeline.sentencepiece_proto import Piece, PieceType, UnigramModel, write_model
+from data_pipeline.sentencepiece_scores import unsettle_scores
 from data_pipeline.sentencepiece_tokenizer import (
     CLS,
     MASK,
     SEP,
     USER_DEFINED,
     SentencePieceTokenizer,
-    is_number_with_comma,
 )
 from data_pipeline.tokenizer import SETTINGS_FILE, Tokenizer, load_tokenizer
 from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
@@ -179,14 +179,9 @@ def _unigram_model(stored: _Json) -> UnigramModel:
         for step in stored["normalizer"]["normalizers"]
         if step["type"] == "Precompiled"
     ]
-    numbers = [score for piece, score in model["vocab"] if is_number_with_comma(piece)]
-    # No piece is that rare by itself.
-    penalty = NUMBER_PENALTY if numbers and max(numbers) <= -NUMBER_PENALTY else 0.0
     special = {model["vocab"][0][0], CLS, SEP, MASK}
 
     def piece(id: int, text: str, score: float) -> Piece:
-        if is_number_with_comma(text):
-            score += penalty
         if id == model["unk_id"]:
             return Piece(text, score, PieceType.UNKNOWN)
         if text in special:
@@ -195,5 +190,5 @@ def _unigram_model(stored: _Json) -> UnigramModel:
             return Piece(text, score, PieceType.USER_DEFINED)
         return Piece(text, score, PieceType.NORMAL)
 
-    pieces = tuple(piece(id, *entry) for id, entry in enumerate(model["vocab"]))
-    return UnigramModel(pieces, charsmaps[0] if charsmaps else b"")
+    pieces = [piece(id, *entry) for id, entry in enumerate(model["vocab"])]
+    return UnigramModel(unsettle_scores(pieces), charsmaps[0] if charsmaps else b"")

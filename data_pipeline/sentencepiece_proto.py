@@ -4,7 +4,7 @@ Reading the wire format takes fewer lines than a dependency on protobuf would.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -96,17 +96,23 @@ def write_model(model: UnigramModel) -> bytes:
         + _field(_CHARSMAP, model.charsmap)
         + b"".join(_field(name, 1) for name in (_ADD_PREFIX, _REMOVE_SPACES, _ESCAPE_SPACES))
     )
-    pieces = (
+    return _write_pieces(model.pieces) + _field(_TRAINER, trainer) + _field(_NORMALIZER, normalizer)
+
+
+def with_pieces(model: bytes, pieces: Sequence[Piece]) -> bytes:
+    """A serialized model with other pieces, and all else as it was."""
+    others = (_field(field, value) for field, value in _fields(model) if field != _PIECES)
+    return _write_pieces(pieces) + b"".join(others)
+
+
+def _write_pieces(pieces: Sequence[Piece]) -> bytes:
+    messages = (
         _field(_TEXT, piece.text.encode())
         + _field(_SCORE, piece.score)
         + _field(_TYPE, int(piece.type))
-        for piece in model.pieces
+        for piece in pieces
     )
-    return (
-        b"".join(_field(_PIECES, piece) for piece in pieces)
-        + _field(_TRAINER, trainer)
-        + _field(_NORMALIZER, normalizer)
-    )
+    return b"".join(_field(_PIECES, message) for message in messages)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:

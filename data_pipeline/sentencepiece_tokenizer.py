@@ -3,7 +3,7 @@
 import io
 import string
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -12,6 +12,8 @@ from data_pipeline.alignment import text_of
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
 from data_pipeline.normalization import normalize, normalize_aligned
+from data_pipeline.sentencepiece_proto import read_model, with_pieces
+from data_pipeline.sentencepiece_scores import settle_scores
 from data_pipeline.tokenizer import Tokenizer
 
 WORD_MARK = "▁"
@@ -29,9 +31,8 @@ _LISTED_PUNCTUATION = frozenset(string.punctuation) - frozenset("'<=>")
 class SentencePieceTokenizer(Tokenizer):
     """A unigram SentencePiece model, with ALBERT's rule for numbers before commas.
 
-    A piece that ends in a digit and a comma (`▁2011,`) is split: what stands before the comma is
-    encoded anew, and the comma is a piece of its own. Where the piece did not begin a word, neither
-    does what replaces it.
+    A piece that ends in a digit and a comma (`▁2011,`) is never chosen: the comma is a piece of its
+    own, and what stands before it is cut as if no such pieces were there.
 
     Attributes:
         model: the serialized model.
@@ -46,13 +47,15 @@ class SentencePieceTokenizer(Tokenizer):
         """Takes a serialized model.
 
         Raises:
-            InputError: it is no model, lacks a special piece, or has pieces across white space.
+            InputError: it is no unigram model, lacks a special piece, or has pieces across white
+                space.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
         self.model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
-            self._processor.LoadFromSerializedProto(model)
+            pieces = settle_scores(read_model(model).pieces)
+            self._processor.LoadFromSerializedProto(with_pieces(model, pieces))
         except RuntimeError:
             raise InputError("it is no SentencePiece model") from None
         size = self._processor.get_piece_size()
@@ -67,15 +70,6 @@ class SentencePieceTokenizer(Tokenizer):
             raise InputError("it has pieces that reach across white space")
         self.pad_id, self.unk_id = 0, self._processor.unk_id()
         self.cls_id, self.sep_id, self.mask_id = (self._id_of_piece[p] for p in (CLS, SEP, MASK))
-        self._number_parts = {
-            id: self._split_before_comma(piece)
-            for id, piece in enumerate(self.pieces)
-            if is_number_with_comma(piece)
-        }
-        self._split_numbers = {
-            id: tuple(self._id_of_piece.get(part, self.unk_id) for part in parts)
-            for id, parts in self._number_parts.items()
-        }
 
     @classmethod
     def from_file(
@@ -103,14 +97,7 @@ class SentencePieceTokenizer(Tokenizer):
             normalize(word, lower_case=self.lower_case, keep_accents=self.keep_accents)
             for word in words
         ]
-        encoded = self._processor.encode(normalized, num_threads=1)
-        splits = self._split_numbers
-        return [
-            [new for id in ids for new in splits.get(id, (id,))]
-            if not splits.keys().isdisjoint(ids)
-            else ids
-            for ids in encoded
-        ]
+        return self._processor.encode(normalized, num_threads=1)
 
     def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
         options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
@@ -124,9 +111,9 @@ class SentencePieceTokenizer(Tokenizer):
             raise InputError("a vocabulary with pieces of single bytes has no character offsets")
         rows: list[tuple[int, int, int]] = []
         start = 0
-        for id, length in self._split_lengths(ids, pieces):
-            end = start + length
-            if seen[start] == WORD_MARK and length > 1:
+        for id, piece in zip(ids, pieces, strict=True):
+            end = start + len(piece)
+            if seen[start] == WORD_MARK and len(piece) > 1:
                 start += 1
             first = min(places[start], len(aligned) - 1)
             last = max(first, places[end] - 1)
@@ -137,24 +124,6 @@ class SentencePieceTokenizer(Tokenizer):
             rows.append((id, begin, stop))
             start = end
         return rows
-
-    def _split_lengths(self, ids: list[int], pieces: list[str]) -> Iterator[tuple[int, int]]:
-        """Ids after numbers were split from their commas, and how many characters each covers."""
-        for id, piece in zip(ids, pieces, strict=True):
-            parts = self._number_parts.get(id, (piece,))
-            new = self._split_numbers.get(id, (id,))
-            # Where the model puts no mark before the number, the first part covers it.
-            extra = len(piece) - sum(map(len, parts))
-            yield new[0], len(parts[0]) + extra
-            yield from zip(new[1:], map(len, parts[1:]), strict=True)
-
-    def _split_before_comma(self, piece: str) -> tuple[str, ...]:
-        parts = self._processor.encode(piece[:-1].replace(WORD_MARK, ""), out_type=str)
-        if not piece.startswith(WORD_MARK) and parts[0].startswith(WORD_MARK):
-            parts = [parts[0][1:], *parts[1:]] if len(parts[0]) > 1 else parts[1:]
-            if parts[0] not in self._id_of_piece:
-                parts = [*parts[0], *parts[1:]]
-        return (*parts, ",")
 
     def _starts_word(self, piece: str, rule: WordStartRule) -> bool:
         if rule is WordStartRule.SPACE:
@@ -168,11 +137,6 @@ class SentencePieceTokenizer(Tokenizer):
 
     def vocabulary_bytes(self) -> bytes:
         return self.model
-
-
-def is_number_with_comma(piece: str) -> bool:
-    """Whether a piece is one that the rule for numbers splits."""
-    return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
 def train_sentencepiece(

@@ -1,0 +1,206 @@
+"""Exported tokenizers in transformers against ours: the same ids, types and padding.
+
+In their texts a literal special piece is that piece. For [MASK] we do the same where it is asked
+for (`mask_words`), which is how the two are compared; the other special pieces never come out of a
+text here, so texts that have them are left out. Three differences of their code stay:
+
+- Its tables of characters are those of Unicode 9, of 2016: what came later is left out.
+- With `keep_accents` it drops a mark that directly follows a character with a compatibility form
+  ("½" and an accent), and composes nothing where several follow a letter; U+0344 is two marks.
+- BERT's words of ideographs lack a page of them there, U+2B820 to U+2B91F.
+"""
+
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_vocabularies import KINDS, ODD, PLAIN, SETTINGS, make, of_pieces, random_texts, trained
+
+from data_pipeline import AlbertTokenizer
+from data_pipeline.sentencepiece_tokenizer import SentencePieceTokenizer
+
+pytestmark = pytest.mark.interop
+
+# Relative to the project, where a machine has them.
+DATA = Path(__file__).parents[3] / "shared/data"
+BY_MISTAKE = {"\u0344", *map(chr, range(0x2B820, 0x2B920))}
+SPECIAL = re.compile(r"\[(CLS|SEP|PAD|UNK)\]|<(pad|unk)>")
+MARK_AFTER_COMPATIBILITY_FORM = re.compile(
+    "[^a-zA-Z][\u0300-\u0345\u093e\u0bc7\ufe0f\u20e3]"
+    "|[\u0300-\u0345][\u0300-\u0345\u093e\u0bc7\ufe0f\u200d\u20e3\U000e0041]"
+    "|[\x80-\uffff]\u200d"
+)
+
+
+def export(tokenizer: AlbertTokenizer, directory: Path) -> Any:
+    """What transformers reads of an exported directory."""
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(directory, model_max_length=64)
+    (directory / "config.json").write_text(json.dumps({"model_type": "albert"}))
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def differing(ours: AlbertTokenizer, theirs: Any, texts: list[str]) -> list[str]:
+    """The texts of which the two make different ids."""
+    plain = [text for text in texts if "[MASK]" not in text]
+    ids, lengths = ours.tokenizer.encode_lines(plain)
+    found = dict(zip(plain, np.split(ids, np.cumsum(lengths)[:-1]), strict=True))
+    for text in set(texts) - found.keys():
+        found[text], _ = ours.encode_with_offsets(text, mask_words=True)
+    expected = theirs(texts, add_special_tokens=False)["input_ids"]
+    pairs = zip(texts, expected, strict=True)
+    return [ascii(text) for text, ids in pairs if found[text].tolist() != ids]
+
+
+def comparable(texts: list[str], kind: str, setting: str) -> list[str]:
+    """The texts without what is said above."""
+    texts = [text for text in texts if not SPECIAL.search(text)]
+    if SETTINGS[setting]["keep_accents"] and kind == "sentencepiece":
+        texts = [text for text in texts if not MARK_AFTER_COMPATIBILITY_FORM.search(text)]
+    return texts
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nasty_texts(kind, setting, tmp_path):
+    ours = AlbertTokenizer(make(kind, setting))
+    theirs = export(ours, tmp_path)
+    assert type(theirs).__name__ == {"sentencepiece": "AlbertTokenizer"}.get(kind, "BertTokenizer")
+    texts = comparable(random_texts([*PLAIN, *ODD, "[MASK]", " [MASK] "], 2000), kind, setting)
+    assert len(texts) > 1000
+    assert differing(ours, theirs, texts) == []
+
+
+def test_numbers_before_commas(tmp_path):
+    pieces = ["▁", ",", "▁2011,", "▁2011", "▁20", "11,", "11", "1", "2", "0", "7,", "7", "▁7", "a"]
+    ours = AlbertTokenizer(of_pieces(*pieces, "▁x", "x", "٣", "٣,", ",0", ",000", "▁1"))
+    theirs = export(ours, tmp_path)
+    parts = ["2011,", "2011", "11,", "7,", ",", "x", "٣,", " ", "1", "0", "000", ".", "2", "a"]
+    assert differing(ours, theirs, random_texts(parts, 3000)) == []
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_character_of_old(kind, setting, tmp_path):
+    """Each inside a word; ideographs and syllables of Hangul, which are alike, by sample."""
+    ours = AlbertTokenizer(make(kind, setting))
+    theirs = export(ours, tmp_path)
+    dense = [range(0x3400, 0xA000, 50), range(0xAC00, 0xD7A4, 50), range(0x20000, 0x2FA20, 50)]
+    points = itertools.chain(
+        *(range(1, 0x3400), range(0xA000, 0xAC00), range(0xD7B0, 0xD800), range(0xE000, 0xFFFE)),
+        *(range(0x10000, 0x20000), *dense),
+    )
+    chars = [chr(point) for point in points]
+    known = [char for char in chars if in_their_tables(char) and char not in BY_MISTAKE]
+    assert len(known) > 0.98 * len(chars)
+    assert differing(ours, theirs, [f"A{char}B x" for char in known]) == []
+
+
+def in_their_tables(char: str) -> bool:
+    """Whether their functions of single characters are those of Python, whose tables are newer."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    is_symbol = char in "$+<=>^`|~"  # punctuation to BERT
+
+    return (
+        normalizers.NFKD().normalize_str(char) == unicodedata.normalize("NFKD", char)
+        and (normalizers.StripAccents().normalize_str(char) == "")
+        == unicodedata.category(char).startswith("M")
+        and normalizers.Lowercase().normalize_str(char) == char.lower()
+        and (len(pre_tokenizers.Punctuation().pre_tokenize_str(f"{char}a")) == 2)
+        == (unicodedata.category(char).startswith("P") or is_symbol)
+    )
+
+
+def test_final_capital_sigma_is_not_special(tmp_path):
+    for kind in KINDS:
+        ours = AlbertTokenizer(make(kind, "uncased"))
+        texts = ["ΟΔΟΣ ΣΟΦΟΣ.", "Σ", "σοφος ΣΟΦΟΣ", "ΑΣ-ΑΣΑ"]
+        assert differing(ours, export(ours, tmp_path / kind), texts) == []
+
+
+def test_rows_pairs_padding_and_truncation(tmp_path):
+    """Truncated pairs are compared where the two agree which side is the longer."""
+    ours = AlbertTokenizer(trained())
+    theirs = export(ours, tmp_path)
+    assert theirs.model_max_length == 64
+    random = np.random.default_rng(0)
+    words = ["the", "café", "2011,", "HELLO", "don't", "½", "(the)"]
+    first, second = (
+        [" ".join(random.choice(words, random.integers(1, 30))) for _ in range(200)]
+        for _ in range(2)
+    )
+    for pairs in (None, second):
+        for options in ({"padding": True}, {"padding": "max_length", "max_length": 400}):
+            expected = theirs(first, pairs, return_tensors="np", **options)
+            found = ours(first, pairs, **options)
+            assert found.keys() == expected.keys()
+            for name, array in found.items():
+                np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    expected = theirs(first, truncation=True, max_length=9)["input_ids"]
+    found = [ours.encode_row(text, truncation=True, max_length=9)["input_ids"] for text in first]
+    assert [row.tolist() for row in found] == expected
+    ids = ours(first, padding=True)["input_ids"]
+    for row, text in zip(ids, first, strict=True):
+        decoded = theirs.decode(row, skip_special_tokens=True)
+        assert decoded == ours.decode(row), text
+
+
+def test_what_they_save_is_read(tmp_path):
+    """Version 5 saves no .model; scores and replacements come out of its tokenizer.json."""
+    for kind, setting in itertools.product(KINDS, SETTINGS):
+        ours = AlbertTokenizer(make(kind, setting))
+        theirs = export(ours, tmp_path / kind / setting / "ours")
+        saved = tmp_path / kind / setting / "theirs"
+        theirs.save_pretrained(saved)
+        assert not (saved / "spiece.model").exists()
+        again = AlbertTokenizer.from_pretrained(saved)
+        for text in random_texts(PLAIN + ODD, 100):
+            assert again.tokenizer.encode(text) == ours.tokenizer.encode(text), ascii(text)
+        assert again.tokenizer.pieces == ours.tokenizer.pieces
+        assert again.tokenizer.lower_case is ours.tokenizer.lower_case
+        assert again.tokenizer.keep_accents is ours.tokenizer.keep_accents
+
+
+def test_the_mask_is_found_in_a_text(tmp_path):
+    ours = AlbertTokenizer(trained())
+    theirs = export(ours, tmp_path)
+    assert theirs.mask_token == "[MASK]"
+    assert theirs.mask_token_id == ours.mask_id
+    text = "The [MASK] is in [MASK], HELLO."
+    np.testing.assert_array_equal(
+        ours(text, mask_words=True)["input_ids"], theirs(text, return_tensors="np")["input_ids"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_thousands_of_lines_with_the_released_vocabulary(setting, tmp_path):
+    vocabulary = DATA / "albert_spm/30k-clean.model"
+    if not vocabulary.exists():
+        pytest.skip(f"there is no {vocabulary}")
+    ours = AlbertTokenizer(SentencePieceTokenizer.from_file(vocabulary, **SETTINGS[setting]))
+    texts = list(itertools.islice(wiki_lines(), 20_000)) + random_texts(PLAIN + ODD, 3000)
+    texts = comparable(texts, "sentencepiece", setting)
+    assert len(texts) > 20_000
+    assert differing(ours, export(ours, tmp_path), texts) == []
+
+
+def wiki_lines() -> Iterator[str]:
+    """Paragraphs of the text that machines of ours have."""
+    import tarfile
+
+    with tarfile.open(DATA / "wiki_en/wiki_en.tar.xz") as archive:
+        for member in archive:
+            file = archive.extractfile(member)
+            for line in file or ():
+                text = line.decode().rstrip("\n")
+                if text and not text.startswith(("<doc", "</doc")):
+                    yield text
