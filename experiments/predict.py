@@ -1,9 +1,13 @@
-r"""Uses a model: fills gaps, gives vectors, tells the order of two texts.
+r"""Uses a model: fills gaps, gives vectors, classifies, answers, and what else it was trained for.
 
     python -m experiments.predict --task=fill-mask --model=runs/base \
         --text="Paris is the [MASK] of France."
     python -m experiments.predict --task=encode --model=runs/base --input=texts.txt \
         --pooling=mean --output=vectors.npy
+    python -m experiments.predict --task=classify --model=runs/base-sst2 \
+        --text="a gorgeous, witty, seductive movie"
+    python -m experiments.predict --task=answer --model=runs/base-squad1 \
+        --question="When?" --context="In 1066 or so."
 
 The model is whatever `from_pretrained` reads: a workdir, a Hugging Face directory, a released
 checkpoint.
@@ -31,11 +35,12 @@ from experiments.prediction_tasks import (
     Result,
     Task,
 )
+from experiments.task_predictions import FINETUNED_TASKS
 
-TASKS: Mapping[str, Task] = {**PRETRAINING_TASKS}
+TASKS: Mapping[str, Task] = {**PRETRAINING_TASKS, **FINETUNED_TASKS}
 
 # Flags that are fields of an example, and may be repeated.
-_FIELDS = ("text", "text_pair")
+_FIELDS = ("text", "text_pair", "question", "context")
 _EMBEDDING = "embedding"
 
 
@@ -105,6 +110,8 @@ def _check_output(path: Path | None, task: str, overwrite: bool) -> None:
 
 def _examples() -> list[Example]:
     given = {name: flags.FLAGS[name].value or [] for name in _FIELDS}
+    if flags.FLAGS.option:
+        given["options"] = [flags.FLAGS.option]
     if bool(flags.FLAGS.input) == any(given.values()):
         raise InputError("give either --text, which may be repeated, or --input=FILE")
     return (
@@ -122,6 +129,7 @@ def main() -> ExitCode:
         truncate=flags.FLAGS.truncate,
         top_k=flags.FLAGS.top_k,
         pooling=Pooling(flags.FLAGS.pooling),
+        null_threshold=flags.FLAGS.null_threshold,
     )
     predict(TASKS[task], _examples(), options, output=output, as_json=flags.FLAGS.json)
     if output is not None:
@@ -133,13 +141,17 @@ if __name__ == "__main__":
     flags.DEFINE_enum("task", None, list(TASKS), "what to do", required=True)
     flags.DEFINE_string("model", None, "workdir or directory of the model", required=True)
     flags.DEFINE_multi_string("text", None, "a text; may be repeated")
-    flags.DEFINE_multi_string("text_pair", None, "the second text (sentence-order); likewise")
+    flags.DEFINE_multi_string("text_pair", None, "the second text; likewise")
+    flags.DEFINE_multi_string("question", None, "a question (answer, choose); likewise")
+    flags.DEFINE_multi_string("context", None, "what it is about; likewise")
+    flags.DEFINE_multi_string("option", None, "an option of a question (choose); four of them")
     flags.DEFINE_string("input", None, "a text a line (.txt), or a JSON object a line (.jsonl)")
     flags.DEFINE_string("output", None, "file to write: .jsonl, or .npy for encode")
     flags.DEFINE_boolean("overwrite", False, "replace the output if it exists")
     flags.DEFINE_boolean("json", False, "print a JSON object for each text instead of a table")
     flags.DEFINE_boolean("truncate", False, "cut off what the model has no positions for")
-    flags.DEFINE_integer("top_k", 5, "candidates for each [MASK]", lower_bound=1)
+    flags.DEFINE_integer("top_k", 5, "candidates for each [MASK] or question", lower_bound=1)
     flags.DEFINE_enum("pooling", "pooled", list(Pooling), "which vector stands for a text (encode)")
+    flags.DEFINE_float("null_threshold", None, "null score above which no answer is given (answer)")
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "what is computed in")
     run(main)

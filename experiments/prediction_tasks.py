@@ -40,8 +40,11 @@ class PredictionOptions:
     model: str  # what `from_pretrained` reads
     dtype: DTypeLike = jnp.float32
     truncate: bool = False  # texts that are too long
-    top_k: int = 5  # candidates for each gap
+    top_k: int = 5  # candidates for each gap or question
     pooling: Pooling = Pooling.POOLED
+    # Questions with a higher null score are not answered; None: as the model's report says, or all
+    # are answered.
+    null_threshold: float | None = None
 
 
 Result = dict[str, Any]
