@@ -84,7 +84,9 @@ class Experiment(NamedTuple):
             initialize=self.initialize,
             warm_start=None
             if init_from is None
-            else functools.partial(warm_start_params, init_from, config.run.init_groups),
+            else functools.partial(
+                warm_start_params, init_from, config.run.init_groups, self.model, config.seed
+            ),
             loss_fn=make_pretraining_loss(self.model),
             weight_fn=pretraining_weights,
             batches=self.batches,
