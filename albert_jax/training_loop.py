@@ -37,6 +37,7 @@ class Callbacks(NamedTuple):
     """What the loop calls, and what for."""
 
     evaluate: Callable[[TrainState], dict[str, float]]  # held-out figures of a state
+    finished: Callable[[], bool]  # after an evaluation: whether to save and end here
     save: Callable[[int, TrainState, Array, dict[str, float] | None], None]  # step, state, finite
     report: Callable[[int, str, dict[str, float]], None]  # step, split, figures
     advance: Callable[[int], None]  # told of every step taken
@@ -148,7 +149,7 @@ def train(
     intervals: Intervals,
     callbacks: Callbacks,
 ) -> TrainState:
-    """Trains from the state's step up to `num_steps`, or until `callbacks.stopped` says so.
+    """Trains from the state's step up to `num_steps`, or until `callbacks` stop or finish it.
 
     The last step is evaluated and saved whatever the intervals say, and so is the step at which
     the run is told to stop (saved, not evaluated).
@@ -185,7 +186,8 @@ def train(
             evaluation = callbacks.evaluate(state) if evaluates else None
             if evaluation:
                 callbacks.report(step, "validation", evaluation)
-            if saves:
+            stopped = stopped or (evaluates and callbacks.finished())
+            if saves or stopped:
                 callbacks.save(step, state, metrics["finite"].sum, evaluation)
             window.resume()
         if stopped:

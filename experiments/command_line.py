@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from albert_jax.checkpoint import NonFiniteStateError
 from albert_jax.integrity import CheckpointError
 from data_pipeline.errors import InputError
-from experiments.config import ExperimentConfig, from_config_dict
+from experiments.config import Config, ConfigT, ExperimentConfig, from_config_dict
 from experiments.dataclass_forms import field_names, nearest
 from experiments.hosts import LostProcessError
 
@@ -36,15 +36,21 @@ class ExitCode(IntEnum):
     PREEMPTED = 75  # stopped by SIGTERM after saving: start it again
 
 
-def run(main: Callable[[], ExitCode | None]) -> NoReturn:
+def run(
+    main: Callable[[], ExitCode | None], config_kind: type[Config] = ExperimentConfig
+) -> NoReturn:
     """Parses the flags, calls `main`, and ends the process with its exit code.
 
     Bad flags end it with one line on stderr and status 2; for the rest see `call`.
+
+    Args:
+        main: the command.
+        config_kind: what ``--config`` describes, if there is such a flag.
     """
 
     def parser(argv: Sequence[str]) -> list[str]:
         try:
-            rest = parse_flags(argv)
+            rest = parse_flags(argv, config_kind=config_kind)
             if rest[1:]:
                 raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
             if not flags.FLAGS["verbosity"].present:  # Orbax tells every file that it touches
@@ -109,17 +115,27 @@ def define_config_flag(
 
 
 def experiment_config(flag: flags.FlagHolder[Any]) -> ExperimentConfig:
+    """What pre-training's ``--config`` and its overrides describe; see `read_config_flag`."""
+    return read_config_flag(flag, ExperimentConfig)
+
+
+def read_config_flag(flag: flags.FlagHolder[Any], kind: type[ConfigT]) -> ConfigT:
     """The experiment that ``--config`` and its overrides describe.
 
     Raises:
         InputError: a value is out of range, or parts do not fit together.
     """
     if not hasattr(flag.value, "to_dict"):
-        raise InputError("--config: its get_config() must return to_config_dict(ExperimentConfig)")
-    return from_config_dict(flag.value)
+        raise InputError(f"--config: its get_config() must return to_config_dict({kind.__name__})")
+    return from_config_dict(flag.value, kind)
 
 
-def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+def parse_flags(
+    argv: Sequence[str],
+    flag_values: flags.FlagValues = flags.FLAGS,
+    *,
+    config_kind: type[Config] = ExperimentConfig,
+) -> list[str]:
     """Parses the flags; returns what is left of the command line.
 
     Raises:
@@ -129,7 +145,7 @@ def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
     if "config" in flag_values:
         written = flag_values.read_flags_from_files(argv, force_gnu=False)
         path = _config_path(written)
-        _check_overrides(written)
+        _check_overrides(written, config_kind)
     try:
         return flag_values(argv)
     except flags.UnrecognizedFlagError as error:
@@ -182,7 +198,8 @@ def _config_path(argv: Sequence[str]) -> str | None:
     path = path.split(":", 1)[0]
     if not Path(path).is_file():
         known = {
-            file.name: f"{CONFIGS.parent.name}/configs/{file.name}" for file in _config_files()
+            file.name: f"experiments/configs/{file.relative_to(CONFIGS)}"
+            for file in _config_files()
         }
         close = nearest(Path(path).name, known)
         raise InputError(f"--config={path}: there is no such file{close}")
@@ -190,11 +207,11 @@ def _config_path(argv: Sequence[str]) -> str | None:
 
 
 def _config_files() -> list[Path]:
-    return sorted(file for file in CONFIGS.glob("*.py") if file.name != "__init__.py")
+    return sorted(file for file in CONFIGS.rglob("*.py") if file.name != "__init__.py")
 
 
-def _check_overrides(argv: Sequence[str]) -> None:
-    knobs = list(field_names(ExperimentConfig))
+def _check_overrides(argv: Sequence[str], config_kind: type[Config]) -> None:
+    knobs = list(field_names(config_kind))
     groups = {name.rpartition(".")[0] for name in knobs} - {""}
     for argument in _before_double_dash(argv):
         match = re.match(r"--?(?:no)?config\.([^=]*)", argument)

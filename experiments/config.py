@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -32,8 +32,8 @@ class InitGroups(StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """How an experiment is run. What it computes is the same up to rounding and dropout masks, so
+class TrainingRunConfig:
+    """How anything is trained. What it computes is the same up to rounding and dropout masks, so
     these may change when a run is taken up again.
 
     Raises:
@@ -56,11 +56,9 @@ class RunConfig:
     keep_checkpoints: int = 5  # the newest ones; the best one stays beside them
 
     evaluation_batch_size: int = 64
-    evaluation_pairs: int | None = 6400  # held-out pairs an evaluation reads; none: all of them
 
-    # Where a new run takes its parameters from; a run that has checkpoints ignores them.
+    # Where a new run takes its parameters from; a run that has checkpoints ignores it.
     init_from: str | None = None  # another workdir, or one of its checkpoints
-    init_groups: InitGroups = InitGroups.SAME
 
     compile_cache_dir: str | None = None  # none: beside the workdir's other files
     # A workdir's schedule is part of its experiment. Training it for longer has to be said.
@@ -79,12 +77,22 @@ class RunConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RunConfig(TrainingRunConfig):
+    """How pre-training is run."""
+
+    evaluation_pairs: int | None = 6400  # held-out pairs an evaluation reads; none: all of them
+    init_groups: InitGroups = InitGroups.SAME
+
+
+@dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
     """Everything that an experiment is. All but `run` is fixed in a workdir.
 
     Raises:
         InputError: two parts do not fit together; the message names the flags.
     """
+
+    LOCATIONS: ClassVar[frozenset[str]] = frozenset({"data.corpus_dir", "data.plan_dir"})
 
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -119,7 +127,22 @@ class ExperimentConfig:
             )
 
 
-def to_config_dict(config: ExperimentConfig) -> ConfigDict:
+class Config(Protocol):
+    """What the configurations of pre-training and fine-tuning have in common."""
+
+    # Fields that name places: where files lie is no part of an experiment; what lies there is
+    # compared by its fingerprint.
+    LOCATIONS: ClassVar[frozenset[str]]
+
+    @property
+    def run(self) -> TrainingRunConfig:
+        """What may change when a run is taken up again."""
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def to_config_dict(config: Config) -> ConfigDict:
     """What a config file hands out for flags to override.
 
     Optional fields without a value become placeholders, so that flags can set them.
@@ -127,33 +150,33 @@ def to_config_dict(config: ExperimentConfig) -> ConfigDict:
     return with_placeholders(config)
 
 
-def from_config_dict(overridden: ConfigDict) -> ExperimentConfig:
+def from_config_dict(overridden: ConfigDict, kind: type[ConfigT]) -> ConfigT:
     """The experiment that a config file and its overrides describe, checked.
 
     Raises:
         InputError: an unknown name, or a value that its field does not take; one line.
     """
-    return build(ExperimentConfig, overridden.to_dict(), "--config")
+    return build(kind, overridden.to_dict(), "--config")
 
 
-def to_json(config: ExperimentConfig) -> str:
+def to_json(config: Config) -> str:
     """The text of a workdir's ``config.json``."""
     return json.dumps(to_dict(config), indent=2) + "\n"
 
 
-def from_json(text: str, *, source: str) -> ExperimentConfig:
+def from_json(text: str, kind: type[ConfigT], *, source: str) -> ConfigT:
     """The inverse of `to_json`.
 
     Raises:
         InputError: it is no such file; the message names the `source`.
     """
     try:
-        return build(ExperimentConfig, json.loads(text), "--config")
+        return build(kind, json.loads(text), "--config")
     except (json.JSONDecodeError, InputError) as error:
         raise InputError(f"{source}: {error}") from error
 
 
-def differences(old: ExperimentConfig, new: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """The old and the new value of every field that differs.
 
     Example: ``{"run.log_every": (100, 10), "model.hidden_size": (768, 1024)}``
@@ -166,13 +189,7 @@ def differences(old: ExperimentConfig, new: ExperimentConfig) -> dict[str, tuple
     }
 
 
-# Where files lie is no part of an experiment; what lies there is compared by its fingerprint.
-_LOCATIONS = frozenset({"data.corpus_dir", "data.plan_dir"})
-
-
-def check_resumable(
-    old: ExperimentConfig, new: ExperimentConfig, *, workdir: str
-) -> dict[str, tuple[Any, Any]]:
+def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tuple[Any, Any]]:
     """Refuses to take up a workdir with another experiment.
 
     Returns:
@@ -181,7 +198,7 @@ def check_resumable(
     Raises:
         InputError: something other than `run` and the places of files differs.
     """
-    allowed = set(_LOCATIONS)
+    allowed = set(new.LOCATIONS)
     if new.run.change_num_train_steps:
         allowed.add("optimizer.num_train_steps")
     found = differences(old, new)

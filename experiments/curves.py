@@ -10,25 +10,27 @@ from matplotlib.figure import Figure
 matplotlib.use("Agg")
 
 CURVES_FILE = "curves.png"
-_PANELS = (
-    ("masked_lm_loss", "masked-LM loss (nats)"),
-    ("masked_lm_accuracy", "masked-LM accuracy"),
-    ("context_gap", "context gap (nats)"),
-    ("sentence_order_accuracy", "sentence-order accuracy"),
-)
+Panel = tuple[str, str]  # a figure's name, and the title above its curves
 
 
-def plot_curves(entries: Sequence[dict[str, Any]], path: epath.PathLike, *, title: str) -> None:
+def plot_curves(
+    entries: Sequence[dict[str, Any]],
+    path: epath.PathLike,
+    panels: Sequence[Panel],
+    *,
+    title: str,
+) -> None:
     """Draws what `run_log.read_metrics` gives: one panel a figure, one line a split.
 
     Args:
         entries: step, split and figures.
         path: the PNG to write.
+        panels: up to four figures.
         title: above all panels.
     """
     figure = Figure(figsize=(10, 7), layout="constrained")
     figure.suptitle(title)
-    for axes, (name, label) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+    for axes, (name, label) in zip(figure.subplots(2, 2).flat, panels, strict=False):
         for split in ("train", "validation"):
             points = [(e["step"], e[name]) for e in entries if e["split"] == split and name in e]
             if points:

@@ -120,7 +120,7 @@ def wilson_interval(share: float, trials: float, z: float = 1.96) -> tuple[float
 def main() -> ExitCode:
     """Evaluates a workdir's checkpoint and prints a table."""
     workdir, step = flags.FLAGS.workdir, flags.FLAGS.step
-    config = read_config(workdir)
+    config = read_config(workdir, ExperimentConfig)
     corpus = open_corpus(flags.FLAGS.corpus_dir or config.data.corpus_dir)
     check_tokenizer(workdir, corpus)
     params = restore_params(f"{workdir}/{CHECKPOINTS}", step)

@@ -16,12 +16,14 @@ class Preemption:
 
     def __init__(self) -> None:
         self._signaled = False
+        self._agreed = False
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after this step; the same answer on all processes."""
-        if jax.process_count() > 1:
-            return bool(multihost_utils.reached_preemption_sync_point(step))
-        return self._signaled
+        """Whether to stop after this step; the same answer on all processes, and on later steps."""
+        if jax.process_count() == 1:
+            return self._signaled
+        self._agreed = self._agreed or bool(multihost_utils.reached_preemption_sync_point(step))
+        return self._agreed
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._signaled = True

@@ -5,14 +5,11 @@ r"""Pre-trains an ALBERT, or goes on with a run that was stopped.
 """
 
 import functools
-import os
-import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from absl import flags
 from etils import epath
 from jax import Array
@@ -20,34 +17,27 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.checkpoint import Checkpoints, NonFiniteStateError
-from albert_jax.flops import peak_flops, training_flops_per_row
+from albert_jax.flops import training_flops_per_row
 from albert_jax.losses import make_pretraining_loss, pretraining_weights
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.optimizer import make_optimizer, make_schedule, trust_ratios
-from albert_jax.parallel import (
-    TrainStep,
-    compile_train_step,
-    initialize_state,
-    make_mesh,
-    place_batch,
-    rows_of_process,
-    state_shardings,
-)
-from albert_jax.train_step import TrainState, create_train_state
-from albert_jax.training_loop import BatchQueue, Callbacks, Intervals, NonFiniteStepError, train
-from data_pipeline.corpus import Corpus, open_corpus
+from albert_jax.parallel import rows_of_process
+from data_pipeline.corpus import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining import PretrainingDataset
 from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
 from experiments.config import ExperimentConfig
-from experiments.curves import CURVES_FILE, plot_curves
 from experiments.evaluate import Ruler
 from experiments.hosts import define_host_flags, joined_hosts
-from experiments.preemption import Preemption
-from experiments.run_log import RunLog, read_metrics
+from experiments.training_run import Training, open_mesh, prepare_devices, run_training
 from experiments.warm_start import warm_start_params
-from experiments.workdir import Workdir, open_workdir
+from experiments.workdir import DataIdentity, Workdir, model_files, open_workdir
+
+_PANELS = (
+    ("masked_lm_loss", "masked-LM loss (nats)"),
+    ("masked_lm_accuracy", "masked-LM accuracy"),
+    ("context_gap", "context gap (nats)"),
+    ("sentence_order_accuracy", "sentence-order accuracy"),
+)
 
 
 class Experiment(NamedTuple):
@@ -59,7 +49,6 @@ class Experiment(NamedTuple):
     ruler: Ruler
     mesh: Mesh
     model: AlbertForPreTraining
-    optimizer: optax.GradientTransformation
 
     @property
     def flops_per_step(self) -> int:
@@ -71,15 +60,41 @@ class Experiment(NamedTuple):
             pairs=self.dataset.max_pairs_per_row,
         )
 
-    @property
-    def peak_flops(self) -> float | None:
-        """The peak of all devices together, if it is known."""
-        peaks = [peak_flops(device) for device in self.mesh.devices.flat]
-        return sum(peak for peak in peaks if peak) if all(peaks) else None
-
     def initialize(self, key: Array) -> PyTree:
         """Fresh parameters."""
         return self.model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
+        """This process's rows of the batches from a step on."""
+        rows = rows_of_process(self.config.global_batch_size, self.mesh)
+        return map(
+            PretrainingBatch.from_numpy, self.dataset.batches(start_step=start_step, rows=rows)
+        )
+
+    @property
+    def training(self) -> Training:
+        """The same as `run_training` wants it."""
+        config, init_from = self.config, self.config.run.init_from
+        return Training(
+            model=config.model,
+            optimizer=config.optimizer,
+            run=config.run,
+            seed=config.seed,
+            mesh=self.mesh,
+            initialize=self.initialize,
+            warm_start=None
+            if init_from is None
+            else functools.partial(warm_start_params, init_from, config.run.init_groups),
+            loss_fn=make_pretraining_loss(self.model),
+            weight_fn=pretraining_weights,
+            batches=self.batches,
+            num_shapes=1,
+            rows_per_step=config.global_batch_size,
+            flops_per_step=self.flops_per_step,
+            evaluate=self.ruler.evaluate,
+            best_metric="masked_lm_accuracy",
+            panels=_PANELS,
+        )
 
 
 def open_experiment(config: ExperimentConfig) -> Experiment:
@@ -95,11 +110,7 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
             f"{corpus.metadata.vocab_size} pieces, --config.model.vocab_size is "
             f"{config.model.vocab_size}"
         )
-    try:
-        mesh = make_mesh(fsdp=config.run.fsdp, tensor=config.run.tensor)
-        rows_of_process(config.global_batch_size // config.run.accumulation_steps, mesh)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    mesh = open_mesh(config.run, config.global_batch_size)
     return Experiment(
         config,
         corpus,
@@ -109,7 +120,6 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
         Ruler(corpus, config, mesh),
         mesh,
         AlbertForPreTraining(config.model, dtype=config.run.dtype, remat=config.run.remat),
-        make_optimizer(config.optimizer, global_batch_size=config.global_batch_size),
     )
 
 
@@ -121,152 +131,22 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         CheckpointError: checkpoints are damaged or cannot be written.
         NonFiniteStateError: a step was not finite.
     """
-    if config.run.deterministic_kernels:  # read when the first device is asked for
-        xla_flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
+    prepare_devices(config.run)
     experiment = open_experiment(config)
-    is_writer = jax.process_index() == 0
-    workdir = open_workdir(path, config, experiment.corpus, write=is_writer)
-    cache = config.run.compile_cache_dir or str(workdir.path / "compile_cache")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    last_step = config.optimizer.num_train_steps
-    with Checkpoints(
-        workdir.checkpoints,
-        keep=config.run.keep_checkpoints,
-        documents={"albert_config": config.model.to_dict()},
-    ) as checkpoints:
-        state = restore_or_initialize(experiment, checkpoints)
-        log = RunLog(
-            workdir.path,
-            first_step=int(state.step),
-            num_steps=last_step,
-            rows_per_step=config.global_batch_size,
-            flops_per_step=experiment.flops_per_step,
-            peak_flops=experiment.peak_flops,
-            enabled=is_writer,
-        )
-        with log, Preemption() as preemption:
-            log.say(f"{workdir.path}: at step {int(state.step)} of {last_step}")
-            for name, (before, after) in workdir.changes.items():
-                log.say(f"changed since the last start: {name} from {before!r} to {after!r}")
-            if int(state.step) < last_step:
-                state = _train(experiment, state, workdir, checkpoints, log, preemption)
-            checkpoints.wait_until_finished()
-            if int(state.step) < last_step:
-                log.say(f"stopped and saved at step {int(state.step)}; the same command goes on")
-                return ExitCode.PREEMPTED
-    return ExitCode.DONE
-
-
-def restore_or_initialize(experiment: Experiment, checkpoints: Checkpoints) -> TrainState:
-    """The newest checkpoint's state; without one, a fresh one or `run.init_from`'s parameters."""
-    config, mesh, optimizer = experiment.config, experiment.mesh, experiment.optimizer
-    key = jax.random.key(config.seed)
-    shapes = jax.eval_shape(
-        lambda key: create_train_state(experiment.initialize(key), optimizer), key
+    workdir = open_pretraining_workdir(
+        path, config, experiment.corpus, write=jax.process_index() == 0
     )
-    shardings = state_shardings(shapes, mesh)
-    wanted = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
-    state = checkpoints.restore(wanted)
-    if state is not None:
-        return state
-    if config.run.init_from is None:
-        return initialize_state(experiment.initialize, optimizer, key, mesh)
-    params = warm_start_params(config.run.init_from, config.run.init_groups, shapes.params)
-    create = functools.partial(create_train_state, optimizer=optimizer)
-    return jax.jit(create, out_shardings=shardings)(params)
+    return run_training(experiment.training, workdir)
 
 
-def _train(
-    experiment: Experiment,
-    state: TrainState,
-    workdir: Workdir,
-    checkpoints: Checkpoints,
-    log: RunLog,
-    preemption: Preemption,
-) -> TrainState:
-    config, mesh = experiment.config, experiment.mesh
-    key = jax.random.key(config.seed)
-    rows = rows_of_process(config.global_batch_size, mesh)
-    queue = BatchQueue(
-        experiment.dataset.batches(start_step=int(state.step), rows=rows),
-        lambda batch: place_batch(PretrainingBatch.from_numpy(batch), mesh),
-    )
-    train_step = _compile(experiment, state, queue, key, log)
-    schedule = make_schedule(config.optimizer, global_batch_size=config.global_batch_size)
-
-    def evaluate(state: TrainState) -> dict[str, float]:
-        if ratios := jax.device_get(trust_ratios(state.opt_state)):
-            means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
-            report(int(state.step), "optimizer", means)
-        return experiment.ruler.evaluate(state.params)
-
-    def report(step: int, split: str, figures: dict[str, float]) -> None:
-        if split == "train":
-            figures["learning_rate"] = float(schedule(step - 1))
-        log.report(step, split, figures)
-        if split == "validation" and jax.process_index() == 0:
-            title = f"{workdir.path.name}, step {step}"
-            plot_curves(read_metrics(workdir.path), workdir.path / CURVES_FILE, title=title)
-
-    def save(step: int, state: TrainState, finite: Array, figures: dict[str, float] | None) -> None:
-        checkpoints.save(step, state, finite=finite, metrics=figures)
-
-    run = config.run
-    try:
-        return train(
-            state,
-            train_step,
-            queue,
-            key,
-            num_steps=config.optimizer.num_train_steps,
-            intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-            callbacks=Callbacks(evaluate, save, report, log.advance, preemption.reached),
-        )
-    except NonFiniteStepError as error:
-        checkpoints.wait_until_finished()
-        saved = checkpoints.manager.latest_step()
-        kept = "nothing was saved" if saved is None else f"the last good checkpoint is step {saved}"
-        raise NonFiniteStateError(f"{error}; {kept}") from error
-
-
-def _compile(
-    experiment: Experiment, state: TrainState, queue: BatchQueue, key: Array, log: RunLog
-) -> TrainStep:
-    """Compiles the step ahead of its first use, and says what it will cost."""
-    config = experiment.config
-    step = compile_train_step(
-        make_pretraining_loss(experiment.model),
-        experiment.optimizer,
-        state,
-        experiment.mesh,
-        weight_fn=pretraining_weights,
-        accumulation_steps=config.run.accumulation_steps,
-        parallelism=config.run.parallelism,
-    )
-    log.say("compiling the training step ...")
-    start = time.perf_counter()
-    compiled = step.lower(state, queue.next, key).compile()
-    memory = compiled.memory_analysis()
-    used = "memory not known"
-    if memory is not None:
-        size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        used = f"{size / 2**30:.2f} GiB a device"
-    flops, steps = experiment.flops_per_step, config.optimizer.num_train_steps - int(state.step)
-    eta = "time known after the first steps"
-    if peak := experiment.peak_flops:
-        eta = f"{steps * flops / peak / 3600:.1f} hours at peak, twice that at half of it"
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    log.say(
-        f"compiled in {time.perf_counter() - start:.1f} s: {parameters:,} parameters, "
-        f"{flops / 1e9:,.1f} GFLOP a step, {used}, {steps} steps to go, "
-        f"{eta}"
-    )
-    return compiled
+def open_pretraining_workdir(
+    path: epath.PathLike, config: ExperimentConfig, corpus: Corpus, *, write: bool = True
+) -> Workdir:
+    """Opens the workdir of a run on a corpus; see `open_workdir`."""
+    place = config.data.corpus_dir
+    data = DataIdentity("corpus", "--config.data.corpus_dir", place, corpus.metadata.fingerprint)
+    files = model_files(config.model, corpus.path / TOKENIZER_DIRECTORY)
+    return open_workdir(path, config, data, files, write=write)
 
 
 def main() -> ExitCode:

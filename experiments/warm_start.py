@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from albert_jax.checkpoint import restore_params
 from data_pipeline.errors import InputError
-from experiments.config import InitGroups
+from experiments.config import ExperimentConfig, InitGroups
 from experiments.workdir import CHECKPOINTS, read_config
 
 
@@ -32,7 +32,7 @@ def warm_start_params(init_from: str, groups: InitGroups, shapes: PyTree) -> PyT
         InputError: names or shapes differ; all of them are listed.
     """
     workdir, step = _split_step(epath.Path(init_from))
-    read_config(workdir)
+    read_config(workdir, ExperimentConfig)
     stored = _by_name(restore_params(workdir / CHECKPOINTS, step))
     wanted = _by_name(shapes)
     faults = [f"{name} is missing" for name in wanted.keys() - stored.keys()]

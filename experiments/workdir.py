@@ -2,22 +2,32 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
 from jax.experimental import multihost_utils
 
+from albert_jax.config import AlbertConfig
 from data_pipeline.corpus import TOKENIZER_DIRECTORY, Corpus
 from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote
-from experiments.config import ExperimentConfig, check_resumable, from_json, to_json
+from experiments.config import Config, ConfigT, check_resumable, from_json, to_json
 
 CONFIG_FILE = "config.json"
 ALBERT_CONFIG_FILE = "albert_config.json"
-CORPUS_FILE = "corpus.json"
 CHECKPOINTS = "checkpoints"
+
+
+class DataIdentity(NamedTuple):
+    """Which data a run is trained on."""
+
+    kind: str  # "corpus"; gives its file in the workdir a name
+    flag: str  # the flag that says where it lies
+    path: str
+    fingerprint: str  # SHA-256 of what lies there
 
 
 class Workdir(NamedTuple):
@@ -32,8 +42,8 @@ class Workdir(NamedTuple):
         return self.path / CHECKPOINTS
 
 
-def read_config(path: epath.PathLike) -> ExperimentConfig:
-    """The experiment that a workdir holds.
+def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
+    """The experiment of some kind that a workdir holds.
 
     Raises:
         InputError: there is none.
@@ -41,21 +51,42 @@ def read_config(path: epath.PathLike) -> ExperimentConfig:
     file = epath.Path(path) / CONFIG_FILE
     if not file.exists():
         raise InputError(f"--workdir={path} holds no run: it has no {CONFIG_FILE}")
-    return from_json(file.read_text(), source=str(file))
+    return from_json(file.read_text(), kind, source=str(file))
+
+
+def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
+    """What makes a workdir loadable as a model: `albert_config.json` and the tokenizer.
+
+    Args:
+        model: the configuration.
+        tokenizer: a directory with the tokenizer's files.
+
+    Returns:
+        Content by name, such as ``tokenizer/spiece.model``.
+    """
+    files = {ALBERT_CONFIG_FILE: (json.dumps(model.to_dict(), indent=2) + "\n").encode()}
+    for file in sorted(tokenizer.iterdir()):
+        files[f"{TOKENIZER_DIRECTORY}/{file.name}"] = file.read_bytes()
+    return files
 
 
 def open_workdir(
-    path: epath.PathLike, config: ExperimentConfig, corpus: Corpus, *, write: bool = True
+    path: epath.PathLike,
+    config: Config,
+    data: DataIdentity,
+    files: Mapping[str, bytes],
+    *,
+    write: bool = True,
 ) -> Workdir:
     """Opens a workdir for a run: a new one, or one that holds the same experiment.
 
-    Beside the resolved configuration it gets what makes it loadable as a model: the released-format
-    `albert_config.json` and the tokenizer. All processes of a run open it together.
+    All processes of a run open it together.
 
     Args:
         path: local or remote.
-        config: the experiment.
-        corpus: the corpus that it trains on.
+        config: the experiment; written as it is resolved.
+        data: what it trains on.
+        files: what else a new workdir gets, such as `model_files`.
         write: whether this process is the one that writes.
 
     Raises:
@@ -66,15 +97,15 @@ def open_workdir(
         raise InputError(f"--workdir={path} is no directory")
     changes: dict[str, tuple[Any, Any]] = {}
     if (root / CONFIG_FILE).exists():
-        changes = check_resumable(read_config(root), config, workdir=str(path))
-        _check_corpus(root, corpus)
+        changes = check_resumable(read_config(root, type(config)), config, workdir=str(path))
+        _check_data(root, data)
     elif root.exists() and any(not _is_ours(entry) for entry in root.iterdir()):
         raise InputError(
             f"--workdir={path} is not empty and holds no run of ours; choose another directory"
         )
     multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
     if write:
-        _write(root, config, corpus)
+        _write(root, config, data, files)
     return Workdir(root, changes)
 
 
@@ -105,16 +136,16 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
         )
 
 
-def _check_corpus(root: epath.Path, corpus: Corpus) -> None:
-    file = root / CORPUS_FILE
+def _check_data(root: epath.Path, data: DataIdentity) -> None:
+    file = root / f"{data.kind}.json"
     if not file.exists():  # stopped before its first step
         return
     trained = json.loads(file.read_text())
-    if trained["fingerprint"] != corpus.metadata.fingerprint:
+    if trained["fingerprint"] != data.fingerprint:
         raise InputError(
-            f"--workdir={root} was trained on another corpus ({trained['path']}, fingerprint "
-            f"{trained['fingerprint'][:12]}) than --config.data.corpus_dir={corpus.path} "
-            f"({corpus.metadata.fingerprint[:12]})"
+            f"--workdir={root} was trained on another {data.kind} ({trained['path']}, fingerprint "
+            f"{trained['fingerprint'][:12]}) than {data.flag}={data.path} "
+            f"({data.fingerprint[:12]})"
         )
 
 
@@ -123,23 +154,23 @@ def _is_ours(entry: epath.Path) -> bool:
     return entry.name.startswith(f".{CONFIG_FILE}.")
 
 
-def _write(root: epath.Path, config: ExperimentConfig, corpus: Corpus) -> None:
+def _write(
+    root: epath.Path, config: Config, data: DataIdentity, files: Mapping[str, bytes]
+) -> None:
     """Writes what is not there yet. `config.json` comes first: whatever a killed run leaves behind
     is then known as a run's, and is completed by the next start."""
     root.mkdir(parents=True, exist_ok=True)
-    identity = {"path": config.data.corpus_dir, "fingerprint": corpus.metadata.fingerprint}
-    _write_text(root / CONFIG_FILE, to_json(config))
-    _write_text(root / CORPUS_FILE, json.dumps(identity, indent=2) + "\n")
-    _write_text(root / ALBERT_CONFIG_FILE, json.dumps(config.model.to_dict(), indent=2) + "\n")
-    tokenizer = root / TOKENIZER_DIRECTORY
-    tokenizer.mkdir(exist_ok=True)
-    for file in sorted((corpus.path / TOKENIZER_DIRECTORY).iterdir()):
-        target, content = tokenizer / file.name, file.read_bytes()
+    identity = {"path": data.path, "fingerprint": data.fingerprint}
+    write_text(root / CONFIG_FILE, to_json(config))
+    write_text(root / f"{data.kind}.json", json.dumps(identity, indent=2) + "\n")
+    for name, content in files.items():
+        target = root / name
         if not target.exists() or target.read_bytes() != content:
+            target.parent.mkdir(exist_ok=True)
             target.write_bytes(content)
 
 
-def _write_text(path: epath.Path, text: str) -> None:
+def write_text(path: epath.Path, text: str) -> None:
     """Replaces a file as a whole; object stores do nothing else."""
     if is_remote(path):
         path.write_text(text)

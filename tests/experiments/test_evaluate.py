@@ -14,7 +14,8 @@ from albert_jax.parallel import make_mesh
 from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import InputError
 from experiments.evaluate import Ruler, describe, wilson_interval
-from experiments.workdir import check_tokenizer, open_workdir
+from experiments.pretrain import open_pretraining_workdir
+from experiments.workdir import check_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
     corpus: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "run"
-    open_workdir(workdir, make_experiment(corpus, num_train_steps=60), open_corpus(corpus))
+    open_pretraining_workdir(
+        workdir, make_experiment(corpus, num_train_steps=60), open_corpus(corpus)
+    )
     check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "same", documents=10)))
     with pytest.raises(InputError, match="was encoded with another tokenizer"):
         check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "other", words=9)))

@@ -184,7 +184,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def load(name: str) -> ExperimentConfig:
-    return from_config_dict(runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]())
+    return from_config_dict(
+        runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](), ExperimentConfig
+    )
 
 
 def from_flags(*overrides: str, config: str = BASE) -> ExperimentConfig:
@@ -363,7 +365,10 @@ def test_the_resolved_config_survives_json() -> None:
         optimizer=OptimizerConfig(max_grad_norm=None, learning_rate=1.0),
         run=RunConfig(init_from="gs://bucket/run", parallelism=Parallelism.PMAP),
     )
-    for form in (from_json(to_json(config), source="x"), from_config_dict(to_config_dict(config))):
+    for form in (
+        from_json(to_json(config), ExperimentConfig, source="x"),
+        from_config_dict(to_config_dict(config), ExperimentConfig),
+    ):
         assert form == config
         assert form.model.extra == config.model.extra
         assert form.run.parallelism is Parallelism.PMAP
@@ -383,14 +388,14 @@ def test_the_resolved_config_survives_json() -> None:
 )
 def test_a_bad_config_json_is_named(text: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
-        from_json(text, source="runs/x/config.json")
+        from_json(text, ExperimentConfig, source="runs/x/config.json")
     assert str(raised.value).startswith(message)
 
 
 def test_a_config_json_from_before_a_knob_existed_has_the_knob_s_default() -> None:
     values = json.loads(to_json(load("albert_base")))
     del values["run"]["deterministic_kernels"]
-    assert from_json(json.dumps(values), source="x") == load("albert_base")
+    assert from_json(json.dumps(values), ExperimentConfig, source="x") == load("albert_base")
 
 
 def test_a_workdir_takes_other_run_values_but_no_other_experiment() -> None:

@@ -19,11 +19,12 @@ from echoes import WORDS, make_experiment, with_part, write_echoes
 from albert_jax.checkpoint import restore_params
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.parallel import make_mesh
+from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import InputError
-from experiments import pretrain as command
+from experiments import training_run
 from experiments.command_line import ExitCode, call
 from experiments.config import ExperimentConfig, InitGroups
-from experiments.pretrain import pretrain
+from experiments.pretrain import open_pretraining_workdir, pretrain
 from experiments.run_log import METRICS_FILE, RunLog, read_metrics
 from experiments.warm_start import warm_start_params
 
@@ -41,7 +42,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_device() -> Iterator[None]:
     """What several devices compute is tested with the step; here they would only cost time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        patch.setattr(training_run, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
     jax.config.update("jax_compilation_cache_dir", None)
 
@@ -93,7 +94,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place_batch, placed = command.place_batch, []
+    place_batch, placed = training_run.place_batch, []
 
     def place_and_signal(*args: Any) -> Any:
         placed.append(None)
@@ -102,7 +103,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(
         return place_batch(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "place_batch", place_and_signal)
+        patch.setattr(training_run, "place_batch", place_and_signal)
         assert pretrain(make_config(corpus), tmp_path) is ExitCode.PREEMPTED
     stopped = max(int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*"))
     assert 20 < stopped < 30
@@ -154,7 +155,7 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
     changes: dict[str, Any],
     message: str,
 ) -> None:
-    monkeypatch.setattr(command, "make_mesh", make_mesh)
+    monkeypatch.setattr(training_run, "make_mesh", make_mesh)
     config = with_part(make_config(corpus), part, **changes)
     before = snapshot(finished)
     assert call(lambda: pretrain(config, finished)) is ExitCode.BAD_INPUT
@@ -181,11 +182,11 @@ def test_a_run_killed_in_its_first_moments_is_taken_up(corpus: Path, tmp_path: P
     config = make_config(corpus, checkpoint_every=1, evaluate_every=1)
     for left_behind in ([".config.json.x1y2"], ["config.json"], ["config.json", "corpus.json"]):
         workdir = tmp_path / str(len(list(tmp_path.iterdir())))
-        command.open_workdir(workdir, config, command.open_corpus(corpus))
+        open_pretraining_workdir(workdir, config, open_corpus(corpus))
         (workdir / ".config.json.x1y2").touch()
         for path in set(workdir.iterdir()) - {workdir / name for name in left_behind}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        command.open_workdir(workdir, config, command.open_corpus(corpus))
+        open_pretraining_workdir(workdir, config, open_corpus(corpus))
         assert (workdir / "tokenizer/vocab.txt").exists()
 
 
