@@ -32,7 +32,7 @@ from experiments.training_run import Training, open_mesh, prepare_devices, run_t
 from experiments.warm_start import warm_start_params
 from experiments.workdir import DataIdentity, Workdir, model_files, open_workdir
 
-_PANELS = (
+PANELS = (
     ("masked_lm_loss", "masked-LM loss (nats)"),
     ("masked_lm_accuracy", "masked-LM accuracy"),
     ("context_gap", "context gap (nats)"),
@@ -93,7 +93,7 @@ class Experiment(NamedTuple):
             flops_per_step=self.flops_per_step,
             evaluate=self.ruler.evaluate,
             best_metric="masked_lm_accuracy",
-            panels=_PANELS,
+            panels=PANELS,
         )
 
 

@@ -37,8 +37,8 @@ def device_slots(max_parallel: int, devices: Sequence[str] | None) -> list[list[
         return [[]]
     if found and len(found) % max_parallel:
         raise InputError(
-            f"--max_parallel={max_parallel} must divide the {len(found)} GPUs ({', '.join(found)}); "
-            "--devices says which to use"
+            f"--max_parallel={max_parallel} must divide the {len(found)} GPUs "
+            f"({', '.join(found)}); --devices says which to use"
         )
     share = len(found) // max_parallel
     return [found[slot * share : (slot + 1) * share] for slot in range(max_parallel)]
@@ -84,8 +84,8 @@ def write_slurm_scripts(
         lines, script = directory / f"points_{depth}.txt", directory / f"points_{depth}.sbatch"
         lines.write_text("\n".join(shell_lines(level)) + "\n")
         script.write_text(_array_script(level, lines, directory, options))
-        after = f"--dependency=afterany:$job{depth - 1} " if depth else ""
-        submit.append(f"job{depth}=$(sbatch --parsable {after}{shlex.quote(str(script))})")
+        waits = f"--dependency=afterany:$job{depth - 1} " if depth else ""
+        submit.append(f"job{depth}=$(sbatch --parsable {waits}{shlex.quote(str(script))})")
         submit.append(f'echo "submitted $job{depth}: {len(level)} points"')
     path = directory / "submit.sh"
     path.write_text("\n".join(submit) + "\n")

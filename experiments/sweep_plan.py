@@ -41,6 +41,7 @@ class PlannedPoint(NamedTuple):
     parameters: int  # of the pre-training model
     backbone: int  # of them in encoder and pooler, which is what the paper counts
     flops_per_row: int  # of products, forward and backward
+    tasks: tuple[str, ...]  # that it is fine-tuned on
     commands: tuple[Command, ...]  # one after another
 
     @property
@@ -79,7 +80,8 @@ def plan_points(
     for point in points:
         config = point.resolve()
         if (point.workdir / CONFIG_FILE).exists():
-            check_resumable(read_config(point.workdir), config, workdir=str(point.workdir))
+            found = read_config(point.workdir, ExperimentConfig)
+            check_resumable(found, config, workdir=str(point.workdir))
         parameters, backbone = count_parameters(config.model)
         flops = training_flops_per_row(
             config.model,
@@ -87,7 +89,8 @@ def plan_points(
             predictions=config.data.max_predictions_per_seq,
         )
         commands = _commands(point, config, sweep.probes, task_dirs, task_overrides)
-        planned.append(PlannedPoint(point, config, parameters, backbone, flops, commands))
+        tasks = tuple(task_dirs)
+        planned.append(PlannedPoint(point, config, parameters, backbone, flops, tasks, commands))
     return planned
 
 

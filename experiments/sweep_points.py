@@ -73,11 +73,10 @@ class Sweep:
             missing = "seeds" if self.rows else "rows"
             raise ValueError(f"the sweep is empty: it has no {missing}")
         names = [row.name for row in self.rows]
-        for kind, values in (("rows are called", names), ("seeds are", list(self.seeds))):
+        seeds = [f"seed {seed}" for seed in self.seeds]
+        for values in (names, seeds):
             if twice := [value for value in values if values.count(value) > 1]:
-                raise ValueError(
-                    f"two points would share a workdir: two of the {kind} {twice[0]!r}"
-                )
+                raise ValueError(f"two points would share a workdir: there are two {twice[0]!r}")
         for number, row in enumerate(self.rows):
             if row.starts_from is not None and row.starts_from not in names[:number]:
                 raise ValueError(
@@ -231,4 +230,4 @@ def select(points: Sequence[Point], numbers: Sequence[str] | None) -> list[Point
             raise InputError(
                 f"--points: there is no point {number}; they are numbered 0 to {len(points) - 1}"
             )
-    return [known[number] for number in dict.fromkeys(numbers)]
+    return [point for point in points if str(point.number) in numbers]

@@ -3,7 +3,7 @@
 import itertools
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,12 @@ from experiments.sweep_points import Row
 # alone. All models begin so; what differs before they leave that plateau is when they will.
 PLATEAU_GAP = 0.3  # nats
 
-# Figures that the paper reports of nothing of ours, and the figure that may stand in for each.
-STAND_INS = {"average": "masked_lm_accuracy"}
+# What is held against a figure of the paper that not every row has here.
+_STAND_INS = {
+    "average": "masked_lm_accuracy",  # of fine-tuned tasks
+    "sentence_order_accuracy": "sentence_order_probe",
+    "next_sentence_accuracy": "next_sentence_probe",
+}
 
 
 class PointResult(NamedTuple):
@@ -70,20 +74,25 @@ class Ordering(NamedTuple):
 
 
 def read_results(planned: Sequence[PlannedPoint]) -> list[RowResult]:
-    """Reads the workdirs of the points.
+    """Reads the workdirs of the points, those of a row one after another.
 
     Raises:
         InputError: none of them has run.
     """
-    results = [_read_point(one) for one in planned]
-    if not any(result.step for result in results):
-        where = planned[0].point.workdir.parents[1]
+    if not has_results(planned):
         raise InputError(
-            f"there is nothing to report: none of the {len(results)} points under {where} has been "
-            "evaluated yet; without --report they are run"
+            f"there is nothing to report: none of the {len(planned)} points under "
+            f"{planned[0].point.workdir.parents[1]} has been evaluated yet; without --report they "
+            "are run"
         )
+    results = [_read_point(one) for one in planned]
     grouped = itertools.groupby(results, key=lambda result: result.planned.point.row)
     return [_summarize(row, tuple(points)) for row, points in grouped]
+
+
+def has_results(planned: Sequence[PlannedPoint]) -> bool:
+    """Whether any of the points has been evaluated."""
+    return any(_read_point(one).step for one in planned)
 
 
 def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
@@ -97,12 +106,14 @@ def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
     named = dict.fromkeys(name for row in rows for name in row.row.paper)
     orderings = []
     for name in named:
-        ours = STAND_INS.get(name, name)
-        told = [r for r in rows if name in r.row.paper and ours in r.figures and r.left_plateau]
+        reported = [row for row in rows if name in row.row.paper and row.left_plateau]
+        everywhere = all(name in row.figures for row in reported)
+        ours = name if everywhere else _STAND_INS.get(name, name)
+        told = [row for row in reported if ours in row.figures]
         votes = [
-            _vote(one.row.paper[name] - other.row.paper[name], one.figures[ours], other.figures[ours])
+            _vote(difference, one.figures[ours], other.figures[ours])
             for one, other in itertools.combinations(told, 2)
-            if one.row.paper[name] != other.row.paper[name]
+            if (difference := one.row.paper[name] - other.row.paper[name])
         ]
         if votes:
             orderings.append(Ordering(name, ours, votes.count(1), votes.count(-1), votes.count(0)))
@@ -145,11 +156,10 @@ def _read_probe(path: Path) -> dict[str, float]:
 
 def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
     scores = {}
-    for command in planned.commands:
-        if command.product.name == REPORT_FILE and command.product.exists():
-            report = json.loads(command.product.read_text(encoding="utf-8"))
-            task = command.product.parent.name.removeprefix(f"{planned.point.workdir.name}-")
-            scores[task] = 100 * report["median"]
+    for task in planned.tasks:
+        path = task_workdir(planned.point, task) / REPORT_FILE
+        if path.exists():
+            scores[task] = 100 * json.loads(path.read_text(encoding="utf-8"))["median"]
     return scores
 
 
