@@ -14,7 +14,7 @@ ORDER = (
     ("embeddings", "attention"),
     ("encoder", "heads"),
     ("integrity", "checkpoint"),
-    ("model", "flops"),
+    ("model", "flops", "schedule"),
     ("losses", "optimizer"),
     ("train_step",),
     ("parallel",),

@@ -81,6 +81,7 @@ BASE_V1 = {
     "optimizer.learning_rate": 0.00176,
     "optimizer.schedule": "legacy_poly",
     "optimizer.poly_power": 1.0,
+    "optimizer.decay_share": 0.1,
     "optimizer.num_train_steps": 125_000,
     "optimizer.num_warmup_steps": 3125,
     "optimizer.start_warmup_step": 0,
