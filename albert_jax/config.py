@@ -55,6 +55,28 @@ class EmbeddingMapping(StrEnum):
     ALWAYS = "always"
 
 
+class Norm(StrEnum):
+    """Where a layer's two layer norms stand: after each sum, as in the paper, or before each half.
+
+    Normed before, the layers' sum itself is normed once more when it leaves the last of them.
+    """
+
+    POST = "post"
+    PRE = "pre"
+
+
+class Initialization(StrEnum):
+    """What the standard deviation of initial weights is.
+
+    Wide models came to need a smaller one: the authors' later ones, of 768 to 4096, have 0.02,
+    0.02, 0.014 and 0.01, which is ``hidden_size`` from 0.02 on.
+    """
+
+    FIXED = "fixed"  # initializer_range, whatever the width
+    HIDDEN_SIZE = "hidden_size"  # that times sqrt(1024 / hidden_size), and not above it
+    FAN_IN = "fan_in"  # of each dense layer, that times sqrt(1024 / its own inputs)
+
+
 @dataclasses.dataclass(frozen=True)
 class AlbertConfig:
     """Configuration of an ALBERT under the released field names.
@@ -86,6 +108,8 @@ class AlbertConfig:
     layer_norm_eps: float = 1e-12
     parameter_sharing: ParameterSharing = ParameterSharing.ALL
     embedding_mapping: EmbeddingMapping = EmbeddingMapping.WHEN_NEEDED
+    norm: Norm = Norm.POST
+    initialization: Initialization = Initialization.FIXED
 
     # Keys of a JSON that the model does not read (`down_scale_factor`, ...), kept for writing.
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
@@ -177,7 +201,9 @@ class AlbertConfig:
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-_ADDED_FIELDS = frozenset({"layer_norm_eps", "parameter_sharing", "embedding_mapping"})
+_ADDED_FIELDS = frozenset(
+    {"layer_norm_eps", "parameter_sharing", "embedding_mapping", "norm", "initialization"}
+)
 
 
 def _size(layers: int, hidden: int, heads: int, **others: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
 from albert_jax.attention import dot_product_attention
-from albert_jax.config import AlbertConfig
+from albert_jax.config import AlbertConfig, Norm
 from albert_jax.layers import ACTIVATIONS, LayerNorm, dense
 
 Params = dict[str, Any]
@@ -42,7 +42,7 @@ _POLICIES: dict[Remat, Callable[..., bool] | None] = {
 
 
 class SelfAttention(nn.Module):
-    """The attention half of a layer: attend, project, drop, add, normalize."""
+    """The attention half of a layer: attend, project, drop, add; normalize after or before."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -58,8 +58,11 @@ class SelfAttention(nn.Module):
         config = self.config
         heads = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
 
+        norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+        seen = norm(hidden) if config.norm is Norm.PRE else hidden
+
         def project(name: str) -> Float[Array, "batch length heads width"]:
-            projected = dense(config, config.hidden_size, self.dtype, name)(hidden)
+            projected = dense(config, config.hidden_size, self.dtype, name)(seen)
             return projected.reshape(*hidden.shape[:-1], *heads)
 
         drops = not deterministic and config.attention_probs_dropout_prob > 0
@@ -75,11 +78,11 @@ class SelfAttention(nn.Module):
             context.reshape(hidden.shape)
         )
         output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
-        return LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(hidden + output)
+        return hidden + output if config.norm is Norm.PRE else norm(hidden + output)
 
 
 class FeedForward(nn.Module):
-    """The feed-forward half of a layer: widen, activate, narrow, drop, add, normalize."""
+    """The feed-forward half of a layer: widen, activate, narrow, drop, add; normalize as above."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -94,11 +97,13 @@ class FeedForward(nn.Module):
     ) -> Float[Array, "batch length hidden"]:
         del mask  # each position for itself; taken because both halves are called alike
         config = self.config
-        output = dense(config, config.intermediate_size, self.dtype, "intermediate")(hidden)
+        norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+        output = norm(hidden) if config.norm is Norm.PRE else hidden
+        output = dense(config, config.intermediate_size, self.dtype, "intermediate")(output)
         output = ACTIVATIONS[config.hidden_act](output)
         output = dense(config, config.hidden_size, self.dtype, "output")(output)
         output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
-        return LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(hidden + output)
+        return hidden + output if config.norm is Norm.PRE else norm(hidden + output)
 
 
 class AlbertEncoder(nn.Module):
@@ -124,7 +129,11 @@ class AlbertEncoder(nn.Module):
         Float[Array, "batch length hidden"],
         tuple[Float[Array, "batch length hidden"], ...] | None,
     ]:
-        """The last hidden state, and on demand all 1 + depth of them, the layers' input first."""
+        """The last hidden state, and on demand all 1 + depth of them, the layers' input first.
+
+        Where layers normalize before their halves, all of these are normed once more by the norm
+        that the last one leaves through.
+        """
         config = self.config
         hidden = embedded
         if config.has_embedding_mapping:
@@ -167,10 +176,14 @@ class AlbertEncoder(nn.Module):
         hidden, outputs = jax.lax.scan(
             apply_group, hidden, (varying, keys), length=config.num_hidden_layers
         )
-        if not output_hidden_states:
-            return hidden, None
-        by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
-        return hidden, (first, *(block for layer in by_layer for block in layer))
+        states: tuple[Array, ...] = (hidden,)
+        if output_hidden_states:
+            by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
+            states = (first, *(block for layer in by_layer for block in layer))
+        if config.norm is Norm.PRE:
+            norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+            states = tuple(map(norm, states))
+        return states[-1], states if output_hidden_states else None
 
 
 def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:

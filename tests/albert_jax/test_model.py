@@ -1,6 +1,7 @@
 """The model's structure: counts to the unit, sharing, precision, compile time."""
 
 import dataclasses
+import functools
 import time
 
 import jax
@@ -106,6 +107,27 @@ def test_initialization_is_a_normal_cut_at_two_deviations():
             assert (leaf == 1).all()
 
 
+def test_initialization_by_width():
+    """0.02 becomes the authors' 0.014 and 0.01 at 2048 and 4096, and no more than 0.02 below."""
+
+    def deviations(name, **changes):
+        sizes = {"hidden_size": 2048, "intermediate_size": 512, "vocab_size": 3000}
+        config = dataclasses.replace(TINY, **sizes, initialization=name, **changes)
+        params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
+        layer = params["encoder"]["layers"]["feed_forward"]
+        kernels = {name: layer[name]["kernel"] for name in ("intermediate", "output")}
+        kernels["words"] = params["embeddings"]["word_embeddings"]["embedding"]
+        return {name: float(jnp.std(kernel)) / 0.8796 for name, kernel in kernels.items()}
+
+    near = functools.partial(pytest.approx, rel=0.02)
+    thin = 0.02 / 2**0.5
+    found = deviations("hidden_size")
+    assert found == {"intermediate": near(thin), "output": near(thin), "words": near(thin)}
+    wide = 0.02 * 2**0.5
+    found = deviations("fan_in")
+    assert found == {"intermediate": near(thin), "output": near(wide), "words": near(0.02)}
+
+
 def test_copies_are_drawn_apart():
     config = dataclasses.replace(TINY, parameter_sharing=ParameterSharing.NONE, inner_group_num=2)
     params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
@@ -128,6 +150,33 @@ def test_layers_with_equal_weights_are_one_shared_layer(sharing):
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_norms_before_the_halves_are_those_of_a_plain_residual_stream():
+    """Each half adds what it makes of the normed stream; one more norm, 2 H parameters, ends it."""
+    config = dataclasses.replace(TINY, norm="pre")
+    model = AlbertModel(config)
+    params = model.init(jax.random.key(0), IDS)["params"]
+    assert count(params) == count(shapes(AlbertModel(TINY))) + 2 * config.hidden_size
+    # Without what the halves add, the stream is the layers' input, and its norm comes out.
+    layers = params["encoder"]["layers"]
+    for half, last in (("attention", "dense"), ("feed_forward", "output")):
+        layers[half][last] = jax.tree.map(jnp.zeros_like, layers[half][last])
+    still = model.apply({"params": params}, IDS, output_hidden_states=True)
+    for state in still.hidden_states:
+        np.testing.assert_array_equal(state, still.last_hidden_state)
+    np.testing.assert_allclose(still.last_hidden_state.std(-1), 1, rtol=1e-4)
+    # A constant from the last half is added once a layer: to a stream of its size, three times.
+    layers["feed_forward"]["output"]["bias"] = jnp.arange(14.0)[None, None]
+    params["encoder"]["embedding_hidden_mapping_in"] = jax.tree.map(
+        jnp.zeros_like, params["encoder"]["embedding_hidden_mapping_in"]
+    )
+    params["encoder"]["layer_norm"]["bias"] += 1.0
+    states = model.apply({"params": params}, IDS, output_hidden_states=True).hidden_states
+    normed = (np.arange(14) - 6.5) / np.arange(14).std()
+    np.testing.assert_allclose(states[0], 1)
+    for state in states[1:]:
+        np.testing.assert_allclose(state, np.broadcast_to(normed + 1, state.shape), rtol=1e-4)
 
 
 def test_remat_changes_no_gradient():

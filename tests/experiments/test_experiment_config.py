@@ -59,6 +59,8 @@ BASE_V1 = {
     "model.layer_norm_eps": 1e-12,
     "model.parameter_sharing": "all",
     "model.embedding_mapping": "when_needed",
+    "model.norm": "post",
+    "model.initialization": "fixed",
     "data.corpus_dir": "",
     "data.plan_dir": "",
     "data.max_seq_length": 512,
