@@ -55,6 +55,21 @@ class EmbeddingMapping(StrEnum):
     ALWAYS = "always"
 
 
+class PositionEncoding(StrEnum):
+    """How a piece knows where it stands.
+
+    All but the first look at distances alone. They count along the row, which inside a pair of a
+    packed row is the same as inside the pair, and know no longest row.
+    """
+
+    ABSOLUTE = "absolute"  # a learned vector for each position, added to the piece's (the paper)
+    # Learned keys and values for each distance up to `max_relative_distance`, one for all beyond
+    # it; shared by heads and layers (Shaw et al. 2018).
+    RELATIVE_LOCAL = "relative_local"
+    ROTARY = "rotary"  # queries and keys turned by angles that grow along the row (Su et al. 2021)
+    NONE = "none"  # not at all: the token type alone tells one segment from the other
+
+
 class Norm(StrEnum):
     """Where a layer's two layer norms stand: after each sum, as in the paper, or before each half.
 
@@ -108,6 +123,8 @@ class AlbertConfig:
     layer_norm_eps: float = 1e-12
     parameter_sharing: ParameterSharing = ParameterSharing.ALL
     embedding_mapping: EmbeddingMapping = EmbeddingMapping.WHEN_NEEDED
+    position_encoding: PositionEncoding = PositionEncoding.ABSOLUTE
+    max_relative_distance: int = 16  # of relative_local: the farthest that is told apart
     norm: Norm = Norm.POST
     initialization: Initialization = Initialization.FIXED
 
@@ -133,6 +150,12 @@ class AlbertConfig:
             raise ValueError(
                 f"model.hidden_size ({self.hidden_size}) must be a multiple of "
                 f"model.num_attention_heads ({self.num_attention_heads})"
+            )
+        width = self.hidden_size // self.num_attention_heads
+        if self.position_encoding is PositionEncoding.ROTARY and width % 2:
+            raise ValueError(
+                f"model.position_encoding=rotary turns pairs: model.hidden_size / "
+                f"model.num_attention_heads ({width}) must be even"
             )
         if self.num_hidden_groups > self.num_hidden_layers:
             raise ValueError(
@@ -202,7 +225,10 @@ class AlbertConfig:
 
 
 _ADDED_FIELDS = frozenset(
-    {"layer_norm_eps", "parameter_sharing", "embedding_mapping", "norm", "initialization"}
+    {
+        *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
+        *("max_relative_distance", "norm", "initialization"),
+    }
 )
 
 

@@ -20,9 +20,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
-from albert_jax.attention import dot_product_attention
-from albert_jax.config import AlbertConfig, Norm
-from albert_jax.layers import ACTIVATIONS, LayerNorm, dense
+from albert_jax.attention import RelativePositions, Sight, dot_product_attention, rotate
+from albert_jax.config import AlbertConfig, Norm, PositionEncoding
+from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
 
 Params = dict[str, Any]
 
@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        mask: Bool[Array, "batch 1 #length length"] | None,
+        sight: Sight,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
@@ -66,11 +66,14 @@ class SelfAttention(nn.Module):
             return projected.reshape(*hidden.shape[:-1], *heads)
 
         drops = not deterministic and config.attention_probs_dropout_prob > 0
+        query, key = project("query"), project("key")
+        if config.position_encoding is PositionEncoding.ROTARY:
+            query, key = rotate(query), rotate(key)
         context = dot_product_attention(
-            project("query"),
-            project("key"),
+            query,
+            key,
             project("value"),
-            mask,
+            sight,
             dropout_rate=config.attention_probs_dropout_prob,
             dropout_key=self.make_rng("dropout") if drops else None,
         )
@@ -91,11 +94,11 @@ class FeedForward(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        mask: Bool[Array, "batch 1 #length length"] | None,
+        sight: Sight,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
-        del mask  # each position for itself; taken because both halves are called alike
+        del sight  # each position for itself; taken because both halves are called alike
         config = self.config
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
         output = norm(hidden) if config.norm is Norm.PRE else hidden
@@ -140,6 +143,9 @@ class AlbertEncoder(nn.Module):
             mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
             hidden = mapping(embedded)
 
+        sight = Sight(mask)
+        if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
+            sight = Sight(mask, self._relative_positions())
         halves = {
             "attention": SelfAttention(config, self.dtype, parent=None),
             "feed_forward": FeedForward(config, self.dtype, parent=None),
@@ -153,7 +159,7 @@ class AlbertEncoder(nn.Module):
 
         def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
             output = half.apply(
-                {"params": params}, hidden, mask, deterministic=deterministic, rngs=rngs
+                {"params": params}, hidden, sight, deterministic=deterministic, rngs=rngs
             )
             return cast(Array, output)
 
@@ -185,6 +191,16 @@ class AlbertEncoder(nn.Module):
             states = tuple(map(norm, states))
         return states[-1], states if output_hidden_states else None
 
+    def _relative_positions(self) -> RelativePositions:
+        config = self.config
+        width = config.hidden_size // config.num_attention_heads
+        shape = (2 * config.max_relative_distance + 1, width)
+        keys, values = (
+            self.param(f"relative_{name}", initializer(config), shape).astype(self.dtype)
+            for name in RelativePositions._fields
+        )
+        return RelativePositions(keys, values)
+
 
 def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
     """Parameters of both halves, each leaf ``[copies, inner, ...]``, every slice drawn anew."""
@@ -193,7 +209,7 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
 
     def initialize(name: str, key: Array) -> Params:
         def one(key: Array) -> Params:
-            return halves[name].init(key, hidden, None, deterministic=True)["params"]
+            return halves[name].init(key, hidden, Sight(None), deterministic=True)["params"]
 
         return jax.vmap(jax.vmap(one))(
             jax.random.split(key, (copies[name], config.inner_group_num))

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.attention import packed_mask, padding_mask
-from albert_jax.config import AlbertConfig
+from albert_jax.config import AlbertConfig, PositionEncoding
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Remat
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
@@ -68,7 +68,8 @@ class AlbertModel(nn.Module):
             input_ids: ids of the pieces.
             attention_mask: 1 for a real piece, 0 for padding; by default all are real.
             token_type_ids: 0 for the first segment, 1 for the second; by default all 0.
-            position_ids: by default 0, 1, 2, ... along the row.
+            position_ids: by default 0, 1, 2, ... along the row. Only absolute position encodings
+                read them: the others go by distances along the row.
             sequence_ids: for packed rows, instead of `attention_mask`: 0 for padding, otherwise
                 which sequence of the row a piece belongs to; attention stays inside it. Needs
                 `position_ids`, which start again in each sequence.
@@ -83,12 +84,15 @@ class AlbertModel(nn.Module):
         """
         if position_ids is None:
             length, limit = input_ids.shape[-1], self.config.max_position_embeddings
-            if length > limit:
-                raise ValueError(
-                    f"input_ids have length {length}, max_position_embeddings is {limit}"
-                )
-            if sequence_ids is not None:
-                raise ValueError("sequence_ids need position_ids that start again in each sequence")
+            if self.config.position_encoding is PositionEncoding.ABSOLUTE:
+                if length > limit:
+                    raise ValueError(
+                        f"input_ids have length {length}, max_position_embeddings is {limit}"
+                    )
+                if sequence_ids is not None:
+                    raise ValueError(
+                        "sequence_ids need position_ids that start again in each sequence"
+                    )
             position_ids = jnp.arange(length)[None]
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ml_collections import ConfigDict
 
-from albert_jax.config import AlbertConfig
+from albert_jax.config import AlbertConfig, PositionEncoding
 from albert_jax.encoder import Remat
 from albert_jax.optimizer import OptimizerConfig
 from albert_jax.parallel import Parallelism
@@ -109,7 +109,8 @@ class ExperimentConfig:
             )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
-        if data.max_seq_length > model.max_position_embeddings:
+        absolute = model.position_encoding is PositionEncoding.ABSOLUTE
+        if absolute and data.max_seq_length > model.max_position_embeddings:
             raise InputError(
                 f"--config.data.max_seq_length ({data.max_seq_length}) must be at most "
                 f"--config.model.max_position_embeddings ({model.max_position_embeddings})"

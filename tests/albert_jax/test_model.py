@@ -256,6 +256,38 @@ def test_a_row_that_does_not_fit_is_refused():
         jax.eval_shape(lambda p: model.apply({"params": p}, IDS, sequence_ids=IDS), params)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "parameters"),
+    [
+        # Two tables of 2 · 3 + 1 distances, as wide as a head, in place of 13 positions of width 5.
+        ("relative_local", 2 * 7 * 7 - 13 * 5),
+        ("rotary", -13 * 5),
+        ("none", -13 * 5),
+    ],
+)
+def test_position_encodings_without_a_table_read_rows_of_any_length(encoding, parameters):
+    heads = {"hidden_size": 28, "num_attention_heads": 2, "max_relative_distance": 3}
+    heads |= {"num_attention_heads": 4} if encoding == "relative_local" else {}
+    absolute = dataclasses.replace(TINY, **heads)
+    model = AlbertModel(dataclasses.replace(absolute, position_encoding=encoding))
+    assert count(shapes(model)) == count(shapes(AlbertModel(absolute))) + parameters
+    ids = np.arange(20, dtype=np.int32)[None]
+    params = model.init(jax.random.key(0), ids)["params"]
+    whole = model.apply({"params": params}, ids).last_hidden_state
+    # As far as nothing is padding, a longer row says the same of its pieces.
+    longer = np.concatenate([ids, 7 + 0 * ids], axis=1)
+    mask = np.repeat([[1, 0]], 20, axis=1).astype(np.int32)
+    padded = model.apply({"params": params}, longer, mask).last_hidden_state
+    np.testing.assert_allclose(padded[:, :20], whole, rtol=1e-4, atol=1e-5)
+    turned = model.apply({"params": params}, ids[:, ::-1]).last_hidden_state[:, ::-1]
+    assert np.allclose(turned, whole, atol=1e-5) is (encoding == "none")
+
+
+def test_rotary_needs_pairs():
+    with pytest.raises(ValueError, match=r"model.position_encoding=rotary .* \(7\) must be even"):
+        dataclasses.replace(TINY, position_encoding="rotary")
+
+
 def test_compiling_depth_is_free():
     """48 layers compile in at most 1.5 times what 12 take, gradients included."""
 

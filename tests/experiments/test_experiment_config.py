@@ -59,6 +59,8 @@ BASE_V1 = {
     "model.layer_norm_eps": 1e-12,
     "model.parameter_sharing": "all",
     "model.embedding_mapping": "when_needed",
+    "model.position_encoding": "absolute",
+    "model.max_relative_distance": 16,
     "model.norm": "post",
     "model.initialization": "fixed",
     "data.corpus_dir": "",
