@@ -61,7 +61,7 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and every one of them is damaged.
         """
-        self.directory = epath.Path(directory)
+        self.directory = _absolute(directory)
         self._best_metric = best_metric
         self._documents = dict(documents or {})
         self._step_being_saved: int | None = None
@@ -155,6 +155,15 @@ class Checkpoints:
         )
         return restored.state
 
+    def check(self) -> None:
+        """Looks, without waiting, whether the save in the background has failed.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        if not self.manager.is_saving_in_progress():
+            self.wait_until_finished()
+
     def wait_until_finished(self) -> None:
         """Blocks until the save in progress is on disk.
 
@@ -232,7 +241,7 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    directory = epath.Path(directory)
+    directory = _absolute(directory)
     state = directory / str(usable_step(directory, step)) / "state"
     handler = ocp.PyTreeCheckpointHandler()
     with ocp.Checkpointer(handler) as checkpointer:
@@ -249,6 +258,12 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
             ),
         )
     return restored["params"]
+
+
+def _absolute(directory: epath.PathLike) -> epath.Path:
+    """Orbax writes nothing under a relative path, and says so only in the background."""
+    path = epath.Path(directory)
+    return path if "://" in os.fspath(path) else path.absolute()
 
 
 def _storage_failure(error: Exception) -> str | None:

@@ -205,6 +205,7 @@ def _train(
 
     def report(step: int, split: str, figures: dict[str, float]) -> None:
         if split == "train":
+            checkpoints.check()  # a full disk is told at once, not when the next save is due
             figures["learning_rate"] = float(schedule(step - 1))
         log.report(step, split, figures)
         if split == "validation" and jax.process_index() == 0:

@@ -2,7 +2,7 @@ r"""A small ALBERT on English Wikipedia in about an hour on a CPU: does all of i
 
 Model      3 layers of 128 that share their parameters, the released vocabulary of 30,000
 Data       `wiki_en`, built with the released tokenizer
-Steps      6,000 of 128 packed rows of 64
+Steps      5,000 of 128 packed rows of 64
 Hardware   2 CPU cores, about an hour
 Command    python -m experiments.pretrain --workdir=runs/small_wiki \
                --config=experiments/configs/albert_small_wiki.py --config.data.corpus_dir=CORPUS
@@ -31,10 +31,10 @@ def get_config() -> ConfigDict:
             data=DataConfig(max_seq_length=64, packing=Packing.PACKED, max_predictions_per_seq=10),
             optimizer=OptimizerConfig(
                 name=OptimizerName.ADAMW,
-                learning_rate=1e-3,
+                learning_rate=1.5e-3,
                 schedule=ScheduleName.POLY,
-                num_train_steps=6_000,
-                num_warmup_steps=500,
+                num_train_steps=5_000,
+                num_warmup_steps=300,
                 bias_correction=True,
             ),
             run=RunConfig(

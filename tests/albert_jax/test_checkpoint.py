@@ -256,7 +256,7 @@ def run_script(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 FULL_DISK = """
-import resource, sys
+import resource, sys, time
 from test_checkpoint import CheckpointError, Checkpoints, make_state
 with Checkpoints(sys.argv[1], keep=3) as checkpoints:
     checkpoints.save(1, make_state(1), finite=True)
@@ -264,7 +264,9 @@ with Checkpoints(sys.argv[1], keep=3) as checkpoints:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     try:
         checkpoints.save(2, make_state(2), finite=True)
-        checkpoints.wait_until_finished()
+        for _ in range(600):  # as the steps after it do; nothing waits for the save
+            checkpoints.check()
+            time.sleep(0.1)
     except CheckpointError as error:
         print(error)
 """

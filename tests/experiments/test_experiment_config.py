@@ -177,8 +177,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     | size(3, 128, 4)
     | {
         "model.max_position_embeddings": 512,
-        "optimizer.num_train_steps": 6000,
-        "optimizer.num_warmup_steps": 500,
+        "optimizer.learning_rate": 1.5e-3,
+        "optimizer.num_train_steps": 5000,
+        "optimizer.num_warmup_steps": 300,
         "run.log_every": 50,
         "run.evaluate_every": 500,
         "run.checkpoint_every": 500,

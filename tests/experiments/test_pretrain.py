@@ -1,5 +1,6 @@
 """A run from beginning to end: it learns, it stops and goes on, it refuses what does not fit."""
 
+import contextlib
 import json
 import os
 import re
@@ -55,10 +56,11 @@ def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing interrupted."""
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    assert pretrain(make_config(corpus), workdir) is ExitCode.DONE
-    return workdir
+    """A run that nothing interrupted, its workdir named as people do, from where they stand."""
+    runs = tmp_path_factory.mktemp("runs")
+    with contextlib.chdir(runs):
+        assert pretrain(make_config(corpus), "finished") is ExitCode.DONE
+    return runs / "finished"
 
 
 def test_a_run_learns_to_read(finished: Path) -> None:
