@@ -169,9 +169,14 @@ class AlbertForPreTraining(nn.Module):
         hidden = outputs.last_hidden_state
         if masked_lm_positions is not None:
             hidden = gather_positions(hidden, masked_lm_positions)
-        word_table = self.albert.embeddings.word_embeddings.embedding
         return AlbertForPreTrainingOutput(
-            prediction_logits=self.predictions(hidden, word_table),
+            prediction_logits=self.predict_pieces(hidden),
             sop_logits=self.sop_classifier(outputs.pooler_output),
             hidden_states=outputs.hidden_states,
         )
+
+    def predict_pieces(
+        self, hidden: Float[Array, "batch chosen hidden"]
+    ) -> Float[Array, "batch chosen vocabulary"]:
+        """The masked-LM head's scores for hidden states, those of any layer."""
+        return self.predictions(hidden, self.albert.embeddings.word_embeddings.embedding)

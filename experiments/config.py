@@ -11,7 +11,7 @@ from albert_jax.config import AlbertConfig, PositionEncoding
 from albert_jax.encoder import Remat
 from albert_jax.optimizer import OptimizerConfig
 from albert_jax.parallel import Parallelism
-from data_pipeline.config import DataConfig
+from data_pipeline.config import SHORTEST_ROW, DataConfig
 from data_pipeline.errors import InputError
 from experiments.dataclass_forms import build, flatten, to_dict, with_placeholders
 
@@ -81,7 +81,17 @@ class RunConfig(TrainingRunConfig):
     """How pre-training is run."""
 
     evaluation_pairs: int | None = 6400  # held-out pairs an evaluation reads; none: all of them
+    # Positions of the rows that runs are measured on; none: as many as they are trained on. Runs
+    # of several lengths can be compared at one alone.
+    evaluation_seq_length: int | None = None
     init_groups: InitGroups = InitGroups.SAME
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (length := self.evaluation_seq_length) is not None and length < SHORTEST_ROW:
+            raise InputError(
+                f"--config.run.evaluation_seq_length must be at least {SHORTEST_ROW}, got {length}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +120,16 @@ class ExperimentConfig:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
         absolute = model.position_encoding is PositionEncoding.ABSOLUTE
-        if absolute and data.max_seq_length > model.max_position_embeddings:
-            raise InputError(
-                f"--config.data.max_seq_length ({data.max_seq_length}) must be at most "
-                f"--config.model.max_position_embeddings ({model.max_position_embeddings})"
-            )
+        lengths = {
+            "data.max_seq_length": data.max_seq_length,
+            "run.evaluation_seq_length": self.evaluation_seq_length,
+        }
+        for name, length in lengths.items():
+            if absolute and length > model.max_position_embeddings:
+                raise InputError(
+                    f"--config.{name} ({length}) must be at most "
+                    f"--config.model.max_position_embeddings ({model.max_position_embeddings})"
+                )
         if model.type_vocab_size < 2:
             raise InputError(
                 "--config.model.type_vocab_size must be at least 2, one for each segment of a "
@@ -126,6 +141,11 @@ class ExperimentConfig:
                 f"--config.run.accumulation_steps ({run.accumulation_steps}) times "
                 f"--config.run.fsdp ({run.fsdp})"
             )
+
+    @property
+    def evaluation_seq_length(self) -> int:
+        """Positions of the rows that the run is measured on."""
+        return self.run.evaluation_seq_length or self.data.max_seq_length
 
 
 class Config(Protocol):

@@ -21,23 +21,31 @@ from albert_jax.flops import training_flops_per_row
 from albert_jax.losses import make_pretraining_loss, pretraining_weights
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.parallel import rows_of_process
+from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining import PretrainingDataset
 from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
 from experiments.config import ExperimentConfig
+from experiments.curves import Panel
 from experiments.evaluate import Ruler
 from experiments.hosts import define_host_flags, joined_hosts
+from experiments.sentence_objectives import renamed, stem
 from experiments.training_run import Training, open_mesh, prepare_devices, run_training
 from experiments.warm_start import warm_start_params
 from experiments.workdir import DataIdentity, Workdir, model_files, open_workdir
 
-PANELS = (
-    ("masked_lm_loss", "masked-LM loss (nats)"),
-    ("masked_lm_accuracy", "masked-LM accuracy"),
-    ("context_gap", "context gap (nats)"),
-    ("sentence_order_accuracy", "sentence-order accuracy"),
-)
+
+def panels(objective: SentenceObjective) -> list[Panel]:
+    """The figures of a run that are drawn."""
+    drawn = [
+        ("masked_lm_loss", "masked-LM loss (nats)"),
+        ("masked_lm_accuracy", "masked-LM accuracy"),
+        ("context_gap", "context gap (nats)"),
+    ]
+    if name := stem(objective):
+        drawn.append((f"{name}_accuracy", f"{name.replace('_', '-')} accuracy"))
+    return drawn
 
 
 class Experiment(NamedTuple):
@@ -75,6 +83,7 @@ class Experiment(NamedTuple):
     def training(self) -> Training:
         """The same as `run_training` wants it."""
         config, init_from = self.config, self.config.run.init_from
+        objective = config.data.sentence_objective
         return Training(
             model=config.model,
             optimizer=config.optimizer,
@@ -85,15 +94,15 @@ class Experiment(NamedTuple):
             warm_start=None
             if init_from is None
             else functools.partial(warm_start_params, init_from, config.run.init_groups),
-            loss_fn=make_pretraining_loss(self.model),
-            weight_fn=pretraining_weights,
+            loss_fn=renamed(make_pretraining_loss(self.model), objective),
+            weight_fn=renamed(pretraining_weights, objective),
             batches=self.batches,
             num_shapes=1,
             rows_per_step=config.global_batch_size,
             flops_per_step=self.flops_per_step,
             evaluate=self.ruler.evaluate,
             best_metric="masked_lm_accuracy",
-            panels=PANELS,
+            panels=panels(objective),
         )
 
 

@@ -1,5 +1,6 @@
 """What a sweep will do: each point's experiment checked and counted, and its commands."""
 
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ from albert_jax.model import AlbertForPreTraining
 from data_pipeline.errors import InputError
 from experiments.config import ExperimentConfig, check_resumable
 from experiments.dataclass_forms import nearest
+from experiments.probe import PROBE_FILE
 from experiments.sweep_points import Point, Sweep, override_flags
 from experiments.workdir import CHECKPOINTS, CONFIG_FILE, read_config
 
 TASK_CONFIGS = Path(__file__).parent / "configs" / "finetune"
-PROBE_FILE = "probe.json"
 REPORT_FILE = "report.json"
 
 
@@ -94,6 +95,7 @@ def plan_points(
     return planned
 
 
+@functools.cache
 def count_parameters(config: AlbertConfig) -> tuple[int, int]:
     """Parameters of the pre-training model, and of its encoder with the pooler."""
     shapes = jax.eval_shape(

@@ -8,8 +8,9 @@ from typing import Any
 from etils import epath
 from matplotlib.figure import Figure
 
+from data_pipeline.config import SentenceObjective
 from experiments.curves import CURVES_FILE
-from experiments.pretrain import PANELS
+from experiments.pretrain import panels
 from experiments.sweep_plan import REPORT_FILE
 from experiments.sweep_results import (
     PLATEAU_GAP,
@@ -160,9 +161,10 @@ def _row_as_json(row: RowResult) -> dict[str, Any]:
 
 def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
     """One panel a figure, one color a row, one line a seed; held-out text."""
+    drawn = panels(SentenceObjective.SOP)
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(title)
-    for axes, (name, label) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+    for axes, (name, label) in zip(figure.subplots(2, 2).flat, drawn, strict=True):
         for number, row in enumerate(rows):
             for seed, point in enumerate(row.points):
                 curve = [

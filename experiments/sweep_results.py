@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import InputError
+from experiments.probe import PROBE_FILE
 from experiments.run_log import read_metrics
-from experiments.sweep_plan import PROBE_FILE, REPORT_FILE, PlannedPoint, task_workdir
+from experiments.sweep_plan import REPORT_FILE, PlannedPoint, task_workdir
 from experiments.sweep_points import Row
 
 # A model whose loss does not rise when the visible words are shuffled has learned frequencies

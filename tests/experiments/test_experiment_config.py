@@ -109,6 +109,7 @@ BASE_V1 = {
     "run.keep_checkpoints": 5,
     "run.evaluation_batch_size": 64,
     "run.evaluation_pairs": 6400,
+    "run.evaluation_seq_length": None,
     "run.init_from": None,
     "run.init_groups": "same",
     "run.compile_cache_dir": None,
