@@ -1,4 +1,4 @@
-"""The one contract between the pre-training data and the training step."""
+"""The one contract between the pre-training data and the training step; how batches are checked."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 from jaxtyping import Float32, Int32
+from numpy.typing import DTypeLike
 
 
 class PretrainingBatch(NamedTuple):
@@ -47,21 +48,37 @@ class PretrainingBatch(NamedTuple):
             ValueError: a field's shape or type breaks the contract.
         """
         batch = cls(**arrays)  # type: ignore[arg-type]  # on the host, until a step takes it
-        sizes: dict[str, tuple[str, int]] = {}
-        for name, array in arrays.items():
-            dtype = np.float32 if name.endswith("_weights") else np.int32
-            if array.dtype != dtype or array.ndim != 2:
-                raise ValueError(
-                    f"batch field {name} must be {np.dtype(dtype).name} with 2 axes, "
-                    f"got {array.dtype} of shape {array.shape}"
-                )
-            for axis, size in zip(("batch", _SECOND_AXES[name]), array.shape, strict=True):
-                first, expected = sizes.setdefault(axis, (name, size))
-                if size != expected:
-                    raise ValueError(
-                        f"batch field {name} has {axis} size {size}, {first} has {expected}"
-                    )
+        check_fields(arrays, _FIELDS)
         return batch
+
+
+def check_fields(
+    arrays: Mapping[str, np.ndarray], fields: Mapping[str, tuple[DTypeLike, tuple[str, ...]]]
+) -> None:
+    """Whether a batch's fields have the types and the axes that they must have.
+
+    Args:
+        arrays: the fields.
+        fields: type and axes of each; an axis has one size wherever it occurs.
+
+    Raises:
+        ValueError: one has not; the message names it.
+    """
+    sizes: dict[str, tuple[str, int]] = {}
+    for name, array in arrays.items():
+        dtype, axes = fields[name]
+        if array.dtype != dtype or array.ndim != len(axes):
+            plural = "axis" if len(axes) == 1 else "axes"
+            raise ValueError(
+                f"batch field {name} must be {np.dtype(dtype).name} with {len(axes)} {plural}, "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+        for axis, size in zip(axes, array.shape, strict=True):
+            first, expected = sizes.setdefault(axis, (name, size))
+            if size != expected:
+                raise ValueError(
+                    f"batch field {name} has {axis} size {size}, {first} has {expected}"
+                )
 
 
 def _second_axis(name: str) -> str:
@@ -70,4 +87,7 @@ def _second_axis(name: str) -> str:
     return "pairs" if name.startswith("sentence_order") else "length"
 
 
-_SECOND_AXES = {name: _second_axis(name) for name in PretrainingBatch._fields}
+_FIELDS: Mapping[str, tuple[DTypeLike, tuple[str, ...]]] = {
+    name: (np.float32 if name.endswith("_weights") else np.int32, ("batch", _second_axis(name)))
+    for name in PretrainingBatch._fields
+}

@@ -92,6 +92,44 @@ class Initialization(StrEnum):
     FAN_IN = "fan_in"  # of each dense layer, that times sqrt(1024 / its own inputs)
 
 
+class ProblemType(StrEnum):
+    """What the scores of a classifier mean."""
+
+    SINGLE_LABEL = "single_label_classification"
+    MULTI_LABEL = "multi_label_classification"
+    REGRESSION = "regression"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """A classifier on top of the encoder: what it tells apart. Regression has a single label.
+
+    Raises:
+        ValueError: a value is out of range; the message names the field.
+    """
+
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")  # in the order of the scores
+    problem_type: ProblemType = ProblemType.SINGLE_LABEL
+    classifier_dropout_prob: float = 0.1  # in training, of what the classifier reads
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        kind = as_choice(ProblemType, "head.problem_type", self.problem_type)
+        object.__setattr__(self, "problem_type", kind)
+        if not self.labels or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"head.labels must be at least one, all different: {self.labels}")
+        if not 0 <= self.classifier_dropout_prob < 1:
+            raise ValueError(
+                "head.classifier_dropout_prob must be in [0, 1), "
+                f"got {self.classifier_dropout_prob!r}"
+            )
+
+    @property
+    def num_labels(self) -> int:
+        """The number of scores."""
+        return len(self.labels)
+
+
 @dataclasses.dataclass(frozen=True)
 class AlbertConfig:
     """Configuration of an ALBERT under the released field names.
@@ -127,6 +165,7 @@ class AlbertConfig:
     max_relative_distance: int = 16  # of relative_local: the farthest that is told apart
     norm: Norm = Norm.POST
     initialization: Initialization = Initialization.FIXED
+    tie_word_embeddings: bool = True  # the masked-LM head scores by the word table itself
 
     # Keys of a JSON that the model does not read (`down_scale_factor`, ...), kept for writing.
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
@@ -138,6 +177,8 @@ class AlbertConfig:
                 object.__setattr__(
                     self, field.name, as_choice(field.type, f"model.{field.name}", value)
                 )
+            elif field.type is bool and type(value) is not bool:
+                raise ValueError(f"model.{field.name} must be true or false, got {value!r}")
             elif field.type is int and (type(value) is not int or value < 1):
                 raise ValueError(f"model.{field.name} must be a whole number >= 1, got {value!r}")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -227,7 +268,7 @@ class AlbertConfig:
 _ADDED_FIELDS = frozenset(
     {
         *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
-        *("max_relative_distance", "norm", "initialization"),
+        *("max_relative_distance", "norm", "initialization", "tie_word_embeddings"),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Heads on top of the encoder: pooler, masked LM tied to the word table, sentence order."""
+"""Heads on top of the encoder: pooler, masked LM tied to the word table, classifier."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig
-from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, dense, wide
+from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, dense, initializer, wide
 
 
 def gather_positions(
@@ -33,8 +33,30 @@ class Pooler(nn.Module):
         return jnp.tanh(layer(first))
 
 
+class Classifier(nn.Module):
+    """Dropout and a dense layer whose scores are at least float32."""
+
+    config: AlbertConfig
+    num_labels: int
+    dropout_prob: float
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, hidden: Float[Array, "*batch hidden"], *, deterministic: bool
+    ) -> Float[Array, "*batch labels"]:
+        hidden = nn.Dropout(self.dropout_prob)(hidden, deterministic=deterministic)
+        layer = dense(self.config, self.num_labels, wide(self.dtype))
+        nn.share_scope(self, layer)
+        return layer(hidden)
+
+
 class MaskedLMHead(nn.Module):
-    """Back to width E, then scores over the vocabulary by the word table itself, plus a bias."""
+    """Back to width E, then scores over the vocabulary by the word table itself, plus a bias.
+
+    With `AlbertConfig.tie_word_embeddings` off, a table of its own, of the same shape, takes the
+    place of the word table.
+    """
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -50,6 +72,8 @@ class MaskedLMHead(nn.Module):
         x = ACTIVATIONS[config.hidden_act](x)
         x = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
+        if not config.tie_word_embeddings:
+            word_table = self.param("decoder", initializer(config), word_table.shape)
         scores = jnp.einsum(
             "bce,ve->bcv", x, word_table.astype(self.dtype), preferred_element_type=wide(self.dtype)
         )

@@ -1,5 +1,7 @@
 """The models: embeddings, encoder and heads put together. No loss is computed here."""
 
+from typing import ClassVar
+
 import flax.struct
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,6 +15,7 @@ from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Remat
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
 from albert_jax.layers import AnyArray, dense, wide
+from albert_jax.pretrained import PretrainedModel
 
 HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
 
@@ -22,7 +25,7 @@ class AlbertModelOutput:
     """What `AlbertModel` computes."""
 
     last_hidden_state: Float[Array, "batch length hidden"]
-    pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"]
+    pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"] | None
     hidden_states: HiddenStates | None = None  # the input of the layers, then each layer's output
 
 
@@ -35,20 +38,24 @@ class AlbertForPreTrainingOutput:
     hidden_states: HiddenStates | None = None
 
 
-class AlbertModel(nn.Module):
+class AlbertModel(PretrainedModel, nn.Module):
     """The encoder with its pooler.
 
-    Parameters are float32; `dtype` is what activations and products are computed in.
+    Parameters are float32; `dtype` is what activations and products are computed in. Without
+    `add_pooling_layer` there is neither the pooler nor its output.
     """
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
     remat: Remat = Remat.NONE
+    add_pooling_layer: bool = True
+
+    PREFIX: ClassVar[str] = "albert/"
 
     def setup(self) -> None:
         self.embeddings = AlbertEmbeddings(self.config, self.dtype)
         self.encoder = AlbertEncoder(self.config, self.dtype, self.remat)
-        self.pooler = Pooler(self.config, self.dtype)
+        self.pooler = Pooler(self.config, self.dtype) if self.add_pooling_layer else None
 
     def __call__(
         self,
@@ -110,13 +117,15 @@ class AlbertModel(nn.Module):
         hidden, hidden_states = self.encoder(
             embedded, mask, deterministic=deterministic, output_hidden_states=output_hidden_states
         )
+        if self.pooler is None:
+            return AlbertModelOutput(hidden, None, hidden_states)
         first = (
             hidden[:, 0] if pooled_positions is None else gather_positions(hidden, pooled_positions)
         )
         return AlbertModelOutput(hidden, self.pooler(first), hidden_states)
 
 
-class AlbertForPreTraining(nn.Module):
+class AlbertForPreTraining(PretrainedModel, nn.Module):
     """ALBERT with the heads of both pre-training objectives (ALBERT §3.1)."""
 
     config: AlbertConfig

@@ -255,3 +255,15 @@ def compile_eval_step(
         in_shardings=(state_shardings(params, mesh), NamedSharding(mesh, ROWS)),
         out_shardings=whole,
     )
+
+
+def compile_predict_step(
+    predict: Callable[[PyTree, Any], PyTree], params: PyTree, mesh: Mesh
+) -> Callable[[PyTree, Any], PyTree]:
+    """A function of parameters and batch over the mesh, whose outputs every process holds whole."""
+    whole = NamedSharding(mesh, P())
+    return jax.jit(
+        predict,
+        in_shardings=(state_shardings(params, mesh), NamedSharding(mesh, ROWS)),
+        out_shardings=whole,
+    )

@@ -3,14 +3,15 @@
 import io
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
 
+from data_pipeline.alignment import text_of
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
-from data_pipeline.normalization import normalize
+from data_pipeline.normalization import normalize, normalize_aligned
 from data_pipeline.tokenizer import Tokenizer
 
 WORD_MARK = "▁"
@@ -31,6 +32,9 @@ class SentencePieceTokenizer(Tokenizer):
     A piece that ends in a digit and a comma (`▁2011,`) is split: what stands before the comma is
     encoded anew, and the comma is a piece of its own. Where the piece did not begin a word, neither
     does what replaces it.
+
+    Attributes:
+        model: the serialized model.
     """
 
     KIND = "sentencepiece"
@@ -45,7 +49,7 @@ class SentencePieceTokenizer(Tokenizer):
             InputError: it is no model, lacks a special piece, or has pieces across white space.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
-        self._model = model
+        self.model = model
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
@@ -63,10 +67,14 @@ class SentencePieceTokenizer(Tokenizer):
             raise InputError("it has pieces that reach across white space")
         self.pad_id, self.unk_id = 0, self._processor.unk_id()
         self.cls_id, self.sep_id, self.mask_id = (self._id_of_piece[p] for p in (CLS, SEP, MASK))
-        self._split_numbers = {
+        self._number_parts = {
             id: self._split_before_comma(piece)
             for id, piece in enumerate(self.pieces)
-            if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
+            if is_number_with_comma(piece)
+        }
+        self._split_numbers = {
+            id: tuple(self._id_of_piece.get(part, self.unk_id) for part in parts)
+            for id, parts in self._number_parts.items()
         }
 
     @classmethod
@@ -85,6 +93,11 @@ class SentencePieceTokenizer(Tokenizer):
         """Readable text; special pieces other than unknown vanish."""
         return self._processor.decode([int(id) for id in ids])
 
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it."""
+        piece = self.pieces[id]
+        return piece.removeprefix(WORD_MARK), piece.startswith(WORD_MARK)
+
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         normalized = [
             normalize(word, lower_case=self.lower_case, keep_accents=self.keep_accents)
@@ -99,13 +112,49 @@ class SentencePieceTokenizer(Tokenizer):
             for ids in encoded
         ]
 
-    def _split_before_comma(self, piece: str) -> tuple[int, ...]:
+    def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
+        options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
+        aligned = normalize_aligned(word, **options)
+        text = text_of(aligned)
+        ids = self._processor.encode(text)
+        # Those of unknown ids are the characters themselves, so together they are all of `seen`.
+        pieces = self._processor.encode(text, out_type=str)
+        seen, places = self._processor.normalize(text, with_offsets=True)
+        if sum(map(len, pieces)) != len(seen):
+            raise InputError("a vocabulary with pieces of single bytes has no character offsets")
+        rows: list[tuple[int, int, int]] = []
+        start = 0
+        for id, length in self._split_lengths(ids, pieces):
+            end = start + length
+            if seen[start] == WORD_MARK and length > 1:
+                start += 1
+            first = min(places[start], len(aligned) - 1)
+            last = max(first, places[end] - 1)
+            if seen[start:end] == WORD_MARK:
+                begin = stop = aligned[min(places[end], len(aligned) - 1)][1]
+            else:
+                begin, stop = aligned[first][1], aligned[last][2]
+            rows.append((id, begin, stop))
+            start = end
+        return rows
+
+    def _split_lengths(self, ids: list[int], pieces: list[str]) -> Iterator[tuple[int, int]]:
+        """Ids after numbers were split from their commas, and how many characters each covers."""
+        for id, piece in zip(ids, pieces, strict=True):
+            parts = self._number_parts.get(id, (piece,))
+            new = self._split_numbers.get(id, (id,))
+            # Where the model puts no mark before the number, the first part covers it.
+            extra = len(piece) - sum(map(len, parts))
+            yield new[0], len(parts[0]) + extra
+            yield from zip(new[1:], map(len, parts[1:]), strict=True)
+
+    def _split_before_comma(self, piece: str) -> tuple[str, ...]:
         parts = self._processor.encode(piece[:-1].replace(WORD_MARK, ""), out_type=str)
         if not piece.startswith(WORD_MARK) and parts[0].startswith(WORD_MARK):
             parts = [parts[0][1:], *parts[1:]] if len(parts[0]) > 1 else parts[1:]
             if parts[0] not in self._id_of_piece:
                 parts = [*parts[0], *parts[1:]]
-        return tuple(self._id_of_piece.get(part, self.unk_id) for part in [*parts, ","])
+        return (*parts, ",")
 
     def _starts_word(self, piece: str, rule: WordStartRule) -> bool:
         if rule is WordStartRule.SPACE:
@@ -117,8 +166,13 @@ class SentencePieceTokenizer(Tokenizer):
             or not _LETTERS.union(_LISTED_PUNCTUATION).issuperset(piece)
         )
 
-    def _vocabulary_bytes(self) -> bytes:
-        return self._model
+    def vocabulary_bytes(self) -> bytes:
+        return self.model
+
+
+def is_number_with_comma(piece: str) -> bool:
+    """Whether a piece is one that the rule for numbers splits."""
+    return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
 def train_sentencepiece(

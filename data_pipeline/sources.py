@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -10,6 +9,7 @@ from typing import Any
 
 from data_pipeline.errors import InputError
 from data_pipeline.installed_documentation import find_documented_files, read_documentation
+from data_pipeline.json_text import parse_object
 from data_pipeline.text_files import EncodingErrors, InputFile, Reading, find_files, read_lines
 
 # Longer documents are cut between paragraphs, so that none has to fit in memory whole.
@@ -122,7 +122,7 @@ class Source:
     def _read_jsonl(self, file: InputFile, reading: Reading) -> Iterator[Document]:
         for number, line in self._lines(file, reading):
             if line:
-                record = _parse_json(line, file, number)
+                record = parse_object(line, file.name, number)
                 yield split_paragraphs(self._text_of(record, file, number, reading))
 
     def _read_parquet(self, file: InputFile, reading: Reading) -> Iterator[Document]:
@@ -153,7 +153,7 @@ class Source:
                 title, opened = html.unescape(match[1]) if match else "", number
                 document = []
             elif line.startswith("{"):
-                record = _parse_json(line, file, number)
+                record = parse_object(line, file.name, number)
                 text = split_paragraphs(self._text_of(record, file, number, reading))
                 yield without_title(text, str(record.get("title", "")))
             elif line:
@@ -202,16 +202,6 @@ def without_title(document: Document, title: str) -> Document:
 def _read_docstrings(file: InputFile, reading: Reading) -> Iterator[Document]:
     yield from read_documentation(file)
     reading.finish(file.size)
-
-
-def _parse_json(line: str, file: InputFile, number: int) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{file.name}:{number}: this is no JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{file.name}:{number}: expected a JSON object, got {line[:40]!r}")
-    return record
 
 
 def _cut_long(documents: Iterable[Document], reading: Reading) -> Iterator[Document]:

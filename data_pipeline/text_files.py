@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import zstandard
 from etils import epath
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, refuse
 from data_pipeline.remote import is_remote, open_remote
 
 # A longer line is no text that anyone wrote, and would have to be held in memory.
@@ -91,17 +91,32 @@ def find_files(pattern: str, flag: str) -> list[InputFile]:
         paths = [epath.Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     if not paths:
         raise InputError(f"{flag}: no file matches")
-    files = []
     for path in paths:
         if path.is_dir():
             raise InputError(
                 f"{flag}: {path} is a directory; give files or a glob such as {path}/*"
             )
-        stat = path.stat()
-        if stat.length == 0:
-            raise InputError(f"{flag}: {path} is empty")
-        files.append(InputFile(os.fspath(path), stat.length, str(stat.mtime)))
-    return files
+    return [_stat_file(path, f"{flag}: ") for path in paths]
+
+
+def find_file(path: Path) -> InputFile:
+    """A local file by its path.
+
+    Raises:
+        InputError: it does not exist, or it is a directory or empty.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a directory, expected a file")
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    return _stat_file(epath.Path(path), "")
+
+
+def _stat_file(path: Any, place: str) -> InputFile:
+    stat = path.stat()
+    if stat.length == 0:
+        raise InputError(f"{place}{path} is empty")
+    return InputFile(os.fspath(path), stat.length, str(stat.mtime))
 
 
 def read_lines(
@@ -113,6 +128,29 @@ def read_lines(
         InputError: the file is binary, damaged or, if so chosen, not UTF-8; the message names the
             line.
     """
+    for number, raw in read_raw_lines(file, reading):
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if encoding_errors is EncodingErrors.REFUSE:
+                raise InputError(
+                    f"{_describe_bad_utf8(file, number, error)}; --encoding_errors may be replace "
+                    "or skip"
+                ) from None
+            if encoding_errors is EncodingErrors.SKIP:
+                reading.skipped_lines += 1
+                continue
+            reading.replaced_lines += 1
+            line = raw.decode("utf-8", errors="replace")
+        yield number, line.strip()
+
+
+def read_raw_lines(file: InputFile, reading: Reading) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines as they are stored, with their line ends, without a byte order mark.
+
+    Raises:
+        InputError: the file is binary or damaged; the message names the line.
+    """
     with open_bytes(file, reading) as stream:
         number = 0
         while raw := _read_line(stream, file, number):
@@ -123,21 +161,34 @@ def read_lines(
                 raise InputError(
                     f"{file.name}:{number}: a zero byte; is the file binary, or UTF-16?"
                 )
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                if encoding_errors is EncodingErrors.REFUSE:
-                    raise InputError(
-                        f"{file.name}:{number}: byte {error.start + 1} (0x{raw[error.start]:02x}) "
-                        "is not UTF-8; --encoding_errors may be replace or skip"
-                    ) from None
-                if encoding_errors is EncodingErrors.SKIP:
-                    reading.skipped_lines += 1
-                    continue
-                reading.replaced_lines += 1
-                line = raw.decode("utf-8", errors="replace")
-            yield number, line.strip()
+            yield number, raw
     reading.finish(file.size)
+
+
+def decode_lines(
+    file: InputFile, on_malformed: Callable[[str], object] = refuse
+) -> Iterator[tuple[int, str]]:
+    """Numbered lines with their ends.
+
+    Args:
+        file: the file.
+        on_malformed: called with file and line of each that is not UTF-8, which is then left out.
+
+    Raises:
+        InputError: the file is binary or damaged, or `on_malformed` raises it.
+    """
+    for number, raw in read_raw_lines(file, Reading()):
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            on_malformed(_describe_bad_utf8(file, number, error))
+            continue
+        yield number, line
+
+
+def _describe_bad_utf8(file: InputFile, number: int, error: UnicodeDecodeError) -> str:
+    byte = error.object[error.start]
+    return f"{file.name}:{number}: byte {error.start + 1} (0x{byte:02x}) is not UTF-8"
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Texts out of TensorFlow data sets that are prepared on this machine; nothing is downloaded."""
+"""Texts and examples out of TensorFlow data sets prepared on this machine; no downloads."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from data_pipeline.errors import InputError
 from data_pipeline.text_files import InputFile, Reading
@@ -17,7 +17,7 @@ def find_data_sets(names: Sequence[str], data_dir: str | None) -> list[InputFile
     """
     found = []
     for name in names:
-        info = _open_builder(name, data_dir).info
+        info = _open_builder(name, _SPLIT, data_dir, _OF_CORPORA).info
         split = info.splits[_SPLIT]
         found.append(InputFile(name, split.num_bytes, f"{info.full_name} {split.num_examples}"))
     return found
@@ -33,7 +33,7 @@ def read_texts(
     """
     import tensorflow_datasets as tfds
 
-    builder = _open_builder(file.name, data_dir)
+    builder = _open_builder(file.name, _SPLIT, data_dir, _OF_CORPORA)
     features = builder.info.features
     if column not in features or not isinstance(features[column], tfds.features.Text):
         texts = [name for name in features if isinstance(features[name], tfds.features.Text)]
@@ -41,36 +41,89 @@ def read_texts(
             f"--text_column={column}: data set {file.name} has no such text; its texts are "
             f"{', '.join(texts) or 'none'}"
         )
-    # One file after the other, so that the order is the same everywhere.
-    order = tfds.ReadConfig(interleave_cycle_length=1)
-    examples = builder.as_dataset(
-        split=_SPLIT,
-        shuffle_files=False,
-        read_config=order,
-        decoders=tfds.decode.PartialDecoding({column: features[column]}),
-    )
-    for example in tfds.as_numpy(examples):
+    for example in _read(builder, _SPLIT, [column]):
         yield example[column].decode("utf-8", errors="replace")
     reading.finish(file.size)
 
 
-def _open_builder(name: str, data_dir: str | None) -> Any:
+class Examples(NamedTuple):
+    """Examples of a labeled data set.
+
+    Attributes:
+        records: feature -> value, text as UTF-8.
+        label_names: names of the classes in the order of their numbers; empty where `label` is
+            no class.
+    """
+
+    records: Iterator[Mapping[str, Any]]
+    label_names: tuple[str, ...]
+
+
+def read_examples(name: str, split: str, features: Sequence[str], data_dir: str | None) -> Examples:
+    """The examples of a split of a prepared data set, in the order of its files.
+
+    Args:
+        name: of the data set.
+        split: of it.
+        features: that each example must have; `label` among them.
+        data_dir: where TFDS data sets are; None: where TFDS looks by itself.
+
+    Raises:
+        InputError: there is no such data set or split, it is not prepared, or lacks a feature.
+    """
+    builder = _open_builder(name, split, data_dir, _OF_TASKS)
+    found = builder.info.features
+    for feature in features:
+        if feature not in found:
+            raise InputError(
+                f"data set {name} has no feature {feature!r} among {', '.join(map(repr, found))}"
+            )
+    label_names = tuple(getattr(found["label"], "names", ()))
+    return Examples(_read(builder, split, features), label_names)
+
+
+def _read(builder: Any, split: str, features: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    import tensorflow_datasets as tfds
+
+    wanted = {feature: builder.info.features[feature] for feature in features}
+    examples = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        # One file after the other, so that the order is the same everywhere.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        decoders=tfds.decode.PartialDecoding(wanted),
+    )
+    yield from tfds.as_numpy(examples)
+
+
+class _Wording(NamedTuple):
+    """How messages call a data set, and what names another directory."""
+
+    data_set: str
+    elsewhere: str
+
+
+_OF_CORPORA = _Wording("--input=", "--tfds_data_dir")
+_OF_TASKS = _Wording("data set ", "the task's data directory")
+
+
+def _open_builder(name: str, split: str, data_dir: str | None, wording: _Wording) -> Any:
     # Only this kind of source needs TensorFlow, which takes seconds to load.
     import tensorflow_datasets as tfds
 
+    place = f"{wording.data_set}{name}"
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"--input={name}: no such TensorFlow data set: {reason}") from None
+        raise InputError(f"{place}: no such TensorFlow data set: {reason}") from None
     if not builder.is_prepared():
         raise InputError(
-            f"--input={name}: the data set is not prepared in {builder.data_dir}; "
-            f"`tfds build {name}` prepares it, --tfds_data_dir names another place"
+            f"{place}: the data set is not prepared in {builder.data_dir}; "
+            f"`tfds build {name}` prepares it, {wording.elsewhere} names another place"
         )
-    if _SPLIT not in builder.info.splits:
+    if split not in builder.info.splits:
         raise InputError(
-            f"--input={name}: the data set has no split {_SPLIT}, only "
-            f"{', '.join(builder.info.splits)}"
+            f"{place}: the data set has no split {split}, only {', '.join(builder.info.splits)}"
         )
     return builder

@@ -19,8 +19,10 @@ from data_pipeline.errors import InputError
 
 SETTINGS_FILE = "tokenizer.json"
 
-# Encoded words are remembered, about 200 bytes each.
+# Encoded words are remembered, about 200 bytes each, 500 with offsets.
 _MAX_REMEMBERED_WORDS = 500_000
+
+_AlignedIds = tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, "tokens 2"]]
 
 
 class Tokenizer(abc.ABC):
@@ -53,6 +55,7 @@ class Tokenizer(abc.ABC):
         self._word_starts = np.zeros(0, np.int64)
         self._word_lengths = np.zeros(0, np.int64)
         self._word_ids = np.zeros(0, np.int32)
+        self._aligned_words: dict[str, _AlignedIds] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -63,7 +66,7 @@ class Tokenizer(abc.ABC):
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides how text is encoded."""
         settings = f"{self.KIND} {self.lower_case} {self.keep_accents}\n".encode()
-        return hashlib.sha256(settings + self._vocabulary_bytes()).hexdigest()
+        return hashlib.sha256(settings + self.vocabulary_bytes()).hexdigest()
 
     @property
     def special_ids(self) -> Int32[np.ndarray, " specials"]:
@@ -102,6 +105,24 @@ class Tokenizer(abc.ABC):
         totals = np.concatenate([[0], ends])[split.offsets.to_numpy()]
         return ids, np.diff(totals).astype(np.int32)
 
+    def encode_with_offsets(
+        self, text: str
+    ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, "tokens 2"]]:
+        """The ids that `encode` gives, and which characters of the text each came from.
+
+        Offsets are where a piece begins and ends in the text, without the white space before it.
+        Both rise along the text. Pieces that share a character, as those of "½" do, share its span;
+        a piece that is only the mark of a word has an empty one.
+
+        Example: with the released vocabulary `encode_with_offsets("Thé  ½")` is the ids of
+        `▁the ▁1 ⁄ 2` and `[[0, 3], [5, 6], [5, 6], [5, 6]]`.
+        """
+        words = text.split(" ")
+        encoded = [self._align_word(word) for word in words]
+        starts = itertools.accumulate((len(word) + 1 for word in words), initial=0)
+        offsets = [spans + start for (_, spans), start in zip(encoded, starts, strict=False)]
+        return np.concatenate([ids for ids, _ in encoded]), np.concatenate(offsets)
+
     def word_starts(self, rule: WordStartRule) -> Bool[np.ndarray, " vocabulary"]:
         """Whether each piece opens a word, for whole-word and n-gram masks."""
         return np.array([self._starts_word(piece, rule) for piece in self.pieces])
@@ -109,7 +130,7 @@ class Tokenizer(abc.ABC):
     def save(self, directory: Path) -> None:
         """Writes the vocabulary and `tokenizer.json`, from which `load_tokenizer` reads it."""
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / self.VOCABULARY_FILE).write_bytes(self._vocabulary_bytes())
+        (directory / self.VOCABULARY_FILE).write_bytes(self.vocabulary_bytes())
         settings = {
             "kind": self.KIND,
             "lower_case": self.lower_case,
@@ -123,14 +144,26 @@ class Tokenizer(abc.ABC):
         """Readable text; special pieces other than unknown vanish."""
 
     @abc.abstractmethod
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it.
+
+        Example: `▁the` is ("the", True), `ing` and `##ing` are ("ing", False).
+        """
+
+    @abc.abstractmethod
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         """The ids of each word; a word may hold white space of any kind, or nothing."""
+
+    @abc.abstractmethod
+    def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
+        """The ids of a word, as `_encode_words` gives them, and where each begins and ends."""
 
     @abc.abstractmethod
     def _starts_word(self, piece: str, rule: WordStartRule) -> bool: ...
 
     @abc.abstractmethod
-    def _vocabulary_bytes(self) -> bytes: ...
+    def vocabulary_bytes(self) -> bytes:
+        """The content of the vocabulary's file."""
 
     def _number_words(self, words: list[str]) -> Int64[np.ndarray, " words"]:
         """Where each word stands in the table of encoded words, into which new ones are put."""
@@ -149,6 +182,15 @@ class Tokenizer(abc.ABC):
         self._word_lengths = np.concatenate([self._word_lengths, lengths])
         known.update(zip(new, itertools.count(len(known)), strict=False))
         return np.fromiter(map(known.__getitem__, words), np.int64, len(words))
+
+    def _align_word(self, word: str) -> "_AlignedIds":
+        known = self._aligned_words.get(word)
+        if known is None:
+            if len(self._aligned_words) > _MAX_REMEMBERED_WORDS:
+                self._aligned_words.clear()
+            rows = np.array(self._encode_aligned(word), np.int32).reshape(-1, 3)
+            known = self._aligned_words[word] = rows[:, 0].copy(), rows[:, 1:].copy()
+        return known
 
 
 def load_tokenizer(

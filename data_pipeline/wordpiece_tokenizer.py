@@ -1,18 +1,28 @@
 """WordPiece vocabularies, as BERT and the released Chinese models use them."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from data_pipeline.alignment import (
+    AlignedText,
+    align,
+    change_each,
+    change_form,
+    drop_marks,
+    split_at_spaces,
+    text_of,
+)
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
+from data_pipeline.normalization import lower
 from data_pipeline.tokenizer import Tokenizer
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUATION = "##"
 
 # Longer words are unknown.
-_MAX_WORD_CHARACTERS = 200
+MAX_WORD_CHARACTERS = 200
 
 # Blocks that are written without spaces (CJK ideographs), each character a word.
 _IDEOGRAPHS = (
@@ -78,6 +88,11 @@ class WordPieceTokenizer(Tokenizer):
         shown = [self.pieces[id] for id in ids if id not in hidden]
         return " ".join(shown).replace(f" {CONTINUATION}", "")
 
+    def write_piece(self, id: int) -> tuple[str, bool]:
+        """A piece as it stands in a text, and whether it stands apart from what is before it."""
+        piece = self.pieces[id]
+        return piece.removeprefix(CONTINUATION), not piece.startswith(CONTINUATION)
+
     def split_words(self, text: str) -> list[str]:
         """Normalized words and punctuation marks.
 
@@ -86,7 +101,7 @@ class WordPieceTokenizer(Tokenizer):
         """
         words = "".join(map(_space_or_drop, text)).split()
         if self.lower_case:
-            words = [word.lower() for word in words]
+            words = [lower(word) for word in words]
         if not self.keep_accents:
             words = [word if word.isascii() else _strip_accents(word) for word in words]
         return [part for word in words for part in _split_punctuation(word)]
@@ -96,8 +111,31 @@ class WordPieceTokenizer(Tokenizer):
             [id for word in self.split_words(text) for id in self._cut_word(word)] for text in words
         ]
 
+    def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
+        rows: list[tuple[int, int, int]] = []
+        for part in self._split_aligned(word):
+            start = 0
+            for id in self._cut_word(text_of(part)):
+                known = len(self.pieces[id].removeprefix(CONTINUATION))
+                end = len(part) if id == self.unk_id else start + known
+                rows.append((id, part[start][1], part[end - 1][2]))
+                start = end
+        return rows
+
+    def _split_aligned(self, text: str) -> Iterator[AlignedText]:
+        """What `split_words` gives, with the spans that it came from."""
+        for word in split_at_spaces(change_each(align(text), _space_or_drop)):
+            if self.lower_case:
+                word = change_each(word, lower)
+            if not self.keep_accents:
+                word = drop_marks(change_form(word, "NFD"), _is_accent)
+            start = 0
+            for part in _split_punctuation(text_of(word)):
+                yield word[start : start + len(part)]
+                start += len(part)
+
     def _cut_word(self, word: str) -> list[int]:
-        if len(word) > _MAX_WORD_CHARACTERS:
+        if len(word) > MAX_WORD_CHARACTERS:
             return [self.unk_id]
         ids: list[int] = []
         start = 0
@@ -116,7 +154,7 @@ class WordPieceTokenizer(Tokenizer):
         del rule  # The mark of a continuation leaves no choice.
         return not piece.startswith(CONTINUATION)
 
-    def _vocabulary_bytes(self) -> bytes:
+    def vocabulary_bytes(self) -> bytes:
         return "".join(f"{piece}\n" for piece in self.pieces).encode()
 
 
@@ -137,7 +175,11 @@ def _space_or_drop(char: str) -> str:
 
 def _strip_accents(word: str) -> str:
     decomposed = unicodedata.normalize("NFD", word)
-    return "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
+    return "".join(char for char in decomposed if not _is_accent(char))
+
+
+def _is_accent(char: str) -> bool:
+    return unicodedata.category(char) == "Mn"
 
 
 def _split_punctuation(word: str) -> list[str]:

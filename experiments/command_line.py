@@ -15,6 +15,7 @@ from ml_collections import config_flags
 
 from albert_jax.checkpoint import NonFiniteStateError
 from albert_jax.integrity import CheckpointError
+from albert_jax.interop.names import WeightsError
 from data_pipeline.errors import InputError
 from experiments.config import Config, ConfigT, ExperimentConfig, from_config_dict
 from experiments.dataclass_forms import field_names, nearest
@@ -66,7 +67,7 @@ def run(
 def call(main: Callable[[], ExitCode | None]) -> ExitCode:
     """Calls `main` for its exit code.
 
-    A user's mistake, a checkpoint that cannot be trusted and a full disk become one line on
+    A user's mistake, a checkpoint or weights that cannot be used and a full disk become one line on
     stderr; anything else is a fault of the program and keeps its traceback.
     """
     try:
@@ -76,7 +77,7 @@ def call(main: Callable[[], ExitCode | None]) -> ExitCode:
     except LostProcessError as error:
         _report(error, ExitCode.LOST_PROCESS)
         os._exit(ExitCode.LOST_PROCESS)  # leaving in an orderly way would wait for the lost one
-    except (InputError, CheckpointError) as error:
+    except (InputError, CheckpointError, WeightsError) as error:
         return _report(error, ExitCode.BAD_INPUT)
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:

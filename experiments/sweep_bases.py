@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.sweep_points import Size
 
-TASKS = ("squad1", "squad2", "mnli", "sst2", "race")  # the paper's five
+TASKS = ("squad_v1", "squad_v2", "mnli", "sst2", "race")  # the paper's five
 
 
 def config_file(size: Size, paper: str = "base") -> str:

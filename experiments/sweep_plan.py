@@ -18,10 +18,11 @@ from experiments.config import ExperimentConfig, check_resumable
 from experiments.dataclass_forms import nearest
 from experiments.probe import PROBE_FILE
 from experiments.sweep_points import Point, Sweep, override_flags
-from experiments.workdir import CHECKPOINTS, CONFIG_FILE, read_config
+from experiments.workdir import CHECKPOINTS, CONFIG_FILE, REPORT_FILE, read_config
 
+_SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # the published files' names end so
+_SPLITS = ("train", "dev")
 TASK_CONFIGS = Path(__file__).parent / "configs" / "finetune"
-REPORT_FILE = "report.json"
 
 
 class Command(NamedTuple):
@@ -131,9 +132,17 @@ def _commands(
     for task, data_dir in task_dirs.items():
         flags = [
             f"--config=experiments/configs/finetune/{task}.py",
-            *override_flags({"data.dir": data_dir, "run.init_from": point.workdir}),
+            *override_flags(_data_overrides(task, data_dir)),
+            f"--config.run.init_from={point.workdir}",
             *override_flags(task_overrides),
         ]
         workdir = task_workdir(point, task)
         commands.append(command("finetune", flags, workdir, workdir / REPORT_FILE))
     return tuple(commands)
+
+
+def _data_overrides(task: str, data_dir: str) -> dict[str, str]:
+    """Where a task's files lie in the directory of its data."""
+    if version := _SQUAD.get(task):
+        return {f"data.{split}_file": f"{data_dir}/{split}-{version}.json" for split in _SPLITS}
+    return {"data.dir": data_dir}

@@ -145,14 +145,14 @@ def grid(
 
 
 def downstream(
-    squad1: str, squad2: str, mnli: float, sst2: float, race: float, average: float
+    squad_v1: str, squad_v2: str, mnli: float, sst2: float, race: float, average: float
 ) -> dict[str, float]:
     """A row of the paper's tables: F1/EM of SQuAD, accuracies of the others, their average.
 
     Example: ``downstream("89.3/82.3", "80.0/77.1", 81.6, 90.3, 64.0, 80.1)``.
     """
     scores = {"mnli": mnli, "sst2": sst2, "race": race, "average": average}
-    for name, pair in (("squad1", squad1), ("squad2", squad2)):
+    for name, pair in (("squad_v1", squad_v1), ("squad_v2", squad_v2)):
         f1, exact = pair.split("/")
         scores |= {name: float(f1), f"{name}_exact": float(exact)}
     return scores

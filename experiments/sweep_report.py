@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from data_pipeline.config import SentenceObjective
 from experiments.curves import CURVES_FILE
 from experiments.pretrain import panels
-from experiments.sweep_plan import REPORT_FILE
 from experiments.sweep_results import (
     PLATEAU_GAP,
     Ordering,
@@ -19,6 +18,7 @@ from experiments.sweep_results import (
     Spread,
     compare_orders,
 )
+from experiments.workdir import REPORT_FILE
 
 MARKDOWN_FILE = "report.md"
 
@@ -33,7 +33,7 @@ _COLUMNS = (
     ("next_sentence_probe", "NSP % (probe)", 1),
 )
 _RATE = ("rows_per_second", "rows/s", 1)
-_PAPER_NAMES = {"average": "average", "squad1_exact": "squad1 EM", "squad2_exact": "squad2 EM"}
+_PAPER_NAMES = {"squad_v1_exact": "squad_v1 EM", "squad_v2_exact": "squad_v2 EM"}
 
 
 def write_report(

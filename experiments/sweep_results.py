@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import InputError
+from experiments.finetune_config import TaskName
 from experiments.probe import PROBE_FILE
 from experiments.run_log import read_metrics
-from experiments.sweep_plan import REPORT_FILE, PlannedPoint, task_workdir
+from experiments.sweep_plan import PlannedPoint, task_workdir
 from experiments.sweep_points import Row
+from experiments.workdir import REPORT_FILE
 
 # A model whose loss does not rise when the visible words are shuffled has learned frequencies
 # alone. All models begin so; what differs before they leave that plateau is when they will.
@@ -160,7 +162,11 @@ def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
     for task in planned.tasks:
         path = task_workdir(planned.point, task) / REPORT_FILE
         if path.exists():
-            scores[task] = 100 * json.loads(path.read_text(encoding="utf-8"))["median"]
+            report = json.loads(path.read_text(encoding="utf-8"))
+            value = report["learning_rates"][0]["median"] if "runs" in report else report["value"]
+            if value is not None:  # no run of it came to anything
+                # SQuAD's official figures are percentages, those of other tasks shares.
+                scores[task] = value if report["task"] == TaskName.SQUAD else 100 * value
     return scores
 
 

@@ -19,6 +19,7 @@ from experiments.config import Config, ConfigT, check_resumable, from_json, to_j
 CONFIG_FILE = "config.json"
 ALBERT_CONFIG_FILE = "albert_config.json"
 CHECKPOINTS = "checkpoints"
+REPORT_FILE = "report.json"
 
 
 class DataIdentity(NamedTuple):

@@ -1,1 +1,1 @@
-"""Sweeps, one a file: data, no code. Its `get_sweep(size)` gives the paper's size or a small one."""
+"""Sweeps, one a file: data, no code. `get_sweep(size)` gives the paper's size or a small one."""

@@ -15,9 +15,7 @@ from experiments.sweep_points import Row, Size, Sweep
 
 def row(rate: float, length: int) -> Row:
     slots = round(rate * length)
-    return Row(
-        f"{rate:.2f}", {"data.masked_lm_prob": rate, "data.max_predictions_per_seq": slots}
-    )
+    return Row(f"{rate:.2f}", {"data.masked_lm_prob": rate, "data.max_predictions_per_seq": slots})
 
 
 def get_sweep(size: Size) -> Sweep:

@@ -19,9 +19,7 @@ from experiments.sweep_points import Size, Sweep, grid
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
-        rows=grid(
-            {"model.position_encoding": ("absolute", "relative_local", "rotary", "none")}
-        ),
+        rows=grid({"model.position_encoding": ("absolute", "relative_local", "rotary", "none")}),
         overrides=settings(size),
         seeds=seeds(size),
         tasks=tasks(size),

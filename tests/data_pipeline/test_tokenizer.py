@@ -85,7 +85,7 @@ def test_too_large_a_vocabulary_names_the_flag(sentences):
 def test_lines_are_encoded_as_the_library_encodes_them(sentences, trained):
     """Word by word, remembered words or not, gives what the whole sentence gives."""
     processor = sentencepiece.SentencePieceProcessor()
-    processor.LoadFromSerializedProto(trained._model)
+    processor.LoadFromSerializedProto(trained.model)
     lines = [line.replace(",", "") for line in sentences.read_text().splitlines()[:200]]
     lines += ["", "Caf\u00e9  zzz\u2028the  ", "a\nb", "  "]
     expected = [processor.encode(normalize(line)) for line in lines]
@@ -99,7 +99,7 @@ def test_lines_are_encoded_as_the_library_encodes_them(sentences, trained):
 
 def with_pieces(tokenizer, *pieces):
     """The same model with likely pieces added at the end."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer._model)
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)
     for piece in pieces:
         model.pieces.add(piece=piece, score=-1.0)
     return SentencePieceTokenizer(model.SerializeToString())
@@ -126,7 +126,7 @@ def test_a_number_inside_a_word_gets_no_word_mark(trained):
 
 
 def test_text_never_becomes_a_control_piece(trained):
-    cased = SentencePieceTokenizer(trained._model, lower_case=False)
+    cased = SentencePieceTokenizer(trained.model, lower_case=False)
     for tokenizer in (trained, cased):
         for text in ("[MASK]", "the [CLS] king [SEP]", "<pad> <unk>", "[mask]"):
             assert not {0, 2, 3, 4} & set(tokenizer.encode(text))
@@ -190,7 +190,7 @@ def test_word_piece_vocabulary_with_a_line_separator(tmp_path):
 
 
 def test_saved_tokenizers_load_as_they_were(trained, tmp_path):
-    cased = SentencePieceTokenizer(trained._model, lower_case=False, keep_accents=True)
+    cased = SentencePieceTokenizer(trained.model, lower_case=False, keep_accents=True)
     words = WordPieceTokenizer([*SPECIAL, " ", "ab", "##c"], lower_case=False)
     for name, tokenizer in (("cased", cased), ("words", words)):
         tokenizer.save(tmp_path / name)

@@ -63,6 +63,7 @@ BASE_V1 = {
     "model.max_relative_distance": 16,
     "model.norm": "post",
     "model.initialization": "fixed",
+    "model.tie_word_embeddings": True,
     "data.corpus_dir": "",
     "data.plan_dir": "",
     "data.max_seq_length": 512,

@@ -164,7 +164,7 @@ def test_a_grid_names_its_rows_and_a_table_row_its_tasks() -> None:
     assert rows[1].overrides == {"data.ngram": 2, "model.norm": "pre"}
     assert (rows[0].paper, rows[1].paper) == ({}, {"mnli": 80.0})
     scores = downstream("89.3/82.3", "80.0/77.1", 81.6, 90.3, 64.0, 80.1)
-    assert (scores["squad1"], scores["squad1_exact"], scores["squad2"]) == (89.3, 82.3, 80.0)
+    assert (scores["squad_v1"], scores["squad_v1_exact"], scores["squad_v2"]) == (89.3, 82.3, 80.0)
     assert override_flags({"data.ngram": 1, "run.init_from": None}) == [
         "--config.data.ngram=1",
         "--config.run.init_from=none",

@@ -1,4 +1,8 @@
-"""The model against Hugging Face transformers: outputs, losses and every entry of the gradients.
+"""Models against Hugging Face transformers: outputs, losses and every entry of the gradients.
+
+Ours writes a directory that transformers' Auto class loads; transformers writes it back, and its
+gradients beside it, and ours reads both. So every number passes through files in both directions,
+and the two are compared by nothing but numbers.
 
 Where the two define ALBERT differently, the comparison stays where they agree:
 
@@ -13,51 +17,22 @@ Where the two define ALBERT differently, the comparison stays where they agree:
 
 import dataclasses
 import functools
-import re
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from albert_jax import AlbertConfig, AlbertForPreTraining
-from albert_jax.losses import cross_entropy
+import albert_jax
+from albert_jax import AlbertConfig, AlbertForPreTraining, HeadConfig, ProblemType
 
 pytestmark = pytest.mark.interop
 
 Tree = dict[str, Any]
-Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]  # inputs, labels, order
-
-# Their module -> our path of its weight; a bias stands beside it. Weights called kernel are
-# transposed. The second table is for what stands in group g and inner block i of the layers.
-MODULES = {
-    "albert.embeddings.word_embeddings": "albert/embeddings/word_embeddings/embedding",
-    "albert.embeddings.position_embeddings": "albert/embeddings/position_embeddings/embedding",
-    "albert.embeddings.token_type_embeddings": "albert/embeddings/token_type_embeddings/embedding",
-    "albert.embeddings.LayerNorm": "albert/embeddings/layer_norm/scale",
-    "albert.encoder.embedding_hidden_mapping_in": (
-        "albert/encoder/embedding_hidden_mapping_in/kernel"
-    ),
-    "albert.pooler": "albert/pooler/kernel",
-    "predictions.dense": "predictions/dense/kernel",
-    "predictions.LayerNorm": "predictions/layer_norm/scale",
-    "predictions": "predictions/",  # has a bias alone, over the vocabulary
-    "sop_classifier.classifier": "sop_classifier/kernel",
-}
-LAYER = re.compile(r"albert\.encoder\.albert_layer_groups\.(\d+)\.albert_layers\.(\d+)\.")
-LAYER_MODULES = {
-    "attention.query": "albert/encoder/layers/attention/query/kernel",
-    "attention.key": "albert/encoder/layers/attention/key/kernel",
-    "attention.value": "albert/encoder/layers/attention/value/kernel",
-    "attention.dense": "albert/encoder/layers/attention/dense/kernel",
-    "attention.LayerNorm": "albert/encoder/layers/attention/layer_norm/scale",
-    "ffn": "albert/encoder/layers/feed_forward/intermediate/kernel",
-    "ffn_output": "albert/encoder/layers/feed_forward/output/kernel",
-    "full_layer_layer_norm": "albert/encoder/layers/feed_forward/layer_norm/scale",
-}
-ACTIVATIONS = {"gelu": "gelu_new", "gelu_erf": "gelu"}
 
 SMALL = AlbertConfig(
     vocab_size=23,
@@ -71,136 +46,213 @@ SMALL = AlbertConfig(
 LENGTH = 11
 # Lengths of the pairs of each row.
 WHOLE, PADDED, PACKED = [[11], [11]], [[11], [6], [1]], [[5, 6], [3, 2, 6]]
-CASES: dict[str, tuple[list[list[int]], str, dict[str, Any]]] = {
-    "plain": (WHOLE, "sdpa", {}),
-    "padding": (PADDED, "sdpa", {"num_attention_heads": 4}),
-    "padding, eager": (PADDED, "eager", {"num_hidden_layers": 3}),
-    "packed rows": (PACKED, "sdpa", {}),
-    "groups of unequal size": (PADDED, "sdpa", {"num_hidden_layers": 5, "num_hidden_groups": 3}),
-    "groups of inner blocks": (
-        PACKED,
-        "eager",
-        {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
+THREE = HeadConfig(labels=("one", "two", "three"))
+SEVERAL = dataclasses.replace(THREE, problem_type=ProblemType.MULTI_LABEL)
+NUMBER = HeadConfig(labels=("score",), problem_type=ProblemType.REGRESSION)
+UNTIED = {"tie_word_embeddings": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model of ours, the rows that it gets, and their implementation of attention."""
+
+    architecture: str = "PreTraining"
+    rows: list[list[int]] = dataclasses.field(default_factory=lambda: PADDED)
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    head: HeadConfig | None = None
+    attention: str = "sdpa"
+
+    @property
+    def config(self) -> AlbertConfig:
+        return dataclasses.replace(SMALL, **self.changes)
+
+    def model(self, dtype: Any) -> Any:
+        fields: dict[str, Any] = {"config": self.config, "dtype": dtype}
+        if self.head is not None:
+            fields["head"] = self.head
+        return our_class(self.architecture)(**fields)
+
+    @property
+    def packed(self) -> bool:
+        return self.rows is PACKED
+
+
+CASES = {
+    "plain": Case(rows=WHOLE),
+    "padding": Case(changes={"num_attention_heads": 4}),
+    "padding, eager": Case(changes={"num_hidden_layers": 3}, attention="eager"),
+    "packed rows": Case(rows=PACKED),
+    "groups of unequal size": Case(changes={"num_hidden_layers": 5, "num_hidden_groups": 3}),
+    "groups of inner blocks": Case(
+        rows=PACKED,
+        changes={"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
+        attention="eager",
     ),
-    "equal sizes": (PADDED, "sdpa", {"embedding_size": 12, "embedding_mapping": "always"}),
-    "nothing shared": (PADDED, "sdpa", {"num_hidden_layers": 3, "parameter_sharing": "none"}),
-    "erf": (PADDED, "sdpa", {"hidden_act": "gelu_erf"}),
-    "relu": (PADDED, "sdpa", {"hidden_act": "relu"}),
-    "tanh": (WHOLE, "sdpa", {"hidden_act": "tanh"}),
-    "linear": (WHOLE, "sdpa", {"hidden_act": "linear"}),
+    "equal sizes": Case(changes={"embedding_size": 12, "embedding_mapping": "always"}),
+    "nothing shared": Case(changes={"num_hidden_layers": 3, "parameter_sharing": "none"}),
+    "erf": Case(changes={"hidden_act": "gelu_erf"}),
+    "relu": Case(changes={"hidden_act": "relu"}),
+    "tanh": Case(rows=WHOLE, changes={"hidden_act": "tanh", "layer_norm_eps": 1e-3}),
+    "linear": Case(rows=WHOLE, changes={"hidden_act": "linear", "type_vocab_size": 3}),
+    "untied": Case(changes=UNTIED),
+    "encoder": Case("Model", changes={"inner_group_num": 2}),
+    "masked LM": Case("MaskedLM"),
+    "masked LM, untied": Case("MaskedLM", changes=UNTIED),
+    "one class": Case("SequenceClassification", head=THREE),
+    "several classes": Case("SequenceClassification", head=SEVERAL),
+    "a number": Case("SequenceClassification", head=NUMBER),
+    "tags": Case("TokenClassification", head=THREE, attention="eager"),
+    "spans": Case(
+        "QuestionAnswering", rows=WHOLE, changes={"num_hidden_layers": 3, "num_hidden_groups": 3}
+    ),
+    "choices": Case("MultipleChoice", rows=[*PADDED, *PADDED]),
 }
 
 
-def make_theirs(config: AlbertConfig, attention: str, seed: int) -> Any:
-    """Their model with our configuration, in float64, every parameter drawn at random."""
-    import torch
+def our_class(architecture: str) -> Any:
+    return getattr(albert_jax, f"Albert{'' if architecture == 'Model' else 'For'}{architecture}")
+
+
+def their_class(architecture: str) -> Any:
     import transformers
 
-    torch.set_num_threads(1)  # more only get into each other's way on matrices this small
-    fields: dict[str, Any] = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if field.name not in ("parameter_sharing", "embedding_mapping", "extra")
-    }
-    fields["hidden_act"] = ACTIVATIONS.get(str(config.hidden_act), str(config.hidden_act))
-    fields["num_hidden_groups"] = config.attention_copies  # where nothing is shared, all layers
-    fields["attn_implementation"] = attention
-    theirs = transformers.AlbertForPreTraining(transformers.AlbertConfig(**fields))
-    theirs = theirs.double().eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            is_scale = name.endswith(("LayerNorm.weight", "layer_norm.weight"))
-            parameter.copy_(1 + 0.2 * noise if is_scale else 0.4 * noise)
-    return theirs
+    name = "" if architecture == "Model" else "For"
+    return getattr(transformers, f"AutoModel{name}{architecture.removeprefix('Model')}")
 
 
-def move_tree(tensors: dict[str, np.ndarray], config: AlbertConfig) -> Tree:
-    """Their tensors, by name, as our tree."""
-    leaves: dict[tuple[str, ...], np.ndarray] = {}
-    for name, tensor in tensors.items():
-        module, leaf = name.rsplit(".", 1)
-        layer = LAYER.match(module)
-        table = LAYER_MODULES if layer else MODULES
-        *path, weight = table[module[layer.end() :] if layer else module].split("/")
-        key = (*path, weight if leaf == "weight" else leaf)
-        if key[-1] == "kernel":
-            tensor = tensor.T
-        if layer:
-            shape = (config.attention_copies, config.inner_group_num, *tensor.shape)
-            stack = leaves.setdefault(key, np.full(shape, np.nan))
-            stack[int(layer[1]), int(layer[2])] = tensor
-        else:
-            leaves[key] = tensor
-    return unflatten_dict(leaves)
+def draw_parameters(case: Case, rng: np.random.Generator) -> Tree:
+    """Random float64 parameters, biases and scales included."""
+
+    def draw(path: Any, shape: Any) -> np.ndarray:
+        noise = rng.normal(size=shape.shape)
+        return 1 + 0.2 * noise if path[-1].key == "scale" else 0.4 * noise
+
+    shapes = jax.eval_shape(case.model(jnp.float32).initialize, jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def draw_inputs(config: AlbertConfig, rows: list[list[int]], rng: np.random.Generator) -> Batch:
-    """Pieces, types, positions and sequence ids; labels with -100 where nothing is predicted."""
-    size = (len(rows), LENGTH)
+def draw_inputs(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Pieces, types, positions and sequence ids, a row each."""
+    config, size = case.config, (len(case.rows), LENGTH)
     inputs = {
         "input_ids": rng.integers(1, config.vocab_size, size=size),
         "token_type_ids": rng.integers(config.type_vocab_size, size=size),
         "position_ids": np.zeros(size, int),
         "sequence_ids": np.zeros(size, int),
     }
-    for row, lengths in enumerate(rows):
+    for row, lengths in enumerate(case.rows):
         positions = [np.arange(length) for length in lengths]
         ids = [np.full(length, pair) for pair, length in enumerate(lengths, start=1)]
         filled = slice(sum(lengths))
         inputs["position_ids"][row, filled] = np.concatenate(positions)
         inputs["sequence_ids"][row, filled] = np.concatenate(ids)
-    padding = inputs["sequence_ids"] == 0
-    inputs["input_ids"][padding] = 0
-    labels = rng.integers(config.vocab_size, size=size)
-    labels[(rng.random(size) < 0.5) | padding] = -100
-    order = rng.integers(2, size=len(rows))
-    return {name: array.astype(np.int32) for name, array in inputs.items()}, labels, order
+    inputs["input_ids"][inputs["sequence_ids"] == 0] = 0
+    return {name: array.astype(np.int32) for name, array in inputs.items()}
 
 
-def run_theirs(theirs: Any, batch: Batch, *, packed: bool) -> tuple[Tree, Tree]:
-    """Loss, logits, hidden states and gradients by their names, as NumPy."""
+def draw_labels(
+    case: Case, inputs: dict[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Labels under their names; -100 where a piece has none."""
+    rows = len(case.rows)
+    unlabeled = (rng.random((rows, LENGTH)) < 0.5) | (inputs["sequence_ids"] == 0)
+    unlabeled[0, :2] = False
+    if case.architecture in ("PreTraining", "MaskedLM", "TokenClassification"):
+        classes = case.head.num_labels if case.head else case.config.vocab_size
+        labels = rng.integers(classes, size=(rows, LENGTH))
+        labels[unlabeled] = -100
+        order = rng.integers(2, size=rows)
+        return {"labels": labels} | (
+            {"sentence_order_label": order} if case.architecture == "PreTraining" else {}
+        )
+    if case.architecture == "QuestionAnswering":
+        return {name: rng.integers(6, size=rows) for name in ("start_positions", "end_positions")}
+    if case.head is NUMBER:
+        return {"labels": rng.normal(size=rows)}
+    if case.head is SEVERAL:
+        return {"labels": rng.integers(2, size=(rows, 3)).astype(float)}
+    if case.architecture == "MultipleChoice":
+        return {"labels": rng.integers(2, size=rows // 2)}
+    return {"labels": rng.integers(3, size=rows)} if case.head else {}
+
+
+def to_choices(case: Case, array: Any) -> Any:
+    """Two rows are an example's choices, where there are choices."""
+    if case.architecture != "MultipleChoice":
+        return array
+    return array.reshape(-1, 2, LENGTH)
+
+
+def whole_row_loss(outputs: Any) -> Any:
+    """A number that an encoder's first row, which has no padding, and every pooled row lead to."""
+    return (outputs.last_hidden_state[0] ** 3).sum() + outputs.pooler_output.sum()
+
+
+def run_theirs(
+    case: Case, theirs: Any, inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Loss, logits and hidden states; leaves the gradients in the parameters."""
     import torch
 
-    inputs, labels, order = batch
     ids = torch.tensor(inputs["sequence_ids"])
     mask = (ids > 0).long()
-    if packed:  # theirs takes a mask of four axes as what to add to the scores
+    if case.packed:  # theirs takes a mask of four axes as what to add to the scores
         same = ids[:, None, :, None] == ids[:, None, None, :]
         mask = (~same).double() * -1e30
+    names = ("input_ids", "token_type_ids", *(["position_ids"] if case.packed else []))
     outputs = theirs(
-        attention_mask=mask,
-        labels=torch.tensor(labels),
-        sentence_order_label=torch.tensor(order),
+        attention_mask=to_choices(case, mask),
         output_hidden_states=True,
-        **{
-            name: torch.tensor(inputs[name]).long()
-            for name in ("input_ids", "token_type_ids", *(["position_ids"] if packed else []))
-        },
+        **{name: to_choices(case, torch.tensor(inputs[name]).long()) for name in names},
+        **{name: torch.tensor(value) for name, value in labels.items()},
     )
-    outputs.loss.backward()
-    gradients = {name: leaf.grad.numpy() for name, leaf in theirs.named_parameters()}
+    loss = outputs.loss if labels else whole_row_loss(outputs)
+    loss.backward()
     values = {
-        "loss": outputs.loss,
-        "prediction_logits": outputs.prediction_logits,
-        "sop_logits": outputs.sop_logits,
-        **{f"hidden state {i}": state for i, state in enumerate(outputs.hidden_states)},
+        name: value
+        for name, value in outputs.items()
+        if name.endswith(("logits", "state", "pooler_output"))
     }
-    return {name: value.detach().numpy() for name, value in values.items()}, gradients
+    values |= {f"hidden state {i}": state for i, state in enumerate(outputs.hidden_states)}
+    values["loss"] = loss
+    return {name: value.detach().numpy() for name, value in values.items()}
+
+
+def our_loss(case: Case, outputs: Any, labels: dict[str, np.ndarray]) -> Any:
+    """What transformers computes from logits and labels."""
+
+    def cross_entropy(logits: Any, classes: np.ndarray) -> Any:
+        chosen = np.flatnonzero(classes.reshape(-1) >= 0)
+        flat = jax.nn.log_softmax(logits.reshape(-1, logits.shape[-1]))
+        return -flat[chosen, classes.reshape(-1)[chosen]].mean()
+
+    if case.architecture == "Model":
+        return whole_row_loss(outputs)
+    if case.architecture == "PreTraining":
+        masked_lm = cross_entropy(outputs.prediction_logits, labels["labels"])
+        return masked_lm + cross_entropy(outputs.sop_logits, labels["sentence_order_label"])
+    if case.architecture == "QuestionAnswering":
+        start = cross_entropy(outputs.start_logits, labels["start_positions"])
+        return (start + cross_entropy(outputs.end_logits, labels["end_positions"])) / 2
+    if case.head is NUMBER:
+        return jnp.square(outputs.logits[:, 0] - labels["labels"]).mean()
+    if case.head is SEVERAL:
+        return -jax.nn.log_sigmoid(outputs.logits * (2 * labels["labels"] - 1)).mean()
+    return cross_entropy(outputs.logits, labels["labels"])
 
 
 def run_ours(
-    config: AlbertConfig, dtype: type, params: Tree, batch: Batch, *, packed: bool
+    case: Case,
+    dtype: type,
+    params: Tree,
+    inputs: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
 ) -> tuple[Tree, Tree]:
-    """The same of our model, computed in the given type."""
-    inputs, labels, order = batch
-    model = AlbertForPreTraining(config, dtype=dtype)
-    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (len(labels), 1))
-    predicted = labels >= 0
+    """The same of our model, computed in the given type, and the gradients."""
+    model = case.model(dtype)
     ids = inputs["sequence_ids"]
-    masks: dict[str, Any] = {"attention_mask": (ids > 0).astype(np.int32)}
-    if packed:
+    masks: dict[str, Any] = {"attention_mask": to_choices(case, (ids > 0).astype(np.int32))}
+    if case.packed:
         masks = {"sequence_ids": ids, "position_ids": inputs["position_ids"]}
 
     # Runs once on few numbers: compiling costs more than it saves.
@@ -209,55 +261,187 @@ def run_ours(
         def score(params: Tree) -> tuple[Any, Any]:
             outputs: Any = model.apply(
                 {"params": params},
-                inputs["input_ids"],
-                token_type_ids=inputs["token_type_ids"],
-                masked_lm_positions=positions,
+                to_choices(case, inputs["input_ids"]),
+                token_type_ids=to_choices(case, inputs["token_type_ids"]),
                 output_hidden_states=True,
                 **masks,
             )
-            masked_lm, _ = cross_entropy(
-                outputs.prediction_logits,
-                jnp.asarray(np.where(predicted, labels, 0)),
-                jnp.asarray(predicted, jnp.float32),
-            )
-            sentence_order, _ = cross_entropy(
-                outputs.sop_logits, jnp.asarray(order), jnp.ones(len(order), jnp.float32)
-            )
-            loss = masked_lm.sum / masked_lm.weight + sentence_order.sum / sentence_order.weight
-            return loss, outputs
+            return our_loss(case, outputs, labels), vars(outputs)
 
         return jax.value_and_grad(score, has_aux=True)(params)
 
-    (loss, outputs), gradients = compute(params)
-    values = {
-        "loss": loss,
-        "prediction_logits": outputs.prediction_logits,
-        "sop_logits": outputs.sop_logits,
-        **{f"hidden state {i}": state for i, state in enumerate(outputs.hidden_states)},
-    }
-    return values, gradients
+    (loss, values), gradients = compute(params)
+    states = values.pop("hidden_states")
+    values |= {f"hidden state {i}": state for i, state in enumerate(states)}
+    return {**values, "loss": loss}, gradients
+
+
+def read_gradients(case: Case, theirs: Any, directory: Path) -> Tree:
+    """Their gradients as our tree: written as a model's weights, and read as such."""
+    from safetensors.torch import save_file
+
+    directory.mkdir()
+    shutil.copy(directory.parent / "back/config.json", directory)
+    gradients = {name: leaf.grad for name, leaf in theirs.named_parameters()}
+    unused = {name for name, gradient in gradients.items() if gradient is None}
+    assert unused <= ({"predictions.bias"} if case.changes == UNTIED else set())
+    save_file(
+        {n: g.contiguous() for n, g in gradients.items() if g is not None},
+        directory / "model.safetensors",
+    )
+    _, tree = our_class(case.architecture).from_pretrained(directory, dtype=np.float64)
+    return tree
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_losses_and_gradients_equal_those_of_transformers(name: str) -> None:
-    rows, attention, changes = CASES[name]
-    config = dataclasses.replace(SMALL, **changes)
-    seed = list(CASES).index(name)
-    theirs = make_theirs(config, attention, seed)
-    params = move_tree({n: p.detach().numpy() for n, p in theirs.named_parameters()}, config)
-    batch = draw_inputs(config, rows, np.random.default_rng(seed))
-    packed = rows is PACKED
-    expected, gradients = run_theirs(theirs, batch, packed=packed)
-    expected_gradients = flatten_dict(move_tree(gradients, config), sep="/")
+def test_outputs_losses_and_gradients_equal_those_of_transformers(
+    name: str, tmp_path: Path
+) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # more only get into each other's way on matrices this small
+    case, rng = CASES[name], np.random.default_rng(list(CASES).index(name))
+    params, inputs = draw_parameters(case, rng), draw_inputs(case, rng)
+    labels = draw_labels(case, inputs, rng)
+
+    with jax.enable_x64(True):
+        case.model(np.float64).save_pretrained(tmp_path / "there", params)
+        theirs, report = their_class(case.architecture).from_pretrained(
+            tmp_path / "there",
+            dtype=torch.float64,
+            attn_implementation=case.attention,
+            output_loading_info=True,
+        )
+        assert not any(report.values()), report
+        theirs.save_pretrained(tmp_path / "back")
+        model, back = our_class(case.architecture).from_pretrained(
+            tmp_path / "back", dtype=np.float64
+        )
+        jax.tree.map(np.testing.assert_array_equal, back, params)
+        if case.changes.get("parameter_sharing") is None:  # they call it groups
+            assert model.config == case.config
+        if case.head is not None:
+            assert model.head == case.head
+        expected = run_theirs(case, theirs.eval(), inputs, labels)
+        expected_gradients = read_gradients(case, theirs, tmp_path / "gradients")
 
     for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 2e-4)):
         with jax.enable_x64(dtype is np.float64):
-            cast = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), params)
-            actual, gradients = run_ours(config, dtype, cast, batch, packed=packed)
-        actual |= flatten_dict(gradients, sep="/")
-        assert set(actual) == set(expected | expected_gradients)
-        for key, value in (expected | expected_gradients).items():
-            assert actual[key].dtype == dtype
+            cast = jax.tree.map(lambda leaf, dtype=dtype: jnp.asarray(leaf, dtype), params)
+            actual, gradients = run_ours(case, dtype, cast, inputs, labels)
+        assert set(actual) == set(expected)
+        compared = {key: (actual[key], value) for key, value in expected.items()}
+        pairs = jax.tree.map(lambda *both: both, gradients, expected_gradients)
+        is_pair = {"is_leaf": lambda node: isinstance(node, tuple)}
+        for path, both in jax.tree_util.tree_leaves_with_path(pairs, **is_pair):
+            compared[jax.tree_util.keystr(path)] = both
+        for key, (value, wanted) in compared.items():
+            assert value.dtype == dtype
             np.testing.assert_allclose(
-                actual[key], value, rtol=tolerance, atol=tolerance, err_msg=f"{key}, {dtype}"
+                value, wanted, rtol=tolerance, atol=tolerance, err_msg=f"{key}, {dtype}"
             )
+
+
+def test_equal_sizes_without_a_mapping_are_mapped_by_the_identity(tmp_path: Path) -> None:
+    import torch
+
+    case = Case(changes={"embedding_size": 12})
+    rng = np.random.default_rng(0)
+    params, inputs = draw_parameters(case, rng), draw_inputs(case, rng)
+    assert "embedding_hidden_mapping_in" not in params["albert"]["encoder"]
+    params = jax.tree.map(lambda x: x.astype(np.float32), params)
+    case.model(jnp.float32).save_pretrained(tmp_path / "there", params)
+    theirs = their_class("PreTraining").from_pretrained(tmp_path / "there").eval()
+    with torch.no_grad():
+        expected = theirs(torch.tensor(inputs["input_ids"]).long()).prediction_logits
+    outputs = case.model(jnp.float32).apply({"params": params}, inputs["input_ids"])
+    np.testing.assert_allclose(outputs.prediction_logits, expected, rtol=2e-4, atol=2e-4)
+    model, back = AlbertForPreTraining.from_pretrained(tmp_path / "there")
+    again = model.apply({"params": back}, inputs["input_ids"])
+    np.testing.assert_array_equal(again.prediction_logits, outputs.prediction_logits)
+
+
+@pytest.fixture
+def theirs() -> Any:
+    import torch
+    import transformers
+
+    torch.manual_seed(1)
+    config = transformers.AlbertConfig(
+        **{
+            **{name: getattr(SMALL, name) for name in ("vocab_size", "embedding_size")},
+            "hidden_size": 12,
+            "num_attention_heads": 3,
+            "intermediate_size": 10,
+            "num_hidden_layers": 4,
+            "num_hidden_groups": 2,
+            "max_position_embeddings": 13,
+        }
+    )
+    return transformers.AlbertForPreTraining(config)
+
+
+def save_torch(theirs: Any, directory: Path, **options: Any) -> None:
+    """What releases before the fifth wrote: everything in memory, in torch's format."""
+    import torch
+
+    theirs.config.save_pretrained(directory)
+    state = dict(theirs.state_dict())
+    assert "predictions.decoder.weight" in state
+    state["albert.embeddings.position_ids"] = torch.arange(13)[None]
+    torch.save(state, directory / "pytorch_model.bin", **options)
+
+
+def in_shards(theirs: Any, directory: Path) -> None:
+    theirs.save_pretrained(directory, max_shard_size="2KB")
+    assert len(list(directory.glob("*.safetensors"))) > 2
+
+
+@pytest.mark.parametrize(
+    ("save", "dtype"),
+    [
+        (in_shards, "float32"),
+        (save_torch, "float32"),
+        (functools.partial(save_torch, _use_new_zipfile_serialization=False), "float32"),
+        (save_torch, "bfloat16"),
+        (lambda theirs, directory: theirs.save_pretrained(directory), "bfloat16"),
+        (lambda theirs, directory: theirs.save_pretrained(directory), "float16"),
+    ],
+    ids=["shards", "torch", "torch before 1.6", "torch, bfloat16", "bfloat16", "float16"],
+)
+def test_every_kind_of_file_holds_the_same_numbers(
+    theirs: Any, save: Any, dtype: str, tmp_path: Path
+) -> None:
+    import torch
+
+    theirs = theirs.to(getattr(torch, dtype))
+    save(theirs, tmp_path)
+    model, params = AlbertForPreTraining.from_pretrained(tmp_path)
+    inputs = np.arange(1, 12, dtype=np.int32)[None]
+    outputs = model.apply({"params": params}, inputs)
+    with torch.no_grad():
+        expected = theirs.float().eval()(torch.tensor(inputs).long())
+    np.testing.assert_allclose(
+        outputs.prediction_logits, expected.prediction_logits, rtol=2e-4, atol=2e-5
+    )
+    np.testing.assert_allclose(outputs.sop_logits, expected.sop_logits, rtol=2e-4, atol=2e-5)
+
+
+def test_their_configuration_takes_what_we_write(tmp_path: Path) -> None:
+    """Whole numbers for floats and the like are refused by the fifth release."""
+    import transformers
+
+    config = AlbertConfig.from_dict(
+        SMALL.to_dict() | {"hidden_dropout_prob": 0, "initializer_range": 1, "gap_size": 0}
+    )
+    model = albert_jax.AlbertForTokenClassification(config, THREE)
+    params = model.initialize(jax.random.key(0))
+    model.save_pretrained(tmp_path / "there", params)
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path / "there")
+    assert theirs.id2label == {0: "one", 1: "two", 2: "three"}
+    assert theirs.architectures == ["AlbertForTokenClassification"]
+    written = json.loads((tmp_path / "there/config.json").read_text())
+    for name, value in written.items():
+        if name not in ("dtype", "id2label"):
+            assert getattr(theirs, name) == value, name
+    assert written["gap_size"] == 0

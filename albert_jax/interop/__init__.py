@@ -1,0 +1,1 @@
+"""Names and files of others, to and from our parameters. Knows trees and JSON, no models."""

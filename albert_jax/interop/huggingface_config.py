@@ -1,0 +1,144 @@
+"""Hugging Face's ``config.json`` of an ALBERT, to and from our configurations."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from albert_jax.config import (
+    AlbertConfig,
+    EmbeddingMapping,
+    HeadConfig,
+    HiddenAct,
+    ParameterSharing,
+    ProblemType,
+)
+from albert_jax.interop.names import WeightsError, check_groups, stored_groups
+
+# Theirs on the left. Their "gelu" is the erf form, that of the released files the tanh form.
+_ACTIVATIONS = {
+    "gelu_new": HiddenAct.GELU,
+    "gelu_pytorch_tanh": HiddenAct.GELU,
+    "gelu": HiddenAct.GELU_ERF,
+    "relu": HiddenAct.RELU,
+    "tanh": HiddenAct.TANH,
+    "linear": HiddenAct.LINEAR,
+}
+# Fields that both sides have under one name and with one meaning.
+_SAME = tuple(
+    field.name
+    for field in dataclasses.fields(AlbertConfig)
+    if field.name
+    not in {
+        *("hidden_act", "parameter_sharing", "embedding_mapping", "position_encoding"),
+        *("max_relative_distance", "norm", "initialization", "extra"),
+    }
+)
+# Keys of the released files that no model reads; all else there belongs to transformers.
+_RELEASED_EXTRA = (
+    "down_scale_factor",
+    "net_structure_type",
+    "gap_size",
+    "num_memory_blocks",
+    "layers_to_keep",
+)
+_WITH_LABELS = ("AlbertForSequenceClassification", "AlbertForTokenClassification")
+
+
+def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
+    """The encoder's configuration.
+
+    Their defaults are ours, those of the released code. Their embeddings are always mapped to the
+    hidden size.
+
+    Raises:
+        WeightsError: it is no ALBERT, an activation of theirs is none of ours, or they would put
+            layers into groups otherwise than we do.
+        ValueError: a value is out of range.
+    """
+    if values.get("model_type") != "albert":
+        raise WeightsError(f"model_type must be albert, got {values.get('model_type')!r}")
+    activation = values.get("hidden_act", "gelu_new")
+    if activation not in _ACTIVATIONS:
+        raise WeightsError(
+            f"hidden_act must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
+        )
+    fields = {name: values[name] for name in _SAME if values.get(name) is not None}
+    config = AlbertConfig(
+        **fields,
+        hidden_act=_ACTIVATIONS[activation],
+        extra={name: values[name] for name in _RELEASED_EXTRA if name in values},
+    )
+    if config.embedding_size == config.hidden_size:
+        config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.ALWAYS)
+    check_groups(config, _group, "transformers'")
+    return config
+
+
+def head_from_json(values: Mapping[str, Any]) -> HeadConfig:
+    """What a classifier tells apart; two labels without a name where nothing is said of it."""
+    names = values.get("id2label")
+    if names is None:
+        names = {str(i): f"LABEL_{i}" for i in range(values.get("num_labels", 2))}
+    labels = tuple(names[key] for key in sorted(names, key=int))
+    kind = values.get("problem_type")
+    if kind is None:
+        kind = ProblemType.REGRESSION if len(labels) == 1 else ProblemType.SINGLE_LABEL
+    dropout = values.get("classifier_dropout_prob", 0.1)
+    return HeadConfig(labels, kind, dropout)
+
+
+def to_json(
+    config: AlbertConfig,
+    head: HeadConfig | None,
+    *,
+    architecture: str,
+    dtype: str,
+    special_ids: tuple[int, int, int] = (0, 2, 3),
+) -> dict[str, Any]:
+    """Their configuration, every size written out and every number of the type that they insist on.
+
+    Args:
+        config: the encoder's configuration.
+        head: what the classifier tells apart, where `architecture` has one.
+        architecture: their class, such as ``AlbertForMaskedLM``.
+        dtype: of the weights, such as ``float32``.
+        special_ids: of padding, [CLS] and [SEP].
+
+    Raises:
+        WeightsError: they cannot hold how parameters are shared.
+    """
+    ours = dataclasses.replace(
+        config,
+        num_hidden_groups=stored_groups(config),
+        parameter_sharing=ParameterSharing.ALL,
+    )
+    check_groups(ours, _group, "transformers'")
+    pad, bos, eos = special_ids
+    values: dict[str, Any] = {"architectures": [architecture], "model_type": "albert"}
+    for name in _SAME:
+        value = getattr(ours, name)
+        values[name] = float(value) if _IS_FLOAT[name] else value
+    names = {activation: name for name, activation in reversed(_ACTIVATIONS.items())}
+    values |= {
+        "hidden_act": names[config.hidden_act],
+        "classifier_dropout_prob": 0.1 if head is None else float(head.classifier_dropout_prob),
+        "pad_token_id": pad,
+        "bos_token_id": bos,
+        "eos_token_id": eos,
+        "dtype": dtype,
+    }
+    if head is not None and architecture in _WITH_LABELS:
+        values |= {
+            "id2label": {str(i): label for i, label in enumerate(head.labels)},
+            "label2id": {label: i for i, label in enumerate(head.labels)},
+            "problem_type": str(head.problem_type),
+        }
+    return values | {name: config.extra[name] for name in _RELEASED_EXTRA if name in config.extra}
+
+
+_IS_FLOAT = {field.name: field.type is float for field in dataclasses.fields(AlbertConfig)}
+
+
+def _group(layer: int, layers: int, groups: int) -> int:
+    """The group of a layer in transformers, its rounding included."""
+    return int(layer / (layers / groups))

@@ -1,0 +1,163 @@
+"""Checkpoints of the released code: ``albert_config.json`` and a TF bundle beside it.
+
+TensorFlow is imported where a bundle is opened or written, and nowhere else.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from albert_jax.config import (
+    AlbertConfig,
+    EmbeddingMapping,
+    HeadConfig,
+    HiddenAct,
+    ParameterSharing,
+)
+from albert_jax.interop.names import (
+    FlatTree,
+    WeightsError,
+    check_groups,
+    stored_groups,
+    tensorflow_places,
+    to_their_names,
+)
+from albert_jax.interop.stored_weights import StoredWeights, read_released_config
+
+CONFIG_FILE = "albert_config.json"
+CHECKPOINT = "model.ckpt-best"
+
+_HUB_PREFIX = "module/"
+_STEP = "global_step"
+# The optimizer's slots, and what else a training run keeps beside its parameters.
+_NO_PARAMETER = re.compile(
+    r".*/(adam_[mv]|lamb_[mv]|Adam(_1)?|AdamW(_1)?|LAMB(_1)?|Momentum)|beta[12]_power|save_counter"
+    r"|_CHECKPOINTABLE_OBJECT_GRAPH",
+    re.IGNORECASE,
+)
+
+
+def find_checkpoint(path: epath.Path) -> tuple[epath.Path, epath.Path] | None:
+    """The configuration and the prefix of the checkpoint that a path means, if it means one.
+
+    It may be a released directory, a TF-Hub module (``assets/`` and ``variables/``), or a prefix
+    (``albert_base/model.ckpt-best``). Of several checkpoints in a directory the one called best is
+    taken, otherwise that of the most steps.
+    """
+    if path.with_name(path.name + ".index").exists():
+        return path.parent / CONFIG_FILE, path
+    for config, directory in (
+        (path / CONFIG_FILE, path),
+        (path / "assets" / CONFIG_FILE, path / "variables"),
+    ):
+        if config.exists() and directory.exists():
+            found = [file.name.removesuffix(".index") for file in directory.glob("*.index")]
+            if found:
+                return config, directory / max(found, key=_preference)
+    return None
+
+
+def _preference(name: str) -> tuple[bool, int, str]:
+    steps = re.search(r"-(\d+)$", name)
+    return name.endswith("-best"), int(steps[1]) if steps else -1, name
+
+
+def read_tensorflow(config_file: epath.Path, prefix: epath.Path) -> StoredWeights:
+    """Reads a checkpoint's parameters; optimizer slots are left where they are.
+
+    Raises:
+        WeightsError: the configuration or the checkpoint cannot be read, or the released code would
+            put layers into groups otherwise than we do.
+    """
+    config = read_released_config(config_file)
+    check_groups(config, _group, "the released code's")
+    tensors = {name.removeprefix(_HUB_PREFIX): x for name, x in _read_bundle(prefix).items()}
+    step = tensors.pop(_STEP, None)
+    head = None
+    if "output_bias" in tensors:
+        head = HeadConfig(tuple(f"LABEL_{i}" for i in range(len(tensors["output_bias"]))))
+    return StoredWeights(
+        source=str(prefix),
+        config=config,
+        head=head,
+        architecture=None,
+        step=None if step is None else int(step),
+        tensors=tensors,
+        places=tensorflow_places(config),
+    )
+
+
+def _read_bundle(prefix: epath.Path) -> FlatTree:
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        names = [name for name in reader.get_variable_to_shape_map() if not _is_slot(name)]
+        return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"checkpoint {prefix} cannot be read: {reason}") from error
+
+
+def _is_slot(name: str) -> bool:
+    return _NO_PARAMETER.fullmatch(name) is not None
+
+
+def write_tensorflow(
+    directory: Path, params: Mapping[str, np.ndarray], config: AlbertConfig, *, step: int = 0
+) -> None:
+    """Writes ``albert_config.json`` and ``model.ckpt-best`` under the released names.
+
+    Args:
+        directory: exists and is empty.
+        params: by our names.
+        config: the encoder's configuration; layers that share nothing become groups of one.
+        step: written as ``global_step``, as in the released files.
+
+    Raises:
+        WeightsError: the released code cannot hold the model.
+    """
+    config = dataclasses.replace(
+        config, num_hidden_groups=stored_groups(config), parameter_sharing=ParameterSharing.ALL
+    )
+    check_groups(config, _group, "the released code's")
+    for name, value, only in (
+        ("hidden_act", config.hidden_act is HiddenAct.GELU_ERF, "the tanh form of gelu"),
+        ("tie_word_embeddings", not config.tie_word_embeddings, "true"),
+        ("layer_norm_eps", config.layer_norm_eps != 1e-12, "1e-12"),
+        (
+            "embedding_mapping",
+            config.embedding_mapping is EmbeddingMapping.ALWAYS
+            and config.embedding_size == config.hidden_size,
+            "when_needed, where embedding_size is hidden_size",
+        ),
+    ):
+        if value:
+            raise WeightsError(
+                f"model.{name}={getattr(config, name)}: the released code has only {only}"
+            )
+    config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.WHEN_NEEDED)
+    tensors = to_their_names(params, tensorflow_places(config))
+    config.to_json_file(directory / CONFIG_FILE)
+    _write_bundle(directory / CHECKPOINT, {**tensors, _STEP: np.array(step, np.int64)})
+
+
+def _write_bundle(prefix: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    import tensorflow as tf
+
+    names = sorted(tensors)
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(tensors[name]) for name in names],
+    )
+
+
+def _group(layer: int, layers: int, groups: int) -> int:
+    """The group of a layer in the released code, its rounding included."""
+    return int(layer / layers * groups)

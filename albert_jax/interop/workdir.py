@@ -1,0 +1,81 @@
+"""Workdirs of this project as models: configuration, head and one checkpoint's parameters."""
+
+import dataclasses
+import json
+
+from etils import epath
+
+from albert_jax.config import HeadConfig
+from albert_jax.interop.names import WeightsError, our_places
+from albert_jax.interop.stored_weights import StoredWeights, flatten, read_released_config
+
+CONFIG_FILE = "albert_config.json"
+HEAD_FILE = "head.json"
+CHECKPOINTS = "checkpoints"
+
+
+def split_step(path: epath.Path) -> tuple[epath.Path, int | None]:
+    """Workdir and step. Example: ``runs/a/checkpoints/500`` is step 500 of ``runs/a``."""
+    if path.parent.name == CHECKPOINTS and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
+def is_workdir(path: epath.Path) -> bool:
+    """Whether `read_workdir` reads it."""
+    return (path / CONFIG_FILE).exists() and (path / CHECKPOINTS).exists()
+
+
+def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
+    """Reads the parameters of one checkpoint.
+
+    Args:
+        path: the workdir.
+        step: which checkpoint; None for the best one, or the newest where none is called that.
+
+    Raises:
+        WeightsError: the configuration cannot be read.
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    # Orbax takes seconds to import, and only a workdir needs it.
+    from albert_jax.checkpoint import BEST, restore_params
+    from albert_jax.integrity import usable_step
+
+    config = read_released_config(path / CONFIG_FILE)
+    architecture, head = read_head(path / HEAD_FILE)
+    directory = path / CHECKPOINTS
+    if step is None and (directory / BEST).exists():
+        step = int((directory / BEST).read_text())
+    step = usable_step(directory, step)
+    params = flatten(restore_params(directory, step))
+    return StoredWeights(
+        f"{directory}/{step}", config, head, architecture, step, params, our_places(config)
+    )
+
+
+def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
+    """The class that a fine-tuned workdir's parameters belong to, and what its head tells apart.
+
+    Pre-training leaves no such file, and then both are None.
+
+    Raises:
+        WeightsError: the file is none that `write_head` wrote.
+    """
+    if not file.exists():
+        return None, None
+    try:
+        values = dict(json.loads(file.read_text()))
+        architecture = values.pop("architecture")
+        return architecture, HeadConfig(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{file}: {error!r}") from error
+
+
+def write_head(file: epath.Path, architecture: str, head: HeadConfig) -> None:
+    """Writes a workdir's ``head.json``.
+
+    Example: ``{"architecture": "AlbertForTokenClassification", "labels": ["B", "I", "O"],
+    "problem_type": "single_label_classification", "classifier_dropout_prob": 0.1}``
+    """
+    values = {"architecture": architecture, **dataclasses.asdict(head)}
+    file.write_text(json.dumps(values, indent=2) + "\n")

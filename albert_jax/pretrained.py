@@ -1,0 +1,264 @@
+"""Weights in and out: ``from_pretrained`` and ``save_pretrained`` of every model.
+
+A path is a Hugging Face directory, a checkpoint of the released code, or a workdir of this project
+(or one of its checkpoints, ``workdir/checkpoints/500``). The JSON beside the weights decides what
+the model is, never a preset.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
+
+from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
+from albert_jax.interop.names import WeightsError
+from albert_jax.interop.new_directory import new_directory
+from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
+from albert_jax.layers import wide
+
+INITIALIZATION_SEED = 0  # of what strict=False does not find
+
+Model = TypeVar("Model", bound="PretrainedModel")
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class SavableTokenizer(Protocol):
+    """What `save_pretrained` asks of a tokenizer: `data_pipeline.AlbertTokenizer` does it."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def pad_id(self) -> int: ...
+
+    @property
+    def cls_id(self) -> int: ...
+
+    @property
+    def sep_id(self) -> int: ...
+
+    def save_pretrained(self, directory: Path, *, model_max_length: int) -> None:
+        """Writes its files in Hugging Face's layout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedWeights:
+    """What a path holds, whatever its format.
+
+    Attributes:
+        config: the encoder's configuration.
+        head: what its classifier tells apart, if it has one.
+        params: every parameter that is there, float32 NumPy arrays under the names of a model with
+            heads: ``albert``, ``predictions``, ``sop_classifier``, ``classifier``, ``qa_outputs``,
+            ``start_logits``, ``end_logits``, ``answer_class``.
+        architecture: the class that it was saved from, where that is known.
+        step: training steps taken, where that is known.
+    """
+
+    config: AlbertConfig
+    head: HeadConfig | None
+    params: dict[str, Any]
+    architecture: str | None
+    step: int | None
+
+
+def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> PretrainedWeights:
+    """Everything that a path holds.
+
+    Args:
+        path: see the head of this file.
+        step: which checkpoint of a workdir; by default the best one, or else the newest.
+
+    Raises:
+        WeightsError: there are no weights, or they are damaged, of unknown names, or do not fit
+            their configuration; one line that lists all of it.
+        CheckpointError: a workdir's checkpoint is damaged or missing.
+    """
+    stored = open_weights(path, step=step)
+    params = {name: np.asarray(x, np.float32) for name, x in stored.read_all().items()}
+    return PretrainedWeights(
+        stored.config, stored.head, unflatten(params), stored.architecture, stored.step
+    )
+
+
+def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeights:
+    """The tensors of a path under the names of its format; see `read_pretrained`."""
+    given = epath.Path(path)
+    root, step_of_path = workdir.split_step(given)
+    if workdir.is_workdir(root):
+        return workdir.read_workdir(root, step_of_path if step is None else step)
+    if step is not None:
+        raise WeightsError(f"{path} is no workdir with checkpoints, of which step {step} could be")
+    if huggingface.is_directory_of_theirs(given):
+        return huggingface.read_huggingface(given)
+    if found := tensorflow_checkpoint.find_checkpoint(given):
+        return tensorflow_checkpoint.read_tensorflow(*found)
+    raise WeightsError(
+        f"{path} holds no weights: it is no Hugging Face directory ({huggingface.CONFIG_FILE} with "
+        f"a model_type), no released checkpoint ({tensorflow_checkpoint.CONFIG_FILE} and *.index), "
+        f"no workdir ({workdir.CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
+        if given.exists()
+        else f"there is no {path}"
+    )
+
+
+class PretrainedModel:
+    """What every model has: fresh parameters, and weights from and to files."""
+
+    config: AlbertConfig  # a field of every model
+    PREFIX: ClassVar[str] = ""  # what a model with a head has before the names of this one
+
+    def smallest_inputs(self) -> dict[str, Any]:
+        """Arguments of a call, as small as can be: parameters do not depend on sizes."""
+        return {"input_ids": np.zeros((1, 1), np.int32)}
+
+    def initialize(self, key: Array) -> PyTree:
+        """Fresh parameters."""
+        return cast(nn.Module, self).init(key, **self.smallest_inputs())["params"]
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter, by the names that they have under a head.
+
+        Example: ``{"albert/pooler/kernel": (768, 768), …}``, also of the bare encoder.
+        """
+        shapes = flatten(jax.eval_shape(self.initialize, jax.random.key(0)))
+        return {f"{self.PREFIX}{name}": leaf.shape for name, leaf in shapes.items()}
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Model],
+        path: epath.PathLike,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        strict: bool = True,
+        head: HeadConfig | None = None,
+    ) -> tuple[Model, PyTree]:
+        """The model that a path holds, and its parameters.
+
+        Args:
+            path: see the head of this file. Heads of other tasks may be there: they are not read.
+            dtype: what the model computes in; parameters are at least float32.
+            strict: whether everything must be there. Otherwise what is not is drawn from
+                `INITIALIZATION_SEED`, and a warning is logged that says what it is.
+            head: what the classifier shall tell apart, if not what the path says.
+
+        Raises:
+            WeightsError: there are no weights, they cannot be read, or (if strict) something is
+                missing, of another shape, or unknown; one line that lists all of it.
+            CheckpointError: a workdir's checkpoint is damaged or missing.
+        """
+        stored = open_weights(path)
+        fields: dict[str, Any] = {"config": stored.config, "dtype": dtype}
+        if "head" in (field.name for field in dataclasses.fields(cast(Any, cls))):
+            fields["head"] = head or stored.head or HeadConfig()
+        model = cls(**fields)
+        shapes = model.parameter_shapes()
+        found, faults = stored.read(shapes), stored.faults(shapes)
+        faults += [
+            f"{name} has shape {found[name].shape}, the head has {shape}"
+            for name, shape in shapes.items()
+            if name in found and found[name].shape != shape
+        ]
+        if strict:
+            stored.refuse(faults)
+        elif faults:
+            drawn = sorted(n for n, s in shapes.items() if n not in found or found[n].shape != s)
+            _log.warning(
+                "%s: %s; drawn at random from seed %d: %s",
+                *(stored.source, "; ".join(faults), INITIALIZATION_SEED, ", ".join(drawn)),
+            )
+            key = jax.random.key(INITIALIZATION_SEED)
+            fresh = flatten(jax.jit(model.initialize)(key))
+            found |= {name: fresh[name.removeprefix(cls.PREFIX)] for name in drawn}
+        return model, unflatten(
+            {
+                name.removeprefix(cls.PREFIX): jnp.asarray(found[name], wide(dtype))
+                for name in shapes
+            }
+        )
+
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        params: PyTree,
+        tokenizer: SavableTokenizer | None = None,
+    ) -> None:
+        """Writes a directory that transformers loads with its Auto classes, and so do we.
+
+        The directory appears when it is whole.
+
+        Args:
+            path: a new directory.
+            params: the model's parameters, all of one type; the file has that type.
+            tokenizer: what the directory shall hold beside the model.
+
+        Raises:
+            WeightsError: the directory exists, the parameters are not the model's, the vocabulary
+                is not the tokenizer's, or transformers has no such model.
+        """
+        flat = {f"{self.PREFIX}{name}": np.asarray(x) for name, x in flatten(params).items()}
+        shapes = self.parameter_shapes()
+        wrong = shapes.items() ^ {name: x.shape for name, x in flat.items()}.items()
+        if wrong:
+            names = ", ".join(sorted({name for name, _ in wrong}))
+            raise WeightsError(f"these are not the parameters of {type(self).__name__}: {names}")
+        save_huggingface(
+            path,
+            flat,
+            self.config,
+            getattr(self, "head", None),
+            architecture=type(self).__name__,
+            tokenizer=tokenizer,
+        )
+
+
+def save_huggingface(
+    path: str | os.PathLike[str],
+    params: Mapping[str, np.ndarray],
+    config: AlbertConfig,
+    head: HeadConfig | None,
+    *,
+    architecture: str,
+    tokenizer: SavableTokenizer | None,
+) -> None:
+    """Writes a Hugging Face directory; see `PretrainedModel.save_pretrained`.
+
+    Args:
+        path: a new directory.
+        params: by the names that they have under a head, all of one type.
+        config: the encoder's configuration.
+        head: what a classifier among the parameters tells apart.
+        architecture: the class that transformers' Auto classes choose.
+        tokenizer: written beside the model.
+
+    Raises:
+        WeightsError: see `PretrainedModel.save_pretrained`.
+    """
+    ids = None
+    if tokenizer is not None:
+        ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+        if tokenizer.vocab_size != config.vocab_size:
+            raise WeightsError(
+                f"the tokenizer has {tokenizer.vocab_size} pieces, vocab_size is "
+                f"{config.vocab_size}"
+            )
+    with new_directory(path) as directory:
+        huggingface.write_huggingface(
+            directory, params, config, head, architecture=architecture, special_ids=ids
+        )
+        if tokenizer is not None:
+            tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)

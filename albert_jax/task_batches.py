@@ -1,0 +1,126 @@
+"""The contracts between the data of fine-tuning and the step: a batch for each kind of task.
+
+Rows that only fill a batch up have weight 0: they count in no loss and no metric.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jax import Array
+from jaxtyping import Float32, Int32
+from numpy.typing import DTypeLike
+
+from albert_jax.batch import check_fields
+
+_Fields = dict[str, tuple[DTypeLike, tuple[str, ...]]]
+
+_ROWS = ("batch",)
+_PIECES = ("batch", "length")
+_COMMON: _Fields = {
+    "input_ids": (np.int32, _PIECES),
+    "attention_mask": (np.int32, _PIECES),
+    "token_type_ids": (np.int32, _PIECES),
+    "weights": (np.float32, _ROWS),
+}
+
+
+class ClassificationBatch(NamedTuple):
+    """Texts, or pairs of texts, with a class, a score or several labels each.
+
+    Example with two texts of the class 1, and a row that fills the batch up::
+
+        input_ids       2 41 52  3      2 63  3  0      2 41 52  3
+        attention_mask  1  1  1  1      1  1  1  0      1  1  1  1
+        token_type_ids  0  0  0  0      0  0  0  0      0  0  0  0
+        labels          1               1               1
+        weights         1               1               0
+    """
+
+    input_ids: Int32[Array, "batch length"]
+    attention_mask: Int32[Array, "batch length"]  # 0: padding
+    token_type_ids: Int32[Array, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
+    # A class (int32), a score (float32), or 1 for each label that holds (float32, an axis more).
+    labels: Int32[Array, " batch"] | Float32[Array, " batch"] | Float32[Array, "batch labels"]
+    weights: Float32[Array, " batch"]  # 0: a row that fills the batch up
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "ClassificationBatch":
+        """The batch held by a loader's dict, checked.
+
+        Raises:
+            TypeError: a field is missing, or is none of ours.
+            ValueError: a field's shape or type breaks the contract.
+        """
+        batch = cls(**arrays)  # type: ignore[arg-type]  # on the host, until a step takes it
+        several = arrays["labels"].ndim > 1
+        dtype = np.int32 if arrays["labels"].dtype == np.int32 and not several else np.float32
+        labels: _Fields = {"labels": (dtype, ("batch", "labels") if several else _ROWS)}
+        check_fields(arrays, _COMMON | labels)
+        return batch
+
+
+class TaggingBatch(NamedTuple):
+    """Sentences with a tag for each word, told at the word's first piece."""
+
+    input_ids: Int32[Array, "batch length"]
+    attention_mask: Int32[Array, "batch length"]
+    token_type_ids: Int32[Array, "batch length"]
+    labels: Int32[Array, "batch length"]  # the tag at first pieces
+    label_mask: Int32[Array, "batch length"]  # 1: a word's first piece
+    weights: Float32[Array, " batch"]
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "TaggingBatch":
+        """The batch held by a loader's dict, checked; see `ClassificationBatch.from_numpy`."""
+        batch = cls(**arrays)  # type: ignore[arg-type]
+        check_fields(
+            arrays, _COMMON | {"labels": (np.int32, _PIECES), "label_mask": (np.int32, _PIECES)}
+        )
+        return batch
+
+
+class SpanBatch(NamedTuple):
+    """Questions and parts of a text, with the place of the answer: [CLS] Q [SEP] text [SEP]."""
+
+    input_ids: Int32[Array, "batch length"]
+    attention_mask: Int32[Array, "batch length"]
+    token_type_ids: Int32[Array, "batch length"]
+    p_mask: Int32[Array, "batch length"]  # 1: no answer starts or ends here; 0: [CLS] and text
+    start_positions: Int32[Array, " batch"]  # 0 where there is no answer
+    end_positions: Int32[Array, " batch"]  # of the answer's last piece
+    is_impossible: Int32[Array, " batch"]  # 1: no answer in this part of the text
+    weights: Float32[Array, " batch"]
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "SpanBatch":
+        """The batch held by a loader's dict, checked; see `ClassificationBatch.from_numpy`."""
+        batch = cls(**arrays)  # type: ignore[arg-type]
+        rows = ("start_positions", "end_positions", "is_impossible")
+        fields: _Fields = dict.fromkeys(rows, (np.int32, _ROWS))
+        check_fields(arrays, _COMMON | fields | {"p_mask": (np.int32, _PIECES)})
+        return batch
+
+
+class MultipleChoiceBatch(NamedTuple):
+    """Questions with several choices each, a row of pieces for every choice."""
+
+    input_ids: Int32[Array, "batch choices length"]
+    attention_mask: Int32[Array, "batch choices length"]
+    token_type_ids: Int32[Array, "batch choices length"]
+    labels: Int32[Array, " batch"]  # the number of the right choice
+    weights: Float32[Array, " batch"]
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "MultipleChoiceBatch":
+        """The batch held by a loader's dict, checked; see `ClassificationBatch.from_numpy`."""
+        batch = cls(**arrays)  # type: ignore[arg-type]
+        pieces = ("batch", "choices", "length")
+        fields: _Fields = dict.fromkeys(
+            ("input_ids", "attention_mask", "token_type_ids"), (np.int32, pieces)
+        )
+        check_fields(arrays, _COMMON | fields | {"labels": (np.int32, _ROWS)})
+        return batch
+
+
+TaskBatch = ClassificationBatch | TaggingBatch | SpanBatch | MultipleChoiceBatch

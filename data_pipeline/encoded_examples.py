@@ -1,0 +1,130 @@
+"""Examples as ids: kept end to end in memory, given out as rows of one length."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+# What a position after a row's end holds, if it is not 0.
+_PADDING = {"p_mask": 1}
+
+
+class EncodedExamples(NamedTuple):
+    """The examples of a split. One example has one sequence of ids, or one for each choice.
+
+    Attributes:
+        sequences: what has a value for each piece, by field of the batch, end to end.
+        starts: where each sequence begins, and where the last one ends.
+        values: what has one value, or one row of them, for each example, by field of the batch.
+        choices: sequences an example.
+    """
+
+    sequences: Mapping[str, np.ndarray]
+    starts: Int64[np.ndarray, " bounds"]
+    values: Mapping[str, np.ndarray]
+    choices: int | None = None
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " examples"]:
+        """Pieces of each example, of its longest choice if it has several."""
+        lengths = np.diff(self.starts)
+        return lengths if self.choices is None else lengths.reshape(-1, self.choices).max(axis=1)
+
+    def take(
+        self, rows: Int64[np.ndarray, " rows"], *, length: int, batch_size: int
+    ) -> dict[str, np.ndarray]:
+        """A batch of some examples.
+
+        Example: sequences of input ids `2 7 3` and `2 3`, no values, rows `[1]`, length 4 and batch
+        size 2 give `input_ids` `[[2, 3, 0, 0], [2, 3, 0, 0]]`, `attention_mask`
+        `[[1, 1, 0, 0], [1, 1, 0, 0]]` and `weights` `[1, 0]`.
+
+        Args:
+            rows: numbers of examples, at least one.
+            length: that rows are padded to.
+            batch_size: rows are filled up with copies of the first one, whose weight is 0.
+
+        Returns:
+            The fields of `sequences` and `values`, `attention_mask` and `weights`.
+        """
+        weights = (np.arange(batch_size) < len(rows)).astype(np.float32)
+        rows = np.concatenate([rows, np.repeat(rows[:1], batch_size - len(rows))])
+        sequence = rows
+        if self.choices is not None:
+            sequence = rows[:, None] * self.choices + np.arange(self.choices)
+        starts = self.starts[sequence][..., None]
+        inside = np.arange(length) < self.starts[sequence + 1][..., None] - starts
+        places = np.where(inside, starts + np.arange(length), 0)
+        batch = {
+            name: np.where(inside, flat[places], flat.dtype.type(_PADDING.get(name, 0)))
+            for name, flat in self.sequences.items()
+        }
+        batch |= {name: values[rows] for name, values in self.values.items()}
+        return batch | {"attention_mask": inside.astype(np.int32), "weights": weights}
+
+
+def join_sequences(
+    sequences: Mapping[str, Sequence[np.ndarray]],
+    values: Mapping[str, np.ndarray],
+    choices: int | None = None,
+) -> EncodedExamples:
+    """Examples from arrays of one sequence each, at least one.
+
+    Args:
+        sequences: for each field, an int32 array for each sequence.
+        values: as in `EncodedExamples`.
+        choices: likewise.
+    """
+    lengths = [len(ids) for ids in sequences["input_ids"]]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    flat = {name: np.concatenate(arrays).astype(np.int32) for name, arrays in sequences.items()}
+    return EncodedExamples(flat, starts, values, choices)
+
+
+def fingerprint(splits: Iterable[EncodedExamples]) -> str:
+    """The SHA-256 of everything in some splits, in hexadecimal."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for name, array in {"starts": split.starts, **split.sequences, **split.values}.items():
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def choose_lengths(lengths: Int64[np.ndarray, " examples"], count: int) -> list[int]:
+    """The few lengths that rows are padded to: multiples of 8 that cost the least padding.
+
+    Example: of lengths `5 6 7 8 100`, two are `[8, 104]`, one is `[104]`.
+
+    Args:
+        lengths: of the examples.
+        count: how many at most; the step is compiled for each.
+
+    Returns:
+        Ascending; the last is that of the longest example.
+    """
+    needed = np.bincount(-(-lengths // 8))
+    sizes = np.flatnonzero(needed)  # in eights
+    examples = np.concatenate([[0], np.cumsum(needed[sizes])])
+    # costs[n]: the least positions of the shortest n sizes, by the lengths chosen so far.
+    costs = np.full(len(sizes) + 1, np.inf)
+    costs[0] = 0
+    choices = []
+    for _ in range(min(count, len(sizes))):
+        # From n to m sizes, one more length holds those between.
+        added = np.where(
+            examples[None, :] >= examples[:, None],
+            (examples[None, :] - examples[:, None]) * np.concatenate([[0], sizes])[None, :],
+            np.inf,
+        )
+        through = costs[:, None] + added
+        choices.append(through.argmin(axis=0))
+        costs = through.min(axis=0)
+    chosen, end = [], len(sizes)
+    for best in reversed(choices):
+        if best[end] < end:
+            chosen.append(int(sizes[end - 1]) * 8)
+        end = int(best[end])
+    return chosen[::-1]

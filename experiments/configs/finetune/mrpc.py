@@ -1,0 +1,30 @@
+r"""MRPC: do two sentences say the same?
+
+Settings   ALBERT Table 14: rate 2e-5, dropout 0 in the encoder, 800 steps of 32,
+           about 7 epochs
+           MNLI's checkpoint is the paper's start: --config.run.init_from=runs/base-mnli
+Command    python -m experiments.finetune --config=experiments/configs/finetune/mrpc.py \
+               --config.data.dir=glue/MRPC --config.run.init_from=runs/base \
+               --workdir=runs/base-mrpc
+Expected   accuracy 90.9 with xxlarge (ALBERT Table 9)
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import to_config_dict
+from experiments.finetune_config import TaskName
+from experiments.finetune_recipes import table_14
+
+
+def get_config() -> ConfigDict:
+    return to_config_dict(
+        table_14(
+            TaskName.MRPC,
+            learning_rate=2e-5,
+            batch_size=32,
+            encoder_dropout=0.0,
+            num_train_steps=800,
+            num_warmup_steps=200,
+            evaluate_every=50,
+        )
+    )

@@ -1,0 +1,536 @@
+"""Hugging Face's directories: round trips bit for bit, every kind of file, every refusal."""
+
+import dataclasses
+import json
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tiny_models import (
+    EQUAL,
+    MODELS,
+    THREE,
+    TINY,
+    UNTIED,
+    assert_same,
+    draw,
+    make_model,
+)
+
+import albert_jax
+from albert_jax import (
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+    AlbertModel,
+    HeadConfig,
+    ProblemType,
+    read_pretrained,
+)
+from albert_jax.config import HiddenAct
+from albert_jax.interop.huggingface_config import config_from_json, head_from_json, to_json
+from albert_jax.interop.names import WeightsError
+from albert_jax.interop.stored_weights import flatten
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+EXACT = {
+    **MODELS,
+    "untied": ("ForPreTraining", UNTIED, None),
+    "untied masked LM": ("ForMaskedLM", UNTIED, None),
+    "equal sizes": ("ForMaskedLM", EQUAL, None),
+    "erf": ("ForPreTraining", {"hidden_act": "gelu_erf", "layer_norm_eps": 1e-3}, None),
+}
+
+
+@pytest.fixture
+def pretraining(tmp_path):
+    """A directory of the pre-training model, to be read or spoilt."""
+    model = make_model(*MODELS["pre-training"])
+    model.save_pretrained(tmp_path / "model", draw(model))
+    return tmp_path / "model"
+
+
+def change(file: Path, **changes) -> None:
+    """Replaces values of a JSON; those that are None are left out."""
+    values = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+
+def add(directory: Path, **tensors) -> None:
+    """Adds tensors to a file, or removes those that are None."""
+    stored = load_file(directory / WEIGHTS) | {n.replace("__", "."): t for n, t in tensors.items()}
+    save_file({n: t for n, t in stored.items() if t is not None}, directory / WEIGHTS)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_written_and_read_again_it_is_the_same_to_the_bit(name, tmp_path):
+    model = make_model(*EXACT[name])
+    params = draw(model)
+    model.save_pretrained(tmp_path / "first", params)
+    again, back = type(model).from_pretrained(tmp_path / "first")
+    assert again == model
+    assert_same(back, params)
+
+    again.save_pretrained(tmp_path / "second", back)
+    for file in (CONFIG, WEIGHTS):
+        first, second = ((tmp_path / d / file).read_bytes() for d in ("first", "second"))
+        assert first == second
+    everything = read_pretrained(tmp_path / "first")
+    assert everything.config == model.config
+    assert everything.architecture == type(model).__name__
+    in_full = {"albert": params} if isinstance(model, AlbertModel) else params
+    assert_same(everything.params, in_full)
+
+
+def test_layers_that_share_nothing_become_groups(tmp_path):
+    changes = {"num_hidden_layers": 3, "parameter_sharing": "none"}
+    model = make_model("ForPreTraining", changes, None)
+    params = draw(model)
+    model.save_pretrained(tmp_path / "model", params)
+    assert json.loads((tmp_path / "model" / CONFIG).read_text())["num_hidden_groups"] == 3
+    again, back = AlbertForPreTraining.from_pretrained(tmp_path / "model")
+    assert again.config.attention_copies == again.config.num_hidden_groups == 3
+    assert_same(back, params)
+
+
+def test_the_file_says_everything_that_strict_readers_want(tmp_path):
+    config = dataclasses.replace(TINY, hidden_dropout_prob=0, extra={"gap_size": 0, "mine": 1})
+    model = AlbertForTokenClassification(config, THREE)
+    model.save_pretrained(tmp_path / "model", draw(model))
+    text = (tmp_path / "model" / CONFIG).read_text()
+    assert json.loads(text) == {
+        "architectures": ["AlbertForTokenClassification"],
+        "model_type": "albert",
+        "vocab_size": 11,
+        "embedding_size": 3,
+        "hidden_size": 4,
+        "num_hidden_layers": 2,
+        "num_hidden_groups": 1,
+        "inner_group_num": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 5,
+        "hidden_act": "gelu_new",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "classifier_dropout_prob": 0.25,
+        "max_position_embeddings": 6,
+        "type_vocab_size": 2,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-12,
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "dtype": "float32",
+        "id2label": {"0": "one", "1": "two", "2": "three"},
+        "label2id": {"one": 0, "two": 1, "three": 2},
+        "problem_type": "single_label_classification",
+        "gap_size": 0,
+    }
+    assert '"hidden_dropout_prob": 0.0' in text
+
+
+def test_heads_are_read_as_they_are_meant():
+    def head(**values):
+        return head_from_json({"model_type": "albert", **values})
+
+    assert head() == HeadConfig()
+    assert head(num_labels=3).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    names = {str(i): f"n{i}" for i in reversed(range(11))}
+    assert head(id2label=names).labels == tuple(f"n{i}" for i in range(11))
+    assert head(id2label={"0": "score"}).problem_type is ProblemType.REGRESSION
+    several = "multi_label_classification"
+    assert head(problem_type=several, classifier_dropout_prob=0) == HeadConfig(
+        problem_type=ProblemType.MULTI_LABEL, classifier_dropout_prob=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("gelu", HiddenAct.GELU_ERF),
+        ("gelu_new", HiddenAct.GELU),
+        ("gelu_pytorch_tanh", HiddenAct.GELU),
+        ("relu", HiddenAct.RELU),
+    ],
+)
+def test_their_gelu_is_the_erf_form(theirs, ours):
+    sizes = {"hidden_size": 12, "num_attention_heads": 3}
+    values = {"model_type": "albert", "hidden_act": theirs, **sizes}
+    config = config_from_json(values)
+    assert config.hidden_act is ours
+    written = to_json(config, None, architecture="AlbertModel", dtype="float32")
+    assert written["hidden_act"] == theirs.replace("pytorch_tanh", "new")
+    assert config_from_json({"model_type": "albert"}).hidden_act is HiddenAct.GELU
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
+def test_files_of_other_types_are_read_in_float32(dtype, tmp_path):
+    model = make_model(*MODELS["masked LM"])
+    params = draw(model)
+    cast = {path: x.astype(dtype) for path, x in flatten(params).items()}
+    model.save_pretrained(tmp_path / "model", albert_jax.interop.stored_weights.unflatten(cast))
+    name = np.dtype(dtype).name
+    assert json.loads((tmp_path / "model" / CONFIG).read_text())["dtype"] == name
+    _, back = AlbertForMaskedLM.from_pretrained(tmp_path / "model")
+    for path, value in flatten(back).items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, cast[path].astype(np.float32))
+
+
+def test_old_files_keep_more_than_parameters(pretraining):
+    stored = load_file(pretraining / WEIGHTS)
+    expected = read_pretrained(pretraining).params
+    add(
+        pretraining,
+        albert__embeddings__position_ids=np.arange(6)[None],
+        predictions__decoder__weight=stored["albert.embeddings.word_embeddings.weight"],
+        predictions__decoder__bias=stored["predictions.bias"],
+    )
+    assert_same(read_pretrained(pretraining).params, expected)
+    assert_same(
+        AlbertForPreTraining.from_pretrained(pretraining)[1],
+        AlbertForPreTraining.from_pretrained(pretraining, strict=False)[1],
+    )
+
+
+def test_shards_are_one_file(pretraining):
+    expected = read_pretrained(pretraining).params
+    tensors = load_file(pretraining / WEIGHTS)
+    (pretraining / WEIGHTS).unlink()
+    places = {}
+    for number in range(3):
+        names = sorted(tensors)[number::3]
+        file = f"model-0000{number}.safetensors"
+        save_file({name: tensors[name] for name in names}, pretraining / file)
+        places |= dict.fromkeys(names, file)
+    index = pretraining / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    assert_same(read_pretrained(pretraining).params, expected)
+
+    index.write_text(json.dumps({"weight_map": places | {"extra": "model-00000.safetensors"}}))
+    with pytest.raises(WeightsError, match=r"index\.json names extra, which no shard holds"):
+        read_pretrained(pretraining)
+    index.write_text(json.dumps({"weight_map": places | {"extra": "../other.safetensors"}}))
+    with pytest.raises(WeightsError, match=r"names \.\./other\.safetensors, which is not there"):
+        read_pretrained(pretraining)
+    index.write_text("{}")
+    with pytest.raises(WeightsError, match=r"index\.json is no index of shards"):
+        read_pretrained(pretraining)
+
+
+class TestStrictness:
+    def test_everything_wrong_is_listed_at_once(self, pretraining):
+        add(
+            pretraining,
+            albert__pooler__bias=None,
+            predictions__LayerNorm__weight=None,
+            sop_classifier__classifier__bias=np.zeros(3, np.float32),
+            albert__encoder__extra=np.zeros(1, np.float32),
+        )
+        with pytest.raises(WeightsError) as error:
+            AlbertForPreTraining.from_pretrained(pretraining)
+        message = str(error.value)
+        assert "\n" not in message
+        assert message.startswith(str(pretraining))
+        for fault in (
+            "albert.pooler.bias is missing",
+            "predictions.LayerNorm.weight is missing",
+            "sop_classifier.classifier.bias has shape (3,), its configuration says (2)",
+            "albert.encoder.extra is unknown",
+        ):
+            assert fault in message
+        with pytest.raises(WeightsError) as everything:
+            read_pretrained(pretraining)
+        assert "extra is unknown" in str(everything.value)
+        assert "sop_classifier" in str(everything.value)
+
+    def test_a_missing_block_of_a_group_is_missed(self, tmp_path):
+        model = make_model(*MODELS["groups"])
+        model.save_pretrained(tmp_path / "model", draw(model))
+        layer = "albert__encoder__albert_layer_groups__2__albert_layers__1"
+        add(tmp_path / "model", **{f"{layer}__ffn__bias": None})
+        for read in (AlbertForPreTraining.from_pretrained, read_pretrained):
+            with pytest.raises(WeightsError, match=r"groups\.2\.albert_layers\.1\.ffn\.bias is mi"):
+                read(tmp_path / "model")
+
+    def test_heads_of_other_tasks_are_no_fault(self, pretraining):
+        model, params = AlbertModel.from_pretrained(pretraining)
+        assert model.config == TINY
+        assert_same({"albert": params}, {"albert": read_pretrained(pretraining).params["albert"]})
+        with pytest.raises(WeightsError, match=r"classifier\.weight is missing"):
+            AlbertForSequenceClassification.from_pretrained(pretraining)
+
+    def test_what_is_left_out_is_drawn_from_a_seed_and_said(self, pretraining, caplog):
+        with caplog.at_level(logging.WARNING):
+            model, params = AlbertForSequenceClassification.from_pretrained(
+                pretraining, strict=False, head=THREE
+            )
+        assert model.head == THREE
+        (record,) = caplog.records
+        for words in (
+            "classifier.weight is missing; classifier.bias is missing",
+            "drawn at random from seed 0: classifier/bias, classifier/kernel",
+        ):
+            assert words in record.getMessage()
+        fresh = model.initialize(albert_jax.pretrained.jax.random.key(0))
+        assert_same(params["classifier"], fresh["classifier"])
+        assert_same(params["albert"], read_pretrained(pretraining).params["albert"])
+
+    def test_other_labels_are_refused_or_drawn(self, tmp_path, caplog):
+        model = make_model(*MODELS["classes"])
+        model.save_pretrained(tmp_path / "model", draw(model))
+        two = HeadConfig(labels=("no", "yes"))
+        load = AlbertForSequenceClassification.from_pretrained
+        with pytest.raises(WeightsError, match=r"classifier/kernel has shape \(4, 3\), .*\(4, 2\)"):
+            load(tmp_path / "model", head=two)
+        _, params = load(tmp_path / "model", head=two, strict=False)
+        assert params["classifier"]["kernel"].shape == (4, 2)
+        assert "drawn at random" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_size": 6}, ["query.weight has shape (4, 4), its configuration says (6, 6)"]),
+        ({"num_hidden_groups": 2}, ["groups.1.albert_layers.0.attention.query.weight is missing"]),
+        ({"vocab_size": 12}, ["word_embeddings.weight", "(11, 3)", "(12, 3)"]),
+        ({"model_type": "bert"}, ["config.json", "model_type must be albert, got 'bert'"]),
+        ({"hidden_act": "swish"}, ["hidden_act must be one of gelu_new", "'swish'"]),
+        ({"num_attention_heads": 3}, ["config.json", "multiple of", "(3)"]),
+        ({"hidden_size": "4"}, ["config.json", "model.hidden_size must be a whole number"]),
+        (
+            {"num_hidden_layers": 18, "num_hidden_groups": 14},
+            ["18 layers in 14 groups", "transformers' rounding"],
+        ),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_cannot_be_is_refused(changes, words, pretraining):
+    change(pretraining / CONFIG, **changes)
+    with pytest.raises(WeightsError) as error:
+        AlbertForPreTraining.from_pretrained(pretraining)
+    assert all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_are_no_labels_are_refused(tmp_path):
+    model = make_model(*MODELS["classes"])
+    model.save_pretrained(tmp_path / "model", draw(model))
+    change(tmp_path / "model" / CONFIG, id2label={"0": "a", "1": "a", "2": "b"})
+    with pytest.raises(WeightsError, match=r"config\.json: head\.labels.*all different"):
+        read_pretrained(tmp_path / "model")
+    change(tmp_path / "model" / CONFIG, id2label={"0": "a", "1": "b"})
+    with pytest.raises(WeightsError, match=r"classifier/kernel has shape"):
+        AlbertForSequenceClassification.from_pretrained(tmp_path / "model")
+
+
+class TestBadDirectories:
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(WeightsError, match=r"there is no .*nowhere"):
+            read_pretrained(tmp_path / "nowhere")
+        with pytest.raises(WeightsError, match=r"holds no weights: .*Hugging Face.*workdir"):
+            read_pretrained(tmp_path)
+
+    def test_no_weights(self, pretraining):
+        (pretraining / WEIGHTS).unlink()
+        with pytest.raises(WeightsError, match=r"no weights: none of model\.safetensors, .*bin"):
+            read_pretrained(pretraining)
+
+    def test_broken_configuration(self, pretraining):
+        (pretraining / CONFIG).write_text("{")
+        with pytest.raises(WeightsError, match=r"config\.json is no JSON object"):
+            read_pretrained(pretraining)
+
+    @pytest.mark.parametrize("kept", [0, 7, 100, -1], ids="{} bytes".format)
+    def test_cut_short(self, kept, pretraining):
+        content = (pretraining / WEIGHTS).read_bytes()
+        (pretraining / WEIGHTS).write_bytes(content[:kept])
+        with pytest.raises(WeightsError, match=r"model\.safetensors is no whole safetensors file"):
+            read_pretrained(pretraining)
+
+    def test_numbers_of_no_such_type(self, pretraining):
+        add(pretraining, albert__pooler__bias=np.zeros(4, np.int8))
+        with pytest.raises(
+            WeightsError, match=r"albert\.pooler\.bias is of type I8, known are F64"
+        ):
+            read_pretrained(pretraining)
+
+    def test_steps_are_of_workdirs(self, pretraining):
+        with pytest.raises(WeightsError, match="no workdir with checkpoints, of which step 5"):
+            read_pretrained(pretraining, step=5)
+
+
+class TestWriting:
+    model = make_model(*MODELS["masked LM"])
+
+    def test_what_is_there_is_left_alone(self, tmp_path):
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model/mine").write_text("")
+        with pytest.raises(WeightsError, match="exists already"):
+            self.model.save_pretrained(tmp_path / "model", draw(self.model))
+        assert [file.name for file in tmp_path.rglob("*")] == ["model", "mine"]
+        (tmp_path / "model/mine").unlink()
+        self.model.save_pretrained(tmp_path / "model", draw(self.model))
+        assert {file.name for file in tmp_path.rglob("*")} == {"model", CONFIG, WEIGHTS}
+
+    def test_an_interrupted_export_leaves_nothing(self, tmp_path):
+        class Tokenizer:
+            vocab_size, pad_id, cls_id, sep_id = 11, 0, 7, 8
+
+            def save_pretrained(self, directory, *, model_max_length):
+                assert (directory / WEIGHTS).exists()
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.model.save_pretrained(tmp_path / "model", draw(self.model), Tokenizer())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_tokenizer_is_written_beside_and_its_pieces_named(self, tmp_path):
+        class Tokenizer:
+            vocab_size, pad_id, cls_id, sep_id = 11, 5, 7, 8
+
+            def save_pretrained(self, directory, *, model_max_length):
+                (directory / "tokenizer.json").write_text(str(model_max_length))
+
+        self.model.save_pretrained(tmp_path / "model", draw(self.model), Tokenizer())
+        assert (tmp_path / "model/tokenizer.json").read_text() == "6"
+        values = json.loads((tmp_path / "model" / CONFIG).read_text())
+        assert [values[f"{n}_token_id"] for n in ("pad", "bos", "eos")] == [5, 7, 8]
+        Tokenizer.vocab_size = 12
+        with pytest.raises(WeightsError, match="tokenizer has 12 pieces, vocab_size is 11"):
+            self.model.save_pretrained(tmp_path / "other", draw(self.model), Tokenizer())
+
+    def test_other_parameters_are_refused(self, tmp_path):
+        params = draw(make_model(*MODELS["pre-training"]))
+        with pytest.raises(
+            WeightsError, match=r"not the parameters of AlbertForMaskedLM: albert/p"
+        ):
+            self.model.save_pretrained(tmp_path / "model", params)
+        params = draw(self.model)
+        params["predictions"]["bias"] = params["predictions"]["bias"].astype(np.float16)
+        with pytest.raises(WeightsError, match="several types: float16, float32"):
+            self.model.save_pretrained(tmp_path / "model", params)
+
+    @pytest.mark.parametrize(
+        ("name", "changes", "words"),
+        [
+            ("ForPreTraining", {"parameter_sharing": "ffn"}, "shares one half"),
+            ("ForPreTraining", {"norm": "pre"}, "norm=pre: other formats can hold post alone"),
+            ("ForPreTraining", {"position_encoding": "rotary"}, "encoding=rotary: .* absolute alo"),
+            ("ForPreTraining", {"position_encoding": "none"}, "encoding=none: .* absolute alone"),
+            (
+                "ForPreTraining",
+                {"num_hidden_layers": 18, "num_hidden_groups": 14},
+                "transformers' rounding",
+            ),
+            ("ForConditionalSpan", {}, "no name for answer_class"),
+        ],
+    )
+    def test_what_they_cannot_hold_is_refused(self, name, changes, words, tmp_path):
+        model = make_model(name, changes, None)
+        with pytest.raises(WeightsError, match=words):
+            model.save_pretrained(tmp_path / "model", draw(model))
+        assert list(tmp_path.iterdir()) == []
+
+
+def text(string: str) -> bytes:
+    return b"X" + len(string).to_bytes(4, "little") + string.encode()
+
+
+def number(value: int) -> bytes:
+    return b"J" + value.to_bytes(4, "little", signed=True)
+
+
+def pickled_table(tensors, *, storage="FloatStorage", call="torch._utils _rebuild_tensor_v2"):
+    """What torch pickles of a state dict, written out opcode by opcode; needs no torch."""
+    table = b"\x80\x02ccollections\nOrderedDict\n)R("
+    for key, (name, tensor) in enumerate(tensors.items()):
+        place = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
+        place += text(str(key)) + text("cpu") + number(tensor.size) + b"t"
+        strides = [stride // tensor.itemsize for stride in tensor.strides]
+        shape, steps = (
+            b"(" + b"".join(map(number, sizes)) + b"t" for sizes in (tensor.shape, strides)
+        )
+        table += text(name) + b"c" + call.replace(" ", "\n").encode() + b"\n("
+        table += place + b"Q" + number(0) + shape + steps + b"\x89ccollections\nOrderedDict\n)RtR"
+    return table + b"u."
+
+
+def write_zip(file: Path, tensors, **options) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model/data.pkl", pickled_table(tensors, **options))
+        archive.writestr("model/byteorder", "little")
+        for key, tensor in enumerate(tensors.values()):
+            archive.writestr(f"model/data/{key}", tensor.tobytes("A"))
+
+
+def write_legacy(file: Path, tensors, **options) -> None:
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+    with file.open("wb") as stream:
+        for value in (0x1950A86A20F9469CFC6C, 1001, system):
+            pickle.dump(value, stream, protocol=2)
+        stream.write(pickled_table(tensors, **options).replace(b"cpu", b"cpu"))
+        pickle.dump([str(key) for key in range(len(tensors))], stream, protocol=2)
+        for tensor in tensors.values():
+            stream.write(tensor.size.to_bytes(8, "little") + tensor.tobytes("A"))
+
+
+class TestTorchFiles:
+    @pytest.fixture
+    def tensors(self, pretraining):
+        tensors = load_file(pretraining / WEIGHTS)
+        (pretraining / WEIGHTS).unlink()
+        turned = "predictions.dense.weight"  # as it lies in torch's memory after a transposition
+        return tensors | {turned: np.asfortranarray(tensors[turned])}
+
+    @pytest.mark.parametrize("write", [write_zip, write_legacy])
+    def test_both_formats_hold_the_numbers(self, write, tensors, pretraining):
+        write(pretraining / "pytorch_model.bin", tensors)
+        params = read_pretrained(pretraining).params
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(contiguous, pretraining / WEIGHTS)
+        assert_same(params, read_pretrained(pretraining).params)
+
+    @pytest.mark.parametrize("write", [write_zip, write_legacy])
+    @pytest.mark.parametrize(
+        "call", ["os system", "builtins eval", "torch._utils _rebuild_sparse_tensor", "torch load"]
+    )
+    def test_nothing_else_is_called(self, write, call, tensors, pretraining):
+        write(pretraining / "pytorch_model.bin", tensors, call=call)
+        with pytest.raises(WeightsError, match=rf"{call.replace(' ', '.')}, which is not allowed"):
+            read_pretrained(pretraining)
+
+    @pytest.mark.parametrize("kept", [0, 10, 200, -500], ids="{} bytes".format)
+    @pytest.mark.parametrize("write", [write_zip, write_legacy])
+    def test_cut_short(self, write, kept, tensors, pretraining):
+        file = pretraining / "pytorch_model.bin"
+        write(file, tensors)
+        file.write_bytes(file.read_bytes()[:kept])
+        with pytest.raises(WeightsError, match=r"pytorch_model\.bin cannot be read as a file of"):
+            read_pretrained(pretraining)
+
+    def test_what_is_no_table(self, tensors, pretraining):
+        file = pretraining / "pytorch_model.bin"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("model/data.pkl", pickle.dumps([1], protocol=2))
+        with pytest.raises(WeightsError, match="holds a list, no table of tensors"):
+            read_pretrained(pretraining)
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("model/data.pkl", pickle.dumps({"a": 1}, protocol=2))
+        with pytest.raises(WeightsError, match="a is a int, no tensor"):
+            read_pretrained(pretraining)
+        write_zip(file, {"a": np.zeros(3, np.float32)}, storage="BoolStorage")
+        with pytest.raises(WeightsError, match=r"torch\.BoolStorage, which is not allowed"):
+            read_pretrained(pretraining)
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("model/data.pkl", pickled_table({"a": np.zeros(3, np.float32)}))
+            archive.writestr("model/data/0", b"\0" * 8)
+        with pytest.raises(WeightsError, match="a reaches beyond its 2 numbers"):
+            read_pretrained(pretraining)

@@ -1,0 +1,211 @@
+"""What others call our parameters, and what shapes the tables say that these have."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from random_inputs import parameter_shapes
+from tiny_models import MODELS, TINY, UNTIED, make_model
+
+from albert_jax import AlbertForConditionalSpan, AlbertForPreTraining
+from albert_jax.config import ParameterSharing
+from albert_jax.interop.names import (
+    WeightsError,
+    huggingface_places,
+    our_places,
+    tensorflow_places,
+    to_their_names,
+)
+
+HUGGINGFACE_LAYER = [
+    *("attention.query.weight", "attention.query.bias"),
+    *("attention.key.weight", "attention.key.bias"),
+    *("attention.value.weight", "attention.value.bias"),
+    *("attention.dense.weight", "attention.dense.bias"),
+    *("attention.LayerNorm.weight", "attention.LayerNorm.bias"),
+    *("ffn.weight", "ffn.bias", "ffn_output.weight", "ffn_output.bias"),
+    *("full_layer_layer_norm.weight", "full_layer_layer_norm.bias"),
+]
+HUGGINGFACE_PRETRAINING = [
+    "albert.embeddings.word_embeddings.weight",
+    "albert.embeddings.position_embeddings.weight",
+    "albert.embeddings.token_type_embeddings.weight",
+    *("albert.embeddings.LayerNorm.weight", "albert.embeddings.LayerNorm.bias"),
+    "albert.encoder.embedding_hidden_mapping_in.weight",
+    "albert.encoder.embedding_hidden_mapping_in.bias",
+    *(f"albert.encoder.albert_layer_groups.0.albert_layers.0.{x}" for x in HUGGINGFACE_LAYER),
+    *("albert.pooler.weight", "albert.pooler.bias"),
+    *("predictions.dense.weight", "predictions.dense.bias"),
+    *("predictions.LayerNorm.weight", "predictions.LayerNorm.bias"),
+    "predictions.bias",
+    *("sop_classifier.classifier.weight", "sop_classifier.classifier.bias"),
+]
+TENSORFLOW_LAYER = [
+    *("attention_1/self/query/kernel", "attention_1/self/query/bias"),
+    *("attention_1/self/key/kernel", "attention_1/self/key/bias"),
+    *("attention_1/self/value/kernel", "attention_1/self/value/bias"),
+    *("attention_1/output/dense/kernel", "attention_1/output/dense/bias"),
+    *("LayerNorm/gamma", "LayerNorm/beta"),
+    *("ffn_1/intermediate/dense/kernel", "ffn_1/intermediate/dense/bias"),
+    *("ffn_1/intermediate/output/dense/kernel", "ffn_1/intermediate/output/dense/bias"),
+    *("LayerNorm_1/gamma", "LayerNorm_1/beta"),
+]
+TENSORFLOW_PRETRAINING = [
+    "bert/embeddings/word_embeddings",
+    "bert/embeddings/position_embeddings",
+    "bert/embeddings/token_type_embeddings",
+    *("bert/embeddings/LayerNorm/gamma", "bert/embeddings/LayerNorm/beta"),
+    "bert/encoder/embedding_hidden_mapping_in/kernel",
+    "bert/encoder/embedding_hidden_mapping_in/bias",
+    *(f"bert/encoder/transformer/group_0/inner_group_0/{name}" for name in TENSORFLOW_LAYER),
+    *("bert/pooler/dense/kernel", "bert/pooler/dense/bias"),
+    *("cls/predictions/transform/dense/kernel", "cls/predictions/transform/dense/bias"),
+    *("cls/predictions/transform/LayerNorm/gamma", "cls/predictions/transform/LayerNorm/beta"),
+    "cls/predictions/output_bias",
+    *("cls/seq_relationship/output_weights", "cls/seq_relationship/output_bias"),
+]
+HEADS = {
+    "classes": (
+        ["classifier.weight", "classifier.bias"],
+        ["output_weights", "output_bias"],
+    ),
+    "spans": (
+        ["qa_outputs.weight", "qa_outputs.bias"],
+        ["cls/squad/output_weights", "cls/squad/output_bias"],
+    ),
+}
+
+
+def arrays(shapes):
+    return {
+        path: np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        for path, shape in shapes.items()
+    }
+
+
+def shapes_of(name):
+    return make_model(*MODELS[name]).parameter_shapes()
+
+
+def test_pretraining_has_the_published_names():
+    params = arrays(shapes_of("pre-training"))
+    theirs = to_their_names(params, huggingface_places(TINY))
+    assert sorted(theirs) == sorted(HUGGINGFACE_PRETRAINING)
+    theirs = to_their_names(params, tensorflow_places(TINY))
+    assert sorted(theirs) == sorted(TENSORFLOW_PRETRAINING)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_have_the_published_names(name):
+    params = {
+        path: array
+        for path, array in arrays(shapes_of(name)).items()
+        if not path.startswith("albert")
+    }
+    huggingface, tensorflow = HEADS[name]
+    assert list(to_their_names(params, huggingface_places(TINY))) == huggingface
+    assert list(to_their_names(params, tensorflow_places(TINY))) == tensorflow
+
+
+def test_unanswerable_questions_have_the_released_names_and_no_others():
+    shapes = AlbertForConditionalSpan(TINY).parameter_shapes()
+    params = {
+        path: array for path, array in arrays(shapes).items() if not path.startswith("albert")
+    }
+    theirs = to_their_names(params, tensorflow_places(TINY))
+    assert {name: tensor.shape for name, tensor in theirs.items()} == {
+        "start_logits/dense/kernel": (4, 1),
+        "start_logits/dense/bias": (1,),
+        "end_logits/dense_0/kernel": (8, 4),
+        "end_logits/dense_0/bias": (4,),
+        "end_logits/LayerNorm/gamma": (4,),
+        "end_logits/LayerNorm/beta": (4,),
+        "end_logits/dense_1/kernel": (4, 1),
+        "end_logits/dense_1/bias": (1,),
+        "answer_class/dense_0/kernel": (8, 4),
+        "answer_class/dense_0/bias": (4,),
+        "answer_class/dense_1/kernel": (4, 1),
+    }
+    with pytest.raises(WeightsError, match=r"no name for answer_class/dense_0/bias, .*start_l"):
+        to_their_names(params, huggingface_places(TINY))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"position_encoding": "relative_local", "max_relative_distance": 2},
+        {"position_encoding": "rotary", "norm": "pre"},
+    ],
+)
+def test_what_other_formats_lack_has_its_shapes_in_workdirs(changes):
+    config = dataclasses.replace(TINY, **changes)
+    shapes = AlbertForPreTraining(config).parameter_shapes()
+    places = our_places(config)
+    assert {path: places[path].shape for path in shapes} == shapes
+    heads = ("classifier", "qa_outputs", "start_logits", "end_logits", "answer_class")
+    assert {path for path in places if not path.startswith(heads)} == set(shapes)
+
+
+def test_tensors_are_turned_and_cut_where_the_formats_differ():
+    config = dataclasses.replace(TINY, num_hidden_layers=6, num_hidden_groups=3, inner_group_num=2)
+    params = arrays(
+        {
+            path: place.shape
+            for path, place in our_places(config).items()
+            if path != "classifier/kernel" and path != "classifier/bias"
+        }
+    )
+    query = params["albert/encoder/layers/attention/query/kernel"]
+    order = params["sop_classifier/kernel"]
+    theirs = to_their_names(params | {}, tensorflow_places(config))
+    layer = "bert/encoder/transformer/group_2/inner_group_1/attention_1/self/query/kernel"
+    np.testing.assert_array_equal(theirs[layer], query[2, 1])
+    np.testing.assert_array_equal(theirs["cls/seq_relationship/output_weights"], order.T)
+    for name in [
+        name
+        for name in params
+        if name.split("/")[0] in ("start_logits", "end_logits", "answer_class")
+    ]:
+        del params[name]
+    theirs = to_their_names(params, huggingface_places(config))
+    layer = "albert.encoder.albert_layer_groups.2.albert_layers.1.attention.query.weight"
+    np.testing.assert_array_equal(theirs[layer], query[2, 1].T)
+    np.testing.assert_array_equal(theirs["sop_classifier.classifier.weight"], order.T)
+    table = "albert.embeddings.word_embeddings.weight"
+    np.testing.assert_array_equal(
+        theirs[table], params["albert/embeddings/word_embeddings/embedding"]
+    )
+
+
+@pytest.mark.parametrize("sharing", ParameterSharing)
+def test_our_own_table_has_every_parameter_and_its_shape(sharing):
+    config = dataclasses.replace(
+        TINY, num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2, parameter_sharing=sharing
+    )
+    places = our_places(config)
+    for path, shape in parameter_shapes(config).items():
+        assert places["/".join(path)].shape == shape
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_our_own_table_has_every_head(name):
+    model = make_model(*MODELS[name])
+    places = our_places(model.config)
+    for path, shape in model.parameter_shapes().items():
+        assert places[path].fits(np.zeros(shape)), path
+
+
+def test_an_untied_head_has_a_table_and_its_bias_moves():
+    config = dataclasses.replace(TINY, **UNTIED)
+    places = huggingface_places(config)
+    assert places["predictions.decoder.weight"].path == "predictions/decoder"
+    assert places["predictions.decoder.bias"].path == "predictions/bias"
+    assert "predictions.bias" not in places
+
+
+@pytest.mark.parametrize("sharing", ["attention", "ffn"])
+def test_sharing_one_half_alone_can_be_held_by_nobody(sharing):
+    config = dataclasses.replace(TINY, parameter_sharing=sharing)
+    for places in (huggingface_places, tensorflow_places):
+        with pytest.raises(WeightsError, match=f"parameter_sharing={sharing}.*all and none"):
+            places(config)

@@ -1,0 +1,60 @@
+"""Small models of every kind with random parameters, for the tests of what they are written as."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+import albert_jax
+from albert_jax import AlbertConfig, HeadConfig, ProblemType
+
+TINY = AlbertConfig(
+    vocab_size=11,
+    embedding_size=3,
+    hidden_size=4,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=5,
+    max_position_embeddings=6,
+)
+THREE = HeadConfig(labels=("one", "two", "three"), classifier_dropout_prob=0.25)
+NUMBER = HeadConfig(labels=("score",), problem_type=ProblemType.REGRESSION)
+GROUPS = {"num_hidden_layers": 6, "num_hidden_groups": 3, "inner_group_num": 2}
+UNTIED = {"tie_word_embeddings": False}
+EQUAL = {"embedding_size": 4, "embedding_mapping": "always"}
+
+# Name of the class without "Albert", changes of the configuration, head.
+MODELS: dict[str, tuple[str, dict[str, Any], HeadConfig | None]] = {
+    "pre-training": ("ForPreTraining", {}, None),
+    "groups": ("ForPreTraining", GROUPS, None),
+    "encoder": ("Model", {}, None),
+    "masked LM": ("ForMaskedLM", {}, None),
+    "classes": ("ForSequenceClassification", {}, THREE),
+    "a number": ("ForSequenceClassification", {}, NUMBER),
+    "tags": ("ForTokenClassification", {}, THREE),
+    "spans": ("ForQuestionAnswering", {}, None),
+    "choices": ("ForMultipleChoice", {}, None),
+}
+
+
+def make_model(name: str, changes: dict[str, Any], head: HeadConfig | None) -> Any:
+    """A model by the name of its class without "Albert"."""
+    fields: dict[str, Any] = {"config": dataclasses.replace(TINY, **changes)}
+    return getattr(albert_jax, f"Albert{name}")(**fields, **({"head": head} if head else {}))
+
+
+def draw(model: Any, seed: int = 0) -> Any:
+    """Random float32 parameters; no two numbers alike."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.initialize, jax.random.key(0))
+    return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
+
+
+def assert_same(left: Any, right: Any) -> None:
+    """The same trees, bit for bit."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for x, y in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert x.dtype == y.dtype
+        assert x.tobytes() == y.tobytes()

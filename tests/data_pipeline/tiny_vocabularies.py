@@ -1,0 +1,89 @@
+"""Vocabularies of a few hundred pieces, and texts that are hard to cut."""
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.sentencepiece_proto import Piece, PieceType, read_model, write_model
+from data_pipeline.sentencepiece_tokenizer import (
+    FIRST_PIECES,
+    USER_DEFINED,
+    SentencePieceTokenizer,
+    train_sentencepiece,
+)
+from data_pipeline.tokenizer import Tokenizer
+from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+
+KINDS = ("sentencepiece", "wordpiece")
+SETTINGS = {
+    "uncased": {"lower_case": True, "keep_accents": False},
+    "uncased with accents": {"lower_case": True, "keep_accents": True},
+    "cased": {"lower_case": False, "keep_accents": False},
+    "cased with accents": {"lower_case": False, "keep_accents": True},
+}
+WORDPIECES = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The", "hello", "##x", "x", "e", "##e"),
+    *("é", "##é", "中", "文", ",", "2", "##0", "##1", "(", ")", "don", "'", "t", "##s", "f", "##i"),
+    *("1", "##2", "σ", "##σ", "##α", "##ς", "’", "-", ".", "“", "i", "k", "##g", '"', "[", "]"),  # noqa: RUF001
+)
+
+# What texts are put together from: the plain parts each make pieces of their own characters.
+PLAIN = (
+    *("the", "The", "HELLO", "don't", "café", "CAFÉ", "e\u0301", "naïve", "Å", "中", "文字", "각"),
+    *("2011,", "1,000,000", "7,", "3.5", "x", "in 1999, ", "٣,", "(", ")", "-", "–", "£", "€"),  # noqa: RUF001
+    *('"', "``", "''", "Σ", "ΟΔΟΣ", "İ", "ß", "Straße", "[CLS]", "<pad>", "<unk>", "😀", "[mask]"),
+    *(" ", "  ", "\t", "\n", "\u00a0", "\u3000", " " * 40, "ab\u0327c"),
+)
+ODD = (
+    *("ﬁ", "½", "²", "™", "ℌ", "㎅", "①", "，", "ǆ", "\u0660", "\u0345", "का", "ே", "❤\ufe0f"),  # noqa: RUF001
+    *("1\ufe0f\u20e3", "👨\u200d👩\u200d👧", "\u200b", "\u200d", "\ufeff", "\u00ad", "▁", "\ufffd"),
+    *("\x01", "\x0b", "\x1c", "\x1f", "\x85", "\u2028", "20\x0111,", "\u202e", "\U000e0041"),
+)
+
+
+@functools.cache
+def trained(lower_case: bool = True, keep_accents: bool = False) -> SentencePieceTokenizer:
+    """A vocabulary of a few hundred made-up words, some years before commas, and odd letters."""
+    random = np.random.default_rng(0)
+    syllables = np.array([a + b for a in "bdfgklmnprstBÉ" for b in "aeiouéü"])
+    words = ["".join(random.choice(syllables, n)) for n in random.integers(1, 5, 300)]
+    names = ["The", "the", "HELLO", "café", "don't", "naïve", "Straße", "σοφος", "1,000", "½"]
+    lines = [
+        f"in {random.choice([1999, 2010, 2011])}, {' '.join(random.choice(words, 8))} "
+        f"{random.choice(names)} ({random.choice(words)})."
+        for _ in range(3000)
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "sentences.txt"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return train_sentencepiece(
+            path, vocab_size=300, lower_case=lower_case, keep_accents=keep_accents
+        )
+
+
+def of_pieces(*pieces: str, lower_case: bool = True, keep_accents: bool = False) -> Tokenizer:
+    """A vocabulary of these pieces, all equally likely, behind the usual first thirteen."""
+    kinds = {"<unk>": PieceType.UNKNOWN} | dict.fromkeys(USER_DEFINED, PieceType.USER_DEFINED)
+    first = [Piece(piece, 0.0, kinds.get(piece, PieceType.CONTROL)) for piece in FIRST_PIECES]
+    others = [Piece(piece, -5.0, PieceType.NORMAL) for piece in pieces]
+    model = read_model(trained().model)._replace(pieces=(*first, *others))
+    return SentencePieceTokenizer(
+        write_model(model), lower_case=lower_case, keep_accents=keep_accents
+    )
+
+
+def make(kind: str, setting: str) -> Tokenizer:
+    """A vocabulary of either kind, uncased or cased, bare or with accents."""
+    if kind == "wordpiece":
+        return WordPieceTokenizer(WORDPIECES, **SETTINGS[setting])
+    return SentencePieceTokenizer(trained().model, **SETTINGS[setting])
+
+
+def random_texts(parts: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """Texts of up to eight parts, and each part alone and inside a word."""
+    random = np.random.default_rng(seed)
+    mixed = ["".join(random.choice(parts, random.integers(2, 9))) for _ in range(count)]
+    return [*parts, *(f"a{part}b" for part in parts), *mixed]

@@ -1,0 +1,383 @@
+"""Fine-tuning from beginning to end: each kind of task is learned, stopped, taken up, reported."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import tiny_tasks
+from commands import assert_same_params
+
+from albert_jax.checkpoint import restore_params
+from albert_jax.parallel import make_mesh
+from albert_jax.task_models import AlbertForSequenceClassification
+from data_pipeline.errors import InputError
+from experiments import training_run
+from experiments.command_line import ExitCode, call
+from experiments.finetune import finetune, open_finetuning
+from experiments.finetune_config import FinetuneConfig, SpanConfig, TaskName
+from experiments.predict import TASKS
+from experiments.prediction_input import Example
+from experiments.prediction_tasks import PredictionOptions
+from experiments.run_log import read_metrics
+from experiments.starting_point import warm_start
+
+LABELS = {"good": "pos", "bad": "neg"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device() -> Iterator[None]:
+    """What several devices compute is tested with the step; here they would only cost time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_run, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_tasks.write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tiny_tasks.write_texts(tmp_path_factory.mktemp("texts"), LABELS)
+
+
+@pytest.fixture(scope="module")
+def make_config(
+    tokenizer: Path, texts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """Runs on texts, unless told otherwise, that keep their compiled programs in one place."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+
+    def make(
+        task: TaskName = TaskName.TEXT, data: dict[str, Any] = texts, **run: Any
+    ) -> FinetuneConfig:
+        run = {"compile_cache_dir": cache} | run
+        return tiny_tasks.make_finetuning(task, tokenizer, data=data, **run)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(make_config: Any, texts: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on texts, in rows of two lengths, that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    assert finetune(make_config(data=texts | {"num_lengths": 2}), workdir) is ExitCode.DONE
+    return workdir
+
+
+def read_report(workdir: Path) -> dict[str, Any]:
+    return json.loads((workdir / "report.json").read_text())
+
+
+def test_texts_are_told_apart_and_reported(finished: Path) -> None:
+    report = read_report(finished)
+    assert report["value"] > 0.95
+    assert 0.4 < report["baseline"] < 0.65
+    assert report["failed"] is None
+    dev = report["splits"]["dev"]
+    assert dev["classes"] == ["neg", "pos"]
+    confusion = np.array(dev["confusion"])
+    assert confusion.sum() == 60
+    assert np.trace(confusion) / 60 == dev["figures"]["accuracy"] == report["value"]
+    text = (finished / "report.md").read_text()
+    assert f"# text: accuracy {report['value']:.4f}" in text
+    assert f"| neg | {confusion[0, 0]} | {confusion[0, 1]} |" in text
+    for name in ("scores.png", "curves.png", "checkpoints/best"):
+        assert (finished / name).stat().st_size
+    lines = (finished / "test_predictions.tsv").read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    assert rows[0][:2] == ["id", "prediction"]
+    assert [row[0] for row in rows[1:]] == [str(number) for number in range(20)]
+    assert all(abs(float(row[2]) + float(row[3]) - 1) < 1e-5 for row in rows[1:])
+
+
+def test_a_workdir_is_a_model(finished: Path) -> None:
+    model, params = AlbertForSequenceClassification.from_pretrained(finished)
+    assert model.head.labels == ("neg", "pos")
+    step = int((finished / "checkpoints/best").read_text())
+    saved = restore_params(finished / "checkpoints", step)
+    jax.tree.map(np.testing.assert_array_equal, params, saved)
+    assert (finished / "tokenizer/vocab.txt").exists()
+
+
+@pytest.mark.parametrize("signaled_at", [33, 40])  # between evaluations, and at one
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+    make_config: Any,
+    texts: Any,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signaled_at: int,
+) -> None:
+    config = make_config(data=texts | {"num_lengths": 2})
+    train = training_run.train
+
+    def train_and_signal(*args: Any, callbacks: Any, **others: Any) -> Any:
+        def advance(step: int) -> None:
+            if step == signaled_at - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            callbacks.advance(step)
+
+        return train(*args, callbacks=callbacks._replace(advance=advance), **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "train", train_and_signal)
+        assert finetune(config, tmp_path) is ExitCode.PREEMPTED
+    steps = [int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*")]
+    assert max(steps) == signaled_at + (signaled_at == 40)  # the evaluation that is due comes first
+    assert not (tmp_path / "report.json").exists()
+    assert finetune(config, tmp_path) is ExitCode.DONE
+    assert_same_params(tmp_path, finished)
+
+    def validations(workdir: Path) -> list[tuple[int, float]]:
+        entries = read_metrics(workdir)
+        return [(e["step"], e["accuracy"]) for e in entries if e["split"] == "validation"]
+
+    assert validations(tmp_path) == validations(finished)
+    left, right = read_report(tmp_path), read_report(finished)
+    assert left["splits"] == right["splits"]
+    assert left["step"] == right["step"]
+
+
+def test_seeds_and_rates_are_reported_together(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(
+        seeds=2, learning_rates="5e-3,1e-9", evaluate_every=60, checkpoint_every=20
+    )
+    assert finetune(config, tmp_path) is ExitCode.DONE
+    names = [f"rate_{rate}_seed_{seed}" for rate in ("0.005", "1e-09") for seed in (1, 2)]
+    report = read_report(tmp_path)
+    assert list(report["runs"]) == names
+    values = [read_report(tmp_path / name)["value"] for name in names]
+    assert [run["value"] for run in report["runs"].values()] == values
+    best, worst = report["learning_rates"]
+    assert (best["learning_rate"], worst["learning_rate"]) == (0.005, 1e-9)
+    assert best["median"] == pytest.approx(np.median(values[:2]))
+    assert best["standard_error"] == pytest.approx(np.std(values[:2], ddof=1) / np.sqrt(2))
+    params = [jax.tree.leaves(restore_params(tmp_path / n / "checkpoints")) for n in names[:2]]
+    assert any((x != y).any() for x, y in zip(*params, strict=True))
+    text = (tmp_path / "report.md").read_text()
+    assert f"| rate_0.005_seed_1 | {values[0]:.4f} |" in text
+    written = (tmp_path / names[0] / "report.json").stat().st_mtime_ns
+    assert finetune(config, tmp_path) is ExitCode.DONE  # nothing is trained again
+    steps = [e["step"] for e in read_metrics(tmp_path / names[0]) if e["split"] == "train"]
+    assert steps == [10, 20, 30, 40, 50, 60]
+    assert (tmp_path / names[0] / "report.json").stat().st_mtime_ns >= written
+
+
+def test_a_run_without_progress_ends_early_and_stays_ended(
+    make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(patience=2, evaluate_every=10, checkpoint_every=10)
+    still = dataclasses.replace(config.optimizer, learning_rate=1e-12)
+    config = dataclasses.replace(config, optimizer=still)
+    for _ in range(2):
+        assert finetune(config, tmp_path) is ExitCode.DONE
+        said = capsys.readouterr().err
+        assert "ended early at step 30: 2 evaluations without a better accuracy than" in said
+        assert max(entry["step"] for entry in read_metrics(tmp_path)) == 30
+
+
+def test_a_run_starts_from_another_s_parameters_or_sizes(
+    make_config: Any,
+    texts: Any,
+    finished: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def run(name: str, **run: Any) -> tuple[float, Any]:
+        data = texts | {"tokenizer": None}
+        config = make_config(
+            data=data, init_from=str(finished), evaluate_every=1, checkpoint_every=1, **run
+        )
+        still = dataclasses.replace(
+            config.optimizer, learning_rate=1e-12, num_train_steps=1, num_warmup_steps=0
+        )
+        config = dataclasses.replace(config, optimizer=still, model=type(config.model)())
+        assert finetune(config, tmp_path / name) is ExitCode.DONE
+        params = restore_params(tmp_path / name / "checkpoints")
+        return read_report(tmp_path / name)["value"], params
+
+    step = int((finished / "checkpoints/best").read_text())
+    stored = restore_params(finished / "checkpoints", step)
+    value, params = run("weights")
+    assert value == read_report(finished)["value"]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-9), params, stored)
+    assert "drawn at random" not in caplog.text
+    _, params = run("sizes", init_weights=False)
+    kernels = [tree["albert"]["pooler"]["kernel"] for tree in (params, stored)]
+    assert kernels[0].shape == kernels[1].shape
+    assert not np.allclose(*kernels)
+
+
+def test_another_head_is_drawn_and_said_so(
+    make_config: Any, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
+    config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
+    task = open_finetuning(config, tmp_path / "run").task
+    shapes = jax.eval_shape(task.model.initialize, jax.random.key(0))
+    read = warm_start(config, task)
+    assert read is not None
+    params = read(shapes)
+    assert params["classifier"]["kernel"].shape == (32, 3)
+    assert "none: classifier/bias, classifier/kernel" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "write", "options", "metric", "least"),
+    [
+        ("sst-2", tiny_tasks.write_sst2, {}, "accuracy", 0.9),
+        ("text", tiny_tasks.write_scores, {}, "pearson", 0.7),
+        ("tagging", tiny_tasks.write_tags, {}, "f1", 0.9),
+        ("squad", tiny_tasks.write_answerable, {}, "f1", 80),
+        ("squad", tiny_tasks.write_questions, {"head": "conditional"}, "f1", 80),
+        ("race", tiny_tasks.write_choices, {}, "accuracy", 0.8),
+    ],
+    ids=["glue", "scores", "tags", "spans", "spans_or_none", "choices"],
+)
+def test_each_kind_of_task_is_learned(
+    make_config: Any,
+    tmp_path: Path,
+    task: str,
+    write: Any,
+    options: dict[str, Any],
+    metric: str,
+    least: float,
+) -> None:
+    config = make_config(TaskName(task), write(tmp_path), evaluate_every=60, checkpoint_every=60)
+    config = dataclasses.replace(config, span=SpanConfig(**options))
+    assert finetune(config, tmp_path / "run") is ExitCode.DONE
+    report = read_report(tmp_path / "run")
+    assert report["metric"] == metric
+    assert report["value"] > least
+    assert report["value"] > report["baseline"]
+    for name in report["files"]:
+        assert (tmp_path / "run" / name).stat().st_size
+    _CHECKS[task](tmp_path / "run", report)
+
+
+def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
+    options = PredictionOptions(model=str(model))
+    ((_, result),) = TASKS[task].predict([Example(fields, "example 1")], options)
+    assert TASKS[task].describe(result)
+    return result
+
+
+def check_submission(workdir: Path, report: dict[str, Any]) -> None:
+    lines = (workdir / "SST-2.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert [line.split("\t")[0] for line in lines[1:]] == [str(number) for number in range(20)]
+    assert {line.split("\t")[1] for line in lines[1:]} == {"0", "1"}
+    told = ask("classify", workdir, text="word1 good word2")
+    assert told["label"] == "1"
+    assert told["probabilities"]["1"] > 0.5
+    assert sum(told["probabilities"].values()) == pytest.approx(1)
+    with pytest.raises(InputError, match="gives labels: use --task=classify"):
+        ask("score", workdir, text="word1")
+
+
+def check_scores(workdir: Path, report: dict[str, Any]) -> None:
+    assert set(report["splits"]["dev"]["figures"]) == {"pearson", "spearman"}
+    assert (workdir / "test_predictions.tsv").read_text().startswith("id\tprediction\n0\t")
+    good, bad = (ask("score", workdir, text=f"word1 {key}")["score"] for key in ("good", "bad"))
+    assert good > bad
+    with pytest.raises(InputError, match="gives a score: use --task=score"):
+        ask("classify", workdir, text="word1")
+
+
+def check_tags(workdir: Path, report: dict[str, Any]) -> None:
+    assert report["splits"]["dev"]["classes"] == ["BAD", "GOOD"]
+    sentences = (workdir / "dev_predictions.txt").read_text().split("\n\n")
+    assert len(sentences) == 60
+    assert all(len(line.split(" ")) == 3 for line in sentences[0].splitlines())
+    words = ["word1", "good", *["word2"] * 80, "bad"]  # more than a row holds
+    told = ask("tag", workdir, text=" ".join(words))["tags"]
+    assert [word for word, _ in told] == words
+    assert ["good", "B-GOOD"] in told
+
+
+def check_answers(workdir: Path, report: dict[str, Any]) -> None:
+    answers = json.loads((workdir / "predictions.json").read_text())
+    assert set(answers) == {str(number) for number in range(60)}
+    best = json.loads((workdir / "nbest_predictions.json").read_text())
+    for name, answer in answers.items():
+        assert answer in ("", best[name][0]["text"])
+    figures = report["splits"]["dev"]["figures"]
+    if "null_threshold" in figures:
+        assert figures["total"] == 30  # half of the articles; the others chose the threshold
+        assert figures["all_total"] == 60
+        assert figures["NoAns_f1"] > 50
+        assert "" in answers.values()
+    else:
+        assert "" not in answers.values()
+    context = "word3 word4 bad word5"
+    told = ask("answer", workdir, question="word0 word1", context=context)
+    best_one = told["candidates"][0]
+    assert context[best_one["start"] : best_one["end"]] == best_one["text"] == "bad"
+    assert told["answer"] in ("", "bad")
+
+
+def check_choices(workdir: Path, report: dict[str, Any]) -> None:
+    figures = report["splits"]["dev"]["figures"]
+    mean = (figures["middle_accuracy"] + figures["high_accuracy"]) / 2
+    assert figures["accuracy"] == pytest.approx(mean)
+    letters = json.loads((workdir / "dev_predictions.json").read_text())
+    assert set(letters.values()) <= set("ABCD")
+    assert len(letters) == 20
+    options = ["bad", "fair", "good", "word1"]
+    told = ask("choose", workdir, context="word2", question="word5 _ .", options=options)
+    assert told["choice"] == "ABCD"[int(np.argmax(list(told["probabilities"].values())))]
+    with pytest.raises(InputError, match="example 1: expected 4 options, found 3"):
+        ask("choose", workdir, context="word2", question="word5 _ .", options=options[:3])
+
+
+_CHECKS = {
+    "sst-2": check_submission,
+    "text": check_scores,
+    "tagging": check_tags,
+    "squad": check_answers,
+    "race": check_choices,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_file": None}, "--config.data.train_file is missing"),
+        ({"dev_file": "nowhere.tsv"}, "nowhere.tsv"),
+        ({"label_column": "mood"}, "mood"),
+        ({"labels": "pos,neutral"}, "train.tsv:2: label 'neg' is none of pos, neutral"),
+        ({"tokenizer": None}, "--config.run.init_from is missing"),
+        ({"max_seq_length": 128}, "max_seq_length (128) must be at most the model's"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
+    make_config: Any,
+    texts: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    config = make_config(data=texts | changes)
+    assert call(lambda: finetune(config, tmp_path / "run")) is ExitCode.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_in_a_workdir_are_refused(
+    make_config: Any, finished: Path, tmp_path: Path
+) -> None:
+    other = tiny_tasks.write_texts(tmp_path, {"good": "neg", "bad": "pos"})
+    with pytest.raises(InputError, match="was trained on another dataset"):
+        finetune(make_config(data=other | {"num_lengths": 2}), finished)
