@@ -1,5 +1,6 @@
 """Dot-product attention, who may attend to whom, and how far apart they are."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,10 @@ from jaxtyping import Bool, Float, Int
 from albert_jax.layers import AnyArray, wide
 
 _ROTARY_BASE = 10_000.0
+
+# (query, key, value, *, dropout_rate, dropout_key) -> context, each [batch, length, heads, width]:
+# attention that was told who may attend to whom.
+Attend = Callable[..., Array]
 
 
 def padding_mask(attention_mask: Int[AnyArray, "batch length"]) -> Bool[Array, "batch 1 1 length"]:
@@ -42,13 +47,6 @@ class RelativePositions(NamedTuple):
     values: Float[Array, "distances width"]
 
 
-class Sight(NamedTuple):
-    """What the attention of every layer goes by, beside its input."""
-
-    mask: Bool[Array, "batch 1 #length length"] | None  # where a query may see a key; None: all
-    relative: RelativePositions | None = None
-
-
 def by_distance(
     table: Float[Array, "distances width"], length: int
 ) -> Float[Array, "length length width"]:
@@ -78,8 +76,9 @@ def dot_product_attention(
     query: Float[Array, "batch length heads width"],
     key: Float[Array, "batch length heads width"],
     value: Float[Array, "batch length heads width"],
-    sight: Sight,
+    mask: Bool[Array, "batch 1 #length length"] | None = None,
     *,
+    relative: RelativePositions | None = None,
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
 ) -> Float[Array, "batch length heads width"]:
@@ -92,25 +91,26 @@ def dot_product_attention(
         query: of each position and head.
         key: likewise.
         value: likewise.
-        sight: who may see whom, and what their distance adds to keys and values. The rows by
-            distance take length² · width numbers, whatever the batch.
+        mask: True where a query may see a key; None where all may.
+        relative: what the distance of a query and a key adds to the key and to its value. By query
+            and key these take length² · width numbers each, whatever the batch.
         dropout_rate: share of the probabilities set to zero.
         dropout_key: where their places are drawn from; None keeps all of them.
     """
     dtype = wide(query.dtype)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=dtype)
-    if sight.relative is not None:
-        keys = by_distance(sight.relative.keys, query.shape[1])
+    if relative is not None:
+        keys = by_distance(relative.keys, query.shape[1])
         scores += jnp.einsum("bqhd,qkd->bhqk", query, keys, preferred_element_type=dtype)
     scores /= jnp.sqrt(query.shape[-1]).astype(dtype)
-    if sight.mask is not None:
-        scores = jnp.where(sight.mask, scores, jnp.finfo(scores.dtype).min)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     probabilities = jax.nn.softmax(scores).astype(query.dtype)
     if dropout_key is not None and dropout_rate > 0:
         kept = jax.random.bernoulli(dropout_key, 1 - dropout_rate, probabilities.shape)
         probabilities = jnp.where(kept, probabilities / (1 - dropout_rate), 0)
     context = jnp.einsum("bhqk,bkhd->bqhd", probabilities, value)
-    if sight.relative is not None:
-        values = by_distance(sight.relative.values, query.shape[1])
+    if relative is not None:
+        values = by_distance(relative.values, query.shape[1])
         context += jnp.einsum("bhqk,qkd->bqhd", probabilities, values)
     return context

@@ -8,6 +8,7 @@ The depth is a scan: a copy that all layers use enters it as a constant, so its 
 over depth; several copies enter it one slice a layer.
 """
 
+import functools
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, cast
@@ -20,7 +21,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
-from albert_jax.attention import RelativePositions, Sight, dot_product_attention, rotate
+from albert_jax.attention import Attend, RelativePositions, dot_product_attention, rotate
 from albert_jax.config import AlbertConfig, Norm, PositionEncoding
 from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
 
@@ -51,7 +52,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        sight: Sight,
+        attend: Attend,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
@@ -69,11 +70,10 @@ class SelfAttention(nn.Module):
         query, key = project("query"), project("key")
         if config.position_encoding is PositionEncoding.ROTARY:
             query, key = rotate(query), rotate(key)
-        context = dot_product_attention(
+        context = attend(
             query,
             key,
             project("value"),
-            sight,
             dropout_rate=config.attention_probs_dropout_prob,
             dropout_key=self.make_rng("dropout") if drops else None,
         )
@@ -94,11 +94,11 @@ class FeedForward(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        sight: Sight,
+        attend: Attend,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
-        del sight  # each position for itself; taken because both halves are called alike
+        del attend  # each position for itself; taken because both halves are called alike
         config = self.config
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
         output = norm(hidden) if config.norm is Norm.PRE else hidden
@@ -143,9 +143,10 @@ class AlbertEncoder(nn.Module):
             mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
             hidden = mapping(embedded)
 
-        sight = Sight(mask)
+        relative = None
         if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
-            sight = Sight(mask, self._relative_positions())
+            relative = self._relative_positions()
+        attend = functools.partial(dot_product_attention, mask=mask, relative=relative)
         halves = {
             "attention": SelfAttention(config, self.dtype, parent=None),
             "feed_forward": FeedForward(config, self.dtype, parent=None),
@@ -159,7 +160,7 @@ class AlbertEncoder(nn.Module):
 
         def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
             output = half.apply(
-                {"params": params}, hidden, sight, deterministic=deterministic, rngs=rngs
+                {"params": params}, hidden, attend, deterministic=deterministic, rngs=rngs
             )
             return cast(Array, output)
 
@@ -209,7 +210,9 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
 
     def initialize(name: str, key: Array) -> Params:
         def one(key: Array) -> Params:
-            return halves[name].init(key, hidden, Sight(None), deterministic=True)["params"]
+            return halves[name].init(key, hidden, dot_product_attention, deterministic=True)[
+                "params"
+            ]
 
         return jax.vmap(jax.vmap(one))(
             jax.random.split(key, (copies[name], config.inner_group_num))
