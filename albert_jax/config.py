@@ -211,6 +211,13 @@ class AlbertConfig:
         return always or self.embedding_size != self.hidden_size
 
     @property
+    def longest_row(self) -> int | None:
+        """Positions of the longest row that can be encoded; None where they have no table."""
+        if self.position_encoding is PositionEncoding.ABSOLUTE:
+            return self.max_position_embeddings
+        return None
+
+    @property
     def attention_copies(self) -> int:
         """How many sets of attention parameters there are (times `inner_group_num`)."""
         shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.ATTENTION)

@@ -210,9 +210,8 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
 
     def initialize(name: str, key: Array) -> Params:
         def one(key: Array) -> Params:
-            return halves[name].init(key, hidden, dot_product_attention, deterministic=True)[
-                "params"
-            ]
+            variables = halves[name].init(key, hidden, dot_product_attention, deterministic=True)
+            return cast(Params, variables["params"])
 
         return jax.vmap(jax.vmap(one))(
             jax.random.split(key, (copies[name], config.inner_group_num))

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.attention import packed_mask, padding_mask
-from albert_jax.config import AlbertConfig, PositionEncoding
+from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Remat
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
@@ -90,16 +90,13 @@ class AlbertModel(PretrainedModel, nn.Module):
                 rows come without positions.
         """
         if position_ids is None:
-            length, limit = input_ids.shape[-1], self.config.max_position_embeddings
-            if self.config.position_encoding is PositionEncoding.ABSOLUTE:
-                if length > limit:
-                    raise ValueError(
-                        f"input_ids have length {length}, max_position_embeddings is {limit}"
-                    )
-                if sequence_ids is not None:
-                    raise ValueError(
-                        "sequence_ids need position_ids that start again in each sequence"
-                    )
+            length, limit = input_ids.shape[-1], self.config.longest_row
+            if limit is not None and length > limit:
+                raise ValueError(
+                    f"input_ids have length {length}, max_position_embeddings is {limit}"
+                )
+            if limit is not None and sequence_ids is not None:
+                raise ValueError("sequence_ids need position_ids that start again in each sequence")
             position_ids = jnp.arange(length)[None]
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from albert_jax.config import AlbertConfig
-from albert_jax.flops import training_flops_per_row
 from albert_jax.integrity import MANIFEST
 from albert_jax.model import AlbertForPreTraining
 from data_pipeline.errors import InputError
 from experiments.config import ExperimentConfig, check_resumable
+from experiments.curriculum import mean_flops_per_row, phases_of
 from experiments.dataclass_forms import nearest
 from experiments.probe import PROBE_FILE
 from experiments.sweep_points import Point, Sweep, override_flags
@@ -42,7 +42,7 @@ class PlannedPoint(NamedTuple):
     config: ExperimentConfig
     parameters: int  # of the pre-training model
     backbone: int  # of them in encoder and pooler, which is what the paper counts
-    flops_per_row: int  # of products, forward and backward
+    flops_per_row: int  # of products, forward and backward, on average over the run
     tasks: tuple[str, ...]  # that it is fine-tuned on
     commands: tuple[Command, ...]  # one after another
 
@@ -85,11 +85,7 @@ def plan_points(
             found = read_config(point.workdir, ExperimentConfig)
             check_resumable(found, config, workdir=str(point.workdir))
         parameters, backbone = count_parameters(config.model)
-        flops = training_flops_per_row(
-            config.model,
-            length=config.data.max_seq_length,
-            predictions=config.data.max_predictions_per_seq,
-        )
+        flops = mean_flops_per_row(config, phases_of(config))
         commands = _commands(point, config, sweep.probes, task_dirs, task_overrides)
         tasks = tuple(task_dirs)
         planned.append(PlannedPoint(point, config, parameters, backbone, flops, tasks, commands))

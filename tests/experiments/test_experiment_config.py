@@ -115,6 +115,16 @@ BASE_V1 = {
     "run.init_groups": "same",
     "run.compile_cache_dir": None,
     "run.change_num_train_steps": False,
+    **{
+        f"phases.{name}.{field}": value
+        for name in ("first", "second")
+        for field, value in {
+            "num_steps": 0,
+            "max_seq_length": 128,
+            "max_predictions_per_seq": 20,
+            "global_batch_size": None,
+        }.items()
+    },
     "global_batch_size": 4096,
     "seed": 12345,
 }
