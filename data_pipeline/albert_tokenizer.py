@@ -1,6 +1,6 @@
 """Texts to a model's inputs and back: special tokens, pairs, padding, truncation, offsets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,9 +15,8 @@ from data_pipeline.tokenizer import Tokenizer
 # The word that stands for a hidden one, where it may.
 MASK_WORD = "[MASK]"
 
-_Ids = Int32[np.ndarray, " tokens"]
-_Offsets = Int32[np.ndarray, "tokens 2"]
-_Encoded = tuple[_Ids, _Offsets]
+# Ids and offsets of a segment.
+_Encoded = tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, "_ 2"]]
 
 
 class Padding(StrEnum):
@@ -217,7 +216,7 @@ class AlbertTokenizer:
             start += len(part) + len(MASK_WORD)
         return np.concatenate([ids for ids, _ in parts]), np.concatenate([o for _, o in parts])
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Sequence[int] | Int32[np.ndarray, " tokens"]) -> str:
         """Readable text; special pieces other than unknown vanish."""
         return self.tokenizer.decode([int(id) for id in ids])
 
