@@ -26,7 +26,7 @@ from experiments import training_run
 from experiments.command_line import ExitCode, call
 from experiments.config import ExperimentConfig, InitGroups
 from experiments.pretrain import open_pretraining_workdir, pretrain
-from experiments.run_log import METRICS_FILE, RunLog, read_metrics
+from experiments.run_log import METRICS_FILE, RunLog, StepWork, read_metrics
 from experiments.warm_start import warm_start_params
 
 STEPS = 60
@@ -196,7 +196,11 @@ def test_a_killed_run_s_figures_are_told_once(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "split": "train", "loss": 1.0}) for step in (10, 20, 30)]
     (tmp_path / METRICS_FILE).write_text("\n".join(lines) + '\n{"step": 40, "spl')
     with RunLog(
-        tmp_path, first_step=20, num_steps=60, rows_per_step=1, flops_per_step=1, peak_flops=None
+        tmp_path,
+        first_step=20,
+        num_steps=60,
+        work_of_step=lambda _: StepWork(1, 1),
+        peak_flops=None,
     ) as log:
         log.report(30, "validation", {"loss": 2.0})
     assert [(e["step"], e["split"]) for e in read_metrics(tmp_path)] == [
