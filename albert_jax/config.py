@@ -55,6 +55,43 @@ class EmbeddingMapping(StrEnum):
     ALWAYS = "always"
 
 
+class PositionEncoding(StrEnum):
+    """How a piece knows where it stands.
+
+    All but the first look at distances alone. They count along the row, which inside a pair of a
+    packed row is the same as inside the pair, and know no longest row.
+    """
+
+    ABSOLUTE = "absolute"  # a learned vector for each position, added to the piece's (the paper)
+    # Learned keys and values for each distance up to `max_relative_distance`, one for all beyond
+    # it; shared by heads and layers (Shaw et al. 2018).
+    RELATIVE_LOCAL = "relative_local"
+    ROTARY = "rotary"  # queries and keys turned by angles that grow along the row (Su et al. 2021)
+    NONE = "none"  # not at all: the token type alone tells one segment from the other
+
+
+class Norm(StrEnum):
+    """Where a layer's two layer norms stand: after each sum, as in the paper, or before each half.
+
+    Normed before, the layers' sum itself is normed once more when it leaves the last of them.
+    """
+
+    POST = "post"
+    PRE = "pre"
+
+
+class Initialization(StrEnum):
+    """What the standard deviation of initial weights is.
+
+    Wide models came to need a smaller one: the authors' later ones, of 768 to 4096, have 0.02,
+    0.02, 0.014 and 0.01, which is ``hidden_size`` from 0.02 on.
+    """
+
+    FIXED = "fixed"  # initializer_range, whatever the width
+    HIDDEN_SIZE = "hidden_size"  # that times sqrt(1024 / hidden_size), and not above it
+    FAN_IN = "fan_in"  # of each dense layer, that times sqrt(1024 / its own inputs)
+
+
 class ProblemType(StrEnum):
     """What the scores of a classifier mean."""
 
@@ -124,6 +161,10 @@ class AlbertConfig:
     layer_norm_eps: float = 1e-12
     parameter_sharing: ParameterSharing = ParameterSharing.ALL
     embedding_mapping: EmbeddingMapping = EmbeddingMapping.WHEN_NEEDED
+    position_encoding: PositionEncoding = PositionEncoding.ABSOLUTE
+    max_relative_distance: int = 16  # of relative_local: the farthest that is told apart
+    norm: Norm = Norm.POST
+    initialization: Initialization = Initialization.FIXED
     tie_word_embeddings: bool = True  # the masked-LM head scores by the word table itself
 
     # Keys of a JSON that the model does not read (`down_scale_factor`, ...), kept for writing.
@@ -151,6 +192,12 @@ class AlbertConfig:
                 f"model.hidden_size ({self.hidden_size}) must be a multiple of "
                 f"model.num_attention_heads ({self.num_attention_heads})"
             )
+        width = self.hidden_size // self.num_attention_heads
+        if self.position_encoding is PositionEncoding.ROTARY and width % 2:
+            raise ValueError(
+                f"model.position_encoding=rotary turns pairs: model.hidden_size / "
+                f"model.num_attention_heads ({width}) must be even"
+            )
         if self.num_hidden_groups > self.num_hidden_layers:
             raise ValueError(
                 f"model.num_hidden_groups ({self.num_hidden_groups}) must be at most "
@@ -162,6 +209,13 @@ class AlbertConfig:
         """Whether a dense layer leads from the embeddings to the layers."""
         always = self.embedding_mapping is EmbeddingMapping.ALWAYS
         return always or self.embedding_size != self.hidden_size
+
+    @property
+    def longest_row(self) -> int | None:
+        """Positions of the longest row that can be encoded; None where they have no table."""
+        if self.position_encoding is PositionEncoding.ABSOLUTE:
+            return self.max_position_embeddings
+        return None
 
     @property
     def attention_copies(self) -> int:
@@ -219,7 +273,10 @@ class AlbertConfig:
 
 
 _ADDED_FIELDS = frozenset(
-    {"layer_norm_eps", "parameter_sharing", "embedding_mapping", "tie_word_embeddings"}
+    {
+        *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
+        *("max_relative_distance", "norm", "initialization", "tie_word_embeddings"),
+    }
 )
 
 

@@ -6,12 +6,12 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from albert_jax.config import AlbertConfig
+from albert_jax.config import AlbertConfig, PositionEncoding
 from albert_jax.layers import AnyArray, LayerNorm, initializer, wide
 
 
 class AlbertEmbeddings(nn.Module):
-    """Sum of word, token-type and position embeddings, then layer norm and dropout.
+    """Sum of word, token-type and (absolute) position embeddings, then layer norm and dropout.
 
     The padding piece is an ordinary row of the word table. The sum is taken in at least float32.
     """
@@ -32,7 +32,8 @@ class AlbertEmbeddings(nn.Module):
 
         self.word_embeddings = table(config.vocab_size)
         self.token_type_embeddings = table(config.type_vocab_size)
-        self.position_embeddings = table(config.max_position_embeddings)
+        if config.position_encoding is PositionEncoding.ABSOLUTE:
+            self.position_embeddings = table(config.max_position_embeddings)
         self.layer_norm = LayerNorm(config.layer_norm_eps, self.dtype)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -44,9 +45,7 @@ class AlbertEmbeddings(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length embedding"]:
-        embedded = (
-            self.word_embeddings(input_ids)
-            + self.token_type_embeddings(token_type_ids)
-            + self.position_embeddings(position_ids)
-        )
+        embedded = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
+        if self.config.position_encoding is PositionEncoding.ABSOLUTE:
+            embedded += self.position_embeddings(position_ids)
         return self.dropout(self.layer_norm(embedded), deterministic=deterministic)

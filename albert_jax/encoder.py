@@ -8,6 +8,7 @@ The depth is a scan: a copy that all layers use enters it as a constant, so its 
 over depth; several copies enter it one slice a layer.
 """
 
+import functools
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, cast
@@ -20,9 +21,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
-from albert_jax.attention import dot_product_attention
-from albert_jax.config import AlbertConfig
-from albert_jax.layers import ACTIVATIONS, LayerNorm, dense
+from albert_jax.attention import Attend, RelativePositions, dot_product_attention, rotate
+from albert_jax.config import AlbertConfig, Norm, PositionEncoding
+from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
 
 Params = dict[str, Any]
 
@@ -42,7 +43,7 @@ _POLICIES: dict[Remat, Callable[..., bool] | None] = {
 
 
 class SelfAttention(nn.Module):
-    """The attention half of a layer: attend, project, drop, add, normalize."""
+    """The attention half of a layer: attend, project, drop, add; normalize after or before."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -51,23 +52,28 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        mask: Bool[Array, "batch 1 #length length"] | None,
+        attend: Attend,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
         heads = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
 
+        norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+        seen = norm(hidden) if config.norm is Norm.PRE else hidden
+
         def project(name: str) -> Float[Array, "batch length heads width"]:
-            projected = dense(config, config.hidden_size, self.dtype, name)(hidden)
+            projected = dense(config, config.hidden_size, self.dtype, name)(seen)
             return projected.reshape(*hidden.shape[:-1], *heads)
 
         drops = not deterministic and config.attention_probs_dropout_prob > 0
-        context = dot_product_attention(
-            project("query"),
-            project("key"),
+        query, key = project("query"), project("key")
+        if config.position_encoding is PositionEncoding.ROTARY:
+            query, key = rotate(query), rotate(key)
+        context = attend(
+            query,
+            key,
             project("value"),
-            mask,
             dropout_rate=config.attention_probs_dropout_prob,
             dropout_key=self.make_rng("dropout") if drops else None,
         )
@@ -75,11 +81,11 @@ class SelfAttention(nn.Module):
             context.reshape(hidden.shape)
         )
         output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
-        return LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(hidden + output)
+        return hidden + output if config.norm is Norm.PRE else norm(hidden + output)
 
 
 class FeedForward(nn.Module):
-    """The feed-forward half of a layer: widen, activate, narrow, drop, add, normalize."""
+    """The feed-forward half of a layer: widen, activate, narrow, drop, add; normalize as above."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -88,17 +94,19 @@ class FeedForward(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        mask: Bool[Array, "batch 1 #length length"] | None,
+        attend: Attend,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
-        del mask  # each position for itself; taken because both halves are called alike
+        del attend  # each position for itself; taken because both halves are called alike
         config = self.config
-        output = dense(config, config.intermediate_size, self.dtype, "intermediate")(hidden)
+        norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+        output = norm(hidden) if config.norm is Norm.PRE else hidden
+        output = dense(config, config.intermediate_size, self.dtype, "intermediate")(output)
         output = ACTIVATIONS[config.hidden_act](output)
         output = dense(config, config.hidden_size, self.dtype, "output")(output)
         output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
-        return LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(hidden + output)
+        return hidden + output if config.norm is Norm.PRE else norm(hidden + output)
 
 
 class AlbertEncoder(nn.Module):
@@ -124,13 +132,21 @@ class AlbertEncoder(nn.Module):
         Float[Array, "batch length hidden"],
         tuple[Float[Array, "batch length hidden"], ...] | None,
     ]:
-        """The last hidden state, and on demand all 1 + depth of them, the layers' input first."""
+        """The last hidden state, and on demand all 1 + depth of them, the layers' input first.
+
+        Where layers normalize before their halves, all of these are normed once more by the norm
+        that the last one leaves through.
+        """
         config = self.config
         hidden = embedded
         if config.has_embedding_mapping:
             mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
             hidden = mapping(embedded)
 
+        relative = None
+        if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
+            relative = self._relative_positions()
+        attend = functools.partial(dot_product_attention, mask=mask, relative=relative)
         halves = {
             "attention": SelfAttention(config, self.dtype, parent=None),
             "feed_forward": FeedForward(config, self.dtype, parent=None),
@@ -144,7 +160,7 @@ class AlbertEncoder(nn.Module):
 
         def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
             output = half.apply(
-                {"params": params}, hidden, mask, deterministic=deterministic, rngs=rngs
+                {"params": params}, hidden, attend, deterministic=deterministic, rngs=rngs
             )
             return cast(Array, output)
 
@@ -167,10 +183,24 @@ class AlbertEncoder(nn.Module):
         hidden, outputs = jax.lax.scan(
             apply_group, hidden, (varying, keys), length=config.num_hidden_layers
         )
-        if not output_hidden_states:
-            return hidden, None
-        by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
-        return hidden, (first, *(block for layer in by_layer for block in layer))
+        states: tuple[Array, ...] = (hidden,)
+        if output_hidden_states:
+            by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
+            states = (first, *(block for layer in by_layer for block in layer))
+        if config.norm is Norm.PRE:
+            norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+            states = tuple(map(norm, states))
+        return states[-1], states if output_hidden_states else None
+
+    def _relative_positions(self) -> RelativePositions:
+        config = self.config
+        width = config.hidden_size // config.num_attention_heads
+        shape = (2 * config.max_relative_distance + 1, width)
+        keys, values = (
+            self.param(f"relative_{name}", initializer(config), shape).astype(self.dtype)
+            for name in RelativePositions._fields
+        )
+        return RelativePositions(keys, values)
 
 
 def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
@@ -180,7 +210,8 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
 
     def initialize(name: str, key: Array) -> Params:
         def one(key: Array) -> Params:
-            return halves[name].init(key, hidden, None, deterministic=True)["params"]
+            variables = halves[name].init(key, hidden, dot_product_attention, deterministic=True)
+            return cast(Params, variables["params"])
 
         return jax.vmap(jax.vmap(one))(
             jax.random.split(key, (copies[name], config.inner_group_num))

@@ -2,7 +2,7 @@
 
 import jax
 
-from albert_jax.config import AlbertConfig
+from albert_jax.config import AlbertConfig, PositionEncoding
 
 # Dense bfloat16 products without sparsity, in FLOP/s, from the makers' data sheets. By the start of
 # JAX's name of the device; devices that are not here have no known peak.
@@ -25,9 +25,10 @@ def training_flops_per_row(
     """Operations of all products of a row, forward and backward; nothing is computed again.
 
     Per layer ``length · (8 H² + 4 H F)`` for the dense products and ``4 · length² · H`` for
-    attention; once ``2 · length · E · H`` for the mapping, ``predictions · (2 H E + 2 E V)`` for
-    the masked-LM head and ``2 H² + 4 H`` a pair for pooler and order head; backward costs twice
-    that. Example: base at length 512 with 77 predictions, 292.04 GFLOP.
+    attention, twice that with learned relative positions; once ``2 · length · E · H`` for the
+    mapping, ``predictions · (2 H E + 2 E V)`` for the masked-LM head and ``2 H² + 4 H`` a pair for
+    pooler and order head; backward costs twice that. Example: base at length 512 with 77
+    predictions, 292.04 GFLOP.
 
     Args:
         config: the model's sizes.
@@ -39,6 +40,8 @@ def training_flops_per_row(
     depth = config.num_hidden_layers * config.inner_group_num
     dense = length * (8 * hidden**2 + 4 * hidden * config.intermediate_size)
     attention = 4 * length**2 * hidden
+    if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
+        attention *= 2
     mapping = 2 * length * embedding * hidden if config.has_embedding_mapping else 0
     masked_lm = predictions * (2 * hidden * embedding + 2 * embedding * config.vocab_size)
     order = pairs * (2 * hidden**2 + 4 * hidden)

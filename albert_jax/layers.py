@@ -1,5 +1,6 @@
 """The dense layer, layer norm and activations with ALBERT's initialization and precision."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -10,7 +11,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from albert_jax.config import AlbertConfig, HiddenAct
+from albert_jax.config import AlbertConfig, HiddenAct, Initialization
+
+_REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not made smaller
 
 AnyArray = Array | np.ndarray  # what callers may pass: batches often come from NumPy
 
@@ -28,16 +31,32 @@ def wide(dtype: DTypeLike) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def initializer(config: AlbertConfig) -> jax.nn.initializers.Initializer:
-    """Normal, cut at two standard deviations and not rescaled: 0.02 realizes 0.0176."""
-    return jax.nn.initializers.truncated_normal(config.initializer_range)
+def initializer(
+    config: AlbertConfig, *, inputs: int | None = None
+) -> jax.nn.initializers.Initializer:
+    """Normal, cut at two standard deviations and not rescaled: 0.02 realizes 0.0176.
+
+    Args:
+        config: gives the deviation, see `Initialization`.
+        inputs: of a dense layer; None for a table, whose rows are looked up.
+    """
+    deviation = config.initializer_range
+    if config.initialization is Initialization.HIDDEN_SIZE:
+        deviation *= min(1, math.sqrt(_REFERENCE_WIDTH / config.hidden_size))
+    elif config.initialization is Initialization.FAN_IN and inputs is not None:
+        deviation *= math.sqrt(_REFERENCE_WIDTH / inputs)
+    return jax.nn.initializers.truncated_normal(deviation)
 
 
 def dense(
     config: AlbertConfig, features: int, dtype: DTypeLike, name: str | None = None
 ) -> nn.Dense:
     """A dense layer with bias; float32 parameters, computed in `dtype`."""
-    return nn.Dense(features, dtype=dtype, kernel_init=initializer(config), name=name)
+
+    def draw(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        return initializer(config, inputs=shape[0])(key, shape, dtype)
+
+    return nn.Dense(features, dtype=dtype, kernel_init=draw, name=name)
 
 
 class LayerNorm(nn.Module):

@@ -75,7 +75,8 @@ class AlbertModel(PretrainedModel, nn.Module):
             input_ids: ids of the pieces.
             attention_mask: 1 for a real piece, 0 for padding; by default all are real.
             token_type_ids: 0 for the first segment, 1 for the second; by default all 0.
-            position_ids: by default 0, 1, 2, ... along the row.
+            position_ids: by default 0, 1, 2, ... along the row. Only absolute position encodings
+                read them: the others go by distances along the row.
             sequence_ids: for packed rows, instead of `attention_mask`: 0 for padding, otherwise
                 which sequence of the row a piece belongs to; attention stays inside it. Needs
                 `position_ids`, which start again in each sequence.
@@ -89,12 +90,12 @@ class AlbertModel(PretrainedModel, nn.Module):
                 rows come without positions.
         """
         if position_ids is None:
-            length, limit = input_ids.shape[-1], self.config.max_position_embeddings
-            if length > limit:
+            length, limit = input_ids.shape[-1], self.config.longest_row
+            if limit is not None and length > limit:
                 raise ValueError(
                     f"input_ids have length {length}, max_position_embeddings is {limit}"
                 )
-            if sequence_ids is not None:
+            if limit is not None and sequence_ids is not None:
                 raise ValueError("sequence_ids need position_ids that start again in each sequence")
             position_ids = jnp.arange(length)[None]
         if token_type_ids is None:
@@ -174,9 +175,14 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
         hidden = outputs.last_hidden_state
         if masked_lm_positions is not None:
             hidden = gather_positions(hidden, masked_lm_positions)
-        word_table = self.albert.embeddings.word_embeddings.embedding
         return AlbertForPreTrainingOutput(
-            prediction_logits=self.predictions(hidden, word_table),
+            prediction_logits=self.predict_pieces(hidden),
             sop_logits=self.sop_classifier(outputs.pooler_output),
             hidden_states=outputs.hidden_states,
         )
+
+    def predict_pieces(
+        self, hidden: Float[Array, "batch chosen hidden"]
+    ) -> Float[Array, "batch chosen vocabulary"]:
+        """The masked-LM head's scores for hidden states, those of any layer."""
+        return self.predictions(hidden, self.albert.embeddings.word_embeddings.embedding)

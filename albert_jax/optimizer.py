@@ -32,10 +32,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from albert_jax.config import as_choice
+from albert_jax.schedule import Schedule, ScheduleName
 
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
 _FLAG = "--config.optimizer"  # how messages call a field
@@ -47,17 +47,6 @@ class OptimizerName(StrEnum):
 
     LAMB = "lamb"
     ADAMW = "adamw"
-
-
-class ScheduleName(StrEnum):
-    """Where the polynomial decay is counted from.
-
-    The released code counts from step 0, warm-up or not, so the rate falls by a jump as warm-up
-    ends (``legacy_poly``); ``poly`` counts from the end of warm-up and has no jump.
-    """
-
-    LEGACY_POLY = "legacy_poly"
-    POLY = "poly"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +61,9 @@ class OptimizerConfig:
     name: OptimizerName = OptimizerName.LAMB
     learning_rate: float = 0.00176  # what warm-up rises to
     schedule: ScheduleName = ScheduleName.LEGACY_POLY
-    poly_power: float = 1.0
-    num_train_steps: int = 125_000  # the rate is 0 from here on
+    poly_power: float = 1.0  # of the decay, where it is no cosine and no root
+    decay_share: float = 0.1  # of all steps, the fall that ends a warmup_stable_decay
+    num_train_steps: int = 125_000  # the rate is 0 from here on, but for inverse_root
     num_warmup_steps: int = 3_125  # steps over which the rate rises from 0
     start_warmup_step: int = 0  # the rate is 0 up to here
     weight_decay: float = 0.01
@@ -109,16 +99,22 @@ class OptimizerConfig:
                 f"{self.num_train_steps - self.start_warmup_step}"
             )
             raise ValueError(_complaint("num_warmup_steps", allowed, self.num_warmup_steps))
+        if self.schedule is ScheduleName.INVERSE_ROOT and not self.num_warmup_steps:
+            raise ValueError(_complaint("num_warmup_steps", "at least 1 for inverse_root", 0))
+        if self.schedule is ScheduleName.WARMUP_STABLE_DECAY:
+            room = self.num_train_steps - self.start_warmup_step - self.num_warmup_steps
+            if self.num_decay_steps > room:
+                allowed = f"at most {room / self.num_train_steps:g}, what warm-up leaves"
+                raise ValueError(_complaint("decay_share", allowed, self.decay_share))
+
+    @property
+    def num_decay_steps(self) -> int:
+        """Steps over which a `warmup_stable_decay` falls."""
+        return max(1, round(self.decay_share * self.num_train_steps))
 
 
 def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.Schedule:
-    """The learning rate of each step, counted from 0.
-
-    With W warm-up steps beginning at step B, N steps in all and power p, the rate over its peak is
-
-    - before B + W: ``(step - B) / W``, not below 0;
-    - then, ``legacy_poly``: ``(1 - step / N)^p``;
-    - then, ``poly``: ``(1 - (step - B - W) / (N - B - W))^p``.
+    """The learning rate of each step, counted from 0: `Schedule`'s share of the peak.
 
     Example: the defaults give 0 at step 0, 1.7594e-3 at 3124, 1.7160e-3 at 3125, 8.8e-4 at 62,500
     and 0 at 125,000; under ``poly`` 1.76e-3 at 3125 is followed by an even descent.
@@ -132,20 +128,15 @@ def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.S
     peak = config.learning_rate
     if config.reference_batch_size is not None:
         peak *= math.sqrt(global_batch_size / config.reference_batch_size)
-    end = config.num_train_steps
-    warm = config.start_warmup_step + config.num_warmup_steps
-    decay_start = warm if config.schedule is ScheduleName.POLY else 0
-
-    def rate(step: ArrayLike) -> Float[Array, ""]:
-        step = jnp.asarray(step)
-        # Whole numbers up to the division: 1 - step / N in float32 would blur the last steps.
-        risen = jnp.maximum(step - config.start_warmup_step, 0).astype(float)
-        left = (end - jnp.clip(step, decay_start, end)).astype(float)
-        rising = risen / max(config.num_warmup_steps, 1)
-        falling = (left / max(end - decay_start, 1)) ** config.poly_power
-        return peak * jnp.where(step < warm, rising, falling)
-
-    return rate
+    schedule = Schedule(
+        name=config.schedule,
+        warmup_begin=config.start_warmup_step,
+        warmup_steps=config.num_warmup_steps,
+        end=config.num_train_steps,
+        power=config.poly_power,
+        decay_steps=config.num_decay_steps,
+    )
+    return lambda step: peak * schedule(step)
 
 
 def make_optimizer(
@@ -304,6 +295,7 @@ _POSITIVE_COUNT: _Range = (int,), lambda x: x >= 1, "a whole number >= 1"
 _RANGES: dict[str, _Range] = {
     "learning_rate": _POSITIVE,
     "poly_power": _POSITIVE,
+    "decay_share": _SHARE,
     "num_train_steps": _POSITIVE_COUNT,
     "num_warmup_steps": _COUNT,
     "start_warmup_step": _COUNT,

@@ -116,6 +116,20 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
     )
 
 
+def directory_of(path: epath.PathLike) -> epath.Path:
+    """Where a path that `read_pretrained` reads keeps what belongs to its weights: its tokenizer.
+
+    Example: ``runs/base`` for ``runs/base/checkpoints/500``, ``hub/assets`` for a TF-Hub module,
+    ``albert_base`` for ``albert_base/model.ckpt-best``.
+    """
+    given = epath.Path(path)
+    root, _ = workdir.split_step(given)
+    if not workdir.is_workdir(root) and (found := tensorflow_checkpoint.find_checkpoint(given)):
+        config_file, _ = found
+        return config_file.parent
+    return root
+
+
 class PretrainedModel:
     """What every model has: fresh parameters, and weights from and to files."""
 

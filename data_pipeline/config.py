@@ -136,9 +136,10 @@ class DataConfig:
         )
 
 
+SHORTEST_ROW = 8
 # The longest row is bounded by what a plan stores, the others by sense.
 _WHOLE_NUMBERS = {
-    "max_seq_length": (8, 65536),
+    "max_seq_length": (SHORTEST_ROW, 65536),
     "max_pairs_per_row": (1, 256),
     "num_plan_variants": (1, 64),
     "max_predictions_per_seq": (1, 65536),

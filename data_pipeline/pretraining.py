@@ -12,7 +12,7 @@ import tensorflow as tf
 from jaxtyping import Int64
 
 from data_pipeline import philox
-from data_pipeline.config import DataConfig, WordStartRule
+from data_pipeline.config import DataConfig, SentenceObjective, WordStartRule
 from data_pipeline.corpus import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.masking import mask_rows
@@ -93,12 +93,13 @@ def evaluation_batches(
     max_pairs: int | None = None,
     rows: Int64[np.ndarray, " rows"] | None = None,
     plan_dir: str = "",
+    sentence_objective: SentenceObjective = SentenceObjective.SOP,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The ruler by which every run is measured, whatever it trains with.
 
-    One pair a row out of the held-out split, in sentence order, with masks over 15 % of the pieces
-    in n-grams of up to three whole words; always the same pairs, splits, swaps and masks. Each pair
-    comes once; rows that fill up the last batch hold nothing and weigh nothing.
+    One pair a row out of the held-out split, with masks over 15 % of the pieces in n-grams of up to
+    three whole words; always the same pairs, splits, swaps and masks. Each pair comes once; rows
+    that fill up the last batch hold nothing and weigh nothing.
 
     Args:
         corpus: the corpus to read, whose split `validation` is used.
@@ -107,22 +108,31 @@ def evaluation_batches(
         max_pairs: read no more pairs than this, taken at random but always the same; None: all.
         rows: as in `PretrainingDataset.batches`.
         plan_dir: as in `DataConfig`.
+        sentence_objective: what the pairs' labels mean. Masked LM is measured on the pairs of
+            sentence order; those of next sentence, which are others, measure that alone.
 
     Raises:
         InputError: the corpus holds no text out for validation.
     """
-    slots = max(1, round(max_seq_length * 0.15))
-    config = DataConfig(
-        plan_dir=plan_dir,
-        max_seq_length=max_seq_length,
-        max_predictions_per_seq=slots,
-        short_seq_prob=0.0,
-    )
+    config = ruler_config(max_seq_length, sentence_objective, plan_dir=plan_dir)
     reader = _BatchReader(corpus, "validation", config, seed=_EVALUATION_SEED)
     num_pairs = reader.plan.num_rows
     total = num_pairs if max_pairs is None else min(max_pairs, num_pairs)
     firsts = tf.data.Dataset.range(0, total, batch_size)
     return reader.read(firsts, _check_rows(rows, batch_size), total=total)
+
+
+def ruler_config(
+    max_seq_length: int, sentence_objective: SentenceObjective, *, plan_dir: str = ""
+) -> DataConfig:
+    """What the rows of `evaluation_batches` are made of."""
+    return DataConfig(
+        plan_dir=plan_dir,
+        max_seq_length=max_seq_length,
+        max_predictions_per_seq=max(1, round(max_seq_length * 0.15)),
+        short_seq_prob=0.0,
+        sentence_objective=sentence_objective,
+    )
 
 
 class _BatchReader:

@@ -11,7 +11,7 @@ from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
 from albert_jax.optimizer import OptimizerConfig
 from albert_jax.parallel import Parallelism
-from data_pipeline.config import DataConfig
+from data_pipeline.config import SHORTEST_ROW, DataConfig
 from data_pipeline.errors import InputError
 from experiments.dataclass_forms import build, flatten, to_dict, with_placeholders
 
@@ -81,7 +81,41 @@ class RunConfig(TrainingRunConfig):
     """How pre-training is run."""
 
     evaluation_pairs: int | None = 6400  # held-out pairs an evaluation reads; none: all of them
+    # Positions of the rows that runs are measured on; none: as many as they are trained on. Runs
+    # of several lengths can be compared at one alone.
+    evaluation_seq_length: int | None = None
     init_groups: InitGroups = InitGroups.SAME
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (length := self.evaluation_seq_length) is not None and length < SHORTEST_ROW:
+            raise InputError(
+                f"--config.run.evaluation_seq_length must be at least {SHORTEST_ROW}, got {length}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseConfig:
+    """An early part of a run, on rows of another length or in batches of another size."""
+
+    num_steps: int = 0  # 0: there is no such phase
+    max_seq_length: int = 128
+    max_predictions_per_seq: int = 20
+    global_batch_size: int | None = None  # none: that of the run
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasesConfig:
+    """What comes before rows of `data.max_seq_length`, in steps of the run; schedule and optimizer
+    run through all of it, the rate by the run's own batch."""
+
+    first: PhaseConfig = dataclasses.field(default_factory=PhaseConfig)
+    second: PhaseConfig = dataclasses.field(default_factory=PhaseConfig)
+
+    @property
+    def in_order(self) -> list[PhaseConfig]:
+        """Those that there are."""
+        return [phase for phase in (self.first, self.second) if phase.num_steps]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,33 +132,70 @@ class ExperimentConfig:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
     global_batch_size: int = 4096  # rows a step, over all devices and micro-batches
     seed: int = 12345  # of parameters, data order, masks and dropout
 
     def __post_init__(self) -> None:
-        model, data, run = self.model, self.data, self.run
-        if self.global_batch_size < 1:
-            raise InputError(
-                f"--config.global_batch_size must be at least 1, got {self.global_batch_size}"
-            )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
-        if data.max_seq_length > model.max_position_embeddings:
-            raise InputError(
-                f"--config.data.max_seq_length ({data.max_seq_length}) must be at most "
-                f"--config.model.max_position_embeddings ({model.max_position_embeddings})"
-            )
-        if model.type_vocab_size < 2:
+        if self.model.type_vocab_size < 2:
             raise InputError(
                 "--config.model.type_vocab_size must be at least 2, one for each segment of a "
-                f"pair, got {model.type_vocab_size}"
+                f"pair, got {self.model.type_vocab_size}"
             )
-        if self.global_batch_size % (run.accumulation_steps * run.fsdp):
+        self._check_batch("global_batch_size", self.global_batch_size)
+        self._check_length("data.max_seq_length", self.data.max_seq_length)
+        self._check_length("run.evaluation_seq_length", self.evaluation_seq_length)
+        for name in ("first", "second"):
+            self._check_phase(f"phases.{name}", getattr(self.phases, name))
+        steps, early = self.optimizer.num_train_steps, self.phases.in_order
+        if early and sum(phase.num_steps for phase in early) >= steps:
             raise InputError(
-                f"--config.global_batch_size ({self.global_batch_size}) must be a multiple of "
+                f"the phases must leave some of --config.optimizer.num_train_steps ({steps}) to "
+                f"rows of --config.data.max_seq_length, got {[p.num_steps for p in early]}"
+            )
+
+    def _check_batch(self, name: str, rows: int) -> None:
+        run = self.run
+        if rows < 1:
+            raise InputError(f"--config.{name} must be at least 1, got {rows}")
+        if rows % (run.accumulation_steps * run.fsdp):
+            raise InputError(
+                f"--config.{name} ({rows}) must be a multiple of "
                 f"--config.run.accumulation_steps ({run.accumulation_steps}) times "
                 f"--config.run.fsdp ({run.fsdp})"
             )
+
+    def _check_length(self, name: str, length: int) -> None:
+        longest = self.model.longest_row
+        if longest is not None and length > longest:
+            raise InputError(
+                f"--config.{name} ({length}) must be at most "
+                f"--config.model.max_position_embeddings ({longest})"
+            )
+
+    def _check_phase(self, name: str, phase: PhaseConfig) -> None:
+        if phase.num_steps < 0:
+            raise InputError(f"--config.{name}.num_steps must be at least 0, got {phase.num_steps}")
+        if not phase.num_steps:
+            return
+        if phase.global_batch_size is not None:
+            self._check_batch(f"{name}.global_batch_size", phase.global_batch_size)
+        self._check_length(f"{name}.max_seq_length", phase.max_seq_length)
+        try:
+            dataclasses.replace(
+                self.data,
+                max_seq_length=phase.max_seq_length,
+                max_predictions_per_seq=phase.max_predictions_per_seq,
+            )
+        except InputError as error:
+            raise InputError(str(error).replace("config.data.", f"config.{name}.")) from error
+
+    @property
+    def evaluation_seq_length(self) -> int:
+        """Positions of the rows that the run is measured on."""
+        return self.run.evaluation_seq_length or self.data.max_seq_length
 
 
 class Config(Protocol):

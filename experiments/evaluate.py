@@ -1,17 +1,19 @@
 """Scores a run on held-out text, by the one ruler that no training option moves.
 
-python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N]
+python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N] [--every_depth]
 """
 
+import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
+from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
@@ -20,12 +22,15 @@ from albert_jax.checkpoint import restore_params
 from albert_jax.losses import Metrics, Ratio, make_pretraining_loss, summarize
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.parallel import compile_eval_step, make_mesh, place_batch, rows_of_process
+from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus import VALIDATION, Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.masking import shuffle_visible_words
 from data_pipeline.pretraining import evaluation_batches
 from experiments.command_line import ExitCode, run
 from experiments.config import ExperimentConfig
+from experiments.depth import DEPTH_FILE, describe_depths, evaluate_depths, plot_depths
+from experiments.sentence_objectives import rename
 from experiments.workdir import CHECKPOINTS, check_tokenizer, read_config
 
 _SHUFFLE_SEED = 0
@@ -46,6 +51,9 @@ class Ruler:
         config: the run's model, row length and evaluation size.
         mesh: the devices.
 
+    Attributes:
+        model: the run's, with the heads of pre-training.
+
     Raises:
         InputError: nothing is held out, or a batch does not divide over the devices.
     """
@@ -58,52 +66,78 @@ class Ruler:
         except ValueError as error:
             raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
         self._corpus, self._config, self._mesh = corpus, config, mesh
-        model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
-        self._loss_fn = make_pretraining_loss(model)
+        self.model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
+        self._loss_fn = make_pretraining_loss(self.model)
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
 
-    def batches(self) -> Iterator[dict[str, np.ndarray]]:
+    def batches(
+        self, objective: SentenceObjective = SentenceObjective.SOP
+    ) -> Iterator[dict[str, np.ndarray]]:
         """The held-out batches, this process's rows of each."""
-        return self._read(rows_of_process(self._config.run.evaluation_batch_size, self._mesh))
+        rows = rows_of_process(self._config.run.evaluation_batch_size, self._mesh)
+        return self._read(rows, objective)
 
-    def _read(self, rows: Int64[np.ndarray, " rows"] | None) -> Iterator[dict[str, np.ndarray]]:
-        data, run = self._config.data, self._config.run
+    def _read(
+        self, rows: Int64[np.ndarray, " rows"] | None, objective: SentenceObjective
+    ) -> Iterator[dict[str, np.ndarray]]:
+        run = self._config.run
         return evaluation_batches(
             self._corpus,
-            max_seq_length=data.max_seq_length,
+            max_seq_length=self._config.evaluation_seq_length,
             batch_size=run.evaluation_batch_size,
             max_pairs=run.evaluation_pairs,
             rows=rows,
-            plan_dir=data.plan_dir,
+            plan_dir=self._config.data.plan_dir,
+            sentence_objective=objective,
         )
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
-        """Loss and accuracy of both objectives, the context gap, and the pairs with an order."""
+        """Loss and accuracy of the objectives trained on, the context gap, and the pairs asked.
+
+        Masked LM is measured on the same pairs whatever is asked of them. A head for the next
+        sentence is measured on pairs of its own.
+        """
         if self._eval_step is None:
             self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
-        totals: dict[bool, dict[str, np.ndarray]] = {False: {}, True: {}}
-        for batch in self.batches():
-            for shuffled, total in totals.items():
-                shown = shuffle_visible_words(batch, _SHUFFLE_SEED) if shuffled else batch
-                placed = place_batch(PretrainingBatch.from_numpy(shown), self._mesh)
-                for name, ratio in jax.device_get(self._eval_step(params, placed)).items():
-                    total[name] = total.get(name, 0) + np.asarray(ratio, np.float64)
-        figures, blind = (
-            summarize({name: Ratio(*sums) for name, sums in total.items()})
-            for total in totals.values()
-        )
-        figures["context_gap"] = blind["masked_lm_loss"] - figures["masked_lm_loss"]
-        figures["pairs"] = float(totals[False]["sentence_order_loss"][1])
+        step = functools.partial(self._eval_step, params)
+        sums = self.measure(step)
+        blind = self._add_up(step, map(_shuffle, self.batches()))
+        objective = self._config.data.sentence_objective
+        if objective is SentenceObjective.NSP:
+            asked = self._add_up(step, self.batches(objective))
+            sums |= {name: asked[name] for name in asked if name.startswith("sentence")}
+        figures = summarize(rename(sums, objective))
+        figures["context_gap"] = summarize(blind)["masked_lm_loss"] - figures["masked_lm_loss"]
+        if objective is not SentenceObjective.NONE:
+            figures["pairs"] = float(sums["sentence_order_loss"].weight)
         return figures
+
+    def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:
+        """The sum of a step's metrics over the held-out batches."""
+        return self._add_up(step, self.batches())
+
+    def _add_up(
+        self, step: Callable[[Any], Metrics], batches: Iterable[dict[str, np.ndarray]]
+    ) -> Metrics:
+        total: dict[str, np.ndarray] = {}
+        for batch in batches:
+            placed = place_batch(PretrainingBatch.from_numpy(batch), self._mesh)
+            for name, ratio in jax.device_get(step(placed)).items():
+                total[name] = total.get(name, 0) + np.asarray(ratio, np.float64)
+        return {name: Ratio(*sums) for name, sums in total.items()}
 
     def baselines(self) -> Baselines:
         """What guessing gives on the same positions, those of all processes."""
         counts: Counter[int] = Counter()
-        for batch in self._read(None):
+        for batch in self._read(None, SentenceObjective.SOP):
             counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
         total = counts.total()
         shares = np.array(list(counts.values())) / total
         return Baselines(float(shares.max()), float(-(shares * np.log(shares)).sum()))
+
+
+def _shuffle(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return shuffle_visible_words(batch, _SHUFFLE_SEED)
 
 
 def wilson_interval(share: float, trials: float, z: float = 1.96) -> tuple[float, float]:
@@ -126,10 +160,18 @@ def main() -> ExitCode:
     params = restore_params(f"{workdir}/{CHECKPOINTS}", step)
     ruler = Ruler(corpus, config, make_mesh())
     figures, baselines = ruler.evaluate(params), ruler.baselines()
+    depths = []
+    if flags.FLAGS.every_depth:
+        depths = evaluate_depths(ruler.measure, ruler.model, params)
+        path = epath.Path(workdir) / DEPTH_FILE
+        plot_depths(depths, path, title=f"{workdir}: masked LM by blocks applied")
     if flags.FLAGS.json:
-        print(json.dumps(figures | baselines._asdict()))
+        every_depth = {"every_depth": [one._asdict() for one in depths]} if depths else {}
+        print(json.dumps(figures | baselines._asdict() | every_depth))
     else:
         print(f"{corpus.path}, held-out text\n{describe(figures, baselines)}")
+        if depths:
+            print(f"{describe_depths(depths)}\n{path} shows it")
     return ExitCode.DONE
 
 
@@ -142,13 +184,14 @@ def describe(figures: Mapping[str, float], baselines: Baselines) -> str:
         f"{baselines.unigram_entropy:.3f})",
         f"context gap     {figures['context_gap']:.3f} nats lost when visible words are shuffled",
     ]
-    if pairs := figures["pairs"]:
-        low, high = wilson_interval(figures["sentence_order_accuracy"], pairs)
-        lines.append(
-            f"sentence order  accuracy {figures['sentence_order_accuracy']:.1%} of {pairs:.0f} "
-            f"pairs (95 % interval {low:.1%} to {high:.1%}), "
-            f"loss {figures['sentence_order_loss']:.3f}"
-        )
+    for name in ("sentence_order", "next_sentence"):
+        if f"{name}_accuracy" in figures:
+            accuracy, pairs = figures[f"{name}_accuracy"], figures["pairs"]
+            low, high = wilson_interval(accuracy, pairs)
+            lines.append(
+                f"{name.replace('_', ' '):15s} accuracy {accuracy:.1%} of {pairs:.0f} pairs (95 % "
+                f"interval {low:.1%} to {high:.1%}), loss {figures[f'{name}_loss']:.3f}"
+            )
     return "\n".join(lines)
 
 
@@ -156,5 +199,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "the run to evaluate", required=True)
     flags.DEFINE_string("corpus_dir", None, "held-out text of another corpus than the run's own")
     flags.DEFINE_integer("step", None, "which checkpoint; by default the newest")
+    flags.DEFINE_boolean("every_depth", False, "masked LM after each block too, and a plot of it")
     flags.DEFINE_boolean("json", False, "print one JSON object instead of a table")
     run(main)

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int, PyTree
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
-from albert_jax.interop.workdir import split_step
+from albert_jax.pretrained import directory_of
 from data_pipeline import AlbertTokenizer
 from data_pipeline.albert_tokenizer import MASK_WORD
 from data_pipeline.errors import InputError
@@ -115,8 +114,7 @@ def load(kind: type[Any], options: PredictionOptions) -> Loaded:
         InputError: there is no tokenizer, or it is not the model's.
     """
     model, params = kind.from_pretrained(options.model, dtype=options.dtype)
-    directory, _ = split_step(epath.Path(options.model))
-    tokenizer = AlbertTokenizer.from_pretrained(str(directory))
+    tokenizer = AlbertTokenizer.from_pretrained(str(directory_of(options.model)))
     if tokenizer.vocab_size != model.config.vocab_size:
         raise InputError(
             f"--model={options.model}: its tokenizer has {tokenizer.vocab_size} pieces, its model "

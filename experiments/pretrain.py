@@ -17,27 +17,34 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.flops import training_flops_per_row
 from albert_jax.losses import make_pretraining_loss, pretraining_weights
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.parallel import rows_of_process
+from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining import PretrainingDataset
 from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
 from experiments.config import ExperimentConfig
+from experiments.curriculum import Curriculum, phases_of
+from experiments.curves import Panel
 from experiments.evaluate import Ruler
 from experiments.hosts import define_host_flags, joined_hosts
+from experiments.run_log import StepWork
+from experiments.sentence_objectives import renamed, stem
 from experiments.training_run import Training, open_mesh, prepare_devices, run_training
 from experiments.warm_start import warm_start_params
 from experiments.workdir import DataIdentity, Workdir, model_files, open_workdir
 
-_PANELS = (
-    ("masked_lm_loss", "masked-LM loss (nats)"),
-    ("masked_lm_accuracy", "masked-LM accuracy"),
-    ("context_gap", "context gap (nats)"),
-    ("sentence_order_accuracy", "sentence-order accuracy"),
-)
+
+def panels(objective: SentenceObjective) -> list[Panel]:
+    """The figures of a run that are drawn."""
+    drawn = [
+        ("masked_lm_loss", "masked-LM loss (nats)"),
+        ("masked_lm_accuracy", "masked-LM accuracy"),
+        ("context_gap", "context gap (nats)"),
+    ]
+    if name := stem(objective):
+        drawn.append((f"{name}_accuracy", f"{name.replace('_', '-')} accuracy"))
+    return drawn
 
 
 class Experiment(NamedTuple):
@@ -45,20 +52,10 @@ class Experiment(NamedTuple):
 
     config: ExperimentConfig
     corpus: Corpus
-    dataset: PretrainingDataset
+    curriculum: Curriculum
     ruler: Ruler
     mesh: Mesh
     model: AlbertForPreTraining
-
-    @property
-    def flops_per_step(self) -> int:
-        """Operations of the products of a global batch, forward and backward."""
-        return self.config.global_batch_size * training_flops_per_row(
-            self.config.model,
-            length=self.config.data.max_seq_length,
-            predictions=self.config.data.max_predictions_per_seq,
-            pairs=self.dataset.max_pairs_per_row,
-        )
 
     def initialize(self, key: Array) -> PyTree:
         """Fresh parameters."""
@@ -66,15 +63,19 @@ class Experiment(NamedTuple):
 
     def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
         """This process's rows of the batches from a step on."""
-        rows = rows_of_process(self.config.global_batch_size, self.mesh)
-        return map(
-            PretrainingBatch.from_numpy, self.dataset.batches(start_step=start_step, rows=rows)
-        )
+        return map(PretrainingBatch.from_numpy, self.curriculum.batches(start_step, self.mesh))
+
+    def work_of_step(self, step: int) -> StepWork:
+        """What a step, counted from 0, goes through."""
+        number = self.curriculum.phase_of(step)
+        rows = self.curriculum.phases[number].global_batch_size
+        return StepWork(rows, self.curriculum.flops_of_step(number))
 
     @property
     def training(self) -> Training:
         """The same as `run_training` wants it."""
         config, init_from = self.config, self.config.run.init_from
+        objective = config.data.sentence_objective
         return Training(
             model=config.model,
             optimizer=config.optimizer,
@@ -84,16 +85,19 @@ class Experiment(NamedTuple):
             initialize=self.initialize,
             warm_start=None
             if init_from is None
-            else functools.partial(warm_start_params, init_from, config.run.init_groups),
-            loss_fn=make_pretraining_loss(self.model),
-            weight_fn=pretraining_weights,
+            else functools.partial(
+                warm_start_params, init_from, config.run.init_groups, self.model, config.seed
+            ),
+            loss_fn=renamed(make_pretraining_loss(self.model), objective),
+            weight_fn=renamed(pretraining_weights, objective),
             batches=self.batches,
-            num_shapes=1,
+            num_shapes=len(self.curriculum.phases),
             rows_per_step=config.global_batch_size,
-            flops_per_step=self.flops_per_step,
+            flops_per_step=self.curriculum.mean_flops_of_step,
+            work_of_step=self.work_of_step,
             evaluate=self.ruler.evaluate,
             best_metric="masked_lm_accuracy",
-            panels=_PANELS,
+            panels=panels(objective),
         )
 
 
@@ -110,13 +114,12 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
             f"{corpus.metadata.vocab_size} pieces, --config.model.vocab_size is "
             f"{config.model.vocab_size}"
         )
-    mesh = open_mesh(config.run, config.global_batch_size)
+    for phase in phases_of(config):
+        mesh = open_mesh(config.run, phase.global_batch_size)
     return Experiment(
         config,
         corpus,
-        PretrainingDataset(
-            corpus, config.data, seed=config.seed, global_batch_size=config.global_batch_size
-        ),
+        Curriculum(corpus, config),
         Ruler(corpus, config, mesh),
         mesh,
         AlbertForPreTraining(config.model, dtype=config.run.dtype, remat=config.run.remat),

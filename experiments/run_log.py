@@ -3,10 +3,10 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from etils import epath
@@ -31,6 +31,13 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole_lines]
 
 
+class StepWork(NamedTuple):
+    """What a step goes through."""
+
+    rows: int
+    flops: float  # of products, forward and backward
+
+
 class RunLog:
     """Where a run's figures go. Only the process that is told to writes anything.
 
@@ -41,8 +48,7 @@ class RunLog:
         workdir: where the files lie; local or remote.
         first_step: steps that were taken before and are not taken again.
         num_steps: steps of the whole run.
-        rows_per_step: rows of a global batch.
-        flops_per_step: operations of a step, for the share of the devices' peak.
+        work_of_step: a step, counted from 0, to its rows and operations.
         peak_flops: the peak of all devices together, or None where it is not known.
         enabled: whether this process writes.
     """
@@ -53,14 +59,12 @@ class RunLog:
         *,
         first_step: int,
         num_steps: int,
-        rows_per_step: int,
-        flops_per_step: float,
+        work_of_step: Callable[[int], StepWork],
         peak_flops: float | None,
         enabled: bool = True,
     ) -> None:
         self._metrics_path = epath.Path(workdir) / METRICS_FILE
-        self._rows_per_step = rows_per_step
-        self._flops_per_step = flops_per_step
+        self._work_of_step = work_of_step
         self._peak_flops = peak_flops
         self._enabled = enabled
         if enabled:
@@ -89,8 +93,9 @@ class RunLog:
         """Records figures of a split (`train`, `validation`) after a step."""
         figures = dict(figures)
         if seconds := figures.get("seconds_per_step"):
-            figures["rows_per_second"] = self._rows_per_step / seconds
-            figures["flops_per_second"] = self._flops_per_step / seconds
+            work = self._work_of_step(step - 1)
+            figures["rows_per_second"] = work.rows / seconds
+            figures["flops_per_second"] = work.flops / seconds
             if self._peak_flops:
                 figures["share_of_peak"] = figures["flops_per_second"] / self._peak_flops
         if not self._enabled:

@@ -36,7 +36,7 @@ from experiments.config import TrainingRunConfig
 from experiments.curves import CURVES_FILE, Panel, plot_curves
 from experiments.preemption import Preemption
 from experiments.progress import Progress
-from experiments.run_log import RunLog, read_metrics
+from experiments.run_log import RunLog, StepWork, read_metrics
 from experiments.workdir import Workdir
 
 
@@ -60,6 +60,8 @@ class Training(NamedTuple):
     evaluate: Callable[[PyTree], dict[str, float]]  # parameters to held-out figures
     best_metric: str  # the figure whose highest value marks the best checkpoint
     panels: Sequence[Panel]  # what is drawn
+    # A step, counted from 0, to its rows and operations, where steps are not alike.
+    work_of_step: Callable[[int], StepWork] | None = None
     patience: int | None = None  # evaluations without a better one that end a run early
     # A stop waits for an evaluation that is due: when evaluations decide about a run, an
     # interrupted one must have them all.
@@ -114,12 +116,12 @@ def run_training(training: Training, workdir: Workdir) -> ExitCode:
         documents={"albert_config": training.model.to_dict()},
     ) as checkpoints:
         state = restore_or_initialize(training, checkpoints)
+        alike = StepWork(training.rows_per_step, training.flops_per_step)
         log = RunLog(
             workdir.path,
             first_step=int(state.step),
             num_steps=last_step,
-            rows_per_step=training.rows_per_step,
-            flops_per_step=training.flops_per_step,
+            work_of_step=training.work_of_step or (lambda _: alike),
             peak_flops=training.peak_flops,
             enabled=jax.process_index() == 0,
         )

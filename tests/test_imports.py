@@ -16,7 +16,7 @@ ORDER = (
     ("integrity", "checkpoint"),
     ("interop",),
     ("pretrained",),
-    ("model", "flops"),
+    ("model", "flops", "schedule"),
     ("losses", "optimizer", "task_models"),
     ("train_step", "task_losses"),
     ("parallel",),

@@ -27,7 +27,11 @@ _ACTIVATIONS = {
 _SAME = tuple(
     field.name
     for field in dataclasses.fields(AlbertConfig)
-    if field.name not in ("hidden_act", "parameter_sharing", "embedding_mapping", "extra")
+    if field.name
+    not in {
+        *("hidden_act", "parameter_sharing", "embedding_mapping", "position_encoding"),
+        *("max_relative_distance", "norm", "initialization", "extra"),
+    }
 )
 # Keys of the released files that no model reads; all else there belongs to transformers.
 _RELEASED_EXTRA = (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_jax.config import AlbertConfig, ParameterSharing
+from albert_jax.config import AlbertConfig, Norm, ParameterSharing, PositionEncoding
 
 FlatTree = dict[str, np.ndarray]  # "albert/pooler/kernel" -> array
 Shape = tuple[int | None, ...]  # None: as many as a classifier has labels
@@ -86,6 +86,15 @@ _MAPPING = _Module(
     _DENSE,
     "E H",
 )
+# What no other format knows, see `stored_groups`. D distances, W units of a head.
+_RELATIVE = _Module(
+    "albert/encoder",
+    None,
+    None,
+    (_Leaf("relative_keys", "", ""), _Leaf("relative_values", "", "")),
+    "D W",
+)
+_LAST_NORM = _Module("albert/encoder/layer_norm", None, None, _NORM, "H")
 _ATTENTION = (
     _Module("query", "attention.query", "attention_1/self/query", _DENSE, "H H"),
     _Module("key", "attention.key", "attention_1/self/key", _DENSE, "H H"),
@@ -123,9 +132,15 @@ _CLASSIFIERS = (
 
 def _modules_outside_layers(config: AlbertConfig) -> Iterator[_Module]:
     for module in _EMBEDDINGS:
+        if module.sizes == "P E" and config.position_encoding is not PositionEncoding.ABSOLUTE:
+            continue
         yield module.below("albert/embeddings/", "albert.embeddings.", "bert/embeddings/")
     if config.has_embedding_mapping:
         yield _MAPPING
+    if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
+        yield _RELATIVE
+    if config.norm is Norm.PRE:
+        yield _LAST_NORM
     for module in _PREDICTIONS:
         yield module.below("predictions/", "predictions.", "cls/predictions/")
     yield from _TIED if config.tie_word_embeddings else _UNTIED
@@ -149,6 +164,8 @@ def _shape(config: AlbertConfig, module: _Module, leaf: _Leaf) -> Shape:
         "H": config.hidden_size,
         "2H": 2 * config.hidden_size,
         "F": config.intermediate_size,
+        "D": 2 * config.max_relative_distance + 1,
+        "W": config.hidden_size // config.num_attention_heads,
         "n": None,
         "1": 1,
         "2": 2,
@@ -161,8 +178,16 @@ def stored_groups(config: AlbertConfig) -> int:
     """The groups of a file: one for each layer where layers share nothing.
 
     Raises:
-        WeightsError: layers share one half alone, which no other format knows.
+        WeightsError: layers share one half alone, or are of a kind that no other format knows.
     """
+    for name, only in (
+        ("position_encoding", PositionEncoding.ABSOLUTE),
+        ("norm", Norm.POST),
+    ):
+        if getattr(config, name) is not only:
+            raise WeightsError(
+                f"model.{name}={getattr(config, name)}: other formats can hold {only} alone"
+            )
     if config.attention_copies != config.feed_forward_copies:
         raise WeightsError(
             f"model.parameter_sharing={config.parameter_sharing} shares one half of a layer alone; "

@@ -2,7 +2,7 @@ r"""A tiny ALBERT that learns to read within minutes on a CPU: the demonstration
 
 Model      4 layers of 128 that share their parameters, vocabulary of 8000
 Data       the documentation in the installed Python packages, about 24 MB
-Steps      2000 of 64 packed rows of 64
+Steps      1200 of 64 packed rows of 64
 Hardware   2 CPU cores, a few minutes
 Command    python -m experiments.pretrain --workdir=runs/demo \
                --config=experiments/configs/albert_tiny_cpu.py --config.data.corpus_dir=CORPUS
@@ -33,14 +33,14 @@ def get_config() -> ConfigDict:
             # Batches this small want Adam: trust ratios help where the rate is limited by size.
             optimizer=OptimizerConfig(
                 name=OptimizerName.ADAMW,
-                learning_rate=1e-3,
+                learning_rate=1.5e-3,
                 schedule=ScheduleName.POLY,
-                num_train_steps=2000,
+                num_train_steps=1200,
                 num_warmup_steps=100,
                 bias_correction=True,
             ),
             run=RunConfig(
-                log_every=20, evaluate_every=500, checkpoint_every=500, evaluation_pairs=512
+                log_every=20, evaluate_every=400, checkpoint_every=400, evaluation_pairs=512
             ),
             global_batch_size=64,
         )

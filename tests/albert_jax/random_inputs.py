@@ -36,6 +36,17 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
         "token_type": config.type_vocab_size,
         "position": config.max_position_embeddings,
     }
+    if config.position_encoding != "absolute":
+        del tables["position"]
+    if config.position_encoding == "relative_local":
+        distances = 2 * config.max_relative_distance + 1
+        for name in ("keys", "values"):
+            shapes["albert", "encoder", f"relative_{name}"] = (
+                distances,
+                hidden // config.num_attention_heads,
+            )
+    if config.norm == "pre":
+        add_norm("albert/encoder", hidden)
     for name, rows in tables.items():
         shapes["albert", "embeddings", f"{name}_embeddings", "embedding"] = (rows, embedding)
     add_norm("albert/embeddings", embedding)

@@ -70,7 +70,7 @@ def encode(
         if sequence_ids is not None:
             visible &= sequence_ids[row][:, None] == sequence_ids[row][None, :]
         x = _embed(parameters, config, input_ids[row], token_type_ids[row], position_ids[row])
-        rows.append(_run_layers(parameters["encoder"]["layers"], config, x, visible))
+        rows.append(_run_layers(parameters["encoder"], config, x, visible))
     hidden_states = [np.stack(states) for states in zip(*rows, strict=True)]
     return Encoding(hidden_states, _pool(parameters, hidden_states[-1][:, 0]))
 
@@ -144,7 +144,8 @@ def _embed(
     tables = parameters["embeddings"]
     x = tables["word_embeddings"]["embedding"][input_ids]
     x = x + tables["token_type_embeddings"]["embedding"][token_type_ids]
-    x = x + tables["position_embeddings"]["embedding"][position_ids]
+    if config.position_encoding == "absolute":
+        x = x + tables["position_embeddings"]["embedding"][position_ids]
     x = _normalize(tables["layer_norm"], config, x)
     if "embedding_hidden_mapping_in" in parameters["encoder"]:
         x = _dense(parameters["encoder"]["embedding_hidden_mapping_in"], x)
@@ -152,23 +153,29 @@ def _embed(
 
 
 def _run_layers(
-    layers: Tree,
+    encoder: Tree,
     config: AlbertConfig,
     x: Inexact[np.ndarray, "length hidden"],
     visible: Bool[np.ndarray, "query key"],
 ) -> list[Inexact[np.ndarray, "length hidden"]]:
+    def attend(half: Tree, x: np.ndarray) -> np.ndarray:
+        return _attend(half, encoder, x, visible, config)
+
+    def feed_forward(half: Tree, x: np.ndarray) -> np.ndarray:
+        return _dense(half["output"], _activate(config, _dense(half["intermediate"], x)))
+
     states = [x]
     for layer in range(config.num_hidden_layers):
         for inner in range(config.inner_group_num):
-            attention = _take_copy(layers["attention"], layer, inner, config)
-            x = _normalize(
-                attention["layer_norm"], config, x + _attend(attention, x, visible, config)
-            )
-            feed_forward = _take_copy(layers["feed_forward"], layer, inner, config)
-            y = _activate(config, _dense(feed_forward["intermediate"], x))
-            y = _dense(feed_forward["output"], y)
-            x = _normalize(feed_forward["layer_norm"], config, x + y)
+            for name, transform in (("attention", attend), ("feed_forward", feed_forward)):
+                half = _take_copy(encoder["layers"][name], layer, inner, config)
+                if config.norm == "pre":
+                    x = x + transform(half, _normalize(half["layer_norm"], config, x))
+                else:
+                    x = _normalize(half["layer_norm"], config, x + transform(half, x))
             states.append(x)
+    if config.norm == "pre":
+        states = [_normalize(encoder["layer_norm"], config, state) for state in states]
     return states
 
 
@@ -181,6 +188,7 @@ def _take_copy(half: Tree, layer: int, inner: int, config: AlbertConfig) -> Tree
 
 def _attend(
     parameters: Tree,
+    encoder: Tree,
     x: Inexact[np.ndarray, "length hidden"],
     visible: Bool[np.ndarray, "query key"],
     config: AlbertConfig,
@@ -190,9 +198,40 @@ def _attend(
     contexts = []
     for head in range(config.num_attention_heads):
         part = slice(head * size, (head + 1) * size)
-        scores = query[:, part] @ key[:, part].T / math.sqrt(size)
-        contexts.append(_softmax(scores, visible) @ value[:, part])
+        q, k, v = query[:, part], key[:, part], value[:, part]
+        if config.position_encoding == "rotary":
+            q, k = _turn(q), _turn(k)
+        rows = range(len(x))
+        if config.position_encoding == "relative_local":
+            # For each query, keys and values of its own: those of the pieces and of the distances.
+            far = [[_distance(i, j, config) for j in rows] for i in rows]
+            keys = [k + encoder["relative_keys"][far[i]] for i in rows]
+            values = [v + encoder["relative_values"][far[i]] for i in rows]
+        else:
+            keys, values = [k] * len(x), [v] * len(x)
+        scores = np.stack([keys[i] @ q[i] for i in rows]) / math.sqrt(size)
+        probabilities = _softmax(scores, visible)
+        contexts.append(np.stack([probabilities[i] @ values[i] for i in rows]))
     return _dense(parameters["dense"], np.concatenate(contexts, axis=-1))
+
+
+def _distance(query: int, key: int, config: AlbertConfig) -> int:
+    """The row of the tables for a key so far to the right of a query."""
+    limit = config.max_relative_distance
+    return max(-limit, min(limit, key - query)) + limit
+
+
+def _turn(x: Inexact[np.ndarray, "length width"]) -> Inexact[np.ndarray, "length width"]:
+    """Entry pairs (i, width/2 + i) turned by position · 10000^(-2i/width)."""
+    length, width = x.shape
+    turned = np.zeros_like(x)
+    for position in range(length):
+        for i in range(width // 2):
+            angle = position * 10000 ** (-2 * i / width)
+            a, b = x[position, i], x[position, width // 2 + i]
+            turned[position, i] = a * math.cos(angle) - b * math.sin(angle)
+            turned[position, width // 2 + i] = a * math.sin(angle) + b * math.cos(angle)
+    return turned
 
 
 def _softmax(

@@ -59,6 +59,20 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "feed-forward shared": ("padded", {"parameter_sharing": "ffn"}),
     "nothing shared": ("packed", {"parameter_sharing": "none"}),
+    "norms before the halves": ("packed", {"norm": "pre", "inner_group_num": 2}),
+    "relative positions": (
+        "packed",
+        {"position_encoding": "relative_local", "max_relative_distance": 2},
+    ),
+    "relative positions, padded": (
+        "padded",
+        {"position_encoding": "relative_local", "parameter_sharing": "none"},
+    ),
+    "rotary positions": (
+        "packed",
+        {"position_encoding": "rotary", "hidden_size": 8, "norm": "pre"},
+    ),
+    "no positions": ("padded", {"position_encoding": "none"}),
     "one wide head, large epsilon": (
         "padded",
         {"hidden_size": 13, "num_attention_heads": 1, "layer_norm_eps": 0.1},

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from albert_jax import AlbertConfig
-from albert_jax.config import EmbeddingMapping, HiddenAct, ParameterSharing
+from albert_jax.config import (
+    EmbeddingMapping,
+    HiddenAct,
+    Initialization,
+    Norm,
+    ParameterSharing,
+    PositionEncoding,
+)
 
 RELEASED_JSON = {
     "attention_probs_dropout_prob": 0,
@@ -46,6 +53,10 @@ def test_ablations_come_back_too(tmp_path):
         embedding_mapping=EmbeddingMapping.ALWAYS,
         layer_norm_eps=1e-6,
         hidden_act=HiddenAct.GELU_ERF,
+        position_encoding=PositionEncoding.RELATIVE_LOCAL,
+        max_relative_distance=4,
+        norm=Norm.PRE,
+        initialization=Initialization.FAN_IN,
     )
     config.to_json_file(tmp_path / "config.json")
     assert AlbertConfig.from_json_file(tmp_path / "config.json") == config

@@ -422,6 +422,9 @@ class TestWriting:
         ("name", "changes", "words"),
         [
             ("ForPreTraining", {"parameter_sharing": "ffn"}, "shares one half"),
+            ("ForPreTraining", {"norm": "pre"}, "norm=pre: other formats can hold post alone"),
+            ("ForPreTraining", {"position_encoding": "rotary"}, "encoding=rotary: .* absolute alo"),
+            ("ForPreTraining", {"position_encoding": "none"}, "encoding=none: .* absolute alone"),
             (
                 "ForPreTraining",
                 {"num_hidden_layers": 18, "num_hidden_groups": 14},

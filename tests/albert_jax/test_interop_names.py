@@ -7,7 +7,7 @@ import pytest
 from random_inputs import parameter_shapes
 from tiny_models import MODELS, TINY, UNTIED, make_model
 
-from albert_jax import AlbertForConditionalSpan
+from albert_jax import AlbertForConditionalSpan, AlbertForPreTraining
 from albert_jax.config import ParameterSharing
 from albert_jax.interop.names import (
     WeightsError,
@@ -128,6 +128,22 @@ def test_unanswerable_questions_have_the_released_names_and_no_others():
     }
     with pytest.raises(WeightsError, match=r"no name for answer_class/dense_0/bias, .*start_l"):
         to_their_names(params, huggingface_places(TINY))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"position_encoding": "relative_local", "max_relative_distance": 2},
+        {"position_encoding": "rotary", "norm": "pre"},
+    ],
+)
+def test_what_other_formats_lack_has_its_shapes_in_workdirs(changes):
+    config = dataclasses.replace(TINY, **changes)
+    shapes = AlbertForPreTraining(config).parameter_shapes()
+    places = our_places(config)
+    assert {path: places[path].shape for path in shapes} == shapes
+    heads = ("classifier", "qa_outputs", "start_logits", "end_logits", "answer_class")
+    assert {path for path in places if not path.startswith(heads)} == set(shapes)
 
 
 def test_tensors_are_turned_and_cut_where_the_formats_differ():

@@ -234,6 +234,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(released):
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps=1e-05: .* only 1e-12"),
         (EQUAL, "embedding_mapping=always: .* only when_needed"),
         ({"parameter_sharing": "attention"}, "shares one half of a layer alone"),
+        ({"position_encoding": "relative_local"}, "relative_local: .* hold absolute alone"),
         (
             {"num_hidden_layers": 22, "num_hidden_groups": 22},
             "22 layers in 22 groups, .*released code's rounding",

@@ -1,6 +1,7 @@
 """The model's structure: counts to the unit, sharing, precision, compile time."""
 
 import dataclasses
+import functools
 import time
 
 import jax
@@ -106,6 +107,27 @@ def test_initialization_is_a_normal_cut_at_two_deviations():
             assert (leaf == 1).all()
 
 
+def test_initialization_by_width():
+    """0.02 becomes the authors' 0.014 and 0.01 at 2048 and 4096, and no more than 0.02 below."""
+
+    def deviations(name, **changes):
+        sizes = {"hidden_size": 2048, "intermediate_size": 512, "vocab_size": 3000}
+        config = dataclasses.replace(TINY, **sizes, initialization=name, **changes)
+        params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
+        layer = params["encoder"]["layers"]["feed_forward"]
+        kernels = {name: layer[name]["kernel"] for name in ("intermediate", "output")}
+        kernels["words"] = params["embeddings"]["word_embeddings"]["embedding"]
+        return {name: float(jnp.std(kernel)) / 0.8796 for name, kernel in kernels.items()}
+
+    near = functools.partial(pytest.approx, rel=0.02)
+    thin = 0.02 / 2**0.5
+    found = deviations("hidden_size")
+    assert found == {"intermediate": near(thin), "output": near(thin), "words": near(thin)}
+    wide = 0.02 * 2**0.5
+    found = deviations("fan_in")
+    assert found == {"intermediate": near(thin), "output": near(wide), "words": near(0.02)}
+
+
 def test_copies_are_drawn_apart():
     config = dataclasses.replace(TINY, parameter_sharing=ParameterSharing.NONE, inner_group_num=2)
     params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
@@ -128,6 +150,33 @@ def test_layers_with_equal_weights_are_one_shared_layer(sharing):
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_norms_before_the_halves_are_those_of_a_plain_residual_stream():
+    """Each half adds what it makes of the normed stream; one more norm, 2 H parameters, ends it."""
+    config = dataclasses.replace(TINY, norm="pre")
+    model = AlbertModel(config)
+    params = model.init(jax.random.key(0), IDS)["params"]
+    assert count(params) == count(shapes(AlbertModel(TINY))) + 2 * config.hidden_size
+    # Without what the halves add, the stream is the layers' input, and its norm comes out.
+    layers = params["encoder"]["layers"]
+    for half, last in (("attention", "dense"), ("feed_forward", "output")):
+        layers[half][last] = jax.tree.map(jnp.zeros_like, layers[half][last])
+    still = model.apply({"params": params}, IDS, output_hidden_states=True)
+    for state in still.hidden_states:
+        np.testing.assert_array_equal(state, still.last_hidden_state)
+    np.testing.assert_allclose(still.last_hidden_state.std(-1), 1, rtol=1e-4)
+    # A constant from the last half is added once a layer: to a stream of its size, three times.
+    layers["feed_forward"]["output"]["bias"] = jnp.arange(14.0)[None, None]
+    params["encoder"]["embedding_hidden_mapping_in"] = jax.tree.map(
+        jnp.zeros_like, params["encoder"]["embedding_hidden_mapping_in"]
+    )
+    params["encoder"]["layer_norm"]["bias"] += 1.0
+    states = model.apply({"params": params}, IDS, output_hidden_states=True).hidden_states
+    normed = (np.arange(14) - 6.5) / np.arange(14).std()
+    np.testing.assert_allclose(states[0], 1)
+    for state in states[1:]:
+        np.testing.assert_allclose(state, np.broadcast_to(normed + 1, state.shape), rtol=1e-4)
 
 
 def test_remat_changes_no_gradient():
@@ -205,6 +254,38 @@ def test_a_row_that_does_not_fit_is_refused():
         )
     with pytest.raises(ValueError, match="start again"):
         jax.eval_shape(lambda p: model.apply({"params": p}, IDS, sequence_ids=IDS), params)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "parameters"),
+    [
+        # Two tables of 2 · 3 + 1 distances, as wide as a head, in place of 13 positions of width 5.
+        ("relative_local", 2 * 7 * 7 - 13 * 5),
+        ("rotary", -13 * 5),
+        ("none", -13 * 5),
+    ],
+)
+def test_position_encodings_without_a_table_read_rows_of_any_length(encoding, parameters):
+    heads = {"hidden_size": 28, "num_attention_heads": 2, "max_relative_distance": 3}
+    heads |= {"num_attention_heads": 4} if encoding == "relative_local" else {}
+    absolute = dataclasses.replace(TINY, **heads)
+    model = AlbertModel(dataclasses.replace(absolute, position_encoding=encoding))
+    assert count(shapes(model)) == count(shapes(AlbertModel(absolute))) + parameters
+    ids = np.arange(20, dtype=np.int32)[None]
+    params = model.init(jax.random.key(0), ids)["params"]
+    whole = model.apply({"params": params}, ids).last_hidden_state
+    # As far as nothing is padding, a longer row says the same of its pieces.
+    longer = np.concatenate([ids, 7 + 0 * ids], axis=1)
+    mask = np.repeat([[1, 0]], 20, axis=1).astype(np.int32)
+    padded = model.apply({"params": params}, longer, mask).last_hidden_state
+    np.testing.assert_allclose(padded[:, :20], whole, rtol=1e-4, atol=1e-5)
+    turned = model.apply({"params": params}, ids[:, ::-1]).last_hidden_state[:, ::-1]
+    assert np.allclose(turned, whole, atol=1e-5) is (encoding == "none")
+
+
+def test_rotary_needs_pairs():
+    with pytest.raises(ValueError, match=r"model.position_encoding=rotary .* \(7\) must be even"):
+        dataclasses.replace(TINY, position_encoding="rotary")
 
 
 def test_compiling_depth_is_free():

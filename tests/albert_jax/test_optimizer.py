@@ -339,6 +339,37 @@ def test_schedule_from_the_end_of_warm_up():
 
 
 @pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (ScheduleName.COSINE, [2, 1 + 0.5**0.5, 1, 0.5, 0, 0]),
+        (ScheduleName.WARMUP_STABLE_DECAY, [2, 2, 2, 2, 0, 0]),
+        (ScheduleName.INVERSE_ROOT, [2 / (n / 20) ** 0.5 for n in (20, 50, 80, 100, 140, 150)]),
+    ],
+)
+def test_schedules_that_the_paper_did_not_use(schedule, expected):
+    """Right after warm-up, a quarter, half and two thirds on, at the end and beyond it."""
+    settings: dict[str, Any] = {"learning_rate": 2.0, "num_warmup_steps": 20}
+    settings |= {"num_train_steps": 140, "schedule": schedule}
+    np.testing.assert_allclose(rates([0, 5, 19], **settings), [0, 0.5, 1.9], rtol=1e-6)
+    found = rates([20, 50, 80, 100, 140, 150], **settings)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_stable_rate_falls_at_the_end_alone():
+    """Over the last fifth of 100 steps, with the power 2."""
+    found = rates(
+        [10, 79, 80, 81, 90, 99, 100],
+        schedule=ScheduleName.WARMUP_STABLE_DECAY,
+        learning_rate=1.0,
+        poly_power=2.0,
+        decay_share=0.2,
+        num_warmup_steps=10,
+        num_train_steps=100,
+    )
+    np.testing.assert_allclose(found, [1, 1, 1, 0.95**2, 0.25, 0.05**2, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("schedule", "after"),
     [(ScheduleName.LEGACY_POLY, [0.8, 0.5, 0]), (ScheduleName.POLY, [1, 0.625, 0])],
 )
@@ -377,7 +408,20 @@ def test_the_rate_follows_the_updates_made(x64):
     ("settings", "message"),
     [
         ({"name": "sgd"}, "name must be one of lamb, adamw, got 'sgd'"),
-        ({"schedule": "cosine"}, "schedule must be one of legacy_poly, poly, got 'cosine'"),
+        (
+            {"schedule": "linear"},
+            "schedule must be one of legacy_poly, poly, cosine, warmup_stable_decay, inverse_root, "
+            "got 'linear'",
+        ),
+        (
+            {"schedule": "inverse_root", "num_warmup_steps": 0},
+            "num_warmup_steps must be at least 1 for inverse_root, got 0",
+        ),
+        (
+            {"schedule": "warmup_stable_decay", "num_train_steps": 100, "num_warmup_steps": 80}
+            | {"decay_share": 0.25},
+            "decay_share must be at most 0.2, what warm-up leaves, got 0.25",
+        ),
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number > 0, got nan"),
         ({"learning_rate": "1e-3"}, "learning_rate must be a finite number > 0, got '1e-3'"),
         ({"num_train_steps": 1.5}, "num_train_steps must be a whole number >= 1, got 1.5"),

@@ -1,5 +1,6 @@
 """A pair in a packed row is as if it were alone: same scores, losses and gradients, no leaks."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,6 +13,7 @@ from random_inputs import draw_batch, draw_parameters
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
+from albert_jax.config import PositionEncoding
 from albert_jax.losses import masked_lm, sentence_order
 
 Tree = dict[Any, Any]
@@ -27,20 +29,31 @@ CONFIG = AlbertConfig(
     intermediate_size=7,
     max_position_embeddings=11,
 )
+ENCODINGS = {
+    "absolute": CONFIG,
+    "relative_local": dataclasses.replace(
+        CONFIG, position_encoding=PositionEncoding.RELATIVE_LOCAL, max_relative_distance=2
+    ),
+    "rotary": dataclasses.replace(CONFIG, position_encoding=PositionEncoding.ROTARY, hidden_size=8),
+}
 LENGTH = 9
 ROWS = [[4, 5], [3, 2, 2]]  # two pieces of padding end the second
-MODEL = AlbertForPreTraining(CONFIG, dtype=jnp.float64)
 RNG_SEED = 3
 POSITION_TABLE = ("albert", "embeddings", "position_embeddings", "embedding")
 
 
 # Runs a few times on few numbers: compiling costs more than it saves.
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-def compute(params: Tree, batch: PretrainingBatch, inputs: Inputs) -> tuple[Tree, Any]:
+@functools.partial(
+    jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0}
+)
+def compute(
+    config: AlbertConfig, params: Tree, batch: PretrainingBatch, inputs: Inputs
+) -> tuple[Tree, Any]:
     """Gradient of the sum of all losses; scores; the losses' sums."""
+    model = AlbertForPreTraining(config, dtype=jnp.float64)
 
     def total(params: Tree) -> tuple[jax.Array, Any]:
-        outputs: Any = MODEL.apply(
+        outputs: Any = model.apply(
             {"params": params},
             batch.input_ids,
             token_type_ids=batch.token_type_ids,
@@ -86,20 +99,22 @@ def take_alone(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch
     return PretrainingBatch(**fields)
 
 
-def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone() -> None:
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone(encoding: str) -> None:
+    config = ENCODINGS[encoding]
     rng = np.random.default_rng(RNG_SEED)
-    parameters = draw_parameters(CONFIG, rng)
-    batch = draw_batch(CONFIG, ROWS, LENGTH, rng)
+    parameters = draw_parameters(config, rng)
+    batch = draw_batch(config, ROWS, LENGTH, rng)
     for row, pair in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]:
         packed = weigh_only(batch, row, pair)
         alone = take_alone(batch, row, pair)
         mask = (alone.sequence_ids > 0).astype(np.int32)
         with jax.enable_x64(True):
             gradients, (outputs, losses) = compute(
-                parameters, packed, {"sequence_ids": packed.sequence_ids}
+                config, parameters, packed, {"sequence_ids": packed.sequence_ids}
             )
             expected_gradients, (expected, expected_losses) = compute(
-                parameters, alone, {"attention_mask": mask}
+                config, parameters, alone, {"attention_mask": mask}
             )
         slots = slice(3 * pair, 3 * pair + 3)
         close: Any = {"rtol": 1e-12, "atol": 1e-12, "err_msg": f"row {row}, pair {pair}"}
@@ -128,7 +143,7 @@ def influences(inputs: Inputs, positions: Inputs) -> list[np.ndarray]:
 
     def run(table: np.ndarray, leaves: Tree) -> tuple[jax.Array, ...]:
         params = unflatten_dict(leaves | {POSITION_TABLE: table})
-        outputs: Any = MODEL.apply(
+        outputs: Any = AlbertForPreTraining(CONFIG, dtype=jnp.float64).apply(
             {"params": params},
             ids,
             position_ids=np.arange(LENGTH, dtype=np.int32)[None],

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,8 @@ def test_max_context_against_the_rule_spelled_out(seed):
     pieces = int(draws.integers(1, 60))
     capacity = int(draws.integers(1, 20))
     spans = divide(pieces, capacity, int(draws.integers(1, capacity + 1)))
+    # One that is longer than the others, which the length alone tells apart.
+    spans.append((0, min(pieces, capacity + 3)))
     for piece, window in enumerate(find_max_context(spans, pieces)):
         scores = [
             min(piece - first, end - 1 - piece) + 0.01 * (end - first)
@@ -236,6 +239,7 @@ def draw_logits(windows, seed, padding=3):
     ]
     for values, window in itertools.product((0, 1), range(len(windows))):
         logits[values][window][: windows[window].context_position] = 9
+        logits[values][window][0] = 20 - 3 * window - values
         logits[values][window][-padding - 1 :] = 9
     return logits
 
@@ -435,8 +439,7 @@ def test_halves_share_no_article():
     examples = [EXAMPLE._replace(id=f"{a}{n}", article=a) for a in "abcde" for n in range(3)]
     first, second = split_by_article(examples)
     articles = [{example.article for example in half} for half in (first, second)]
-    assert [len(titles) for titles in articles] == [3, 2]
-    assert articles[0] | articles[1] == set("abcde")
+    assert articles == [set("abd"), set("ce")]  # in the order of their hashes: d c b e a
     assert len(first) + len(second) == 15
     assert split_by_article(examples[::-1])[0][::-1] == first
     with pytest.raises(InputError, match="one article cannot be split"):
@@ -483,8 +486,8 @@ def test_all_of_the_real_files(name, questions, impossible, articles):
 def test_no_answer_is_lost_between_characters_and_pieces(name):
     """A model that knows the right pieces of every window has all answers, up to part of a word."""
     tokenizer = AlbertTokenizer.from_pretrained(REAL_FILES.parent / "albert_spm/30k-clean.model")
-    examples = [example for example in read_squad(REAL_FILES / name) if example.answers][::20]
-    answers = {}
+    examples = [example for example in read_squad(REAL_FILES / name) if example.answers][::4]
+    cut = 0
     for example in examples:
         question_ids, _ = tokenizer.encode_with_offsets(example.question)
         context_ids, offsets = tokenizer.encode_with_offsets(example.context)
@@ -503,9 +506,19 @@ def test_no_answer_is_lost_between_characters_and_pieces(name):
             logits[1][number][window.end_position] += not window.is_impossible
         best = predict_answer(example, offsets, find_spans(windows, *logits)).candidates[0]
         assert example.context[best.start : best.end] == best.text
-        # Longer answers cannot be found.
-        first, last = locate_answer(example.answers[0], offsets)
-        assert example.answers[0].text.strip() in best.text or last - first >= 30
-        answers[example.id] = best.text
-    figures = squad_metrics.evaluate_v1(examples, answers)
-    assert figures["exact_match"] > 98 and figures["f1"] > 98.5
+        answer = example.answers[0]
+        first, last = locate_answer(answer, offsets)
+        if last - first >= 30:
+            continue  # longer than what is looked for
+        assert answer.text.strip() in best.text
+        only = example._replace(answers=(answer,))
+        if not squad_metrics.score_v1(only, best.text).exact:
+            # Pieces do not end inside a word or a number, where a few answers do.
+            assert cuts_word(example.context, answer), (answer, best)
+            cut += 1
+    assert cut < len(examples) / 50
+
+
+def cuts_word(context, answer):
+    ends = (answer.start, answer.start + len(answer.text))
+    return any(re.match(r"\w\w|\d,\d", context[max(end - 1, 0) : end + 2]) for end in ends if end)

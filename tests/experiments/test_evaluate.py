@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from echoes import make_experiment, write_echoes
+from echoes import make_experiment, with_part, write_echoes
 
-from albert_jax.model import AlbertForPreTraining
+from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.parallel import make_mesh
+from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import InputError
+from experiments.config import ExperimentConfig
+from experiments.depth import describe_depths, evaluate_depths
 from experiments.evaluate import Ruler, describe, wilson_interval
 from experiments.pretrain import open_pretraining_workdir
+from experiments.probe import Examples, Probe, fit_probe, make_features
 from experiments.workdir import check_tokenizer
 
 
@@ -77,3 +81,110 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
         make_ruler(write_echoes(tmp_path / "empty", held_out=0), 1)
     with pytest.raises(InputError, match=r"--config\.run\.evaluation_batch_size: .* 3 rows"):
         make_ruler(corpus, 2, evaluation_batch_size=3)
+
+
+def make_params(config: ExperimentConfig) -> Any:
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    return AlbertForPreTraining(config.model).init(jax.random.key(3), tokens)["params"]
+
+
+def test_the_head_is_measured_at_what_it_was_asked(corpus: Path) -> None:
+    """Masked LM at the same pairs; the next sentence at its own; nothing of a head that is idle."""
+    params = make_params(make_experiment(corpus, num_train_steps=60))
+    figures = {}
+    for objective in SentenceObjective:
+        config = with_part(
+            make_experiment(corpus, num_train_steps=60), "data", sentence_objective=objective
+        )
+        ruler = Ruler(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:1]))
+        figures[objective] = found = ruler.evaluate(params)
+        text = describe(found, ruler.baselines())
+        assert ("sentence order" in text) is (objective == "sop")
+        assert ("next sentence" in text) is (objective == "nsp")
+        losses = [value for name, value in found.items() if name.endswith("_loss")]
+        assert found["loss"] == pytest.approx(sum(losses))
+    sop, nsp, none = figures["sop"], figures["nsp"], figures["none"]
+    for name in ("masked_lm_loss", "masked_lm_accuracy", "context_gap"):
+        assert sop[name] == nsp[name] == none[name]
+    common = {"loss", "masked_lm_loss", "masked_lm_accuracy", "context_gap"}
+    assert none.keys() == common
+    assert sop.keys() == common | {"sentence_order_loss", "sentence_order_accuracy", "pairs"}
+    assert nsp.keys() == common | {"next_sentence_loss", "next_sentence_accuracy", "pairs"}
+    labels = [
+        batch["sentence_order_labels"][batch["sentence_order_weights"] > 0]
+        for batch in ruler.batches(SentenceObjective.NSP)
+    ]
+    assert nsp["pairs"] == sum(map(len, labels))
+    assert nsp["next_sentence_loss"] != sop["sentence_order_loss"]
+
+
+def test_the_ruler_s_length_may_stand_apart_from_the_run_s(corpus: Path) -> None:
+    short = with_part(make_experiment(corpus, num_train_steps=60), "data", max_seq_length=16)
+    apart = with_part(short, "run", evaluation_seq_length=32)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    params = make_params(apart)
+    assert Ruler(open_corpus(corpus), apart, mesh).evaluate(params) == make_ruler(
+        corpus, 1
+    ).evaluate(params)
+    with pytest.raises(InputError, match=r"run.evaluation_seq_length must be at least 8, got 7"):
+        with_part(short, "run", evaluation_seq_length=7)
+    with pytest.raises(InputError, match=r"run.evaluation_seq_length \(33\) must be at most"):
+        with_part(short, "run", evaluation_seq_length=33)
+
+
+def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
+    """As all layers share their parameters, depth d is a model of d layers."""
+    config = make_experiment(corpus, num_train_steps=60)
+    params = make_params(config)
+    ruler = make_ruler(corpus, 1)
+    depths = evaluate_depths(ruler.measure, ruler.model, params)
+    assert [one.depth for one in depths] == [0, 1, 2]
+    mesh = make_mesh(devices=jax.devices()[:1])
+    for layers in (1, 2):
+        shallow = with_part(config, "model", num_hidden_layers=layers)
+        expected = Ruler(open_corpus(corpus), shallow, mesh).evaluate(params)
+        assert depths[layers].masked_lm_loss == pytest.approx(expected["masked_lm_loss"], rel=1e-5)
+        assert depths[layers].masked_lm_accuracy == expected["masked_lm_accuracy"]
+    assert depths[0].masked_lm_loss != pytest.approx(depths[1].masked_lm_loss, rel=1e-4)
+    assert describe_depths(depths).count("\n") == 3
+
+
+def test_a_probe_finds_what_can_be_told_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    features, noise = rng.normal(size=(600, 12)), rng.integers(2, size=600).astype(float)
+    told = (features[:, 2] - features[:, 5] + 1 > 0).astype(float)
+    probe = fit_probe(Examples(features[:400], told[:400]))
+    assert probe.accuracy(Examples(features[400:], told[400:])) > 0.95
+    again = fit_probe(Examples(features[:400], told[:400]))
+    np.testing.assert_array_equal(probe.weights, again.weights)
+    blind = fit_probe(Examples(features[:400], noise[:400]))
+    assert abs(blind.accuracy(Examples(features[400:], noise[400:])) - 0.5) < 0.12
+
+
+def test_a_probe_s_answers_to_chosen_weights() -> None:
+    """Standardized, features 3 and 1 are 1 and -1: the scores are 2 - 1 and -2 - 1."""
+    examples = Examples(np.array([[3.0], [1.0]]), np.array([1.0, 0.0]))
+    probe = Probe(np.array([2.0]), np.array([1.0]), np.array([2.0, -1.0]))
+    assert probe.accuracy(examples) == 1
+    assert probe._replace(weights=np.array([2.0, 3.0])).accuracy(examples) == 0.5
+
+
+def test_a_probe_sees_segments_and_no_padding(corpus: Path) -> None:
+    config = make_experiment(corpus, num_train_steps=60)
+    features = make_features(AlbertModel(config.model), make_params(config)["albert"])
+    batch = next(make_ruler(corpus, 1, evaluation_batch_size=4).batches())
+    seen = np.asarray(features(batch))
+    hidden = config.model.hidden_size
+    assert seen.shape == (4, 5 * hidden)
+    padded = batch | {"input_ids": np.where(batch["sequence_ids"] > 0, batch["input_ids"], 9)}
+    np.testing.assert_allclose(features(padded), seen, atol=1e-5)
+    outputs = AlbertModel(config.model).apply(
+        {"params": make_params(config)["albert"]},
+        batch["input_ids"],
+        token_type_ids=batch["token_type_ids"],
+        position_ids=batch["position_ids"],
+        sequence_ids=batch["sequence_ids"],
+    )
+    second = (batch["token_type_ids"][0] == 1) & (batch["sequence_ids"][0] > 0)
+    mean = np.asarray(outputs.last_hidden_state)[0][second].mean(0)
+    np.testing.assert_allclose(seen[0, 2 * hidden : 3 * hidden], mean, atol=1e-5)

@@ -59,6 +59,10 @@ BASE_V1 = {
     "model.layer_norm_eps": 1e-12,
     "model.parameter_sharing": "all",
     "model.embedding_mapping": "when_needed",
+    "model.position_encoding": "absolute",
+    "model.max_relative_distance": 16,
+    "model.norm": "post",
+    "model.initialization": "fixed",
     "model.tie_word_embeddings": True,
     "data.corpus_dir": "",
     "data.plan_dir": "",
@@ -82,6 +86,7 @@ BASE_V1 = {
     "optimizer.learning_rate": 0.00176,
     "optimizer.schedule": "legacy_poly",
     "optimizer.poly_power": 1.0,
+    "optimizer.decay_share": 0.1,
     "optimizer.num_train_steps": 125_000,
     "optimizer.num_warmup_steps": 3125,
     "optimizer.start_warmup_step": 0,
@@ -105,10 +110,21 @@ BASE_V1 = {
     "run.keep_checkpoints": 5,
     "run.evaluation_batch_size": 64,
     "run.evaluation_pairs": 6400,
+    "run.evaluation_seq_length": None,
     "run.init_from": None,
     "run.init_groups": "same",
     "run.compile_cache_dir": None,
     "run.change_num_train_steps": False,
+    **{
+        f"phases.{name}.{field}": value
+        for name in ("first", "second")
+        for field, value in {
+            "num_steps": 0,
+            "max_seq_length": 128,
+            "max_predictions_per_seq": 20,
+            "global_batch_size": None,
+        }.items()
+    },
     "global_batch_size": 4096,
     "seed": 12345,
 }
@@ -161,11 +177,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     | {
         "model.vocab_size": 8000,
         "model.embedding_size": 64,
-        "optimizer.num_train_steps": 2000,
+        "optimizer.learning_rate": 1.5e-3,
+        "optimizer.num_train_steps": 1200,
         "optimizer.num_warmup_steps": 100,
         "run.log_every": 20,
-        "run.evaluate_every": 500,
-        "run.checkpoint_every": 500,
+        "run.evaluate_every": 400,
+        "run.checkpoint_every": 400,
         "run.evaluation_pairs": 512,
         "global_batch_size": 64,
     },

@@ -18,7 +18,7 @@ from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
 from albert_jax.checkpoint import restore_params
-from albert_jax.model import AlbertForPreTraining
+from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.parallel import make_mesh
 from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import InputError
@@ -26,7 +26,7 @@ from experiments import training_run
 from experiments.command_line import ExitCode, call
 from experiments.config import ExperimentConfig, InitGroups
 from experiments.pretrain import open_pretraining_workdir, pretrain
-from experiments.run_log import METRICS_FILE, RunLog, read_metrics
+from experiments.run_log import METRICS_FILE, RunLog, StepWork, read_metrics
 from experiments.warm_start import warm_start_params
 
 STEPS = 60
@@ -196,7 +196,11 @@ def test_a_killed_run_s_figures_are_told_once(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "split": "train", "loss": 1.0}) for step in (10, 20, 30)]
     (tmp_path / METRICS_FILE).write_text("\n".join(lines) + '\n{"step": 40, "spl')
     with RunLog(
-        tmp_path, first_step=20, num_steps=60, rows_per_step=1, flops_per_step=1, peak_flops=None
+        tmp_path,
+        first_step=20,
+        num_steps=60,
+        work_of_step=lambda _: StepWork(1, 1),
+        peak_flops=None,
     ) as log:
         log.report(30, "validation", {"loss": 2.0})
     assert [(e["step"], e["split"]) for e in read_metrics(tmp_path)] == [
@@ -206,22 +210,24 @@ def test_a_killed_run_s_figures_are_told_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_starts_from_another_s_parameters(corpus: Path, finished: Path) -> None:
-    def shapes(**model: Any) -> Any:
-        config = with_part(make_config(corpus), "model", **model).model
-        tokens = jnp.zeros((1, 1), jnp.int32)
-        return jax.eval_shape(AlbertForPreTraining(config).init, jax.random.key(0), tokens)[
-            "params"
-        ]
+def warm_start(
+    corpus: Path, init_from: Path, groups: InitGroups = InitGroups.SAME, **changes: Any
+) -> Any:
+    """The parameters for a model like that of the corpus's runs, with changes."""
+    model = AlbertForPreTraining(with_part(make_config(corpus), "model", **changes).model)
+    shapes = jax.eval_shape(model.initialize, jax.random.key(0))
+    params = warm_start_params(str(init_from), groups, model, 7, shapes)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+    return params
 
+
+def test_a_run_starts_from_another_s_parameters(corpus: Path, finished: Path) -> None:
     stored = restore_params(finished / "checkpoints")
-    same = InitGroups.SAME
-    deeper = warm_start_params(str(finished), same, shapes(num_hidden_layers=5))
+    deeper = warm_start(corpus, finished, num_hidden_layers=5)
     jax.tree.map(np.testing.assert_array_equal, deeper, stored)
-    early = warm_start_params(str(finished / "checkpoints/20"), same, shapes())
+    early = warm_start(corpus, finished / "checkpoints/20")
     jax.tree.map(np.testing.assert_array_equal, early, restore_params(finished / "checkpoints", 20))
-    groups = shapes(num_hidden_groups=2)
-    filled = warm_start_params(str(finished), InitGroups.FROM_FIRST, groups)
+    filled = warm_start(corpus, finished, InitGroups.FROM_FIRST, num_hidden_groups=2)
     for params in (stored, filled):
         kernel = params["albert"]["encoder"]["layers"]["attention"]["query"]["kernel"]
         assert (
@@ -231,7 +237,42 @@ def test_a_run_starts_from_another_s_parameters(corpus: Path, finished: Path) ->
     with pytest.raises(
         InputError, match=r"does not fit .* has shape \(1, 1, 32\), the model wants"
     ):
-        warm_start_params(str(finished), same, groups)
+        warm_start(corpus, finished, num_hidden_groups=2)
+    with pytest.raises(InputError, match=r"embedding_hidden_mapping_in/bias is not wanted"):
+        warm_start(corpus, finished, embedding_size=32)
+
+
+def test_a_run_starts_from_any_stored_model(
+    corpus: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = restore_params(finished / "checkpoints")
+    config = make_config(corpus).model
+    AlbertForPreTraining(config).save_pretrained(tmp_path / "whole", stored)
+    jax.tree.map(np.testing.assert_array_equal, warm_start(corpus, tmp_path / "whole"), stored)
+    assert not caplog.records
+
+    headless = {name: stored["albert"][name] for name in ("embeddings", "encoder", "pooler")}
+    AlbertModel(config).save_pretrained(tmp_path / "encoder", headless)
+    params = warm_start(corpus, tmp_path / "encoder")
+    jax.tree.map(np.testing.assert_array_equal, params["albert"], stored["albert"])
+    assert "encoder has no predictions/bias, predictions/dense/bias, " in caplog.text
+    assert "sop_classifier/kernel: drawn at random" in caplog.text
+    fresh = jax.jit(AlbertForPreTraining(config).initialize)(jax.random.key(7))
+    jax.tree.map(np.testing.assert_array_equal, params["predictions"], fresh["predictions"])
+
+    with pytest.raises(InputError) as error:
+        warm_start(
+            corpus, tmp_path / "whole", num_attention_heads=1, hidden_act="relu", vocab_size=30
+        )
+    for fault in (
+        f"--config.run.init_from={tmp_path}/whole does not fit the model: ",
+        f"num_attention_heads is {config.num_attention_heads} there",
+        "hidden_act is gelu there, --config.model.hidden_act is relu",
+        "word_embeddings/embedding has shape",
+    ):
+        assert fault in str(error.value)
+    with pytest.raises(InputError, match=r"--config\.run\.init_from=.*: there is no .*nowhere"):
+        warm_start(corpus, tmp_path / "nowhere")
 
 
 def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+r"""Writes a model in another format, its tokenizer beside it.
+
+    python -m experiments.convert --from=runs/base --to=huggingface --output=albert-mine
+
+`huggingface` is what transformers loads, `tensorflow` what the released code loads, `orbax` a
+workdir of this project. The source is whatever `from_pretrained` reads.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+import jax
+from absl import flags
+from etils import epath
+
+from albert_jax.checkpoint import Checkpoints
+from albert_jax.interop.names import WeightsError
+from albert_jax.interop.new_directory import new_directory
+from albert_jax.interop.stored_weights import flatten
+from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
+from albert_jax.interop.workdir import CHECKPOINTS, CONFIG_FILE, HEAD_FILE, write_head
+from albert_jax.pretrained import (
+    PretrainedWeights,
+    directory_of,
+    read_pretrained,
+    save_huggingface,
+)
+from data_pipeline.albert_tokenizer import AlbertTokenizer
+from data_pipeline.corpus import TOKENIZER_DIRECTORY
+from data_pipeline.sentencepiece_proto import read_model
+from data_pipeline.sentencepiece_tokenizer import SentencePieceTokenizer
+from experiments.command_line import ExitCode, run
+
+RELEASED_VOCABULARY = "30k-clean"
+
+
+class Format(StrEnum):
+    """What can be written."""
+
+    HUGGINGFACE = "huggingface"
+    TENSORFLOW = "tensorflow"
+    ORBAX = "orbax"
+
+
+def convert(
+    stored: PretrainedWeights, tokenizer: AlbertTokenizer, to: Format, output: Path
+) -> None:
+    """Writes everything that was read, heads included, into a new directory.
+
+    Raises:
+        WeightsError: the directory exists, the format cannot hold the model, or the vocabulary is
+            not the model's.
+    """
+    if tokenizer.vocab_size != stored.config.vocab_size:
+        raise WeightsError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces, the model has "
+            f"{stored.config.vocab_size}"
+        )
+    if to is Format.HUGGINGFACE:
+        save_huggingface(
+            output,
+            flatten(stored.params),
+            stored.config,
+            stored.head,
+            architecture=architecture_of(stored),
+            tokenizer=tokenizer,
+        )
+        return
+    write = {Format.TENSORFLOW: _write_released, Format.ORBAX: _write_workdir}[to]
+    with new_directory(output) as directory:
+        write(directory, stored, tokenizer)
+
+
+def architecture_of(stored: PretrainedWeights) -> str:
+    """The class that has exactly these parameters, if the source did not say it."""
+    heads = stored.params.keys() - {"albert"}
+    if stored.architecture is not None:
+        return stored.architecture
+    if "classifier" in heads:
+        pooled = "pooler" in stored.params["albert"]
+        return f"AlbertFor{'Sequence' if pooled else 'Token'}Classification"
+    if "qa_outputs" in heads:
+        return "AlbertForQuestionAnswering"
+    if "predictions" in heads:
+        return "AlbertForPreTraining" if "sop_classifier" in heads else "AlbertForMaskedLM"
+    return "AlbertModel"
+
+
+def _write_released(directory: Path, stored: PretrainedWeights, tokenizer: AlbertTokenizer) -> None:
+    write_tensorflow(directory, flatten(stored.params), stored.config, step=stored.step or 0)
+    vocabulary = tokenizer.tokenizer.vocabulary_bytes()
+    if not isinstance(tokenizer.tokenizer, SentencePieceTokenizer):
+        (directory / "vocab.txt").write_bytes(vocabulary)
+        return
+    (directory / f"{RELEASED_VOCABULARY}.model").write_bytes(vocabulary)
+    lines = [f"{piece.text}\t{piece.score:g}\n" for piece in read_model(vocabulary).pieces]
+    (directory / f"{RELEASED_VOCABULARY}.vocab").write_text("".join(lines), encoding="utf-8")
+
+
+def _write_workdir(directory: Path, stored: PretrainedWeights, tokenizer: AlbertTokenizer) -> None:
+    stored.config.to_json_file(directory / CONFIG_FILE)
+    if stored.head is not None:
+        write_head(epath.Path(directory / HEAD_FILE), architecture_of(stored), stored.head)
+    tokenizer.tokenizer.save(directory / TOKENIZER_DIRECTORY)
+    with Checkpoints(
+        directory / CHECKPOINTS, keep=1, documents={"albert_config": stored.config.to_dict()}
+    ) as checkpoints:
+        checkpoints.save(stored.step or 0, {"params": stored.params}, finite=True)
+
+
+def lost(stored: PretrainedWeights, tokenizer: AlbertTokenizer, to: Format) -> list[str]:
+    """What the format has no place for, so that whoever loads it has to be told."""
+    if to is not Format.TENSORFLOW:
+        return []
+    losses = []
+    if stored.head is not None:
+        losses.append(f"the labels ({', '.join(stored.head.labels)})")
+    if not tokenizer.tokenizer.lower_case:
+        losses.append("that text is not lowercased (--do_lower_case=false)")
+    if tokenizer.tokenizer.keep_accents:
+        losses.append("that accents are kept")
+    return losses
+
+
+def main() -> ExitCode:
+    """Reads the flags and converts."""
+    source, to = flags.FLAGS["from"].value, flags.FLAGS.to
+    stored = read_pretrained(source, step=flags.FLAGS.step)
+    tokenizer = AlbertTokenizer.from_pretrained(flags.FLAGS.tokenizer or str(directory_of(source)))
+    convert(stored, tokenizer, to, Path(flags.FLAGS.output))
+    count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
+    config = stored.config
+    print(
+        f"{flags.FLAGS.output}: {architecture_of(stored)}, {count:,} parameters, "
+        f"{config.num_hidden_layers} layers of {config.num_attention_heads} heads, "
+        f"{config.hidden_act}"
+    )
+    for loss in lost(stored, tokenizer, to):
+        print(f"the {to} format has no place for {loss}")
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("from", None, "what `from_pretrained` reads", required=True)
+    flags.DEFINE_enum_class("to", None, Format, "the format to write", required=True)
+    flags.DEFINE_string("output", None, "a new directory", required=True)
+    flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")
+    flags.DEFINE_string("tokenizer", None, "a tokenizer, where the source has none")
+    run(main)

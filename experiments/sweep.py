@@ -1,0 +1,136 @@
+r"""Runs a sweep: every row of a table with every seed, and the table itself.
+
+    python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py --size=small \
+        --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
+
+Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, so a sweep that was
+stopped goes on where it was. `--dry_run` shows the points, `--report` the table so far.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from data_pipeline.errors import InputError
+from experiments.command_line import ExitCode, run
+from experiments.sweep_launchers import Launcher, device_slots, shell_lines, write_slurm_scripts
+from experiments.sweep_plan import PlannedPoint, plan_points
+from experiments.sweep_points import Size, expand, load_sweep, select
+from experiments.sweep_processes import LocalLauncher, State
+from experiments.sweep_report import write_report
+from experiments.sweep_results import has_results, read_results
+
+
+def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
+    """Example: ``["data.ngram=1"]`` gives ``{"data.ngram": "1"}``.
+
+    Raises:
+        InputError: one has no equals sign.
+    """
+    pairs = {}
+    for text in written:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InputError(f"--{flag}={text}: must be NAME=VALUE")
+        pairs[name.removeprefix("config.")] = value
+    return pairs
+
+
+def describe_plan(planned: Sequence[PlannedPoint]) -> str:
+    """A line for each point: what it is, how large it is, and what is done differently in it."""
+    lines = []
+    for one in planned:
+        point = one.point
+        changed = ", ".join(f"{name}={value}" for name, value in point.row.overrides.items())
+        after = f", from point {point.after}" if point.after is not None else ""
+        lines.append(
+            f"{point.number:3d}  {point.name}: {one.parameters:,} parameters ({one.backbone:,} in "
+            f"the backbone), {one.flops_per_row / 1e9:,.2f} GFLOP a row, {one.steps:,} steps"
+            f"{after}; {changed}\n     {point.workdir}"
+        )
+    return "\n".join(lines)
+
+
+def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
+    """Runs the points on this machine; the status says whether all of them are done."""
+    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    launcher = LocalLauncher(directory / "logs", slots, say)
+    outcomes = launcher.run(planned).values()
+    if all(outcome.state is State.DONE for outcome in outcomes):
+        return ExitCode.DONE
+    failed = any(outcome.state in (State.FAILED, State.BLOCKED) for outcome in outcomes)
+    return ExitCode.FAILED_POINTS if failed and not launcher.stopped else ExitCode.PREEMPTED
+
+
+def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
+    """Hands the points to the launcher that the flags name."""
+    launcher = Launcher(flags.FLAGS.launcher)
+    if launcher is Launcher.PRINT:
+        print("\n".join(shell_lines(planned)))
+        return ExitCode.DONE
+    if launcher is Launcher.SLURM:
+        script = write_slurm_scripts(planned, directory, flags.FLAGS.slurm_option)
+        print(f"{script} submits the points; afterwards the same command with --report")
+        return ExitCode.DONE
+    return run_locally(planned, directory)
+
+
+def main() -> ExitCode:
+    """Reads the flags; plans, launches, reports."""
+    values = flags.FLAGS
+    # Points are counted, not computed, here; and a GPU belongs to the runs.
+    jax.config.update("jax_platforms", "cpu")
+    directory = Path(values.workdir)
+    sweep, docstring = load_sweep(values.sweep, Size(values.size))
+    overrides = parse_assignments("override", values.override)
+    if values.corpus_dir:
+        overrides["data.corpus_dir"] = values.corpus_dir
+    task_dirs = parse_assignments("task_dir", values.task_dir)
+    points = select(expand(sweep, directory, overrides), values.points)
+    planned = plan_points(
+        points,
+        sweep,
+        task_dirs=task_dirs,
+        task_overrides=parse_assignments("task_override", values.task_override),
+    )
+    if values.dry_run:
+        print(f"{docstring}\n\n{describe_plan(planned)}")
+        return ExitCode.DONE
+    if left := [task for task in sweep.tasks if task not in task_dirs]:
+        print(f"not fine-tuned on {', '.join(left)}: --task_dir=TASK=DIR does", file=sys.stderr)
+    status = ExitCode.DONE if values.report else launch(planned, directory)
+    if values.report or (values.launcher == Launcher.LOCAL and has_results(planned)):
+        command = shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]])
+        report = write_report(directory, docstring, command, read_results(planned), list(task_dirs))
+        print(f"wrote {report}")
+    return status
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("sweep", None, "file of the sweep, experiments/sweeps/*.py", required=True)
+    flags.DEFINE_string("workdir", None, "the sweep's directory", required=True)
+    flags.DEFINE_enum("size", "paper", list(Size), "the paper's size, or minutes a point on a CPU")
+    flags.DEFINE_string("corpus_dir", "", "the corpus of all points")
+    flags.DEFINE_multi_string(
+        "override", [], "NAME=VALUE for all points, such as optimizer.num_train_steps=50"
+    )
+    flags.DEFINE_multi_string(
+        "task_dir", [], "TASK=DIR: fine-tune every point on a task, whose data lies there"
+    )
+    flags.DEFINE_multi_string("task_override", [], "NAME=VALUE for all fine-tuning")
+    flags.DEFINE_list("points", None, "numbers of the points to run or report; by default all")
+    flags.DEFINE_enum("launcher", "local", list(Launcher), "where the points run")
+    flags.DEFINE_integer("max_parallel", 1, "points that run at once (local)", lower_bound=1)
+    flags.DEFINE_list("devices", None, "GPUs to deal out to them; by default all there are")
+    flags.DEFINE_multi_string("slurm_option", [], "option of sbatch, such as --partition=gpu")
+    flags.DEFINE_boolean("dry_run", False, "check and count every point, and run none")
+    flags.DEFINE_boolean("report", False, "write the report again, and run nothing")
+    run(main)

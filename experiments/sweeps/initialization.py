@@ -1,0 +1,23 @@
+r"""Should initial weights shrink as a model grows wide?
+
+Rows       0.02 whatever the width, by the hidden size, by each layer's inputs
+Paper      0.02. The authors' later Chinese models have 0.014 at 2048 and 0.01 at 4096
+Cost       1.98 ZFLOP a point, 3 points (products, forward and backward)
+Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Command    python -m experiments.sweep --sweep=experiments/sweeps/initialization.py \
+               --size=small --workdir=sweeps/initialization --corpus_dir=CORPUS
+Found      nothing yet
+"""
+
+from experiments.sweep_bases import config_file, seeds, settings, tasks
+from experiments.sweep_points import Size, Sweep, grid
+
+
+def get_sweep(size: Size) -> Sweep:
+    return Sweep(
+        base=config_file(size, "xlarge"),
+        rows=grid({"model.initialization": ("fixed", "hidden_size", "fan_in")}),
+        overrides=settings(size),
+        seeds=seeds(size),
+        tasks=tasks(size),
+    )

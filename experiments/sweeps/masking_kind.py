@@ -1,0 +1,24 @@
+r"""What should be masked together: n-grams, words, pieces or spans? (ALBERT §4.1)
+
+Rows       n-grams of whole words, single words, single pieces, geometric spans of words
+           (SpanBERT)
+Paper      n-grams, without a comparison
+Cost       0.149 ZFLOP a point, 4 points (products, forward and backward)
+Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Command    python -m experiments.sweep --sweep=experiments/sweeps/masking_kind.py \
+               --size=small --workdir=sweeps/masking_kind --corpus_dir=CORPUS
+Found      nothing yet
+"""
+
+from experiments.sweep_bases import config_file, seeds, settings, tasks
+from experiments.sweep_points import Size, Sweep, grid
+
+
+def get_sweep(size: Size) -> Sweep:
+    return Sweep(
+        base=config_file(size),
+        rows=grid({"data.masking": ("ngram", "whole_word", "token", "span")}),
+        overrides=settings(size),
+        seeds=seeds(size),
+        tasks=tasks(size),
+    )

@@ -1,0 +1,49 @@
+r"""LAMB or AdamW, as the batch grows and the steps grow fewer? (You et al. 2020)
+
+Rows       both, at batches that see the same number of pairs in all. The rate goes with the root
+           of the batch and warm-up keeps its steps, as LAMB's authors have it
+Paper      LAMB at 4096 pairs, without a comparison
+Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
+Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer.py \
+               --size=small --workdir=sweeps/optimizer --corpus_dir=CORPUS
+Found      nothing yet
+"""
+
+from experiments.sweep_bases import config_file, seeds, settings, tasks
+from experiments.sweep_points import Row, Size, Sweep
+
+# Of each at the reference batch. LAMB's at 4096 is the paper's; the others are guesses of ours.
+RATES = {
+    Size.PAPER: {"lamb": 0.00176, "adamw": 0.0005},
+    Size.SMALL: {"lamb": 0.01, "adamw": 0.001},
+}
+
+
+def row(name: str, rate: float, batch: int, steps: int) -> Row:
+    return Row(
+        f"{name}-{batch}",
+        {
+            "optimizer.name": name,
+            "optimizer.learning_rate": rate,
+            "optimizer.num_train_steps": steps,
+            "global_batch_size": batch,
+        },
+    )
+
+
+def get_sweep(size: Size) -> Sweep:
+    reference, steps, batches = 4096, 125_000, (512, 1024, 4096, 16384)
+    if size is Size.SMALL:
+        reference, steps, batches = 128, 2000, (32, 64, 128, 256)
+    return Sweep(
+        base=config_file(size),
+        rows=tuple(
+            row(name, rate, batch, steps * reference // batch)
+            for name, rate in RATES[size].items()
+            for batch in batches
+        ),
+        overrides={**settings(size), "optimizer.reference_batch_size": reference},
+        seeds=seeds(size),
+        tasks=tasks(size),
+    )

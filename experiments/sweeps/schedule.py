@@ -1,0 +1,26 @@
+r"""How should the rate fall? (ALBERT §4.1; Hu et al. 2024)
+
+Rows       linear from step 0 as released, linear from the end of warm-up, a cosine, a stable rate
+           with a fall at the end, the inverse root
+Paper      linear from step 0, without a comparison
+Cost       0.149 ZFLOP a point, 5 points (products, forward and backward)
+Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Command    python -m experiments.sweep --sweep=experiments/sweeps/schedule.py \
+               --size=small --workdir=sweeps/schedule --corpus_dir=CORPUS
+Found      nothing yet
+"""
+
+from experiments.sweep_bases import config_file, seeds, settings, tasks
+from experiments.sweep_points import Size, Sweep, grid
+
+SCHEDULES = ("legacy_poly", "poly", "cosine", "warmup_stable_decay", "inverse_root")
+
+
+def get_sweep(size: Size) -> Sweep:
+    return Sweep(
+        base=config_file(size),
+        rows=grid({"optimizer.schedule": SCHEDULES}),
+        overrides=settings(size),
+        seeds=seeds(size),
+        tasks=tasks(size),
+    )

@@ -1,0 +1,43 @@
+r"""How wide should it be, at a depth of three? (ALBERT appendix A.1, Table 12)
+
+Rows       hidden sizes 1024, 2048, 4096 and 6144; heads of 64, feed-forward layers of four times
+           that
+Paper      3 layers for 125,000 steps: better up to 4096, not beyond
+Cost       0.08 to 2 ZFLOP a point, 4 points (products, forward and backward)
+Small      3 layers of 64 to 384, 2,000 steps each: 10 minutes to an hour a point on 2 CPU cores
+Command    python -m experiments.sweep --sweep=experiments/sweeps/width.py \
+               --size=small --workdir=sweeps/width --corpus_dir=CORPUS
+Found      nothing yet
+"""
+
+from experiments.sweep_bases import config_file, seeds, settings, tasks
+from experiments.sweep_points import Row, Size, Sweep, downstream
+
+PAPER = (
+    downstream("79.8/69.7", "64.4/61.7", 77.7, 86.7, 54.0, 71.2),
+    downstream("83.3/74.1", "69.1/66.6", 79.7, 88.6, 58.2, 74.6),
+    downstream("85.0/76.4", "71.0/68.1", 80.3, 90.4, 60.4, 76.3),
+    downstream("84.7/75.8", "67.8/65.4", 78.1, 89.1, 56.0, 74.0),
+)
+
+
+def row(width: int, head: int, paper: dict[str, float]) -> Row:
+    sizes = {
+        "model.hidden_size": width,
+        "model.intermediate_size": 4 * width,
+        "model.num_attention_heads": width // head,
+    }
+    return Row(str(width), sizes, paper)
+
+
+def get_sweep(size: Size) -> Sweep:
+    widths, head = (1024, 2048, 4096, 6144), 64
+    if size is Size.SMALL:
+        widths, head = (64, 128, 256, 384), 32
+    return Sweep(
+        base=config_file(size, "large"),
+        rows=tuple(row(width, head, paper) for width, paper in zip(widths, PAPER, strict=True)),
+        overrides={**settings(size), "model.num_hidden_layers": 3},
+        seeds=seeds(size),
+        tasks=tasks(size),
+    )

@@ -1,0 +1,175 @@
+"""The conversion command: from every format to every other, tokenizer and labels with it."""
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import GROUPS, THREE, TINY, assert_same, draw, make_model
+
+from albert_jax import AlbertForSequenceClassification, AlbertModel, read_pretrained
+from albert_jax.checkpoint import Checkpoints
+from albert_jax.interop.names import WeightsError
+from albert_jax.interop.stored_weights import flatten
+from data_pipeline import AlbertTokenizer
+from data_pipeline.sentencepiece_tokenizer import train_sentencepiece
+from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+from experiments.convert import Format, architecture_of, convert, lost
+
+TEXT = "The cat and the other one sat, 3,000 of them."
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@pytest.fixture(scope="module")
+def sentencepiece(tmp_path_factory) -> AlbertTokenizer:
+    words = ["".join(letters) for letters in itertools.product("catnsober", repeat=3)]
+    sentences = [" ".join(words[n : n + 7]) + " 3,000." for n in range(0, len(words), 7)]
+    file = tmp_path_factory.mktemp("vocabulary") / "sentences.txt"
+    file.write_text("\n".join(sentences))
+    return AlbertTokenizer(train_sentencepiece(file, vocab_size=80))
+
+
+@pytest.fixture
+def wordpiece() -> AlbertTokenizer:
+    return AlbertTokenizer(WordPieceTokenizer([*SPECIAL, "the", "cat", "sat", "and", ",", "3"]))
+
+
+def make_workdir(path: Path, model, tokenizer: AlbertTokenizer, *steps: int) -> Path:
+    """What a run leaves of itself: one checkpoint a step, the first one being the best."""
+    path.mkdir(exist_ok=True)
+    model.config.to_json_file(path / "albert_config.json")
+    tokenizer.tokenizer.save(path / "tokenizer")
+    with Checkpoints(path / "checkpoints", keep=9) as checkpoints:
+        for step in steps:
+            metrics = {"masked_lm_accuracy": 1 / step}
+            state = {"params": draw(model, step), "opt_state": np.zeros(2)}
+            checkpoints.save(step, state, finite=True, metrics=metrics)
+    return path
+
+
+def same_ids(left: Path, tokenizer: AlbertTokenizer) -> bool:
+    ids = AlbertTokenizer.from_pretrained(left)(TEXT)["input_ids"]
+    return np.array_equal(ids, tokenizer(TEXT)["input_ids"])
+
+
+def test_a_model_goes_round_through_all_formats(sentencepiece, tmp_path):
+    model = make_model("ForPreTraining", GROUPS | {"vocab_size": 80}, None)
+    path = make_workdir(tmp_path, model, sentencepiece, 20, 30)
+    source = read_pretrained(path)
+    assert source.step == 20
+    assert_same(source.params, draw(model, 20))
+    for number, to in enumerate([*Format, Format.TENSORFLOW, Format.HUGGINGFACE, Format.ORBAX]):
+        stored = read_pretrained(path)
+        tokenizer = AlbertTokenizer.from_pretrained(path)
+        assert lost(stored, tokenizer, to) == []
+        path = tmp_path / str(number)
+        convert(stored, tokenizer, to, path)
+        back = read_pretrained(path)
+        assert_same(back.params, source.params)
+        assert back.config == model.config
+        assert same_ids(path, sentencepiece)
+        if to is not Format.HUGGINGFACE:
+            assert back.step == (stored.step or 0)
+
+
+def test_released_vocabularies_have_their_names(sentencepiece, wordpiece, tmp_path):
+    for tokenizer, names in (
+        (sentencepiece, {"30k-clean.model", "30k-clean.vocab"}),
+        (wordpiece, {"vocab.txt"}),
+    ):
+        changes = {"vocab_size": tokenizer.vocab_size}
+        model = make_model("ForPreTraining", changes, None)
+        path = make_workdir(tmp_path / str(len(names)), model, tokenizer, 1)
+        convert(read_pretrained(path), tokenizer, Format.TENSORFLOW, path / "out")
+        checkpoint = {f"model.ckpt-best.{x}" for x in ("index", "data-00000-of-00001")}
+        found = {file.name for file in (path / "out").iterdir()}
+        assert found == {"albert_config.json"} | names | checkpoint
+        assert same_ids(path / "out", tokenizer)
+    lines = (tmp_path / "2/out/30k-clean.vocab").read_text().splitlines()
+    assert lines[:5] == ["<pad>\t0", "<unk>\t0", "[CLS]\t0", "[SEP]\t0", "[MASK]\t0"]
+    assert len(lines) == 80
+
+
+def test_labels_go_with_their_head(wordpiece, tmp_path):
+    model = AlbertForSequenceClassification(TINY, THREE)
+    params = draw(model)
+    model.save_pretrained(tmp_path / "theirs", params, wordpiece)
+    convert(read_pretrained(tmp_path / "theirs"), wordpiece, Format.ORBAX, tmp_path / "ours")
+    again, back = AlbertForSequenceClassification.from_pretrained(tmp_path / "ours")
+    assert again == model
+    assert_same(back, params)
+    stored = read_pretrained(tmp_path / "ours")
+    assert stored.architecture == "AlbertForSequenceClassification"
+    assert lost(stored, wordpiece, Format.TENSORFLOW) == ["the labels (one, two, three)"]
+    convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "released")
+    again, back = AlbertForSequenceClassification.from_pretrained(tmp_path / "released")
+    assert again.head.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert_same(back, params)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("Model", None),
+        ("ForPreTraining", None),
+        ("ForMaskedLM", None),
+        ("ForSequenceClassification", THREE),
+        ("ForTokenClassification", THREE),
+        ("ForQuestionAnswering", None),
+    ],
+)
+def test_the_class_follows_from_the_parameters(name, head, tmp_path):
+    model = make_model(name, {}, head)
+    model.save_pretrained(tmp_path / "model", draw(model))
+    stored = dataclasses.replace(read_pretrained(tmp_path / "model"), architecture=None)
+    assert architecture_of(stored) == type(model).__name__
+
+
+def test_a_cased_vocabulary_has_no_place_in_the_released_format(wordpiece, tmp_path):
+    AlbertModel(TINY).save_pretrained(tmp_path / "model", draw(AlbertModel(TINY)))
+    wordpiece.tokenizer.lower_case, wordpiece.tokenizer.keep_accents = False, True
+    stored = read_pretrained(tmp_path / "model")
+    first, second = lost(stored, wordpiece, Format.TENSORFLOW)
+    assert "--do_lower_case=false" in first
+    assert "accents" in second
+    assert lost(stored, wordpiece, Format.HUGGINGFACE) == []
+
+
+def test_what_cannot_be_written_leaves_nothing(sentencepiece, wordpiece, tmp_path):
+    model = make_model("ForPreTraining", {"hidden_act": "gelu_erf"}, None)
+    model.save_pretrained(tmp_path / "model", draw(model), wordpiece)
+    stored = read_pretrained(tmp_path / "model")
+    with pytest.raises(WeightsError, match="the tokenizer has 80 pieces, the model has 11"):
+        convert(stored, sentencepiece, Format.ORBAX, tmp_path / "out")
+    with pytest.raises(WeightsError, match="only the tanh form"):
+        convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_command_says_what_it_wrote_or_what_is_wrong(wordpiece, tmp_path):
+    model = make_model("ForPreTraining", {}, None)
+    make_workdir(tmp_path / "run", model, wordpiece, 3)
+
+    def command(**flags):
+        return subprocess.run(
+            [sys.executable, "-m", "experiments.convert"]
+            + [f"--{name}={value}" for name, value in flags.items()],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    source = {"from": tmp_path / "run/checkpoints/3", "to": "huggingface"}
+    done = command(**source, output=tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    count = sum(x.size for x in flatten(draw(model)).values())
+    assert done.stdout.splitlines() == [
+        f"{tmp_path}/out: AlbertForPreTraining, {count} parameters, 2 layers of 2 heads, gelu"
+    ]
+    done = command(**source, output=tmp_path / "out")
+    assert done.returncode == 2
+    *_, told = done.stderr.splitlines()
+    assert told == f"error: {tmp_path}/out exists already; choose another directory"
