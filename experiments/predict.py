@@ -26,15 +26,9 @@ from data_pipeline.durable_files import partial_name, write_atomically
 from data_pipeline.errors import InputError
 from experiments.command_line import ExitCode, run
 from experiments.inference import put_in_order
+from experiments.prediction import Numbered, Pooling, PredictionOptions, Result, Task
 from experiments.prediction_input import Example, examples_of_file, examples_of_flags
-from experiments.prediction_tasks import (
-    PRETRAINING_TASKS,
-    Numbered,
-    Pooling,
-    PredictionOptions,
-    Result,
-    Task,
-)
+from experiments.prediction_tasks import PRETRAINING_TASKS
 from experiments.task_predictions import FINETUNED_TASKS
 
 TASKS: Mapping[str, Task] = {**PRETRAINING_TASKS, **FINETUNED_TASKS}
@@ -96,7 +90,12 @@ def _write_vectors(path: Path, numbered: Numbered, count: int) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _check_output(path: Path | None, task: str, overwrite: bool) -> None:
+def check_output(path: Path | None, task: str, overwrite: bool) -> None:
+    """Whether results of a task can be written to a file.
+
+    Raises:
+        InputError: its name does not fit the task, it exists already, or its directory does not.
+    """
     if path is None:
         return
     suffix = ".npy" if task == "encode" else ".jsonl"
@@ -122,7 +121,7 @@ def _examples() -> list[Example]:
 def main() -> ExitCode:
     """Reads the flags, predicts, and prints or writes."""
     task, output = flags.FLAGS.task, flags.FLAGS.output and Path(flags.FLAGS.output)
-    _check_output(output, task, flags.FLAGS.overwrite)
+    check_output(output, task, flags.FLAGS.overwrite)
     options = PredictionOptions(
         model=flags.FLAGS.model,
         dtype=jnp.dtype(flags.FLAGS.dtype),

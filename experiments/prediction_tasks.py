@@ -1,126 +1,30 @@
 """What can be asked of a pre-trained model: words for gaps, vectors, the order of two texts."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import DTypeLike
 from jaxtyping import Float, Int, PyTree
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
-from albert_jax.pretrained import directory_of
-from data_pipeline import AlbertTokenizer
 from data_pipeline.albert_tokenizer import MASK_WORD
 from data_pipeline.errors import InputError
-from experiments.inference import Inference, Row
+from experiments.prediction import (
+    PIECES_PER_BATCH,
+    Numbered,
+    Pooling,
+    PredictionOptions,
+    Result,
+    Task,
+    load,
+)
 from experiments.prediction_input import Example
 
 _CANDIDATE_SCORES = 1 << 27  # scores of candidates for gaps that a batch may have
-_PIECES_PER_BATCH = 16384
-
-
-class Pooling(StrEnum):
-    """Which vector stands for a text."""
-
-    POOLED = "pooled"  # the pooler's: the first piece's through a layer of its own
-    FIRST = "first"  # the last layer's, of [CLS]
-    MEAN = "mean"  # the mean of the last layer's, [CLS] and [SEP] included
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictionOptions:
-    """How to predict."""
-
-    model: str  # what `from_pretrained` reads
-    dtype: DTypeLike = jnp.float32
-    truncate: bool = False  # texts that are too long
-    top_k: int = 5  # candidates for each gap or question
-    pooling: Pooling = Pooling.POOLED
-    # Questions with a higher null score are not answered; None: as the model's report says, or all
-    # are answered.
-    null_threshold: float | None = None
-
-
-Result = dict[str, Any]
-# Results with the numbers of their examples, in any order.
-Numbered = Iterator[tuple[int, Result]]
-
-
-class Task(NamedTuple):
-    """What `experiments.predict` can be asked for.
-
-    Attributes:
-        predict: examples to results.
-        describe: a result in words, several lines where it needs them.
-    """
-
-    predict: Callable[[Sequence[Example], PredictionOptions], Numbered]
-    describe: Callable[[Result], str]
-
-
-class Loaded(NamedTuple):
-    """A model that was read, with its tokenizer."""
-
-    model: Any
-    params: PyTree
-    tokenizer: AlbertTokenizer
-
-    def encode(
-        self,
-        examples: Sequence[Example],
-        *,
-        fields: Sequence[str] = ("text",),
-        truncate: bool,
-        mask_words: bool = False,
-    ) -> list[Row]:
-        """Rows of one or two fields each.
-
-        Raises:
-            InputError: a field is missing or empty, or the row is too long.
-        """
-        return [self._encode_one(example, fields, truncate, mask_words) for example in examples]
-
-    def _encode_one(
-        self, example: Example, fields: Sequence[str], truncate: bool, mask_words: bool
-    ) -> Row:
-        texts = [example.text(field) for field in fields]
-        try:
-            row = self.tokenizer.encode_row(
-                *texts,
-                truncation=truncate,
-                max_length=self.model.config.max_position_embeddings,
-                mask_words=mask_words,
-            )
-        except InputError as error:
-            said = str(error).replace("ask for truncation", "give --truncate")
-            raise InputError(f"{example.source}: {said}") from None
-        return {name: array for name, array in row.items() if name != "offsets"}
-
-
-def load(kind: type[Any], options: PredictionOptions) -> Loaded:
-    """Reads a model and the tokenizer beside it.
-
-    Args:
-        kind: the class, such as `AlbertModel`.
-        options: name the path.
-
-    Raises:
-        InputError: there is no tokenizer, or it is not the model's.
-    """
-    model, params = kind.from_pretrained(options.model, dtype=options.dtype)
-    tokenizer = AlbertTokenizer.from_pretrained(str(directory_of(options.model)))
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise InputError(
-            f"--model={options.model}: its tokenizer has {tokenizer.vocab_size} pieces, its model "
-            f"{model.config.vocab_size}"
-        )
-    return Loaded(model, params, tokenizer)
 
 
 def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
@@ -137,19 +41,14 @@ def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbe
             raise InputError(f"{example.source}: no {MASK_WORD} is left of the truncated text")
     slots = max(counts)
     scores = slots * tokenizer.vocab_size
-    infer = Inference(
-        functools.partial(
-            _fill,
-            loaded.model,
-            mask_id=tokenizer.mask_id,
-            slots=slots,
-            top_k=min(options.top_k, tokenizer.vocab_size),
-        ),
-        loaded.params,
-        max_length=loaded.model.config.max_position_embeddings,
-        pieces_per_batch=min(_PIECES_PER_BATCH, 16 * max(1, _CANDIDATE_SCORES // scores)),
+    function = functools.partial(
+        _fill,
+        mask_id=tokenizer.mask_id,
+        slots=slots,
+        top_k=min(options.top_k, tokenizer.vocab_size),
     )
-    for number, (probabilities, ids) in infer(rows):
+    pieces = min(PIECES_PER_BATCH, 16 * max(1, _CANDIDATE_SCORES // scores))
+    for number, (probabilities, ids) in loaded.infer(function, rows, pieces_per_batch=pieces):
         text = examples[number].text()
         masks = []
         for mask in range(counts[number]):
@@ -212,13 +111,8 @@ def embed(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
     texts = [{field: example.text(field) for field in fields} for example in examples]
     loaded = load(AlbertModel, options)
     rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
-    infer = Inference(
-        functools.partial(_embed, loaded.model, pooling=options.pooling),
-        loaded.params,
-        max_length=loaded.model.config.max_position_embeddings,
-        pieces_per_batch=_PIECES_PER_BATCH,
-    )
-    for number, vector in infer(rows):
+    function = functools.partial(_embed, pooling=options.pooling)
+    for number, vector in loaded.infer(function, rows):
         yield number, {**texts[number], "embedding": vector}
 
 
@@ -247,14 +141,8 @@ def order_sentences(examples: Sequence[Example], options: PredictionOptions) -> 
     fields = ("text", "text_pair")
     texts = [{field: example.text(field) for field in fields} for example in examples]
     loaded = load(AlbertForPreTraining, options)
-    infer = Inference(
-        functools.partial(_order, loaded.model),
-        loaded.params,
-        max_length=loaded.model.config.max_position_embeddings,
-        pieces_per_batch=_PIECES_PER_BATCH,
-    )
     rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
-    for number, (in_order, swapped) in infer(rows):
+    for number, (in_order, swapped) in loaded.infer(_order, rows):
         yield number, {**texts[number], "in_order": float(in_order), "swapped": float(swapped)}
 
 

@@ -1,9 +1,8 @@
 """What can be asked of a fine-tuned model: classes, scores, tags, answers, choices."""
 
-import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,35 +33,13 @@ from data_pipeline.task_encoding import (
 from data_pipeline.task_examples import ChoiceExample, QuestionExample, TaggedExample
 from experiments.choice_task import OPTION_LETTERS
 from experiments.finetune_config import ChoiceConfig, SpanConfig
-from experiments.inference import Inference, Row, put_in_order
+from experiments.inference import Row, put_in_order
+from experiments.prediction import Loaded, Numbered, PredictionOptions, Result, Task, load
 from experiments.prediction_input import Example
-from experiments.prediction_tasks import (
-    Loaded,
-    Numbered,
-    PredictionOptions,
-    Result,
-    Task,
-    load,
-)
 from experiments.span_task import predict_question
 from experiments.tagging_task import read_tags
 from experiments.text_task import softmax
 from experiments.workdir import REPORT_FILE
-
-_PIECES_PER_BATCH = 16384
-
-
-def _infer(
-    loaded: Loaded, function: Callable[..., Any], rows: Sequence[Row]
-) -> Iterator[tuple[int, Any]]:
-    """The function's outputs of each row; it is given the model first."""
-    infer = Inference(
-        functools.partial(function, loaded.model),
-        loaded.params,
-        max_length=loaded.model.config.max_position_embeddings,
-        pieces_per_batch=_PIECES_PER_BATCH,
-    )
-    return infer(rows)
 
 
 def _rows(encoded: EncodedExamples) -> list[Row]:
@@ -92,7 +69,7 @@ def classify(examples: Sequence[Example], options: PredictionOptions) -> Numbere
     if head.problem_type is ProblemType.REGRESSION:
         raise InputError(f"--model={options.model} gives a score: use --task=score")
     several = head.problem_type is ProblemType.MULTI_LABEL
-    for number, logits in _infer(loaded, _logits, rows):
+    for number, logits in loaded.infer(_logits, rows):
         logits = np.asarray(logits, np.float64)
         shares = 1 / (1 + np.exp(-logits)) if several else softmax(logits)
         probabilities = dict(zip(head.labels, shares.tolist(), strict=True))
@@ -111,7 +88,7 @@ def score(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
     loaded, texts, rows = _load_classifier(examples, options)
     if loaded.model.head.problem_type is not ProblemType.REGRESSION:
         raise InputError(f"--model={options.model} gives labels: use --task=classify")
-    for number, logits in _infer(loaded, _logits, rows):
+    for number, logits in loaded.infer(_logits, rows):
         yield number, {**texts[number], "score": float(logits[0])}
 
 
@@ -132,7 +109,7 @@ def tag(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
     words = [TaggedExample(tuple(text.split()), None) for text in texts]
     labels, length = loaded.model.head.labels, loaded.model.config.max_position_embeddings
     encoded, laid_out = encode_words(loaded.tokenizer, words, labels, max_seq_length=length)
-    rows = put_in_order(_infer(loaded, _tags, _rows(encoded)), len(encoded.lengths))
+    rows = put_in_order(loaded.infer(_tags, _rows(encoded)), len(encoded.lengths))
     told = read_tags(labels, laid_out, [{"tags": row} for row in rows])
     for number, (example, tags) in enumerate(zip(words, told, strict=True)):
         pairs = [list(pair) for pair in zip(example.words, tags, strict=True)]
@@ -162,7 +139,7 @@ def answer(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
     )
     windows = join_windows(encoded)
     function = _beams if conditional else _ends
-    outputs = iter(put_in_order(_infer(loaded, function, _rows(windows)), len(windows.lengths)))
+    outputs = iter(put_in_order(loaded.infer(function, _rows(windows)), len(windows.lengths)))
     threshold = options.null_threshold
     if threshold is None:
         threshold = _reported_threshold(options.model)
@@ -226,7 +203,7 @@ def choose(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
         max_seq_length=loaded.model.config.max_position_embeddings,
         max_qa_length=ChoiceConfig().max_qa_length,
     )
-    for number, logits in _infer(loaded, _logits, _rows(encoded)):
+    for number, logits in loaded.infer(_logits, _rows(encoded)):
         asked = questions[number]
         shares = softmax(np.asarray(logits, np.float64)).tolist()
         best = int(np.argmax(shares))

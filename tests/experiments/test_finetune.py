@@ -23,8 +23,8 @@ from experiments.command_line import ExitCode, call
 from experiments.finetune import finetune, open_finetuning
 from experiments.finetune_config import FinetuneConfig, SpanConfig, TaskName
 from experiments.predict import TASKS
+from experiments.prediction import PredictionOptions
 from experiments.prediction_input import Example
-from experiments.prediction_tasks import PredictionOptions
 from experiments.run_log import read_metrics
 from experiments.starting_point import warm_start
 

@@ -1,0 +1,278 @@
+"""The command that uses a model: gaps, vectors, orders, and what it refuses."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_models import TINY, draw
+from tiny_vocabularies import WORDPIECES, trained
+
+from albert_jax import AlbertForPreTraining, AlbertModel
+from albert_jax.interop.names import WeightsError
+from albert_jax.parallel import make_mesh
+from data_pipeline import AlbertTokenizer
+from data_pipeline.errors import InputError
+from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+from experiments.predict import TASKS, check_output, predict
+from experiments.prediction import Pooling, PredictionOptions
+from experiments.prediction_input import Example, examples_of_file, examples_of_flags
+
+ROOT = Path(__file__).parents[2]
+TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
+CONFIG = dataclasses.replace(TINY, vocab_size=len(WORDPIECES), max_position_embeddings=24)
+TEXTS = ["the [MASK] hello x", "hello", "the hello [MASK], [MASK] (don't) the x the", "x e 2 0 1 x"]
+FULL = AlbertForPreTraining(CONFIG)
+PARAMS = draw(FULL)
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows over several devices are tested with inference; here they would only cost time."""
+    mesh = make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr("experiments.inference.make_mesh", lambda: mesh)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    FULL.save_pretrained(path, PARAMS, TOKENIZER)
+    return path
+
+
+def examples(*texts: str, pairs: tuple[str, ...] = ()) -> list[Example]:
+    return examples_of_flags({"text": list(texts), "text_pair": list(pairs)})
+
+
+def results(task: str, given: list[Example], model: Path, **options: Any) -> list[dict[str, Any]]:
+    """In the order of the examples."""
+    numbered = dict(TASKS[task].predict(given, PredictionOptions(str(model), **options)))
+    return [numbered[number] for number in range(len(given))]
+
+
+def outputs_of(text: str, pair: str | None = None, **options: Any) -> Any:
+    """What the model gives for a text alone, without padding."""
+    inputs = TOKENIZER(text, pair, **options)
+    return FULL.apply({"params": PARAMS}, **inputs, output_hidden_states=True), inputs
+
+
+def test_gaps_are_filled_with_the_likeliest_pieces(saved):
+    masked = [text for text in TEXTS if "[MASK]" in text]
+    for text, result in zip(masked, results("fill-mask", examples(*masked), saved), strict=True):
+        outputs, inputs = outputs_of(text, mask_words=True)
+        gaps = np.flatnonzero(inputs["input_ids"][0] == TOKENIZER.mask_id)
+        assert result["text"] == text
+        assert len(result["masks"]) == len(gaps)
+        for gap, candidates in zip(gaps, result["masks"], strict=True):
+            shares = np.asarray(jax.nn.softmax(outputs.prediction_logits[0, gap]))
+            best = np.argsort(-shares, kind="stable")[:5]
+            pieces = [WORDPIECES[id] for id in best]
+            assert [candidate["piece"] for candidate in candidates] == pieces
+            found = [candidate["probability"] for candidate in candidates]
+            np.testing.assert_allclose(found, shares[best], rtol=1e-5)
+    first = result["masks"][1][0]
+    written = first["piece"].removeprefix("##")
+    glued = first["piece"].startswith("##")
+    between = "the hello [MASK]," + ("" if glued else " ") + written
+    assert first["text"] == between + " (don't) the x the"
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+def test_vectors_are_those_of_the_text_alone(saved, pooling):
+    encoder = AlbertModel(CONFIG)
+    found = results("encode", examples(*TEXTS), saved, pooling=pooling)
+    for text, result in zip(TEXTS, found, strict=True):
+        outputs = encoder.apply({"params": PARAMS["albert"]}, **TOKENIZER(text))
+        expected = {
+            Pooling.POOLED: outputs.pooler_output[0],
+            Pooling.FIRST: outputs.last_hidden_state[0, 0],
+            Pooling.MEAN: outputs.last_hidden_state[0].mean(0),
+        }[pooling]
+        np.testing.assert_allclose(result["embedding"], expected, rtol=2e-4, atol=1e-5)
+        assert result["embedding"].dtype == np.float32
+
+
+def test_vectors_of_pairs_and_in_half_precision(saved):
+    pair = examples("the x", pairs=("hello",))
+    (exact,) = results("encode", pair, saved)
+    outputs = AlbertModel(CONFIG).apply({"params": PARAMS["albert"]}, **TOKENIZER("the x", "hello"))
+    np.testing.assert_allclose(exact["embedding"], outputs.pooler_output[0], rtol=2e-4, atol=1e-5)
+    (coarse,) = results("encode", pair, saved, dtype=jnp.bfloat16)
+    assert coarse["embedding"].dtype == np.float32
+    assert 0 < np.abs(coarse["embedding"] - exact["embedding"]).max() < 0.1
+
+
+def test_the_order_of_two_texts(saved):
+    given = examples("the x", "hello", pairs=("hello the", "x"))
+    for example, result in zip(given, results("sentence-order", given, saved), strict=True):
+        outputs, _ = outputs_of(example.text(), example.text("text_pair"))
+        in_order, swapped = jax.nn.softmax(outputs.sop_logits[0])
+        assert result["in_order"] == pytest.approx(float(in_order), rel=1e-4)
+        assert result["swapped"] == pytest.approx(float(swapped), rel=1e-4)
+        said = TASKS["sentence-order"].describe(result)
+        assert ("swapped" in said) is bool(swapped > in_order)
+        assert example.text("text_pair") in said
+
+
+def test_output_is_in_order_as_json_as_vectors_or_in_words(saved, tmp_path, capsys):
+    options = PredictionOptions(str(saved), pooling=Pooling.FIRST)
+    given = examples(*TEXTS)
+    vectors = results("encode", given, saved, pooling=Pooling.FIRST)
+    file = tmp_path / "vectors.npy"
+    predict(TASKS["encode"], given, options, output=file, as_json=False)
+    stored = np.load(file)
+    assert stored.dtype == np.float32
+    assert stored.shape == (len(TEXTS), CONFIG.hidden_size)
+    np.testing.assert_array_equal(stored, [result["embedding"] for result in vectors])
+    capsys.readouterr()
+    predict(TASKS["encode"], given, options, output=None, as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == TEXTS
+    np.testing.assert_allclose([line["embedding"] for line in lines], stored, rtol=1e-6)
+    masked = examples(TEXTS[2], TEXTS[0])
+    predict(TASKS["fill-mask"], masked, options, output=tmp_path / "a.jsonl", as_json=False)
+    written = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert written == results("fill-mask", masked, saved)
+    predict(TASKS["fill-mask"], masked, options, output=None, as_json=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == TEXTS[2]
+    assert shown[6].startswith("  [MASK] 2")
+    assert shown[11] == TEXTS[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "vectors.npy"]
+
+
+def test_what_stops_in_the_middle_leaves_no_file(tmp_path):
+    def stopping(*_: Any) -> Any:
+        yield 0, {"embedding": np.zeros(3)}
+        raise InputError("stopped")
+
+    task = TASKS["encode"]._replace(predict=stopping)
+    options = PredictionOptions("nowhere")
+    with pytest.raises(InputError, match="stopped"):
+        predict(task, examples("a", "b"), options, output=tmp_path / "a.npy", as_json=False)
+    assert not list(tmp_path.iterdir())
+
+
+LONG = "x " * 30
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        ("fill-mask", examples("the [MASK]", "x"), r"example 2: there is no \[MASK\] in 'x'"),
+        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 pieces .* may have 24"),
+        ("encode", examples("x", LONG), "example 2: .* shorten it or give --truncate"),
+        ("encode", examples(" "), "example 1: text is empty"),
+        ("sentence-order", examples("x"), "example 1: text_pair is missing"),
+        ("encode", [Example({"text": 3}, "line 7")], "line 7: text must be a text, got 3"),
+        ("encode", [Example({}, "line 7")], "line 7: text is missing"),
+        ("encode", [Example({"text": "\ud800"}, "line 7")], "line 7: .* half a surrogate pair"),
+    ],
+)
+def test_texts_that_cannot_be_used_are_refused(task, given, message, saved):
+    with pytest.raises(InputError, match=message):
+        results(task, given, saved)
+
+
+def test_long_texts_are_cut_where_that_is_asked_for(saved):
+    (result,) = results("encode", examples(LONG), saved, truncate=True)
+    inputs = TOKENIZER(LONG, truncation=True, max_length=24)
+    outputs = AlbertModel(CONFIG).apply({"params": PARAMS["albert"]}, **inputs)
+    np.testing.assert_allclose(result["embedding"], outputs.pooler_output[0], rtol=2e-4, atol=1e-5)
+    with pytest.raises(InputError, match=r"no \[MASK\] is left of the truncated text"):
+        results("fill-mask", examples(f"{LONG}[MASK]"), saved, truncate=True)
+
+
+def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match="holds no weights"):
+        results("encode", examples("x"), tmp_path / "empty")
+    shutil.copytree(saved, tmp_path / "bare")
+    for name in ("vocab.txt", "tokenizer.json"):
+        (tmp_path / "bare" / name).unlink()
+    with pytest.raises(InputError, match="there is no tokenizer in"):
+        results("encode", examples("x"), tmp_path / "bare")
+    shutil.copytree(saved, tmp_path / "other")
+    (tmp_path / "other/spiece.model").write_bytes(trained().model)
+    with pytest.raises(InputError, match=r"other: its tokenizer has 300 pieces, its model 44"):
+        results("encode", examples("x"), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "is empty"),
+        ("a.txt", b"caf\xe9\n", "is not UTF-8"),
+        ("a.csv", b"a\n", r"must end in \.txt or \.jsonl"),
+        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is no JSON"),
+        ("a.jsonl", b"[1]\n", r"line 1 must be a JSON object, got \[1\]"),
+        (None, b"", "cannot be read: No such file"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(name, content, message, tmp_path):
+    path = tmp_path / (name or "missing.txt")
+    if name:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        examples_of_file(path)
+
+
+def test_files_of_texts(tmp_path):
+    (tmp_path / "a.txt").write_bytes("one\u2028two\r\nthree".encode())
+    found = examples_of_file(tmp_path / "a.txt")
+    assert [example.text() for example in found] == ["one\u2028two", "three"]
+    assert found[1].source.endswith("a.txt, line 2")
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "text_pair": "b", "id": 7}\n')
+    (example,) = examples_of_file(tmp_path / "a.jsonl")
+    assert example.fields == {"text": "a", "text_pair": "b", "id": 7}
+    with pytest.raises(InputError, match="--text 2 times, --text_pair 1 times"):
+        examples("a", "b", pairs=("c",))
+
+
+def test_the_command_from_end_to_end(saved, tmp_path):
+    """A workdir's like, flags, statuses, one line for each mistake."""
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "experiments.predict", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    model = f"--model={saved}"
+    done = call("--task=fill-mask", model, "--text=the [MASK]", "--json", "--top_k=2")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["masks"][0]) == 2
+    assert "rows of 16 pieces" in done.stderr
+    taken = tmp_path / "taken.jsonl"
+    taken.write_text("")
+    done = call("--task=fill-mask", model, "--text=[MASK]", f"--output={taken}")
+    message = f"error: --output={taken} exists already; --overwrite replaces it\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    done = call("--task=fill-mask", model, "--text=[MASK]", f"--input={taken}")
+    message = "error: give either --text, which may be repeated, or --input=FILE\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+def test_outputs_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "taken.npy").write_bytes(b"")
+    for name, task, message in (
+        ("a.npy", "fill-mask", r"must end in \.jsonl for --task=fill-mask"),
+        ("a.jsonl", "encode", r"must end in \.npy for --task=encode"),
+        ("taken.npy", "encode", "exists already"),
+        ("missing/a.npy", "encode", "there is no directory .*missing"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_output(tmp_path / name, task, overwrite=False)
+    check_output(tmp_path / "taken.npy", "encode", overwrite=True)
