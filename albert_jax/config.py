@@ -181,6 +181,10 @@ class AlbertConfig:
                 raise ValueError(f"model.{field.name} must be true or false, got {value!r}")
             elif field.type is int and (type(value) is not int or value < 1):
                 raise ValueError(f"model.{field.name} must be a whole number >= 1, got {value!r}")
+            elif field.type is float:  # the released files write a dropout of 0 as a whole number
+                if type(value) not in (int, float):
+                    raise ValueError(f"model.{field.name} must be a number, got {value!r}")
+                object.__setattr__(self, field.name, float(value))
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be in [0, 1), got {getattr(self, name)!r}")

@@ -1,8 +1,8 @@
 r"""A tiny ALBERT that learns to read within minutes on a CPU: the demonstration.
 
-Model      4 layers of 128 that share their parameters, vocabulary of 8000
+Model      3 layers of 128 that share their parameters, vocabulary of 8000
 Data       the documentation in the installed Python packages, about 24 MB
-Steps      1200 of 64 packed rows of 64
+Steps      1600 of 64 packed rows of 64
 Hardware   2 CPU cores, a few minutes
 Command    python -m experiments.pretrain --workdir=runs/demo \
                --config=experiments/configs/albert_tiny_cpu.py --config.data.corpus_dir=CORPUS
@@ -22,9 +22,9 @@ def get_config() -> ConfigDict:
         ExperimentConfig(
             model=AlbertConfig(
                 vocab_size=8000,
-                embedding_size=64,
+                embedding_size=128,
                 hidden_size=128,
-                num_hidden_layers=4,
+                num_hidden_layers=3,
                 num_attention_heads=4,
                 intermediate_size=512,
                 max_position_embeddings=128,
@@ -33,9 +33,9 @@ def get_config() -> ConfigDict:
             # Batches this small want Adam: trust ratios help where the rate is limited by size.
             optimizer=OptimizerConfig(
                 name=OptimizerName.ADAMW,
-                learning_rate=1.5e-3,
+                learning_rate=1e-3,
                 schedule=ScheduleName.POLY,
-                num_train_steps=1200,
+                num_train_steps=1600,
                 num_warmup_steps=100,
                 bias_correction=True,
             ),

@@ -47,6 +47,10 @@ def test_released_json_comes_back_whole(tmp_path):
     hash(config)  # jit and flax want it
 
 
+def test_a_dropout_of_0_may_be_written_as_a_whole_number():
+    assert type(AlbertConfig.from_dict({"hidden_dropout_prob": 0}).hidden_dropout_prob) is float
+
+
 def test_ablations_come_back_too(tmp_path):
     config = AlbertConfig(
         parameter_sharing=ParameterSharing.FFN,
@@ -75,6 +79,7 @@ def test_empty_activation_is_linear():
         ({"vocab_size": 0}, ["model.vocab_size", ">= 1", "0"]),
         ({"num_hidden_layers": 12.0}, ["model.num_hidden_layers", "whole number", "12.0"]),
         ({"hidden_dropout_prob": 1.0}, ["model.hidden_dropout_prob", "[0, 1)"]),
+        ({"hidden_dropout_prob": "0.1"}, ["model.hidden_dropout_prob", "a number", "'0.1'"]),
         ({"initializer_range": 0.0}, ["model.initializer_range", "> 0"]),
         ({"num_hidden_groups": 13}, ["num_hidden_groups (13)", "num_hidden_layers (12)"]),
     ],

@@ -173,12 +173,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "albert_xlarge_packed": size(24, 2048, 16) | PACKED,
     "albert_xxlarge_packed": XXLARGE | PACKED,
     "albert_tiny_cpu": SMALL
-    | size(4, 128, 4)
+    | size(3, 128, 4)
     | {
         "model.vocab_size": 8000,
-        "model.embedding_size": 64,
-        "optimizer.learning_rate": 1.5e-3,
-        "optimizer.num_train_steps": 1200,
+        "optimizer.num_train_steps": 1600,
         "optimizer.num_warmup_steps": 100,
         "run.log_every": 20,
         "run.evaluate_every": 400,
