@@ -245,10 +245,9 @@ def _pmap_train_step(
     return jax.jit(train_step, donate_argnums=0)
 
 
-def compile_eval_step(
-    loss_fn: LossFn, params: PyTree, mesh: Mesh
-) -> Callable[[PyTree, Any], Metrics]:
-    """The evaluation step over the mesh, under either parallelism."""
+def compile_eval_step(loss_fn: LossFn, params: PyTree, mesh: Mesh) -> jax.stages.Wrapped:
+    """The evaluation step ``(params, batch) -> metrics`` over the mesh, under either
+    parallelism."""
     whole = NamedSharding(mesh, P())
     return jax.jit(
         make_eval_step(loss_fn),

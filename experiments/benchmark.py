@@ -1,163 +1,156 @@
-"""Measures speed: `python -m experiments.benchmark --what=data --corpus_dir=corpora/wiki_en`.
+r"""Measures speed.
+
+    python -m experiments.benchmark --what=data --corpus_dir=corpora/wiki_en
+    python -m experiments.benchmark --what=step --config=experiments/configs/albert_base_v2.py \
+        --corpus_dir=corpora/wiki_en --batch=8 --length=128 --against=torch
 
 Each measurement is printed as a row of a Markdown table and, after the table, as one JSON object a
-line.
+line, with the devices, versions, commit, command and date.
+
+A recording takes batches to a machine that has neither corpus nor TensorFlow: `--record=FILE.npz`
+writes one and measures nothing, `--replay=FILE.npz` measures on it.
 """
 
 import dataclasses
-import itertools
-import json
 import os
-import resource
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 from absl import flags
 
-from data_pipeline.config import DataConfig, Packing
-from data_pipeline.corpus import Corpus, open_corpus
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining import PretrainingDataset
-from experiments.command_line import ExitCode, run
+from experiments.benchmark_batches import Batches, record, replay, with_shape
+from experiments.benchmark_profile import profile
+from experiments.benchmark_report import circumstances, print_rows, processor_name
+from experiments.benchmark_timing import Work, describe_contenders, time_contenders
+from experiments.benchmark_torch import TorchRow, torch_contenders
+from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
+from experiments.config import ExperimentConfig
 
-_MASKED_LM_PROB = 0.15
-_POSITIONS_PER_BATCH = 1 << 18  # 512 rows of 512, 2,048 of 128
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSpeed:
-    """How fast batches of one kind come from the disk as NumPy arrays."""
-
-    max_seq_length: int
-    packing: str
-    rows_per_second: int  # median over the windows
-    slowest: int  # window
-    fastest: int
-    cores: float  # processor time per second
-    fill: float  # share of the positions that hold no padding
-    pairs_per_row: float
-    opening_seconds: float  # corpus plan and first batch
-    resident_mb_before: int
-    resident_mb_after: int
-
-
-def measure_data(
-    corpus: Corpus,
-    max_seq_length: int,
-    packing: Packing,
-    *,
-    num_windows: int,
-    window_seconds: float,
-) -> DataSpeed:
-    """Reads training batches with n-gram masks over 15 % as fast as they come.
-
-    Args:
-        corpus: what to read.
-        max_seq_length: positions a row.
-        packing: several pairs a row, or one.
-        num_windows: windows that are timed, after one that is not.
-        window_seconds: how long each lasts.
-    """
-    config = DataConfig(
-        max_seq_length=max_seq_length,
-        packing=packing,
-        masked_lm_prob=_MASKED_LM_PROB,
-        max_predictions_per_seq=round(max_seq_length * _MASKED_LM_PROB),
-    )
-    rows = max(1, _POSITIONS_PER_BATCH // max_seq_length)
-    started = time.perf_counter()
-    dataset = PretrainingDataset(corpus, config, seed=0, global_batch_size=rows)
-    batches = dataset.batches(start_step=0)
-    first = next(batches)
-    opening_seconds = time.perf_counter() - started
-
-    _read_window(batches, window_seconds)
-    before, cpu_started, started = _resident_mb(), time.process_time(), time.perf_counter()
-    speeds = [rows * _read_window(batches, window_seconds) for _ in range(num_windows)]
-    cores = (time.process_time() - cpu_started) / (time.perf_counter() - started)
-    return DataSpeed(
-        max_seq_length=max_seq_length,
-        packing=str(packing),
-        rows_per_second=round(statistics.median(speeds)),
-        slowest=round(min(speeds)),
-        fastest=round(max(speeds)),
-        cores=round(cores, 2),
-        fill=round(dataset.fill, 4),
-        pairs_per_row=round(float(np.mean(first["sequence_ids"].max(axis=1))), 2),
-        opening_seconds=round(opening_seconds, 1),
-        resident_mb_before=before,
-        resident_mb_after=_resident_mb(),
-    )
-
-
-def _read_window(batches: Iterator[object], seconds: float) -> float:
-    """Batches a second over at least so many seconds."""
-    started = time.perf_counter()
-    for count in itertools.count(1):
-        next(batches)
-        elapsed = time.perf_counter() - started
-        if elapsed >= seconds:
-            return count / elapsed
-    raise AssertionError("unreachable")
-
-
-def _resident_mb() -> int:
-    try:
-        with open("/proc/self/statm") as file:
-            pages = int(file.read().split()[1])
-        return pages * resource.getpagesize() // 10**6
-    except OSError:  # no /proc: the peak is the next best
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+_DATA_LENGTHS = (512, 128)
 
 
 def benchmark_data() -> None:
     """Measures the data pipeline at each length, packed and unpacked, and prints it."""
+    from experiments.benchmark_data import measure_corpus  # brings TensorFlow along
+
     if not flags.FLAGS.corpus_dir:
         raise InputError("--what=data needs --corpus_dir, a corpus of data_pipeline.build_corpus")
-    corpus = open_corpus(flags.FLAGS.corpus_dir)
-    measured = [
-        measure_data(
-            corpus,
-            length,
-            packing,
-            num_windows=flags.FLAGS.num_windows,
-            window_seconds=flags.FLAGS.window_seconds,
+    rows = measure_corpus(
+        flags.FLAGS.corpus_dir,
+        flags.FLAGS.length or _DATA_LENGTHS,
+        num_windows=flags.FLAGS.num_windows,
+        window_seconds=flags.FLAGS.window_seconds,
+    )
+    print_rows(rows, circumstances(processor_name()))
+
+
+def benchmark_step() -> None:
+    """Measures training step and forward pass on each shape of rows, and prints them."""
+    from experiments.benchmark_step import device_name
+
+    rows = [row for shape in _shapes() for row in _measure_step(*shape)]
+    if rows:
+        print_rows(rows, circumstances(device_name()))
+
+
+def _shapes() -> list[tuple[int | None, int | None]]:
+    """What `--batch` and `--length` say; None where the experiment has it."""
+    sizes, lengths = flags.FLAGS.batch or [], flags.FLAGS.length or []
+    if sizes and lengths and len(sizes) != len(lengths):
+        raise InputError(
+            f"--batch and --length go in pairs, got {len(sizes)} and {len(lengths)} of them"
         )
-        for length in flags.FLAGS.max_seq_length
-        for packing in Packing
-    ]
-    print(f"{corpus.path}: {corpus.metadata.splits['train']['tokens']:,} training tokens")
-    print(f"{os.cpu_count()} cores, {flags.FLAGS.num_windows} windows each\n")
-    _print_table([dataclasses.asdict(one) for one in measured])
+    count = max(len(sizes), len(lengths), 1)
+    return list(zip(sizes or [None] * count, lengths or [None] * count, strict=True))
 
 
-def _print_table(rows: list[dict[str, object]]) -> None:
-    print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
-    print("|" + " --- |" * len(rows[0]))
-    for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
-    print()
-    for row in rows:
-        print(json.dumps(row))
+def _measure_step(batch: int | None, length: int | None) -> list[dict[str, Any]]:
+    from experiments.benchmark_step import step_contenders, total_peak_flops
+
+    config, batches = _read(batch, length)
+    if flags.FLAGS.record:
+        record(batches, Path(flags.FLAGS.record))
+        print(f"{flags.FLAGS.record}: {len(batches.batches)} batches of {batches.source}")
+        return []
+    works = [Work(work) for work in flags.FLAGS.work]
+    ours = step_contenders(config, batches, works)
+    theirs = []
+    if flags.FLAGS.against:
+        theirs = torch_contenders(config, batches, [TorchRow(r) for r in flags.FLAGS.torch], works)
+    contenders = ours + theirs
+    samples = time_contenders(
+        contenders,
+        num_windows=flags.FLAGS.num_windows,
+        window_seconds=flags.FLAGS.window_seconds,
+    )
+    for contender in ours if flags.FLAGS.profile else []:
+        directory = str(Path(flags.FLAGS.profile) / contender.work)
+        table = profile(contender.run, contender.program() or "", directory)
+        print(f"{contender.work}, trace in {directory}:\n{table}\n")
+    return describe_contenders(
+        contenders,
+        samples,
+        config,
+        batches,
+        peak_flops=total_peak_flops(),
+        rivals=[False] * len(ours) + [True] * len(theirs),
+    )
 
 
-_BENCHMARKS: dict[str, Callable[[], None]] = {"data": benchmark_data}
+def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batches]:
+    """The experiment, with rows of another shape if one is named, and its batches."""
+    if flags.FLAGS.config is None:
+        raise InputError(f"--what={flags.FLAGS.what} needs --config, the experiment's file")
+    config = experiment_config(_CONFIG)
+    if flags.FLAGS.replay:
+        if batch or length or flags.FLAGS.record:
+            raise InputError("--replay has rows of its own: leave --batch, --length, --record out")
+        return replay(Path(flags.FLAGS.replay), config)
+    if flags.FLAGS.corpus_dir:
+        data = dataclasses.replace(config.data, corpus_dir=flags.FLAGS.corpus_dir)
+        config = dataclasses.replace(config, data=data)
+    from experiments.benchmark_data import read_batches  # brings TensorFlow along
+
+    config = with_shape(config, batch=batch, length=length)
+    return config, read_batches(config, flags.FLAGS.num_batches)
+
+
+_BENCHMARKS: dict[str, Callable[[], None]] = {"data": benchmark_data, "step": benchmark_step}
 
 
 def main() -> ExitCode:
     """Runs the benchmark that `--what` names."""
+    if flags.FLAGS.against:  # JAX would take most of a GPU's memory beforehand
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _BENCHMARKS[flags.FLAGS.what]()
     return ExitCode.DONE
 
 
-if __name__ == "__main__":
+def _define_flags() -> None:
     flags.DEFINE_enum("what", None, list(_BENCHMARKS), "what to measure", required=True)
-    flags.DEFINE_string("corpus_dir", "", "the corpus whose batches are read (--what=data)")
+    flags.DEFINE_string("corpus_dir", "", "the corpus whose batches are read")
     flags.DEFINE_multi_integer(
-        "max_seq_length", [512, 128], "a row length to measure; may be repeated (--what=data)"
+        "batch", None, "rows of a batch, if not the experiment's; may be repeated", lower_bound=1
+    )
+    flags.DEFINE_multi_integer(
+        "length", None, "positions of a row; may be repeated, along with --batch", lower_bound=8
+    )
+    flags.DEFINE_string("record", None, "write the batches to this .npz file and measure nothing")
+    flags.DEFINE_string("replay", None, "take the batches from this .npz file")
+    flags.DEFINE_integer("num_batches", 8, "batches that the steps go round", lower_bound=1)
+    flags.DEFINE_multi_enum("work", list(Work), list(Work), "what a step does; may be repeated")
+    flags.DEFINE_string("profile", None, "write a trace of some steps to this directory")
+    flags.DEFINE_enum("against", None, ["torch"], "another system to measure in the same call")
+    flags.DEFINE_multi_enum(
+        "torch", ["eager", "gathered"], list(TorchRow), "how to run it; may be repeated"
     )
     flags.DEFINE_integer("num_windows", 5, "how many windows are timed", lower_bound=1)
     flags.DEFINE_float("window_seconds", 3.0, "how long a window lasts", lower_bound=0.1)
+
+
+if __name__ == "__main__":
+    _CONFIG = define_config_flag(required=False)
+    _define_flags()
     run(main)

@@ -86,7 +86,10 @@ def call(main: Callable[[], ExitCode | None]) -> ExitCode:
 
 
 def define_config_flag(
-    flag_values: flags.FlagValues = flags.FLAGS, argv: Sequence[str] | None = None
+    flag_values: flags.FlagValues = flags.FLAGS,
+    argv: Sequence[str] | None = None,
+    *,
+    required: bool = True,
 ) -> flags.FlagHolder[Any]:
     """Defines ``--config=FILE`` and, as they are used, its overrides ``--config.a.b=VALUE``.
 
@@ -96,6 +99,7 @@ def define_config_flag(
     Args:
         flag_values: where the flags are defined.
         argv: the command line, if it is not that of the process.
+        required: whether a command line without it is refused.
     """
     for kind, parser, described in (
         (int, flags.IntegerParser(), "a whole number"),
@@ -112,7 +116,8 @@ def define_config_flag(
         )
     except flags.Error as error:  # it looks into the command line's flag files at once
         sys.exit(_report(error, ExitCode.BAD_INPUT))
-    flags.mark_flag_as_required("config", flag_values)
+    if required:
+        flags.mark_flag_as_required("config", flag_values)
     return flag
 
 

@@ -1,0 +1,154 @@
+"""The benchmark: recordings, fair turns, figures, and a whole run without TensorFlow."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import ROOT
+from echoes import make_experiment, with_part, write_echoes
+
+from albert_jax.flops import training_flops_per_row
+from data_pipeline.errors import InputError
+from experiments import benchmark_timing
+from experiments.benchmark_batches import record, replay, with_shape
+from experiments.benchmark_data import read_batches
+from experiments.benchmark_timing import Contender, Work, describe_contenders, time_contenders
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmark")
+    config = make_experiment(write_echoes(path / "corpus"), num_train_steps=60)
+    batches = read_batches(config, 3)
+    record(batches, path / "batches.npz")
+    return config, batches, path / "batches.npz"
+
+
+def test_a_recording_gives_its_batches_and_the_experiment_their_shape(recorded):
+    config, batches, path = recorded
+    other = with_shape(config, batch=64, length=8)
+    assert (other.global_batch_size, other.data.max_seq_length) == (64, 8)
+    assert replay(path, config)[0] == config
+    again, replayed = replay(path, other)
+    assert again == config, "the shape is the recording's"
+    assert replayed.source == batches.source == "corpus, packed"
+    for before, after in zip(batches.batches, replayed.batches, strict=True):
+        assert before.keys() == after.keys()
+        for name, field in before.items():
+            np.testing.assert_array_equal(after[name], field)
+    assert replayed.is_packed
+    assert replayed.pairs_per_batch > config.global_batch_size
+    filled = np.mean([(batch["sequence_ids"] > 0).sum() for batch in batches.batches])
+    assert replayed.tokens_per_batch == filled
+
+
+def test_files_that_are_no_recording_for_the_model_are_refused(recorded, tmp_path):
+    config, _, path = recorded
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(path.read_bytes()[:-100])
+    np.savez(tmp_path / "other.npz", input_ids=np.zeros((1, 2, 8), np.int32))
+    for file in (tmp_path / "absent.npz", cut, tmp_path / "other.npz"):
+        with pytest.raises(InputError, match=f"--replay={file} is no recording"):
+            replay(file, config)
+    with pytest.raises(InputError, match=r"uses piece 2\d, --config.model.vocab_size is 20"):
+        replay(path, with_part(config, "model", vocab_size=20))
+
+
+def test_a_named_length_has_the_usual_prediction_slots(recorded):
+    config = with_part(recorded[0], "model", max_position_embeddings=512)
+    for length, slots in ((128, 20), (512, 77)):
+        assert with_shape(config, length=length).data.max_predictions_per_seq == slots
+    with pytest.raises(InputError, match="max_position_embeddings"):
+        with_shape(config, length=513)
+
+
+class Clock:
+    """Stands still until somebody works."""
+
+    def __init__(self):
+        self.now, self.turns = 0.0, []
+
+    def contender(self, name, work, durations):
+        def run(steps):
+            self.turns.append((name, steps))
+            self.now += steps * next(durations)
+
+        return Contender(name, work, run, None, lambda: None)
+
+
+def test_contenders_take_turns(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(benchmark_timing.time, "perf_counter", lambda: clock.now)
+    slow = clock.contender("slow", Work.TRAIN, itertools.chain([9, 2, 2, 3, 2], []))
+    fast = clock.contender("fast", Work.TRAIN, itertools.chain([9, 0.5, 0.5, 1, 0.5], []))
+    samples = time_contenders([slow, fast], num_windows=3, window_seconds=4.0)
+    assert samples == [[2, 3, 2], [0.5, 1, 0.5]]
+    assert clock.turns[4:] == [
+        *(("slow", 2), ("fast", 8)),
+        *(("fast", 8), ("slow", 2)),
+        *(("slow", 2), ("fast", 8)),
+    ]
+
+
+def test_figures_of_a_step(recorded):
+    config, batches, _ = recorded
+    clock = Clock()
+    names = (("ours", Work.TRAIN), ("theirs", Work.TRAIN), ("theirs", Work.FORWARD))
+    contenders = [clock.contender(name, work, itertools.repeat(1)) for name, work in names]
+    samples = [[2, 4, 2], [3, 4, 4], [1, 1, 1]]
+    rows = describe_contenders(
+        contenders, samples, config, batches, peak_flops=1e9, rivals=[False, True, True]
+    )
+    pairs = batches.batches[0]["sentence_order_labels"].shape[1]
+    flops = 16 * training_flops_per_row(config.model, length=32, predictions=5, pairs=pairs)
+    assert [row["milliseconds"] for row in rows] == [2000, 4000, 1000]
+    assert rows[0]["rows_per_second"] == 8
+    assert rows[0]["tokens_per_second"] == pytest.approx(batches.tokens_per_batch / 2, rel=1e-3)
+    assert rows[0]["gflops_per_second"] == pytest.approx(flops / 2e9, rel=1e-3)
+    assert rows[2]["gflops_per_second"] == pytest.approx(flops / 3e9, rel=1e-3)
+    assert rows[0]["share_of_peak"] == pytest.approx(flops / 2e9, rel=1e-2)
+    # Turn by turn 1.5, 1 and 2 times as fast.
+    assert [row["times_fastest_rival"] for row in rows] == [1.5, 1, 1]
+    unknown = describe_contenders(
+        contenders[:1], samples[:1], config, batches, peak_flops=None, rivals=[False]
+    )
+    assert unknown[0]["share_of_peak"] == "unknown"
+    assert "times_fastest_rival" not in unknown[0]
+
+
+def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path):
+    _, _, path = recorded
+    code = (
+        "import runpy, sys; sys.modules['tensorflow'] = None; "
+        "sys.argv[0] = 'benchmark'; runpy.run_module('experiments.benchmark', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", code, "--what=step", f"--replay={path}"),
+            f"--config={ROOT}/tests/experiments/echo_config.py",
+            *("--num_windows=2", "--window_seconds=0.1", f"--profile={tmp_path}"),
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments"}
+        | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    rows = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [row["work"] for row in rows] == ["train", "forward"]
+    for row in rows:
+        assert (row["rows"], row["length"], row["batches"]) == (16, 32, "corpus, packed")
+        assert 0 < row["fastest"] <= row["milliseconds"] <= row["slowest"]
+        assert row["compile_seconds"] > 0
+        assert row["memory_gib"] > 0
+        assert f"--replay={path}" in row["command"]
+        assert row["versions"]["jax"]
+    assert list(tmp_path.rglob("*.xplane.pb"))
+    assert any("dot_general |" in line for line in lines), "the profile tells where time goes"

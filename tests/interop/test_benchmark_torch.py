@@ -1,0 +1,95 @@
+"""What the benchmark measures against is the same model, loss and all."""
+
+import jax
+import numpy as np
+import pytest
+from random_inputs import draw_batch
+from test_transformers import move_tree
+
+from albert_jax import AlbertConfig, AlbertForPreTraining
+from albert_jax.batch import PretrainingBatch
+from albert_jax.losses import make_pretraining_loss, summarize
+from albert_jax.optimizer import OptimizerConfig
+from data_pipeline.config import DataConfig
+from experiments.benchmark_timing import Work
+from experiments.benchmark_torch import (
+    TorchRow,
+    gathered_loss,
+    make_run,
+    plain_loss,
+    to_tensors,
+    transformers_config,
+)
+from experiments.config import ExperimentConfig
+
+pytestmark = pytest.mark.interop
+
+CONFIG = AlbertConfig(
+    vocab_size=23,
+    embedding_size=6,
+    hidden_size=12,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=10,
+    max_position_embeddings=13,
+)
+LENGTH = 11
+
+
+def draw(rows):
+    """Rows of pairs, every slot in use weighing 1, at one position once."""
+    batch = draw_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
+    batch = {name: np.array(field) for name, field in batch.items()}
+    batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
+    for row in range(len(rows)):
+        used = batch["masked_lm_weights"][row] > 0
+        _, first = np.unique(batch["masked_lm_positions"][row], return_index=True)
+        used &= np.isin(np.arange(len(used)), first)
+        batch["masked_lm_weights"][row] = used
+    return batch
+
+
+@pytest.mark.parametrize("rows", [[[11], [7]], [[5, 6], [3, 2, 4]]], ids=["pairs", "packed"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_both_losses_of_the_rival_are_ours(rows, fused):
+    import torch
+    import transformers
+
+    packed = len(rows[0]) > 1
+    torch.manual_seed(0)
+    theirs = transformers.AlbertForPreTraining(transformers_config(CONFIG, fused=fused)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    batch = draw(rows)
+    tensors = to_tensors(batch, packed=packed, device=torch.device("cpu"))
+    params = move_tree({n: p.detach().numpy() for n, p in theirs.named_parameters()}, CONFIG)
+    loss_fn = make_pretraining_loss(AlbertForPreTraining(CONFIG))
+    ours = summarize(jax.jit(loss_fn, static_argnums=2)(params, PretrainingBatch(**batch), None))
+    with torch.no_grad():
+        assert float(gathered_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
+        if not packed:  # theirs scores the order of one pair a row
+            assert float(plain_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
+
+
+def test_a_contender_trains_and_its_forward_step_does_not():
+    import torch
+    import transformers
+
+    config = ExperimentConfig(
+        model=CONFIG,
+        data=DataConfig(max_seq_length=LENGTH, max_predictions_per_seq=3),
+        optimizer=OptimizerConfig(learning_rate=1e-2, num_train_steps=10, num_warmup_steps=1),
+        global_batch_size=2,
+    )
+    tensors = [to_tensors(draw([[11], [7]]), packed=False, device=torch.device("cpu"))]
+    for row in (TorchRow.EAGER, TorchRow.GATHERED):
+        model = transformers.AlbertForPreTraining(transformers_config(CONFIG))
+        start = plain_loss(model, tensors[0]).item()
+        forward, _ = make_run(config, model, tensors, row, Work.FORWARD)
+        forward(20)
+        assert plain_loss(model, tensors[0]).item() == start
+        train, compile_seconds = make_run(config, model, tensors, row, Work.TRAIN)
+        train(20)
+        assert plain_loss(model, tensors[0]).item() < start - 0.5
+        assert compile_seconds is None
