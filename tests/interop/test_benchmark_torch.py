@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from random_inputs import draw_batch
-from test_transformers import move_tree
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
@@ -51,7 +50,7 @@ def draw(rows):
 
 @pytest.mark.parametrize("rows", [[[11], [7]], [[5, 6], [3, 2, 4]]], ids=["pairs", "packed"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_both_losses_of_the_rival_are_ours(rows, fused):
+def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
     import torch
     import transformers
 
@@ -63,8 +62,9 @@ def test_both_losses_of_the_rival_are_ours(rows, fused):
             parameter.add_(0.2 * torch.randn(parameter.shape))
     batch = draw(rows)
     tensors = to_tensors(batch, packed=packed, device=torch.device("cpu"))
-    params = move_tree({n: p.detach().numpy() for n, p in theirs.named_parameters()}, CONFIG)
-    loss_fn = make_pretraining_loss(AlbertForPreTraining(CONFIG))
+    theirs.save_pretrained(tmp_path)
+    model, params = AlbertForPreTraining.from_pretrained(tmp_path)
+    loss_fn = make_pretraining_loss(model)
     ours = summarize(jax.jit(loss_fn, static_argnums=2)(params, PretrainingBatch(**batch), None))
     with torch.no_grad():
         assert float(gathered_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
