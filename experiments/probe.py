@@ -6,7 +6,8 @@ A logistic regression is fitted to 4,096 pairs of the training text and scored o
 out pairs, once for each question; all runs are asked the same pairs. It sees the last hidden state
 of [CLS], the means of it over both segments, and the absolute difference and the product of these
 means. Its penalty is the one of five that does best on a fifth of the fitted pairs; nothing in it
-is random. `probe.json` in the workdir takes the accuracies.
+is random. What it gets out of the same encoder before any training is told beside it: some of
+the order can be told from the pieces alone. `probe.json` in the workdir takes the accuracies.
 """
 
 import json
@@ -183,20 +184,22 @@ def main() -> ExitCode:
     config = read_config(workdir, ExperimentConfig)
     corpus = open_corpus(flags.FLAGS.corpus_dir or config.data.corpus_dir)
     check_tokenizer(workdir, corpus)
-    params = restore_params(f"{workdir}/{CHECKPOINTS}", flags.FLAGS.step)
+    trained = restore_params(f"{workdir}/{CHECKPOINTS}", flags.FLAGS.step)["albert"]
     model = AlbertModel(config.model, dtype=config.run.dtype)
-    features = make_features(model, params["albert"])
+    untrained = jax.jit(model.initialize)(jax.random.key(config.seed))
     accuracies, pairs = {}, {}
-    for objective in (SentenceObjective.SOP, SentenceObjective.NSP):
-        name = f"{stem(objective)}_probe"
-        accuracies[name], pairs[name] = probe_objective(
-            objective, corpus, config, features, num_pairs=flags.FLAGS.num_pairs
-        )
-        low, high = wilson_interval(accuracies[name], pairs[name])
-        print(
-            f"{name.replace('_', ' ')}: {accuracies[name]:.1%} of {pairs[name]} pairs "
-            f"(95 % interval {low:.1%} to {high:.1%})"
-        )
+    for kind, params in (("probe", trained), ("untrained", untrained)):
+        features = make_features(model, params)
+        for objective in (SentenceObjective.SOP, SentenceObjective.NSP):
+            name = f"{stem(objective)}_{kind}"
+            accuracies[name], pairs[name] = probe_objective(
+                objective, corpus, config, features, num_pairs=flags.FLAGS.num_pairs
+            )
+            low, high = wilson_interval(accuracies[name], pairs[name])
+            print(
+                f"{name.replace('_', ' ')}: {accuracies[name]:.1%} of {pairs[name]} pairs "
+                f"(95 % interval {low:.1%} to {high:.1%})"
+            )
     content = {"accuracies": accuracies, "pairs": pairs, "fitted_pairs": flags.FLAGS.num_pairs}
     write_atomically(Path(workdir) / PROBE_FILE, json.dumps(content, indent=2) + "\n")
     return ExitCode.DONE

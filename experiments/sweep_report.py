@@ -31,9 +31,15 @@ _COLUMNS = (
     ("next_sentence_accuracy", "NSP %", 1),
     ("sentence_order_probe", "SOP % (probe)", 1),
     ("next_sentence_probe", "NSP % (probe)", 1),
+    ("sentence_order_untrained", "SOP % (probe, untrained)", 1),
+    ("next_sentence_untrained", "NSP % (probe, untrained)", 1),
 )
 _RATE = ("rows_per_second", "rows/s", 1)
-_PAPER_NAMES = {"squad_v1_exact": "squad_v1 EM", "squad_v2_exact": "squad_v2 EM"}
+_PAPER_NAMES = {
+    **{name: heading for name, heading, _ in _COLUMNS},
+    "squad_v1_exact": "squad_v1 EM",
+    "squad_v2_exact": "squad_v2 EM",
+}
 
 
 def write_report(
@@ -82,7 +88,8 @@ def describe(
     headings = ["row", "parameters", "backbone", "GFLOP a row", "steps", "seeds"]
     headings += [heading for _, heading, _ in columns]
     headings += [f"paper: {_PAPER_NAMES.get(name, name)}" for name in paper]
-    lines = [f"# {docstring}", "", f"    {command}", ""]
+    title, _, rest = docstring.partition("\n")
+    lines = [f"# {title}", "", "```", rest.strip(), "```", "", f"    {command}", ""]
     lines += ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
     for row in rows:
         one = row.points[0].planned
@@ -124,7 +131,7 @@ def _notes(rows: Sequence[RowResult]) -> list[str]:
 
 def _order_lines(orderings: Sequence[Ordering]) -> list[str]:
     if not orderings:
-        return ["The paper reports no figure that can be held against these."]
+        return ["No order to compare: the paper reports none, or rows are still on the plateau."]
     lines = ["Pairs of rows in the paper's order and here (undecided: closer than the seeds are):"]
     for one in orderings:
         beside = one.paper if one.paper == one.ours else f"{one.paper}, beside our {one.ours}"

@@ -160,7 +160,7 @@ def _read_probe(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
-    return {name: 100 * value for name, value in content["accuracies"].items()}
+    return {name: 100 * share for name, share in content["accuracies"].items()}
 
 
 def _read_tasks(planned: PlannedPoint) -> dict[str, float]:

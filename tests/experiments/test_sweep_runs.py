@@ -263,7 +263,7 @@ def test_a_report_has_medians_and_spread_and_the_paper_s_order(tmp_path: Path) -
     ]
     path = write_report(tmp_path, "Does it matter?\n\nRows  five", "the command", results, ["sst2"])
     text = path.read_text()
-    assert text.startswith("# Does it matter?\n")
+    assert text.startswith("# Does it matter?\n\n```\nRows  five\n```\n")
     cells = ["row1", "1,000", "900", "5.00", "60", "2", "30.00 (29.00 to 31.00)"]
     assert "| " + " | ".join(cells) + " | 4.000 (4.000 to 4.000)" in text
     assert "row3 did not leave the plateau" in text
@@ -283,6 +283,7 @@ def test_a_report_over_points_that_have_not_run_is_refused(tmp_path: Path) -> No
         read_results(points)
 
 
+STEMS = ("sentence_order", "next_sentence")
 SWEEP = """'''Which order?'''
 from experiments.sweep_points import Row, Size, Sweep
 
@@ -338,7 +339,8 @@ def test_a_sweep_is_killed_and_goes_on(tmp_path: Path) -> None:
     for name in ("sop", "nsp", "deeper"):
         (point,) = rows[name]["points"]
         assert point["status"] == "done"
-        assert {"sentence_order_probe", "next_sentence_probe"} <= point["figures"].keys()
+        probed = {f"{stem}_{kind}" for stem in STEMS for kind in ("probe", "untrained")}
+        assert probed <= point["figures"].keys()
         asked = {"sentence_order_accuracy", "next_sentence_accuracy"} & point["figures"].keys()
         assert asked == {f"{'next_sentence' if name == 'nsp' else 'sentence_order'}_accuracy"}
     assert rows["broken"]["points"][0]["status"] == "not run"
