@@ -51,7 +51,8 @@ class _Process:
         if not self._left:
             return False
         command = self._left.popleft()
-        environment = os.environ.copy()
+        # Unbuffered, or the log would end with what was printed long before the error.
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         self._log.write(f"\n$ {command}\n".encode())
