@@ -3,6 +3,8 @@ r"""Measures speed.
     python -m experiments.benchmark --what=data --corpus_dir=corpora/wiki_en
     python -m experiments.benchmark --what=step --config=experiments/configs/albert_base_v2.py \
         --corpus_dir=corpora/wiki_en --batch=8 --length=128 --against=torch
+    python -m experiments.benchmark --what=encode --model=runs/base --texts=texts.txt \
+        --against=torch
 
 Each measurement is printed as a row of a Markdown table and, after the table, as one JSON object a
 line, with the devices, versions, commit, command and date.
@@ -53,6 +55,24 @@ def benchmark_step() -> None:
     rows = [row for shape in _shapes() for row in _measure_step(*shape)]
     if rows:
         print_rows(rows, circumstances(device_name()))
+
+
+def benchmark_encode() -> None:
+    """Measures how many texts a second become vectors, and prints it."""
+    from experiments.benchmark_encode import measure_encoding
+    from experiments.benchmark_step import device_name
+
+    if not flags.FLAGS.model or not flags.FLAGS.texts:
+        raise InputError("--what=encode needs --model and --texts, a file with a text a line")
+    rows = measure_encoding(
+        flags.FLAGS.model,
+        Path(flags.FLAGS.texts),
+        max_texts=flags.FLAGS.max_texts,
+        against_torch=flags.FLAGS.against == "torch",
+        num_windows=flags.FLAGS.num_windows,
+        window_seconds=flags.FLAGS.window_seconds,
+    )
+    print_rows(rows, circumstances(device_name()))
 
 
 def _shapes() -> list[tuple[int | None, int | None]]:
@@ -117,7 +137,11 @@ def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batc
     return config, read_batches(config, flags.FLAGS.num_batches)
 
 
-_BENCHMARKS: dict[str, Callable[[], None]] = {"data": benchmark_data, "step": benchmark_step}
+_BENCHMARKS: dict[str, Callable[[], None]] = {
+    "data": benchmark_data,
+    "step": benchmark_step,
+    "encode": benchmark_encode,
+}
 
 
 def main() -> ExitCode:
@@ -142,6 +166,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_batches", 8, "batches that the steps go round", lower_bound=1)
     flags.DEFINE_multi_enum("work", list(Work), list(Work), "what a step does; may be repeated")
     flags.DEFINE_string("profile", None, "write a trace of some steps to this directory")
+    flags.DEFINE_string("model", None, "what `from_pretrained` reads (--what=encode)")
+    flags.DEFINE_string("texts", None, "a file with a text a line (--what=encode)")
+    flags.DEFINE_integer("max_texts", 2000, "how many texts are taken", lower_bound=1)
     flags.DEFINE_enum("against", None, ["torch"], "another system to measure in the same call")
     flags.DEFINE_multi_enum(
         "torch", ["eager", "gathered"], list(TorchRow), "how to run it; may be repeated"

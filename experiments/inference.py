@@ -14,12 +14,17 @@ from jaxtyping import PyTree
 from albert_jax.parallel import ROWS, make_mesh, state_shardings
 
 # Rows are padded to the next of these, or to the longest that the model takes.
-LENGTHS = (16, 32, 64, 128, 256, 512)
+LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 # What the model is given of one text, such as `AlbertTokenizer.encode_row` without the offsets. The
 # last axis of each array is along the pieces; the choices of an example may stand before it.
 Row = Mapping[str, np.ndarray]
 Function = Callable[[PyTree, dict[str, Any]], PyTree]
+
+
+def default_pieces_per_batch() -> int:
+    """Rows times length of a batch: a CPU's caches want little, an accelerator much."""
+    return 2048 if jax.default_backend() == "cpu" else 16384
 
 
 def announce_on_stderr(message: str) -> None:
@@ -39,7 +44,7 @@ class Inference:
             tree of arrays with an axis of rows in front.
         params: its parameters.
         max_length: the longest row that it takes.
-        pieces_per_batch: rows times length of a batch.
+        pieces_per_batch: rows times length of a batch; None for the default.
         mesh: the devices over which rows are spread; by default all.
         announce: is told what is compiled.
 
@@ -53,7 +58,7 @@ class Inference:
         params: PyTree,
         *,
         max_length: int,
-        pieces_per_batch: int = 16384,
+        pieces_per_batch: int | None = None,
         mesh: Mesh | None = None,
         announce: Callable[[str], None] = announce_on_stderr,
     ) -> None:
@@ -64,7 +69,7 @@ class Inference:
         self._function = jax.jit(function, in_shardings=(shardings, self._rows))
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lengths = [*(n for n in LENGTHS if n < max_length), max_length]
-        self._pieces_per_batch = pieces_per_batch
+        self._pieces_per_batch = pieces_per_batch or default_pieces_per_batch()
         self._num_devices = mesh.size
         self._announce = announce
 

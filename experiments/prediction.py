@@ -16,8 +16,6 @@ from data_pipeline.errors import InputError
 from experiments.inference import Inference, Row
 from experiments.prediction_input import Example
 
-PIECES_PER_BATCH = 16384
-
 
 class Pooling(StrEnum):
     """Which vector stands for a text."""
@@ -85,14 +83,14 @@ class Loaded(NamedTuple):
         function: Callable[..., PyTree],
         rows: Sequence[Row],
         *,
-        pieces_per_batch: int = PIECES_PER_BATCH,
+        pieces_per_batch: int | None = None,
     ) -> Iterator[tuple[int, PyTree]]:
         """The outputs of each row with its number, in any order; see `Inference`.
 
         Args:
             function: is given the model, its parameters and a batch.
             rows: what `encode` gives.
-            pieces_per_batch: rows times length of a batch.
+            pieces_per_batch: see `Inference`.
         """
         inference = Inference(
             functools.partial(function, self.model),

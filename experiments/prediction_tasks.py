@@ -13,8 +13,8 @@ from jaxtyping import Float, Int, PyTree
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from data_pipeline.albert_tokenizer import MASK_WORD
 from data_pipeline.errors import InputError
+from experiments.inference import default_pieces_per_batch
 from experiments.prediction import (
-    PIECES_PER_BATCH,
     Numbered,
     Pooling,
     PredictionOptions,
@@ -47,7 +47,7 @@ def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbe
         slots=slots,
         top_k=min(options.top_k, tokenizer.vocab_size),
     )
-    pieces = min(PIECES_PER_BATCH, 16 * max(1, _CANDIDATE_SCORES // scores))
+    pieces = min(default_pieces_per_batch(), 16 * max(1, _CANDIDATE_SCORES // scores))
     for number, (probabilities, ids) in loaded.infer(function, rows, pieces_per_batch=pieces):
         text = examples[number].text()
         masks = []
@@ -111,14 +111,15 @@ def embed(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
     texts = [{field: example.text(field) for field in fields} for example in examples]
     loaded = load(AlbertModel, options)
     rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
-    function = functools.partial(_embed, pooling=options.pooling)
+    function = functools.partial(embed_rows, pooling=options.pooling)
     for number, vector in loaded.infer(function, rows):
         yield number, {**texts[number], "embedding": vector}
 
 
-def _embed(
+def embed_rows(
     model: AlbertModel, params: PyTree, batch: dict[str, Any], *, pooling: Pooling
 ) -> Float[Array, "rows hidden"]:
+    """The vector of each row of a batch."""
     outputs: Any = model.apply({"params": params}, **batch)
     if pooling is Pooling.POOLED:
         return outputs.pooler_output.astype(jnp.float32)

@@ -1,15 +1,22 @@
 """What the benchmark measures against is the same model, loss and all."""
 
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
 from random_inputs import draw_batch
 
-from albert_jax import AlbertConfig, AlbertForPreTraining
+from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
 from albert_jax.losses import make_pretraining_loss, summarize
 from albert_jax.optimizer import OptimizerConfig
+from data_pipeline import AlbertTokenizer
 from data_pipeline.config import DataConfig
+from data_pipeline.errors import InputError
+from data_pipeline.sentencepiece_tokenizer import train_sentencepiece
+from experiments.benchmark_encode import check_agreement, measure_encoding
 from experiments.benchmark_timing import Work
 from experiments.benchmark_torch import (
     TorchRow,
@@ -93,3 +100,29 @@ def test_a_contender_trains_and_its_forward_step_does_not():
         train(20)
         assert plain_loss(model, tensors[0]).item() < start - 0.5
         assert compile_seconds is None
+
+
+def test_texts_become_the_same_vectors_in_both(tmp_path):
+    words = ["".join(letters) for letters in itertools.product("catnsober", repeat=3)]
+    lines = [" ".join(words[n : n + 1 + n % 9]) for n in range(0, len(words), 7)]
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    tokenizer = AlbertTokenizer(train_sentencepiece(tmp_path / "texts.txt", vocab_size=60))
+    config = dataclasses.replace(CONFIG, vocab_size=60, max_position_embeddings=24)
+    model = AlbertModel(config)
+    model.save_pretrained(tmp_path / "model", model.initialize(jax.random.key(1)), tokenizer)
+    rows = measure_encoding(
+        str(tmp_path / "model"),
+        tmp_path / "texts.txt",
+        max_texts=50,
+        against_torch=True,
+        num_windows=2,
+        window_seconds=0.05,
+    )
+    assert [row["work"] for row in rows] == ["encode", "encode", "tokenize", "tokenize"]
+    assert [row["texts"] for row in rows] == [50] * 4
+    assert [row["times_rival"] for row in rows[1::2]] == [1, 1]
+    for row in rows:
+        assert 0 < row["slowest"] <= row["texts_per_second"] <= row["fastest"]
+    vectors = np.zeros((3, 2), np.float32)
+    with pytest.raises(InputError, match="other vectors for 1 of 3 texts, the first one is text 2"):
+        check_agreement(vectors, vectors + np.array([[0], [0.1], [0]], np.float32))
