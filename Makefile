@@ -10,6 +10,10 @@ INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 DEMO_CORPUS := corpora/documentation
 DEMO_RUN := runs/demo
 
+# Large pages for large arrays: on a CPU, where a step's memory comes fresh from the system, faulting
+# in small pages is a fifth of it. See experiments/LOG.md.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 .PHONY: setup demo test test-slow test-interop lint format clean
 
 setup: $(VENV)/.installed

@@ -8,6 +8,7 @@ The depth is a scan: a copy that all layers use enters it as a constant, so its 
 over depth; several copies enter it one slice a layer.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from enum import StrEnum
@@ -19,9 +20,10 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from albert_jax.attention import Attend, RelativePositions, dot_product_attention, rotate
+from albert_jax.attention_choice import Attention
 from albert_jax.config import AlbertConfig, Norm, PositionEncoding
 from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
 
@@ -34,6 +36,15 @@ class Remat(StrEnum):
     NONE = "none"  # keep everything: fastest
     DOTS = "dots"  # keep the results of matrix products with parameters
     FULL = "full"  # keep the input of each layer alone: least memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How layers are computed. What they compute is the same up to rounding."""
+
+    remat: Remat = Remat.NONE
+    attention: Attention = Attention.XLA
+    unroll: int = 1  # layers that the compiler sees at once: more to fuse, more to compile
 
 
 _POLICIES: dict[Remat, Callable[..., bool] | None] = {
@@ -118,13 +129,13 @@ class AlbertEncoder(nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
         self,
         embedded: Float[Array, "batch length embedding"],
-        mask: Bool[Array, "batch 1 #length length"] | None,
+        attend: Attend,
         *,
         deterministic: bool,
         output_hidden_states: bool,
@@ -143,10 +154,8 @@ class AlbertEncoder(nn.Module):
             mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
             hidden = mapping(embedded)
 
-        relative = None
         if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
-            relative = self._relative_positions()
-        attend = functools.partial(dot_product_attention, mask=mask, relative=relative)
+            attend = functools.partial(attend, relative=self._relative_positions())
         halves = {
             "attention": SelfAttention(config, self.dtype, parent=None),
             "feed_forward": FeedForward(config, self.dtype, parent=None),
@@ -176,12 +185,16 @@ class AlbertEncoder(nn.Module):
                 outputs.append(hidden)
             return hidden, outputs if output_hidden_states else None
 
-        if self.remat is not Remat.NONE:
-            policy = _POLICIES[self.remat]
+        if self.execution.remat is not Remat.NONE:
+            policy = _POLICIES[self.execution.remat]
             apply_group = jax.checkpoint(apply_group, prevent_cse=False, policy=policy)
         first = hidden
         hidden, outputs = jax.lax.scan(
-            apply_group, hidden, (varying, keys), length=config.num_hidden_layers
+            apply_group,
+            hidden,
+            (varying, keys),
+            length=config.num_hidden_layers,
+            unroll=self.execution.unroll,
         )
         states: tuple[Array, ...] = (hidden,)
         if output_hidden_states:

@@ -9,10 +9,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from albert_jax.attention import packed_mask, padding_mask
+from albert_jax.attention_choice import make_attend
 from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
-from albert_jax.encoder import AlbertEncoder, Remat
+from albert_jax.encoder import AlbertEncoder, Execution
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
 from albert_jax.layers import AnyArray, dense, wide
 from albert_jax.pretrained import PretrainedModel
@@ -47,14 +47,14 @@ class AlbertModel(PretrainedModel, nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
     add_pooling_layer: bool = True
 
     PREFIX: ClassVar[str] = "albert/"
 
     def setup(self) -> None:
         self.embeddings = AlbertEmbeddings(self.config, self.dtype)
-        self.encoder = AlbertEncoder(self.config, self.dtype, self.remat)
+        self.encoder = AlbertEncoder(self.config, self.dtype, self.execution)
         self.pooler = Pooler(self.config, self.dtype) if self.add_pooling_layer else None
 
     def __call__(
@@ -100,19 +100,20 @@ class AlbertModel(PretrainedModel, nn.Module):
             position_ids = jnp.arange(length)[None]
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)
-        mask = None
-        if sequence_ids is not None:
-            if attention_mask is not None:
-                raise ValueError("give attention_mask or sequence_ids, not both")
-            mask = packed_mask(sequence_ids)
-        elif attention_mask is not None:
-            mask = padding_mask(attention_mask)
+        if sequence_ids is not None and attention_mask is not None:
+            raise ValueError("give attention_mask or sequence_ids, not both")
+        attend = make_attend(
+            self.execution.attention,
+            attention_mask=attention_mask,
+            sequence_ids=sequence_ids,
+            max_sequences=None if pooled_positions is None else pooled_positions.shape[1],
+        )
 
         embedded = self.embeddings(
             input_ids, token_type_ids, position_ids, deterministic=deterministic
         )
         hidden, hidden_states = self.encoder(
-            embedded, mask, deterministic=deterministic, output_hidden_states=output_hidden_states
+            embedded, attend, deterministic=deterministic, output_hidden_states=output_hidden_states
         )
         if self.pooler is None:
             return AlbertModelOutput(hidden, None, hidden_states)
@@ -127,10 +128,10 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution)
         self.predictions = MaskedLMHead(self.config, self.dtype)
         self.sop_classifier = dense(self.config, 2, wide(self.dtype))
 

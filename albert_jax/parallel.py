@@ -7,16 +7,19 @@ function is mapped over ``data`` by hand, so gradients stay local until the one 
 end; ``fsdp`` and ``tensor`` are left to the compiler.
 """
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Int64, PyTree
 
 from albert_jax.losses import LossFn, Metrics, WeightFn
@@ -148,18 +151,29 @@ def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
 def over_data(mesh: Mesh) -> Callable[[GradientFn], GradientFn]:
     """Binds the data axis of the mesh for a gradient function, which reduces over it itself."""
 
+    # Pallas's kernels cannot be called where JAX checks what varies along which axis, and XLA
+    # cannot cut an unchecked function along further axes. No run wants both.
+    cut = mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
+
     def bind(gradients: GradientFn) -> GradientFn:
+        if cut and mesh.shape[DATA_AXIS] == 1:  # an axis of one device, which XLA cannot cut along
+            alone = jax.vmap(gradients, in_axes=(None, 0, None), out_axes=None, axis_name=DATA_AXIS)
+            return lambda params, batch, key: alone(
+                params, jax.tree.map(lambda field: field[None], batch), key
+            )
+
         def local(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
-            # Else the gradient of a parameter that all indices share would be reduced over them
-            # wherever it is used: in each layer.
-            params = jax.lax.pcast(params, (DATA_AXIS,), to="varying")
-            return gradients(params, batch, key)
+            # Checked, the gradient of a parameter that all indices share would be reduced over
+            # them wherever it is used: in each layer.
+            varying = jax.lax.pcast(params, (DATA_AXIS,), to="varying") if cut else params
+            return gradients(varying, batch, key)
 
         return jax.shard_map(
             local,
             mesh=mesh,
             in_specs=(P(), P(DATA_AXIS), P()),
             out_specs=P(),
+            check_vma=cut,
             axis_names={DATA_AXIS},
         )
 
@@ -175,6 +189,7 @@ def compile_train_step(
     weight_fn: WeightFn,
     accumulation_steps: int = 1,
     parallelism: Parallelism = Parallelism.PJIT,
+    reduction_dtype: DTypeLike = jnp.float32,
 ) -> jax.stages.Wrapped:
     """The training step over the mesh, a `TrainStep`: compiled at its first call, or ahead of it
     by its `lower`; the given state is donated.
@@ -189,19 +204,22 @@ def compile_train_step(
         weight_fn: the denominators of the task's objectives.
         accumulation_steps: micro-batches a step.
         parallelism: how the step is spread.
+        reduction_dtype: what gradients are added up in over the data axis.
 
     Raises:
         ValueError: `pmap` with more than the data axis.
     """
-    if parallelism is Parallelism.PMAP:
-        return _pmap_train_step(loss_fn, optimizer, mesh, weight_fn, accumulation_steps)
-    step = make_train_step(
+    make_step = functools.partial(
+        make_train_step,
         loss_fn,
         optimizer,
         weight_fn=weight_fn,
         accumulation_steps=accumulation_steps,
-        over_data=over_data(mesh),
+        reduction_dtype=reduction_dtype,
     )
+    if parallelism is Parallelism.PMAP:
+        return _pmap_train_step(make_step(), mesh)
+    step = make_step(over_data=over_data(mesh))
     shardings = state_shardings(state, mesh)
     whole = NamedSharding(mesh, P())
     return jax.jit(
@@ -212,22 +230,13 @@ def compile_train_step(
     )
 
 
-def _pmap_train_step(
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    weight_fn: WeightFn,
-    accumulation_steps: int,
-) -> jax.stages.Wrapped:
+def _pmap_train_step(step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
     for axis in ("fsdp", "tensor"):
         if mesh.shape[axis] > 1:
             raise ValueError(
                 f"run.parallelism=pmap spreads rows alone: run.{axis} must be 1, "
                 f"got {mesh.shape[axis]}; run.parallelism=pjit takes it"
             )
-    step = make_train_step(
-        loss_fn, optimizer, weight_fn=weight_fn, accumulation_steps=accumulation_steps
-    )
     mapped = jax.pmap(
         step,
         axis_name=DATA_AXIS,

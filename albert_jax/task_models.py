@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int, Num
 
 from albert_jax.config import AlbertConfig, HeadConfig
-from albert_jax.encoder import Remat
+from albert_jax.encoder import Execution
 from albert_jax.heads import Classifier, MaskedLMHead, gather_positions
 from albert_jax.layers import AnyArray, dense, wide
 from albert_jax.model import AlbertModel, HiddenStates
@@ -86,10 +86,10 @@ class AlbertForMaskedLM(PretrainedModel, nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat, add_pooling_layer=False)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         self.predictions = MaskedLMHead(self.config, self.dtype)
 
     def __call__(
@@ -125,10 +125,10 @@ class AlbertForSequenceClassification(PretrainedModel, nn.Module):
     config: AlbertConfig
     head: HeadConfig = HeadConfig()
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution)
         labels, dropout = self.head.num_labels, self.head.classifier_dropout_prob
         self.classifier = Classifier(self.config, labels, dropout, self.dtype)
 
@@ -162,10 +162,10 @@ class AlbertForTokenClassification(PretrainedModel, nn.Module):
     config: AlbertConfig
     head: HeadConfig = HeadConfig()
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat, add_pooling_layer=False)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         labels, dropout = self.head.num_labels, self.head.classifier_dropout_prob
         self.classifier = Classifier(self.config, labels, dropout, self.dtype)
 
@@ -197,10 +197,10 @@ class AlbertForQuestionAnswering(PretrainedModel, nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat, add_pooling_layer=False)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         self.qa_outputs = dense(self.config, 2, wide(self.dtype))
 
     def __call__(
@@ -232,10 +232,10 @@ class AlbertForMultipleChoice(PretrainedModel, nn.Module):
     config: AlbertConfig
     head: HeadConfig = HeadConfig()  # its labels do not matter here: a row has one score
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution)
         dropout = self.head.classifier_dropout_prob
         self.classifier = Classifier(self.config, 1, dropout, self.dtype)
 
@@ -279,12 +279,12 @@ class AlbertForConditionalSpan(PretrainedModel, nn.Module):
     config: AlbertConfig
     head: HeadConfig = HeadConfig()  # its dropout alone is read, before the answerability score
     dtype: DTypeLike = jnp.float32
-    remat: Remat = Remat.NONE
+    execution: Execution = Execution()
     start_n_top: int = 5  # starts that ends are looked for
     end_n_top: int = 5  # ends for each of them
 
     def setup(self) -> None:
-        self.albert = AlbertModel(self.config, self.dtype, self.remat, add_pooling_layer=False)
+        self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         self.start_logits = StartLogits(self.config, self.dtype)
         self.end_logits = EndLogits(self.config, self.dtype)
         self.answer_class = AnswerClass(self.config, self.head.classifier_dropout_prob, self.dtype)

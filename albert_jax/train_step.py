@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Int32, PyTree
 
 from albert_jax.losses import LossFn, Metrics, Ratio, WeightFn, divide
@@ -32,7 +33,11 @@ def create_train_state(params: PyTree, optimizer: optax.GradientTransformation) 
 
 
 def make_gradient_fn(
-    loss_fn: LossFn, weight_fn: WeightFn, *, accumulation_steps: int = 1
+    loss_fn: LossFn,
+    weight_fn: WeightFn,
+    *,
+    accumulation_steps: int = 1,
+    reduction_dtype: DTypeLike = jnp.float32,
 ) -> GradientFn:
     """Gradients of the sum of a task's objectives, each its sum over its weight.
 
@@ -44,6 +49,8 @@ def make_gradient_fn(
         loss_fn: (parameters, batch, dropout key) to sums and weights.
         weight_fn: batch to the denominators of those entries of `loss_fn` that are objectives.
         accumulation_steps: micro-batches that an index's rows are cut into, evenly.
+        reduction_dtype: what gradients are rounded to before they are added up over the axis;
+            metrics and gradients of lower precision stay as they are.
     """
 
     def gradients(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
@@ -64,9 +71,16 @@ def make_gradient_fn(
             local = micro_gradients(batch, key)
         else:
             local = _accumulate(micro_gradients, batch, key, accumulation_steps)
-        return jax.lax.psum(local, DATA_AXIS)
+        grads, metrics = local
+        narrow = jax.tree.map(lambda g: g.astype(_narrower(g.dtype, reduction_dtype)), grads)
+        total, metrics = jax.lax.psum((narrow, metrics), DATA_AXIS)
+        return jax.tree.map(lambda t, g: t.astype(g.dtype), total, grads), metrics
 
     return gradients
+
+
+def _narrower(dtype: DTypeLike, wanted: DTypeLike) -> DTypeLike:
+    return wanted if jnp.finfo(wanted).bits < jnp.finfo(dtype).bits else dtype
 
 
 def _accumulate(
@@ -105,6 +119,7 @@ def make_train_step(
     *,
     weight_fn: WeightFn,
     accumulation_steps: int = 1,
+    reduction_dtype: DTypeLike = jnp.float32,
     over_data: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
     """A step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
@@ -117,11 +132,17 @@ def make_train_step(
         optimizer: what turns gradients into updates.
         weight_fn: the denominators of the task's objectives, see `losses.WeightFn`.
         accumulation_steps: micro-batches a step.
+        reduction_dtype: what gradients are added up in over the data axis.
         over_data: binds the data axis for the gradient function; the identity where the whole step
             already runs once per index of that axis.
     """
     gradients = over_data(
-        make_gradient_fn(loss_fn, weight_fn, accumulation_steps=accumulation_steps)
+        make_gradient_fn(
+            loss_fn,
+            weight_fn,
+            accumulation_steps=accumulation_steps,
+            reduction_dtype=reduction_dtype,
+        )
     )
 
     def train_step(state: TrainState, batch: Any, rng: Array) -> tuple[TrainState, Metrics]:

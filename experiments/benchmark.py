@@ -5,9 +5,15 @@ r"""Measures speed.
         --corpus_dir=corpora/wiki_en --batch=8 --length=128 --against=torch
     python -m experiments.benchmark --what=encode --model=runs/base --texts=texts.txt \
         --against=torch
+    python -m experiments.benchmark --what=finetune \
+        --config=experiments/configs/finetune/sst2.py --config.data.dir=glue/SST-2 \
+        --config.run.init_from=runs/base --against=torch
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmark \
+        --what=scaling --config=experiments/configs/albert_base_v2.py --batch=2
 
-Each measurement is printed as a row of a Markdown table and, after the table, as one JSON object a
-line, with the devices, versions, commit, command and date.
+`--what=all` does all that the flags suffice for. Each measurement is printed as a row of a Markdown
+table and, after the table, as one JSON object a line, with the devices, versions, commit, command
+and date.
 
 A recording takes batches to a machine that has neither corpus nor TensorFlow: `--record=FILE.npz`
 writes one and measures nothing, `--replay=FILE.npz` measures on it.
@@ -15,6 +21,8 @@ writes one and measures nothing, `--replay=FILE.npz` measures on it.
 
 import dataclasses
 import os
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +35,15 @@ from experiments.benchmark_profile import profile
 from experiments.benchmark_report import circumstances, print_rows, processor_name
 from experiments.benchmark_timing import Work, describe_contenders, time_contenders
 from experiments.benchmark_torch import TorchRow, torch_contenders
-from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
+from experiments.command_line import (
+    ExitCode,
+    define_config_flag,
+    experiment_config,
+    read_config_flag,
+    run,
+)
 from experiments.config import ExperimentConfig
+from experiments.finetune_config import FinetuneConfig
 
 _DATA_LENGTHS = (512, 128)
 
@@ -73,6 +88,50 @@ def benchmark_encode() -> None:
         window_seconds=flags.FLAGS.window_seconds,
     )
     print_rows(rows, circumstances(device_name()))
+
+
+def benchmark_finetune() -> None:
+    """Measures how many examples a second a classifier is fine-tuned on, and prints it."""
+    from experiments.benchmark_finetune import measure_finetuning
+    from experiments.benchmark_step import device_name
+
+    if flags.FLAGS.config is None:
+        raise InputError("--what=finetune needs --config, a file of experiments/configs/finetune")
+    rows = measure_finetuning(
+        read_config_flag(_CONFIG, FinetuneConfig),
+        num_batches=flags.FLAGS.num_batches,
+        against_torch=flags.FLAGS.against == "torch",
+        num_windows=flags.FLAGS.num_windows,
+        window_seconds=flags.FLAGS.window_seconds,
+    )
+    print_rows(rows, circumstances(device_name()))
+
+
+def benchmark_scaling() -> None:
+    """Compiles the step for 1, 2, 4, ... devices, and prints what it would say between them."""
+    import jax
+
+    from experiments.benchmark_scaling import measure_scaling
+    from experiments.benchmark_step import device_name
+
+    for batch, length in _shapes():
+        config = with_shape(_config(), batch=batch, length=length)
+        print_rows(measure_scaling(config, jax.devices()), circumstances(device_name()))
+
+
+def benchmark_all() -> None:
+    """Does every benchmark that the flags suffice for, and names the others."""
+    given = flags.FLAGS
+    needed = {
+        "data": bool(given.corpus_dir),
+        "step": given.config is not None and bool(given.corpus_dir or given.replay),
+        "encode": bool(given.model and given.texts),
+        "scaling": given.config is not None,
+    }
+    for name, suffices in needed.items():
+        print(f"== {name}{'' if suffices else ': not measured, see --help for what it needs'}\n")
+        if suffices:
+            _BENCHMARKS[name]()
 
 
 def _shapes() -> list[tuple[int | None, int | None]]:
@@ -121,9 +180,7 @@ def _measure_step(batch: int | None, length: int | None) -> list[dict[str, Any]]
 
 def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batches]:
     """The experiment, with rows of another shape if one is named, and its batches."""
-    if flags.FLAGS.config is None:
-        raise InputError(f"--what={flags.FLAGS.what} needs --config, the experiment's file")
-    config = experiment_config(_CONFIG)
+    config = _config()
     if flags.FLAGS.replay:
         if batch or length or flags.FLAGS.record:
             raise InputError("--replay has rows of its own: leave --batch, --length, --record out")
@@ -137,10 +194,19 @@ def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batc
     return config, read_batches(config, flags.FLAGS.num_batches)
 
 
+def _config() -> ExperimentConfig:
+    if flags.FLAGS.config is None:
+        raise InputError(f"--what={flags.FLAGS.what} needs --config, the experiment's file")
+    return experiment_config(_CONFIG)
+
+
 _BENCHMARKS: dict[str, Callable[[], None]] = {
     "data": benchmark_data,
     "step": benchmark_step,
     "encode": benchmark_encode,
+    "finetune": benchmark_finetune,
+    "scaling": benchmark_scaling,
+    "all": benchmark_all,
 }
 
 
@@ -153,7 +219,7 @@ def main() -> ExitCode:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("what", None, list(_BENCHMARKS), "what to measure", required=True)
+    flags.DEFINE_enum("what", "all", list(_BENCHMARKS), "what to measure")
     flags.DEFINE_string("corpus_dir", "", "the corpus whose batches are read")
     flags.DEFINE_multi_integer(
         "batch", None, "rows of a batch, if not the experiment's; may be repeated", lower_bound=1
@@ -180,4 +246,6 @@ def _define_flags() -> None:
 if __name__ == "__main__":
     _CONFIG = define_config_flag(required=False)
     _define_flags()
-    run(main)
+    # Overrides are read before any flag is: what they override must be known beforehand.
+    is_finetuning = re.search(r"--?what[= ]finetune\b", " ".join(sys.argv))
+    run(main, FinetuneConfig if is_finetuning else ExperimentConfig)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,15 +20,15 @@ from albert_jax.parallel import (
     compile_eval_step,
     compile_train_step,
     initialize_state,
-    make_mesh,
     place_batch,
-    rows_of_process,
 )
 from data_pipeline.errors import InputError
 from experiments.benchmark_batches import Batches
 from experiments.benchmark_report import processor_name
 from experiments.benchmark_timing import Contender, Work
 from experiments.config import ExperimentConfig
+from experiments.device_memory import memory_of
+from experiments.execution import open_mesh, settle_execution
 
 SYSTEM = "albert-jax"
 
@@ -40,12 +41,18 @@ def step_contenders(
     Raises:
         InputError: the rows do not divide over the devices.
     """
-    try:
-        mesh = make_mesh(fsdp=config.run.fsdp, tensor=config.run.tensor)
-        rows_of_process(config.global_batch_size // config.run.accumulation_steps, mesh)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, remat=config.run.remat)
+    if not config.run.accumulation_steps:
+        raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
+    mesh = open_mesh(config.run, config.global_batch_size)
+    execution, line = settle_execution(
+        config.run,
+        config.model,
+        mesh,
+        lengths=[config.data.max_seq_length],
+        packed=batches.is_packed,
+    )
+    print(line, file=sys.stderr, flush=True)
+    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     loss_fn = make_pretraining_loss(model)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
 
@@ -86,22 +93,13 @@ def step_contenders(
             weight_fn=pretraining_weights,
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
+            reduction_dtype=config.run.reduction_dtype,
         )
         contenders.append(contender(Work.TRAIN, train_step, state, placed[0], key))
     if Work.FORWARD in works:
         forward_step = compile_eval_step(loss_fn, state.params, mesh)
         contenders.append(contender(Work.FORWARD, forward_step, state.params, placed[0]))
     return contenders
-
-
-def memory_of(compiled: jax.stages.Compiled) -> int | None:
-    """Bytes that a compiled step needs on a device, arguments included, if the compiler tells."""
-    memory = compiled.memory_analysis()
-    if memory is None:
-        return None
-    reused = memory.alias_size_in_bytes  # donated arguments that hold the results
-    arguments, results = memory.argument_size_in_bytes, memory.output_size_in_bytes
-    return arguments + results - reused + memory.temp_size_in_bytes
 
 
 def device_name() -> str:

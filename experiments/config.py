@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ml_collections import ConfigDict
 
+from albert_jax.attention_choice import Attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
 from albert_jax.optimizer import OptimizerConfig
@@ -22,6 +23,13 @@ class ComputeDtype(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT64 = "float64"
+
+
+class ReductionDtype(StrEnum):
+    """What gradients are added up in over the devices of the data axis."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"  # half the bytes on the wire, 8 bits of each
 
 
 class InitGroups(StrEnum):
@@ -44,8 +52,11 @@ class TrainingRunConfig:
     parallelism: Parallelism = Parallelism.PJIT
     fsdp: int = 1  # devices that share one copy of parameters and optimizer state
     tensor: int = 1  # devices that share each product
-    accumulation_steps: int = 1  # micro-batches a step
+    accumulation_steps: int = 1  # micro-batches a step; 0: as few as the memory allows
     dtype: ComputeDtype = ComputeDtype.FLOAT32
+    reduction_dtype: ReductionDtype = ReductionDtype.FLOAT32  # gradients on their way
+    attention: Attention = Attention.AUTO  # auto: what fits the devices
+    unroll: int = 1  # layers that are compiled as one: more to fuse, more to compile
     remat: Remat = Remat.NONE  # what the backward pass computes again to save memory
     deterministic_kernels: bool = False  # bit-identical resuming on GPUs, at some cost in speed
 
@@ -67,8 +78,9 @@ class TrainingRunConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type in (int, int | None) and value is not None and value < 1:
-                raise InputError(f"--config.run.{field.name} must be at least 1, got {value}")
+            least = 0 if field.name == "accumulation_steps" else 1
+            if field.type in (int, int | None) and value is not None and value < least:
+                raise InputError(f"--config.run.{field.name} must be at least {least}, got {value}")
         if self.parallelism is Parallelism.PMAP and (self.fsdp > 1 or self.tensor > 1):
             raise InputError(
                 "--config.run.parallelism=pmap needs --config.run.fsdp and --config.run.tensor "
@@ -160,7 +172,7 @@ class ExperimentConfig:
         run = self.run
         if rows < 1:
             raise InputError(f"--config.{name} must be at least 1, got {rows}")
-        if rows % (run.accumulation_steps * run.fsdp):
+        if rows % (max(1, run.accumulation_steps) * run.fsdp):
             raise InputError(
                 f"--config.{name} ({rows}) must be a multiple of "
                 f"--config.run.accumulation_steps ({run.accumulation_steps}) times "

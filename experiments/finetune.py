@@ -25,6 +25,7 @@ from data_pipeline.encoded_examples import fingerprint
 from data_pipeline.finetuning import FinetuningDataset
 from experiments.choice_task import open_choice_task
 from experiments.command_line import ExitCode, define_config_flag, read_config_flag, run
+from experiments.execution import open_mesh, prepare_devices, settle_execution
 from experiments.finetune_config import FinetuneConfig, TaskName
 from experiments.finetune_report import RunReport, failed_run, report_on_run, report_on_runs
 from experiments.hosts import define_host_flags, joined_hosts
@@ -39,7 +40,7 @@ from experiments.tagging_task import open_tagging_task
 from experiments.task import Task
 from experiments.task_evaluation import Evaluator
 from experiments.text_task import open_text_task
-from experiments.training_run import Training, open_mesh, prepare_devices, run_training
+from experiments.training_run import Training, run_training
 from experiments.workdir import DataIdentity, open_workdir
 
 
@@ -52,6 +53,7 @@ class Finetuning(NamedTuple):
     dataset: FinetuningDataset
     evaluator: Evaluator
     mesh: Mesh
+    execution: str  # a line about how the model is computed
 
     @property
     def flops_per_step(self) -> float:
@@ -105,6 +107,7 @@ class Finetuning(NamedTuple):
             evaluate=self.evaluator.evaluate,
             best_metric=task.best_metric,
             panels=task.panels,
+            notes=[self.execution],
             patience=config.run.patience,
             evaluates_before_stopping=True,
         )
@@ -133,13 +136,14 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     """
     mesh = open_mesh(config.run, config.global_batch_size)
     start = open_starting_point(config, path)
-    compute = {"dtype": config.run.dtype, "remat": config.run.remat}
+    execution, line = settle_execution(config.run, start.model, mesh, lengths=[], packed=False)
+    compute = {"dtype": config.run.dtype, "execution": execution}
     open_task = _TASKS.get(config.task, open_text_task)
     task = open_task(config, start.model, start.tokenizer, **compute)
     dataset = _order_batches(config, task)
     if config.data.num_epochs is not None:
         config = _count_steps(config, dataset.steps_per_epoch)
-    return Finetuning(config, start, task, dataset, Evaluator(task, config, mesh), mesh)
+    return Finetuning(config, start, task, dataset, Evaluator(task, config, mesh), mesh, line)
 
 
 def _order_batches(config: FinetuneConfig, task: Task) -> FinetuningDataset:

@@ -255,7 +255,7 @@ class FinetuneConfig:
             )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
-        if self.global_batch_size % (self.run.accumulation_steps * self.run.fsdp):
+        if self.global_batch_size % (max(1, self.run.accumulation_steps) * self.run.fsdp):
             raise InputError(
                 f"--config.global_batch_size ({self.global_batch_size}) must be a multiple of "
                 f"--config.run.accumulation_steps ({self.run.accumulation_steps}) times "

@@ -15,6 +15,7 @@ from albert_jax.parallel import ROWS, make_mesh, state_shardings
 
 # Rows are padded to the next of these, or to the longest that the model takes.
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_JOINED = 1.5  # rows that make no batch of their length may share one that much longer
 
 # What the model is given of one text, such as `AlbertTokenizer.encode_row` without the offsets. The
 # last axis of each array is along the pieces; the choices of an example may stand before it.
@@ -36,8 +37,8 @@ class Inference:
     """A function of parameters and a batch, applied to rows of any lengths and any number.
 
     Rows of similar lengths share a batch, in which they are padded to one of a few lengths; for
-    each of these the function is compiled when it is first needed. The next batch is computed
-    while the last one's outputs are used.
+    each of these the function is compiled when it is first needed, and once more for fewer rows.
+    The next batch is computed while the last one's outputs are used.
 
     Args:
         function: from parameters and a batch, ``[rows, ..., length]`` under the rows' names, to any
@@ -103,21 +104,35 @@ class Inference:
             raise ValueError(f"row {number} has {length} pieces, at most {self._lengths[-1]} fit")
 
         in_order = sorted(range(len(rows)), key=padded_length)
-        for length, group in itertools.groupby(in_order, padded_length):
-            numbers = list(group)
-            size = self._batch_size(len(numbers), length)
-            for start in range(0, len(numbers), size):
-                chosen = numbers[start : start + size]
-                # The first row fills up a batch that is not full.
-                filled = [rows[number] for number in chosen]
-                filled += filled[:1] * (size - len(chosen))
-                yield chosen, _stack(filled, length)
+        groups = [(n, list(group)) for n, group in itertools.groupby(in_order, padded_length)]
+        waiting: list[int] = []
+        for place, (length, group) in enumerate(groups):
+            waiting += group
+            size = self._full_batch(length)
+            while len(waiting) >= size:
+                yield waiting[:size], _stack([rows[number] for number in waiting[:size]], length)
+                waiting = waiting[size:]
+            # What is left joins rows that are somewhat longer, or is a batch of its own, which its
+            # first row fills up.
+            next_length = groups[place + 1][0] if place + 1 < len(groups) else None
+            if waiting and not (next_length and next_length <= _JOINED * padded_length(waiting[0])):
+                filled = [rows[number] for number in waiting]
+                filled += filled[:1] * (self._enough_for(len(waiting), size) - len(waiting))
+                yield waiting, _stack(filled, length)
+                waiting = []
 
-    def _batch_size(self, num_rows: int, length: int) -> int:
-        """A power of two on each device, no more than needed."""
-        wanted = min(num_rows, max(1, self._pieces_per_batch // length))
-        each = -(-wanted // self._num_devices)
-        return self._num_devices * (1 << (each - 1).bit_length())
+    def _full_batch(self, length: int) -> int:
+        """Rows of a batch: as many on each device, and a multiple of 8 where there are so many."""
+        each = max(1, self._pieces_per_batch // length // self._num_devices)
+        return self._num_devices * (each - each % 8 if each > 8 else each)
+
+    def _enough_for(self, rows: int, full: int) -> int:
+        """The rows of a batch for what is left: one of a few numbers, as each is compiled."""
+        each = -(-rows // self._num_devices)
+        power = 1 << (each - 1).bit_length()
+        three_quarters = power * 3 // 4
+        rounded = three_quarters if three_quarters >= each else power
+        return min(full, self._num_devices * rounded)
 
     def _run(self, batch: dict[str, np.ndarray]) -> PyTree:
         placed = jax.device_put(batch, self._rows)

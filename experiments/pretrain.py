@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from albert_jax.batch import PretrainingBatch
 from albert_jax.losses import make_pretraining_loss, pretraining_weights
 from albert_jax.model import AlbertForPreTraining
-from data_pipeline.config import SentenceObjective
+from data_pipeline.config import Packing, SentenceObjective
 from data_pipeline.corpus import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
 from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
@@ -27,10 +27,11 @@ from experiments.config import ExperimentConfig
 from experiments.curriculum import Curriculum, phases_of
 from experiments.curves import Panel
 from experiments.evaluate import Ruler
+from experiments.execution import open_mesh, prepare_devices, settle_execution
 from experiments.hosts import define_host_flags, joined_hosts
 from experiments.run_log import StepWork
 from experiments.sentence_objectives import renamed, stem
-from experiments.training_run import Training, open_mesh, prepare_devices, run_training
+from experiments.training_run import Training, run_training
 from experiments.warm_start import warm_start_params
 from experiments.workdir import DataIdentity, Workdir, model_files, open_workdir
 
@@ -56,6 +57,7 @@ class Experiment(NamedTuple):
     ruler: Ruler
     mesh: Mesh
     model: AlbertForPreTraining
+    execution: str  # a line about how the model is computed
 
     def initialize(self, key: Array) -> PyTree:
         """Fresh parameters."""
@@ -98,6 +100,7 @@ class Experiment(NamedTuple):
             evaluate=self.ruler.evaluate,
             best_metric="masked_lm_accuracy",
             panels=panels(objective),
+            notes=[self.execution],
         )
 
 
@@ -116,13 +119,21 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
         )
     for phase in phases_of(config):
         mesh = open_mesh(config.run, phase.global_batch_size)
+    execution, line = settle_execution(
+        config.run,
+        config.model,
+        mesh,
+        lengths=[phase.data.max_seq_length for phase in phases_of(config)],
+        packed=config.data.packing is Packing.PACKED,
+    )
     return Experiment(
         config,
         corpus,
         Curriculum(corpus, config),
         Ruler(corpus, config, mesh),
         mesh,
-        AlbertForPreTraining(config.model, dtype=config.run.dtype, remat=config.run.remat),
+        AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution),
+        line,
     )
 
 

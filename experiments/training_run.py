@@ -4,7 +4,6 @@ Pre-training and fine-tuning differ in what they hand over: parameters, loss, ba
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,18 +21,16 @@ from albert_jax.optimizer import OptimizerConfig, make_optimizer, make_schedule,
 from albert_jax.parallel import (
     compile_train_step,
     initialize_state,
-    make_mesh,
     place_batch,
-    rows_of_process,
     state_shardings,
 )
 from albert_jax.train_step import TrainState, create_train_state
 from albert_jax.training_loop import BatchQueue, Callbacks, Intervals, NonFiniteStepError, train
-from data_pipeline.errors import InputError
 from experiments.command_line import ExitCode
-from experiments.compiled_steps import CompiledSteps
+from experiments.compiled_steps import CompiledSteps, micro_batch_counts
 from experiments.config import TrainingRunConfig
 from experiments.curves import CURVES_FILE, Panel, plot_curves
+from experiments.device_memory import activations_of, memory_limit, memory_of
 from experiments.preemption import Preemption
 from experiments.progress import Progress
 from experiments.run_log import RunLog, StepWork, read_metrics
@@ -60,6 +57,7 @@ class Training(NamedTuple):
     evaluate: Callable[[PyTree], dict[str, float]]  # parameters to held-out figures
     best_metric: str  # the figure whose highest value marks the best checkpoint
     panels: Sequence[Panel]  # what is drawn
+    notes: Sequence[str] = ()  # lines for people, said at the start
     # A step, counted from 0, to its rows and operations, where steps are not alike.
     work_of_step: Callable[[int], StepWork] | None = None
     patience: int | None = None  # evaluations without a better one that end a run early
@@ -72,27 +70,6 @@ class Training(NamedTuple):
         """The peak of all devices together, if it is known."""
         peaks = [peak_flops(device) for device in self.mesh.devices.flat]
         return sum(peak for peak in peaks if peak) if all(peaks) else None
-
-
-def prepare_devices(run: TrainingRunConfig) -> None:
-    """Settles what is read when the first device is asked for."""
-    if run.deterministic_kernels:
-        xla_flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
-
-
-def open_mesh(run: TrainingRunConfig, global_batch_size: int) -> Mesh:
-    """The mesh that a run asks for.
-
-    Raises:
-        InputError: the devices or the rows of a micro-batch do not divide.
-    """
-    try:
-        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor)
-        rows_of_process(global_batch_size // run.accumulation_steps, mesh)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return mesh
 
 
 def run_training(training: Training, workdir: Workdir) -> ExitCode:
@@ -132,6 +109,8 @@ def run_training(training: Training, workdir: Workdir) -> ExitCode:
         )
         with log, Preemption() as preemption:
             log.say(f"{workdir.path}: at step {int(state.step)} of {last_step}")
+            for note in training.notes:
+                log.say(note)
             for name, (before, after) in workdir.changes.items():
                 log.say(f"changed since the last start: {name} from {before!r} to {after!r}")
             if int(state.step) < last_step and not progress.stalled():
@@ -181,16 +160,31 @@ def _train(
     queue = BatchQueue(
         training.batches(int(state.step)), lambda batch: place_batch(batch, training.mesh)
     )
-    train_step = CompiledSteps(
-        compile_train_step(
+    holders = training.mesh.shape["data"] * training.mesh.shape["fsdp"]
+
+    def step_of(accumulation_steps: int) -> jax.stages.Wrapped:
+        return compile_train_step(
             training.loss_fn,
             make_optimizer(training.optimizer, global_batch_size=training.rows_per_step),
             state,
             training.mesh,
             weight_fn=training.weight_fn,
-            accumulation_steps=run.accumulation_steps,
+            accumulation_steps=accumulation_steps,
             parallelism=run.parallelism,
-        ),
+            reduction_dtype=run.reduction_dtype,
+        )
+
+    def counts(rows: int) -> list[int]:
+        return (
+            [run.accumulation_steps]
+            if run.accumulation_steps
+            else micro_batch_counts(rows, holders)
+        )
+
+    train_step = CompiledSteps(
+        step_of,
+        counts,
+        memory_limit(jax.local_devices()[0]),
         log.say,
         functools.partial(_costs, training, state),
     )
@@ -240,11 +234,12 @@ def _train(
 
 def _costs(training: Training, state: TrainState, compiled: jax.stages.Compiled) -> str:
     """What a run from a state on will cost, by the step for its first batch."""
-    memory = compiled.memory_analysis()
     used = "memory not known"
-    if memory is not None:
-        size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        used = f"{size / 2**30:.2f} GiB a device"
+    if (needed := memory_of(compiled)) is not None:
+        passing = (activations_of(compiled) or 0) / 2**30
+        used = f"{needed / 2**30:.2f} GiB a device ({passing:.2f} of it for activations)"
+    if limit := memory_limit(jax.local_devices()[0]):
+        used += f" of {limit / 2**30:.1f}"
     flops, steps = training.flops_per_step, training.optimizer.num_train_steps - int(state.step)
     eta = "time known after the first steps"
     if peak := training.peak_flops:

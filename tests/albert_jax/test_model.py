@@ -11,7 +11,7 @@ import pytest
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.config import ParameterSharing
-from albert_jax.encoder import Remat
+from albert_jax.encoder import Execution, Remat
 
 TINY = AlbertConfig(
     vocab_size=97,
@@ -179,13 +179,13 @@ def test_norms_before_the_halves_are_those_of_a_plain_residual_stream():
         np.testing.assert_allclose(state, np.broadcast_to(normed + 1, state.shape), rtol=1e-4)
 
 
-def test_remat_changes_no_gradient():
+def test_execution_changes_no_gradient():
     config = dataclasses.replace(TINY, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
     params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
 
-    def gradients(remat):
+    def gradients(execution):
         def loss(params):
-            outputs = AlbertModel(config, remat=remat).apply(
+            outputs = AlbertModel(config, execution=execution).apply(
                 {"params": params}, IDS, deterministic=False, rngs={"dropout": jax.random.key(1)}
             )
             return jnp.square(outputs.pooler_output).sum()
@@ -193,13 +193,13 @@ def test_remat_changes_no_gradient():
         compiled = jax.jit(jax.grad(loss)).lower(params).compile()
         return compiled(params), compiled.cost_analysis()["flops"]
 
-    plain, plain_flops = gradients(Remat.NONE)
-    for remat in (Remat.DOTS, Remat.FULL):
-        again, flops = gradients(remat)
+    plain, plain_flops = gradients(Execution())
+    for execution in (Execution(Remat.DOTS), Execution(Remat.FULL), Execution(unroll=2)):
+        again, flops = gradients(execution)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again, plain
         )
-        assert flops > plain_flops, f"{remat} computes nothing again"
+        assert flops > plain_flops, f"{execution} is the same program"
 
 
 def test_every_layer_draws_its_own_dropout():

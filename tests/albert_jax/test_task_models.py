@@ -19,7 +19,7 @@ from albert_jax import (
     HeadConfig,
     ProblemType,
 )
-from albert_jax.encoder import Remat
+from albert_jax.encoder import Execution, Remat
 
 TINY = AlbertConfig(
     vocab_size=29,
@@ -135,7 +135,7 @@ def test_parameters_and_outputs_have_their_names_and_shapes(name):
     assert [state.shape for state in got["hidden_states"]] == [(rows, 7, 8)] * 3
     for field, shape in outputs.items():
         assert got[field].shape == shape
-    half = dataclasses.replace(model, dtype=jnp.bfloat16, remat=Remat.FULL)
+    half = dataclasses.replace(model, dtype=jnp.bfloat16, execution=Execution(Remat.FULL))
     _, got = shapes(half)
     assert got["hidden_states"] is None
     assert {got[field].dtype for field in outputs} == {jnp.dtype("float32")}

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+import tiny_tasks
 from commands import ROOT
 from echoes import make_experiment, with_part, write_echoes
 
@@ -16,7 +18,10 @@ from data_pipeline.errors import InputError
 from experiments import benchmark_timing
 from experiments.benchmark_batches import record, replay, with_shape
 from experiments.benchmark_data import read_batches
+from experiments.benchmark_finetune import measure_finetuning
+from experiments.benchmark_scaling import measure_scaling
 from experiments.benchmark_timing import Contender, Work, describe_contenders, time_contenders
+from experiments.finetune_config import TaskName
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +157,31 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         assert row["versions"]["jax"]
     assert list(tmp_path.rglob("*.xplane.pb"))
     assert any("dot_general |" in line for line in lines), "the profile tells where time goes"
+
+
+def test_scaling_tells_what_is_reduced_and_where(recorded):
+    config = with_part(recorded[0], "run", reduction_dtype="float32")
+    rows = measure_scaling(config, jax.devices()[:2])
+    assert [row["mesh"] for row in rows] == ["1 x 1 x 1", "2 x 1 x 1", "1 x 2 x 1", "1 x 1 x 2"]
+    assert [row["rows"] for row in rows] == [16, 32, 32, 32]
+    alone, together, fsdp, tensor = rows
+    assert alone["over_data_mb"] == 0
+    assert together["over_data_mb"] == pytest.approx(together["parameters_mb"], rel=0.02)
+    assert together["over_data_in_loops"] == 0
+    assert "over data" in together["collectives"]
+    assert "over fsdp in loops" in fsdp["collectives"]
+    assert "over tensor in loops" in tensor["collectives"]
+    assert fsdp["over_data_mb"] == tensor["over_data_mb"] == 0
+
+
+def test_finetuning_is_measured_in_examples(tmp_path):
+    tokenizer = tiny_tasks.write_tokenizer(tmp_path / "tokenizer")
+    texts = tiny_tasks.write_texts(tmp_path, {"good": "yes", "bad": "no"})
+    config = tiny_tasks.make_finetuning(TaskName.TEXT, tokenizer, data=texts)
+    (row,) = measure_finetuning(
+        config, num_batches=2, against_torch=False, num_windows=1, window_seconds=0.1
+    )
+    assert row["batches"] == 2
+    assert row["examples_per_second"] > 0
+    assert 0.4 < row["positions_filled"] <= 1
+    assert row["times_rival"] is None

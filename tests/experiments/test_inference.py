@@ -46,22 +46,26 @@ def test_each_row_gets_its_own_outputs_in_its_place(devices):
         assert outputs["sum"] == 3 * ids.sum()
         assert outputs["doubled"][: len(ids)].tolist() == (2 * ids).tolist()
         assert not outputs["doubled"][len(ids) :].any()
-    # Four lengths that are padded to, whatever the number of rows.
-    assert len(announced) == 4
+    # A few lengths that are padded to, and a rest: whatever the number of rows.
+    count = len(announced)
+    assert count <= 6
     infer.in_order(rows)
-    assert len(announced) == 4
+    assert len(announced) == count
 
 
-def test_the_shapes_are_announced():
+def compiled_shapes(lengths: list[int], pieces_per_batch: int) -> list[str]:
     announced: list[str] = []
-    infer = make(announced, pieces_per_batch=128)
-    infer.in_order(rows_of([10, 12, 3]))
-    infer.in_order(rows_of([40] * 9))
-    shapes = [line.rpartition(" in ")[0] for line in announced]
-    assert shapes == [
-        "compiled for 4 rows of 16 pieces",
-        "compiled for 4 rows of 40 pieces",
-    ]
+    make(announced, pieces_per_batch=pieces_per_batch).in_order(rows_of(lengths))
+    return [line.removeprefix("compiled for ").rpartition(" in ")[0] for line in announced]
+
+
+def test_batches_are_full_and_what_is_left_over_joins_somewhat_longer_rows():
+    assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 pieces"]
+    assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 pieces"]
+    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 pieces", "1 rows of 40 pieces"]
+    assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 pieces"]
+    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 pieces", "3 rows of 16 pieces"]
+    assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 pieces"]
 
 
 def test_short_rows_come_first():
