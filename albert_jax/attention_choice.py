@@ -149,10 +149,15 @@ def choose_attention(wanted: Attention, work: AttentionWork) -> tuple[Attention,
         return Attention.XLA, "attention: xla"
     why = refusal(tried, work)
     if why is None:
-        error = deviation(tried, work)
-        if error <= tolerance(work):
-            return tried, f"attention: {tried}, within {error:.1g} of the reference on this device"
-        why = f"it is {error:.1g} off the reference on this device, {tolerance(work)} is allowed"
+        try:
+            error = deviation(tried, work)
+        except RuntimeError as failure:  # of the library or its compiler: old, or for other chips
+            why = f"it fails on this device: {str(failure).partition(chr(10))[0]}"
+        else:
+            if error <= tolerance(work):
+                line = f"attention: {tried}, within {error:.1g} of the reference on this device"
+                return tried, line
+            why = f"it is {error:.1g} off the reference on this device, {tolerance(work)} allowed"
     if wanted is Attention.AUTO:
         return Attention.XLA, f"attention: xla; not {tried}: {why}"
     raise ValueError(f"{tried} cannot be used: {why}; xla and auto can")

@@ -17,7 +17,7 @@ from albert_jax.parallel import make_mesh
 from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining import PretrainingDataset
-from experiments import training_run
+from experiments import execution
 from experiments.command_line import ExitCode
 from experiments.config import ExperimentConfig, PhaseConfig, PhasesConfig
 from experiments.curriculum import Curriculum, mean_flops_per_row, phases_of
@@ -106,7 +106,7 @@ def test_a_phase_that_cannot_be_is_named(corpus: Path, first: PhaseConfig, messa
 @pytest.fixture
 def one_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mesh = make_mesh(devices=jax.devices()[:1])
-    monkeypatch.setattr(training_run, "make_mesh", lambda **_: mesh)
+    monkeypatch.setattr(execution, "make_mesh", lambda **_: mesh)
     yield
     jax.config.update("jax_compilation_cache_dir", None)
 

@@ -18,7 +18,7 @@ from albert_jax.checkpoint import restore_params
 from albert_jax.parallel import make_mesh
 from albert_jax.task_models import AlbertForSequenceClassification
 from data_pipeline.errors import InputError
-from experiments import training_run
+from experiments import execution, training_run
 from experiments.command_line import ExitCode, call
 from experiments.finetune import finetune, open_finetuning
 from experiments.finetune_config import FinetuneConfig, SpanConfig, TaskName
@@ -35,7 +35,7 @@ LABELS = {"good": "pos", "bad": "neg"}
 def one_device() -> Iterator[None]:
     """What several devices compute is tested with the step; here they would only cost time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
     jax.config.update("jax_compilation_cache_dir", None)
 

@@ -22,7 +22,7 @@ from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.parallel import make_mesh
 from data_pipeline.corpus import open_corpus
 from data_pipeline.errors import InputError
-from experiments import training_run
+from experiments import execution, training_run
 from experiments.command_line import ExitCode, call
 from experiments.config import ExperimentConfig, InitGroups
 from experiments.pretrain import open_pretraining_workdir, pretrain
@@ -43,7 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_device() -> Iterator[None]:
     """What several devices compute is tested with the step; here they would only cost time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
     jax.config.update("jax_compilation_cache_dir", None)
 
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
     changes: dict[str, Any],
     message: str,
 ) -> None:
-    monkeypatch.setattr(training_run, "make_mesh", make_mesh)
+    monkeypatch.setattr(execution, "make_mesh", make_mesh)
     config = with_part(make_config(corpus), part, **changes)
     before = snapshot(finished)
     assert call(lambda: pretrain(config, finished)) is ExitCode.BAD_INPUT
