@@ -14,6 +14,9 @@ DEMO_RUN := runs/demo
 # in small pages is a fifth of it. See experiments/LOG.md.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
+# A process compiles on one core, mostly; files stay whole, for what their tests share.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 .PHONY: setup demo test test-slow test-interop lint format clean
 
 setup: $(VENV)/.installed
@@ -63,7 +66,7 @@ format: $(VENV)/.installed
 	$(RUN) ruff format .
 
 test: lint
-	$(RUN) pytest
+	$(RUN) pytest $(PARALLEL)
 
 test-slow: $(VENV)/.installed
 	$(RUN) pytest -m "slow and not interop"

@@ -212,6 +212,9 @@ _BENCHMARKS: dict[str, Callable[[], None]] = {
 
 def main() -> ExitCode:
     """Runs the benchmark that `--what` names."""
+    if flags.FLAGS.profile:  # a GPU's captured graphs would hide the kernels in them
+        xla_flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_enable_command_buffer="
     if flags.FLAGS.against:  # JAX would take most of a GPU's memory beforehand
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _BENCHMARKS[flags.FLAGS.what]()
@@ -231,7 +234,11 @@ def _define_flags() -> None:
     flags.DEFINE_string("replay", None, "take the batches from this .npz file")
     flags.DEFINE_integer("num_batches", 8, "batches that the steps go round", lower_bound=1)
     flags.DEFINE_multi_enum("work", list(Work), list(Work), "what a step does; may be repeated")
-    flags.DEFINE_string("profile", None, "write a trace of some steps to this directory")
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "write a trace of some steps to this directory; timings then lack graph capture on a GPU",
+    )
     flags.DEFINE_string("model", None, "what `from_pretrained` reads (--what=encode)")
     flags.DEFINE_string("texts", None, "a file with a text a line (--what=encode)")
     flags.DEFINE_integer("max_texts", 2000, "how many texts are taken", lower_bound=1)

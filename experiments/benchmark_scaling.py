@@ -23,6 +23,7 @@ from albert_jax.parallel import DATA_AXIS, compile_train_step, make_mesh
 from albert_jax.train_step import TrainState, create_train_state
 from experiments.benchmark_report import rounded
 from experiments.config import ExperimentConfig
+from experiments.execution import settle_unroll
 
 
 def measure_scaling(
@@ -51,7 +52,7 @@ def _measure(
 ) -> dict[str, Any]:
     mesh = make_mesh(fsdp=fsdp, tensor=tensor, devices=there[:devices])
     run = config.run
-    execution = Execution(run.remat, unroll=run.unroll)
+    execution = Execution(run.remat, unroll=settle_unroll(run, config.model, there[0]))
     model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
     rows = config.global_batch_size * devices
     optimizer = make_optimizer(config.optimizer, global_batch_size=rows)

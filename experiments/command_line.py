@@ -154,7 +154,7 @@ def parse_flags(
         path = _config_path(written)
         _check_overrides(written, config_kind)
     try:
-        return flag_values(argv)
+        return flag_values(_config_first(argv))
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
         close = nearest(name, {known: f"--{known}" for known in flag_values})
@@ -189,6 +189,21 @@ class _ParserWithNone(flags.ArgumentParser):
 def _before_double_dash(argv: Sequence[str]) -> list[str]:
     arguments = list(argv)
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _config_first(argv: Sequence[str]) -> list[str]:
+    """Puts ``--config`` before its overrides, which its flag does not understand otherwise.
+
+    Example: ``[pretrain, --config.seed=1, --config=a.py]`` gives
+    ``[pretrain, --config=a.py, --config.seed=1]``.
+    """
+    program, *arguments = argv
+    for position, argument in enumerate(_before_double_dash(arguments)):
+        if match := re.match(r"--?config(=|$)", argument):
+            stop = position + (1 if match[1] else 2)
+            chosen = arguments[position:stop]
+            return [program, *chosen, *arguments[:position], *arguments[stop:]]
+    return [program, *arguments]
 
 
 def _config_path(argv: Sequence[str]) -> str | None:

@@ -56,7 +56,7 @@ class TrainingRunConfig:
     dtype: ComputeDtype = ComputeDtype.FLOAT32
     reduction_dtype: ReductionDtype = ReductionDtype.FLOAT32  # gradients on their way
     attention: Attention = Attention.AUTO  # auto: what fits the devices
-    unroll: int = 1  # layers that are compiled as one: more to fuse, more to compile
+    unroll: int = 0  # layers that are compiled as one; 0: all of them on a GPU, elsewhere 1
     remat: Remat = Remat.NONE  # what the backward pass computes again to save memory
     deterministic_kernels: bool = False  # bit-identical resuming on GPUs, at some cost in speed
 
@@ -78,7 +78,7 @@ class TrainingRunConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "accumulation_steps" else 1
+            least = 0 if field.name in ("accumulation_steps", "unroll") else 1
             if field.type in (int, int | None) and value is not None and value < least:
                 raise InputError(f"--config.run.{field.name} must be at least {least}, got {value}")
         if self.parallelism is Parallelism.PMAP and (self.fsdp > 1 or self.tensor > 1):

@@ -11,14 +11,15 @@ import pytest
 ORDER = (
     ("config",),
     ("batch", "layers", "task_batches"),
-    ("embeddings", "attention"),
+    ("embeddings", "attention", "fused_attention"),
+    ("attention_choice",),
     ("encoder", "heads", "span_head"),
     ("integrity", "checkpoint"),
     ("interop",),
     ("pretrained",),
     ("model", "flops", "schedule"),
     ("losses", "optimizer", "task_models"),
-    ("train_step", "task_losses"),
+    ("train_step", "task_losses", "collectives"),
     ("parallel",),
     ("training_loop",),
 )

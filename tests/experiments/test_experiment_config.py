@@ -104,7 +104,7 @@ BASE_V1 = {
     "run.dtype": "float32",
     "run.reduction_dtype": "float32",
     "run.attention": "auto",
-    "run.unroll": 1,
+    "run.unroll": 0,
     "run.remat": "none",
     "run.deterministic_kernels": False,
     "run.log_every": 100,
