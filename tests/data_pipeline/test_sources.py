@@ -19,6 +19,7 @@ from data_pipeline.sources import FileEnd, Source, SourceFormat
 from data_pipeline.text_files import EncodingErrors, InputFile, Reading
 
 TWO_DOCUMENTS = "One.\n  Two. \n\n\nThree.\n"
+CUT_GZIP = gzip.compress(b"One.\n" * 999, mtime=0)[:-12]
 
 
 def read(tmp_path, name, content, **fields):
@@ -243,7 +244,7 @@ def test_bad_utf8_is_replaced_or_skipped_and_counted(tmp_path, choice, lines, co
         ("latin.txt", b"fine.\ncaf\xe9.\n", "text", r"latin.txt:2: byte 4 \(0xe9\) is not UTF-8"),
         ("zero.txt", b"fine.\n\0\1\n", "text", "zero.txt:2: a zero byte"),
         ("empty.txt", b"", "text", "empty.txt is empty"),
-        ("cut.txt.gz", gzip.compress(b"One.\n" * 999, mtime=0)[:-12], "text", "cut.txt.gz is damaged"),
+        ("cut.txt.gz", CUT_GZIP, "text", "cut.txt.gz is damaged"),
         ("no.txt.gz", b"One.\n", "text", "no.txt.gz is damaged after line 0"),
         ("no.txt.xz", b"One.\n", "text", "no.txt.xz is damaged after line 0"),
         ("no.txt.zst", b"One.\n", "text", "no.txt.zst is damaged after line 0"),
