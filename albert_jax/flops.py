@@ -4,14 +4,16 @@ import jax
 
 from albert_jax.config import AlbertConfig, PositionEncoding
 
-# Dense bfloat16 products without sparsity, in FLOP/s, from the makers' data sheets. By the start of
-# JAX's name of the device; devices that are not here have no known peak.
+# Dense bfloat16 products without sparsity, in FLOP/s, by the start of JAX's name of the device;
+# devices that are not here have no known peak. NVIDIA: the data sheets "H200", "H100" (SXM, half of
+# what stands there with sparsity) and "A100 Tensor Core GPU". TPUs: "System architecture" of each
+# version in the Cloud TPU documentation; of v2 and v3 half a chip, since a device is a core there.
 PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA H100": 989e12,
     "NVIDIA A100": 312e12,
-    "TPU v2": 45e12,
-    "TPU v3": 123e12,
+    "TPU v2": 22.5e12,
+    "TPU v3": 61.5e12,
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,

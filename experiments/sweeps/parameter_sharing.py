@@ -7,7 +7,9 @@ Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores, 16 points
 Command    python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py \
                --size=small --workdir=sweeps/sharing --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, 128 wide embeddings, 5,000 steps: sharing all costs 0.16 nats of 5 against sharing
+           none, and all rows learn to read; the rows between differ less than seeds do
+           (experiments/RESULTS.md)
 """
 
 from experiments.sweep_bases import config_file, seeds, settings, tasks
