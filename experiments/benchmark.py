@@ -188,6 +188,8 @@ def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batc
     if flags.FLAGS.corpus_dir:
         data = dataclasses.replace(config.data, corpus_dir=flags.FLAGS.corpus_dir)
         config = dataclasses.replace(config, data=data)
+    if not config.data.corpus_dir:
+        raise InputError("--what=step needs --corpus_dir, a corpus, or --replay, a recording")
     from experiments.benchmark_data import read_batches  # brings TensorFlow along
 
     config = with_shape(config, batch=batch, length=length)

@@ -112,7 +112,7 @@ def define_config_flag(
             "config",
             help_string="file of the experiment, such as experiments/configs/albert_base.py",
             flag_values=flag_values,
-            sys_argv=None if argv is None else list(argv),
+            sys_argv=_config_first(sys.argv if argv is None else argv),
         )
     except flags.Error as error:  # it looks into the command line's flag files at once
         sys.exit(_report(error, ExitCode.BAD_INPUT))

@@ -354,6 +354,13 @@ def test_a_config_file_that_is_missing_or_gives_something_else_is_told(tmp_path:
         from_flags(config=str(tmp_path / "mine.py"))
 
 
+@pytest.mark.parametrize("base", [[f"--config={BASE}"], ["--config", BASE]])
+def test_overrides_may_stand_before_the_config(base: list[str]) -> None:
+    argv = ["--config.seed=7", "--workdir=there", *base, "--config.data.ngram=2"]
+    config = from_flags(*argv, config="")
+    assert (config.seed, config.data.ngram) == (7, 2)
+
+
 def test_flags_may_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "flags"
     file.write_text("--config.seed=7\n")
