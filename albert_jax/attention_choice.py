@@ -39,7 +39,7 @@ def make_attend(
     """Attention that knows who may attend to whom in these rows.
 
     Args:
-        attention: one that `choose` found to fit.
+        attention: one that `choose_attention` found to fit.
         attention_mask: 1 for a real piece. Fused attention wants all padding behind the real ones.
         sequence_ids: which sequence of a packed row a piece belongs to, 0 for padding.
         max_sequences: sequences that a packed row may have.
