@@ -91,7 +91,7 @@ class AttentionWork(NamedTuple):
     lengths: tuple[int, ...]  # that rows have; none: any
     packed: bool
     device: jax.Device
-    partitioned: bool = False  # whether fsdp or tensor cut arrays over devices
+    partitioned: bool = False  # whether run.tensor cuts arrays over devices
 
     @property
     def width(self) -> int:
@@ -121,7 +121,7 @@ def refusal(attention: Attention, work: AttentionWork) -> str | None:
         if others := [length for length in work.lengths if length % SPLASH_LANES]:
             return f"rows must be a multiple of {SPLASH_LANES} long, they are {others[0]}"
         if work.partitioned:
-            return "it cannot be cut over devices: run.fsdp and run.tensor must be 1"
+            return "it cannot be cut over devices: run.tensor must be 1"
         return None
     if work.device.platform != "gpu":
         return f"it is for NVIDIA GPUs, this is a {work.device.platform}"

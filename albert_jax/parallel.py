@@ -1,10 +1,11 @@
 """Devices: the mesh, where parameters and rows lie on it, and the step compiled for it.
 
 The mesh has three axes. Rows are spread over ``data`` and ``fsdp``; parameters and optimizer state
-are cut along ``fsdp`` and ``tensor`` by one table of rules. Plain ``jit`` would reduce the gradient
-of a shared block over ``data`` inside the loop over layers, once per layer. Here the gradient
-function is mapped over ``data`` by hand, so gradients stay local until the one reduction at its
-end; ``fsdp`` and ``tensor`` are left to the compiler.
+are cut along ``fsdp`` and ``tensor`` by one table of rules. Plain ``jit`` would gather a shared
+block over ``fsdp``, and reduce its gradient over both, inside the loop over layers, once per layer.
+Here the gradient function is mapped over ``data`` and ``fsdp`` by hand, so parameters are gathered
+once before it and gradients stay local until the one reduction at its end; ``tensor`` is left to
+the compiler.
 """
 
 import functools
@@ -33,8 +34,9 @@ from albert_jax.train_step import (
 )
 
 P = PartitionSpec
-MESH_AXES = (DATA_AXIS, "fsdp", "tensor")
-ROWS = P((DATA_AXIS, "fsdp"))
+ROW_AXES = (DATA_AXIS, "fsdp")
+MESH_AXES = (*ROW_AXES, "tensor")
+ROWS = P(ROW_AXES)
 
 # The first rule whose pattern ends the parameter's name and whose length fits its axes. An axis
 # that does not divide evenly stays whole. Layers have two leading axes, [copies, inner]. Whatever
@@ -148,33 +150,30 @@ def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def over_data(mesh: Mesh) -> Callable[[GradientFn], GradientFn]:
-    """Binds the data axis of the mesh for a gradient function, which reduces over it itself."""
+def over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
+    """Binds the axes that rows are cut along for a gradient function, which reduces over them."""
 
     # Pallas's kernels cannot be called where JAX checks what varies along which axis, and XLA
     # cannot cut an unchecked function along further axes. No run wants both.
-    cut = mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
+    cut = mesh.shape["tensor"] > 1
 
     def bind(gradients: GradientFn) -> GradientFn:
-        if cut and mesh.shape[DATA_AXIS] == 1:  # an axis of one device, which XLA cannot cut along
-            alone = jax.vmap(gradients, in_axes=(None, 0, None), out_axes=None, axis_name=DATA_AXIS)
-            return lambda params, batch, key: alone(
-                params, jax.tree.map(lambda field: field[None], batch), key
-            )
+        if not row_axes:
+            return gradients
 
         def local(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
-            # Checked, the gradient of a parameter that all indices share would be reduced over
-            # them wherever it is used: in each layer.
-            varying = jax.lax.pcast(params, (DATA_AXIS,), to="varying") if cut else params
+            # Checked, the gradient of a parameter that all parts share would be reduced over them
+            # wherever it is used: in each layer.
+            varying = jax.lax.pcast(params, tuple(row_axes), to="varying") if cut else params
             return gradients(varying, batch, key)
 
         return jax.shard_map(
             local,
             mesh=mesh,
-            in_specs=(P(), P(DATA_AXIS), P()),
+            in_specs=(P(), P(tuple(row_axes)), P()),
             out_specs=P(),
             check_vma=cut,
-            axis_names={DATA_AXIS},
+            axis_names=set(row_axes),
         )
 
     return bind
@@ -204,7 +203,7 @@ def compile_train_step(
         weight_fn: the denominators of the task's objectives.
         accumulation_steps: micro-batches a step.
         parallelism: how the step is spread.
-        reduction_dtype: what gradients are added up in over the data axis.
+        reduction_dtype: what gradients are added up in over devices.
 
     Raises:
         ValueError: `pmap` with more than the data axis.
@@ -219,7 +218,8 @@ def compile_train_step(
     )
     if parallelism is Parallelism.PMAP:
         return _pmap_train_step(make_step(), mesh)
-    step = make_step(over_data=over_data(mesh))
+    row_axes = [axis for axis in ROW_AXES if mesh.shape[axis] > 1]
+    step = make_step(row_axes=row_axes, over_rows=over_rows(mesh, row_axes))
     shardings = state_shardings(state, mesh)
     whole = NamedSharding(mesh, P())
     return jax.jit(

@@ -1,6 +1,6 @@
 """The training step and the evaluation step: pure functions, the same for every task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,27 +36,31 @@ def make_gradient_fn(
     loss_fn: LossFn,
     weight_fn: WeightFn,
     *,
+    row_axes: Sequence[str] = (DATA_AXIS,),
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
 ) -> GradientFn:
     """Gradients of the sum of a task's objectives, each its sum over its weight.
 
-    The function runs once per index of the data axis, on that index's rows. It adds up gradients
-    over layers and micro-batches locally, and over the axis once, at its end. The weights of the
-    whole global batch must be known before the first backward pass; they depend on the batch alone.
+    The function runs once per part of the rows, on that part. It adds up gradients over layers and
+    micro-batches locally, and over the parts once, at its end. The weights of the whole global
+    batch must be known before the first backward pass; they depend on the batch alone.
 
     Args:
         loss_fn: (parameters, batch, dropout key) to sums and weights.
         weight_fn: batch to the denominators of those entries of `loss_fn` that are objectives.
-        accumulation_steps: micro-batches that an index's rows are cut into, evenly.
-        reduction_dtype: what gradients are rounded to before they are added up over the axis;
+        row_axes: the mapped axes along which rows are cut; none where one device has them all.
+        accumulation_steps: micro-batches that a part is cut into, evenly.
+        reduction_dtype: what gradients are rounded to before they are added up over the axes;
             metrics and gradients of lower precision stay as they are.
     """
 
+    axes = tuple(row_axes)
+
     def gradients(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
-        index = jax.lax.axis_index(DATA_AXIS)
-        key = jax.random.fold_in(key, index)
-        weights = jax.lax.psum(weight_fn(batch), DATA_AXIS)
+        part = jax.lax.axis_index(axes) if axes else jnp.zeros((), jnp.int32)
+        key = jax.random.fold_in(key, part)
+        weights = jax.lax.psum(weight_fn(batch), axes)
 
         def micro_loss(params: PyTree, micro: Any, key: Array) -> tuple[Array, Metrics]:
             metrics = loss_fn(params, micro, key)
@@ -70,10 +74,10 @@ def make_gradient_fn(
         if accumulation_steps == 1:
             local = micro_gradients(batch, key)
         else:
-            local = _accumulate(micro_gradients, batch, key, accumulation_steps)
+            local = _accumulate(micro_gradients, batch, key, accumulation_steps, zero=0 * part)
         grads, metrics = local
         narrow = jax.tree.map(lambda g: g.astype(_narrower(g.dtype, reduction_dtype)), grads)
-        total, metrics = jax.lax.psum((narrow, metrics), DATA_AXIS)
+        total, metrics = jax.lax.psum((narrow, metrics), axes)
         return jax.tree.map(lambda t, g: t.astype(g.dtype), total, grads), metrics
 
     return gradients
@@ -88,11 +92,13 @@ def _accumulate(
     batch: Any,
     key: Array,
     steps: int,
+    *,
+    zero: Int32[Array, ""],
 ) -> tuple[PyTree, Metrics]:
     """Adds up gradients and metrics over micro-batches; row r goes to micro-batch ``r % steps``.
 
-    Taking every ``steps``-th row, and not a run of neighbors, leaves each row on the device that
-    holds it when rows are also spread over another mesh axis.
+    `zero` is a 0 that counts as different from part to part of the rows, as the sums do: a scan
+    wants to know from the start.
     """
 
     def cut(field: Array) -> Array:
@@ -106,8 +112,6 @@ def _accumulate(
 
     micros = jax.tree.map(cut, batch), jax.random.split(key, steps)
     shapes = jax.eval_shape(micro_gradients, *jax.tree.map(lambda x: x[0], micros))
-    # The sums differ from index to index of the data axis, and a scan wants to know from the start.
-    zero = 0 * jax.lax.axis_index(DATA_AXIS)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + zero.astype(s.dtype), shapes)
     total, _ = jax.lax.scan(add, zeros, micros)
     return total
@@ -120,7 +124,8 @@ def make_train_step(
     weight_fn: WeightFn,
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
-    over_data: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
+    row_axes: Sequence[str] = (DATA_AXIS,),
+    over_rows: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
     """A step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
 
@@ -132,14 +137,16 @@ def make_train_step(
         optimizer: what turns gradients into updates.
         weight_fn: the denominators of the task's objectives, see `losses.WeightFn`.
         accumulation_steps: micro-batches a step.
-        reduction_dtype: what gradients are added up in over the data axis.
-        over_data: binds the data axis for the gradient function; the identity where the whole step
-            already runs once per index of that axis.
+        reduction_dtype: what gradients are added up in over the row axes.
+        row_axes: see `make_gradient_fn`.
+        over_rows: binds the row axes for the gradient function; the identity where the whole step
+            already runs once per part of the rows.
     """
-    gradients = over_data(
+    gradients = over_rows(
         make_gradient_fn(
             loss_fn,
             weight_fn,
+            row_axes=row_axes,
             accumulation_steps=accumulation_steps,
             reduction_dtype=reduction_dtype,
         )

@@ -66,7 +66,7 @@ def settle_execution(
         tuple(sorted(set(lengths))),
         packed,
         jax.local_devices()[0],
-        partitioned=mesh.shape["fsdp"] * mesh.shape["tensor"] > 1,
+        partitioned=mesh.shape["tensor"] > 1,
     )
     try:
         attention, line = choose_attention(run.attention, work)

@@ -169,7 +169,7 @@ DROPPING = dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.1)
         ("splash", {}, "for TPUs, this is a cpu"),
         ("splash", {"device": TPU, "lengths": (128, 96)}, "multiple of 128 long, they are 96"),
         ("splash", {"device": TPU, "lengths": ()}, "these are of any length"),
-        ("splash", {"device": TPU, "partitioned": True}, "run.fsdp and run.tensor must be 1"),
+        ("splash", {"device": TPU, "partitioned": True}, "run.tensor must be 1"),
         ("splash", {"device": TPU, "config": RELATIVE}, "learned relative positions"),
         ("splash", {"device": TPU, "config": DROPPING}, "must be 0, it is 0.1"),
         ("cudnn", {"device": GPU, "dtype": jnp.bfloat16}, None),

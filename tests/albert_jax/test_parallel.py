@@ -101,20 +101,21 @@ def test_gradients_are_added_up_in_the_type_that_is_asked_for(dtype, name):
     [
         {},
         {"accumulation_steps": 2},
+        {"fsdp": 2},
         {"fsdp": 2, "tensor": 2},
         {"fsdp": 2, "tensor": 2, "accumulation_steps": 2},
     ],
     ids=str,
 )
-def test_gradients_cross_the_data_axis_once_and_outside_every_loop(spread):
+def test_gradients_cross_the_row_axes_once_and_outside_every_loop(spread):
     found, parameters = compiled_step(**spread)
-    crossing = [c for c in found if "data" in c.axes]
-    assert not [c for c in crossing if c.in_loop]
-    cut = "fsdp" in spread
-    if cut:
-        inside = {axis for c in found if c.in_loop for axis in c.axes}
-        assert inside, "fsdp and tensor are expected to communicate in the layers"
+    inside = {axis for c in found if c.in_loop for axis in c.axes}
+    cut = "tensor" in spread
+    assert inside == ({"tensor"} if cut else set()), "halves of products are added up in the layers"
+    gathered = sum(c.elements for c in found if c.kind == "all-gather" and "fsdp" in c.axes)
+    assert gathered <= parameters
     # Each parameter once, each device its own part of those that are cut, and a few scalars.
+    crossing = [c for c in found if "data" in c.axes]
     elements = sum(c.elements for c in crossing)
     assert elements <= parameters + 32
     if not cut:
