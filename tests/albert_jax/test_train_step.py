@@ -110,10 +110,9 @@ def one_device():
 @pytest.mark.parametrize(
     "spread",
     [
-        {"devices": 8},
+        {"devices": 8, "fsdp": 2},
         {"devices": 1, "accumulation_steps": 4},
         {"devices": 4, "accumulation_steps": 2},
-        {"devices": 2, "fsdp": 2},
         {"devices": 8, "fsdp": 2, "tensor": 2, "accumulation_steps": 2},
         {"devices": 2, "tensor": 2},
         {"devices": 4, "parallelism": Parallelism.PMAP, "accumulation_steps": 2},
