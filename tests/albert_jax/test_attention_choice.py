@@ -214,7 +214,7 @@ def test_the_step_over_devices_is_the_same_with_splash() -> None:
     optimizer = make_optimizer(
         OptimizerConfig(num_train_steps=2, num_warmup_steps=0), global_batch_size=2
     )
-    mesh = make_mesh(devices=jax.devices()[:2])
+    mesh = make_mesh(fsdp=2, devices=jax.devices()[:2])  # mapped by hand, as data is
 
     def loss_and_norm(attention: Attention) -> tuple[float, float]:
         model = AlbertForPreTraining(CONFIG, execution=Execution(attention=attention))
