@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Int
 
 from albert_jax.attention import Attend, dot_product_attention, packed_mask, padding_mask
+from albert_jax.blocked_attention import SHORTEST_BLOCKED, blocked_attention
 from albert_jax.config import AlbertConfig, PositionEncoding
 from albert_jax.fused_attention import SPLASH_LANES, cudnn_attention, splash_attention
 from albert_jax.layers import AnyArray
@@ -23,8 +24,9 @@ _HOPPER = 9.0  # the compute capability from which cuDNN takes packed rows
 class Attention(StrEnum):
     """How attention is computed."""
 
-    AUTO = "auto"  # what fits the device: cudnn, splash, or else xla
+    AUTO = "auto"  # what fits the device: blocked, cudnn, splash, or else xla
     XLA = "xla"  # anywhere, any knob: scores of all queries and keys, as the reference has them
+    BLOCKED = "blocked"  # for CPUs: long rows a few heads at a time, short ones as xla
     CUDNN = "cudnn"  # NVIDIA GPUs, in half precision
     SPLASH = "splash"  # TPUs: Pallas's kernel
 
@@ -47,15 +49,16 @@ def make_attend(
     Raises:
         ValueError: `auto` was not settled, or the rows are not told as this one wants it.
     """
-    if attention is Attention.XLA:
-        mask = None
-        if sequence_ids is not None:
-            mask = packed_mask(sequence_ids)
-        elif attention_mask is not None:
-            mask = padding_mask(attention_mask)
-        return functools.partial(dot_product_attention, mask=mask)
     if attention is Attention.AUTO:
         raise ValueError("attention=auto must be settled by choose_attention first")
+    mask = None
+    if sequence_ids is not None:
+        mask = packed_mask(sequence_ids)
+    elif attention_mask is not None:
+        mask = padding_mask(attention_mask)
+    reference = functools.partial(dot_product_attention, mask=mask)
+    if attention is Attention.XLA:
+        return reference
     if sequence_ids is None:
         max_sequences = 1
     if attention is Attention.CUDNN and max_sequences is None:
@@ -75,6 +78,11 @@ def make_attend(
             raise ValueError(f"{attention} knows neither relative positions nor dropout")
         all_real = jnp.ones(query.shape[:2], jnp.int32)
         told = all_real if ids is None else jnp.asarray(ids, jnp.int32)
+        if attention is Attention.BLOCKED:
+            if query.shape[1] < SHORTEST_BLOCKED:
+                return reference(query, key, value)
+            seen = all_real if sequence_ids is None else told
+            return blocked_attention(query, key, value, seen, told)
         if attention is Attention.SPLASH:
             return splash_attention(query, key, value, told)
         assert max_sequences is not None
@@ -108,9 +116,11 @@ def refusal(attention: Attention, work: AttentionWork) -> str | None:
         return "it does not know learned relative positions (model.position_encoding)"
     if config.attention_probs_dropout_prob > 0:
         return (
-            "its dropout does not follow the run's seed: model.attention_probs_dropout_prob must "
-            f"be 0, it is {config.attention_probs_dropout_prob}"
+            "it has no dropout that follows the run's seed: model.attention_probs_dropout_prob "
+            f"must be 0, it is {config.attention_probs_dropout_prob}"
         )
+    if attention is Attention.BLOCKED:
+        return "it cannot be cut over devices: run.tensor must be 1" if work.partitioned else None
     if attention is Attention.SPLASH:
         if work.device.platform != "tpu":
             return f"it is for TPUs, this is a {work.device.platform}"
@@ -138,16 +148,19 @@ def refusal(attention: Attention, work: AttentionWork) -> str | None:
 def choose_attention(wanted: Attention, work: AttentionWork) -> tuple[Attention, str]:
     """The attention to use, and a line about it for people.
 
-    A fused one is compared with the reference on the very device before it is used, once.
+    One that is a kernel of its own is compared with the reference on the very device before it is
+    used, once.
 
     Raises:
         ValueError: the wanted one cannot do the work here, or does it wrong.
     """
-    fused = {"gpu": Attention.CUDNN, "tpu": Attention.SPLASH}.get(work.device.platform)
-    tried = fused if wanted is Attention.AUTO else wanted
-    if tried is None or tried is Attention.XLA:
-        return Attention.XLA, "attention: xla"
+    fitting = {"cpu": Attention.BLOCKED, "gpu": Attention.CUDNN, "tpu": Attention.SPLASH}
+    tried = fitting.get(work.device.platform, Attention.XLA)
+    if wanted is not Attention.AUTO:
+        tried = wanted
     why = refusal(tried, work)
+    if why is None and tried in (Attention.XLA, Attention.BLOCKED):
+        return tried, f"attention: {tried}"
     if why is None:
         try:
             error = deviation(tried, work)

@@ -11,7 +11,7 @@ import pytest
 ORDER = (
     ("config",),
     ("batch", "layers", "task_batches"),
-    ("embeddings", "attention", "fused_attention"),
+    ("embeddings", "attention", "blocked_attention", "fused_attention"),
     ("attention_choice",),
     ("encoder", "heads", "span_head"),
     ("integrity", "checkpoint"),

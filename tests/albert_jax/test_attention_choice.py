@@ -97,6 +97,13 @@ def losses_and_gradients(attention: Attention, batch: PretrainingBatch, dtype: A
     return sums, gradients
 
 
+@pytest.fixture
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocked attention takes rows as short as those of these tests by blocks."""
+    monkeypatch.setattr(choice, "SHORTEST_BLOCKED", LENGTH)
+
+
+@pytest.mark.usefixtures("short_blocks")
 def test_packed_or_not_and_fused_or_not_losses_and_gradients_are_the_same() -> None:
     packed = packed_batch()
     alone = unpacked_batch(packed)
@@ -105,9 +112,12 @@ def test_packed_or_not_and_fused_or_not_losses_and_gradients_are_the_same() -> N
     # In bfloat16 one of the two ways is enough: it shares everything but the rounding.
     for attention, batch, dtype, within in (
         (Attention.XLA, alone, jnp.float32, 1e-5),
+        (Attention.BLOCKED, packed, jnp.float32, 1e-5),
+        (Attention.BLOCKED, alone, jnp.float32, 1e-5),
         (Attention.SPLASH, packed, jnp.float32, 1e-5),
         (Attention.SPLASH, alone, jnp.float32, 1e-5),
         (Attention.XLA, packed, jnp.bfloat16, 5e-2),
+        (Attention.BLOCKED, packed, jnp.bfloat16, 5e-2),
         (Attention.SPLASH, packed, jnp.bfloat16, 5e-2),
     ):
         sums, gradients = losses_and_gradients(attention, batch, dtype)
@@ -172,6 +182,10 @@ DROPPING = dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.1)
         ("splash", {"device": TPU, "partitioned": True}, "run.tensor must be 1"),
         ("splash", {"device": TPU, "config": RELATIVE}, "learned relative positions"),
         ("splash", {"device": TPU, "config": DROPPING}, "must be 0, it is 0.1"),
+        ("blocked", {"lengths": ()}, None),
+        ("blocked", {"partitioned": True}, "run.tensor must be 1"),
+        ("blocked", {"config": RELATIVE}, "learned relative positions"),
+        ("blocked", {"config": DROPPING}, "must be 0, it is 0.1"),
         ("cudnn", {"device": GPU, "dtype": jnp.bfloat16}, None),
         ("cudnn", {"device": TPU}, "for NVIDIA GPUs, this is a tpu"),
         ("cudnn", {"device": GPU}, "run.dtype is float32"),
@@ -187,8 +201,12 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
     assert why is None if expected is None else why is not None and expected in why
 
 
-def test_auto_takes_xla_on_a_cpu_and_the_model_wants_it_settled() -> None:
-    assert choose_attention(Attention.AUTO, work()) == (Attention.XLA, "attention: xla")
+def test_auto_takes_blocks_on_a_cpu_and_the_model_wants_it_settled() -> None:
+    assert choose_attention(Attention.AUTO, work()) == (Attention.BLOCKED, "attention: blocked")
+    assert choose_attention(Attention.XLA, work()) == (Attention.XLA, "attention: xla")
+    picked, line = choose_attention(Attention.AUTO, work(config=RELATIVE))
+    assert picked is Attention.XLA
+    assert "not blocked: it does not know learned relative positions" in line
     with pytest.raises(ValueError, match="for TPUs, this is a cpu; xla and auto can"):
         choose_attention(Attention.SPLASH, work())
     with pytest.raises(ValueError, match="settled by choose_attention"):
@@ -208,7 +226,8 @@ def test_the_private_function_of_jax_still_takes_what_it_is_given() -> None:
     assert fused_attention_stablehlo.MaskType.PADDING
 
 
-def test_the_step_over_devices_is_the_same_with_splash() -> None:
+@pytest.mark.usefixtures("short_blocks")
+def test_the_step_over_devices_is_the_same_with_splash_and_by_blocks() -> None:
     single = packed_batch()
     batch = PretrainingBatch(*(np.concatenate([x, x]) for x in single))
     optimizer = make_optimizer(
@@ -230,6 +249,6 @@ def test_the_step_over_devices_is_the_same_with_splash() -> None:
         _, metrics = step(state, place_batch(batch, mesh), jax.random.key(0))
         return float(metrics["masked_lm_loss"].sum), float(metrics["grad_norm"].sum)
 
-    np.testing.assert_allclose(
-        loss_and_norm(Attention.SPLASH), loss_and_norm(Attention.XLA), rtol=1e-5
-    )
+    expected = loss_and_norm(Attention.XLA)
+    for attention in (Attention.SPLASH, Attention.BLOCKED):
+        np.testing.assert_allclose(loss_and_norm(attention), expected, rtol=1e-5)
