@@ -51,14 +51,8 @@ def make_attend(
     """
     if attention is Attention.AUTO:
         raise ValueError("attention=auto must be settled by choose_attention first")
-    mask = None
-    if sequence_ids is not None:
-        mask = packed_mask(sequence_ids)
-    elif attention_mask is not None:
-        mask = padding_mask(attention_mask)
-    reference = functools.partial(dot_product_attention, mask=mask)
     if attention is Attention.XLA:
-        return reference
+        return _reference(attention_mask, sequence_ids)
     if sequence_ids is None:
         max_sequences = 1
     if attention is Attention.CUDNN and max_sequences is None:
@@ -80,7 +74,7 @@ def make_attend(
         told = all_real if ids is None else jnp.asarray(ids, jnp.int32)
         if attention is Attention.BLOCKED:
             if query.shape[1] < SHORTEST_BLOCKED:
-                return reference(query, key, value)
+                return _reference(attention_mask, sequence_ids)(query, key, value)
             seen = all_real if sequence_ids is None else told
             return blocked_attention(query, key, value, seen, told)
         if attention is Attention.SPLASH:
@@ -89,6 +83,18 @@ def make_attend(
         return cudnn_attention(query, key, value, told, max_sequences=max_sequences)
 
     return attend
+
+
+def _reference(
+    attention_mask: Int[AnyArray, "batch length"] | None,
+    sequence_ids: Int[AnyArray, "batch length"] | None,
+) -> Attend:
+    mask = None
+    if sequence_ids is not None:
+        mask = packed_mask(sequence_ids)
+    elif attention_mask is not None:
+        mask = padding_mask(attention_mask)
+    return functools.partial(dot_product_attention, mask=mask)
 
 
 class AttentionWork(NamedTuple):

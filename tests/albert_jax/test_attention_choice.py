@@ -79,9 +79,13 @@ def unpacked_batch(packed: PretrainingBatch) -> PretrainingBatch:
     return PretrainingBatch(**{k: np.concatenate([r[k] for r in rows]) for k in rows[0]})
 
 
-PARAMS = AlbertForPreTraining(dataclasses.replace(CONFIG, initializer_range=0.5)).init(
-    jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32)
-)["params"]
+def initialize(key: jax.Array) -> Any:
+    """Parameters so large that scores differ, and what is wrong with attention is seen."""
+    model = AlbertForPreTraining(dataclasses.replace(CONFIG, initializer_range=0.5))
+    return model.init(key, jnp.zeros((1, LENGTH), jnp.int32))["params"]
+
+
+PARAMS = initialize(jax.random.key(0))
 
 
 def losses_and_gradients(attention: Attention, batch: PretrainingBatch, dtype: Any) -> Any:
@@ -213,6 +217,24 @@ def test_auto_takes_blocks_on_a_cpu_and_the_model_wants_it_settled() -> None:
         choice.make_attend(Attention.AUTO)
 
 
+@pytest.mark.parametrize("shorter", [0, 1])
+def test_long_rows_go_by_blocks_and_shorter_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch, shorter: int
+) -> None:
+    taken = []
+    for name in ("blocked_attention", "dot_product_attention"):
+
+        def attend(query: Any, *_: Any, name: str = name, **__: Any) -> Any:
+            taken.append(name)
+            return query
+
+        monkeypatch.setattr(choice, name, attend)
+    length = choice.SHORTEST_BLOCKED - shorter
+    row = jnp.zeros((1, length, 1, 8))
+    choice.make_attend(Attention.BLOCKED)(row, row, row)
+    assert taken == [("blocked_attention", "dot_product_attention")[shorter]]
+
+
 def test_offsets_of_packed_rows() -> None:
     ids = jnp.array([[1, 1, 2, 0], [1, 2, 3, 3], [0, 0, 0, 0]])
     offsets, lengths = packed_offsets(ids, 3)
@@ -237,12 +259,7 @@ def test_the_step_over_devices_is_the_same_with_splash_and_by_blocks() -> None:
 
     def loss_and_norm(attention: Attention) -> tuple[float, float]:
         model = AlbertForPreTraining(CONFIG, execution=Execution(attention=attention))
-        state = initialize_state(
-            lambda key: model.init(key, jnp.zeros((1, LENGTH), jnp.int32))["params"],
-            optimizer,
-            jax.random.key(0),
-            mesh,
-        )
+        state = initialize_state(initialize, optimizer, jax.random.key(0), mesh)
         step = compile_train_step(
             make_pretraining_loss(model), optimizer, state, mesh, weight_fn=pretraining_weights
         )
