@@ -85,35 +85,45 @@ def cudnn_attention(
         max_sequences: how many a row may have. One goes by its length, several by their offsets,
             for which JAX has no public function yet.
     """
+    if max_sequences > 1:
+        return _packed_cudnn_attention(query, key, value, sequence_ids, max_sequences)
     real = (sequence_ids > 0)[:, :, None, None]
     # The kernel writes neither results nor gradients at padding: what lies there may be anything.
     query, key, value = (jnp.where(real, x, 0) for x in (query, key, value))
-    if max_sequences == 1:
-        lengths = jnp.sum(sequence_ids > 0, axis=1, dtype=jnp.int32)
-        context = jax.nn.dot_product_attention(
-            query,
-            key,
-            value,
-            query_seq_lengths=lengths,
-            key_value_seq_lengths=lengths,
-            implementation="cudnn",
-        )
-    else:
-        from jax._src.cudnn import fused_attention_stablehlo as cudnn
-
-        offsets, lengths = packed_offsets(sequence_ids, max_sequences)
-        context = cudnn.dot_product_attention(
-            query,
-            key,
-            value,
-            q_seqlen=lengths,
-            kv_seqlen=lengths,
-            q_offsets=offsets,
-            kv_offsets=offsets,
-            scale=1 / math.sqrt(query.shape[-1]),
-            mask_type=cudnn.MaskType.PADDING,
-        )
+    lengths = jnp.sum(sequence_ids > 0, axis=1, dtype=jnp.int32)
+    context = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
     return jnp.where(real, context, 0)
+
+
+def _packed_cudnn_attention(
+    query: Array, key: Array, value: Array, sequence_ids: Array, max_sequences: int
+) -> Array:
+    """Padding is one more sequence of its row, which attends to itself as in `packed_mask`: so the
+    kernel writes every position, and nothing has to be set to zero before and after it."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    padding = sequence_ids.max(axis=1, keepdims=True) + 1
+    numbered = jnp.where(sequence_ids > 0, sequence_ids, padding)
+    offsets, lengths = packed_offsets(numbered, max_sequences + 1)
+    context: Array = cudnn.dot_product_attention(
+        query,
+        key,
+        value,
+        q_seqlen=lengths,
+        kv_seqlen=lengths,
+        q_offsets=offsets,
+        kv_offsets=offsets,
+        scale=1 / math.sqrt(query.shape[-1]),
+        mask_type=cudnn.MaskType.PADDING,
+    )
+    return context
 
 
 def packed_offsets(

@@ -1,5 +1,10 @@
-"""The dense layer, layer norm and activations with ALBERT's initialization and precision."""
+"""The dense layer, layer norm and activations with ALBERT's initialization and precision.
 
+GELU and layer norm have backward passes of their own, for what they keep and how often they go
+through memory: beside products, that is what a step costs.
+"""
+
+import functools
 import math
 from collections.abc import Callable
 
@@ -17,8 +22,36 @@ _REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not
 
 AnyArray = Array | np.ndarray  # what callers may pass: batches often come from NumPy
 
+_GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+@jax.custom_vjp
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """GELU by tanh, as ALBERT was trained with. For the backward pass it keeps its input alone.
+
+    Left to itself JAX keeps a second array of that size, at four times the hidden size the largest
+    of a layer.
+    """
+    return jax.nn.gelu(x, approximate=True)
+
+
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    return gelu(x), x
+
+
+def _gelu_backward(x: Array, slope: Array) -> tuple[Array]:
+    dtype = x.dtype
+    x = x.astype(wide(dtype))
+    tanh = jnp.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x**3))
+    inner = _GELU_SLOPE * (1 + 3 * _GELU_CUBE * x**2)
+    derivative = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner
+    return ((slope.astype(x.dtype) * derivative).astype(dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
 ACTIVATIONS: dict[HiddenAct, Callable[[Array], Array]] = {
-    HiddenAct.GELU: lambda x: jax.nn.gelu(x, approximate=True),
+    HiddenAct.GELU: gelu,
     HiddenAct.GELU_ERF: lambda x: jax.nn.gelu(x, approximate=False),
     HiddenAct.RELU: jax.nn.relu,
     HiddenAct.TANH: jnp.tanh,
@@ -59,12 +92,61 @@ def dense(
     return nn.Dense(features, dtype=dtype, kernel_init=draw, name=name)
 
 
-class LayerNorm(nn.Module):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def layer_norm(
+    x: Float[Array, "*batch features"],
+    scale: Float[Array, " features"],
+    bias: Float[Array, " features"],
+    epsilon: float,
+    dtype: DTypeLike,
+) -> Float[Array, "*batch features"]:
     """Layer norm over the last axis, its moments taken in at least float32.
 
     The variance is that of the centered values: the one-pass form loses it to rounding at an
     epsilon as small as ALBERT's 1e-12.
+
+    Args:
+        x: what is normed.
+        scale: factor of each feature.
+        bias: what is added to each feature.
+        epsilon: added to the variance.
+        dtype: of the result.
     """
+    return _layer_norm_forward(x, scale, bias, epsilon, dtype)[0]
+
+
+def _layer_norm_forward(
+    x: Array, scale: Array, bias: Array, epsilon: float, dtype: DTypeLike
+) -> tuple[Array, tuple[Array, ...]]:
+    values = x.astype(wide(dtype))
+    mean = values.mean(-1, keepdims=True)
+    centered = values - mean
+    inverse = jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + epsilon)
+    return (centered * inverse * scale + bias).astype(dtype), (x, scale, mean, inverse)
+
+
+def _layer_norm_backward(
+    epsilon: float, dtype: DTypeLike, kept: tuple[Array, ...], slope: Array
+) -> tuple[Array, Array, Array]:
+    del epsilon
+    # Held fast, or GPUs' compiler computes the moments of each row again for every feature's sum
+    # over rows, and writes what it sums up in float32 for it.
+    x, scale, mean, inverse, slope = jax.lax.optimization_barrier((*kept, slope))
+    slope = slope.astype(wide(dtype))
+    normed = (x.astype(wide(dtype)) - mean) * inverse
+    scaled = slope * scale
+    along = (scaled * normed).mean(-1, keepdims=True)
+    pulled = inverse * (scaled - scaled.mean(-1, keepdims=True) - normed * along)
+    rows = tuple(range(x.ndim - 1))
+    to_scale, to_bias = (slope * normed).sum(rows), slope.sum(rows)
+    return pulled.astype(x.dtype), to_scale.astype(scale.dtype), to_bias.astype(scale.dtype)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+class LayerNorm(nn.Module):
+    """`layer_norm` with its parameters."""
 
     epsilon: float
     dtype: DTypeLike = jnp.float32
@@ -73,8 +155,4 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        x = x.astype(wide(self.dtype))
-        centered = x - x.mean(-1, keepdims=True)
-        variance = jnp.square(centered).mean(-1, keepdims=True)
-        normed = centered * jax.lax.rsqrt(variance + self.epsilon)
-        return (normed * scale + bias).astype(self.dtype)
+        return layer_norm(x, scale, bias, self.epsilon, self.dtype)

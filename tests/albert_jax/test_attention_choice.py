@@ -13,11 +13,12 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax import attention_choice as choice
+from albert_jax.attention import dot_product_attention, packed_mask
 from albert_jax.attention_choice import Attention, AttentionWork, choose_attention, deviation
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import PositionEncoding
 from albert_jax.encoder import Execution
-from albert_jax.fused_attention import packed_offsets, splash_attention
+from albert_jax.fused_attention import cudnn_attention, packed_offsets, splash_attention
 from albert_jax.losses import make_pretraining_loss, pretraining_weights
 from albert_jax.optimizer import OptimizerConfig, make_optimizer
 from albert_jax.parallel import compile_train_step, initialize_state, make_mesh, place_batch
@@ -240,6 +241,42 @@ def test_offsets_of_packed_rows() -> None:
     offsets, lengths = packed_offsets(ids, 3)
     np.testing.assert_array_equal(offsets, [[0, 2, -1, -1], [0, 1, 2, -1], [-1, -1, -1, -1]])
     np.testing.assert_array_equal(lengths, [[2, 1, -1], [1, 1, 2], [-1, -1, -1]])
+
+
+def test_packed_rows_leave_no_position_to_chance_under_cudnn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """cuDNN's kernel writes only where it was told that a sequence lies. A stand-in for it says so
+    with NaN; whether the kernel itself is right is checked on the device, at the start of a run."""
+    ids = jnp.array([[1, 1, 1, 2, 2, 0, 0, 0], [1, 2, 2, 2, 3, 3, 3, 3], [1] * 8, [0] * 8])
+    told = []
+
+    def kernel(
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        *,
+        q_offsets: jax.Array,
+        q_seqlen: jax.Array,
+        **_: Any,
+    ) -> jax.Array:
+        told.append(q_seqlen)
+        starts = q_offsets[:, :-1, None]
+        within = np.arange(query.shape[1]) - starts
+        covers = (starts >= 0) & (within >= 0) & (within < q_seqlen[:, :, None])
+        number = jnp.argmax(covers, axis=1)
+        context = dot_product_attention(query, key, value, packed_mask(number))
+        return jnp.where(covers.any(1)[:, :, None, None], context, jnp.nan)
+
+    monkeypatch.setattr(fused_attention_stablehlo, "dot_product_attention", kernel)
+    operands = list(jax.random.normal(jax.random.key(0), (3, *ids.shape, 2, 8)))
+    context = cudnn_attention(*operands, ids, max_sequences=3)
+    np.testing.assert_allclose(
+        context, dot_product_attention(*operands, packed_mask(ids)), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_array_equal(
+        told[0], [[3, 2, 3, -1], [1, 3, 4, -1], [8, -1, -1, -1], [8, -1, -1, -1]]
+    )
 
 
 def test_the_private_function_of_jax_still_takes_what_it_is_given() -> None:
