@@ -7,6 +7,7 @@ through memory: beside products, that is what a step costs.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,33 @@ def initializer(
     return jax.nn.initializers.truncated_normal(deviation)
 
 
+@jax.custom_vjp
+def product(
+    x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs features"]
+) -> Float[Array, "*batch features"]:
+    """Each vector times the kernel.
+
+    The kernel's gradient is one product over all vectors as they lie in memory. The one that JAX
+    derives sums over several axes and comes out turned, for which a CPU first writes the other
+    operand turned as well.
+    """
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    vectors, slopes = (y.reshape(-1, y.shape[-1]) for y in (x, slope))
+    to_kernel = jax.lax.dot_general(vectors, slopes, (((0,), (0,)), ((), ())))
+    return slope @ kernel.T, to_kernel
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 def dense(
     config: AlbertConfig, features: int, dtype: DTypeLike, name: str | None = None
 ) -> nn.Dense:
@@ -89,7 +117,10 @@ def dense(
     def draw(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return initializer(config, inputs=shape[0])(key, shape, dtype)
 
-    return nn.Dense(features, dtype=dtype, kernel_init=draw, name=name)
+    def multiply(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+        return product(x, kernel)
+
+    return nn.Dense(features, dtype=dtype, kernel_init=draw, name=name, dot_general=multiply)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -1,4 +1,4 @@
-"""GELU and layer norm: what they compute, their own backward passes, and what these keep."""
+"""Products, GELU and layer norm: values, their own backward passes, and what these keep."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from albert_jax.layers import gelu, layer_norm
+from albert_jax.layers import gelu, layer_norm, product
 
 EPSILON = 1e-12
 ROWS, FEATURES = 5, 24
@@ -27,9 +27,17 @@ def plain_norm(x: Array, scale: Array, bias: Array) -> Array:
     return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(variance + EPSILON) * scale + bias
 
 
+def multiply(x: Array, kernel: Array) -> Array:
+    return product(x, kernel.astype(x.dtype))
+
+
 def inputs(*shapes: tuple[int, ...]) -> list[Array]:
+    """Normal, with few enough digits for bfloat16."""
     keys = jax.random.split(jax.random.key(0), len(shapes))
-    return [3 * jax.random.normal(key, s) for key, s in zip(keys, shapes, strict=True)]
+    return [
+        jnp.round(24 * jax.random.normal(key, shape)) / 8
+        for key, shape in zip(keys, shapes, strict=True)
+    ]
 
 
 CASES = pytest.mark.parametrize(
@@ -37,8 +45,9 @@ CASES = pytest.mark.parametrize(
     [
         (gelu, plain_gelu, inputs((ROWS, FEATURES))),
         (norm, plain_norm, inputs((2, ROWS, FEATURES), (FEATURES,), (FEATURES,))),
+        (multiply, jnp.matmul, inputs((2, ROWS, FEATURES), (FEATURES, 7))),
     ],
-    ids=["gelu", "layer norm"],
+    ids=["gelu", "layer norm", "product"],
 )
 
 
@@ -53,9 +62,9 @@ def test_values_and_gradients_are_those_of_the_definition(
     """In bfloat16 parameters and their gradients stay float32, and only ends are rounded."""
     operands = [operands[0].astype(dtype), *operands[1:]]
     exact = [operand.astype(jnp.float32) for operand in operands]
-    (slope,) = inputs(operands[0].shape)
-    slope = slope.astype(dtype)
     value, pull = jax.vjp(ours, *operands)
+    (slope,) = inputs(value.shape)
+    slope = slope.astype(dtype)
     expected, exact_pull = jax.vjp(plain, *exact)
     assert value.dtype == dtype
     tolerance = 1e-5 if dtype == jnp.float32 else 2**-8
