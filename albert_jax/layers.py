@@ -1,7 +1,8 @@
 """The dense layer, layer norm and activations with ALBERT's initialization and precision.
 
-GELU and layer norm have backward passes of their own, for what they keep and how often they go
-through memory: beside products, that is what a step costs.
+Products, GELU and layer norm have backward passes of their own, for what they keep and how often
+they go through memory. Their forward passes spell out what they compute, so that a policy of
+rematerialization finds the products in it.
 """
 
 import functools
@@ -33,11 +34,11 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     Left to itself JAX keeps a second array of that size, at four times the hidden size the largest
     of a layer.
     """
-    return jax.nn.gelu(x, approximate=True)
+    return _gelu_forward(x)[0]
 
 
 def _gelu_forward(x: Array) -> tuple[Array, Array]:
-    return gelu(x), x
+    return jax.nn.gelu(x, approximate=True), x
 
 
 def _gelu_backward(x: Array, slope: Array) -> tuple[Array]:
@@ -92,11 +93,12 @@ def product(
     derives sums over several axes and comes out turned, for which a CPU first writes the other
     operand turned as well.
     """
-    return x @ kernel
+    return _product_forward(x, kernel)[0]
 
 
 def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return product(x, kernel), (x, kernel)
+    along = (((x.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, kernel, along), (x, kernel)
 
 
 def _product_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:

@@ -202,6 +202,21 @@ def test_execution_changes_no_gradient():
         assert flops > plain_flops, f"{execution} is the same program"
 
 
+def test_remat_computes_again_what_it_says_and_no_more():
+    def products(remat):
+        model = AlbertModel(TINY, execution=Execution(remat))
+        params = jax.eval_shape(lambda: model.init(jax.random.key(0), IDS)["params"])
+
+        def loss(params):
+            return model.apply({"params": params}, IDS).pooler_output.sum()
+
+        return str(jax.make_jaxpr(jax.grad(loss))(params)).count("dot_general[")
+
+    attention, parameters = 2, 6  # products of a layer
+    assert products(Remat.DOTS) == products(Remat.NONE) + attention
+    assert products(Remat.FULL) == products(Remat.NONE) + attention + parameters
+
+
 def test_every_layer_draws_its_own_dropout():
     config = dataclasses.replace(TINY, hidden_dropout_prob=0.5)
     model = AlbertModel(config)
