@@ -128,8 +128,8 @@ def dense(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def layer_norm(
     x: Float[Array, "*batch features"],
-    scale: Float[Array, " features"],
-    bias: Float[Array, " features"],
+    scale: Float[AnyArray, " features"],
+    bias: Float[AnyArray, " features"],
     epsilon: float,
     dtype: DTypeLike,
 ) -> Float[Array, "*batch features"]:
@@ -149,8 +149,8 @@ def layer_norm(
 
 
 def _layer_norm_forward(
-    x: Array, scale: Array, bias: Array, epsilon: float, dtype: DTypeLike
-) -> tuple[Array, tuple[Array, ...]]:
+    x: Array, scale: AnyArray, bias: AnyArray, epsilon: float, dtype: DTypeLike
+) -> tuple[Array, tuple[AnyArray, ...]]:
     values = x.astype(wide(dtype))
     mean = values.mean(-1, keepdims=True)
     centered = values - mean
@@ -159,7 +159,7 @@ def _layer_norm_forward(
 
 
 def _layer_norm_backward(
-    epsilon: float, dtype: DTypeLike, kept: tuple[Array, ...], slope: Array
+    epsilon: float, dtype: DTypeLike, kept: tuple[AnyArray, ...], slope: Array
 ) -> tuple[Array, Array, Array]:
     del epsilon
     # Held fast, or GPUs' compiler computes the moments of each row again for every feature's sum
