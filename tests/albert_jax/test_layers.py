@@ -40,7 +40,7 @@ def inputs(*shapes: tuple[int, ...]) -> list[Array]:
     ]
 
 
-CASES = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("ours", "plain", "operands"),
     [
         (gelu, plain_gelu, inputs((ROWS, FEATURES))),
@@ -49,9 +49,6 @@ CASES = pytest.mark.parametrize(
     ],
     ids=["gelu", "layer norm", "product"],
 )
-
-
-@CASES
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=str)
 def test_values_and_gradients_are_those_of_the_definition(
     ours: Callable[..., Array],
