@@ -1,29 +1,35 @@
 """ALBERT in JAX and Flax."""
 
-from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
-from albert_jax.model import AlbertForPreTraining, AlbertModel
-from albert_jax.pretrained import PretrainedWeights, read_pretrained
-from albert_jax.task_models import (
-    AlbertForConditionalSpan,
-    AlbertForMaskedLM,
-    AlbertForMultipleChoice,
-    AlbertForQuestionAnswering,
-    AlbertForSequenceClassification,
-    AlbertForTokenClassification,
-)
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AlbertConfig",
-    "AlbertForConditionalSpan",
-    "AlbertForMaskedLM",
-    "AlbertForMultipleChoice",
-    "AlbertForPreTraining",
-    "AlbertForQuestionAnswering",
-    "AlbertForSequenceClassification",
-    "AlbertForTokenClassification",
-    "AlbertModel",
-    "HeadConfig",
-    "PretrainedWeights",
-    "ProblemType",
-    "read_pretrained",
-]
+from albert_jax.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
+    from albert_jax.model import AlbertForPreTraining, AlbertModel
+    from albert_jax.pretrained import PretrainedWeights, read_pretrained
+    from albert_jax.tasks.models import (
+        AlbertForConditionalSpan,
+        AlbertForMaskedLM,
+        AlbertForMultipleChoice,
+        AlbertForQuestionAnswering,
+        AlbertForSequenceClassification,
+        AlbertForTokenClassification,
+    )
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "config": ["AlbertConfig", "HeadConfig", "ProblemType"],
+        "model": ["AlbertForPreTraining", "AlbertModel"],
+        "pretrained": ["PretrainedWeights", "read_pretrained"],
+        "tasks.models": [
+            "AlbertForConditionalSpan",
+            "AlbertForMaskedLM",
+            "AlbertForMultipleChoice",
+            "AlbertForQuestionAnswering",
+            "AlbertForSequenceClassification",
+            "AlbertForTokenClassification",
+        ],
+    },
+)

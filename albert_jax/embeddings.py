@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig, PositionEncoding
-from albert_jax.layers import AnyArray, LayerNorm, initializer, wide
+from albert_jax.layers import AnyArray, LayerNorm, at_least_float32, initializer
 
 
 class AlbertEmbeddings(nn.Module):
@@ -26,7 +26,7 @@ class AlbertEmbeddings(nn.Module):
             return nn.Embed(
                 rows,
                 config.embedding_size,
-                dtype=wide(self.dtype),
+                dtype=at_least_float32(self.dtype),
                 embedding_init=initializer(config),
             )
 

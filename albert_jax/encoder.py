@@ -22,8 +22,8 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from albert_jax.attention import Attend, RelativePositions, dot_product_attention, rotate
-from albert_jax.attention_choice import Attention
+from albert_jax.attention.dispatch import Attention
+from albert_jax.attention.reference import Attend, RelativePositions, dot_product_attention, rotate
 from albert_jax.config import AlbertConfig, Norm, PositionEncoding
 from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
 

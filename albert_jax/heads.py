@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig
-from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, dense, initializer, wide
+from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, at_least_float32, dense, initializer
 
 
 def gather_positions(
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         self, hidden: Float[Array, "*batch hidden"], *, deterministic: bool
     ) -> Float[Array, "*batch labels"]:
         hidden = nn.Dropout(self.dropout_prob)(hidden, deterministic=deterministic)
-        layer = dense(self.config, self.num_labels, wide(self.dtype))
+        layer = dense(self.config, self.num_labels, at_least_float32(self.dtype))
         nn.share_scope(self, layer)
         return layer(hidden)
 
@@ -75,6 +75,9 @@ class MaskedLMHead(nn.Module):
         if not config.tie_word_embeddings:
             word_table = self.param("decoder", initializer(config), word_table.shape)
         scores = jnp.einsum(
-            "bce,ve->bcv", x, word_table.astype(self.dtype), preferred_element_type=wide(self.dtype)
+            "bce,ve->bcv",
+            x,
+            word_table.astype(self.dtype),
+            preferred_element_type=at_least_float32(self.dtype),
         )
         return scores + bias.astype(scores.dtype)

@@ -43,7 +43,7 @@ def _gelu_forward(x: Array) -> tuple[Array, Array]:
 
 def _gelu_backward(x: Array, slope: Array) -> tuple[Array]:
     dtype = x.dtype
-    x = x.astype(wide(dtype))
+    x = x.astype(at_least_float32(dtype))
     tanh = jnp.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x**3))
     inner = _GELU_SLOPE * (1 + 3 * _GELU_CUBE * x**2)
     derivative = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner
@@ -61,7 +61,7 @@ ACTIVATIONS: dict[HiddenAct, Callable[[Array], Array]] = {
 }
 
 
-def wide(dtype: DTypeLike) -> jnp.dtype:
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
     """The type for what must not lose precision: softmax, layer norm, logits and losses."""
     return jnp.promote_types(dtype, jnp.float32)
 
@@ -84,7 +84,7 @@ def initializer(
 
 
 @jax.custom_vjp
-def product(
+def matmul(
     x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs features"]
 ) -> Float[Array, "*batch features"]:
     """Each vector times the kernel.
@@ -93,22 +93,22 @@ def product(
     derives sums over several axes and comes out turned, for which a CPU first writes the other
     operand turned as well.
     """
-    return _product_forward(x, kernel)[0]
+    return _matmul_forward(x, kernel)[0]
 
 
-def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     along = (((x.ndim - 1,), (0,)), ((), ()))
     return jax.lax.dot_general(x, kernel, along), (x, kernel)
 
 
-def _product_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+def _matmul_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, kernel = kept
     vectors, slopes = (y.reshape(-1, y.shape[-1]) for y in (x, slope))
     to_kernel = jax.lax.dot_general(vectors, slopes, (((0,), (0,)), ((), ())))
     return slope @ kernel.T, to_kernel
 
 
-product.defvjp(_product_forward, _product_backward)
+matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def dense(
@@ -120,7 +120,7 @@ def dense(
         return initializer(config, inputs=shape[0])(key, shape, dtype)
 
     def multiply(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-        return product(x, kernel)
+        return matmul(x, kernel)
 
     return nn.Dense(features, dtype=dtype, kernel_init=draw, name=name, dot_general=multiply)
 
@@ -151,7 +151,7 @@ def layer_norm(
 def _layer_norm_forward(
     x: Array, scale: AnyArray, bias: AnyArray, epsilon: float, dtype: DTypeLike
 ) -> tuple[Array, tuple[AnyArray, ...]]:
-    values = x.astype(wide(dtype))
+    values = x.astype(at_least_float32(dtype))
     mean = values.mean(-1, keepdims=True)
     centered = values - mean
     inverse = jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + epsilon)
@@ -165,8 +165,8 @@ def _layer_norm_backward(
     # Held fast, or GPUs' compiler computes the moments of each row again for every feature's sum
     # over rows, and writes what it sums up in float32 for it.
     x, scale, mean, inverse, slope = jax.lax.optimization_barrier((*kept, slope))
-    slope = slope.astype(wide(dtype))
-    normed = (x.astype(wide(dtype)) - mean) * inverse
+    slope = slope.astype(at_least_float32(dtype))
+    normed = (x.astype(at_least_float32(dtype)) - mean) * inverse
     scaled = slope * scale
     along = (scaled * normed).mean(-1, keepdims=True)
     pulled = inverse * (scaled - scaled.mean(-1, keepdims=True) - normed * along)

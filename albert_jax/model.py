@@ -9,12 +9,12 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from albert_jax.attention_choice import make_attend
+from albert_jax.attention.dispatch import make_attend
 from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Execution
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
-from albert_jax.layers import AnyArray, dense, wide
+from albert_jax.layers import AnyArray, at_least_float32, dense
 from albert_jax.pretrained import PretrainedModel
 
 HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
@@ -133,7 +133,7 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
     def setup(self) -> None:
         self.albert = AlbertModel(self.config, self.dtype, self.execution)
         self.predictions = MaskedLMHead(self.config, self.dtype)
-        self.sop_classifier = dense(self.config, 2, wide(self.dtype))
+        self.sop_classifier = dense(self.config, 2, at_least_float32(self.dtype))
 
     def __call__(
         self,

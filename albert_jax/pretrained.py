@@ -26,7 +26,7 @@ from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.new_directory import new_directory
 from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
-from albert_jax.layers import wide
+from albert_jax.layers import at_least_float32
 
 INITIALIZATION_SEED = 0  # of what strict=False does not find
 
@@ -200,7 +200,7 @@ class PretrainedModel:
             found |= {name: fresh[name.removeprefix(cls.PREFIX)] for name in drawn}
         return model, unflatten(
             {
-                name.removeprefix(cls.PREFIX): jnp.asarray(found[name], wide(dtype))
+                name.removeprefix(cls.PREFIX): jnp.asarray(found[name], at_least_float32(dtype))
                 for name in shapes
             }
         )

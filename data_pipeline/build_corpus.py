@@ -15,9 +15,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from data_pipeline.batch_display import first_batch, format_batch
-from data_pipeline.build_config import BuildConfig
-from data_pipeline.build_flags import (
+from data_pipeline.corpus.build_config import BuildConfig
+from data_pipeline.corpus.build_flags import (
     FLAGS,
     HELP,
     INSPECT,
@@ -27,11 +26,12 @@ from data_pipeline.build_flags import (
     read_flags,
     read_output_dir,
 )
-from data_pipeline.corpus import METADATA_FILE, Corpus, open_corpus
-from data_pipeline.corpus_builder import CorpusBuilder
-from data_pipeline.corpus_report import format_report
+from data_pipeline.corpus.builder import CorpusBuilder
+from data_pipeline.corpus.reader import METADATA_FILE, Corpus, open_corpus
+from data_pipeline.corpus.report import format_report
 from data_pipeline.durable_files import hash_text
 from data_pipeline.errors import InputError
+from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import cache_directory, is_remote, open_remote, publish
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipeline import philox
+from data_pipeline import randomness as philox
 
 _ROUNDS = 8
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))

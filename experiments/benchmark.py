@@ -30,27 +30,22 @@ from typing import Any
 from absl import flags
 
 from data_pipeline.errors import InputError
-from experiments.benchmark_batches import Batches, record, replay, with_shape
-from experiments.benchmark_profile import profile
-from experiments.benchmark_report import circumstances, print_rows, processor_name
-from experiments.benchmark_timing import Work, describe_contenders, time_contenders
-from experiments.benchmark_torch import TorchRow, torch_contenders
-from experiments.command_line import (
-    ExitCode,
-    define_config_flag,
-    experiment_config,
-    read_config_flag,
-    run,
-)
-from experiments.config import ExperimentConfig
-from experiments.finetune_config import FinetuneConfig
+from experiments.benchmarks.batches import Batches, record, replay, with_shape
+from experiments.benchmarks.profile import profile
+from experiments.benchmarks.report import environment, print_rows, processor_name
+from experiments.benchmarks.timing import Work, describe_candidates, time_candidates
+from experiments.benchmarks.torch import TorchRow, torch_candidates
+from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.exit_codes import ExitCode
+from experiments.run.config import ExperimentConfig
+from experiments.tasks.config import FinetuneConfig
 
 _DATA_LENGTHS = (512, 128)
 
 
 def benchmark_data() -> None:
     """Measures the data pipeline at each length, packed and unpacked, and prints it."""
-    from experiments.benchmark_data import measure_corpus  # brings TensorFlow along
+    from experiments.benchmarks.data import measure_corpus  # brings TensorFlow along
 
     if not flags.FLAGS.corpus_dir:
         raise InputError("--what=data needs --corpus_dir, a corpus of data_pipeline.build_corpus")
@@ -60,22 +55,22 @@ def benchmark_data() -> None:
         num_windows=flags.FLAGS.num_windows,
         window_seconds=flags.FLAGS.window_seconds,
     )
-    print_rows(rows, circumstances(processor_name()))
+    print_rows(rows, environment(processor_name()))
 
 
 def benchmark_step() -> None:
     """Measures training step and forward pass on each shape of rows, and prints them."""
-    from experiments.benchmark_step import device_name
+    from experiments.benchmarks.step import device_name
 
     rows = [row for shape in _shapes() for row in _measure_step(*shape)]
     if rows:
-        print_rows(rows, circumstances(device_name()))
+        print_rows(rows, environment(device_name()))
 
 
 def benchmark_encode() -> None:
     """Measures how many texts a second become vectors, and prints it."""
-    from experiments.benchmark_encode import measure_encoding
-    from experiments.benchmark_step import device_name
+    from experiments.benchmarks.encode import measure_encoding
+    from experiments.benchmarks.step import device_name
 
     if not flags.FLAGS.model or not flags.FLAGS.texts:
         raise InputError("--what=encode needs --model and --texts, a file with a text a line")
@@ -87,13 +82,13 @@ def benchmark_encode() -> None:
         num_windows=flags.FLAGS.num_windows,
         window_seconds=flags.FLAGS.window_seconds,
     )
-    print_rows(rows, circumstances(device_name()))
+    print_rows(rows, environment(device_name()))
 
 
 def benchmark_finetune() -> None:
     """Measures how many examples a second a classifier is fine-tuned on, and prints it."""
-    from experiments.benchmark_finetune import measure_finetuning
-    from experiments.benchmark_step import device_name
+    from experiments.benchmarks.finetune import measure_finetuning
+    from experiments.benchmarks.step import device_name
 
     if flags.FLAGS.config is None:
         raise InputError("--what=finetune needs --config, a file of experiments/configs/finetune")
@@ -104,19 +99,19 @@ def benchmark_finetune() -> None:
         num_windows=flags.FLAGS.num_windows,
         window_seconds=flags.FLAGS.window_seconds,
     )
-    print_rows(rows, circumstances(device_name()))
+    print_rows(rows, environment(device_name()))
 
 
 def benchmark_scaling() -> None:
     """Compiles the step for 1, 2, 4, ... devices, and prints what it would say between them."""
     import jax
 
-    from experiments.benchmark_scaling import measure_scaling
-    from experiments.benchmark_step import device_name
+    from experiments.benchmarks.scaling import measure_scaling
+    from experiments.benchmarks.step import device_name
 
     for batch, length in _shapes():
         config = with_shape(_config(), batch=batch, length=length)
-        print_rows(measure_scaling(config, jax.devices()), circumstances(device_name()))
+        print_rows(measure_scaling(config, jax.devices()), environment(device_name()))
 
 
 def benchmark_all() -> None:
@@ -146,7 +141,7 @@ def _shapes() -> list[tuple[int | None, int | None]]:
 
 
 def _measure_step(batch: int | None, length: int | None) -> list[dict[str, Any]]:
-    from experiments.benchmark_step import step_contenders, total_peak_flops
+    from experiments.benchmarks.step import step_candidates, total_peak_flops
 
     config, batches = _read(batch, length)
     if flags.FLAGS.record:
@@ -154,12 +149,12 @@ def _measure_step(batch: int | None, length: int | None) -> list[dict[str, Any]]
         print(f"{flags.FLAGS.record}: {len(batches.batches)} batches of {batches.source}")
         return []
     works = [Work(work) for work in flags.FLAGS.work]
-    ours = step_contenders(config, batches, works)
+    ours = step_candidates(config, batches, works)
     theirs = []
     if flags.FLAGS.against:
-        theirs = torch_contenders(config, batches, [TorchRow(r) for r in flags.FLAGS.torch], works)
+        theirs = torch_candidates(config, batches, [TorchRow(r) for r in flags.FLAGS.torch], works)
     contenders = ours + theirs
-    samples = time_contenders(
+    samples = time_candidates(
         contenders,
         num_windows=flags.FLAGS.num_windows,
         window_seconds=flags.FLAGS.window_seconds,
@@ -168,7 +163,7 @@ def _measure_step(batch: int | None, length: int | None) -> list[dict[str, Any]]
         directory = str(Path(flags.FLAGS.profile) / contender.work)
         table = profile(contender.run, contender.program() or "", directory)
         print(f"{contender.work}, trace in {directory}:\n{table}\n")
-    return describe_contenders(
+    return describe_candidates(
         contenders,
         samples,
         config,
@@ -190,7 +185,7 @@ def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batc
         config = dataclasses.replace(config, data=data)
     if not config.data.corpus_dir:
         raise InputError("--what=step needs --corpus_dir, a corpus, or --replay, a recording")
-    from experiments.benchmark_data import read_batches  # brings TensorFlow along
+    from experiments.benchmarks.data import read_batches  # brings TensorFlow along
 
     config = with_shape(config, batch=batch, length=length)
     return config, read_batches(config, flags.FLAGS.num_batches)
@@ -199,7 +194,7 @@ def _read(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batc
 def _config() -> ExperimentConfig:
     if flags.FLAGS.config is None:
         raise InputError(f"--what={flags.FLAGS.what} needs --config, the experiment's file")
-    return experiment_config(_CONFIG)
+    return read_config_flag(_CONFIG, ExperimentConfig)
 
 
 _BENCHMARKS: dict[str, Callable[[], None]] = {

@@ -13,7 +13,6 @@ import jax
 from absl import flags
 from etils import epath
 
-from albert_jax.checkpoint import Checkpoints
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.new_directory import new_directory
 from albert_jax.interop.stored_weights import flatten
@@ -25,11 +24,13 @@ from albert_jax.pretrained import (
     read_pretrained,
     save_huggingface,
 )
-from data_pipeline.albert_tokenizer import AlbertTokenizer
-from data_pipeline.corpus import TOKENIZER_DIRECTORY
-from data_pipeline.sentencepiece_proto import read_model
-from data_pipeline.sentencepiece_tokenizer import SentencePieceTokenizer
-from experiments.command_line import ExitCode, run
+from albert_jax.training.checkpoint import Checkpoints
+from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY
+from data_pipeline.tokenizers.albert import AlbertTokenizer
+from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from data_pipeline.tokenizers.sentencepiece_proto import read_model
+from experiments.cli.command import run
+from experiments.cli.exit_codes import ExitCode
 
 RELEASED_VOCABULARY = "30k-clean"
 

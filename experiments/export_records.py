@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from data_pipeline.corpus import open_corpus
+from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining import PretrainingDataset, load_vocabulary
-from data_pipeline.tfrecord import write_records
-from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
-from experiments.config import ExperimentConfig
+from data_pipeline.pretraining.dataset import PretrainingDataset, load_vocabulary
+from data_pipeline.pretraining.tfrecord import write_records
+from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.exit_codes import ExitCode
+from experiments.run.config import ExperimentConfig
 
 _ROWS_PER_BATCH = 256
 
@@ -58,7 +59,9 @@ def take_rows(
 def main() -> ExitCode:
     """Reads the flags and writes the files."""
     paths = [Path(path) for path in flags.FLAGS.output_file]
-    count = export_records(experiment_config(_CONFIG), paths, flags.FLAGS.num_epochs)
+    count = export_records(
+        read_config_flag(_CONFIG, ExperimentConfig), paths, flags.FLAGS.num_epochs
+    )
     print(f"{count:,} records in {len(paths)} files")
     return ExitCode.DONE
 
@@ -67,4 +70,4 @@ if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_list("output_file", None, "files to write, separated by commas", required=True)
     flags.DEFINE_integer("num_epochs", 1, "readings of the corpus", lower_bound=1)
-    run(main)
+    run(main, ExperimentConfig)

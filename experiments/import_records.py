@@ -1,4 +1,4 @@
-"""Reads record files of the released generator once, for `data_pipeline.records.RecordDataset`.
+"""Reads record files of the released generator once, for `RecordDataset`.
 
 python -m experiments.import_records --input_file='records/*.tfrecord' --output_dir=corpora/records
 """
@@ -9,8 +9,9 @@ from pathlib import Path
 from absl import flags
 
 from data_pipeline.errors import InputError
-from data_pipeline.tfrecord import import_records
-from experiments.command_line import ExitCode, run
+from data_pipeline.pretraining.tfrecord import import_records
+from experiments.cli.command import run
+from experiments.cli.exit_codes import ExitCode
 
 
 def find_files(patterns: list[str]) -> list[Path]:

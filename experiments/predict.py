@@ -24,14 +24,15 @@ from tqdm import tqdm
 
 from data_pipeline.durable_files import partial_name, write_atomically
 from data_pipeline.errors import InputError
-from experiments.command_line import ExitCode, run
-from experiments.inference import put_in_order
-from experiments.prediction import Numbered, Pooling, PredictionOptions, Result, Task
-from experiments.prediction_input import Example, examples_of_file, examples_of_flags
-from experiments.prediction_tasks import PRETRAINING_TASKS
-from experiments.task_predictions import FINETUNED_TASKS
+from experiments.cli.command import run
+from experiments.cli.exit_codes import ExitCode
+from experiments.prediction.finetuned import FINETUNED_TASKS
+from experiments.prediction.inference import put_in_order
+from experiments.prediction.inputs import Example, examples_of_file, examples_of_flags
+from experiments.prediction.pretrained import PRETRAINING_TASKS
+from experiments.prediction.task import Numbered, Pooling, PredictionOptions, PredictionTask, Result
 
-TASKS: Mapping[str, Task] = {**PRETRAINING_TASKS, **FINETUNED_TASKS}
+TASKS: Mapping[str, PredictionTask] = {**PRETRAINING_TASKS, **FINETUNED_TASKS}
 
 # Flags that are fields of an example, and may be repeated.
 _FIELDS = ("text", "text_pair", "question", "context")
@@ -39,7 +40,7 @@ _EMBEDDING = "embedding"
 
 
 def predict(
-    task: Task,
+    task: PredictionTask,
     examples: list[Example],
     options: PredictionOptions,
     *,

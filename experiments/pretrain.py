@@ -17,35 +17,23 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.losses import make_pretraining_loss, pretraining_weights
 from albert_jax.model import AlbertForPreTraining
-from data_pipeline.config import Packing, SentenceObjective
-from data_pipeline.corpus import TOKENIZER_DIRECTORY, Corpus, open_corpus
+from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from data_pipeline.config import Packing
+from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
-from experiments.command_line import ExitCode, define_config_flag, experiment_config, run
-from experiments.config import ExperimentConfig
-from experiments.curriculum import Curriculum, phases_of
-from experiments.curves import Panel
-from experiments.evaluate import Ruler
-from experiments.execution import open_mesh, prepare_devices, settle_execution
-from experiments.hosts import define_host_flags, joined_hosts
-from experiments.run_log import StepWork
-from experiments.sentence_objectives import renamed, stem
-from experiments.training_run import Training, run_training
-from experiments.warm_start import warm_start_params
-from experiments.workdir import DataIdentity, Workdir, model_files, open_workdir
-
-
-def panels(objective: SentenceObjective) -> list[Panel]:
-    """The figures of a run that are drawn."""
-    drawn = [
-        ("masked_lm_loss", "masked-LM loss (nats)"),
-        ("masked_lm_accuracy", "masked-LM accuracy"),
-        ("context_gap", "context gap (nats)"),
-    ]
-    if name := stem(objective):
-        drawn.append((f"{name}_accuracy", f"{name.replace('_', '-')} accuracy"))
-    return drawn
+from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.exit_codes import ExitCode
+from experiments.cli.hosts import define_host_flags, joined_hosts
+from experiments.evaluation.held_out import HeldOutEvaluator, panels
+from experiments.evaluation.sentence_objectives import renamed
+from experiments.run.config import ExperimentConfig
+from experiments.run.curriculum import Curriculum, phases_of
+from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
+from experiments.run.metrics_log import StepWork
+from experiments.run.training import Training, run_training
+from experiments.run.warm_start import warm_start_params
+from experiments.run.workdir import DataIdentity, Workdir, model_files, open_workdir
 
 
 class Experiment(NamedTuple):
@@ -54,7 +42,7 @@ class Experiment(NamedTuple):
     config: ExperimentConfig
     corpus: Corpus
     curriculum: Curriculum
-    ruler: Ruler
+    ruler: HeldOutEvaluator
     mesh: Mesh
     model: AlbertForPreTraining
     execution: str  # a line about how the model is computed
@@ -119,7 +107,7 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
         )
     for phase in phases_of(config):
         mesh = open_mesh(config.run, phase.global_batch_size)
-    execution, line = settle_execution(
+    execution, line = resolve_execution(
         config.run,
         config.model,
         mesh,
@@ -130,7 +118,7 @@ def open_experiment(config: ExperimentConfig) -> Experiment:
         config,
         corpus,
         Curriculum(corpus, config),
-        Ruler(corpus, config, mesh),
+        HeldOutEvaluator(corpus, config, mesh),
         mesh,
         AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution),
         line,
@@ -165,7 +153,7 @@ def open_pretraining_workdir(
 
 def main() -> ExitCode:
     """Reads the flags and trains."""
-    config = experiment_config(_CONFIG)
+    config = read_config_flag(_CONFIG, ExperimentConfig)
     with joined_hosts():
         return pretrain(config, flags.FLAGS.workdir)
 
@@ -176,4 +164,4 @@ if __name__ == "__main__":
         "workdir", None, "the run's directory, new or to be continued", required=True
     )
     define_host_flags()
-    run(main)
+    run(main, ExperimentConfig)

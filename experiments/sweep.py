@@ -16,13 +16,14 @@ import jax
 from absl import flags
 
 from data_pipeline.errors import InputError
-from experiments.command_line import ExitCode, run
-from experiments.sweep_launchers import Launcher, device_slots, shell_lines, write_slurm_scripts
-from experiments.sweep_plan import PlannedPoint, plan_points
-from experiments.sweep_points import Size, expand, load_sweep, select
-from experiments.sweep_processes import LocalLauncher, State
-from experiments.sweep_report import write_report
-from experiments.sweep_results import has_results, read_results
+from experiments.cli.command import run
+from experiments.cli.exit_codes import ExitCode
+from experiments.sweeping.launchers import Launcher, device_slots, shell_lines, write_slurm_scripts
+from experiments.sweeping.plan import PlannedPoint, plan_points
+from experiments.sweeping.points import Size, expand, load_sweep, select
+from experiments.sweeping.processes import LocalLauncher, State
+from experiments.sweeping.report import write_report
+from experiments.sweeping.results import has_results, read_results
 
 
 def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Names and files of others, to and from our parameters. Knows trees and JSON, no models."""
+"""Interoperability: weights and configurations of Hugging Face and of the released TF1 code."""

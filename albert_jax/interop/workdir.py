@@ -38,8 +38,8 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     # Orbax takes seconds to import, and only a workdir needs it.
-    from albert_jax.checkpoint import BEST, restore_params
-    from albert_jax.integrity import usable_step
+    from albert_jax.training.checkpoint import BEST, restore_params
+    from albert_jax.training.integrity import usable_step
 
     config = read_released_config(path / CONFIG_FILE)
     architecture, head = read_head(path / HEAD_FILE)

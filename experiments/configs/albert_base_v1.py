@@ -13,8 +13,8 @@ Expected   masked LM 54.0 %, sentence order 86.5 % on text of SQuAD and RACE (Ta
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -14,8 +14,8 @@ Expected   SQuAD 1.1 90.2/83.2, SQuAD 2.0 82.1/79.3, MNLI 84.6, SST-2 92.9, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -12,8 +12,8 @@ Expected   SQuAD 1.1 90.6/83.9, SQuAD 2.0 82.3/79.4, MNLI 83.5, SST-2 91.7, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -14,8 +14,8 @@ Expected   SQuAD 1.1 91.8/85.2, SQuAD 2.0 84.9/81.8, MNLI 86.5, SST-2 94.9, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

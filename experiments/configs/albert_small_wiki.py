@@ -13,9 +13,10 @@ Expected   context gap 1.83 nats, masked-LM loss 5.06, which is 1.58 nats under 
 from ml_collections import ConfigDict
 
 from albert_jax.config import AlbertConfig
-from albert_jax.optimizer import OptimizerConfig, OptimizerName, ScheduleName
+from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from data_pipeline.config import DataConfig, Packing
-from experiments.config import ExperimentConfig, RunConfig, to_config_dict
+from experiments.cli.config_dicts import to_config_dict
+from experiments.run.config import ExperimentConfig, RunConfig
 
 
 def get_config() -> ConfigDict:

@@ -12,9 +12,10 @@ Expected   held-out masked-LM accuracy at least twice that of the most frequent 
 from ml_collections import ConfigDict
 
 from albert_jax.config import AlbertConfig
-from albert_jax.optimizer import OptimizerConfig, OptimizerName, ScheduleName
+from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from data_pipeline.config import DataConfig, Packing
-from experiments.config import ExperimentConfig, RunConfig, to_config_dict
+from experiments.cli.config_dicts import to_config_dict
+from experiments.run.config import ExperimentConfig, RunConfig
 
 
 def get_config() -> ConfigDict:

@@ -13,8 +13,8 @@ Expected   SQuAD 1.1 92.5/86.1, SQuAD 2.0 86.1/83.1, MNLI 86.4, SST-2 92.4, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -15,8 +15,8 @@ Expected   SQuAD 1.1 92.9/86.4, SQuAD 2.0 87.9/84.1, MNLI 87.9, SST-2 95.4, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -15,8 +15,8 @@ Expected   not measured yet; version 1 at as many pairs: SQuAD 1.1 94.0/88.1, SQ
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import packed
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import packed
 
 
 def get_config() -> ConfigDict:

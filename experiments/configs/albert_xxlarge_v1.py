@@ -13,8 +13,8 @@ Expected   SQuAD 1.1 94.8/89.3, SQuAD 2.0 90.2/87.4, MNLI 90.8, SST-2 96.9, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -14,8 +14,8 @@ Expected   SQuAD 1.1 94.6/89.1, SQuAD 2.0 89.8/86.9, MNLI 90.6, SST-2 96.8, RACE
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.recipes import released
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.recipes import released
 
 
 def get_config() -> ConfigDict:

@@ -11,8 +11,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/depth.py \
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Row, Size, Sweep, downstream
 
 PAPER = {
     1: downstream("31.1/22.9", "50.1/50.1", 66.4, 80.8, 40.1, 52.9),

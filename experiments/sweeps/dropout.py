@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/dropout.py \
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Row, Size, Sweep, downstream
 
 
 def row(name: str, dropout: float, paper: dict[str, float]) -> Row:

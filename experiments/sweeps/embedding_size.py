@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/embedding_size
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 PAPER = {
     "all-64": downstream("88.7/81.4", "77.5/74.8", 80.8, 89.4, 63.5, 79.0),

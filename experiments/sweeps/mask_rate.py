@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/mask_rate.py \
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Row, Size, Sweep
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Row, Size, Sweep
 
 
 def row(rate: float, length: int) -> Row:

@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/norm.py \
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Size, Sweep, grid
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:

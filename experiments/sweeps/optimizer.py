@@ -10,8 +10,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer.py \
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Row, Size, Sweep
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Row, Size, Sweep
 
 # Of each at the reference batch. LAMB's at 4096 is the paper's; the others are guesses of ours.
 RATES = {

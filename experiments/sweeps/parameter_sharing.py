@@ -12,8 +12,8 @@ Found      small, 128 wide embeddings, 5,000 steps: sharing all costs 0.16 nats 
            (experiments/RESULTS.md)
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 PAPER = {
     "128-all": downstream("89.3/82.3", "80.0/77.1", 82.0, 90.3, 64.0, 80.1),

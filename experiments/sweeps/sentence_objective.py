@@ -11,8 +11,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sentence_objec
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 
 def intrinsic(masked_lm: float, next_sentence: float, order: float) -> dict[str, float]:

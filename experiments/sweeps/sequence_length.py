@@ -12,8 +12,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sequence_lengt
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Row, Size, Sweep
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Row, Size, Sweep
 
 
 def get_sweep(size: Size) -> Sweep:

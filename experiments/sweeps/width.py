@@ -10,8 +10,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/width.py \
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Row, Size, Sweep, downstream
 
 PAPER = (
     downstream("79.8/69.7", "64.4/61.7", 77.7, 86.7, 54.0, 71.2),

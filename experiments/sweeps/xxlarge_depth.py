@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.
 Found      nothing yet
 """
 
-from experiments.sweep_bases import config_file, seeds, settings, tasks
-from experiments.sweep_points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 PAPER = (
     downstream("94.0/88.1", "88.3/85.3", 87.8, 95.4, 82.5, 88.7),

@@ -21,7 +21,7 @@ from reference import (
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.losses import masked_lm, sentence_order
+from albert_jax.tasks.pretraining import masked_lm, sentence_order
 
 SMALL = AlbertConfig(
     vocab_size=17,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from albert_jax.layers import gelu, layer_norm, product
+from albert_jax.layers import gelu, layer_norm, matmul
 
 EPSILON = 1e-12
 ROWS, FEATURES = 5, 24
@@ -28,7 +28,7 @@ def plain_norm(x: Array, scale: Array, bias: Array) -> Array:
 
 
 def multiply(x: Array, kernel: Array) -> Array:
-    return product(x, kernel.astype(x.dtype))
+    return matmul(x, kernel.astype(x.dtype))
 
 
 def inputs(*shapes: tuple[int, ...]) -> list[Array]:
@@ -47,7 +47,7 @@ def inputs(*shapes: tuple[int, ...]) -> list[Array]:
         (norm, plain_norm, inputs((2, ROWS, FEATURES), (FEATURES,), (FEATURES,))),
         (multiply, jnp.matmul, inputs((2, ROWS, FEATURES), (FEATURES, 7))),
     ],
-    ids=["gelu", "layer norm", "product"],
+    ids=["gelu", "layer norm", "matmul"],
 )
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=str)
 def test_values_and_gradients_are_those_of_the_definition(

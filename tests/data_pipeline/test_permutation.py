@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.permutation import permute
-from data_pipeline.philox import derive_key, draw, scale
+from data_pipeline.randomness import derive_key, draw, scale
 
 
 def test_published_answers():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.corpus import Corpus, open_corpus
-from data_pipeline.corpus_writer import write_corpus
-from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+from data_pipeline.corpus.reader import Corpus, open_corpus
+from data_pipeline.corpus.writer import write_corpus
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 FIRST_ID = 5  # after the special pieces
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.sentencepiece_proto import Piece, PieceType, read_model, write_model
-from data_pipeline.sentencepiece_tokenizer import (
+from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.sentencepiece import (
     FIRST_PIECES,
     USER_DEFINED,
     SentencePieceTokenizer,
     train_sentencepiece,
 )
-from data_pipeline.tokenizer import Tokenizer
-from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+from data_pipeline.tokenizers.sentencepiece_proto import Piece, PieceType, read_model, write_model
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 KINDS = ("sentencepiece", "wordpiece")
 SETTINGS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from albert_jax.checkpoint import restore_params
+from albert_jax.training.checkpoint import restore_params
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "experiments.pretrain")

@@ -5,7 +5,7 @@ from pathlib import Path
 from echoes import make_experiment
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
+from experiments.cli.config_dicts import to_config_dict
 
 
 def get_config() -> ConfigDict:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from albert_jax.config import AlbertConfig
-from albert_jax.optimizer import OptimizerConfig, OptimizerName, ScheduleName
+from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from data_pipeline.config import DataConfig, Packing
-from data_pipeline.corpus_writer import write_corpus
-from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
-from experiments.config import ExperimentConfig, RunConfig
+from data_pipeline.corpus.writer import write_corpus
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from experiments.run.config import ExperimentConfig, RunConfig
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = 8  # of each kind: calls and echoes

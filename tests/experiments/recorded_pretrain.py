@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from albert_jax import training_loop
-from albert_jax.train_step import TrainState
+from albert_jax.training import loop as training_loop
+from albert_jax.training.train_step import TrainState
 
 train = training_loop.train
 

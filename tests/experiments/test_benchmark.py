@@ -13,15 +13,15 @@ import tiny_tasks
 from commands import ROOT
 from echoes import make_experiment, with_part, write_echoes
 
-from albert_jax.flops import training_flops_per_row
+from albert_jax.training.flops import training_flops_per_row
 from data_pipeline.errors import InputError
-from experiments import benchmark_timing
-from experiments.benchmark_batches import record, replay, with_shape
-from experiments.benchmark_data import read_batches
-from experiments.benchmark_finetune import measure_finetuning
-from experiments.benchmark_scaling import measure_scaling
-from experiments.benchmark_timing import Contender, Work, describe_contenders, time_contenders
-from experiments.finetune_config import TaskName
+from experiments.benchmarks import timing as benchmark_timing
+from experiments.benchmarks.batches import record, replay, with_shape
+from experiments.benchmarks.data import read_batches
+from experiments.benchmarks.finetune import measure_finetuning
+from experiments.benchmarks.scaling import measure_scaling
+from experiments.benchmarks.timing import Candidate, Work, describe_candidates, time_candidates
+from experiments.tasks.config import TaskName
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ class Clock:
             self.turns.append((name, steps))
             self.now += steps * next(durations)
 
-        return Contender(name, work, run, None, lambda: None)
+        return Candidate(name, work, run, None, lambda: None)
 
 
 def test_contenders_take_turns(monkeypatch):
@@ -90,7 +90,7 @@ def test_contenders_take_turns(monkeypatch):
     monkeypatch.setattr(benchmark_timing.time, "perf_counter", lambda: clock.now)
     slow = clock.contender("slow", Work.TRAIN, itertools.chain([9, 2, 2, 3, 2], []))
     fast = clock.contender("fast", Work.TRAIN, itertools.chain([9, 0.5, 0.5, 1, 0.5], []))
-    samples = time_contenders([slow, fast], num_windows=3, window_seconds=4.0)
+    samples = time_candidates([slow, fast], num_windows=3, window_seconds=4.0)
     assert samples == [[2, 3, 2], [0.5, 1, 0.5]]
     assert clock.turns[4:] == [
         *(("slow", 2), ("fast", 8)),
@@ -105,7 +105,7 @@ def test_figures_of_a_step(recorded):
     names = (("ours", Work.TRAIN), ("theirs", Work.TRAIN), ("theirs", Work.FORWARD))
     contenders = [clock.contender(name, work, itertools.repeat(1)) for name, work in names]
     samples = [[2, 4, 2], [3, 4, 4], [1, 1, 1]]
-    rows = describe_contenders(
+    rows = describe_candidates(
         contenders, samples, config, batches, peak_flops=1e9, rivals=[False, True, True]
     )
     pairs = batches.batches[0]["sentence_order_labels"].shape[1]
@@ -118,7 +118,7 @@ def test_figures_of_a_step(recorded):
     assert rows[0]["share_of_peak"] == pytest.approx(flops / 2e9, rel=1e-2)
     # Turn by turn 1.5, 1 and 2 times as fast.
     assert [row["times_fastest_rival"] for row in rows] == [1.5, 1, 1]
-    unknown = describe_contenders(
+    unknown = describe_candidates(
         contenders[:1], samples[:1], config, batches, peak_flops=None, rivals=[False]
     )
     assert unknown[0]["share_of_peak"] == "unknown"

@@ -11,12 +11,12 @@ import pytest
 from tiny_models import GROUPS, THREE, TINY, assert_same, draw, make_model
 
 from albert_jax import AlbertForSequenceClassification, AlbertModel, read_pretrained
-from albert_jax.checkpoint import Checkpoints
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
+from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
-from data_pipeline.sentencepiece_tokenizer import train_sentencepiece
-from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.convert import Format, architecture_of, convert, lost
 
 TEXT = "The cat and the other one sat, 3,000 of them."

@@ -10,16 +10,17 @@ import pytest
 from echoes import make_experiment, with_part, write_echoes
 
 from albert_jax.model import AlbertForPreTraining, AlbertModel
-from albert_jax.parallel import make_mesh
+from albert_jax.training.parallel import make_mesh
 from data_pipeline.config import SentenceObjective
-from data_pipeline.corpus import open_corpus
+from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
-from experiments.config import ExperimentConfig
-from experiments.depth import describe_depths, evaluate_depths
-from experiments.evaluate import Ruler, describe, wilson_interval
+from experiments.evaluate import describe
+from experiments.evaluation.held_out import HeldOutEvaluator, wilson_interval
+from experiments.evaluation.layers import evaluate_layers, format_layers
+from experiments.evaluation.probing import Examples, Probe, fit_probe, make_features
 from experiments.pretrain import open_pretraining_workdir
-from experiments.probe import Examples, Probe, fit_probe, make_features
-from experiments.workdir import check_tokenizer
+from experiments.run.config import ExperimentConfig
+from experiments.run.workdir import check_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_echoes(tmp_path_factory.mktemp("echoes") / "corpus")
 
 
-def make_ruler(corpus: Path, devices: int, **run: Any) -> Ruler:
+def make_ruler(corpus: Path, devices: int, **run: Any) -> HeldOutEvaluator:
     config = make_experiment(corpus, num_train_steps=60, **run)
-    return Ruler(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:devices]))
+    return HeldOutEvaluator(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:devices]))
 
 
 def test_wilson_s_interval() -> None:
@@ -47,7 +48,9 @@ def test_baselines_count_the_words_under_the_masks(
         {"masked_lm_ids": np.array([[5, 5, 6, 0]]), "masked_lm_weights": np.array([[1, 1, 1, 0]])},
         {"masked_lm_ids": np.array([[7, 6, 5, 7]]), "masked_lm_weights": np.array([[1, 1, 1, 1]])},
     ]
-    monkeypatch.setattr("experiments.evaluate.evaluation_batches", lambda *_, **__: iter(batches))
+    monkeypatch.setattr(
+        "experiments.evaluation.held_out.held_out_batches", lambda *_, **__: iter(batches)
+    )
     accuracy, entropy = make_ruler(corpus, devices=1).baselines()
     assert accuracy == pytest.approx(3 / 7)
     assert entropy == pytest.approx(3 / 7 * np.log(7 / 3) + 4 / 7 * np.log(7 / 2))
@@ -96,7 +99,7 @@ def test_the_head_is_measured_at_what_it_was_asked(corpus: Path) -> None:
         config = with_part(
             make_experiment(corpus, num_train_steps=60), "data", sentence_objective=objective
         )
-        ruler = Ruler(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:1]))
+        ruler = HeldOutEvaluator(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:1]))
         figures[objective] = found = ruler.evaluate(params)
         text = describe(found, ruler.baselines())
         assert ("sentence order" in text) is (objective == "sop")
@@ -123,7 +126,7 @@ def test_the_ruler_s_length_may_stand_apart_from_the_run_s(corpus: Path) -> None
     apart = with_part(short, "run", evaluation_seq_length=32)
     mesh = make_mesh(devices=jax.devices()[:1])
     params = make_params(apart)
-    assert Ruler(open_corpus(corpus), apart, mesh).evaluate(params) == make_ruler(
+    assert HeldOutEvaluator(open_corpus(corpus), apart, mesh).evaluate(params) == make_ruler(
         corpus, 1
     ).evaluate(params)
     with pytest.raises(InputError, match=r"run.evaluation_seq_length must be at least 8, got 7"):
@@ -137,16 +140,16 @@ def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
     config = make_experiment(corpus, num_train_steps=60)
     params = make_params(config)
     ruler = make_ruler(corpus, 1)
-    depths = evaluate_depths(ruler.measure, ruler.model, params)
+    depths = evaluate_layers(ruler.measure, ruler.model, params)
     assert [one.depth for one in depths] == [0, 1, 2]
     mesh = make_mesh(devices=jax.devices()[:1])
     for layers in (1, 2):
         shallow = with_part(config, "model", num_hidden_layers=layers)
-        expected = Ruler(open_corpus(corpus), shallow, mesh).evaluate(params)
+        expected = HeldOutEvaluator(open_corpus(corpus), shallow, mesh).evaluate(params)
         assert depths[layers].masked_lm_loss == pytest.approx(expected["masked_lm_loss"], rel=1e-5)
         assert depths[layers].masked_lm_accuracy == expected["masked_lm_accuracy"]
     assert depths[0].masked_lm_loss != pytest.approx(depths[1].masked_lm_loss, rel=1e-4)
-    assert describe_depths(depths).count("\n") == 3
+    assert format_layers(depths).count("\n") == 3
 
 
 def test_a_probe_finds_what_can_be_told_and_nothing_else() -> None:

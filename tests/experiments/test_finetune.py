@@ -14,19 +14,22 @@ import pytest
 import tiny_tasks
 from commands import assert_same_params
 
-from albert_jax.checkpoint import restore_params
-from albert_jax.parallel import make_mesh
-from albert_jax.task_models import AlbertForSequenceClassification
+from albert_jax.tasks.models import AlbertForSequenceClassification
+from albert_jax.training.checkpoint import restore_params
+from albert_jax.training.parallel import make_mesh
 from data_pipeline.errors import InputError
-from experiments import execution, training_run
-from experiments.command_line import ExitCode, call
-from experiments.finetune import finetune, open_finetuning
-from experiments.finetune_config import FinetuneConfig, SpanConfig, TaskName
+from experiments.cli.command import call
+from experiments.cli.exit_codes import ExitCode
+from experiments.finetune import finetune
 from experiments.predict import TASKS
-from experiments.prediction import PredictionOptions
-from experiments.prediction_input import Example
-from experiments.run_log import read_metrics
-from experiments.starting_point import warm_start
+from experiments.prediction.inputs import Example
+from experiments.prediction.task import PredictionOptions
+from experiments.run import execution
+from experiments.run import training as training_run
+from experiments.run.metrics_log import read_metrics
+from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
+from experiments.tasks.finetuning import open_finetuning
+from experiments.tasks.starting_point import warm_start
 
 LABELS = {"good": "pos", "bad": "neg"}
 

@@ -18,13 +18,13 @@ from tiny_vocabularies import WORDPIECES, trained
 
 from albert_jax import AlbertForPreTraining, AlbertModel
 from albert_jax.interop.names import WeightsError
-from albert_jax.parallel import make_mesh
+from albert_jax.training.parallel import make_mesh
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
-from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.predict import TASKS, check_output, predict
-from experiments.prediction import Pooling, PredictionOptions
-from experiments.prediction_input import Example, examples_of_file, examples_of_flags
+from experiments.prediction.inputs import Example, examples_of_file, examples_of_flags
+from experiments.prediction.task import Pooling, PredictionOptions
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
@@ -38,7 +38,7 @@ PARAMS = draw(FULL)
 def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows over several devices are tested with inference; here they would only cost time."""
     mesh = make_mesh(devices=jax.devices()[:1])
-    monkeypatch.setattr("experiments.inference.make_mesh", lambda: mesh)
+    monkeypatch.setattr("experiments.prediction.inference.make_mesh", lambda: mesh)
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,19 @@ import pytest
 from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
-from albert_jax.checkpoint import restore_params
 from albert_jax.model import AlbertForPreTraining, AlbertModel
-from albert_jax.parallel import make_mesh
-from data_pipeline.corpus import open_corpus
+from albert_jax.training.checkpoint import restore_params
+from albert_jax.training.parallel import make_mesh
+from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
-from experiments import execution, training_run
-from experiments.command_line import ExitCode, call
-from experiments.config import ExperimentConfig, InitGroups
+from experiments.cli.command import call
+from experiments.cli.exit_codes import ExitCode
 from experiments.pretrain import open_pretraining_workdir, pretrain
-from experiments.run_log import METRICS_FILE, RunLog, StepWork, read_metrics
-from experiments.warm_start import warm_start_params
+from experiments.run import execution
+from experiments.run import training as training_run
+from experiments.run.config import ExperimentConfig, InitGroups
+from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
+from experiments.run.warm_start import warm_start_params
 
 STEPS = 60
 # What TensorFlow's native code prints when it is loaded, whatever its log level.

@@ -8,14 +8,14 @@ from tiny_corpora import draw_lengths, make_corpus
 
 from albert_jax import AlbertConfig
 from data_pipeline.config import DataConfig, Packing
-from data_pipeline.corpus import open_corpus
+from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining import PretrainingDataset
-from data_pipeline.records import RecordDataset
-from data_pipeline.tfrecord import import_records
-from experiments.config import ExperimentConfig
+from data_pipeline.pretraining.dataset import PretrainingDataset
+from data_pipeline.pretraining.records import RecordDataset
+from data_pipeline.pretraining.tfrecord import import_records
 from experiments.export_records import export_records
 from experiments.import_records import find_files
+from experiments.run.config import ExperimentConfig
 
 
 @pytest.fixture

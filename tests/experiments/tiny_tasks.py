@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from albert_jax.config import AlbertConfig, ProblemType
-from albert_jax.optimizer import ScheduleName
-from data_pipeline.wordpiece_tokenizer import WordPieceTokenizer
-from experiments.finetune_config import (
+from albert_jax.training.config import ScheduleName
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from experiments.tasks.config import (
     FinetuneConfig,
     FinetuneRunConfig,
     TaskDataConfig,

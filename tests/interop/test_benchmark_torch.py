@@ -10,15 +10,16 @@ from random_inputs import draw_batch
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.losses import make_pretraining_loss, summarize
-from albert_jax.optimizer import OptimizerConfig
+from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.training.config import OptimizerConfig
+from albert_jax.training.losses import summarize
 from data_pipeline import AlbertTokenizer
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
-from data_pipeline.sentencepiece_tokenizer import train_sentencepiece
-from experiments.benchmark_encode import check_agreement, measure_encoding
-from experiments.benchmark_timing import Work
-from experiments.benchmark_torch import (
+from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
+from experiments.benchmarks.encode import check_agreement, measure_encoding
+from experiments.benchmarks.timing import Work
+from experiments.benchmarks.torch import (
     TorchRow,
     gathered_loss,
     make_run,
@@ -26,7 +27,7 @@ from experiments.benchmark_torch import (
     to_tensors,
     transformers_config,
 )
-from experiments.config import ExperimentConfig
+from experiments.run.config import ExperimentConfig
 
 pytestmark = pytest.mark.interop
 

@@ -11,7 +11,7 @@ from tiny_models import THREE, TINY, draw
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertForSequenceClassification
 from data_pipeline import AlbertTokenizer
-from data_pipeline.sentencepiece_tokenizer import train_sentencepiece
+from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 
 pytestmark = pytest.mark.interop
 

@@ -23,7 +23,7 @@ import pytest
 from tiny_vocabularies import KINDS, ODD, PLAIN, SETTINGS, make, of_pieces, random_texts, trained
 
 from data_pipeline import AlbertTokenizer
-from data_pipeline.sentencepiece_tokenizer import SentencePieceTokenizer
+from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 
 pytestmark = pytest.mark.interop
 

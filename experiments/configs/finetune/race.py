@@ -10,9 +10,9 @@ Expected   accuracy 64.0 with base after 125,000 steps (ALBERT Table 2), 86.5 wi
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.finetune_config import TaskName
-from experiments.finetune_recipes import table_14
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.finetune.recipes import table_14
+from experiments.tasks.config import TaskName
 
 
 def get_config() -> ConfigDict:

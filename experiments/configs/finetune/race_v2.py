@@ -10,9 +10,9 @@ Expected   accuracy 66.8 with base v2, 86.8 with xxlarge v2 (the released README
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.finetune_config import TaskName
-from experiments.finetune_recipes import table_14
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.finetune.recipes import table_14
+from experiments.tasks.config import TaskName
 
 
 def get_config() -> ConfigDict:

@@ -14,9 +14,9 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.finetune_config import SpanConfig, SpanHead, TaskName
-from experiments.finetune_recipes import table_14
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.finetune.recipes import table_14
+from experiments.tasks.config import SpanConfig, SpanHead, TaskName
 
 
 def get_config() -> ConfigDict:

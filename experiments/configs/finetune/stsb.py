@@ -11,9 +11,9 @@ Expected   Pearson correlation 93.0 with xxlarge (ALBERT Table 9)
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.finetune_config import TaskName
-from experiments.finetune_recipes import table_14
+from experiments.cli.config_dicts import to_config_dict
+from experiments.configs.finetune.recipes import table_14
+from experiments.tasks.config import TaskName
 
 
 def get_config() -> ConfigDict:

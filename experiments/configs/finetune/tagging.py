@@ -11,8 +11,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from experiments.config import to_config_dict
-from experiments.finetune_config import (
+from experiments.cli.config_dicts import to_config_dict
+from experiments.tasks.config import (
     FinetuneConfig,
     TaskDataConfig,
     TaskName,

@@ -1,0 +1,1 @@
+"""Attention: the reference, faster ones for CPUs, GPUs and TPUs, and the choice among them."""

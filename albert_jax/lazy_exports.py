@@ -1,0 +1,26 @@
+"""Public names of a package, imported when they are first asked for."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def lazy_exports(
+    package: str, exports: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], list[str]]:
+    """The ``__getattr__`` and ``__all__`` of a package whose modules take long to import.
+
+    Args:
+        package: its ``__name__``.
+        exports: names by the module, relative to the package, that defines them.
+
+    Example: ``__getattr__, __all__ = lazy_exports(__name__, {"losses": ["Ratio", "summarize"]})``
+    """
+    module_of = {name: module for module, names in exports.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
+
+    return get, sorted(module_of)

@@ -1,0 +1,1 @@
+"""Tasks: models with heads, their batches and their objectives, pre-training included."""

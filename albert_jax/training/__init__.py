@@ -1,0 +1,1 @@
+"""Training: losses, optimizer, the compiled step, devices, the loop and checkpoints."""

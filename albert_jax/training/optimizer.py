@@ -1,0 +1,206 @@
+"""LAMB and AdamW as ALBERT was trained with them, and the schedule of their learning rate.
+
+One optax chain: clip by the global norm, moments, weight decay, trust ratio (LAMB only), rate::
+
+    m <- beta_1 m + (1 - beta_1) g        v <- beta_2 v + (1 - beta_2) g^2
+    u  = m / (sqrt(v) + epsilon) + weight_decay w
+    w <- w - rate(step) * ratio * u       ratio = |w| / |u|, or 1 if either norm is 0
+
+`optax.lamb` is another optimizer under the same name. What differs, and why:
+
+- The moments are not bias-corrected unless asked for. The published weights were trained without.
+  The first update is then about three times as long; LAMB's ratio takes that out of the tensors it
+  adapts, and warm-up out of the rest.
+- Biases and layer norms are neither decayed nor adapted: they take the plain step at the full rate.
+  `optax.lamb` can spare them the decay, but gives every tensor a ratio; a bias, which starts at
+  zero and stays small, would then hardly move.
+- Layers of their own that are stacked for a scan keep a ratio each. One norm over the whole stack
+  would make a layer's step depend on its neighbors and on how the parameters happen to be stored.
+- The ratios of the last step stay in the state, where metrics can read them.
+
+Clipping sees the gradient of the global batch. The released code clips on every core before it adds
+up, so that its clipping depends on the number of cores.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Float, PyTree
+
+from albert_jax.training.config import OptimizerConfig, OptimizerName
+from albert_jax.training.schedule import Schedule
+
+EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
+STACKED_NAME = "layers"  # what lies below has two leading axes: copies and inner
+
+
+def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.Schedule:
+    """The learning rate of each step, counted from 0: `Schedule`'s share of the peak.
+
+    Example: the defaults give 0 at step 0, 1.7594e-3 at 3124, 1.7160e-3 at 3125, 8.8e-4 at 62,500
+    and 0 at 125,000; under ``poly`` 1.76e-3 at 3125 is followed by an even descent.
+
+    Args:
+        config: the schedule's parameters.
+        global_batch_size: sequences a step; read only if `config.reference_batch_size` is set. Then
+            the peak is `learning_rate` times the root of their quotient, the rule by which LAMB's
+            authors scaled BERT from 512 to 32k sequences.
+    """
+    peak = config.learning_rate
+    if config.reference_batch_size is not None:
+        peak *= math.sqrt(global_batch_size / config.reference_batch_size)
+    schedule = Schedule(
+        name=config.schedule,
+        warmup_begin=config.start_warmup_step,
+        warmup_steps=config.num_warmup_steps,
+        end=config.num_train_steps,
+        power=config.poly_power,
+        decay_steps=config.num_decay_steps,
+    )
+    return lambda step: peak * schedule(step)
+
+
+def make_optimizer(
+    config: OptimizerConfig, *, global_batch_size: int
+) -> optax.GradientTransformation:
+    """The optimizer of a parameter tree as `AlbertForPreTraining` has it; see the file's docstring.
+
+    Its updates are to be added to the parameters (`optax.apply_updates`). Moments have the type of
+    their parameters. The schedule's step is the number of updates made.
+    """
+    clip = config.max_grad_norm
+    is_lamb = config.name is OptimizerName.LAMB
+    return optax.chain(
+        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+        scale_by_moments(config),
+        optax.add_decayed_weights(config.weight_decay, mask=adaptation_mask),
+        optax.masked(scale_by_trust_ratio(), adaptation_mask) if is_lamb else optax.identity(),
+        optax.scale_by_learning_rate(make_schedule(config, global_batch_size=global_batch_size)),
+    )
+
+
+def adaptation_mask(params: PyTree) -> PyTree[bool]:
+    """True where a tensor is decayed and adapted: by name, as a stacked bias has many axes too.
+
+    Example: ``{"layers": {"query": {"kernel": k, "bias": b}}, "layer_norm": {"scale": s}}`` gives
+    ``{"layers": {"query": {"kernel": True, "bias": False}}, "layer_norm": {"scale": False}}``.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: EXCLUDED_NAMES.isdisjoint(_parameter_name(path).split("/")), params
+    )
+
+
+def scale_by_moments(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Gradients to ``m / (sqrt(v) + epsilon)``, the moments corrected for their start at 0 or not.
+
+    The state is that of `optax.scale_by_adam`, whose result this is if `bias_correction` is set.
+    """
+
+    def init(params: PyTree) -> optax.ScaleByAdamState:
+        # Two trees of zeros: a state that holds a buffer twice cannot be donated to a step.
+        mean, square = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
+
+    def update(
+        grads: PyTree, state: optax.ScaleByAdamState, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.ScaleByAdamState]:
+        del params
+        grads = optax.tree.cast_like(grads, state.mu)
+        mean = optax.tree.update_moment(grads, state.mu, config.beta_1, 1)
+        square = optax.tree.update_moment(grads, state.nu, config.beta_2, 2)
+        state = optax.ScaleByAdamState(state.count + 1, mean, square)
+        if config.bias_correction:
+            mean = optax.tree.bias_correction(mean, config.beta_1, state.count)
+            square = optax.tree.bias_correction(square, config.beta_2, state.count)
+        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + config.epsilon), mean, square), state
+
+    return optax.GradientTransformation(init, update)
+
+
+class TrustRatioState(NamedTuple):
+    """The ratios of the last step, where their tensors stand in the parameter tree; 1 before."""
+
+    ratios: PyTree[Float[Array, "..."]]
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+    """Multiplies a tensor's update by its trust ratio ``|w| / |u|``, 1 if either norm is 0.
+
+    Below `layers`, every index of the two leading axes [copies, inner] is a tensor of its own. The
+    ratio has no bounds.
+
+    Example: weights ``[3, 4]`` and update ``[0, 2]`` give the ratio 2.5 and the update ``[0, 5]``.
+
+    Raises:
+        ValueError: something below `layers` has fewer than three axes.
+    """
+
+    def init(params: PyTree) -> TrustRatioState:
+        def one(path: Any, weights: Any) -> Array:
+            return jnp.ones(weights.shape[: _stacked_axes(path, weights.shape)], weights.dtype)
+
+        return TrustRatioState(jax.tree_util.tree_map_with_path(one, params))
+
+    def update(
+        updates: PyTree, state: TrustRatioState, params: PyTree | None = None
+    ) -> tuple[PyTree, TrustRatioState]:
+        del state
+
+        def ratio(path: Any, update: Array, weights: Array) -> Array:
+            axes = tuple(range(_stacked_axes(path, weights.shape), weights.ndim))
+            weight_norm, update_norm = _norm(weights, axes), _norm(update, axes)
+            nonzero = (weight_norm > 0) & (update_norm > 0)
+            return jnp.where(nonzero, weight_norm / jnp.where(nonzero, update_norm, 1), 1)
+
+        def scale(ratio: Array, update: Array) -> Array:
+            return update * ratio.reshape(ratio.shape + (1,) * (update.ndim - ratio.ndim))
+
+        ratios = jax.tree_util.tree_map_with_path(ratio, updates, params)
+        return jax.tree.map(scale, ratios, updates), TrustRatioState(ratios)
+
+    return optax.GradientTransformation(init, update)
+
+
+def trust_ratios(opt_state: PyTree) -> dict[str, Float[Array, "..."]]:
+    """The trust ratios of the last step by parameter name, to be read as metrics.
+
+    A ratio is a scalar, or [copies, inner] below `layers`. All are 1 before the first step; AdamW
+    has none.
+
+    Example: ``{"albert/encoder/layers/attention/query/kernel": [[1.12]], "albert/pooler/kernel":
+    0.97, ...}``.
+    """
+
+    def is_ours(node: Any) -> bool:
+        return isinstance(node, TrustRatioState)
+
+    return {
+        _parameter_name(path): ratio
+        for state in filter(is_ours, jax.tree.leaves(opt_state, is_leaf=is_ours))
+        for path, ratio in jax.tree_util.tree_leaves_with_path(state.ratios)
+    }
+
+
+def _parameter_name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _stacked_axes(path: Any, shape: tuple[int, ...]) -> int:
+    """How many leading axes number tensors of their own."""
+    name = _parameter_name(path)
+    if STACKED_NAME not in name.split("/"):
+        return 0
+    if len(shape) < 3:
+        raise ValueError(
+            f"parameter {name} lies below {STACKED_NAME!r} and so must have the leading axes "
+            f"[copies, inner], got shape {shape}"
+        )
+    return 2
+
+
+def _norm(x: Array, axes: tuple[int, ...]) -> Array:
+    return jnp.sqrt(jnp.square(x).sum(axes))

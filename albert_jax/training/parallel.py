@@ -1,0 +1,277 @@
+"""Devices: the mesh, where parameters and rows lie on it, and the step compiled for it.
+
+The mesh has three axes. Rows are spread over ``data`` and ``fsdp``; parameters and optimizer state
+are cut along ``fsdp`` and ``tensor`` by one table of rules. Plain ``jit`` would gather a shared
+block over ``fsdp``, and reduce its gradient over both, inside the loop over layers, once per layer.
+Here the gradient function is mapped over ``data`` and ``fsdp`` by hand, so parameters are gathered
+once before it and gradients stay local until the one reduction at its end; ``tensor`` is left to
+the compiler.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
+from jaxtyping import Int64, PyTree
+
+from albert_jax.training.losses import LossFn, Metrics, WeightFn
+from albert_jax.training.train_step import (
+    DATA_AXIS,
+    GradientFn,
+    TrainState,
+    create_train_state,
+    make_eval_step,
+    make_train_step,
+)
+
+P = PartitionSpec
+ROW_AXES = (DATA_AXIS, "fsdp")
+MESH_AXES = (*ROW_AXES, "tensor")
+ROWS = P(ROW_AXES)
+
+# The first rule whose pattern ends the parameter's name and whose length fits its axes. An axis
+# that does not divide evenly stays whole. Layers have two leading axes, [copies, inner]. Whatever
+# is as large as the vocabulary stays whole too: factorized, it is small beside a layer, and cutting
+# it would put a collective into every look-up.
+SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
+    (r"layers/attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
+    (r"layers/attention/(query|key|value)/bias", P(None, None, "tensor")),
+    (r"layers/attention/dense/kernel", P(None, None, "tensor", "fsdp")),
+    (r"layers/feed_forward/intermediate/kernel", P(None, None, "fsdp", "tensor")),
+    (r"layers/feed_forward/intermediate/bias", P(None, None, "tensor")),
+    (r"layers/feed_forward/output/kernel", P(None, None, "tensor", "fsdp")),
+    (r"(embedding_hidden_mapping_in|pooler|predictions/dense)/kernel", P("fsdp", None)),
+)
+
+TrainStep = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
+
+
+class Parallelism(StrEnum):
+    """How a step is spread over devices."""
+
+    PJIT = "pjit"  # jit over the whole mesh
+    PMAP = "pmap"  # the data axis alone
+
+
+def make_mesh(
+    *, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh over all devices; what `fsdp` and `tensor` leave is the data axis.
+
+    Raises:
+        ValueError: the devices do not divide.
+    """
+    devices = jax.devices() if devices is None else devices
+    data, rest = divmod(len(devices), fsdp * tensor)
+    if rest or not data:
+        raise ValueError(
+            f"run.fsdp ({fsdp}) times run.tensor ({tensor}) must divide the {len(devices)} devices"
+        )
+    axis_types = (AxisType.Auto,) * len(MESH_AXES)
+    return jax.make_mesh((data, fsdp, tensor), MESH_AXES, axis_types, devices=devices)
+
+
+def partition_spec(name: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """How `SHARDING_RULES` cut a parameter, or the optimizer's twin of it.
+
+    Example: on a mesh with fsdp 2 and tensor 2, ``.../attention/query/kernel`` of shape
+    ``[1, 1, 768, 768]`` is cut into four ``[1, 1, 384, 384]``.
+    """
+    for pattern, spec in SHARDING_RULES:
+        if re.search(pattern + "$", name) and len(spec) == len(shape):
+            sizes = [1 if axis is None else mesh.shape[axis] for axis in spec]
+            fits = [size % parts == 0 for size, parts in zip(shape, sizes, strict=True)]
+            return P(*(axis if fit else None for axis, fit in zip(spec, fits, strict=True)))
+    return P()
+
+
+def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
+    """A sharding for every leaf of a state (arrays or shapes), by its name."""
+
+    def sharding(path: Any, leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return NamedSharding(mesh, partition_spec(name, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def initialize_state(
+    initialize: Callable[[Array], PyTree],
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    mesh: Mesh,
+) -> TrainState:
+    """A fresh state, each part of it made on the devices that hold it.
+
+    Args:
+        initialize: key to parameters.
+        optimizer: gives the optimizer's state.
+        key: seed of the parameters.
+        mesh: the devices.
+    """
+
+    def create(key: Array) -> TrainState:
+        return create_train_state(initialize(key), optimizer)
+
+    shardings = state_shardings(jax.eval_shape(create, key), mesh)
+    return jax.jit(create, out_shardings=shardings)(key)
+
+
+def rows_of_process(global_batch_size: int, mesh: Mesh) -> Int64[np.ndarray, " rows"]:
+    """Which rows of a global batch this process has to load, in the order `place_batch` wants.
+
+    Raises:
+        ValueError: the batch does not divide over the devices that hold rows.
+    """
+    holders = mesh.shape[DATA_AXIS] * mesh.shape["fsdp"]
+    if global_batch_size % holders:
+        raise ValueError(
+            f"the global batch of {global_batch_size} rows must be a multiple of {holders}, "
+            f"the devices on the axes data ({mesh.shape[DATA_AXIS]}) and fsdp "
+            f"({mesh.shape['fsdp']})"
+        )
+    local = NamedSharding(mesh, ROWS).addressable_devices_indices_map((global_batch_size,))
+    rows = np.arange(global_batch_size)
+    return np.unique(np.concatenate([rows[index] for index in local.values() if index is not None]))
+
+
+def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Puts the rows that this process loaded on its devices, as part of the global batch."""
+    sharding = NamedSharding(mesh, ROWS)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
+    """Binds the axes that rows are cut along for a gradient function, which reduces over them."""
+
+    # Pallas's kernels cannot be called where JAX checks what varies along which axis, and XLA
+    # cannot cut an unchecked function along further axes. No run wants both.
+    cut = mesh.shape["tensor"] > 1
+
+    def bind(gradients: GradientFn) -> GradientFn:
+        if not row_axes:
+            return gradients
+
+        def local(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
+            # Checked, the gradient of a parameter that all parts share would be reduced over them
+            # wherever it is used: in each layer.
+            varying = jax.lax.pcast(params, tuple(row_axes), to="varying") if cut else params
+            return gradients(varying, batch, key)
+
+        return jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(P(), P(tuple(row_axes)), P()),
+            out_specs=P(),
+            check_vma=cut,
+            axis_names=set(row_axes),
+        )
+
+    return bind
+
+
+def compile_train_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    mesh: Mesh,
+    *,
+    weight_fn: WeightFn,
+    accumulation_steps: int = 1,
+    parallelism: Parallelism = Parallelism.PJIT,
+    reduction_dtype: DTypeLike = jnp.float32,
+) -> jax.stages.Wrapped:
+    """The training step over the mesh, a `TrainStep`: compiled at its first call, or ahead of it
+    by its `lower`; the given state is donated.
+
+    State and batches are the same plain trees under either parallelism.
+
+    Args:
+        loss_fn: the task's loss.
+        optimizer: what turns gradients into updates.
+        state: the state, or its shapes.
+        mesh: the devices.
+        weight_fn: the denominators of the task's objectives.
+        accumulation_steps: micro-batches a step.
+        parallelism: how the step is spread.
+        reduction_dtype: what gradients are added up in over devices.
+
+    Raises:
+        ValueError: `pmap` with more than the data axis.
+    """
+    make_step = functools.partial(
+        make_train_step,
+        loss_fn,
+        optimizer,
+        weight_fn=weight_fn,
+        accumulation_steps=accumulation_steps,
+        reduction_dtype=reduction_dtype,
+    )
+    if parallelism is Parallelism.PMAP:
+        return _pmap_train_step(make_step(), mesh)
+    row_axes = [axis for axis in ROW_AXES if mesh.shape[axis] > 1]
+    step = make_step(row_axes=row_axes, over_rows=over_rows(mesh, row_axes))
+    shardings = state_shardings(state, mesh)
+    whole = NamedSharding(mesh, P())
+    return jax.jit(
+        step,
+        in_shardings=(shardings, NamedSharding(mesh, ROWS), whole),
+        out_shardings=(shardings, whole),
+        donate_argnums=0,
+    )
+
+
+def _pmap_train_step(step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
+    for axis in ("fsdp", "tensor"):
+        if mesh.shape[axis] > 1:
+            raise ValueError(
+                f"run.parallelism=pmap spreads rows alone: run.{axis} must be 1, "
+                f"got {mesh.shape[axis]}; run.parallelism=pjit takes it"
+            )
+    mapped = jax.pmap(
+        step,
+        axis_name=DATA_AXIS,
+        in_axes=(None, 0, None),
+        out_axes=None,
+        devices=list(mesh.devices.flat),
+        donate_argnums=0,
+    )
+    devices = mesh.shape[DATA_AXIS]
+
+    def train_step(state: TrainState, batch: Any, rng: Array) -> tuple[TrainState, Metrics]:
+        by_device = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+        return mapped(state, by_device, rng)
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def compile_eval_step(loss_fn: LossFn, params: PyTree, mesh: Mesh) -> jax.stages.Wrapped:
+    """The evaluation step ``(params, batch) -> metrics`` over the mesh, under either
+    parallelism."""
+    whole = NamedSharding(mesh, P())
+    return jax.jit(
+        make_eval_step(loss_fn),
+        in_shardings=(state_shardings(params, mesh), NamedSharding(mesh, ROWS)),
+        out_shardings=whole,
+    )
+
+
+def compile_predict_step(
+    predict: Callable[[PyTree, Any], PyTree], params: PyTree, mesh: Mesh
+) -> Callable[[PyTree, Any], PyTree]:
+    """A function of parameters and batch over the mesh, whose outputs every process holds whole."""
+    whole = NamedSharding(mesh, P())
+    return jax.jit(
+        predict,
+        in_shardings=(state_shardings(params, mesh), NamedSharding(mesh, ROWS)),
+        out_shardings=whole,
+    )

@@ -1,0 +1,1 @@
+"""Corpora: directories of token shards, and the builder that writes them."""

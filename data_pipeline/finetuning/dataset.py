@@ -1,0 +1,120 @@
+"""The batches of fine-tuning: rows of like length together, any step at the same cost."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from data_pipeline import randomness as philox
+from data_pipeline.finetuning.encoded_examples import EncodedExamples, choose_lengths
+from data_pipeline.permutation import permute
+
+
+class FinetuningDataset:
+    """Training batches; the batch of step k is a function of examples, arguments and k alone.
+
+    An epoch takes each example once. Its examples are laid out by padded length, those of one
+    length in an order of the epoch's own, and cut into batches of `global_batch_size`; the batches
+    are taken in an order of the epoch's own. So a batch has one length, that of its longest row,
+    and what a length leaves over fills the first batch of the next one. Only the epoch's last batch
+    of the longest rows may be short: it is filled up with rows of weight 0.
+
+    Args:
+        examples: what is trained on.
+        seed: of the order.
+        global_batch_size: examples a step.
+        num_lengths: how many lengths rows are padded to at most.
+    """
+
+    def __init__(
+        self, examples: EncodedExamples, *, seed: int, global_batch_size: int, num_lengths: int
+    ) -> None:
+        self.lengths = choose_lengths(examples.lengths, num_lengths)
+        self._examples, self._seed, self._batch_size = examples, seed, global_batch_size
+        bucket = np.searchsorted(self.lengths, examples.lengths)
+        self._by_bucket = [np.flatnonzero(bucket == b) for b in range(len(self.lengths))]
+        sizes = [len(rows) for rows in self._by_bucket]
+        self._ends = np.cumsum(sizes)  # of each length in an epoch's layout
+        self.steps_per_epoch = -(-len(bucket) // global_batch_size)
+
+    @property
+    def batch_lengths(self) -> list[int]:
+        """The lengths of an epoch's batches, shortest first; the same in every epoch."""
+        return [self._length(batch) for batch in range(self.steps_per_epoch)]
+
+    def batch(
+        self, step: int, rows: Int64[np.ndarray, " rows"] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The batch of a step, counted from 0.
+
+        Args:
+            step: which.
+            rows: which rows of the global batch; None for all.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        key = philox.derive_key(self._seed, "batches", epoch)
+        batch = int(permute(np.array([place]), self.steps_per_epoch, key=key)[0])
+        start = batch * self._batch_size
+        places = np.arange(start, min(start + self._batch_size, int(self._ends[-1])))
+        chosen = self._lay_out(epoch, places)
+        fields = self._examples.take(
+            chosen, length=self._length(batch), batch_size=self._batch_size
+        )
+        return fields if rows is None else {name: array[rows] for name, array in fields.items()}
+
+    def batches(
+        self, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The batches from a step on, without end."""
+        step = start_step
+        while True:
+            yield self.batch(step, rows)
+            step += 1
+
+    def _length(self, batch: int) -> int:
+        last = min((batch + 1) * self._batch_size, int(self._ends[-1])) - 1
+        return self.lengths[int(np.searchsorted(self._ends, last, side="right"))]
+
+    def _lay_out(
+        self, epoch: int, places: Int64[np.ndarray, " places"]
+    ) -> Int64[np.ndarray, " places"]:
+        """Which examples stand at places of an epoch's layout."""
+        buckets = np.searchsorted(self._ends, places, side="right")
+        chosen = np.zeros_like(places)
+        for bucket in np.unique(buckets):
+            here, members = buckets == bucket, self._by_bucket[bucket]
+            key = philox.derive_key(self._seed, "rows", epoch, bucket)
+            inside = places[here] - (self._ends[bucket] - len(members))
+            chosen[here] = members[permute(inside, len(members), key=key)]
+        return chosen
+
+
+class EvaluationBatch(NamedTuple):
+    """Some examples, and which ones.
+
+    Attributes:
+        rows: numbers of the examples in the first rows of the batch; the others have weight 0.
+        fields: as `EncodedExamples.take` gives them.
+    """
+
+    rows: Int64[np.ndarray, " rows"]
+    fields: dict[str, np.ndarray]
+
+
+def evaluation_batches(
+    examples: EncodedExamples, *, batch_size: int, num_lengths: int
+) -> Iterator[EvaluationBatch]:
+    """Every example once, shortest first.
+
+    Args:
+        examples: what is evaluated.
+        batch_size: rows of every batch.
+        num_lengths: how many lengths rows are padded to at most.
+    """
+    lengths = choose_lengths(examples.lengths, num_lengths)
+    order = np.argsort(examples.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        length = lengths[int(np.searchsorted(lengths, examples.lengths[rows[-1]]))]
+        yield EvaluationBatch(rows, examples.take(rows, length=length, batch_size=batch_size))

@@ -1,0 +1,85 @@
+"""One's own texts with labels, out of a tsv, csv or jsonl whose columns are named."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipeline.errors import InputError
+from data_pipeline.finetuning.examples import TextExample
+from data_pipeline.finetuning.labels import parse_label, sort_labels
+from data_pipeline.sources.tables import TableRow, read_rows
+
+
+class TextColumns(NamedTuple):
+    """Which column holds what; None for what the file does not have.
+
+    Attributes:
+        text: the only or first text.
+        text_pair: the second text.
+        label: the class's name, or the score of a regression.
+        id: what tells examples apart; without it they are numbered from 0.
+    """
+
+    text: str = "text"
+    text_pair: str | None = None
+    label: str | None = "label"
+    id: str | None = None
+
+
+def read_labeled_text(path: Path, columns: TextColumns, labels: Sequence[str]) -> list[TextExample]:
+    """Reads the examples of a file.
+
+    Args:
+        path: of a tsv (a tab parts cells, quotes are letters), csv or jsonl, also compressed.
+        columns: of the file; with `label=None` labels are neither needed nor read.
+        labels: names of the classes in the order of their numbers, as `discover_labels` gives
+            them; empty for a regression.
+
+    Raises:
+        InputError: the file is missing or has no row, lacks a column, or a row is malformed, has an
+            empty text, an unknown label or an id that came before. The message names file and line.
+
+    Example: with labels `("neg", "pos")` the jsonl line `{"text": "Fine.", "label": "pos"}` is
+    `TextExample("0", "Fine.", None, 1)`.
+    """
+    needed = [column for column in columns if column is not None]
+    examples: dict[str, TextExample] = {}
+    for row in read_rows(path, needed):
+        example = _to_example(row, columns, labels)
+        if example.id in examples:
+            raise InputError(f"{row.place}: the id {example.id!r} came before")
+        examples[example.id] = example
+    if not examples:
+        raise InputError(f"{path} has no row")
+    return list(examples.values())
+
+
+def discover_labels(path: Path, column: str) -> tuple[str, ...]:
+    """The names of the classes in a file for training, whole numbers by size, else by letter.
+
+    Raises:
+        InputError: the file is missing or malformed, a row has no label, or all have the same.
+    """
+    places: dict[str, str] = {}
+    for row in read_rows(path, [column]):
+        places.setdefault(row.cells[column].strip(), row.place)
+    if "" in places:
+        raise InputError(f"{places['']}: {column} is empty")
+    if len(places) < 2:
+        found = ", ".join(map(repr, places)) or "none"
+        raise InputError(f"{path}: {column} must hold at least two different labels, found {found}")
+    return sort_labels(places)
+
+
+def _to_example(row: TableRow, columns: TextColumns, labels: Sequence[str]) -> TextExample:
+    for column in (columns.text, columns.text_pair, columns.id):
+        if column is not None and not row.cells[column].strip():
+            raise InputError(f"{row.place}: {column} is empty")
+    return TextExample(
+        id=str(row.number) if columns.id is None else row.cells[columns.id],
+        text_a=row.cells[columns.text],
+        text_b=None if columns.text_pair is None else row.cells[columns.text_pair],
+        label=None
+        if columns.label is None
+        else parse_label(row.cells[columns.label], labels, row.place),
+    )

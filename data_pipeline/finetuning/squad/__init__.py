@@ -1,0 +1,1 @@
+"""SQuAD: questions, windows over contexts, answers and scores."""

@@ -1,0 +1,148 @@
+"""All the pairs of a corpus split in the order of its text, a block of documents at a time."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from data_pipeline import randomness as philox
+from data_pipeline.config import DataConfig, SentenceObjective, SingleSentence
+from data_pipeline.corpus.chunks import Chunks, cut_documents
+from data_pipeline.corpus.reader import TRAIN, Corpus, Shard
+from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.pretraining.pairs import PAIR, lend_sentences, usable
+from data_pipeline.pretraining.random_documents import RandomDocumentSampler
+
+_BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
+
+
+class _Block(NamedTuple):
+    """Some documents of a shard; sentences are numbered from the block's first."""
+
+    offsets: Int64[np.ndarray, " boundaries"]  # token offset in the shard of each sentence
+    firsts: Int64[np.ndarray, " documents"]  # the first sentence of each document
+    ends: Int64[np.ndarray, " documents"]
+    documents: Int64[np.ndarray, " documents"]  # number in the split; repeated if read again
+    readings: Int64[np.ndarray, " documents"]  # which reading of the document this is
+    first_sentence: int  # number in the split of the block's first sentence
+    first_token: int  # address of the shard's first token
+
+
+def generate_pairs(
+    corpus: Corpus, split: str, config: DataConfig, variant: int
+) -> Iterator[np.ndarray]:
+    """Yields records of type `PAIR`, pairs too short to be split left out.
+
+    An epoch of training reads each document of the source of smallest weight once, those of one
+    with twice that weight twice, each time cut in a way of its own, and where the ratio is no whole
+    number, a random choice of them once more.
+
+    Args:
+        corpus: the corpus.
+        split: which of its splits.
+        config: how documents are cut.
+        variant: the draws of which of the plan's variants.
+    """
+    part = corpus.splits[split]
+    index = SentenceIndex(part)
+    weights = np.array([source.weight for source in corpus.metadata.sources], np.float64)
+    passes = weights / weights.min() if split == TRAIN else np.ones(len(weights))
+    key = philox.derive_key("plan", variant)
+    foreign = RandomDocumentSampler(
+        index, part.num_documents, key=philox.derive_key("foreign text", variant)
+    )
+    document = sentence = 0
+    for number, shard in enumerate(part.shards):
+        for lowest in range(0, len(shard.document_offsets) - 1, _BLOCK):
+            highest = min(lowest + _BLOCK, len(shard.document_offsets) - 1)
+            block = _read_block(shard, lowest, highest, passes, key, document + lowest)
+            block = block._replace(
+                first_sentence=sentence + block.first_sentence,
+                first_token=int(part.token_starts[number]),
+            )
+            yield _cut_block(block, config, key, foreign)
+        document += len(shard.document_offsets) - 1
+        sentence += len(shard.sentence_offsets) - 1
+
+
+def _read_block(
+    shard: Shard, lowest: int, highest: int, passes: np.ndarray, key: int, first_document: int
+) -> _Block:
+    boundaries = shard.document_offsets[lowest : highest + 1].astype(np.int64)
+    first, last = boundaries[0], boundaries[-1]
+    numbers = first_document + np.arange(highest - lowest)
+    wanted = passes[shard.document_sources[lowest:highest]]
+    chance = philox.draw(key, numbers, 0, 1)[:, 0] / 2**32
+    readings = np.floor(wanted + chance).astype(np.int64)
+    local = np.repeat(np.arange(len(readings)), readings)
+    return _Block(
+        offsets=shard.sentence_offsets[first : last + 1].astype(np.int64),
+        firsts=boundaries[local] - first,
+        ends=boundaries[local + 1] - first,
+        documents=numbers[local],
+        readings=np.arange(len(local)) - np.repeat(np.cumsum(readings) - readings, readings),
+        first_sentence=int(first),
+        first_token=0,
+    )
+
+
+def _cut_block(
+    block: _Block, config: DataConfig, key: int, foreign: RandomDocumentSampler
+) -> np.ndarray:
+    targets = draw_targets(block.documents, block.readings, config, key=key)
+    next_sentence = config.sentence_objective is SentenceObjective.NSP
+
+    def split(chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
+        return foreign.split(
+            block.first_sentence + chunks.firsts,
+            chunks.ends - chunks.firsts,
+            block.readings[chunks.documents],
+        )
+
+    def put_back(documents: np.ndarray, firsts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        is_foreign, kept = split(Chunks(documents, firsts, ends))
+        return np.where(is_foreign, firsts + kept, ends)
+
+    chunks = cut_documents(
+        block.offsets, block.firsts, block.ends, targets, put_back if next_sentence else None
+    )
+    if next_sentence:
+        is_foreign, kept = split(chunks)
+        chunks = chunks._replace(ends=np.where(is_foreign, chunks.firsts + kept, chunks.ends))
+    elif (
+        config.single_sentence is SingleSentence.RANDOM_DOCUMENT
+        and config.sentence_objective is SentenceObjective.SOP
+    ):
+        is_foreign = chunks.ends - chunks.firsts == 1
+    else:
+        chunks = lend_sentences(chunks)
+        is_foreign = np.zeros(len(chunks.firsts), bool)
+
+    start = block.offsets[chunks.firsts]
+    pairs = np.zeros(len(start), PAIR)
+    pairs["start"] = block.first_token + start
+    pairs["sentence"] = block.first_sentence + chunks.firsts
+    pairs["length"] = block.offsets[chunks.ends] - start
+    pairs["sentences"] = chunks.ends - chunks.firsts
+    attached = pairs[is_foreign]
+    of = chunks.documents[is_foreign]
+    foreign.attach(attached, block.documents[of], block.readings[of], targets[of])
+    pairs[is_foreign] = attached
+    return pairs[usable(pairs)]
+
+
+def draw_targets(
+    documents: Int64[np.ndarray, " documents"],
+    readings: Int64[np.ndarray, " documents"],
+    config: DataConfig,
+    *,
+    key: int,
+) -> Int64[np.ndarray, " documents"]:
+    """How many tokens the chunks of each document should hold: what fits in a row, or, with
+    probability `short_seq_prob`, a number from 2 to that, all equally likely, for the whole
+    document."""
+    words = philox.draw(key, documents, readings, 0)
+    short = words[:, 0] / 2**32 < config.short_seq_prob
+    shorter = 2 + philox.scale(words[:, 1], config.max_num_tokens - 1)
+    return np.where(short, shorter, config.max_num_tokens)

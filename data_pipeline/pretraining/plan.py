@@ -1,0 +1,231 @@
+"""The plan of a corpus: every pair that an epoch reads and which row it is in, computed once.
+
+A plan is a directory of two memory-mapped files for each of its variants (the pairs in the order of
+their rows, and where each row begins) and a `metadata.json`. It depends on the corpus and on the
+data configuration, not on the seed, so all runs on a corpus share it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.config import DataConfig, Packing
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining.packing import SPECIAL_TOKENS_PER_PAIR, pack_pairs
+from data_pipeline.pretraining.pair_planning import generate_pairs
+from data_pipeline.pretraining.pairs import PAIR, pair_lengths
+
+_FORMAT = 1
+_WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
+
+# The fields that a plan depends on. Masks, seeds and directories are none of its business.
+_FIELDS = (
+    "max_seq_length",
+    "packing",
+    "max_pairs_per_row",
+    "short_seq_prob",
+    "sentence_objective",
+    "single_sentence",
+    "num_plan_variants",
+)
+
+# What opening a plan raises that was cut off or changed on the disk.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way of cutting the documents, memory-mapped."""
+
+    pairs: np.ndarray  # records of type PAIR, those of a row together
+    row_starts: np.ndarray  # int64 [rows + 1]: the first pair of each row
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Rows of pairs over a corpus split."""
+
+    path: Path
+    num_rows: int  # rows an epoch, the same for each variant
+    max_pairs: int  # most pairs in a row
+    fill: float  # share of the rows' positions that hold no padding
+    variants: tuple[Variant, ...]
+
+    def variant_of(self, epoch: int) -> Variant:
+        """The variant that an epoch reads."""
+        return self.variants[epoch % len(self.variants)]
+
+
+def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
+    """The plan of a split, built now unless it is cached and whole.
+
+    It is cached in `config.plan_dir`; where that is empty, in `plans` inside the corpus directory,
+    or, if that may not be written, in the user's cache directory.
+
+    Raises:
+        InputError: the split is too small for a single row, or the plan cannot be written.
+    """
+    settings = _settings(corpus, split, config)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = _plans_directory(corpus, config) / f"{split}-{digest}"
+    if path.exists():
+        try:
+            return _open(path)
+        except _DAMAGE as error:
+            _logger.warning("The plan %s is damaged (%s): building it again.", path, error)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _build(corpus, split, config, settings, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write a plan into {path.parent}: {error.strerror or error}; "
+            "--config.data.plan_dir names another place"
+        ) from error
+    return _open(path)
+
+
+def _settings(corpus: Corpus, split: str, config: DataConfig) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "corpus": corpus.metadata.fingerprint,
+        "split": split,
+        **{name: getattr(config, name) for name in _FIELDS},
+    }
+
+
+def _plans_directory(corpus: Corpus, config: DataConfig) -> Path:
+    if config.plan_dir:
+        return Path(config.plan_dir)
+    if os.access(corpus.path, os.W_OK):
+        return Path(corpus.path) / "plans"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "albert_jax" / "plans"
+
+
+def _build(
+    corpus: Corpus, split: str, config: DataConfig, settings: dict[str, Any], path: Path
+) -> None:
+    """Writes the plan under another name first, so that what bears its name is whole."""
+    partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
+    try:
+        variants = [
+            _write_variant(
+                generate_pairs(corpus, split, config, number), config, partial / f"{number:03d}"
+            )
+            for number in range(config.num_plan_variants)
+        ]
+        num_rows = min(variant["rows"] for variant in variants)
+        if not num_rows:
+            raise InputError(
+                f"the {split} split of {corpus.path} is too small: it does not hold one pair"
+            )
+        metadata = {
+            "settings": settings,
+            "num_rows": num_rows,
+            "max_pairs": max(variant["max_pairs"] for variant in variants),
+            "fill": sum(variant["filled"] for variant in variants)
+            / sum(variant["rows"] * config.max_seq_length for variant in variants),
+            "files": {
+                file.name: {"bytes": file.stat().st_size, "sha256": _hash(file)}
+                for file in sorted(partial.iterdir())
+            },
+        }
+        (partial / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
+        _put_in_place(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    try:
+        os.rename(partial, path)
+    except OSError:
+        # There is one already: that of another process, as good as ours, or a damaged one.
+        try:
+            _open(path)
+        except _DAMAGE:
+            shutil.rmtree(path)
+            os.rename(partial, path)
+
+
+def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> dict[str, int]:
+    counts = {"rows": 0, "filled": 0, "max_pairs": 1}
+    with (
+        open(f"{stem}.pairs.bin", "wb") as pairs_file,
+        open(f"{stem}.row_starts.bin", "wb") as starts_file,
+    ):
+        num_pairs = 0
+        np.zeros(1, "<i8").tofile(starts_file)
+        for window in _windows(pairs):
+            lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
+            if config.packing is Packing.PACKED:
+                order, sizes = pack_pairs(
+                    lengths,
+                    row_length=config.max_seq_length,
+                    max_pairs_per_row=config.max_pairs_per_row,
+                )
+                window = window[order]
+            else:
+                sizes = np.ones(len(window), np.int64)
+            window.tofile(pairs_file)
+            (num_pairs + np.cumsum(sizes)).astype("<i8").tofile(starts_file)
+            num_pairs += len(window)
+            counts["rows"] += len(sizes)
+            counts["filled"] += int(lengths.sum())
+            counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
+    return counts
+
+
+def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same pairs, `_WINDOW` at a time; the last window takes what is left."""
+    held: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count >= _WINDOW:
+            joined = np.concatenate(held)
+            whole = count // _WINDOW * _WINDOW
+            yield from joined[:whole].reshape(-1, _WINDOW)
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)
+
+
+def _open(path: Path) -> Plan:
+    metadata = json.loads((path / "metadata.json").read_text())
+    files = {}
+    for name, expected in metadata["files"].items():
+        if (path / name).stat().st_size != expected["bytes"]:
+            raise ValueError(f"{name} has another size than when it was written")
+        if _hash(path / name) != expected["sha256"]:
+            raise ValueError(f"{name} has changed since it was written")
+        dtype = PAIR if name.endswith(".pairs.bin") else np.dtype("<i8")
+        files[name] = np.memmap(path / name, dtype, mode="r")
+    return Plan(
+        path=path,
+        num_rows=metadata["num_rows"],
+        max_pairs=metadata["max_pairs"],
+        fill=metadata["fill"],
+        variants=tuple(
+            Variant(files[f"{number:03d}.pairs.bin"], files[f"{number:03d}.row_starts.bin"])
+            for number in range(len(files) // 2)
+        ),
+    )
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

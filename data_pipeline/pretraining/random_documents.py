@@ -1,0 +1,77 @@
+"""Pairs whose second segment is text of another document: BERT's next-sentence objective, and what
+the released generator does with a single sentence."""
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from data_pipeline import randomness as philox
+from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.pretraining.pairs import PAIR
+
+
+class RandomDocumentSampler:
+    """Draws, for some chunks of a plan, a second segment from another document.
+
+    All draws are functions of the key, of the chunk's first sentence and of which reading of its
+    document this is.
+    """
+
+    def __init__(self, index: SentenceIndex, num_documents: int, *, key: int) -> None:
+        self._index = index
+        self._num_documents = num_documents
+        self._key = key
+
+    def split(
+        self,
+        sentences: Int64[np.ndarray, " chunks"],
+        sizes: Int64[np.ndarray, " chunks"],
+        readings: Int64[np.ndarray, " chunks"],
+    ) -> tuple[Bool[np.ndarray, " chunks"], Int64[np.ndarray, " chunks"]]:
+        """Which chunks get a foreign second segment under the next-sentence objective, and how many
+        of their sentences then stay as the first: a chunk of one sentence always gets one, others
+        with probability one half, keeping 1 to all but one of their sentences.
+
+        Args:
+            sentences: number of each chunk's first sentence.
+            sizes: sentences of each chunk.
+            readings: which reading of its document the chunk belongs to.
+        """
+        words = philox.draw(self._key, sentences, readings, 0)
+        kept = 1 + philox.scale(words[:, 1], np.maximum(sizes - 1, 1))
+        return (sizes == 1) | (words[:, 0] < 2**31), kept
+
+    def attach(
+        self,
+        pairs: np.ndarray,
+        documents: Int64[np.ndarray, " pairs"],
+        readings: Int64[np.ndarray, " pairs"],
+        targets: Int64[np.ndarray, " pairs"],
+    ) -> None:
+        """Gives the pairs (records of type `PAIR`, filled in place) their second segment.
+
+        It begins at a random sentence of a random other document, and takes sentences until the
+        pair holds its target of tokens or the document ends.
+
+        Args:
+            pairs: the pairs, which hold their first segment.
+            documents: the document of each.
+            readings: which reading of its document each belongs to.
+            targets: tokens that the pair should hold.
+        """
+        assert pairs.dtype == PAIR
+        words = philox.draw(self._key, pairs["sentence"], readings, 1)
+        step = 1 + philox.scale(words[:, 0], max(self._num_documents - 1, 1))
+        other = (documents + step) % self._num_documents
+        first = self._index.first_sentences(other)
+        last = self._index.first_sentences(other + 1)
+        begin = first + philox.scale(words[:, 1], last - first)
+        start = self._index.addresses(begin)
+        wanted = start + np.maximum(targets - pairs["length"], 1)
+
+        end = begin + 1
+        address = self._index.addresses(end)
+        while len(short := np.flatnonzero((address < wanted) & (end < last))):
+            end[short] += 1
+            address[short] = self._index.addresses(end[short])
+        pairs["other_start"] = start
+        pairs["other_length"] = address - start

@@ -1,0 +1,1 @@
+"""Sources: documents and records out of files, TensorFlow data sets and installed packages."""

@@ -1,0 +1,134 @@
+"""Rows of tsv, csv and jsonl files by the names of their columns, each with its file and line."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipeline.errors import InputError, refuse
+from data_pipeline.sources.json_text import parse_object, require_unicode
+from data_pipeline.sources.text_files import InputFile, decode_lines, find_file
+
+FORMATS = ("tsv", "csv", "jsonl")
+
+
+class TableRow(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        place: file and line, as messages give them.
+        number: of the row among all of the file that are UTF-8, from 0; malformed ones count.
+        cells: name of the column -> what stands there.
+    """
+
+    place: str
+    number: int
+    cells: Mapping[str, str]
+
+
+def read_rows(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    header: Sequence[str] | None = None,
+    on_malformed: Callable[[str], object] = refuse,
+) -> Iterator[TableRow]:
+    """The rows of a table in their order; blank lines are none.
+
+    The name says the format: `.tsv` (tabs part the cells, quotes are letters like any other),
+    `.csv` (commas, quoted cells, also over several lines) or `.jsonl` (an object a line; values
+    that are no text stand as JSON, null as nothing), each also compressed (`.tsv.gz`).
+
+    Args:
+        path: the file.
+        columns: names that each row must have.
+        header: names of all columns of a tsv whose first line is a row already.
+        on_malformed: called with file, line and fault of each row that is not UTF-8, lacks a column
+            or has too few or too many; the row is left out if this returns.
+
+    Raises:
+        InputError: there is no such file, its format is unknown, its header lacks a column, or
+            `on_malformed` raises it.
+
+    Example: a tsv of the lines `id<tab>text` and `7<tab>Fine.` is one row, numbered 0, at
+    `file.tsv:2`, with cells `{"id": "7", "text": "Fine."}`.
+    """
+    file = find_file(path)
+    kind = table_format(path)
+    if kind == "jsonl":
+        yield from _read_objects(file, columns, on_malformed)
+        return
+    records = _split_csv(file) if kind == "csv" else _split_tsv(decode_lines(file, on_malformed))
+    if header is None:
+        number, header = next(records, (1, []))
+        _check_columns(f"{file.name}:{number}", header, columns)
+    for count, (number, cells) in enumerate(records):
+        place = f"{file.name}:{number}"
+        if len(cells) == len(header):
+            yield TableRow(place, count, dict(zip(header, cells, strict=True)))
+        else:
+            on_malformed(f"{place}: expected {len(header)} columns, found {len(cells)}")
+
+
+def table_format(path: Path) -> str:
+    """The format that a file's name says.
+
+    Raises:
+        InputError: it says none of them.
+    """
+    for suffix in path.suffixes[-2:]:
+        if suffix[1:] in FORMATS:
+            return suffix[1:]
+    raise InputError(f"{path}: the name must end in .{', .'.join(FORMATS)} (or those and .gz)")
+
+
+def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> None:
+    for column in columns:
+        if found.count(column) > 1:
+            raise InputError(f"{place}: more than one column {column!r}")
+        if column not in found:
+            names = ", ".join(map(repr, found)) or "none"
+            raise InputError(f"{place}: no column {column!r} among {names}")
+
+
+def _split_tsv(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in lines:
+        line = line.rstrip("\r\n")
+        if line:
+            yield number, line.split("\t")
+
+
+def _split_csv(file: InputFile) -> Iterator[tuple[int, list[str]]]:
+    # A bad line may be a part of a cell, so it cannot be left out.
+    reader = csv.reader((line for _, line in decode_lines(file)), strict=True)
+    first = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield first, cells
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{file.name}:{first}: this is no csv: {error}") from None
+
+
+def _read_objects(
+    file: InputFile, columns: Sequence[str], on_malformed: Callable[[str], object]
+) -> Iterator[TableRow]:
+    lines = ((n, line) for n, line in decode_lines(file, on_malformed) if line.strip())
+    for count, (number, line) in enumerate(lines):
+        place = f"{file.name}:{number}"
+        try:
+            record = parse_object(line, file.name, number)
+            require_unicode(record, place)
+            _check_columns(place, list(record), columns)
+        except InputError as error:
+            on_malformed(str(error))
+            continue
+        yield TableRow(place, count, {name: _as_text(value) for name, value in record.items()})
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,131 @@
+"""Texts and examples out of TensorFlow data sets prepared on this machine; no downloads."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.text_files import InputFile, Reading
+
+_SPLIT = "train"
+
+
+def find_data_sets(names: Sequence[str], data_dir: str | None) -> list[InputFile]:
+    """Prepared data sets by name, such as `wikipedia/20230601.en`.
+
+    Raises:
+        InputError: there is no such data set, or it is not prepared.
+    """
+    found = []
+    for name in names:
+        info = _open_builder(name, _SPLIT, data_dir, _OF_CORPORA).info
+        split = info.splits[_SPLIT]
+        found.append(InputFile(name, split.num_bytes, f"{info.full_name} {split.num_examples}"))
+    return found
+
+
+def read_texts(
+    file: InputFile, column: str, data_dir: str | None, reading: Reading
+) -> Iterator[str]:
+    """The texts of a data set's training split, in the order of its files.
+
+    Raises:
+        InputError: its examples have no such text.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _open_builder(file.name, _SPLIT, data_dir, _OF_CORPORA)
+    features = builder.info.features
+    if column not in features or not isinstance(features[column], tfds.features.Text):
+        texts = [name for name in features if isinstance(features[name], tfds.features.Text)]
+        raise InputError(
+            f"--text_column={column}: data set {file.name} has no such text; its texts are "
+            f"{', '.join(texts) or 'none'}"
+        )
+    for example in _read(builder, _SPLIT, [column]):
+        yield example[column].decode("utf-8", errors="replace")
+    reading.finish(file.size)
+
+
+class TfdsExamples(NamedTuple):
+    """TfdsExamples of a labeled data set.
+
+    Attributes:
+        records: feature -> value, text as UTF-8.
+        label_names: names of the classes in the order of their numbers; empty where `label` is
+            no class.
+    """
+
+    records: Iterator[Mapping[str, Any]]
+    label_names: tuple[str, ...]
+
+
+def read_examples(
+    name: str, split: str, features: Sequence[str], data_dir: str | None
+) -> TfdsExamples:
+    """The examples of a split of a prepared data set, in the order of its files.
+
+    Args:
+        name: of the data set.
+        split: of it.
+        features: that each example must have; `label` among them.
+        data_dir: where TFDS data sets are; None: where TFDS looks by itself.
+
+    Raises:
+        InputError: there is no such data set or split, it is not prepared, or lacks a feature.
+    """
+    builder = _open_builder(name, split, data_dir, _OF_TASKS)
+    found = builder.info.features
+    for feature in features:
+        if feature not in found:
+            raise InputError(
+                f"data set {name} has no feature {feature!r} among {', '.join(map(repr, found))}"
+            )
+    label_names = tuple(getattr(found["label"], "names", ()))
+    return TfdsExamples(_read(builder, split, features), label_names)
+
+
+def _read(builder: Any, split: str, features: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    import tensorflow_datasets as tfds
+
+    wanted = {feature: builder.info.features[feature] for feature in features}
+    examples = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        # One file after the other, so that the order is the same everywhere.
+        read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        decoders=tfds.decode.PartialDecoding(wanted),
+    )
+    yield from tfds.as_numpy(examples)
+
+
+class _Wording(NamedTuple):
+    """How messages call a data set, and what names another directory."""
+
+    data_set: str
+    elsewhere: str
+
+
+_OF_CORPORA = _Wording("--input=", "--tfds_data_dir")
+_OF_TASKS = _Wording("data set ", "the task's data directory")
+
+
+def _open_builder(name: str, split: str, data_dir: str | None, wording: _Wording) -> Any:
+    # Only this kind of source needs TensorFlow, which takes seconds to load.
+    import tensorflow_datasets as tfds
+
+    place = f"{wording.data_set}{name}"
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{place}: no such TensorFlow data set: {reason}") from None
+    if not builder.is_prepared():
+        raise InputError(
+            f"{place}: the data set is not prepared in {builder.data_dir}; "
+            f"`tfds build {name}` prepares it, {wording.elsewhere} names another place"
+        )
+    if split not in builder.info.splits:
+        raise InputError(
+            f"{place}: the data set has no split {split}, only {', '.join(builder.info.splits)}"
+        )
+    return builder

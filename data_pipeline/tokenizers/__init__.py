@@ -1,0 +1,1 @@
+"""Tokenizers: SentencePiece and WordPiece vocabularies, and model inputs from texts."""

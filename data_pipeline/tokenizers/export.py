@@ -1,0 +1,219 @@
+"""Our tokenizers in the files of Hugging Face, so that transformers cuts text as we do."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.durable_files import write_atomically
+from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.charsmap import with_same_replacement
+from data_pipeline.tokenizers.sentencepiece import (
+    WORD_MARK,
+    SentencePieceTokenizer,
+)
+from data_pipeline.tokenizers.sentencepiece_proto import read_model
+from data_pipeline.tokenizers.sentencepiece_scores import settle_scores
+from data_pipeline.tokenizers.wordpiece import (
+    CONTINUATION,
+    MAX_WORD_CHARACTERS,
+    WordPieceTokenizer,
+)
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SENTENCEPIECE_FILE = "spiece.model"
+WORDPIECE_FILE = "vocab.txt"
+
+# Divide words, as all white space does; transformers would have the table delete them before it
+# looks for spaces.
+_DELETED_SPACES = "\x0b\x1c\x1d\x1e\x1f"
+
+_Json = dict[str, Any]
+
+
+def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: int) -> None:
+    """Writes tokenizer.json, tokenizer_config.json and the vocabulary in its own format.
+
+    Transformers 5 reads the scores and the table of replacements from the first, and what is done
+    to case and accents from the second; others read the vocabulary.
+
+    Args:
+        tokenizer: what to write.
+        directory: is made if there is none.
+        model_max_length: the positions of the model.
+
+    Raises:
+        InputError: the vocabulary is one that transformers' classes cannot express.
+    """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        name, config, described = SENTENCEPIECE_FILE, *_describe_sentencepiece(tokenizer)
+    elif isinstance(tokenizer, WordPieceTokenizer):
+        name, config, described = WORDPIECE_FILE, *_describe_wordpiece(tokenizer)
+    else:
+        raise TypeError(f"no files are known for a {type(tokenizer).__name__}")
+    config["model_max_length"] = model_max_length
+    # Without it version 5 forgets which segment of a pair a piece belongs to.
+    config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(tokenizer.vocabulary_bytes())
+    for name, content in ((TOKENIZER_FILE, described), (CONFIG_FILE, config)):
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        write_atomically(directory / name, text + "\n")
+
+
+def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _Json]:
+    if (tokenizer.pad_id, tokenizer.unk_id) != (0, 1):
+        raise InputError(
+            "transformers wants padding and unknown pieces to be ids 0 and 1, they are "
+            f"{tokenizer.pad_id} and {tokenizer.unk_id}"
+        )
+    model = read_model(tokenizer.model)
+    if not model.charsmap:
+        raise InputError("the vocabulary has no replacements of characters, such as nmt_nfkc")
+    accents = [] if tokenizer.keep_accents else [{"type": "NFKD"}, {"type": "StripAccents"}]
+    case = [{"type": "Lowercase"}] if tokenizer.lower_case else []
+    charsmap = with_same_replacement(model.charsmap, _DELETED_SPACES, "\t")
+    normalizers = [
+        _replace({"String": "``"}, '"'),
+        _replace({"String": "''"}, '"'),
+        *accents,
+        *case,
+        {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
+        _replace({"Regex": " {2,}"}, " "),
+    ]
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": WORD_MARK,
+        "prepend_scheme": "always",
+        "split": True,
+    }
+    unigram = {
+        "type": "Unigram",
+        "unk_id": tokenizer.unk_id,
+        "vocab": [[piece.text, piece.score] for piece in settle_scores(model.pieces)],
+        "byte_fallback": False,
+    }
+    described = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(tokenizer),
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
+        },
+        "post_processor": _template(tokenizer),
+        "decoder": metaspace,
+        "model": unigram,
+    }
+    config = {
+        "tokenizer_class": "AlbertTokenizer",
+        "do_lower_case": tokenizer.lower_case,
+        "keep_accents": tokenizer.keep_accents,
+        "bos_token": tokenizer.pieces[tokenizer.cls_id],
+        "eos_token": tokenizer.pieces[tokenizer.sep_id],
+        **_special_tokens(tokenizer),
+        # White space before it belongs to it: a word after it has its own mark.
+        "mask_token": _added_token(tokenizer.pieces[tokenizer.mask_id], lstrip=True)
+        | {"__type": "AddedToken"},
+    }
+    return config, described
+
+
+def _replace(pattern: _Json, content: str) -> _Json:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
+    vocabulary = {piece: id for id, piece in enumerate(tokenizer.pieces)}
+    if len(vocabulary) < tokenizer.vocab_size:
+        raise InputError("transformers wants each piece of a vocabulary to stand there once")
+    described = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(tokenizer),
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": not tokenizer.keep_accents,
+            "lowercase": tokenizer.lower_case,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": _template(tokenizer),
+        "decoder": {"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": tokenizer.pieces[tokenizer.unk_id],
+            "continuing_subword_prefix": CONTINUATION,
+            "max_input_chars_per_word": MAX_WORD_CHARACTERS,
+            "vocab": vocabulary,
+        },
+    }
+    config = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": tokenizer.lower_case,
+        "strip_accents": not tokenizer.keep_accents,
+        "tokenize_chinese_chars": True,
+        **_special_tokens(tokenizer),
+        "mask_token": tokenizer.pieces[tokenizer.mask_id],
+    }
+    return config, described
+
+
+def _special_tokens(tokenizer: Tokenizer) -> _Json:
+    return {
+        f"{name}_token": tokenizer.pieces[id]
+        for name, id in (
+            ("pad", tokenizer.pad_id),
+            ("unk", tokenizer.unk_id),
+            ("cls", tokenizer.cls_id),
+            ("sep", tokenizer.sep_id),
+        )
+    }
+
+
+def _added_tokens(tokenizer: Tokenizer) -> list[_Json]:
+    """The special pieces, which transformers finds in a text before anything is done to it."""
+    strips = isinstance(tokenizer, SentencePieceTokenizer)
+    return [
+        {"id": id, **_added_token(tokenizer.pieces[id], strips and id == tokenizer.mask_id)}
+        for id in sorted(tokenizer.special_ids.tolist())
+    ]
+
+
+def _added_token(piece: str, lstrip: bool) -> _Json:
+    return {
+        "content": piece,
+        "single_word": False,
+        "lstrip": lstrip,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+
+
+def _template(tokenizer: Tokenizer) -> _Json:
+    """[CLS] and [SEP] around one text or two."""
+    cls, sep = (tokenizer.pieces[id] for id in (tokenizer.cls_id, tokenizer.sep_id))
+
+    def special(piece: str, segment: int) -> _Json:
+        return {"SpecialToken": {"id": piece, "type_id": segment}}
+
+    def text(name: str, segment: int) -> _Json:
+        return {"Sequence": {"id": name, "type_id": segment}}
+
+    single = [special(cls, 0), text("A", 0), special(sep, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, text("B", 1), special(sep, 1)],
+        "special_tokens": {
+            piece: {"id": piece, "ids": [id], "tokens": [piece]}
+            for piece, id in ((cls, tokenizer.cls_id), (sep, tokenizer.sep_id))
+        },
+    }

@@ -1,0 +1,62 @@
+"""Loading a tokenizer of either kind from its files."""
+
+import json
+from pathlib import Path
+
+from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.base import SETTINGS_FILE, Tokenizer
+from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+
+
+def load_tokenizer(
+    path: str | Path, *, lower_case: bool | None = None, keep_accents: bool | None = None
+) -> Tokenizer:
+    """Loads a directory that `Tokenizer.save` wrote, a SentencePiece model or a vocab.txt.
+
+    Args:
+        path: the directory, or a file ending in `.model` or `.txt`.
+        lower_case: overrides what the directory says; True for a bare file by default.
+        keep_accents: likewise; False for a bare file by default.
+
+    Raises:
+        InputError: there is no tokenizer, or it lacks a special piece.
+    """
+    kinds = {kind.KIND: kind for kind in (SentencePieceTokenizer, WordPieceTokenizer)}
+    path = Path(path)
+    settings = {"lower_case": True, "keep_accents": False}
+    if path.is_dir():
+        stored = _read_settings(path / SETTINGS_FILE)
+        name = stored.get("kind")
+        if not isinstance(name, str) or name not in kinds:
+            raise InputError(
+                f"tokenizer {path / SETTINGS_FILE}: kind must be one of {', '.join(kinds)}, got "
+                f"{name!r}"
+            )
+        kind = kinds[name]
+        settings = {key: bool(stored.get(key, default)) for key, default in settings.items()}
+        path = path / kind.VOCABULARY_FILE
+    elif path.suffix in (".model", ".txt"):
+        kind = SentencePieceTokenizer if path.suffix == ".model" else WordPieceTokenizer
+    else:
+        raise InputError(
+            f"tokenizer {path} must be a directory with {SETTINGS_FILE}, a SentencePiece .model "
+            "or a WordPiece .txt"
+        )
+    if lower_case is not None:
+        settings["lower_case"] = lower_case
+    if keep_accents is not None:
+        settings["keep_accents"] = keep_accents
+    return kind.from_file(path, **settings)
+
+
+def _read_settings(path: Path) -> dict[str, object]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
+    except ValueError as error:
+        raise InputError(f"tokenizer {path} is no JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"tokenizer {path} must hold a JSON object")
+    return settings

@@ -1,0 +1,1 @@
+"""Benchmarks: speed of data, steps, encoding and fine-tuning."""

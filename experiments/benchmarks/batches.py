@@ -1,0 +1,102 @@
+"""Batches to measure with, recorded in a file that is read without TensorFlow or a corpus."""
+
+import dataclasses
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from albert_jax.batch import PretrainingBatch
+from data_pipeline.durable_files import partial_name
+from data_pipeline.errors import InputError
+from experiments.run.config import ExperimentConfig
+
+_SOURCE = "source"  # the entry of a recording that is no field of a batch
+
+
+class Batches(NamedTuple):
+    """Host batches of one shape, with the fields of `PretrainingBatch`, and where they are from."""
+
+    batches: list[dict[str, np.ndarray]]
+    source: str
+
+    @property
+    def tokens_per_batch(self) -> float:
+        """Positions that hold no padding, on average."""
+        return float(np.mean([np.count_nonzero(b["sequence_ids"]) for b in self.batches]))
+
+    @property
+    def pairs_per_batch(self) -> float:
+        """Pairs whose order is scored, on average."""
+        return float(np.mean([b["sentence_order_weights"].sum() for b in self.batches]))
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether any row holds several pairs."""
+        return any(bool((b["sequence_ids"] > 1).any()) for b in self.batches)
+
+
+def with_shape(
+    config: ExperimentConfig, *, batch: int | None = None, length: int | None = None
+) -> ExperimentConfig:
+    """The experiment with other rows: so many, so long, 15 % of the positions to be predicted.
+
+    Example: length 128 has 20 prediction slots, length 512 has 77.
+    """
+    data = config.data
+    if length is not None:
+        slots = math.ceil(length * 0.15)
+        data = dataclasses.replace(data, max_seq_length=length, max_predictions_per_seq=slots)
+    rows = config.global_batch_size if batch is None else batch
+    return dataclasses.replace(config, data=data, global_batch_size=rows)
+
+
+def record(batches: Batches, path: Path) -> None:
+    """Writes a recording: every field ``[number, ...]``, compressed; whole or not at all."""
+    entries: dict[str, Any] = {
+        name: np.stack([batch[name] for batch in batches.batches])
+        for name in PretrainingBatch._fields
+    }
+    entries[_SOURCE] = np.array(json.dumps(batches.source))
+    partial = partial_name(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **entries)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def replay(path: Path, config: ExperimentConfig) -> tuple[ExperimentConfig, Batches]:
+    """The batches of a recording, and the experiment with rows of their shape.
+
+    Raises:
+        InputError: the file is no recording, or its rows do not fit the model.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as recording:
+            source = str(json.loads(str(recording[_SOURCE])))
+            fields = {name: recording[name] for name in PretrainingBatch._fields}
+        batches = [
+            {name: field[number] for name, field in fields.items()}
+            for number in range(len(fields["input_ids"]))
+        ]
+        for batch in batches:
+            PretrainingBatch.from_numpy(batch)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"--replay={path} is no recording of batches: {error}") from error
+    used = 1 + max(int(fields[name].max()) for name in ("input_ids", "masked_lm_ids"))
+    if used > config.model.vocab_size:
+        raise InputError(
+            f"--replay={path} uses piece {used - 1}, --config.model.vocab_size is "
+            f"{config.model.vocab_size}"
+        )
+    _, rows, length = fields["input_ids"].shape
+    slots = fields["masked_lm_positions"].shape[2]
+    data = dataclasses.replace(config.data, max_seq_length=length, max_predictions_per_seq=slots)
+    config = dataclasses.replace(config, data=data, global_batch_size=rows)
+    return config, Batches(batches, source)

@@ -1,0 +1,153 @@
+"""How fast batches come from the disk; batches of a corpus for other measurements."""
+
+import dataclasses
+import itertools
+import resource
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.config import DataConfig, Packing
+from data_pipeline.corpus.reader import Corpus, open_corpus
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining.dataset import PretrainingDataset
+from experiments.benchmarks.batches import Batches
+from experiments.run.config import ExperimentConfig
+
+_MASKED_LM_PROB = 0.15
+_POSITIONS_PER_BATCH = 1 << 18  # 512 rows of 512, 2,048 of 128
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpeed:
+    """How fast batches of one kind come from the disk as NumPy arrays."""
+
+    max_seq_length: int
+    packing: str
+    rows_per_second: int  # median over the windows
+    slowest: int  # window
+    fastest: int
+    cores: float  # processor time per second
+    fill: float  # share of the positions that hold no padding
+    pairs_per_row: float
+    opening_seconds: float  # corpus plan and first batch
+    resident_mb_before: int
+    resident_mb_after: int
+
+
+def measure_data(
+    corpus: Corpus,
+    max_seq_length: int,
+    packing: Packing,
+    *,
+    num_windows: int,
+    window_seconds: float,
+) -> DataSpeed:
+    """Reads training batches with n-gram masks over 15 % as fast as they come.
+
+    Args:
+        corpus: what to read.
+        max_seq_length: positions a row.
+        packing: several pairs a row, or one.
+        num_windows: windows that are timed, after one that is not.
+        window_seconds: how long each lasts.
+    """
+    config = DataConfig(
+        max_seq_length=max_seq_length,
+        packing=packing,
+        masked_lm_prob=_MASKED_LM_PROB,
+        max_predictions_per_seq=round(max_seq_length * _MASKED_LM_PROB),
+    )
+    rows = max(1, _POSITIONS_PER_BATCH // max_seq_length)
+    started = time.perf_counter()
+    dataset = PretrainingDataset(corpus, config, seed=0, global_batch_size=rows)
+    batches = dataset.batches(start_step=0)
+    first = next(batches)
+    opening_seconds = time.perf_counter() - started
+
+    _read_window(batches, window_seconds)
+    before, cpu_started, started = _resident_mb(), time.process_time(), time.perf_counter()
+    speeds = [rows * _read_window(batches, window_seconds) for _ in range(num_windows)]
+    cores = (time.process_time() - cpu_started) / (time.perf_counter() - started)
+    return DataSpeed(
+        max_seq_length=max_seq_length,
+        packing=str(packing),
+        rows_per_second=round(statistics.median(speeds)),
+        slowest=round(min(speeds)),
+        fastest=round(max(speeds)),
+        cores=round(cores, 2),
+        fill=round(dataset.fill, 4),
+        pairs_per_row=round(float(np.mean(first["sequence_ids"].max(axis=1))), 2),
+        opening_seconds=round(opening_seconds, 1),
+        resident_mb_before=before,
+        resident_mb_after=_resident_mb(),
+    )
+
+
+def _read_window(batches: Iterator[object], seconds: float) -> float:
+    """Batches a second over at least so many seconds."""
+    started = time.perf_counter()
+    for count in itertools.count(1):
+        next(batches)
+        elapsed = time.perf_counter() - started
+        if elapsed >= seconds:
+            return count / elapsed
+    raise AssertionError("unreachable")
+
+
+def _resident_mb() -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[1])
+        return pages * resource.getpagesize() // 10**6
+    except OSError:  # no /proc: the peak is the next best
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+
+
+def measure_corpus(
+    corpus_dir: str, lengths: Sequence[int], *, num_windows: int, window_seconds: float
+) -> list[dict[str, Any]]:
+    """Measures the data pipeline at each length, unpacked and packed; a row each.
+
+    Args:
+        corpus_dir: what to read.
+        lengths: positions a row.
+        num_windows: see `measure_data`.
+        window_seconds: see `measure_data`.
+
+    Raises:
+        InputError: there is no such corpus.
+    """
+    corpus = open_corpus(corpus_dir)
+    return [
+        dataclasses.asdict(
+            measure_data(
+                corpus, length, packing, num_windows=num_windows, window_seconds=window_seconds
+            )
+        )
+        for length in lengths
+        for packing in Packing
+    ]
+
+
+def read_batches(config: ExperimentConfig, count: int) -> Batches:
+    """The first batches that an experiment trains on.
+
+    Raises:
+        InputError: there is no such corpus, or it has another vocabulary than the model.
+    """
+    corpus = open_corpus(config.data.corpus_dir)
+    if corpus.metadata.vocab_size != config.model.vocab_size:
+        raise InputError(
+            f"--config.data.corpus_dir={config.data.corpus_dir} has a vocabulary of "
+            f"{corpus.metadata.vocab_size} pieces, --config.model.vocab_size is "
+            f"{config.model.vocab_size}"
+        )
+    dataset = PretrainingDataset(
+        corpus, config.data, seed=config.seed, global_batch_size=config.global_batch_size
+    )
+    batches = list(itertools.islice(dataset.batches(start_step=0), count))
+    return Batches(batches, f"{corpus.path.name}, {config.data.packing}")

@@ -1,0 +1,104 @@
+"""What a benchmark prints: a table for people, and JSON lines that say how each row was made."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_DISTRIBUTIONS = (
+    *("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "tensorflow-cpu"),
+    *("sentencepiece", "torch", "transformers"),
+)
+_NOTHING = "-"  # what was not measured, or is not known
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What a measurement depends on beside the code: to be kept with every row.
+
+    Args:
+        device: what computed, such as ``NVIDIA H200 x 1``.
+    """
+    return {
+        "device": device,
+        "host": f"{processor_name()} x {os.cpu_count()}",
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "commit": _commit(),
+        "command": " ".join(["python -m experiments.benchmark", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def processor_name() -> str:
+    """The host's processor, as its maker calls it if the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # no Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
+    """Prints a Markdown table, and after it one JSON object a row with all that is known of it.
+
+    Args:
+        rows: the measurements, each with the same names; None where nothing was measured.
+        made: what `environment` gives.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    print(f"{made['device']}; host {made['host']}; Python {made['python']}; {versions}")
+    print(f"commit {made['commit']}, {made['date']}: `{made['command']}`\n")
+    print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
+    print("|" + " --- |" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(_cell(value) for value in row.values()) + " |")
+    print()
+    for row in rows:
+        print(json.dumps({**row, **made}))
+    sys.stdout.flush()
+
+
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """A figure to so many significant digits.
+
+    Example: 12345.6 becomes 12350.0, 0.123456 becomes 0.1235.
+    """
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return _NOTHING
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
+    return str(value)
+
+
+def _versions() -> dict[str, str]:
+    """Of those libraries that are installed."""
+    found = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    """The commit of the code that runs, marked where it was changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git, or no clone
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,123 @@
+"""Weak scaling as the compiler sees it: the step on 1, 2, 4, ... devices, each with as many rows.
+
+Simulated devices tell nothing of speed. They tell what a pod would have to wait for: how long the
+step compiles, and what it says to other devices.
+"""
+
+import collections
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from albert_jax.batch import PretrainingBatch
+from albert_jax.encoder import Execution
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.training.collectives import Collective, collectives
+from albert_jax.training.optimizer import make_optimizer
+from albert_jax.training.parallel import DATA_AXIS, compile_train_step, make_mesh
+from albert_jax.training.train_step import TrainState, create_train_state
+from experiments.benchmarks.report import rounded
+from experiments.run.config import ExperimentConfig
+from experiments.run.execution import resolve_unroll
+
+
+def measure_scaling(
+    config: ExperimentConfig, devices: Sequence[jax.Device]
+) -> list[dict[str, Any]]:
+    """A row for each number of devices, and for each way to cut parameters over all of them.
+
+    Args:
+        config: the experiment; its global batch is what each device gets.
+        devices: those that there are.
+    """
+    available = len(devices)
+    numbers = [2**n for n in range(available.bit_length()) if 2**n <= available]
+    meshes = [{"devices": number, "fsdp": 1, "tensor": 1} for number in numbers]
+    if available > 1:
+        available = numbers[-1]
+        meshes += [
+            {"devices": available, "fsdp": 2, "tensor": 1},
+            {"devices": available, "fsdp": 1, "tensor": 2},
+        ]
+    return [_measure(config, devices, **sizes) for sizes in meshes]
+
+
+def _measure(
+    config: ExperimentConfig, there: Sequence[jax.Device], *, devices: int, fsdp: int, tensor: int
+) -> dict[str, Any]:
+    mesh = make_mesh(fsdp=fsdp, tensor=tensor, devices=there[:devices])
+    run = config.run
+    execution = Execution(run.remat, unroll=resolve_unroll(run, config.model, there[0]))
+    model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
+    rows = config.global_batch_size * devices
+    optimizer = make_optimizer(config.optimizer, global_batch_size=rows)
+
+    def create(key: jax.Array) -> TrainState:
+        params: PyTree = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+        return create_train_state(params, optimizer)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(create, key)
+    step = compile_train_step(
+        make_pretraining_loss(model),
+        optimizer,
+        state,
+        mesh,
+        weight_fn=pretraining_weights,
+        accumulation_steps=max(1, run.accumulation_steps),
+        reduction_dtype=run.reduction_dtype,
+    )
+    lowered = step.lower(state, _shapes(config, rows), key)
+    started = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - started
+    found = collectives(compiled.as_text() or "", mesh)
+    over_data = [c for c in found if DATA_AXIS in c.axes]
+    parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
+    return {
+        "devices": devices,
+        "mesh": " x ".join(str(size) for size in mesh.devices.shape),
+        "rows": rows,
+        "compile_seconds": rounded(seconds, 3),
+        "parameters_mb": rounded(parameters / 1e6),
+        "over_data_mb": rounded(sum(c.bytes for c in over_data) / 1e6),
+        "over_data_in_loops": sum(c.in_loop for c in over_data),
+        "collectives": _list(found),
+    }
+
+
+def _shapes(config: ExperimentConfig, rows: int) -> PretrainingBatch:
+    """A batch's fields without their contents."""
+    data = config.data
+    row = jax.ShapeDtypeStruct((rows, data.max_seq_length), jnp.int32)
+    slot = jax.ShapeDtypeStruct((rows, data.max_predictions_per_seq), jnp.int32)
+    pair = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
+    batch: Any = PretrainingBatch(*[row] * 4, *[slot] * 3, *[pair] * 3)  # type: ignore[arg-type]
+    weights = {
+        name: getattr(batch, name).update(dtype=jnp.float32)
+        for name in ("masked_lm_weights", "sentence_order_weights")
+    }
+    return batch._replace(**weights)
+
+
+def _list(found: list[Collective]) -> str:
+    """What there is of each kind along each axis, in loops and outside: number and bytes.
+
+    Example: ``all-reduce over data: 1 of 46.8 MB; all-gather over fsdp in loops: 4 of 9.4 MB``.
+    """
+    groups: dict[tuple[str, str, bool], list[int]] = collections.defaultdict(list)
+    for c in found:
+        groups[c.kind, " and ".join(c.axes), c.in_loop].append(c.bytes)
+    return (
+        "; ".join(
+            f"{kind} over {axes or 'one device'}{' in loops' * looping}: {len(sizes)} of "
+            f"{sum(sizes) / 1e6:.3g} MB"
+            for (kind, axes, looping), sizes in sorted(groups.items())
+        )
+        or "none"
+    )

@@ -1,0 +1,115 @@
+"""Speed of the training step and of the forward pass on batches that lie on the devices."""
+
+import functools
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from albert_jax.batch import PretrainingBatch
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.training.flops import peak_flops
+from albert_jax.training.optimizer import make_optimizer
+from albert_jax.training.parallel import (
+    compile_eval_step,
+    compile_train_step,
+    initialize_state,
+    place_batch,
+)
+from data_pipeline.errors import InputError
+from experiments.benchmarks.batches import Batches
+from experiments.benchmarks.report import processor_name
+from experiments.benchmarks.timing import Candidate, Work
+from experiments.run.config import ExperimentConfig
+from experiments.run.device_memory import memory_of
+from experiments.run.execution import open_mesh, resolve_execution
+
+SYSTEM = "albert-jax"
+
+
+def step_candidates(
+    config: ExperimentConfig, batches: Batches, works: Sequence[Work]
+) -> list[Candidate]:
+    """The experiment's steps, compiled. They go round the batches, which lie on the devices.
+
+    Raises:
+        InputError: the rows do not divide over the devices.
+    """
+    if not config.run.accumulation_steps:
+        raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
+    mesh = open_mesh(config.run, config.global_batch_size)
+    execution, line = resolve_execution(
+        config.run,
+        config.model,
+        mesh,
+        lengths=[config.data.max_seq_length],
+        packed=batches.is_packed,
+    )
+    print(line, file=sys.stderr, flush=True)
+    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    loss_fn = make_pretraining_loss(model)
+    optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
+
+    def initialize(key: jax.Array) -> PyTree:
+        return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    key = jax.random.key(config.seed)
+    state = initialize_state(initialize, optimizer, key, mesh)
+    placed = [place_batch(PretrainingBatch.from_numpy(b), mesh) for b in batches.batches]
+    turns = itertools.cycle(placed)
+
+    def contender(work: Work, step: jax.stages.Wrapped, *arguments: Any) -> Candidate:
+        started = time.perf_counter()
+        compiled = step.lower(*arguments).compile()
+        seconds = time.perf_counter() - started
+
+        def train(steps: int) -> None:
+            nonlocal state  # donated
+            for _ in range(steps):
+                state, _ = compiled(state, next(turns), key)
+            jax.block_until_ready(state)
+
+        def forward(steps: int) -> None:
+            results = [compiled(state.params, next(turns)) for _ in range(steps)]
+            jax.block_until_ready(results)
+
+        run = train if work is Work.TRAIN else forward
+        memory = functools.partial(memory_of, compiled)
+        return Candidate(SYSTEM, work, run, seconds, memory, compiled.as_text)
+
+    contenders = []
+    if Work.TRAIN in works:
+        train_step = compile_train_step(
+            loss_fn,
+            optimizer,
+            state,
+            mesh,
+            weight_fn=pretraining_weights,
+            accumulation_steps=config.run.accumulation_steps,
+            parallelism=config.run.parallelism,
+            reduction_dtype=config.run.reduction_dtype,
+        )
+        contenders.append(contender(Work.TRAIN, train_step, state, placed[0], key))
+    if Work.FORWARD in works:
+        forward_step = compile_eval_step(loss_fn, state.params, mesh)
+        contenders.append(contender(Work.FORWARD, forward_step, state.params, placed[0]))
+    return contenders
+
+
+def device_name() -> str:
+    """What the devices are, and how many."""
+    device = jax.devices()[0]
+    kind = processor_name() if device.platform == "cpu" else device.device_kind
+    return f"{kind} x {jax.device_count()}"
+
+
+def total_peak_flops() -> float | None:
+    """The peak of all devices together, or None where it is not known."""
+    peaks = [peak_flops(device) for device in jax.devices()]
+    return sum(peak for peak in peaks if peak) if all(peaks) else None

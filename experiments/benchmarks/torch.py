@@ -1,0 +1,229 @@
+"""The same work done by Hugging Face transformers on torch: what the step is measured against."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from albert_jax.config import AlbertConfig, HiddenAct, ParameterSharing
+from data_pipeline.errors import InputError
+from experiments.benchmarks.batches import Batches
+from experiments.benchmarks.timing import Candidate, Work
+from experiments.run.config import ComputeDtype, ExperimentConfig
+
+Tensors = dict[str, Any]
+
+
+class TorchRow(StrEnum):
+    """A way to run transformers."""
+
+    EAGER = "eager"  # as it comes: scores over the vocabulary at every position
+    GATHERED = "gathered"  # scores at the masked positions alone
+    FUSED = "fused"  # the same with torch's fused GELU in place of transformers' own
+    COMPILED = "compiled"  # `eager` under torch.compile
+    COMPILED_GATHERED = "compiled_gathered"
+
+
+_GATHERING = frozenset({TorchRow.GATHERED, TorchRow.FUSED, TorchRow.COMPILED_GATHERED})
+_COMPILING = frozenset({TorchRow.COMPILED, TorchRow.COMPILED_GATHERED})
+_ACTIVATIONS = {HiddenAct.GELU: "gelu_new", HiddenAct.GELU_ERF: "gelu"}
+
+
+def torch_candidates(
+    config: ExperimentConfig, batches: Batches, rows: Sequence[TorchRow], works: Sequence[Work]
+) -> list[Candidate]:
+    """transformers' `AlbertForPreTraining` with torch's AdamW, on a GPU where torch finds one.
+
+    It has the experiment's model, dropout, clipping and compute type (bfloat16 by autocast), and
+    the same batches. Packed rows get the mask of four axes that follows from their sequence ids;
+    as it comes, transformers scores the order of the first pair of a row alone.
+
+    Raises:
+        InputError: torch or transformers is not installed, or transformers cannot be the model.
+    """
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"--against=torch needs torch and transformers (make test-interop): {error}"
+        ) from error
+    theirs = transformers_config(config.model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tensors = [to_tensors(batch, packed=batches.is_packed, device=device) for batch in batches[0]]
+    contenders = []
+    for row in rows:
+        if row is TorchRow.FUSED:
+            theirs = transformers_config(config.model, fused=True)
+        torch.manual_seed(config.seed)
+        model: Any = transformers.AlbertForPreTraining(theirs)
+        model.to(device)
+        for work in works:
+            run, seconds = make_run(config, model, tensors, row, work)
+            name = f"transformers {transformers.__version__} {row.replace('_', ' ')}"
+            contenders.append(Candidate(name, work, run, seconds, _memory_reader(torch, device)))
+    return contenders
+
+
+def transformers_config(config: AlbertConfig, *, fused: bool = False) -> Any:
+    """Their configuration of the same model.
+
+    Args:
+        config: ours.
+        fused: with torch's own tanh GELU; the same numbers.
+
+    Raises:
+        InputError: they have no such model.
+    """
+    import transformers
+
+    if config.parameter_sharing is not ParameterSharing.ALL or not config.has_embedding_mapping:
+        raise InputError(
+            "--against=torch needs --config.model.parameter_sharing=all and a mapping from the "
+            "embeddings to the layers; transformers has no other ALBERT"
+        )
+    values = {k: v for k, v in config.to_dict().items() if k not in config.extra}
+    values.pop("embedding_mapping", None)
+    values["hidden_act"] = _ACTIVATIONS.get(config.hidden_act, str(config.hidden_act))
+    if fused and config.hidden_act is HiddenAct.GELU:
+        values["hidden_act"] = "gelu_pytorch_tanh"
+    values["classifier_dropout_prob"] = config.hidden_dropout_prob
+    return transformers.AlbertConfig(**values)
+
+
+def to_tensors(batch: dict[str, np.ndarray], *, packed: bool, device: Any) -> Tensors:
+    """A batch as their arguments, and what gathering needs beside them."""
+    import torch
+
+    ids, weights = batch["sequence_ids"], batch["masked_lm_weights"]
+    rows, slots = np.nonzero(weights)
+    labels = np.full(ids.shape, -100)
+    labels[rows, batch["masked_lm_positions"][rows, slots]] = batch["masked_lm_ids"][rows, slots]
+    same = (ids[:, None, :, None] == ids[:, None, None, :]) if packed else ids > 0
+    arrays = {
+        "input_ids": batch["input_ids"],
+        "token_type_ids": batch["token_type_ids"],
+        "position_ids": batch["position_ids"] if packed else None,
+        "labels": labels,
+        "masked_lm_positions": batch["masked_lm_positions"],
+        "masked_lm_labels": np.where(weights > 0, batch["masked_lm_ids"], -100),
+        "order_positions": batch["sentence_order_positions"],
+        "order_labels": np.where(
+            batch["sentence_order_weights"] > 0, batch["sentence_order_labels"], -100
+        ),
+    }
+    tensors = {
+        name: None if array is None else torch.tensor(array, dtype=torch.long, device=device)
+        for name, array in arrays.items()
+    }
+    return tensors | {"attention_mask": torch.tensor(same, device=device)}
+
+
+def plain_loss(model: Any, batch: Tensors) -> Any:
+    """Their loss as it comes."""
+    return model(
+        batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        token_type_ids=batch["token_type_ids"],
+        position_ids=batch["position_ids"],
+        labels=batch["labels"],
+        sentence_order_label=batch["order_labels"][:, 0],
+    ).loss
+
+
+def gathered_loss(model: Any, batch: Tensors) -> Any:
+    """The same with scores at masked positions alone, and the order of every pair of a row."""
+    import torch
+
+    hidden = model.albert(
+        batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        token_type_ids=batch["token_type_ids"],
+        position_ids=batch["position_ids"],
+    ).last_hidden_state
+
+    def gather(positions: Any) -> Any:
+        return torch.take_along_dim(hidden, positions[:, :, None], dim=1)
+
+    scores = model.predictions(gather(batch["masked_lm_positions"]))
+    pooled = model.albert.pooler_activation(model.albert.pooler(gather(batch["order_positions"])))
+    order = model.sop_classifier(pooled)
+    cross_entropy = torch.nn.functional.cross_entropy
+    return cross_entropy(scores.flatten(0, 1), batch["masked_lm_labels"].flatten()) + cross_entropy(
+        order.flatten(0, 1), batch["order_labels"].flatten()
+    )
+
+
+def make_run(
+    config: ExperimentConfig, model: Any, tensors: list[Tensors], row: TorchRow, work: Work
+) -> tuple[Callable[[int], None], float | None]:
+    """A contender's steps, the first of them taken, and how long compiling took if there was any.
+
+    Args:
+        config: the experiment; it gives optimizer, clipping and compute type.
+        model: their model.
+        tensors: batches to go round.
+        row: how to run it.
+        work: what a step does.
+    """
+    import torch
+
+    loss_fn = gathered_loss if row in _GATHERING else plain_loss
+    if row in _COMPILING:
+        loss_fn = torch.compile(loss_fn, dynamic=False)
+    device = next(model.parameters()).device
+    turns = itertools.cycle(tensors)
+    optimizer = _make_optimizer(config, model)
+    half = config.run.dtype is ComputeDtype.BFLOAT16
+
+    def loss() -> Any:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return loss_fn(model, next(turns))
+
+    def train_step() -> None:
+        model.train()
+        loss().backward()
+        if config.optimizer.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def forward_step() -> None:
+        model.eval()
+        with torch.no_grad():
+            loss()
+
+    step = train_step if work is Work.TRAIN else forward_step
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    started = time.perf_counter()
+    run(1)
+    seconds = time.perf_counter() - started
+    return run, seconds if row in _COMPILING else None
+
+
+def _make_optimizer(config: ExperimentConfig, model: Any) -> Any:
+    import torch
+
+    optimizer = config.optimizer
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=optimizer.learning_rate,
+        betas=(optimizer.beta_1, optimizer.beta_2),
+        eps=optimizer.epsilon,
+        weight_decay=optimizer.weight_decay,
+        fused=True,
+    )
+
+
+def _memory_reader(torch: Any, device: Any) -> Callable[[], int | None]:
+    """Reads the most that torch has held at a time; on a CPU it does not count."""
+    return lambda: torch.cuda.max_memory_allocated() if device.type == "cuda" else None

@@ -1,0 +1,1 @@
+"""Command line: flags, configurations, exit statuses and joining the processes of a run."""

@@ -1,0 +1,1 @@
+"""Evaluation of pre-training: held-out text, layers and linear probes."""

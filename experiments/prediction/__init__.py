@@ -1,0 +1,1 @@
+"""Prediction: pre-trained and fine-tuned models applied to texts."""

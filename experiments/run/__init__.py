@@ -1,0 +1,1 @@
+"""Runs: configuration, working directory, devices, logs, and training itself."""

@@ -1,0 +1,97 @@
+"""The training step for batches of several shapes, in micro-batches that fit the memory."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array
+
+from albert_jax.training.losses import Metrics
+from albert_jax.training.parallel import TrainStep
+from albert_jax.training.train_step import TrainState
+from data_pipeline.errors import InputError
+from experiments.run.device_memory import memory_of
+
+_GIB = 2**30
+
+
+def micro_batch_counts(rows: int, holders: int) -> list[int]:
+    """In how many micro-batches a batch can be cut by halves, the fewest first.
+
+    Example: 24 rows on 2 devices can be taken in 1, 2 or 4 micro-batches.
+    """
+    counts = [1]
+    while rows // holders % (2 * counts[-1]) == 0:
+        counts.append(2 * counts[-1])
+    return counts
+
+
+class CompiledSteps:
+    """A training step, compiled ahead of its use for each shape that a batch comes in.
+
+    It is itself a `TrainStep`, and says what it compiles and how long that takes.
+
+    Args:
+        step_of: number of micro-batches to what `parallel.compile_train_step` gives.
+        counts: a batch's rows to the numbers of micro-batches to try, the fewest first. Of several,
+            the first whose step fits the memory is taken.
+        limit: bytes that a step may use on a device; None: not known.
+        say: takes a line for people.
+        costs: describes what the first compiled step will cost.
+    """
+
+    def __init__(
+        self,
+        step_of: Callable[[int], jax.stages.Wrapped],
+        counts: Callable[[int], Sequence[int]],
+        limit: int | None,
+        say: Callable[[str], None],
+        costs: Callable[[jax.stages.Compiled], str],
+    ) -> None:
+        self._step_of, self._counts, self._limit = step_of, counts, limit
+        self._say, self._costs = say, costs
+        self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
+
+    def __call__(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
+        return self.prepare(state, batch, key)(state, batch, key)
+
+    def prepare(self, state: TrainState, batch: Any, key: Array) -> TrainStep:
+        """The step for batches of this one's shape.
+
+        Raises:
+            InputError: it does not fit the memory in any of several numbers of micro-batches.
+        """
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        if shapes not in self._compiled:
+            first = not self._compiled
+            rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
+            self._say(f"compiling the training step{rows} ...")
+            start = time.perf_counter()
+            compiled = self._compile(state, batch, key)
+            said = f"compiled in {time.perf_counter() - start:.1f} s"
+            self._say(f"{said}: {self._costs(compiled)}" if first else said)
+            self._compiled[shapes] = compiled
+        return self._compiled[shapes]
+
+    def _compile(self, state: TrainState, batch: Any, key: Array) -> jax.stages.Compiled:
+        needed = limit = 0
+        counts = self._counts(jax.tree.leaves(batch)[0].shape[0])
+        for count in counts:
+            compiled = self._step_of(count).lower(state, batch, key).compile()
+            if len(counts) == 1:
+                return compiled
+            needed, limit = memory_of(compiled) or 0, self._limit or 0
+            if not needed or not limit:
+                raise InputError(
+                    "--config.run.accumulation_steps=0 needs to know a device's memory, and this "
+                    "one does not tell: say how many micro-batches a step has"
+                )
+            if needed <= limit:
+                self._say(f"{count} micro-batches a step: {needed / _GIB:.2f} GiB a device")
+                return compiled
+        raise InputError(
+            f"a step in {counts[-1]} micro-batches, the smallest, needs {needed / _GIB:.2f} GiB a "
+            f"device, there are {limit / _GIB:.2f}: --config.run.remat=full needs less, "
+            "--config.run.fsdp cuts parameters"
+        )

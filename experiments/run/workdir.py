@@ -1,0 +1,202 @@
+"""A run's directory: what is in it besides checkpoints, and whether it may be used."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from etils import epath
+from jax.experimental import multihost_utils
+
+from albert_jax.config import AlbertConfig
+from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus
+from data_pipeline.durable_files import write_atomically
+from data_pipeline.errors import InputError
+from data_pipeline.remote import is_remote
+from experiments.cli.config_dicts import Config, ConfigT, differences, from_json, to_json
+
+CONFIG_FILE = "config.json"
+ALBERT_CONFIG_FILE = "albert_config.json"
+CHECKPOINTS = "checkpoints"
+REPORT_FILE = "report.json"
+
+
+class DataIdentity(NamedTuple):
+    """Which data a run is trained on."""
+
+    kind: str  # "corpus"; gives its file in the workdir a name
+    flag: str  # the flag that says where it lies
+    path: str
+    fingerprint: str  # SHA-256 of what lies there
+
+
+class Workdir(NamedTuple):
+    """An opened workdir, and what changed since it was last used."""
+
+    path: epath.Path
+    changes: dict[str, tuple[Any, Any]]
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        """Where the checkpoints lie."""
+        return self.path / CHECKPOINTS
+
+
+def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
+    """The experiment of some kind that a workdir holds.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = epath.Path(path) / CONFIG_FILE
+    if not file.exists():
+        raise InputError(f"--workdir={path} holds no run: it has no {CONFIG_FILE}")
+    return from_json(file.read_text(), kind, source=str(file))
+
+
+def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
+    """What makes a workdir loadable as a model: `albert_config.json` and the tokenizer.
+
+    Args:
+        model: the configuration.
+        tokenizer: a directory with the tokenizer's files.
+
+    Returns:
+        Content by name, such as ``tokenizer/spiece.model``.
+    """
+    files = {ALBERT_CONFIG_FILE: (json.dumps(model.to_dict(), indent=2) + "\n").encode()}
+    for file in sorted(tokenizer.iterdir()):
+        files[f"{TOKENIZER_DIRECTORY}/{file.name}"] = file.read_bytes()
+    return files
+
+
+def open_workdir(
+    path: epath.PathLike,
+    config: Config,
+    data: DataIdentity,
+    files: Mapping[str, bytes],
+    *,
+    write: bool = True,
+) -> Workdir:
+    """Opens a workdir for a run: a new one, or one that holds the same experiment.
+
+    All processes of a run open it together.
+
+    Args:
+        path: local or remote.
+        config: the experiment; written as it is resolved.
+        data: what it trains on.
+        files: what else a new workdir gets, such as `model_files`.
+        write: whether this process is the one that writes.
+
+    Raises:
+        InputError: the directory holds another experiment, or something else; it is left as it was.
+    """
+    root = epath.Path(path)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--workdir={path} is no directory")
+    changes: dict[str, tuple[Any, Any]] = {}
+    if (root / CONFIG_FILE).exists():
+        changes = check_resumable(read_config(root, type(config)), config, workdir=str(path))
+        _check_data(root, data)
+    elif root.exists() and any(not _is_ours(entry) for entry in root.iterdir()):
+        raise InputError(
+            f"--workdir={path} is not empty and holds no run of ours; choose another directory"
+        )
+    multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
+    if write:
+        _write(root, config, data, files)
+    return Workdir(root, changes)
+
+
+def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
+    """Whether a corpus was encoded with the tokenizer that a run was trained with.
+
+    Args:
+        path: the run's workdir.
+        corpus: any corpus.
+
+    Raises:
+        InputError: its tokenizer has other files.
+    """
+    directory = epath.Path(path) / TOKENIZER_DIRECTORY
+    trained = {
+        f"{TOKENIZER_DIRECTORY}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in directory.iterdir()
+    }
+    encoded = {
+        name: file["sha256"]
+        for name, file in corpus.metadata.files.items()
+        if name.startswith(f"{TOKENIZER_DIRECTORY}/")
+    }
+    if trained != encoded:
+        raise InputError(
+            f"corpus {corpus.path} was encoded with another tokenizer than --workdir={path} was "
+            f"trained with: build it again with {directory}"
+        )
+
+
+def _check_data(root: epath.Path, data: DataIdentity) -> None:
+    file = root / f"{data.kind}.json"
+    if not file.exists():  # stopped before its first step
+        return
+    trained = json.loads(file.read_text())
+    if trained["fingerprint"] != data.fingerprint:
+        raise InputError(
+            f"--workdir={root} was trained on another {data.kind} ({trained['path']}, fingerprint "
+            f"{trained['fingerprint'][:12]}) than {data.flag}={data.path} "
+            f"({data.fingerprint[:12]})"
+        )
+
+
+def _is_ours(entry: epath.Path) -> bool:
+    """Whether a new workdir may hold it: what a run leaves that is killed in its first moments."""
+    return entry.name.startswith(f".{CONFIG_FILE}.")
+
+
+def _write(
+    root: epath.Path, config: Config, data: DataIdentity, files: Mapping[str, bytes]
+) -> None:
+    """Writes what is not there yet. `config.json` comes first: whatever a killed run leaves behind
+    is then known as a run's, and is completed by the next start."""
+    root.mkdir(parents=True, exist_ok=True)
+    identity = {"path": data.path, "fingerprint": data.fingerprint}
+    write_text(root / CONFIG_FILE, to_json(config))
+    write_text(root / f"{data.kind}.json", json.dumps(identity, indent=2) + "\n")
+    for name, content in files.items():
+        target = root / name
+        if not target.exists() or target.read_bytes() != content:
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content)
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Replaces a file as a whole; object stores do nothing else."""
+    if is_remote(path):
+        path.write_text(text)
+    else:
+        write_atomically(Path(path), text)
+
+
+def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tuple[Any, Any]]:
+    """Refuses to take up a workdir with another experiment.
+
+    Returns:
+        The differences that are allowed, to be logged.
+
+    Raises:
+        InputError: something other than `run` and the places of files differs.
+    """
+    allowed = set(new.LOCATIONS)
+    if new.run.change_num_train_steps:
+        allowed.add("optimizer.num_train_steps")
+    found = differences(old, new)
+    fixed = [n for n in found if not n.startswith("run.") and n not in allowed]
+    if fixed:
+        listed = ", ".join(f"{n} was {found[n][0]!r} and is {found[n][1]!r}" for n in fixed)
+        hint = "choose another --workdir"
+        if fixed == ["optimizer.num_train_steps"]:
+            hint = "add --config.run.change_num_train_steps to train it for longer"
+        raise InputError(f"--workdir={workdir} holds another experiment: {listed}; {hint}")
+    return found

@@ -1,0 +1,1 @@
+"""Sweeps: tables of experiments, planned, launched, collected and reported."""

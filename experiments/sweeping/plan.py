@@ -1,0 +1,150 @@
+"""What a sweep will do: each point's experiment checked and counted, and its commands."""
+
+import functools
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from albert_jax.config import AlbertConfig
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.training.integrity import MANIFEST
+from data_pipeline.errors import InputError
+from experiments.cli.dataclass_forms import nearest
+from experiments.evaluation.probing import PROBE_FILE
+from experiments.run.config import ExperimentConfig
+from experiments.run.curriculum import mean_flops_per_row, phases_of
+from experiments.run.workdir import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    REPORT_FILE,
+    check_resumable,
+    read_config,
+)
+from experiments.sweeping.points import Point, Sweep, override_flags
+
+_SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # the published files' names end so
+_SPLITS = ("train", "dev")
+TASK_CONFIGS = Path(__file__).parents[1] / "configs" / "finetune"
+
+
+class Command(NamedTuple):
+    """A command, and the file that is there once it has done its work."""
+
+    argv: tuple[str, ...]  # the first is `python`
+    product: Path
+
+    def __str__(self) -> str:
+        return shlex.join(self.argv)
+
+
+class PlannedPoint(NamedTuple):
+    """A point whose experiment was found to be sound."""
+
+    point: Point
+    config: ExperimentConfig
+    parameters: int  # of the pre-training model
+    backbone: int  # of them in encoder and pooler, which is what the paper counts
+    flops_per_row: int  # of products, forward and backward, on average over the run
+    tasks: tuple[str, ...]  # that it is fine-tuned on
+    commands: tuple[Command, ...]  # one after another
+
+    @property
+    def steps(self) -> int:
+        """Steps of pre-training."""
+        return self.config.optimizer.num_train_steps
+
+
+def plan_points(
+    points: Sequence[Point],
+    sweep: Sweep,
+    *,
+    task_dirs: Mapping[str, str],
+    task_overrides: Mapping[str, str],
+) -> list[PlannedPoint]:
+    """Every point's experiment, built by the door that its command uses, and its commands.
+
+    Args:
+        points: which.
+        sweep: theirs.
+        task_dirs: where the data of the tasks lie that points are fine-tuned on.
+        task_overrides: of all fine-tuning.
+
+    Raises:
+        InputError: an experiment is not sound, a workdir holds another one, or there is no such
+            task.
+    """
+    for task in task_dirs:
+        if not (TASK_CONFIGS / f"{task}.py").is_file():
+            known = sorted(path.stem for path in TASK_CONFIGS.glob("[a-z]*.py"))
+            raise InputError(
+                f"--task_dir={task}=...: there is no task {task!r}; there are "
+                f"{', '.join(known)}{nearest(task, known)}"
+            )
+    planned = []
+    for point in points:
+        config = point.resolve()
+        if (point.workdir / CONFIG_FILE).exists():
+            found = read_config(point.workdir, ExperimentConfig)
+            check_resumable(found, config, workdir=str(point.workdir))
+        parameters, backbone = count_parameters(config.model)
+        flops = mean_flops_per_row(config, phases_of(config))
+        commands = _commands(point, config, sweep.probes, task_dirs, task_overrides)
+        tasks = tuple(task_dirs)
+        planned.append(PlannedPoint(point, config, parameters, backbone, flops, tasks, commands))
+    return planned
+
+
+@functools.cache
+def count_parameters(config: AlbertConfig) -> tuple[int, int]:
+    """Parameters of the pre-training model, and of its encoder with the pooler."""
+    shapes = jax.eval_shape(
+        lambda: AlbertForPreTraining(config).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    )["params"]
+    total, backbone = (
+        sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (shapes, shapes["albert"])
+    )
+    return total, backbone
+
+
+def task_workdir(point: Point, task: str) -> Path:
+    """Where a point is fine-tuned: beside its own workdir."""
+    return point.workdir.with_name(f"{point.workdir.name}-{task}")
+
+
+def _commands(
+    point: Point,
+    config: ExperimentConfig,
+    probes: bool,
+    task_dirs: Mapping[str, str],
+    task_overrides: Mapping[str, str],
+) -> tuple[Command, ...]:
+    def command(module: str, flags: Sequence[str], workdir: Path, product: Path) -> Command:
+        return Command(
+            ("python", "-m", f"experiments.{module}", *flags, f"--workdir={workdir}"), product
+        )
+
+    last = point.workdir / CHECKPOINTS / str(config.optimizer.num_train_steps) / MANIFEST
+    commands = [command("pretrain", point.flags, point.workdir, last)]
+    if probes:
+        commands.append(command("probe", (), point.workdir, point.workdir / PROBE_FILE))
+    for task, data_dir in task_dirs.items():
+        flags = [
+            f"--config=experiments/configs/finetune/{task}.py",
+            *override_flags(_data_overrides(task, data_dir)),
+            f"--config.run.init_from={point.workdir}",
+            *override_flags(task_overrides),
+        ]
+        workdir = task_workdir(point, task)
+        commands.append(command("finetune", flags, workdir, workdir / REPORT_FILE))
+    return tuple(commands)
+
+
+def _data_overrides(task: str, data_dir: str) -> dict[str, str]:
+    """Where a task's files lie in the directory of its data."""
+    if version := _SQUAD.get(task):
+        return {f"data.{split}_file": f"{data_dir}/{split}-{version}.json" for split in _SPLITS}
+    return {"data.dir": data_dir}

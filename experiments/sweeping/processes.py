@@ -1,0 +1,199 @@
+"""Points of a sweep as processes of this machine, one after another or several at once."""
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from experiments.cli.exit_codes import ExitCode
+from experiments.sweeping.plan import PlannedPoint
+
+_POLL_SECONDS = 0.2
+_TAIL_LINES = 12
+
+
+class State(StrEnum):
+    """How a point ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"  # to be gone on with
+    BLOCKED = "blocked"  # the point that it starts from did not end well
+
+
+class Outcome(NamedTuple):
+    """The end of a point."""
+
+    state: State
+    told: str  # for people; of a failed point, the last lines of its log
+
+
+class _Process:
+    """A point under way: the command that runs, and those to come."""
+
+    def __init__(self, planned: PlannedPoint, log: IO[bytes], devices: Sequence[str]) -> None:
+        self.planned, self.devices = planned, devices
+        self._log = log
+        self._left = deque(c for c in planned.commands if not c.product.exists())
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> bool:
+        """Starts the next command; False if none is left."""
+        if not self._left:
+            return False
+        command = self._left.popleft()
+        # Unbuffered, or the log would end with what was printed long before the error.
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        self._log.write(f"\n$ {command}\n".encode())
+        self._log.flush()
+        # A session of its own: Ctrl-C reaches the launcher alone, which tells the points.
+        self._process = subprocess.Popen(
+            [sys.executable, *command.argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        return True
+
+    def stop(self) -> None:
+        """Asks it to save and end."""
+        self._left.clear()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def outcome(self) -> Outcome | None:
+        """How the point ended; None while it is under way."""
+        status = ExitCode.DONE if self._process is None else self._process.poll()
+        if status is None or (status == ExitCode.DONE and self.start()):
+            return None
+        missing = [c for c in self.planned.commands if not c.product.exists()]
+        if status == ExitCode.DONE and not missing:
+            return Outcome(State.DONE, "done")
+        if status in (ExitCode.PREEMPTED, -signal.SIGTERM):
+            return Outcome(State.STOPPED, "stopped; the same sweep goes on with it")
+        told = f"failed with exit status {status}"
+        if status == ExitCode.DONE:
+            told = f"failed: {missing[0]} ended well and left no {missing[0].product}"
+        return Outcome(State.FAILED, f"{told}; its log ends\n{self._last_lines()}")
+
+    def close(self) -> None:
+        """Gives the log free."""
+        self._log.close()
+
+    def _last_lines(self) -> str:
+        text = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+        return "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:])
+
+
+class LocalLauncher:
+    """Runs points on this machine, as many at once as there are slots.
+
+    Each point has a log, locked while any process of it lives: were the launcher killed, those
+    that it had started would go on, and the next launcher waits for them.
+
+    Args:
+        logs: the directory of the logs.
+        slots: for each point that may run at once, the GPUs that it gets; none: whatever there is.
+        say: takes a line for people.
+    """
+
+    def __init__(
+        self, logs: Path, slots: Sequence[Sequence[str]], say: Callable[[str], None]
+    ) -> None:
+        self._logs, self._free, self._say = logs, list(slots), say
+        self._running: list[_Process] = []
+        self._pending: list[PlannedPoint] = []
+        self._outcomes: dict[int, Outcome] = {}
+        self._waited_for: set[int] = set()
+        self.stopped = False  # by a signal
+
+    def run(self, points: Sequence[PlannedPoint]) -> dict[int, Outcome]:
+        """Runs all points; one that fails does not keep the others. By the points' numbers."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._pending = list(points)
+        with self._signals():
+            while self._running or self._pending:
+                for planned in list(self._pending):
+                    self._consider(planned)
+                for process in list(self._running):
+                    if outcome := process.outcome():
+                        self._running.remove(process)
+                        self._free.append(process.devices)
+                        process.close()
+                        self._end(process.planned, outcome)
+                time.sleep(_POLL_SECONDS)
+        return self._outcomes
+
+    def _consider(self, planned: PlannedPoint) -> None:
+        """Starts a pending point if its turn has come."""
+        after = planned.point.after
+        before = None if after is None else self._outcomes.get(after)
+        if self.stopped:
+            self._end(planned, Outcome(State.STOPPED, "was not started"))
+        elif before is not None and before.state is not State.DONE:
+            told = f"not started: point {after}, which it starts from, {before.state}"
+            self._end(planned, Outcome(State.BLOCKED, told))
+        elif self._free and not self._waits(planned) and (log := self._lock(planned)):
+            self._pending.remove(planned)
+            self._running.append(_Process(planned, log, self._free.pop()))
+            self._say(f"point {planned.point.number} ({planned.point.name}): log {log.name}")
+
+    def _waits(self, planned: PlannedPoint) -> bool:
+        """Whether the point that it starts from has not ended yet."""
+        open_points = self._pending + [process.planned for process in self._running]
+        return planned.point.after in {one.point.number for one in open_points}
+
+    def _end(self, planned: PlannedPoint, outcome: Outcome) -> None:
+        if planned in self._pending:
+            self._pending.remove(planned)
+        self._outcomes[planned.point.number] = outcome
+        left = len(self._pending) + len(self._running)
+        self._say(
+            f"point {planned.point.number} ({planned.point.name}) {outcome.told}"
+            + (f"; {left} to go" if outcome.state is State.DONE else "")
+        )
+
+    def _lock(self, planned: PlannedPoint) -> IO[bytes] | None:
+        """The point's log, locked; None while another process has it."""
+        point = planned.point
+        log = (self._logs / f"{point.row.name}-seed_{point.seed}.log").open("ab")
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.close()
+            if point.number not in self._waited_for:
+                self._waited_for.add(point.number)
+                self._say(f"point {point.number} ({point.name}) still runs from before: waiting")
+            return None
+        return log
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C are passed on to the points, which save and end."""
+
+        def stop(*_: object) -> None:
+            self.stopped = True
+            for process in self._running:
+                process.stop()
+
+        handled = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, stop) for number in handled]
+        try:
+            yield
+        finally:
+            for number, handler in zip(handled, before, strict=True):
+                signal.signal(number, handler)

@@ -1,0 +1,193 @@
+"""The report of a sweep: a table as Markdown and JSON, and all loss curves in one picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from matplotlib.figure import Figure
+
+from data_pipeline.config import SentenceObjective
+from experiments.evaluation.held_out import panels
+from experiments.run.curves import CURVES_FILE
+from experiments.run.workdir import REPORT_FILE
+from experiments.sweeping.results import (
+    PLATEAU_GAP,
+    Ordering,
+    RowResult,
+    Spread,
+    compare_orders,
+)
+
+MARKDOWN_FILE = "report.md"
+
+# Figure, heading, decimals. Tasks come after these; figures that no row has are left out.
+_COLUMNS = (
+    ("masked_lm_accuracy", "masked LM %", 2),
+    ("masked_lm_loss", "masked-LM loss", 3),
+    ("context_gap", "context gap", 3),
+    ("sentence_order_accuracy", "SOP %", 1),
+    ("next_sentence_accuracy", "NSP %", 1),
+    ("sentence_order_probe", "SOP % (probe)", 1),
+    ("next_sentence_probe", "NSP % (probe)", 1),
+    ("sentence_order_untrained", "SOP % (probe, untrained)", 1),
+    ("next_sentence_untrained", "NSP % (probe, untrained)", 1),
+)
+_RATE = ("rows_per_second", "rows/s", 1)
+_PAPER_NAMES = {
+    **{name: heading for name, heading, _ in _COLUMNS},
+    "squad_v1_exact": "squad_v1 EM",
+    "squad_v2_exact": "squad_v2 EM",
+}
+
+
+def write_report(
+    directory: Path, docstring: str, command: str, rows: Sequence[RowResult], tasks: Sequence[str]
+) -> Path:
+    """Writes ``report.md``, ``report.json`` and ``curves.png`` into the sweep's directory.
+
+    Args:
+        directory: the sweep's.
+        docstring: what the sweep's file says of itself.
+        command: how the sweep was started.
+        rows: what came of it.
+        tasks: the tasks that were fine-tuned on.
+
+    Returns:
+        The Markdown file.
+    """
+    orderings = compare_orders(rows)
+    columns = [
+        column
+        for column in (*_COLUMNS, *((task, task, 1) for task in tasks), _RATE)
+        if any(column[0] in row.figures for row in rows)
+    ]
+    markdown = directory / MARKDOWN_FILE
+    markdown.write_text(describe(docstring, command, rows, columns, orderings), encoding="utf-8")
+    content = {
+        "description": docstring,
+        "command": command,
+        "rows": [_row_as_json(row) for row in rows],
+        "orderings": [ordering._asdict() for ordering in orderings],
+    }
+    (directory / REPORT_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _plot(rows, directory / CURVES_FILE, docstring.partition("\n")[0])
+    return markdown
+
+
+def describe(
+    docstring: str,
+    command: str,
+    rows: Sequence[RowResult],
+    columns: Sequence[tuple[str, str, int]],
+    orderings: Sequence[Ordering],
+) -> str:
+    """The Markdown text."""
+    paper = list(dict.fromkeys(name for row in rows for name in row.row.paper))
+    headings = ["row", "parameters", "backbone", "GFLOP a row", "steps", "seeds"]
+    headings += [heading for _, heading, _ in columns]
+    headings += [f"paper: {_PAPER_NAMES.get(name, name)}" for name in paper]
+    title, _, rest = docstring.partition("\n")
+    lines = [f"# {title}", "", "```", rest.strip(), "```", "", f"    {command}", ""]
+    lines += ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+    for row in rows:
+        one = row.points[0].planned
+        done = sum(point.status == "done" for point in row.points)
+        cells = [row.row.name, f"{one.parameters:,}", f"{one.backbone:,}"]
+        cells += [f"{one.flops_per_row / 1e9:,.2f}", f"{one.steps:,}", f"{done}"]
+        cells += [_cell(row.figures.get(name), decimals) for name, _, decimals in columns]
+        cells += [str(row.row.paper.get(name, "")) for name in paper]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *_notes(rows), "", *_order_lines(orderings), "", f"![curves]({CURVES_FILE})", ""]
+    return "\n".join(lines)
+
+
+def _cell(spread: Spread | None, decimals: int) -> str:
+    """Example: ``54.1 (53.8 to 54.3)``, the median of three seeds, the lowest and the highest."""
+    if spread is None:
+        return ""
+    median, low, high = (f"{value:.{decimals}f}" for value in spread[:3])
+    return median if spread.seeds == 1 else f"{median} ({low} to {high})"
+
+
+def _notes(rows: Sequence[RowResult]) -> list[str]:
+    lines = [
+        "Medians over the seeds that have run to the end, with the lowest and the highest. "
+        "Accuracies in percent, losses in nats; all rows are measured on the same held-out pairs, "
+        "unpacked, 15 % masked in n-grams up to three."
+    ]
+    for row in rows:
+        for point in row.points:
+            if point.status != "done":
+                lines.append(f"- {point.planned.point.name}: {point.status}, left out above.")
+        if row.figures and not row.left_plateau:
+            lines.append(
+                f"- {row.row.name} did not leave the plateau (context gap under {PLATEAU_GAP} "
+                "nats): its figures say how often pieces occur, not what was read."
+            )
+    return lines
+
+
+def _order_lines(orderings: Sequence[Ordering]) -> list[str]:
+    if not orderings:
+        return ["No order to compare: the paper reports none, or rows are still on the plateau."]
+    lines = ["Pairs of rows in the paper's order and here (undecided: closer than the seeds are):"]
+    for one in orderings:
+        beside = one.paper if one.paper == one.ours else f"{one.paper}, beside our {one.ours}"
+        lines.append(
+            f"- {beside}: {one.agree} agree, {one.disagree} disagree, {one.undecided} undecided."
+        )
+    return lines
+
+
+def _row_as_json(row: RowResult) -> dict[str, Any]:
+    one = row.points[0].planned
+    return {
+        "name": row.row.name,
+        "overrides": dict(row.row.overrides),
+        "parameters": one.parameters,
+        "backbone": one.backbone,
+        "flops_per_row": one.flops_per_row,
+        "steps": one.steps,
+        "left_plateau": row.left_plateau,
+        "figures": {name: spread._asdict() for name, spread in row.figures.items()},
+        "paper": dict(row.row.paper),
+        "points": [
+            {
+                "seed": point.planned.point.seed,
+                "workdir": str(point.planned.point.workdir),
+                "status": point.status,
+                "figures": point.figures,
+                "commands": [str(command) for command in point.planned.commands],
+            }
+            for point in row.points
+        ],
+    }
+
+
+def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
+    """One panel a figure, one color a row, one line a seed; held-out text."""
+    drawn = panels(SentenceObjective.SOP)
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure.suptitle(title)
+    for axes, (name, label) in zip(figure.subplots(2, 2).flat, drawn, strict=True):
+        for number, row in enumerate(rows):
+            for seed, point in enumerate(row.points):
+                curve = [
+                    (entry["step"], entry[name])
+                    for entry in point.entries
+                    if entry["split"] == "validation" and name in entry
+                ]
+                if curve:
+                    shown = row.row.name if not seed else None
+                    steps, values = zip(*curve, strict=True)
+                    axes.plot(steps, values, f"C{number % 10}.-", label=shown, linewidth=1)
+        axes.set_xlabel("step")
+        axes.set_title(label)
+        axes.grid(alpha=0.3)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right upper")
+    with epath.Path(path).open("wb") as file:
+        figure.savefig(file, format="png", dpi=110)

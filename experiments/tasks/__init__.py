@@ -1,0 +1,1 @@
+"""Fine-tuning tasks: configuration, data, models, evaluation and reports."""

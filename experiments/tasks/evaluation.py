@@ -1,0 +1,70 @@
+"""A model's outputs on whole splits, in the order of the examples."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from albert_jax.training.parallel import (
+    compile_predict_step,
+    place_batch,
+    rows_of_process,
+    state_shardings,
+)
+from data_pipeline.errors import InputError
+from data_pipeline.finetuning.dataset import evaluation_batches
+from data_pipeline.finetuning.encoded_examples import EncodedExamples
+from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.task import Outputs, Scores, Task
+
+
+class TaskEvaluator:
+    """Tells and scores the splits of a task, short rows with short rows.
+
+    Args:
+        task: the task.
+        config: batch size and number of lengths.
+        mesh: the devices.
+
+    Raises:
+        InputError: a batch does not divide over the devices.
+    """
+
+    def __init__(self, task: Task, config: FinetuneConfig, mesh: Mesh) -> None:
+        self._task, self._mesh = task, mesh
+        self._batch_size = config.run.evaluation_batch_size
+        self._num_lengths = config.data.num_lengths
+        try:
+            self._rows = rows_of_process(self._batch_size, mesh)
+        except ValueError as error:
+            raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
+        shapes = jax.eval_shape(task.model.initialize, jax.random.key(0))
+        self._shardings = state_shardings(shapes, mesh)
+        self._predict = compile_predict_step(task.objective.predict, shapes, mesh)
+
+    def predict(self, params: PyTree, examples: EncodedExamples) -> Outputs:
+        """What the model says of each example, in their order."""
+        params = jax.device_put(params, self._shardings)
+        rows: dict[int, dict[str, np.ndarray]] = {}
+        batches = evaluation_batches(
+            examples, batch_size=self._batch_size, num_lengths=self._num_lengths
+        )
+        for numbers, fields in batches:
+            here = {name: array[self._rows] for name, array in fields.items()}
+            batch = place_batch(self._task.to_batch(here), self._mesh)
+            outputs = jax.device_get(self._predict(params, batch))
+            for place, number in enumerate(numbers.tolist()):
+                rows[number] = {name: array[place] for name, array in outputs.items()}
+        return [rows[number] for number in range(len(rows))]
+
+    def evaluate(self, params: PyTree) -> dict[str, float]:
+        """The figures of the splits that are watched, by the names that `Task.figure` gives."""
+        return {
+            self._task.figure(split, name): value
+            for split in self._task.watched
+            for name, value in self.score(params, split).figures.items()
+        }
+
+    def score(self, params: PyTree, split: str) -> Scores:
+        """How well a labeled split is told."""
+        return self._task.score(split, self.predict(params, self._task.labeled[split]))

@@ -1,0 +1,452 @@
+"""The optimizers and the schedule against worked numbers, optax and themselves, unstacked."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from albert_jax import AlbertConfig, AlbertForPreTraining
+from albert_jax.config import ParameterSharing
+from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
+from albert_jax.training.optimizer import (
+    adaptation_mask,
+    make_optimizer,
+    make_schedule,
+    scale_by_trust_ratio,
+    trust_ratios,
+)
+
+# Constant rate to eight digits, no clipping: what the worked numbers assume.
+CONSTANT: dict[str, Any] = {
+    "learning_rate": 0.1,
+    "num_warmup_steps": 0,
+    "num_train_steps": 10**9,
+    "max_grad_norm": None,
+}
+WARMED_UP: dict[str, Any] = {"learning_rate": 0.1, "num_train_steps": 9, "num_warmup_steps": 3}
+GRADIENTS = ([0.1, -0.2], [0.05, 0.3], [-0.4, 0.01])
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def unchecked():
+    """Lets values of the wrong type through to the configuration, which judges them itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def run(config: OptimizerConfig, params: Any, gradients: Any, batch: int = 1) -> list[Any]:
+    """The parameters and the optimizer's state after each step."""
+    optimizer = make_optimizer(config, global_batch_size=batch)
+
+    @jax.jit
+    def step(params: Any, state: Any, gradient: Any) -> Any:
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state, history = optimizer.init(params), []
+    for gradient in gradients:
+        params, state = step(params, state, gradient)
+        history.append((params, state))
+    return history
+
+
+def tiny_shapes(sharing: ParameterSharing) -> Any:
+    """The model's own tree of parameters: 2 groups of 2 inner layers, 3 layers."""
+    config = AlbertConfig(
+        vocab_size=11,
+        embedding_size=4,
+        hidden_size=6,
+        num_hidden_layers=3,
+        num_hidden_groups=2,
+        inner_group_num=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=5,
+        parameter_sharing=sharing,
+    )
+    ids = jnp.zeros((1, 3), jnp.int32)
+    shapes = jax.eval_shape(AlbertForPreTraining(config).init, jax.random.key(0), ids)
+    return shapes["params"]
+
+
+def random_like(tree: Any, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), tree)
+
+
+def unstack(params: Any) -> dict[tuple[str, ...], Any]:
+    """Every [copy, inner] slice below `layers` as a leaf of its own, in a branch of its own."""
+    leaves: dict[tuple[str, ...], Any] = {}
+    for path, leaf in flatten_dict(params).items():
+        if "layers" not in path:
+            leaves[path] = leaf
+            continue
+        at = path.index("layers")
+        for copy, inner in np.ndindex(leaf.shape[:2]):
+            leaves[(*path[:at], f"layer_{copy}_{inner}", *path[at + 1 :])] = leaf[copy, inner]
+    return leaves
+
+
+# The weights after each of the three gradients above, from [3, 4] on.
+WORKED = {
+    OptimizerName.LAMB: [
+        [2.64257601, 4.34963995],
+        [2.15183824, 4.21472442],
+        [2.57138931, 3.99581805],
+    ],
+    OptimizerName.ADAMW: [
+        [2.6808722, 4.31217777],
+        [2.2821651, 4.20261167],
+        [2.48850069, 4.09489744],
+    ],
+}
+WORKED_EXCLUDED = [[2.6838722, 4.31617777], [2.28784598, 4.21092385], [2.49646373, 4.10741222]]
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_three_steps_give_the_worked_weights_and_ratios(x64, name):
+    leaves = {"kernel": 0, "bias": 0, "layer_norm": {"scale": 0}}
+    params = jax.tree.map(lambda _: jnp.array([3.0, 4.0]), leaves)
+    gradients = [jax.tree.map(lambda _, g=g: jnp.array(g), leaves) for g in GRADIENTS]
+    config = OptimizerConfig(name=name, **CONSTANT)
+    ratios = [1.12000269, 1.23094099, 2.03205973]
+    for step, (weights, state) in enumerate(run(config, params, gradients)):
+        np.testing.assert_allclose(weights["kernel"], WORKED[name][step], rtol=0, atol=1e-8)
+        for excluded in (weights["bias"], weights["layer_norm"]["scale"]):
+            np.testing.assert_allclose(excluded, WORKED_EXCLUDED[step], rtol=0, atol=1e-8)
+        if name is OptimizerName.LAMB:
+            np.testing.assert_allclose(trust_ratios(state)["kernel"], ratios[step], atol=1e-8)
+        else:
+            assert trust_ratios(state) == {}
+
+
+def test_float32_follows_the_worked_weights_and_keeps_its_type():
+    history = run(
+        OptimizerConfig(**CONSTANT),
+        {"kernel": jnp.array([3.0, 4.0])},
+        [{"kernel": jnp.array(g)} for g in GRADIENTS],
+    )
+    params, state = history[-1]
+    np.testing.assert_allclose(params["kernel"], WORKED[OptimizerName.LAMB][-1], rtol=1e-6)
+    floats = [x.dtype for x in jax.tree.leaves((params, state)) if x.dtype != jnp.int32]
+    assert set(floats) == {jnp.dtype("float32")}
+
+
+def test_coarse_gradients_are_squared_in_the_parameters_type():
+    params, coarse = (
+        {"kernel": jnp.ones(8)},
+        {"kernel": jnp.linspace(0.1, 1, 8, dtype=jnp.bfloat16)},
+    )
+    fine = jax.tree.map(lambda g: g.astype(jnp.float32), coarse)
+    config = OptimizerConfig(**CONSTANT)
+    expected, found = (run(config, params, [grads])[-1] for grads in (fine, coarse))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_equals_optax_where_optax_means_the_same(x64, name):
+    """Bias-corrected, unclipped, nothing stacked and (for lamb) nothing excluded."""
+    config = OptimizerConfig(name=name, bias_correction=True, max_grad_norm=None, **WARMED_UP)
+    schedule = make_schedule(config, global_batch_size=1)
+    arguments = {"b1": 0.9, "b2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
+    params = random_like({"a": {"kernel": jnp.zeros((3, 4))}, "b": jnp.zeros(5)}, seed=0)
+    if name is OptimizerName.LAMB:
+        theirs: Any = optax.lamb(schedule, **arguments)
+    else:
+        params["bias"] = params["b"]
+        theirs = optax.adamw(schedule, **arguments, mask=adaptation_mask(params))
+    gradients = [random_like(params, seed) for seed in range(1, 9)]
+    expected, state = params, theirs.init(params)
+    for (ours, _), gradient in zip(run(config, params, gradients), gradients, strict=True):
+        updates, state = theirs.update(gradient, state, expected)
+        expected = optax.apply_updates(expected, updates)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), ours, expected)
+
+
+def test_no_norm_no_ratio():
+    """A weight or an update of norm 0 has ratio 1; no ratio is bounded."""
+    scaling = scale_by_trust_ratio()
+    params = {"zero": jnp.zeros(2), "still": jnp.array([3.0, 4.0]), "far": jnp.array([3e4, 4e4])}
+    updates = {"zero": jnp.ones(2), "still": jnp.zeros(2), "far": jnp.array([0.0, 1e-3])}
+    updates, state = scaling.update(updates, scaling.init(params), params)
+    assert jax.tree.map(float, state.ratios) == {"zero": 1, "still": 1, "far": pytest.approx(5e7)}
+    np.testing.assert_array_equal(updates["zero"], [1, 1])
+    np.testing.assert_array_equal(updates["still"], [0, 0])
+
+
+@pytest.mark.parametrize("sharing", ParameterSharing)
+def test_exclusion_goes_by_name_on_the_models_tree(sharing):
+    params = jax.tree.map(lambda x: jnp.ones(x.shape), tiny_shapes(sharing))
+    mask = flatten_dict(adaptation_mask(params), sep="/")
+    kept = {name for name, is_adapted in mask.items() if is_adapted}
+    attention = {f"attention/{name}/kernel" for name in ("query", "key", "value", "dense")}
+    feed_forward = {f"feed_forward/{name}/kernel" for name in ("intermediate", "output")}
+    tables = {f"{name}_embeddings/embedding" for name in ("word", "token_type", "position")}
+    assert kept == (
+        {f"albert/embeddings/{name}" for name in tables}
+        | {f"albert/encoder/layers/{name}" for name in attention | feed_forward}
+        | {"albert/encoder/embedding_hidden_mapping_in/kernel", "albert/pooler/kernel"}
+        | {"predictions/dense/kernel", "sop_classifier/kernel"}
+    )
+    shapes = {name: ratio.shape for name, ratio in trust_ratios(make_lamb().init(params)).items()}
+    assert shapes.keys() == kept
+    copies = {
+        ParameterSharing.ALL: {"attention": 2, "feed_forward": 2},
+        ParameterSharing.ATTENTION: {"attention": 2, "feed_forward": 3},
+        ParameterSharing.FFN: {"attention": 3, "feed_forward": 2},
+        ParameterSharing.NONE: {"attention": 3, "feed_forward": 3},
+    }[sharing]
+    for name, shape in shapes.items():
+        assert shape == ((copies[name.split("/")[3]], 2) if "/layers/" in name else ())
+
+
+def make_lamb() -> optax.GradientTransformation:
+    return make_optimizer(OptimizerConfig(**WARMED_UP), global_batch_size=1)
+
+
+@pytest.mark.parametrize("sharing", ParameterSharing)
+def test_stacked_equals_unstacked(x64, sharing):
+    """Several clipped LAMB steps; each slice has the ratio it has as a tensor of its own."""
+    # One tensor of each kind: the others would only be compiled.
+    kinds = ("query/kernel", "query/bias", "intermediate/kernel", "norm/scale", "pooler/kernel")
+    shapes = flatten_dict(tiny_shapes(sharing), sep="/")
+    shapes = unflatten_dict({n: x for n, x in shapes.items() if n.endswith(kinds)}, sep="/")
+    params, *gradients = (random_like(shapes, seed) for seed in range(5))
+    config = OptimizerConfig(**WARMED_UP)
+    stacked = run(config, params, gradients)
+    apart = run(
+        config, unflatten_dict(unstack(params)), [unflatten_dict(unstack(g)) for g in gradients]
+    )
+    for (ours, our_state), (theirs, their_state) in zip(stacked, apart, strict=True):
+        theirs = flatten_dict(theirs)
+        for path, leaf in unstack(ours).items():
+            np.testing.assert_allclose(
+                leaf, theirs[path], rtol=1e-11, atol=1e-14, err_msg=str(path)
+            )
+        ratios = unflatten_dict(trust_ratios(our_state), sep="/")
+        expected = trust_ratios(their_state)
+        found = {"/".join(path): ratio for path, ratio in unstack(ratios).items()}
+        assert found.keys() == expected.keys()
+        for name, ratio in found.items():
+            np.testing.assert_allclose(ratio, expected[name], rtol=1e-11, atol=1e-14, err_msg=name)
+    inside = [r for n, r in found.items() if "layer_" in n and "kernel" in n]
+    assert len({round(float(ratio), 9) for ratio in inside}) == len(inside)
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_state_can_be_donated(name):
+    """No buffer stands in the state twice, which donation would refuse."""
+    optimizer = make_optimizer(OptimizerConfig(name=name), global_batch_size=1)
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    jax.jit(optimizer.update, donate_argnums=1)(params, optimizer.init(params), params)
+
+
+def test_stack_without_its_axes_is_refused():
+    params = {"layers": {"query": {"kernel": jnp.ones((3, 3))}}}
+    with pytest.raises(ValueError, match=r"layers/query/kernel .* \[copies, inner\].*\(3, 3\)"):
+        make_lamb().init(params)
+
+
+def test_sharded_parameters_take_the_same_steps(x64):
+    """Norms are those of whole tensors, over eight devices too."""
+    params = {"kernel": jnp.ones((8, 4)), "layers": {"kernel": jnp.ones((2, 1, 8, 3))}}
+    params = random_like(params, seed=0)
+    gradients = [random_like(params, seed) for seed in range(1, 4)]
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+    specs = {"kernel": P("fsdp"), "layers": {"kernel": P(None, None, "fsdp")}}
+    placed = jax.device_put(params, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
+    config = OptimizerConfig(**WARMED_UP)
+    whole, _ = run(config, params, gradients)[-1]
+    sharded, state = run(config, placed, gradients)[-1]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), sharded, whole)
+    for tree in (sharded, optax.tree.get(state, "mu"), optax.tree.get(state, "nu")):
+        shardings = jax.tree.map(lambda x: x.sharding.spec, tree)
+        assert shardings == specs
+
+
+def test_clipping_sees_all_gradients_together(x64):
+    """Gradients of norm 13 act like the same divided by 13; shorter ones act as they are."""
+    params = {"a": jnp.array([1.0, 2.0]), "bias": jnp.array([3.0])}
+    long = {"a": jnp.array([3.0, 4.0]), "bias": jnp.array([12.0])}
+    short = jax.tree.map(lambda g: g / 13, long)
+    # An epsilon this large makes the step depend on the gradient's length.
+    settings = CONSTANT | {"epsilon": 1.0, "max_grad_norm": 1.0}
+    clipped, _ = run(OptimizerConfig(**settings), params, [long, short])[-1]
+    settings["max_grad_norm"] = None
+    expected, _ = run(OptimizerConfig(**settings), params, [short, short])[-1]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), clipped, expected)
+
+
+def test_adamw_reaches_a_target():
+    target = jnp.array([0.4, 0.2, -0.5])
+    config = OptimizerConfig(
+        **CONSTANT | {"name": OptimizerName.ADAMW, "learning_rate": 0.2, "weight_decay": 0.0}
+    )
+    optimizer = make_optimizer(config, global_batch_size=1)
+
+    def step(carry, _):
+        weights, state = carry
+        gradient = jax.grad(lambda w: jnp.mean(jnp.square(w - target)))(weights)
+        updates, state = optimizer.update(gradient, state, weights)
+        return (optax.apply_updates(weights, updates), state), None
+
+    weights = jnp.array([0.1, -0.2, -0.1])
+    (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), length=100)
+    np.testing.assert_allclose(weights, target, atol=1e-2)
+
+
+def rates(steps: list[int], batch: int = 4096, **settings: Any) -> list[float]:
+    schedule = jax.jit(make_schedule(OptimizerConfig(**settings), global_batch_size=batch))
+    return [float(schedule(step)) for step in steps]
+
+
+def test_released_schedule():
+    steps = [0, 1, 3124, 3125, 62_500, 124_999, 125_000, 200_000]
+    expected = [0, 0.00176 / 3125, 1.7594368e-3, 1.716e-3, 8.8e-4, 0.00176 / 125_000, 0, 0]
+    np.testing.assert_allclose(rates(steps), expected, rtol=1e-6)
+    np.testing.assert_allclose(rates([31_250], poly_power=0.5), [0.00176 * 0.75**0.5], rtol=1e-6)
+
+
+def test_schedule_from_the_end_of_warm_up():
+    steps = [0, 5, 9, 10, 11, 60, 109, 110, 500]
+    expected = [0, 1.0, 1.8, 2, 2 * 0.99**2, 2 * 0.5**2, 2 * 0.01**2, 0, 0]
+    found = rates(
+        steps,
+        schedule=ScheduleName.POLY,
+        learning_rate=2.0,
+        poly_power=2.0,
+        num_warmup_steps=10,
+        num_train_steps=110,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (ScheduleName.COSINE, [2, 1 + 0.5**0.5, 1, 0.5, 0, 0]),
+        (ScheduleName.WARMUP_STABLE_DECAY, [2, 2, 2, 2, 0, 0]),
+        (ScheduleName.INVERSE_ROOT, [2 / (n / 20) ** 0.5 for n in (20, 50, 80, 100, 140, 150)]),
+    ],
+)
+def test_schedules_that_the_paper_did_not_use(schedule, expected):
+    """Right after warm-up, a quarter, half and two thirds on, at the end and beyond it."""
+    settings: dict[str, Any] = {"learning_rate": 2.0, "num_warmup_steps": 20}
+    settings |= {"num_train_steps": 140, "schedule": schedule}
+    np.testing.assert_allclose(rates([0, 5, 19], **settings), [0, 0.5, 1.9], rtol=1e-6)
+    found = rates([20, 50, 80, 100, 140, 150], **settings)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_stable_rate_falls_at_the_end_alone():
+    """Over the last fifth of 100 steps, with the power 2."""
+    found = rates(
+        [10, 79, 80, 81, 90, 99, 100],
+        schedule=ScheduleName.WARMUP_STABLE_DECAY,
+        learning_rate=1.0,
+        poly_power=2.0,
+        decay_share=0.2,
+        num_warmup_steps=10,
+        num_train_steps=100,
+    )
+    np.testing.assert_allclose(found, [1, 1, 1, 0.95**2, 0.25, 0.05**2, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after"),
+    [(ScheduleName.LEGACY_POLY, [0.8, 0.5, 0]), (ScheduleName.POLY, [1, 0.625, 0])],
+)
+def test_late_warm_up_starts_at_zero_not_below(schedule, after):
+    found = rates(
+        [0, 9, 10, 15, 19, 20, 50, 100],
+        schedule=schedule,
+        learning_rate=1.0,
+        start_warmup_step=10,
+        num_warmup_steps=10,
+        num_train_steps=100,
+    )
+    np.testing.assert_allclose(found, [0, 0, 0, 0.5, 0.9, *after], rtol=1e-6)
+
+
+def test_rate_grows_with_the_root_of_the_batch():
+    """The rates that LAMB's authors give for BERT, 512 to 32k sequences, from the first alone."""
+    batches = [2**k for k in range(9, 16)]
+    published = [6.25e-4, 8.84e-4, 1.25e-3, 1.77e-3, 2.5e-3, 3.54e-3, 5e-3]
+    peak: dict[str, Any] = {"learning_rate": 6.25e-4, "schedule": ScheduleName.POLY}
+    found = [rates([3125], batch, **peak, reference_batch_size=512)[0] for batch in batches]
+    np.testing.assert_allclose(found, published, rtol=2e-3)
+    assert rates([3125], 512, **peak) == rates([3125], 32768, **peak) == [found[0]]
+
+
+def test_the_rate_follows_the_updates_made(x64):
+    """The first update has rate 0, the next two rise, then the legacy jump."""
+    params = {"bias": jnp.zeros(1)}
+    settings = WARMED_UP | {"beta_1": 0.0, "beta_2": 0.0, "max_grad_norm": None}
+    history = run(OptimizerConfig(**settings), params, [{"bias": jnp.ones(1)}] * 4)
+    weights = [0.0] + [float(params["bias"][0]) for params, _ in history]
+    np.testing.assert_allclose(-np.diff(weights), [0, 0.1 / 3, 0.2 / 3, 0.1 * 6 / 9], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "sgd"}, "name must be one of lamb, adamw, got 'sgd'"),
+        (
+            {"schedule": "linear"},
+            "schedule must be one of legacy_poly, poly, cosine, warmup_stable_decay, inverse_root, "
+            "got 'linear'",
+        ),
+        (
+            {"schedule": "inverse_root", "num_warmup_steps": 0},
+            "num_warmup_steps must be at least 1 for inverse_root, got 0",
+        ),
+        (
+            {"schedule": "warmup_stable_decay", "num_train_steps": 100, "num_warmup_steps": 80}
+            | {"decay_share": 0.25},
+            "decay_share must be at most 0.2, what warm-up leaves, got 0.25",
+        ),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number > 0, got nan"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a finite number > 0, got '1e-3'"),
+        ({"num_train_steps": 1.5}, "num_train_steps must be a whole number >= 1, got 1.5"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number >= 0, got -1.0"),
+        ({"beta_2": 1.0}, "beta_2 must be a number in [0, 1), got 1.0"),
+        ({"learning_rate": True}, "learning_rate must be a finite number > 0, got True"),
+        ({"bias_correction": "no"}, "bias_correction must be True or False, got 'no'"),
+        ({"bias_correction": None}, "bias_correction must be True or False, got None"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be a finite number > 0, got 0.0"),
+        ({"reference_batch_size": 0}, "reference_batch_size must be a whole number >= 1, got 0"),
+        (
+            {"start_warmup_step": 5, "num_warmup_steps": 0},
+            "start_warmup_step must be 0 without warm-up, got 5",
+        ),
+        (
+            {"num_train_steps": 100, "start_warmup_step": 5},
+            "num_warmup_steps must be at most num_train_steps - start_warmup_step = 95, got 3125",
+        ),
+    ],
+)
+def test_bad_settings_name_the_flag(unchecked, settings, message):
+    with pytest.raises(ValueError, match=re.escape(f"--config.optimizer.{message}") + "$"):
+        OptimizerConfig(**settings)
+
+
+def test_whole_numbers_and_plain_strings_are_welcome(unchecked):
+    config = OptimizerConfig(name="adamw", schedule="poly", learning_rate=1, max_grad_norm=None)
+    assert config.name is OptimizerName.ADAMW
+    assert config.schedule is ScheduleName.POLY
+    assert isinstance(config.learning_rate, float)

@@ -1,0 +1,380 @@
+"""The command: text in, the same corpus out however it is built, and one line for a mistake."""
+
+import fcntl
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.build_corpus import BAD_INPUT, DONE, main
+from data_pipeline.corpus.build_flags import FLAGS
+from data_pipeline.corpus.deduplication import (
+    SeenHashes,
+    hash_documents,
+    is_held_out,
+)
+from data_pipeline.corpus.reader import open_corpus
+
+SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+
+# Runs the command in small steps, as its own process: argv[1] is which journal entry to die after.
+SMALL_STEPS = """
+import os, resource, signal, sys
+from data_pipeline import build_corpus
+from data_pipeline.corpus.reader import journal as build_journal
+from data_pipeline.corpus.reader import builder as corpus_builder
+from data_pipeline.corpus.reader import encoding as document_encoder
+document_encoder._CHUNK_CHARACTERS = 5000
+corpus_builder._CHUNKS_BETWEEN_SAVES = 2
+fatal, limit = int(sys.argv[1]), int(sys.argv[2])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+save = build_journal.Journal.save
+def save_and_die(journal, directory):
+    global fatal
+    save(journal, directory)
+    fatal -= 1
+    if not fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+build_journal.Journal.save = save_and_die
+sys.exit(build_corpus.main(["build_corpus", *sys.argv[3:]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Two files of 60 documents each; every sentence is long, and every one is different."""
+    random = np.random.default_rng(1)
+    words = ["".join(random.choice(SYLLABLES, n)) for n in random.integers(1, 4, 200)]
+    directory = tmp_path_factory.mktemp("text")
+    for name in ("a.txt", "b.txt"):
+        documents = [
+            "\n".join(
+                " ".join(f"{' '.join(random.choice(words, 12)).capitalize()}." for _ in range(3))
+                for _ in range(random.integers(1, 6))
+            )
+            for _ in range(60)
+        ]
+        (directory / name).write_text("\n\n".join(documents) + "\n")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    """Every syllable is a piece."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *SYLLABLES]
+    path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
+    path.write_text("\n".join([*pieces, *(f"##{piece}" for piece in SYLLABLES)]) + "\n")
+    return path
+
+
+def arguments(text, vocabulary, output, *more):
+    return [
+        "build_corpus",
+        f"--input={text}/*.txt",
+        "--format=text",
+        f"--output_dir={output}",
+        f"--tokenizer={vocabulary}",
+        "--held_out=0.2",
+        "--num_processes=1",
+        *more,
+    ]
+
+
+def files_of(corpus: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(corpus)): f.read_bytes() for f in corpus.rglob("*") if f.is_file()}
+
+
+def read_documents(corpus, split):
+    tokenizer = corpus.load_tokenizer()
+    documents = []
+    for shard in corpus.splits[split].shards:
+        for begin, end in itertools.pairwise(shard.document_offsets):
+            spans = itertools.pairwise(shard.sentence_offsets[begin : end + 1])
+            documents.append([tokenizer.decode(shard.tokens[a:b].tolist()) for a, b in spans])
+    return documents
+
+
+@pytest.fixture(scope="module")
+def built(text, vocabulary, tmp_path_factory):
+    output = tmp_path_factory.mktemp("built") / "corpus"
+    assert main(arguments(text, vocabulary, output)) == DONE
+    return output
+
+
+def test_all_text_is_there_in_order_and_split_by_its_hash(text, built):
+    corpus = open_corpus(built)
+    train, validation = (read_documents(corpus, split) for split in ("train", "validation"))
+    raw = "\n\n".join((text / name).read_text().strip() for name in ("a.txt", "b.txt"))
+    documents = [document.split("\n") for document in raw.split("\n\n")]
+    held_out = is_held_out(hash_documents(documents), 0.2)
+    for split, wanted in ((train, ~held_out), (validation, held_out)):
+        joined = [" ".join(document).replace(" .", ".") for document in split]
+        expected = [
+            " ".join(document).lower()
+            for document, take in zip(documents, wanted, strict=True)
+            if take
+        ]
+        assert joined == expected
+    assert 10 < len(validation) < 40
+    sentences = [sentence for document in train for sentence in document]
+    # The splitter takes a few of the made-up words ("no.") for abbreviations.
+    assert len(sentences) > 0.97 * sum(sentence.count(".") for sentence in sentences)
+    assert all(sentence.endswith(" .") for sentence in sentences)
+
+
+def test_metadata_tells_what_was_built(built):
+    metadata = open_corpus(built).metadata
+    report = metadata.report
+    assert metadata.sources[0].name == "text"
+    assert metadata.settings["held_out"] == 0.2
+    assert report["unknown_rate"] == 0
+    assert report["tokens_per_document"] > 30
+    assert 0 < report["row_fill_512"] < 1
+    assert next(iter(report["most_frequent_pieces"])) == "."
+    assert set(metadata.versions) == {"python", "numpy", "sentencepiece", "sentencex"}
+    assert not built.with_name("corpus.partial").exists()
+
+
+def test_report_is_printed(text, vocabulary, tmp_path, capsys):
+    assert main(arguments(text, vocabulary, tmp_path / "corpus")) == DONE
+    printed = capsys.readouterr().out
+    for word in (
+        "documents",
+        "sentences",
+        "tokens a document",
+        "unknown",
+        "row of 512",
+        "frequent",
+    ):
+        assert word in printed
+
+
+def run(*command):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
+    )
+
+
+def test_two_processes_build_the_same(text, vocabulary, tmp_path, built):
+    command = arguments(text, vocabulary, tmp_path / "corpus", "--num_processes=2")
+    # Small chunks, so that both processes have work.
+    done = run("-c", SMALL_STEPS, 0, 0, *command[1:])
+    assert done.returncode == DONE, done.stderr
+    assert files_of(tmp_path / "corpus") == files_of(built)
+
+
+def test_killed_builds_go_on_to_the_same_corpus(text, vocabulary, tmp_path, built):
+    output = tmp_path / "corpus"
+    command = arguments(text, vocabulary, output)[1:]
+    for fatal in (1, 3, 2):  # before any text, then after some, then after some more
+        done = run("-c", SMALL_STEPS, fatal, "0", *command)
+        assert done.returncode == -signal.SIGKILL
+        assert not output.exists()
+    assert "Going on with the build" in done.stderr
+    journal = json.loads((tmp_path / "corpus.partial/work/journal.json").read_text())
+    assert journal["chunks"] == 8
+    # What was written after the last entry of the journal does not count.
+    with (tmp_path / "corpus.partial/corpus/train/shard-00000/tokens.bin").open("ab") as file:
+        file.write(b"garbage")
+    done = run("-c", SMALL_STEPS, 0, "0", *command)
+    assert done.returncode == DONE, done.stderr
+    assert files_of(output) == files_of(built)
+
+
+def test_a_full_disk_is_one_line_and_the_build_goes_on_later(text, vocabulary, tmp_path, built):
+    command = arguments(text, vocabulary, tmp_path / "corpus")[1:]
+    done = run("-c", SMALL_STEPS, 0, "9000", *command)
+    assert done.returncode == BAD_INPUT
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: cannot write: File too large")
+    assert "not a corpus yet" in error
+    assert not (tmp_path / "corpus").exists()
+    assert run("-c", SMALL_STEPS, 0, "0", *command).returncode == DONE
+    assert files_of(tmp_path / "corpus") == files_of(built)
+
+
+def test_other_settings_start_over_and_say_why(text, vocabulary, tmp_path, built):
+    output = tmp_path / "corpus"
+    command = arguments(text, vocabulary, output)[1:]
+    assert run("-c", SMALL_STEPS, 3, "0", *command, "--held_out=0.1").returncode < 0
+    done = run("-c", SMALL_STEPS, 0, "0", *command)
+    assert done.returncode == DONE
+    assert "Starting over" in done.stderr
+    assert "held_out was 0.1 and is 0.2" in done.stderr
+    assert files_of(output) == files_of(built)
+
+
+def test_training_a_vocabulary_is_reproducible(text, tmp_path):
+    for name in ("one", "two"):
+        command = arguments(text, None, tmp_path / name)
+        command = [flag for flag in command if not flag.startswith("--tokenizer")]
+        assert main([*command, "--vocab_size=120", "--vocabulary_bytes=30000"]) == DONE
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert open_corpus(tmp_path / "one").metadata.vocab_size == 120
+
+
+def test_duplicates_are_dropped_and_no_held_out_sentence_is_trained_on(vocabulary, tmp_path, built):
+    """Text is added that repeats documents, and that quotes held-out sentences."""
+    corpus = open_corpus(built)
+    held_out = read_documents(corpus, "validation")
+    quoted = [document[0] for document in held_out]
+    short = "ba da fa."
+    # A document of which nothing is left, one that keeps its short sentence, and quoting text.
+    documents = [*map(" ".join, held_out), "\n".join([*quoted, short]), *map(" ".join, held_out)]
+    (tmp_path / "more.txt").write_text("\n\n".join(documents) + "\n")
+    command = arguments(tmp_path, vocabulary, tmp_path / "more", "--held_out=0.5")
+    assert main(command) == DONE
+    more = open_corpus(tmp_path / "more")
+    train, validation = (read_documents(more, split) for split in ("train", "validation"))
+    report = more.metadata.report
+    assert report["duplicate_documents"] == len(held_out)
+    assert report["held_out_sentences_removed"] > 0
+    long_sentences = {sentence for document in train for sentence in document if len(sentence) > 80}
+    assert long_sentences
+    assert not long_sentences & {sentence for document in validation for sentence in document}
+
+
+def test_adding_text_moves_no_document_across(text, vocabulary, tmp_path, built):
+    (tmp_path / "0.txt").write_text("Bada fa la ma.\n\nTo tu ti ta.\n")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text((text / name).read_text())
+    assert main(arguments(tmp_path, vocabulary, tmp_path / "more")) == DONE
+    before, after = open_corpus(built), open_corpus(tmp_path / "more")
+    for split in ("train", "validation"):
+        documents = read_documents(after, split)
+        assert [d for d in documents if d[0] not in ("bada fa la ma .", "to tu ti ta .")] == (
+            read_documents(before, split)
+        )
+
+
+def test_several_sources_are_counted_apart(text, vocabulary, tmp_path):
+    (tmp_path / "b.jsonl").write_text(
+        "\n".join(json.dumps({"text": f"Ba {'da ' * n} fa."}) for n in range(1, 40))
+    )
+    command = arguments(text, vocabulary, tmp_path / "corpus")
+    command = [flag for flag in command if not flag.startswith(("--input", "--format"))]
+    more = (f"--source=wiki:1:text:{text}/a.txt", f"--source=notes:2.5:jsonl:{tmp_path}/b.jsonl")
+    assert main([*command, *more]) == DONE
+    metadata = open_corpus(tmp_path / "corpus").metadata
+    assert [(source.name, source.weight) for source in metadata.sources] == [
+        ("wiki", 1.0),
+        ("notes", 2.5),
+    ]
+    totals = [sum(s["documents"] for s in source.counts.values()) for source in metadata.sources]
+    assert totals == [60, 39]
+    assert all(source.counts["validation"]["documents"] for source in metadata.sources)
+
+
+def test_an_existing_corpus_is_replaced_only_if_asked(text, vocabulary, tmp_path, capsys):
+    output = tmp_path / "corpus"
+    output.mkdir()
+    (output / "precious").write_text("data")
+    command = arguments(text, vocabulary, output)
+    for more, message in (([], "exists already; --overwrite"), (["--overwrite"], "is no corpus")):
+        assert main([*command, *more]) == BAD_INPUT
+        assert message in capsys.readouterr().err
+        assert files_of(output) == {"precious": b"data"}
+    (output / "metadata.json").write_text("{}")
+    assert main(command) == BAD_INPUT
+    assert main([*command, "--overwrite"]) == DONE
+    assert "precious" not in files_of(output)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys):
+    output = tmp_path / "corpus"
+    (tmp_path / "corpus.partial").mkdir()
+    descriptor = os.open(tmp_path / "corpus.partial", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert main(arguments(text, vocabulary, output)) == BAD_INPUT
+    assert "another process is building in" in capsys.readouterr().err
+    os.close(descriptor)
+    assert main(arguments(text, vocabulary, output)) == DONE
+
+
+def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, built):
+    from etils import epath
+
+    from data_pipeline import build_corpus, remote
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (build_corpus, remote):
+        monkeypatch.setattr(
+            module, "open_remote", lambda url: epath.Path(url.replace("gs://b", str(tmp_path)))
+        )
+    command = arguments(text, vocabulary, "gs://b/store")
+    assert main(command) == DONE
+    assert files_of(tmp_path / "store") == files_of(built)
+    assert main(command) == BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--input=absent/*"], "--input=absent/*: no file matches"),
+        (["--vocab_size=many"], "--vocab_size"),
+        (["--vocab_sise=5"], "vocab_sise"),
+        (["--vocab_size=5"], "--vocab_size must be at least 14, got 5"),
+        (["--held_out=1"], "--held_out must be at least 0 and less than 1, got 1.0"),
+        (["--language=English"], "--language must be an ISO code"),
+        (["--format=word"], "--format"),
+        (["--format=docstrings"], "--format=docstrings takes no --input"),
+        (["--source=a:1:text:x"], "--source takes the place of --input"),
+        (["--tokenizer=absent.model"], "absent.model cannot be read: No such file"),
+        (["--output_dir="], "--output_dir is missing"),
+        (["stray"], "'stray' is no flag"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(text, vocabulary, tmp_path, capsys, flags, message):
+    command = arguments(text, vocabulary, tmp_path / "corpus")
+    names = {flag.split("=")[0] for flag in flags}
+    kept = [flag for flag in command if flag.split("=")[0] not in names]
+    assert main([*kept, *flags]) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("a:1", "NAME:WEIGHT:FORMAT:INPUT, got 'a:1'"),
+        ("a:-1:text:x", "the weight must be a positive number, got '-1'"),
+        ("a:1:word:x", "the format must be one of text, sentences"),
+        ("a:1:text", "--format=text needs input files"),
+    ],
+)
+def test_mistakes_in_sources(tmp_path, capsys, source, message):
+    assert main(["build_corpus", f"--source={source}", f"--output_dir={tmp_path}/c"]) == BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_text_without_any_text_is_refused(vocabulary, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("\n \n")
+    assert main(arguments(tmp_path, vocabulary, tmp_path / "corpus")) == BAD_INPUT
+    assert "holds no text for training" in capsys.readouterr().err
+
+
+def test_help_names_every_flag(capsys):
+    assert main(["build_corpus", "--help"]) == DONE
+    printed = capsys.readouterr().out
+    assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in FLAGS)
+
+
+def test_seen_hashes_agree_with_a_set():
+    random = np.random.default_rng(0)
+    seen, expected = SeenHashes(), set()
+    for size in (5, 100, 0, 1, 3000, 40, 7):
+        hashes = random.integers(0, 2000, size).astype(np.uint64)
+        for hash, is_new in zip(hashes.tolist(), seen.add(hashes).tolist(), strict=True):
+            assert is_new == (hash not in expected)
+            expected.add(hash)

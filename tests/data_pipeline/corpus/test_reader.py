@@ -1,0 +1,184 @@
+"""A corpus directory: what is written is read back, and damage is named."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from etils import epath
+
+from data_pipeline import remote
+from data_pipeline.corpus.reader import CorpusError, open_corpus
+from data_pipeline.corpus.writer import EncodedDocuments, SplitWriter, write_corpus
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+TRAIN = [[[5, 6], [7]], [[8, 9, 10]], [[11], [12], [5, 5]], [[6]]]
+VALIDATION = [[[9, 9]]]
+
+
+def write_sample(path: Path, max_shard_bytes: int = 60) -> Path:
+    tokenizer = WordPieceTokenizer(PIECES)
+    splits = {"train": TRAIN, "validation": VALIDATION}
+    write_corpus(path, splits, tokenizer, max_shard_bytes=max_shard_bytes)
+    return path
+
+
+def read_documents(split):
+    documents, first = [], 0
+    for shard in split.shards:
+        for begin, end in zip(shard.document_offsets, shard.document_offsets[1:], strict=False):
+            offsets = shard.sentence_offsets[begin : end + 1].astype(np.int64) + first
+            documents.append(
+                [split.read(np.arange(*pair)).tolist() for pair in itertools.pairwise(offsets)]
+            )
+        first += len(shard.tokens)
+    return documents
+
+
+def test_documents_come_back_from_several_shards(tmp_path):
+    corpus = open_corpus(write_sample(tmp_path / "corpus"))
+    train = corpus.splits["train"]
+    assert len(train.shards) > 1
+    assert all(sum(array.nbytes for array in shard) <= 60 for shard in train.shards)
+    assert read_documents(train) == TRAIN
+    assert read_documents(corpus.splits["validation"]) == VALIDATION
+    assert (train.num_documents, train.num_sentences, train.num_tokens) == (4, 7, 11)
+    assert corpus.metadata.splits["train"]["tokens"] == 11
+    assert corpus.metadata.sources[0].counts["train"] == {
+        "documents": 4,
+        "sentences": 7,
+        "tokens": 11,
+    }
+    assert corpus.load_tokenizer().pieces == tuple(PIECES)
+
+
+def test_tokens_are_read_at_any_addresses(tmp_path):
+    train = open_corpus(write_sample(tmp_path / "corpus")).splits["train"]
+    flat = np.array([5, 6, 7, 8, 9, 10, 11, 12, 5, 5, 6])
+    addresses = np.array([10, 0, 3, 3, 9, 6])
+    assert train.read(addresses).tolist() == flat[addresses].tolist()
+    assert train.read(addresses).dtype == np.int32
+    for outside in (-1, 11):
+        with pytest.raises(IndexError, match="from 0 to 10"):
+            train.read(np.array([outside]))
+
+
+def test_large_vocabularies_are_stored_in_four_bytes(tmp_path):
+    tokenizer = WordPieceTokenizer([*PIECES, *map(str, range(70_000))])
+    write_corpus(tmp_path / "corpus", {"train": [[[70_000, 5]]]}, tokenizer)
+    train = open_corpus(tmp_path / "corpus").splits["train"]
+    assert train.shards[0].tokens.dtype == np.uint32
+    assert train.read(np.arange(2)).tolist() == [70_000, 5]
+
+
+def test_fingerprint_follows_the_content_alone(tmp_path):
+    fingerprints = [
+        open_corpus(write_sample(tmp_path / name, size)).metadata.fingerprint
+        for name, size in (("one", 60), ("two", 60), ("other", 70))
+    ]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_writing_continues_from_a_position(tmp_path):
+    """What was written after the position vanishes, later shards too."""
+
+    def encoded(documents):
+        sentences = [sentence for document in documents for sentence in document]
+        return EncodedDocuments(
+            np.array([id for sentence in sentences for id in sentence]),
+            np.array([len(sentence) for sentence in sentences]),
+            np.array([len(document) for document in documents]),
+            np.zeros(len(documents), int),
+        )
+
+    def files(path):
+        return {f.relative_to(path): f.read_bytes() for f in path.rglob("*.bin")}
+
+    whole = SplitWriter(tmp_path / "whole", 13, max_shard_bytes=60)
+    whole.append(encoded(TRAIN))
+    whole.close()
+    for before in range(len(TRAIN) + 1):
+        path = tmp_path / f"cut-{before}"
+        writer = SplitWriter(path, 13, max_shard_bytes=60)
+        writer.append(encoded(TRAIN[:before]))
+        position = writer.position()
+        writer.append(encoded([[[9]] for _ in range(20)]))
+        writer.close()
+        writer = SplitWriter(path, 13, max_shard_bytes=60, position=position)
+        writer.append(encoded(TRAIN[before:]))
+        writer.close()
+        assert files(path) == files(tmp_path / "whole")
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def set_version(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "message"),
+    [
+        ("metadata.json", Path.unlink, "has no metadata.json"),
+        ("metadata.json", lambda path: path.write_text("{"), "not the metadata of a corpus"),
+        ("metadata.json", set_version, "format version 99, and this program reads 1"),
+        ("train/shard-00000/tokens.bin", flip_a_bit, "SHA-256 of train/shard-00000/tokens.bin"),
+        ("train/shard-00001/tokens.bin", Path.unlink, "train/shard-00001/tokens.bin is missing"),
+        (
+            "tokenizer/vocab.txt",
+            lambda path: path.write_text("a"),
+            "tokenizer/vocab.txt has 1 byte",
+        ),
+    ],
+)
+def test_damage_is_named(tmp_path, file, harm, message):
+    path = write_sample(tmp_path / "corpus")
+    harm(path / file)
+    with pytest.raises(CorpusError, match=message) as error:
+        open_corpus(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_directory_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="there is no such directory"):
+        open_corpus(tmp_path / "nowhere")
+
+
+def test_remote_corpus_is_staged_once_and_checked(tmp_path, monkeypatch):
+    """A directory stands for the store; what arrives damaged is refused and not kept."""
+    store = write_sample(tmp_path / "store")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        remote, "open_remote", lambda url: epath.Path(url.replace("gs://bucket", str(store)))
+    )
+    tokens = store / "train/shard-00000/tokens.bin"
+    whole = tokens.read_bytes()
+    flip_a_bit(tokens)
+    with pytest.raises(ValueError, match=r"gs://bucket/train/shard-00000/tokens\.bin does not"):
+        open_corpus("gs://bucket")
+    tokens.write_bytes(whole)
+    corpus = open_corpus("gs://bucket")
+    assert tmp_path / "cache" in corpus.path.parents
+    shutil.rmtree(store / "train")  # The cached copy serves from here on.
+    assert read_documents(open_corpus("gs://bucket").splits["train"]) == TRAIN
+
+
+def test_published_corpus_can_be_staged(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        remote,
+        "open_remote",
+        lambda url: epath.Path(url.replace("gs://bucket", str(tmp_path / "store"))),
+    )
+    local = write_sample(tmp_path / "corpus")
+    remote.publish(local, "gs://bucket/corpus", "metadata.json")
+    staged = open_corpus("gs://bucket/corpus")
+    assert staged.metadata == open_corpus(local).metadata

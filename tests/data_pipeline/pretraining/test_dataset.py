@@ -1,0 +1,285 @@
+"""Batches: what they hold, and that a step's batch depends on nothing but what it should."""
+
+import functools
+import itertools
+import shutil
+import time
+
+import numpy as np
+import pytest
+from tiny_corpora import FIRST_ID, draw_lengths, make_corpus
+
+from albert_jax.batch import PretrainingBatch
+from data_pipeline.config import DataConfig
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining.dataset import PretrainingDataset, held_out_batches
+from data_pipeline.pretraining.masking import shuffle_visible_words
+
+CLS, SEP = 2, 3
+LENGTH, SLOTS = 48, 8
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """400 documents to train on, in several shards, and 60 held out."""
+    return make_corpus(
+        tmp_path_factory.mktemp("pretraining") / "corpus",
+        draw_lengths(400, seed=0),
+        draw_lengths(60, seed=1),
+        max_shard_bytes=30_000,
+    )
+
+
+@pytest.fixture(scope="module")
+def make_dataset(corpus):
+    """Makes a data set, or gives the one that was made with the same settings."""
+
+    @functools.cache
+    def make(*, seed: int = 3, batch: int = 16, **settings) -> PretrainingDataset:
+        defaults = {"max_seq_length": LENGTH, "max_predictions_per_seq": SLOTS, "packing": "packed"}
+        config = DataConfig(**defaults | settings)
+        return PretrainingDataset(corpus, config, seed=seed, global_batch_size=batch)
+
+    return make
+
+
+def take(dataset: PretrainingDataset, steps: int, *, start: int = 0, rows=None) -> list[dict]:
+    return list(itertools.islice(dataset.batches(start_step=start, rows=rows), steps))
+
+
+def assert_equal(ours: dict, theirs: dict, rows=slice(None)) -> None:
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name][rows], err_msg=name)
+
+
+def unmask(batch: dict) -> np.ndarray:
+    ids = batch["input_ids"].copy()
+    row, slot = np.nonzero(batch["masked_lm_weights"])
+    ids[row, batch["masked_lm_positions"][row, slot]] = batch["masked_lm_ids"][row, slot]
+    return ids
+
+
+def segments(batch: dict) -> list[tuple[list[int], list[int], int]]:
+    """The text of A and B, and the label, of all pairs of a batch, unmasked."""
+    found = []
+    for ids, types, pairs, labels in zip(
+        unmask(batch),
+        batch["token_type_ids"],
+        batch["sequence_ids"],
+        batch["sentence_order_labels"],
+        strict=True,
+    ):
+        for pair in range(1, pairs.max(initial=0) + 1):
+            first, second = ids[(pairs == pair) & (types == 0)], ids[(pairs == pair) & (types == 1)]
+            assert (first[0], first[-1], second[-1]) == (CLS, SEP, SEP)
+            found.append((first[1:-1].tolist(), second[:-1].tolist(), int(labels[pair - 1])))
+    return found
+
+
+@pytest.mark.parametrize("packing", ["packed", "unpacked"])
+def test_unmasking_restores_running_text_in_the_order_that_the_label_says(make_dataset, packing):
+    for batch in take(make_dataset(packing=packing), 8):
+        PretrainingBatch.from_numpy(batch)
+        for first, second, label in segments(batch):
+            for text in (first, second):
+                assert len(text) >= 1 and text == list(range(text[0], text[-1] + 1))
+            assert (first[0] < second[0]) == (label == 0)
+            assert 2 <= len(first) + len(second) <= LENGTH - 3
+
+
+def test_positions_of_a_row(make_dataset):
+    for batch in take(make_dataset(), 4):
+        padding = batch["sequence_ids"] == 0
+        for name in ("input_ids", "token_type_ids", "position_ids"):
+            assert not batch[name][padding].any()
+        starts = (batch["position_ids"] == 0) & ~padding
+        np.testing.assert_array_equal(starts, batch["input_ids"] == CLS)
+        present = batch["sequence_ids"].max(axis=1)
+        slots = np.arange(batch["sentence_order_labels"].shape[1])
+        for row in range(len(present)):
+            found = batch["sentence_order_positions"][row][slots < present[row]]
+            np.testing.assert_array_equal(found, np.flatnonzero(starts[row]))
+        assert not batch["sentence_order_weights"][slots >= present[:, None]].any()
+        assert (batch["masked_lm_weights"].sum(axis=1) >= present).all()
+
+
+@pytest.mark.parametrize("packing", ["packed", "unpacked"])
+def test_a_batch_is_the_same_for_any_number_of_processes_and_after_a_seek(make_dataset, packing):
+    dataset = make_dataset(packing=packing)
+    whole = take(dataset, 6)
+    shares = [
+        np.arange(8),
+        np.arange(8, 16),
+        *np.split(np.arange(16), 4),
+        np.arange(16)[1::2],
+        np.array([5, 3, 4]),
+    ]
+    for rows in shares:
+        for ours, theirs in zip(take(dataset, 2, start=3, rows=rows), whole[3:], strict=False):
+            assert_equal(ours, theirs, rows)
+
+
+def test_a_batch_is_the_same_from_a_rebuilt_plan(corpus, make_dataset):
+    before = take(make_dataset(), 3)
+    shutil.rmtree(corpus.path / "plans")
+    make_dataset.cache_clear()
+    for ours, theirs in zip(take(make_dataset(), 3), before, strict=True):
+        assert_equal(ours, theirs)
+
+
+def test_rows_do_not_depend_on_the_batch_size(make_dataset):
+    small, large = take(make_dataset(batch=6), 4), take(make_dataset(batch=12), 2)
+    for name in large[0]:
+        np.testing.assert_array_equal(
+            np.concatenate([batch[name] for batch in small]),
+            np.concatenate([batch[name] for batch in large]),
+        )
+
+
+def test_an_epoch_holds_each_pair_once_and_each_epoch_another_order(corpus, make_dataset):
+    dataset = make_dataset(batch=1, short_seq_prob=0.0)
+    rows = dataset.rows_per_epoch
+    batches = take(make_dataset(batch=rows, short_seq_prob=0.0), 2)
+    texts = []
+    for batch in batches:
+        pairs = [sorted(first + second) for first, second, _ in segments(batch)]
+        texts.append([tuple(pair) for pair in pairs])
+        pieces = list(itertools.chain.from_iterable(pairs))
+        assert len(pieces) == len(set(pieces))
+        # All training text but what truncation takes.
+        assert len(pieces) > 0.85 * corpus.splits["train"].num_tokens
+        assert max(pieces) < FIRST_ID + corpus.splits["train"].num_tokens
+    # Truncation keeps the middle of a chunk, so the middle piece tells which it is.
+    order, other = ([pair[len(pair) // 2] // 20 for pair in text] for text in texts)
+    assert len(order) == len(other)
+    assert np.mean(np.equal(order, other)) < 0.1
+
+
+def test_epochs_differ_in_masks_splits_and_swaps_but_not_in_lengths(make_dataset):
+    settings = {"short_seq_prob": 0.0, "packing": "unpacked"}
+    rows = make_dataset(batch=1, **settings).rows_per_epoch
+    by_text: list[dict] = [{}, {}]
+    for epoch, batch in enumerate(take(make_dataset(batch=rows, **settings), 2)):
+        for number, (first, second, label) in enumerate(segments(batch)):
+            masks = tuple(batch["masked_lm_positions"][number])
+            text = sorted(first + second)
+            by_text[epoch][text[len(text) // 2] // 20] = (len(text), len(first), label, masks)
+    shared = by_text[0].keys() & by_text[1].keys()
+    assert len(shared) > 100
+    pairs = [(by_text[0][key], by_text[1][key]) for key in shared]
+    for column, low, high in ((1, 0.5, 1.0), (2, 0.4, 0.6), (3, 0.9, 1.0)):
+        assert low <= np.mean([ours[column] != theirs[column] for ours, theirs in pairs]) <= high
+
+
+def test_seeds_differ_in_order_and_in_masks(make_dataset, tmp_path):
+    orders = [take(make_dataset(seed=seed), 1)[0]["masked_lm_ids"].tolist() for seed in (3, 4)]
+    assert orders[0] != orders[1]
+    one_row = make_corpus(tmp_path / "corpus", [[12, 12]])
+    config = DataConfig(max_seq_length=LENGTH, max_predictions_per_seq=SLOTS, short_seq_prob=0.0)
+    hidden = {
+        tuple(
+            take(PretrainingDataset(one_row, config, seed=seed, global_batch_size=1), 1)[0][
+                "masked_lm_positions"
+            ][0]
+        )
+        for seed in range(6)
+    }
+    assert len(hidden) >= 5
+
+
+def test_labels_are_balanced_and_single_sentences_not_asked(make_dataset):
+    batches = take(make_dataset(batch=64), 40)
+    labels = np.concatenate([batch["sentence_order_labels"].ravel() for batch in batches])
+    weights = np.concatenate([batch["sentence_order_weights"].ravel() for batch in batches]) > 0
+    n = weights.sum()
+    assert n > 2000
+    assert abs(labels[weights].mean() - 0.5) < 4 * np.sqrt(0.25 / n)
+
+
+def test_no_objective_asks_nothing_and_keeps_the_order(make_dataset):
+    for batch in take(make_dataset(sentence_objective="none"), 3):
+        assert not batch["sentence_order_weights"].any()
+        assert all(first[0] < second[0] for first, second, _ in segments(batch))
+
+
+def test_next_sentence_pairs_join_two_documents_when_labeled_so(make_dataset):
+    bounds = np.cumsum([0, *(sum(document) for document in draw_lengths(400, seed=0))]) + FIRST_ID
+    found = [
+        (np.searchsorted(bounds, [first[0], second[0]], side="right"), label)
+        for batch in take(make_dataset(sentence_objective="nsp"), 6)
+        for first, second, label in segments(batch)
+    ]
+    assert all((documents[0] != documents[1]) == bool(label) for documents, label in found)
+    assert 0.4 < np.mean([label for _, label in found]) < 0.8
+
+
+def test_any_step_is_as_far_as_the_first(make_dataset):
+    dataset = make_dataset()
+    take(dataset, 1)
+
+    def seconds(step: int) -> float:
+        started = time.perf_counter()
+        take(dataset, 1, start=step)
+        return time.perf_counter() - started
+
+    near = min(seconds(0) for _ in range(5))
+    far = min(seconds(10**9) for _ in range(5))
+    assert far < 3 * near + 0.05
+
+
+def test_the_ruler_holds_every_held_out_pair_once(corpus):
+    batches = list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16))
+    rows = [(row["sequence_ids"] > 0).any(axis=1) for row in batches]
+    count = int(sum(part.sum() for part in rows))
+    assert all(part.all() for part in rows[:-1])
+    assert not rows[-1][count % 16 :].any() and rows[-1][: count % 16].all()
+    last = batches[-1]
+    assert all(not last[name][count % 16 :].any() for name in last)
+
+    starts = []
+    for batch in batches:
+        PretrainingBatch.from_numpy(batch)
+        assert batch["sequence_ids"].max() == 1
+        starts += [min(first + second) for first, second, _ in segments(batch)]
+    assert len(starts) == len(set(starts)) == count
+    held_out = FIRST_ID + corpus.splits["train"].num_tokens
+    assert min(starts) >= held_out
+    full = np.concatenate([(batch["sequence_ids"] > 0).sum(axis=1) for batch in batches]) == LENGTH
+    weights = np.concatenate([batch["masked_lm_weights"].sum(axis=1) for batch in batches])
+    assert (weights[full] == 7).all()
+
+
+def test_the_ruler_does_not_move(corpus):
+    def read(**settings) -> list[dict]:
+        return list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16, **settings))
+
+    whole = read()
+    for ours, theirs in zip(read(), whole, strict=True):
+        assert_equal(ours, theirs)
+    for ours, theirs in zip(read(rows=np.arange(4, 9)), whole, strict=True):
+        assert_equal(ours, theirs, slice(4, 9))
+    # A cap takes the first of the same rows.
+    capped = read(max_pairs=20)
+    assert len(capped) == 2 and (capped[1]["sequence_ids"] > 0).any(axis=1).sum() == 4
+    assert_equal(capped[0], whole[0])
+
+
+def test_shuffling_a_batch_moves_what_can_be_read(make_dataset):
+    (batch,) = take(make_dataset(), 1)
+    shuffled = shuffle_visible_words(batch, 0)
+    before, after = segments(batch), segments(shuffled)
+    moved = [ours != theirs for ours, theirs in zip(before, after, strict=True)]
+    assert np.mean(moved) > 0.8
+    for (first, second, _), (other_first, other_second, _) in zip(before, after, strict=True):
+        assert sorted(first + second) == sorted(other_first + other_second)
+
+
+def test_bad_requests(corpus, make_dataset, tmp_path):
+    with pytest.raises(InputError, match="at least 1 row"):
+        make_dataset(batch=0)
+    with pytest.raises(ValueError, match="from 0 to 15"):
+        make_dataset().batches(start_step=0, rows=np.array([16]))
+    nothing_held_out = make_corpus(tmp_path / "corpus", [[4, 5]], [])
+    with pytest.raises(InputError, match="no document for validation"):
+        held_out_batches(nothing_held_out, max_seq_length=32, batch_size=4)

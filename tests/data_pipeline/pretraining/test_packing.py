@@ -1,0 +1,82 @@
+"""Which pairs share a row, how many pieces are predicted in each, and how a row is laid out."""
+
+import numpy as np
+from tiny_corpora import FIRST_ID, make_corpus
+
+from data_pipeline.pretraining.packing import budget_predictions, lay_out_rows, pack_pairs
+from data_pipeline.pretraining.pairs import Segments
+
+
+def test_worked_example_of_packing():
+    order, sizes = pack_pairs(np.array([4, 6, 9, 3, 3, 4]), row_length=10, max_pairs_per_row=16)
+    rows = np.split(order, np.cumsum(sizes)[:-1])
+    assert [row.tolist() for row in rows] == [[2], [1, 0], [5, 3, 4]]
+
+
+def test_every_pair_is_in_one_row_which_holds_it():
+    lengths = np.random.default_rng(0).integers(5, 129, 5000)
+    for most in (1, 2, 16):
+        order, sizes = pack_pairs(lengths, row_length=128, max_pairs_per_row=most)
+        assert sorted(order) == list(range(len(lengths)))
+        filled = np.add.reduceat(lengths[order], np.cumsum(sizes) - sizes)
+        assert filled.max() <= 128 and sizes.max() <= most
+        if most == 16:
+            assert filled.mean() / 128 > 0.99
+
+
+def test_budgets():
+    def budget(lengths: list[list[int]], slots: int, share: float = 0.15) -> list[list[int]]:
+        found = budget_predictions(np.array(lengths), masked_lm_prob=share, slots=slots)
+        return found.tolist()
+
+    assert budget([[512, 0], [10, 30]], 20) == [[20, 0], [2, 4]]
+    assert budget([[5]], 20) == [[1]]  # never none
+    assert budget([[10], [30], [50]], 20) == [[2], [4], [8]]  # 1.5, 4.5, 7.5: to even
+    assert budget([[512]], 77) == [[77]] and budget([[128]], 20) == [[19]]
+    assert budget([[512]], 20, share=0.0) == [[0]]
+
+
+def test_the_slots_of_a_full_row_are_all_used_and_shared_in_proportion():
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(0, 130, (500, 4)) * (generator.random((500, 4)) < 0.8)
+    asked = budget_predictions(lengths, masked_lm_prob=0.15, slots=10**6)
+    given = budget_predictions(lengths, masked_lm_prob=0.15, slots=20)
+    crowded = asked.sum(axis=1) > 20
+    assert 0.2 < crowded.mean() < 0.9
+    np.testing.assert_array_equal(given[~crowded], asked[~crowded])
+    assert (given[crowded].sum(axis=1) == 20).all()
+    fair = asked[crowded] * 20 / asked[crowded].sum(axis=1, keepdims=True)
+    assert (np.abs(given[crowded] - fair) < 1).all() and (given <= asked).all()
+
+
+def test_worked_example_of_a_row(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", [[3, 4]])
+    segments = Segments(
+        starts=np.array([[0, 4], [6, 5], [1, 0]]),
+        lengths=np.array([[1, 1], [1, 1], [2, 1]]),
+        labels=np.array([0, 1, 1], np.int32),
+        weights=np.array([1, 0, 1], np.float32),
+    )
+    rows = lay_out_rows(
+        segments,
+        rows=np.array([0, 2, 0]),
+        slots=np.array([0, 0, 1]),
+        split=corpus.splits["train"],
+        shape=(3, 12, 2),
+        cls_id=2,
+        sep_id=3,
+    )
+    a = FIRST_ID
+    assert rows.input_ids.tolist() == [
+        [2, a, 3, a + 4, 3, 2, a + 1, a + 2, 3, a, 3, 0],
+        [0] * 12,
+        [2, a + 6, 3, a + 5, 3, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    assert rows.token_type_ids[0].tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0]
+    assert rows.position_ids[0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0]
+    assert rows.sequence_ids[0].tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0]
+    assert rows.sequence_ids[1].tolist() == [0] * 12
+    assert rows.sentence_order_positions.tolist() == [[0, 5], [0, 0], [0, 0]]
+    assert rows.sentence_order_labels.tolist() == [[0, 1], [0, 0], [1, 0]]
+    assert rows.sentence_order_weights.tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert rows.pair_lengths.tolist() == [[5, 6], [0, 0], [5, 0]]

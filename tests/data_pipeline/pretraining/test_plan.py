@@ -1,0 +1,243 @@
+"""The plan: which pairs an epoch holds, in which rows, and that it survives damage."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from tiny_corpora import draw_lengths, make_corpus
+
+import data_pipeline.pretraining.plan
+from data_pipeline.config import DataConfig
+from data_pipeline.corpus.reader import SourceMetadata
+from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining.pair_planning import draw_targets
+from data_pipeline.pretraining.plan import open_plan
+
+DOCUMENTS = draw_lengths(300, seed=0)
+SETTINGS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """300 documents over several shards."""
+    path = tmp_path_factory.mktemp("plan") / "corpus"
+    corpus = make_corpus(path, DOCUMENTS, max_shard_bytes=20_000)
+    assert len(corpus.splits["train"].shards) > 3
+    return corpus
+
+
+def plan_pairs(corpus, **settings) -> np.ndarray:
+    return np.array(open_plan(corpus, "train", DataConfig(**SETTINGS | settings)).variants[0].pairs)
+
+
+def document_bounds() -> np.ndarray:
+    return np.cumsum([0, *(sum(document) for document in DOCUMENTS)])
+
+
+def test_unpacked_pairs_are_the_text_in_order(corpus):
+    pairs = plan_pairs(corpus)
+    # Every token is in one chunk, but for the documents of a single token, which cannot be split.
+    ends = pairs["start"] + pairs["length"]
+    gaps = pairs["start"][1:] - ends[:-1]
+    lost = np.flatnonzero([sum(document) == 1 for document in DOCUMENTS])
+    assert gaps.min() == 0 and gaps.sum() <= len(lost)
+    assert ends[-1] == corpus.splits["train"].num_tokens
+    # No chunk reaches across documents.
+    bounds = document_bounds()
+    np.testing.assert_array_equal(
+        np.searchsorted(bounds, pairs["start"], side="right"), np.searchsorted(bounds, ends)
+    )
+    # Chunks are whole sentences.
+    index = SentenceIndex(corpus.splits["train"])
+    np.testing.assert_array_equal(index.addresses(pairs["sentence"]), pairs["start"])
+    np.testing.assert_array_equal(index.addresses(pairs["sentence"] + pairs["sentences"]), ends)
+
+
+def test_packed_rows_hold_the_same_pairs(corpus):
+    plan = open_plan(corpus, "train", DataConfig(**SETTINGS, packing="packed"))
+    variant = plan.variants[0]
+    assert set(variant.pairs.tolist()) == set(plan_pairs(corpus).tolist())
+    sizes = np.diff(variant.row_starts)
+    assert sizes.max() == plan.max_pairs > 1
+    filled = np.add.reduceat(np.minimum(variant.pairs["length"], 61) + 3, variant.row_starts[:-1])
+    assert filled.max() <= 64
+    assert plan.fill == pytest.approx(filled.sum() / (64 * plan.num_rows)) and plan.fill > 0.98
+
+
+def test_a_share_of_the_documents_is_cut_short(corpus):
+    config = DataConfig(**SETTINGS, short_seq_prob=0.3)
+    documents = np.arange(100_000)
+    targets = draw_targets(documents, np.zeros_like(documents), config, key=1)
+    short = targets[targets < 61]
+    # A short document draws the full length once in 60.
+    assert abs(len(short) / len(documents) - 0.3 * 59 / 60) < 0.006
+    assert short.min() == 2
+    counts = np.bincount(short)[2:]
+    assert len(counts) == 59 and 0.6 < counts.var() / counts.mean() < 1.5
+    assert (
+        draw_targets(documents, documents, dataclasses.replace(config, short_seq_prob=0), key=1)
+        == 61
+    ).all()
+
+
+def test_next_sentence_pairs_put_unused_sentences_back(corpus):
+    pairs = plan_pairs(corpus, sentence_objective="nsp", short_seq_prob=0.0)
+    foreign = pairs["other_length"] > 0
+    several = pairs["sentences"] > 1
+    assert several[~foreign].all()  # a single sentence always gets a foreign partner
+    # The chunk after a foreign pair begins where its own part ends: no text is lost.
+    ends = pairs["start"] + pairs["length"]
+    assert (pairs["start"][1:] == ends[:-1]).all()
+    assert 0.45 < foreign.mean() < 0.75
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sentence_objective": "nsp"}, {"single_sentence": "random_document"}]
+)
+def test_a_foreign_segment_is_whole_sentences_of_another_document(corpus, settings):
+    pairs = plan_pairs(corpus, short_seq_prob=0.0, **settings)
+    foreign = pairs[pairs["other_length"] > 0]
+    assert len(foreign) > 20
+    bounds = document_bounds()
+    own = np.searchsorted(bounds, foreign["start"], side="right")
+    other = np.searchsorted(bounds, foreign["other_start"], side="right")
+    assert (own != other).all() and len(np.unique(other)) > len(other) // 4
+    offsets = np.cumsum([0, *(length for document in DOCUMENTS for length in document)])
+    begin = np.searchsorted(offsets, foreign["other_start"])
+    end = np.searchsorted(offsets, foreign["other_start"] + foreign["other_length"])
+    np.testing.assert_array_equal(offsets[begin], foreign["other_start"])
+    np.testing.assert_array_equal(offsets[end], foreign["other_start"] + foreign["other_length"])
+    # Sentences are taken until the target is met, and no longer.
+    total = foreign["length"] + foreign["other_length"]
+    without_last = total - (offsets[end] - offsets[end - 1])
+    at_end = np.isin(offsets[end], bounds)
+    assert ((total >= 61) | at_end).all()
+    assert ((without_last < 61) | (end == begin + 1)).all()
+
+
+def test_sentence_order_makes_no_foreign_pairs(corpus):
+    assert not plan_pairs(corpus)["other_length"].any()
+    legacy = plan_pairs(corpus, single_sentence="random_document")
+    np.testing.assert_array_equal(legacy["other_length"] > 0, legacy["sentences"] == 1)
+
+
+def test_variants_differ_and_have_the_same_number_of_rows(corpus):
+    config = DataConfig(**SETTINGS, short_seq_prob=0.5, num_plan_variants=3)
+    plan = open_plan(corpus, "train", config)
+    counts = [len(variant.row_starts) - 1 for variant in plan.variants]
+    assert len(set(counts)) > 1 and plan.num_rows == min(counts)
+    assert plan.variant_of(4) is plan.variants[1]
+
+
+def test_a_source_of_twice_the_weight_is_read_twice(corpus):
+    once = plan_pairs(corpus, short_seq_prob=0.0)
+    sources = tuple(SourceMetadata(name, weight, {}) for name, weight in (("a", 1.0), ("b", 0.4)))
+    heavier = corpus._replace(
+        metadata=dataclasses.replace(corpus.metadata, sources=sources, fingerprint="weighted")
+    )
+    # All documents are of source a, whose weight is 2.5 times the smallest.
+    counts = np.unique(plan_pairs(heavier, short_seq_prob=0.0)["start"], return_counts=True)[1]
+    assert set(counts) == {2, 3} and abs((counts == 3).mean() - 0.5) < 0.15
+    assert len(counts) == len(once)
+
+
+def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, caplog):
+    config = DataConfig(**SETTINGS, packing="packed", plan_dir=str(tmp_path))
+    plan = open_plan(corpus, "train", config)
+    files = {file.name: file.read_bytes() for file in plan.path.iterdir()}
+    pairs, metadata = plan.path / "000.pairs.bin", plan.path / "metadata.json"
+
+    def flip() -> None:
+        content = bytearray(files[pairs.name])
+        content[100] ^= 1
+        pairs.write_bytes(content)
+
+    for damage in (
+        flip,
+        pairs.unlink,
+        metadata.unlink,
+        lambda: pairs.write_bytes(files[pairs.name][:-36]),
+        lambda: metadata.write_text("{"),
+        lambda: metadata.write_text("[]"),
+    ):
+        caplog.clear()
+        damage()
+        open_plan(corpus, "train", config)
+        assert {file.name: file.read_bytes() for file in plan.path.iterdir()} == files
+        assert f"{plan.path} is damaged" in caplog.text
+    caplog.clear()
+    shutil.rmtree(plan.path)
+    open_plan(corpus, "train", config)
+    assert {file.name: file.read_bytes() for file in plan.path.iterdir()} == files
+    assert not caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == [plan.path.name]  # nothing left over
+
+
+def test_two_processes_may_build_the_same_plan_at_once(tmp_path, corpus, monkeypatch):
+    config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
+    generate = data_pipeline.pretraining.plan.generate_pairs
+
+    def generate_late(*arguments):
+        monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate)
+        open_plan(corpus, "train", config)  # the other process is faster
+        return generate(*arguments)
+
+    monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate_late)
+    assert open_plan(corpus, "train", config).num_rows > 0
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_plan_depends_on(tmp_path, corpus):
+    def name(**settings) -> str:
+        config = DataConfig(**SETTINGS | settings, plan_dir=str(tmp_path))
+        return open_plan(corpus, "train", config).path.name
+
+    assert name() == name(masking="span", ngram=1, masked_lm_prob=0.3, corruption="per_span")
+    others = [
+        {"max_seq_length": 32},
+        {"packing": "packed"},
+        {"short_seq_prob": 0.2},
+        {"sentence_objective": "nsp"},
+        {"single_sentence": "random_document"},
+        {"num_plan_variants": 2},
+        {"max_pairs_per_row": 3},
+    ]
+    assert len({name(), *(name(**other) for other in others)}) == len(others) + 1
+
+
+def test_where_the_plan_lies(tmp_path, corpus, monkeypatch):
+    assert open_plan(corpus, "train", DataConfig(**SETTINGS)).path.parent == corpus.path / "plans"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    elsewhere = open_plan(corpus, "train", DataConfig(**SETTINGS)).path
+    assert elsewhere.parent == tmp_path / "albert_jax" / "plans"
+    (tmp_path / "file").touch()
+    config = DataConfig(**SETTINGS, plan_dir=str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"--config\.data\.plan_dir"):
+        open_plan(corpus, "train", config)
+
+
+def test_too_small_a_corpus_is_refused(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", [[1]])
+    with pytest.raises(InputError, match="too small"):
+        open_plan(corpus, "train", DataConfig(**SETTINGS))
+    assert not list((corpus.path / "plans").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_seq_length": 4}, "--config.data.max_seq_length must be a whole number from 8 to"),
+        ({"max_seq_length": 70_000}, "to 65536, got 70000"),
+        ({"masked_lm_prob": 1.5}, "--config.data.masked_lm_prob must be a number from 0 to 1, got"),
+        ({"masking": "words"}, "--config.data.masking must be one of ngram, whole_word, token, sp"),
+        ({"max_predictions_per_seq": 600}, "must be at most --config.data.max_seq_length"),
+        ({"ngram": 2.5}, "--config.data.ngram must be a whole number"),
+        ({"favor_shorter_ngram": "no"}, "--config.data.favor_shorter_ngram must be True or False"),
+    ],
+)
+def test_bad_settings_name_the_flag(settings, message):
+    with pytest.raises(InputError, match=message):
+        DataConfig(**settings)

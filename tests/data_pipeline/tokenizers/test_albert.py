@@ -1,0 +1,275 @@
+"""Rows for a model: special pieces, pairs, padding, truncation, and tokenizers of every layout."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+from tiny_vocabularies import (
+    KINDS,
+    ODD,
+    PLAIN,
+    SETTINGS,
+    WORDPIECES,
+    make,
+    of_pieces,
+    random_texts,
+    trained,
+)
+
+from data_pipeline import AlbertTokenizer
+from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.albert import Padding
+from data_pipeline.tokenizers.charsmap import with_same_replacement
+from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from data_pipeline.tokenizers.sentencepiece_proto import read_model, write_model
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+
+# "a", "b", "c" are pieces 14, 15, 16.
+LETTERS = AlbertTokenizer(of_pieces(",", "▁a", "▁b", "▁c"))
+TEXTS = random_texts(PLAIN + ODD, 60)
+
+
+def test_a_text_is_a_row():
+    inputs = LETTERS("A b")
+    assert {name: array.tolist() for name, array in inputs.items()} == {
+        "input_ids": [[2, 14, 15, 3]],
+        "attention_mask": [[1, 1, 1, 1]],
+        "token_type_ids": [[0, 0, 0, 0]],
+    }
+    assert all(array.dtype == np.int32 for array in inputs.values())
+    assert LETTERS("")["input_ids"].tolist() == [[2, 3]]
+    assert LETTERS.decode(inputs["input_ids"][0]) == "a b"
+    assert (LETTERS.pad_id, LETTERS.cls_id, LETTERS.sep_id, LETTERS.mask_id) == (0, 2, 3, 4)
+    assert LETTERS.vocab_size == 17
+
+
+def test_pairs_have_types_offsets_and_padding():
+    inputs = LETTERS(["a  b", "c"], ["c", "b"], padding=True, return_offsets=True)
+    assert inputs["input_ids"].tolist() == [[2, 14, 15, 3, 16, 3], [2, 16, 3, 15, 3, 0]]
+    assert inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]]
+    assert inputs["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0]]
+    nowhere = [0, 0]
+    assert inputs["offsets"].tolist() == [
+        [nowhere, [0, 1], [3, 4], nowhere, [0, 1], nowhere],
+        [nowhere, [0, 1], nowhere, [0, 1], nowhere, nowhere],
+    ]
+    assert inputs["offsets"].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("padding", "width"),
+    [(True, 4), ("longest", 4), (Padding.LONGEST, 4), ("max_length", 6), (Padding.MAX_LENGTH, 6)],
+)
+def test_padding(padding, width):
+    assert LETTERS(["a", "a b"], padding=padding, max_length=6)["input_ids"].shape == (2, width)
+
+
+def test_truncation_takes_from_the_longer_side_and_from_the_second_of_equals():
+    def kept(first, second, length):
+        inputs = LETTERS(first, second, truncation=True, max_length=length)
+        return LETTERS.decode(inputs["input_ids"][0]), inputs["token_type_ids"].sum() - 1
+
+    assert kept("a b c a", "b c", 8) == ("a b c b c", 2)
+    assert kept("a b c a", "b c", 7) == ("a b b c", 2)
+    assert kept("a b c a", "b c", 6) == ("a b b", 1)
+    assert kept("a", "a b c a", 6) == ("a a b", 2)
+    assert kept("a b", "c", 3) == ("", 0)
+    assert LETTERS("a b c", truncation=True, max_length=4)["input_ids"].tolist() == [[2, 14, 15, 3]]
+    assert LETTERS("a b", truncation=True, max_length=9)["input_ids"].shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (["a", "a b c"], {"max_length": 4}, "text 2 of 2: it has 5 pieces .* may have 4"),
+        (["a", "a b"], {}, "3 to 4 pieces, which makes no array"),
+        (["a"], {"padding": "max_length"}, "padding='max_length' needs max_length"),
+        (["a"], {"truncation": True}, "truncation needs max_length"),
+        (["a"], {"padding": "most"}, "padding must be one of none, longest, max_length"),
+        (["a"], {"max_length": 1}, "max_length must be at least 2, got 1"),
+        (["a"], {"text_pair": ["a"], "max_length": 2}, "at least 3, got 2"),
+        (["a"], {"text_pair": ["a", "b"]}, "there are 1 texts and 2 to pair them with"),
+        ([], {}, "there are no texts"),
+        (["a \ud83d"], {}, "text 1 of 1: .* half a surrogate pair at character 2"),
+    ],
+)
+def test_calls_that_make_no_rows_are_refused(texts, options, message):
+    with pytest.raises(InputError, match=message):
+        LETTERS(texts, **options)
+
+
+def test_the_literal_mask_is_text_unless_asked_for():
+    text = "a [MASK], [MASK]b"
+    assert LETTERS.mask_id not in LETTERS(text)["input_ids"]
+    inputs = LETTERS(text, mask_words=True, return_offsets=True)
+    # The comma's piece has no mark of a word, which stands alone before it.
+    assert inputs["input_ids"][0, 1:3].tolist() == [14, 4]
+    assert (inputs["input_ids"] == 4).sum() == 2
+    spans = inputs["offsets"][0][inputs["input_ids"][0] == 4]
+    assert [text[start:end] for start, end in spans] == ["[MASK]", "[MASK]"]
+    last = inputs["offsets"][0, -2]
+    assert inputs["input_ids"][0, -2] == 15
+    assert text[last[0] : last[1]] == "b"
+    ids, offsets = LETTERS.encode_with_offsets("[MASK]", mask_words=True)
+    assert (ids.tolist(), offsets.tolist()) == ([4], [[0, 6]])
+
+
+def same(left: AlbertTokenizer, right: AlbertTokenizer) -> bool:
+    one, other = left.tokenizer, right.tokenizer
+    settings = [(t.pieces, t.lower_case, t.keep_accents) for t in (one, other)]
+    return settings[0] == settings[1] and one.encode(" ".join(TEXTS)) == other.encode(
+        " ".join(TEXTS)
+    )
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_as_theirs_and_read_again(kind, setting, tmp_path):
+    tokenizer = AlbertTokenizer(make(kind, setting))
+    tokenizer.save_pretrained(tmp_path / "both", model_max_length=128)
+    vocabulary = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt"}[kind]
+    names = {"tokenizer.json", "tokenizer_config.json", vocabulary}
+    assert {path.name for path in (tmp_path / "both").iterdir()} == names
+    config = json.loads((tmp_path / "both/tokenizer_config.json").read_text())
+    assert config["model_max_length"] == 128
+    assert config["do_lower_case"] is SETTINGS[setting]["lower_case"]
+    assert same(AlbertTokenizer.from_pretrained(tmp_path / "both"), tokenizer)
+    # What transformers 5 saves: one of the two, or both, without the vocabulary.
+    (tmp_path / "alone").mkdir()
+    shutil.copy(tmp_path / "both/tokenizer.json", tmp_path / "alone")
+    for path in (tmp_path / "alone", tmp_path / "alone/tokenizer.json"):
+        assert same(AlbertTokenizer.from_pretrained(path), tokenizer)
+
+
+def test_a_model_rebuilt_from_scores_is_the_model(tmp_path):
+    """Scores of numbers before commas are lowered in a tokenizer.json, and raised when read."""
+    tokenizer = of_pieces("▁2011,", "7,", ",", "a,", "▁20")
+    AlbertTokenizer(tokenizer).save_pretrained(tmp_path)
+    (tmp_path / "spiece.model").unlink()
+    stored = dict(json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"])
+    expected = {"▁2011,": -105, "7,": -105, ",": -5, "a,": -5, "▁20": -5, "(": 0, "[MASK]": 0}
+    assert {piece: stored[piece] for piece in expected} == expected
+    model = read_model(tokenizer.model)
+    rebuilt = AlbertTokenizer.from_pretrained(tmp_path).tokenizer
+    assert isinstance(rebuilt, SentencePieceTokenizer)
+    assert read_model(rebuilt.model).pieces == model.pieces
+    assert read_model(write_model(model)) == model
+
+
+def test_every_layout_is_found(tmp_path):
+    """Ours, a released checkpoint's, and those of which settings say more than the file."""
+    ours, words = make("sentencepiece", "cased"), make("wordpiece", "uncased")
+    ours.save(tmp_path / "workdir/tokenizer")
+    ours.save(tmp_path / "bare")
+    (tmp_path / "released").mkdir()
+    (tmp_path / "released/30k-clean.model").write_bytes(ours.vocabulary_bytes())
+    (tmp_path / "released/albert_config.json").write_text("{}")
+    (tmp_path / "chinese").mkdir()
+    (tmp_path / "chinese/vocab_chinese.txt").write_bytes(words.vocabulary_bytes())
+    for name in ("workdir", "bare"):
+        assert same(AlbertTokenizer.from_pretrained(tmp_path / name), AlbertTokenizer(ours))
+    uncased = AlbertTokenizer(make("sentencepiece", "uncased"))
+    released = tmp_path / "released"
+    assert same(AlbertTokenizer.from_pretrained(released), uncased)
+    assert same(AlbertTokenizer.from_pretrained(released / "30k-clean.model"), uncased)
+    cased = AlbertTokenizer.from_pretrained(released, lower_case=False)
+    assert same(cased, AlbertTokenizer(ours))
+    chinese = AlbertTokenizer.from_pretrained(str(tmp_path / "chinese"))
+    assert same(chinese, AlbertTokenizer(words))
+
+
+def write_config(directory: Path, **config: object) -> Path:
+    directory.mkdir()
+    (directory / "vocab.txt").write_text("\n".join(WORDPIECES) + "\n", encoding="utf-8")
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("config", "lower_case", "keep_accents"),
+    [
+        ({}, True, False),
+        ({"do_lower_case": False}, False, False),
+        ({"tokenizer_class": "BertTokenizer", "do_lower_case": False}, False, True),
+        ({"tokenizer_class": "BertTokenizerFast", "strip_accents": None}, True, False),
+        ({"do_lower_case": True, "strip_accents": False}, True, True),
+        ({"keep_accents": True}, True, True),
+    ],
+)
+def test_settings_of_a_tokenizer_config(config, lower_case, keep_accents, tmp_path):
+    read = AlbertTokenizer.from_pretrained(write_config(tmp_path / "bert", **config)).tokenizer
+    assert (read.lower_case, read.keep_accents) == (lower_case, keep_accents)
+
+
+def test_tokenizers_that_cannot_be_used_are_refused_in_one_line(tmp_path):
+    saved = tmp_path / "saved"
+    AlbertTokenizer(trained()).save_pretrained(saved)
+    stored = json.loads((saved / "tokenizer.json").read_text())
+
+    def changed(name: str, **changes: object) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(stored | changes))
+
+    changed("more", added_tokens=[{"id": 300, "content": "<new>"}])
+    changed("other", model={"type": "BPE"})
+    changed("odd", model={"type": "Unigram"})
+    changed("bare", normalizer=None)
+    write_config(tmp_path / "spaced", tokenize_chinese_chars=False)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "two").mkdir()
+    for name in ("a.model", "b.model"):
+        (tmp_path / "two" / name).write_bytes(trained().model)
+    (tmp_path / "broken.json").write_text("{")
+    for name, message in {
+        "more": "has 1 words beside its vocabulary, such as '<new>'",
+        "other": "must be Unigram or WordPiece, got 'BPE'",
+        "odd": "not as transformers writes it: KeyError 'vocab'",
+        "bare": "not as transformers writes it",
+        "spaced": "tokenize_chinese_chars=false is not supported",
+        "empty": "there is no tokenizer in .*empty: no tokenizer/, no .model",
+        "two": "is one of a.model, b.model: name the file",
+        "broken.json": "is no JSON",
+        "missing": "there is no such file or directory",
+    }.items():
+        with pytest.raises(InputError, match=message) as error:
+            AlbertTokenizer.from_pretrained(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_vocabularies_that_transformers_has_no_place_for(tmp_path):
+    model = read_model(trained().model)
+    bare = SentencePieceTokenizer(write_model(model._replace(charsmap=b"")))
+    twice = WordPieceTokenizer([*WORDPIECES, "x"])
+    for tokenizer, message in ((bare, "no replacements of characters"), (twice, "there once")):
+        with pytest.raises(InputError, match=message):
+            AlbertTokenizer(tokenizer).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_replacements_are_redirected_one_by_one():
+    """Control characters share their place in the table with others, which must stay."""
+    model = read_model(trained().model)
+    changed = with_same_replacement(model.charsmap, "\x0b\x1c", "\t")
+    before, after = (
+        sentencepiece.SentencePieceProcessor(model_proto=write_model(model._replace(charsmap=c)))
+        for c in (model.charsmap, changed)
+    )
+    assert (before.normalize("a\x0bb"), after.normalize("a\x0bb")) == ("▁ab", "▁a▁b")
+    assert after.normalize("a\x1cb") == "▁a▁b"
+    points = [point for point in range(1, 0x3100) if point not in (0x0B, 0x1C)]
+    for point in points:
+        text = f"a{chr(point)}b"
+        assert before.normalize(text) == after.normalize(text), hex(point)
+    assert with_same_replacement(model.charsmap, "z", "\t") == model.charsmap
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", b"\x0a\xff", b"\x0a\x02\x0a\x05"])
+def test_what_is_no_model_is_refused(content):
+    if content:
+        with pytest.raises(InputError, match="no SentencePiece model"):
+            read_model(content)
+    else:
+        assert read_model(content).pieces == ()

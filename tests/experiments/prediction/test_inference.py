@@ -1,0 +1,101 @@
+"""Rows of any lengths: each gets what it gets alone, and few shapes are compiled."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from albert_jax.training.parallel import make_mesh
+from experiments.prediction.inference import Inference, Row
+
+
+def rows_of(lengths: list[int]) -> list[Row]:
+    random = np.random.default_rng(0)
+    return [
+        {
+            "input_ids": random.integers(1, 9, length).astype(np.int32),
+            "attention_mask": np.ones(length, np.int32),
+        }
+        for length in lengths
+    ]
+
+
+def summed(params: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """The rows' sums, and their pieces doubled."""
+    weighted = batch["input_ids"] * batch["attention_mask"] * params
+    return {"sum": weighted.sum(-1), "doubled": 2 * batch["input_ids"]}
+
+
+def make(announced: list[str], devices: int = 1, **options: Any) -> Inference:
+    mesh = make_mesh(devices=jax.devices()[:devices])
+    return Inference(
+        summed, jnp.float32(3), max_length=40, mesh=mesh, announce=announced.append, **options
+    )
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_each_row_gets_its_own_outputs_in_its_place(devices):
+    lengths = [40, 1, 16, 17, 3, 33, 16, 2, 32, 40, 5]
+    rows = rows_of(lengths)
+    announced: list[str] = []
+    infer = make(announced, devices, pieces_per_batch=80)
+    for outputs, row in zip(infer.in_order(rows), rows, strict=True):
+        ids = row["input_ids"]
+        assert outputs["sum"] == 3 * ids.sum()
+        assert outputs["doubled"][: len(ids)].tolist() == (2 * ids).tolist()
+        assert not outputs["doubled"][len(ids) :].any()
+    # A few lengths that are padded to, and a rest: whatever the number of rows.
+    count = len(announced)
+    assert count <= 6
+    infer.in_order(rows)
+    assert len(announced) == count
+
+
+def compiled_shapes(lengths: list[int], pieces_per_batch: int) -> list[str]:
+    announced: list[str] = []
+    make(announced, pieces_per_batch=pieces_per_batch).in_order(rows_of(lengths))
+    return [line.removeprefix("compiled for ").rpartition(" in ")[0] for line in announced]
+
+
+def test_batches_are_full_and_what_is_left_over_joins_somewhat_longer_rows():
+    assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 pieces"]
+    assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 pieces"]
+    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 pieces", "1 rows of 40 pieces"]
+    assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 pieces"]
+    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 pieces", "3 rows of 16 pieces"]
+    assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 pieces"]
+
+
+def test_short_rows_come_first():
+    numbers = [number for number, _ in make([])(rows_of([40, 20, 4, 30, 16]))]
+    assert numbers == [2, 4, 1, 3, 0]
+    assert list(make([])([])) == []
+
+
+def test_the_next_batch_is_computed_while_the_last_is_read(monkeypatch):
+    infer = make([], pieces_per_batch=16)
+    seen: list[str] = []
+    run = infer._run
+    monkeypatch.setattr(infer, "_run", lambda batch: (seen.append("started"), run(batch))[1])
+    for number, _ in infer(rows_of([4, 4, 4])):
+        seen.append(f"read {number}")
+    assert seen == ["started", "started", "read 0", "started", "read 1", "read 2"]
+
+
+def test_choices_of_a_row_keep_their_axis():
+    random = np.random.default_rng(0)
+    rows = [{"input_ids": random.integers(1, 9, (3, length))} for length in (4, 20, 16)]
+
+    def first(params: Any, batch: dict[str, Any]) -> Any:
+        return batch["input_ids"].sum(-1) * params
+
+    infer = Inference(first, jnp.int32(1), max_length=32, announce=[].append)
+    for sums, row in zip(infer.in_order(rows), rows, strict=True):
+        assert sums.tolist() == row["input_ids"].sum(-1).tolist()
+
+
+def test_a_row_that_is_too_long_is_refused():
+    with pytest.raises(ValueError, match="row 1 has 41 pieces, at most 40 fit"):
+        make([]).in_order(rows_of([4, 41]))

@@ -1,0 +1,138 @@
+"""Runs in phases: what batches they see, from any step on, and that stopping changes nothing."""
+
+import dataclasses
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from commands import assert_same_params
+from echoes import make_experiment, write_echoes
+
+from albert_jax.training.parallel import make_mesh
+from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.errors import InputError
+from data_pipeline.pretraining.dataset import PretrainingDataset
+from experiments.cli.exit_codes import ExitCode
+from experiments.pretrain import pretrain
+from experiments.run import execution
+from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
+from experiments.run.curriculum import Curriculum, mean_flops_per_row, phases_of
+from experiments.run.metrics_log import read_metrics
+
+FIRST = PhaseConfig(num_steps=4, max_seq_length=16, max_predictions_per_seq=2, global_batch_size=24)
+SECOND = PhaseConfig(num_steps=3, max_seq_length=24, max_predictions_per_seq=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_echoes(tmp_path_factory.mktemp("echoes") / "corpus")
+
+
+def make_config(corpus: Path, first: PhaseConfig, second: PhaseConfig, **run: Any) -> Any:
+    config = make_experiment(corpus, num_train_steps=12, **run)
+    optimizer = dataclasses.replace(config.optimizer, num_warmup_steps=2)
+    return dataclasses.replace(config, optimizer=optimizer, phases=PhasesConfig(first, second))
+
+
+def test_phases_follow_one_another_and_the_last_is_the_run_s_own(corpus: Path) -> None:
+    config = make_config(corpus, FIRST, SECOND)
+    phases = phases_of(config)
+    assert [(phase.begin, phase.end) for phase in phases] == [(0, 4), (4, 7), (7, 12)]
+    assert [phase.data.max_seq_length for phase in phases] == [16, 24, 32]
+    assert [phase.global_batch_size for phase in phases] == [24, 16, 16]
+    assert phases[-1].data == config.data
+    assert phases[-1].seed == config.seed
+    assert len({phase.seed for phase in phases}) == 3
+    only_second = phases_of(make_config(corpus, PhaseConfig(), SECOND))
+    assert [(phase.begin, phase.end) for phase in only_second] == [(0, 3), (3, 12)]
+    alone = phases_of(make_config(corpus, PhaseConfig(), PhaseConfig()))
+    assert [(phase.begin, phase.end) for phase in alone] == [(0, 12)]
+    # 96 rows, 48 and 80.
+    flops = [mean_flops_per_row(config, [phase]) for phase in phases]
+    mean = (96 * flops[0] + 48 * flops[1] + 80 * flops[2]) / 224
+    assert mean_flops_per_row(config, phases) == round(mean)
+
+
+def test_the_batch_of_a_step_is_the_same_from_wherever_it_is_read(corpus: Path) -> None:
+    config = make_config(corpus, FIRST, SECOND)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    curriculum = Curriculum(open_corpus(corpus), config)
+    whole = list(itertools.islice(curriculum.batches(0, mesh), 14))
+    assert [batch["input_ids"].shape for batch in whole] == (
+        [(24, 16)] * 4 + [(16, 24)] * 3 + [(16, 32)] * 7  # the last phase goes on
+    )
+    for start in (1, 4, 5, 7, 11):
+        for batch, again in zip(whole[start:], curriculum.batches(start, mesh), strict=False):
+            for name, array in batch.items():
+                np.testing.assert_array_equal(array, again[name])
+    plain = PretrainingDataset(
+        open_corpus(corpus), config.data, seed=config.seed, global_batch_size=16
+    )
+    np.testing.assert_array_equal(
+        whole[7]["input_ids"], next(plain.batches(start_step=0))["input_ids"]
+    )
+    assert [curriculum.phase_of(step) for step in (0, 3, 4, 6, 7, 11, 99)] == [0, 0, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (dataclasses.replace(FIRST, num_steps=12), "phases must leave some of .*num_train_steps"),
+        (PhaseConfig(num_steps=-1), r"phases.first.num_steps must be at least 0, got -1"),
+        (
+            PhaseConfig(num_steps=1, max_seq_length=64),
+            r"--config.phases.first.max_seq_length \(64\) must be at most",
+        ),
+        (
+            PhaseConfig(num_steps=1, max_seq_length=16),
+            r"--config.phases.first.max_predictions_per_seq \(20\) must be at most --config.phases",
+        ),
+        (
+            dataclasses.replace(FIRST, global_batch_size=3),
+            r"--config.phases.first.global_batch_size \(3\) must be a multiple of",
+        ),
+    ],
+)
+def test_a_phase_that_cannot_be_is_named(corpus: Path, first: PhaseConfig, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_config(corpus, first, PhaseConfig(), accumulation_steps=2)
+
+
+@pytest.fixture
+def one_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    mesh = make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(execution, "make_mesh", lambda **_: mesh)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
+    corpus: Path, tmp_path: Path, one_device: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = {"checkpoint_every": 3, "log_every": 1, "keep_checkpoints": 9}
+    cache = {"compile_cache_dir": str(tmp_path / "cache")}
+    config: ExperimentConfig = make_config(corpus, FIRST, SECOND, **every, **cache)
+    whole = tmp_path / "whole"
+    assert pretrain(config, whole) is ExitCode.DONE
+    said = capsys.readouterr().err
+    assert "3 shapes of batches, 12 steps to go" in said
+    assert said.count("compiled in") == 3
+    rows = [
+        round(e["rows_per_second"] * e["seconds_per_step"])
+        for e in read_metrics(whole)
+        if e["split"] == "train"
+    ]
+    assert rows == [24] * 4 + [16] * 8
+    stopped = tmp_path / "stopped"
+    shutil.copytree(whole, stopped)
+    for later in stopped.glob("checkpoints/[0-9]*"):
+        if int(later.name) > 3:  # a step before the first phase ends
+            shutil.rmtree(later)
+    (stopped / "checkpoints/best").unlink()
+    assert pretrain(config, stopped) is ExitCode.DONE
+    assert_same_params(stopped, whole)

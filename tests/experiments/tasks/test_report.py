@@ -1,0 +1,88 @@
+"""What is made of a run's figures: early ends, failed runs, medians and spreads."""
+
+import json
+import statistics
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from etils import epath
+
+from albert_jax.config import HeadConfig
+from data_pipeline.finetuning.examples import TextExample
+from experiments.run.early_stopping import EarlyStopping
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
+from experiments.tasks.report import RunReport, failed_run, report_on_runs, summarize_runs
+from experiments.tasks.task import Outputs
+from experiments.tasks.text import Texts, decide, score_texts
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "stalled"),
+    [
+        ([], 1, False),
+        ([0.7, 0.9, 0.9, 0.8], 2, True),
+        ([0.7, 0.9, 0.9], 2, False),
+        ([0.7, 0.9, 0.8, 0.91], 2, False),
+        ([0.7, 0.7], 1, True),
+        ([0.7, 0.6, 0.5, 0.4], None, False),
+    ],
+)
+def test_a_run_has_stalled_when_nothing_better_came(
+    values: list[float], patience: int | None, stalled: bool
+) -> None:
+    for split in range(len(values) + 1):  # before and after it was taken up again
+        past = [{"step": s, "split": "validation", "f1": v} for s, v in enumerate(values[:split])]
+        past.append({"step": 0, "split": "train", "f1": 99.0})
+        progress = EarlyStopping("f1", patience, past)
+        for value in values[split:]:
+            progress.add({"f1": value, "loss": 1.0})
+        assert progress.stalled() is stalled
+
+
+def test_medians_and_spreads() -> None:
+    values = [0.8, 0.7, 0.9, 0.75]
+    runs = [RunReport(1e-5, seed, value, 0.7, None, 10) for seed, value in enumerate(values)]
+    runs[1] = RunReport(1e-5, 1, 0.7, 0.7, "no better", 10)
+    runs.append(RunReport(1e-5, 9, None, None, "not finite", None))
+    summary = summarize_runs(runs)
+    assert (summary["runs"], summary["failed"]) == (5, 2)
+    assert summary["median"] == pytest.approx(0.775)
+    assert (summary["least"], summary["greatest"]) == (0.7, 0.9)
+    assert summary["standard_deviation"] == pytest.approx(statistics.stdev(values))
+    assert summary["standard_error"] == pytest.approx(np.std(values, ddof=1) / 2)
+    alone = summarize_runs(runs[:1])
+    assert (alone["median"], alone["standard_error"]) == (0.8, None)
+    assert summarize_runs(runs[-1:])["median"] is None
+
+
+def test_the_best_rate_comes_first_and_failed_runs_are_called_so(tmp_path: Path) -> None:
+    config = FinetuneConfig(task=TaskName.RTE, run=FinetuneRunConfig(learning_rates="1e-5,1e-3"))
+    reports = {
+        "a": failed_run(config, "step 3 is not finite"),
+        "b": RunReport(1e-3, 1, 0.61, 0.53, None, 40),
+        "c": RunReport(1e-3, 2, 0.53, 0.53, "no better than one answer to everything", 20),
+    }
+    task: Any = SimpleNamespace(metrics=("accuracy",))
+    report_on_runs(config, task, reports, epath.Path(tmp_path))
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [entry["learning_rate"] for entry in content["learning_rates"]] == [1e-3, 2e-5]
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines[0] == "# rte: median accuracy 0.5700"
+    assert "| a |  |  |  | FAILED: step 3 is not finite |" in lines
+    assert "| b | 0.6100 | 0.5300 | 40 |  |" in lines
+    assert lines[-1].endswith("| FAILED: no better than one answer to everything |")
+    assert (tmp_path / "scores.png").stat().st_size
+
+
+def test_one_answer_to_everything_is_the_baseline() -> None:
+    labels = [0, 1, 1, 1]
+    examples = [TextExample(str(n), "x", None, label) for n, label in enumerate(labels)]
+    texts = Texts(("no", "yes"), ("accuracy", "f1"), examples, {"dev": examples}, {})
+    outputs: Outputs = [{"logits": np.array([0.0, 1.0])}] * 4
+    scores = score_texts(texts, examples, decide(HeadConfig(("no", "yes")), outputs))
+    assert scores.figures == scores.baseline == {"accuracy": 0.75, "f1": pytest.approx(6 / 7)}
+    assert scores.confusion is not None
+    assert scores.confusion.tolist() == [[0, 1], [0, 3]]
