@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from random_inputs import draw_batch, draw_parameters
 from tiny_models import TINY
 
@@ -48,10 +49,20 @@ def test_without_a_sentence_objective_nothing_of_its_head_is_computed() -> None:
         return jax.jit(jax.grad(total))
 
     head = ("pooler", "sop_classifier")
-    with_head, without = (gradient(name) for name in ("sentence_order", None))
-    operations = with_head.lower(PARAMS).as_text(debug_info=True)
-    assert all(f"{module}/" in operations for module in head)
-    lowered = without.lower(PARAMS)
+    applied = set()
+
+    def record(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        applied.update(context.module.path)
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        lowered = gradient("sentence_order").lower(PARAMS)
+        assert applied.issuperset(head)
+        operations = lowered.as_text(debug_info=True)
+        assert all(f"{module}/" in operations for module in head)
+        applied.clear()
+        lowered = gradient(None).lower(PARAMS)
+        assert applied.isdisjoint(head)
     operations = lowered.as_text(debug_info=True)
     assert "predictions/" in operations
     assert not [module for module in head if f"{module}/" in operations]
