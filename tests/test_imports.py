@@ -20,6 +20,7 @@ ORDER = {
             "config",
             "batch",
             "layers",
+            "positions",
             "attention",
             "embeddings",
             "encoder",
