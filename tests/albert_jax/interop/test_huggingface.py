@@ -276,7 +276,7 @@ class TestStrictness:
         (record,) = caplog.records
         for words in (
             "classifier.weight is missing; classifier.bias is missing",
-            "drawn at random from seed 0: classifier/bias, classifier/kernel",
+            "initialized at random from seed 0: classifier/bias, classifier/kernel",
         ):
             assert words in record.getMessage()
         fresh = model.initialize(albert_jax.pretrained.jax.random.key(0))
@@ -292,7 +292,7 @@ class TestStrictness:
             load(tmp_path / "model", head=two)
         _, params = load(tmp_path / "model", head=two, strict=False)
         assert params["classifier"]["kernel"].shape == (4, 2)
-        assert "drawn at random" in caplog.text
+        assert "initialized at random" in caplog.text
 
 
 @pytest.mark.parametrize(
