@@ -18,9 +18,9 @@ from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from experiments.benchmarks.encode import check_agreement, measure_encoding
-from experiments.benchmarks.timing import Work
+from experiments.benchmarks.timing import StepKind
 from experiments.benchmarks.torch import (
-    TorchRow,
+    TorchVariant,
     gathered_loss,
     make_run,
     plain_loss,
@@ -91,13 +91,13 @@ def test_a_contender_trains_and_its_forward_step_does_not():
         global_batch_size=2,
     )
     tensors = [to_tensors(draw([[11], [7]]), packed=False, device=torch.device("cpu"))]
-    for row in (TorchRow.EAGER, TorchRow.GATHERED):
+    for row in (TorchVariant.EAGER, TorchVariant.GATHERED):
         model = transformers.AlbertForPreTraining(transformers_config(CONFIG))
         start = plain_loss(model, tensors[0]).item()
-        forward, _ = make_run(config, model, tensors, row, Work.FORWARD)
+        forward, _ = make_run(config, model, tensors, row, StepKind.FORWARD)
         forward(20)
         assert plain_loss(model, tensors[0]).item() == start
-        train, compile_seconds = make_run(config, model, tensors, row, Work.TRAIN)
+        train, compile_seconds = make_run(config, model, tensors, row, StepKind.TRAIN)
         train(20)
         assert plain_loss(model, tensors[0]).item() < start - 0.5
         assert compile_seconds is None
