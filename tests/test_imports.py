@@ -27,7 +27,7 @@ ORDER = {
         *("training", "interop", "pretrained", "model", "tasks"),
     ),
     "data_pipeline": (
-        *("errors", "config", "durable_files", "remote", "randomness", "permutation", "sources"),
+        *("errors", "config", "durable_files", "remote", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
         "build_corpus",
     ),
