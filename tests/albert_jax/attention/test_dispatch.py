@@ -12,9 +12,9 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
+from albert_jax.attention import dispatch as choice
 from albert_jax.attention.dispatch import Attention, AttentionWork, choose_attention, deviation
 from albert_jax.attention.fused import cudnn_attention, packed_offsets, splash_attention
-from albert_jax.attention.reference import dispatch as choice
 from albert_jax.attention.reference import dot_product_attention, packed_mask
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import PositionEncoding

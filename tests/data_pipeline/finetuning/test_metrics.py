@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from data_pipeline.finetuning.dataset import metrics as task_metrics
+from data_pipeline.finetuning import metrics as task_metrics
 from data_pipeline.finetuning.metrics import METRICS, compute_metrics, constant_guess
 
 

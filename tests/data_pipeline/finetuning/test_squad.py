@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_pipeline.finetuning.dataset.squad import metrics as squad_metrics
 
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import Answer, QuestionExample
+from data_pipeline.finetuning.squad import metrics as squad_metrics
 from data_pipeline.finetuning.squad.answers import (
     BeamOutputs,
     PieceSpan,

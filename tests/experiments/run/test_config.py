@@ -492,6 +492,7 @@ COMMAND = """
 from absl import flags
 from experiments.cli.command import define_config_flag, read_config_flag, run
 from experiments.cli.exit_codes import ExitCode
+from experiments.run.config import ExperimentConfig
 
 CONFIG = define_config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
@@ -500,7 +501,7 @@ def main():
     print(read_config_flag(CONFIG, ExperimentConfig).model.hidden_size)
     return ExitCode.PREEMPTED
 
-run(main)
+run(main, ExperimentConfig)
 """
 
 
