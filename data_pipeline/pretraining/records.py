@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from albert_jax.durable_files import hash_file, write_atomically
 from data_pipeline import randomness
-from data_pipeline.durable_files import hash_file, write_atomically
 from data_pipeline.errors import InputError
 
 _FORMAT = 1
