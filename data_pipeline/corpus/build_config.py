@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline.durable_files import hash_text
+from albert_jax.durable_files import hash_text
 from data_pipeline.sources.documents import Source
 from data_pipeline.sources.text_files import InputFile
 from data_pipeline.tokenizers.base import Tokenizer

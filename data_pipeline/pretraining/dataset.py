@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig, SentenceObjective, WordStartRule
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
@@ -144,7 +144,7 @@ class _BatchReader:
         )
         self.plan = self._rows.plan
         self._config = config
-        self._mask_key = philox.derive_key(seed, "masks")
+        self._mask_key = randomness.derive_key(seed, "masks")
         # Traced once for each number of rows, however often batches are asked for.
         self._mask = tf.function(
             lambda *rows: mask_rows(*rows, config=config, vocabulary=vocabulary), autograph=False

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int32, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import Corruption, DataConfig, Masking, RandomReplacement
 from data_pipeline.pretraining.mask_selection import (
     FATE,
@@ -179,9 +179,13 @@ def shuffle_visible_words(batch: Mapping[str, np.ndarray], seed: int) -> dict[st
     movable[row, batch["masked_lm_positions"][row, slot]] = False
 
     row, position = np.nonzero(movable)
-    odd_numbers = 2 * philox.draw(0, np.arange(ids.shape[1])).view(np.uint64)[:, 0] + np.uint64(1)
+    odd_numbers = 2 * randomness.random_bits(0, np.arange(ids.shape[1])).view(np.uint64)[
+        :, 0
+    ] + np.uint64(1)
     digest = ids.astype(np.uint64) @ odd_numbers
-    draws = philox.draw(philox.derive_key(seed, "shuffle"), digest[row], position)[:, 0]
+    draws = randomness.random_bits(randomness.derive_key(seed, "shuffle"), digest[row], position)[
+        :, 0
+    ]
     order = np.lexsort((draws, pairs[row, position], row))
     shuffled = ids.copy()
     shuffled[row, position] = ids[row[order], position[order]]

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus, Split
 from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.errors import InputError
-from data_pipeline.permutation import permute
 from data_pipeline.pretraining.pairs import Segments, sample_segments
 from data_pipeline.pretraining.plan import open_plan
 
@@ -169,7 +168,7 @@ class RowReader:
             index=self._index,
             max_num_tokens=self._config.max_num_tokens,
             objective=self._config.sentence_objective,
-            key=philox.derive_key(self._seed, "pairs"),
+            key=randomness.derive_key(self._seed, "pairs"),
         )
         return lay_out_rows(
             segments,
@@ -192,8 +191,10 @@ class RowReader:
 
     def _find_in_epoch(self, epoch: int, rows: np.ndarray, numbers: np.ndarray) -> _PlannedPairs:
         variant = self.plan.variant_of(epoch)
-        key = philox.derive_key(self._seed, "order", epoch)
-        planned = permute(numbers[rows] % self.plan.num_rows, self.plan.num_rows, key=key)
+        key = randomness.derive_key(self._seed, "order", epoch)
+        planned = randomness.permute(
+            numbers[rows] % self.plan.num_rows, self.plan.num_rows, key=key
+        )
         starts = variant.row_starts[planned]
         sizes = variant.row_starts[planned + 1] - starts
         slots = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

@@ -13,8 +13,8 @@ import pyarrow
 import pyarrow.compute
 from jaxtyping import Bool, Int32, Int64
 
+from albert_jax.durable_files import write_atomically
 from data_pipeline.config import WordStartRule
-from data_pipeline.durable_files import write_atomically
 
 SETTINGS_FILE = "tokenizer.json"
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.durable_files import write_atomically
+from albert_jax.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.charsmap import with_same_replacement

@@ -14,12 +14,13 @@ from jaxtyping import PyTree
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
-from albert_jax.training.flops import peak_flops
+from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
     compile_eval_step,
     compile_train_step,
     initialize_state,
+    make_mesh,
     place_batch,
 )
 from data_pipeline.errors import InputError
@@ -111,5 +112,4 @@ def device_name() -> str:
 
 def total_peak_flops() -> float | None:
     """The peak of all devices together, or None where it is not known."""
-    peaks = [peak_flops(device) for device in jax.devices()]
-    return sum(peak for peak in peaks if peak) if all(peaks) else None
+    return mesh_peak_flops(make_mesh())

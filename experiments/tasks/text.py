@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
+from albert_jax.durable_files import write_atomically
 from albert_jax.tasks.batches import ClassificationBatch
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.tasks.objectives import classification_objective
-from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from data_pipeline.finetuning.encoding import encode_texts

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from data_pipeline.durable_files import write_atomically
+from albert_jax.durable_files import write_atomically
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.spans import TokenSpan
 
