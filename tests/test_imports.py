@@ -28,7 +28,7 @@ ORDER = {
         *("training", "interop", "pretrained", "model", "tasks"),
     ),
     "data_pipeline": (
-        *("errors", "config", "remote", "randomness", "permutation", "sources"),
+        *("errors", "config", "remote", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
         "build_corpus",
     ),

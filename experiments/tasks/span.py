@@ -12,13 +12,8 @@ from albert_jax.tasks.objectives import conditional_span_objective, span_objecti
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import (
-    BeamOutputs,
     QuestionPrediction,
     best_answers,
-    find_beam_null_score,
-    find_beam_spans,
-    find_null_score,
-    find_spans,
     null_scores,
     predict_answer,
     write_squad_predictions,
@@ -31,6 +26,13 @@ from data_pipeline.finetuning.squad.metrics import (
     find_best_thresholds,
 )
 from data_pipeline.finetuning.squad.reader import read_squad, split_by_article
+from data_pipeline.finetuning.squad.spans import (
+    BeamOutputs,
+    find_beam_null_score,
+    find_beam_spans,
+    find_null_score,
+    find_spans,
+)
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig, SpanConfig, SpanHead
 from experiments.tasks.task import FinetuningTask, Outputs, Scores

@@ -22,7 +22,7 @@ from data_pipeline.finetuning.metrics import (
     class_scores,
     compute_metrics,
     confusion_matrix,
-    constant_guess,
+    constant_baseline,
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import DataSource, FinetuneConfig, TaskDataConfig, TaskName
@@ -188,7 +188,7 @@ def score_texts(texts: Texts, examples: Sequence[TextExample], predictions: np.n
     """
     labels = np.array([example.label for example in examples])
     figures = compute_metrics(texts.metrics, predictions, labels)
-    baseline = constant_guess(texts.metrics, labels, len(texts.labels))
+    baseline = constant_baseline(texts.metrics, labels, len(texts.labels))
     if not texts.labels:
         return Scores(figures, baseline)
     confusion = confusion_matrix(predictions, labels, len(texts.labels))
