@@ -47,9 +47,9 @@ from data_pipeline.corpus.writer import (
 )
 from data_pipeline.errors import InputError
 from data_pipeline.sources.text_files import Reading
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 _STAGED = "held_out"  # held-out documents before sentences that training has too are removed
 _DOCUMENT_HASHES, _TRAIN_HASHES, _STAGED_HASHES = (

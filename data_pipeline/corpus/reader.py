@@ -15,7 +15,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, stage
 
 if TYPE_CHECKING:
-    from data_pipeline.tokenizers.base import Tokenizer
+    from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 METADATA_FILE = "metadata.json"

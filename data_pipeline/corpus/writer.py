@@ -28,7 +28,7 @@ from data_pipeline.corpus.reader import (
     token_dtype_for,
 )
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 MAX_SHARD_BYTES = 256 * 10**6
 _DOCUMENTS_AT_ONCE = 4096

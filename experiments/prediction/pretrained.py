@@ -56,9 +56,9 @@ def fill_masks(examples: Sequence[RawInput], options: PredictionOptions) -> Numb
             masks.append(
                 [
                     {
-                        "piece": tokenizer.tokenizer.pieces[id],
+                        "piece": tokenizer.tokenizer.tokens[id],
                         "probability": probability,
-                        "text": _fill_in(text, mask, *tokenizer.tokenizer.write_piece(id)),
+                        "text": _fill_in(text, mask, *tokenizer.tokenizer.surface_form(id)),
                     }
                     for id, probability in candidates
                 ]
