@@ -22,8 +22,8 @@ from experiments.run.execution import prepare_devices
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.finetuning import Finetuning, FinetuningBatches, open_finetuning
-from experiments.tasks.report import RunReport, failed_run, report_on_run, report_on_runs
+from experiments.tasks.finetuning import Finetuning, open_finetuning
+from experiments.tasks.report import RunReport, failed_run, write_run_report, write_summary_report
 from experiments.tasks.starting_point import read_task_parameters, workdir_files
 
 
@@ -50,17 +50,18 @@ def _finetune_once(
     is_writer = jax.process_index() == 0
     files = workdir_files(finetuning.start, task)
     workdir = open_workdir(path, config, finetuning.data, files, write=is_writer)
-    batches = FinetuningBatches(task, finetuning.start.model, config, mesh)
     patience = config.run.patience
     read = functools.partial(read_task_parameters, config, task)
     starts_pretrained = config.run.init_from is not None and config.run.init_weights
-    with Run(workdir, config, task.model, batches, evaluator, mesh, patience=patience) as run:
+    with Run(
+        workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
+    ) as run:
         run.say(finetuning.execution)
         state = run.restore() or run.initialize(read if starts_pretrained else None)
         code = run.train(state, run.compile(task.objective, state))
     if code is not ExitCode.DONE:
         return code, None
-    return code, report_on_run(config, task, evaluator, workdir.path, write=is_writer)
+    return code, write_run_report(config, task, evaluator, workdir.path, write=is_writer)
 
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
@@ -78,7 +79,7 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
             return code
         reports[name] = report
     if is_writer:
-        report_on_runs(config, finetuning.task, reports, workdir.path)
+        write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
 
 
@@ -108,8 +109,6 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
-    flags.DEFINE_string(
-        "workdir", None, "the run's directory, new or to be resumed", required=True
-    )
+    flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
     run(main, FinetuneConfig)

@@ -5,19 +5,22 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 from absl import flags
 from etils import epath
+from jaxtyping import PyTree
 
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
-from experiments.cli.command import define_config_flag, read_config_flag, run_command
+from data_pipeline.config import Packing
+from experiments.cli.command import define_config_flag, read_config_flag, run
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.run.config import ExperimentConfig
-from experiments.run.curriculum import Curriculum
+from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
 from experiments.run.initial_parameters import read_initial_parameters
 from experiments.run.training import Run
@@ -33,18 +36,52 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         NonFiniteStateError: a step was not finite.
     """
     prepare_devices(config.run)
+    phases = phases_of(config)
+    mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))
     corpus = open_pretraining_corpus(config)
-    mesh = open_mesh(config.run, *(phase.global_batch_size for phase in config.all_phases))
     batches = Curriculum(corpus, config, mesh)
     execution, attention = resolve_execution(
-        config.run, config.model, mesh, lengths=batches.lengths, packed=batches.is_packed
+        config.run,
+        config.model,
+        mesh,
+        lengths=[phase.data.max_seq_length for phase in phases],
+        packed=config.data.packing is Packing.PACKED,
     )
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     workdir = open_pretraining_workdir(path, config, corpus, write=jax.process_index() == 0)
-    with Run(workdir, config, model, batches, evaluator, mesh) as run:
-        run.say(attention)
-        state = run.restore() or run.initialize(_initial_parameters(config, model))
-        step = run.compile(objective, state)
-        return run.train(state, step)
+    with Run(workdir, config, model, batches, evaluator, mesh) as training:
+        training.say(attention)
+        state = training.restore() or training.initialize(_initial_parameters(config, model))
+        step = training.compile(objective, state)
+        return training.train(state, step)
+
+
+def _initial_parameters(
+    config: ExperimentConfig, model: AlbertForPreTraining
+) -> Callable[[], PyTree] | None:
+    """The reader of the parameters that a new run starts from; None for random ones."""
+    if config.run.init_from is None:
+        return None
+    return functools.partial(
+        read_initial_parameters,
+        config.run.init_from,
+        model,
+        seed=config.seed,
+        groups=config.run.init_groups,
+    )
+
+
+def main() -> ExitCode:
+    """Read the flags and train."""
+    config = read_config_flag(_CONFIG, ExperimentConfig)
+    with joined_hosts():
+        return pretrain(config, flags.FLAGS.workdir)
+
+
+if __name__ == "__main__":
+    _CONFIG = define_config_flag()
+    flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
+    define_host_flags()
+    run(main, ExperimentConfig)

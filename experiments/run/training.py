@@ -7,8 +7,6 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-import optax
-from etils import epath
 from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import PyTree
@@ -18,6 +16,7 @@ from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
+from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, make_schedule, trust_ratios
 from albert_jax.training.parallel import (
     compile_train_step,
@@ -25,7 +24,6 @@ from albert_jax.training.parallel import (
     place_batch,
     state_shardings,
 )
-from albert_jax.training.objective import Objective
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
@@ -83,9 +81,14 @@ class Evaluator(Protocol):
             that is due, since the resumed run must have seen them all.
     """
 
-    best_metric: str
-    panels: Sequence[Panel]
-    decides: bool
+    @property
+    def best_metric(self) -> str: ...
+
+    @property
+    def panels(self) -> Sequence[Panel]: ...
+
+    @property
+    def decides(self) -> bool: ...
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
         """Return the metrics of parameters."""
@@ -198,9 +201,7 @@ class Run:
             InputError: the stored parameters do not fit the model.
         """
         if initial_parameters is None:
-            return initialize_state(
-                self._model.initialize, self._optimizer, self._key, self._mesh
-            )
+            return initialize_state(self._model.initialize, self._optimizer, self._key, self._mesh)
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract_state())
         create = functools.partial(create_train_state, optimizer=self._optimizer)
         state: TrainState = jax.jit(create, out_shardings=shardings)(initial_parameters())

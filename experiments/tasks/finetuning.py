@@ -17,20 +17,11 @@ from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.run.execution import open_mesh, resolve_execution
 from experiments.run.metrics_log import StepWork
 from experiments.run.workdir import DataIdentity
-from experiments.tasks.choice import open_choice_task
-from experiments.tasks.config import FinetuneConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.evaluation import TaskEvaluator
-from experiments.tasks.span import open_span_task
+from experiments.tasks.registry import open_task
 from experiments.tasks.starting_point import StartingPoint, open_starting_point
-from experiments.tasks.tagging import open_tagging_task
-from experiments.tasks.task import Task
-from experiments.tasks.text import open_text_task
-
-_TASKS = {
-    TaskName.SQUAD: open_span_task,
-    TaskName.RACE: open_choice_task,
-    TaskName.TAGGING: open_tagging_task,
-}
+from experiments.tasks.task import FinetuningTask
 
 
 class FinetuningBatches:
@@ -43,7 +34,9 @@ class FinetuningBatches:
         mesh: the devices.
     """
 
-    def __init__(self, task: Task, model: AlbertConfig, config: FinetuneConfig, mesh: Mesh) -> None:
+    def __init__(
+        self, task: FinetuningTask, model: AlbertConfig, config: FinetuneConfig, mesh: Mesh
+    ) -> None:
         self._task = task
         self._rows = rows_of_process(config.global_batch_size, mesh)
         self._dataset = FinetuningDataset(
@@ -78,11 +71,16 @@ class Finetuning(NamedTuple):
     """A configuration, opened: all parts fit together."""
 
     config: FinetuneConfig
-    task: Task
+    task: FinetuningTask
     evaluator: TaskEvaluator
     mesh: Mesh
     start: StartingPoint
     execution: str  # log line about the way the model is computed
+
+    @property
+    def batches(self) -> FinetuningBatches:
+        """The training batches."""
+        return FinetuningBatches(self.task, self.start.model, self.config, self.mesh)
 
     @property
     def data(self) -> DataIdentity:
@@ -111,7 +109,6 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     mesh = open_mesh(config.run, config.global_batch_size)
     start = open_starting_point(config, path)
     execution, line = resolve_execution(config.run, start.model, mesh, lengths=[], packed=False)
-    open_task = _TASKS.get(config.task, open_text_task)
     task = open_task(
         config, start.model, start.tokenizer, dtype=config.run.dtype, execution=execution
     )

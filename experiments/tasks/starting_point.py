@@ -17,7 +17,7 @@ from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.run.initial_parameters import read_initial_parameters
 from experiments.run.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, model_files
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Task
+from experiments.tasks.task import FinetuningTask
 
 
 class StartingPoint(NamedTuple):
@@ -75,7 +75,7 @@ def _has_checkpoints(workdir: epath.Path) -> bool:
     return checkpoints.exists() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
 
 
-def read_task_parameters(config: FinetuneConfig, task: Task) -> PyTree:
+def read_task_parameters(config: FinetuneConfig, task: FinetuningTask) -> PyTree:
     """Return the stored encoder, and the stored head if it has the task's labels; else a new one.
 
     Raises:
@@ -88,7 +88,7 @@ def read_task_parameters(config: FinetuneConfig, task: Task) -> PyTree:
     )
 
 
-def _has_same_head(init_from: str, task: Task) -> bool:
+def _has_same_head(init_from: str, task: FinetuningTask) -> bool:
     """True if the stored model has the task's head, whose training can go on."""
     try:
         stored = open_weights(init_from)
@@ -100,7 +100,7 @@ def _has_same_head(init_from: str, task: Task) -> bool:
     return (old.labels, old.problem_type) == (new.labels, new.problem_type)
 
 
-def workdir_files(start: StartingPoint, task: Task) -> dict[str, bytes]:
+def workdir_files(start: StartingPoint, task: FinetuningTask) -> dict[str, bytes]:
     """What makes a workdir loadable as a fine-tuned model: sizes, tokenizer, head."""
     with tempfile.TemporaryDirectory() as directory:
         head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))
