@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import jax
 from jax.sharding import Mesh
 
-from albert_jax.attention.dispatch import AttentionWork, choose_attention
+from albert_jax.attention.dispatch import AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Execution
 from albert_jax.training.parallel import make_mesh, rows_of_process
@@ -65,7 +65,7 @@ def resolve_execution(
     Raises:
         InputError: the attention that is set cannot be used here.
     """
-    work = AttentionWork(
+    work = AttentionWorkload(
         model,
         run.dtype,
         tuple(sorted(set(lengths))),

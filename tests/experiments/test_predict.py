@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import TINY, draw
+from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
 from albert_jax import AlbertForPreTraining, AlbertModel
@@ -31,7 +31,7 @@ TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
 CONFIG = dataclasses.replace(TINY, vocab_size=len(WORDPIECES), max_position_embeddings=24)
 TEXTS = ["the [MASK] hello x", "hello", "the hello [MASK], [MASK] (don't) the x the", "x e 2 0 1 x"]
 FULL = AlbertForPreTraining(CONFIG)
-PARAMS = draw(FULL)
+PARAMS = random_params(FULL)
 
 
 @pytest.fixture(autouse=True)

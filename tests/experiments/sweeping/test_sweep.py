@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from random_inputs import draw_batch, parameter_shapes
+from random_inputs import parameter_shapes, random_batch
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
@@ -133,7 +133,7 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
     assert len(shrunk) > 12
     mesh = make_mesh(devices=jax.devices()[:1])
     for config, optimization, objective in shrunk.values():
-        batch = draw_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
+        batch = random_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
         model = AlbertForPreTraining(config)
         params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
         optimizer = make_optimizer(optimization, global_batch_size=2)
