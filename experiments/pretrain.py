@@ -22,7 +22,8 @@ from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weig
 from data_pipeline.config import Packing
 from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.evaluation.held_out import HeldOutEvaluator, panels

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import pytest
 from absl import flags
 
 from albert_jax.config import AlbertConfig, ParameterSharing
+from albert_jax.settings import all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.integrity import CheckpointError
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
-from experiments.cli.command import call, define_config_flag, parse_flags, read_config_flag
+from experiments.cli.command import call
 from experiments.cli.config_dicts import (
     differences,
     from_config_dict,
@@ -28,7 +30,8 @@ from experiments.cli.config_dicts import (
     to_config_dict,
     to_json,
 )
-from experiments.cli.dataclass_forms import field_names, flatten, to_dict
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.run.config import ExperimentConfig, RunConfig
 from experiments.run.workdir import check_resumable
 
@@ -279,12 +282,15 @@ def test_flags_override_every_kind_of_knob(override: str, name: str, value: Any)
         (["--workdri=x"], "there is no flag --workdri; did you mean --workdir?"),
         (
             ["--config.model.parameter_sharing=nnoe"],
-            "--config.model.parameter_sharing must be one of all, attention, ffn, none; "
+            "--config.model.parameter_sharing must be one of all, attention, ffn, none, "
             "got 'nnoe'; did you mean none?",
         ),
         (["--config.model.hidden_size=abc"], "--config.model.hidden_size=abc: must be a whole num"),
         (["--config.model.hidden_size=1.5"], "--config.model.hidden_size=1.5: must be a whole num"),
-        (["--config.model.hidden_size=none"], "--config.model.hidden_size cannot be none"),
+        (
+            ["--config.model.hidden_size=none"],
+            "--config.model.hidden_size must be a whole number >= 1, got None",
+        ),
         (["--config.optimizer.epsilon=x"], "--config.optimizer.epsilon=x: must be a number"),
         (
             ["--config.run.deterministic_kernels=maybe"],
@@ -294,28 +300,37 @@ def test_flags_override_every_kind_of_knob(override: str, name: str, value: Any)
         (["--config.model.hidden_size"], "Missing value for flag --config.model.hidden_size"),
         (
             ["--config.model.num_attention_heads=7"],
-            "--config.model.hidden_size (768) must be a multiple of model.num_attention_heads (7)",
+            "--config.model.hidden_size must be a multiple of num_attention_heads (7), got 768",
         ),
         (
             ["--config.data.max_seq_length=1024"],
-            "--config.data.max_seq_length (1024) must be at most "
-            "--config.model.max_position_embeddings (512)",
+            "--config.data.max_seq_length must be at most model.max_position_embeddings (512), "
+            "got 1024",
         ),
         (
             ["--config.run.accumulation_steps=3"],
-            "--config.global_batch_size (4096) must be a multiple of "
-            "--config.run.accumulation_steps (3) times --config.run.fsdp (1)",
+            "--config.global_batch_size must be a multiple of run.accumulation_steps (3) times "
+            "run.fsdp (1), got 4096",
         ),
-        (["--config.run.log_every=0"], "--config.run.log_every must be at least 1, got 0"),
+        (["--config.run.log_every=0"], "--config.run.log_every must be a whole number >= 1, got 0"),
         (["--config.model.type_vocab_size=1"], "--config.model.type_vocab_size must be at least 2"),
-        (["--config.global_batch_size=0"], "--config.global_batch_size must be at least 1, got 0"),
-        (["--config.seed=-1"], "--config.seed must be from 0 to 2**32 - 1, got -1"),
+        (
+            ["--config.global_batch_size=0"],
+            "--config.global_batch_size must be a whole number >= 1, got 0",
+        ),
+        (["--config.seed=-1"], "--config.seed must be a whole number in [0, 4294967295], got -1"),
         (
             ["--config.run.parallelism=pmap", "--config.run.fsdp=2"],
-            "--config.run.parallelism=pmap needs --config.run.fsdp and --config.run.tensor to be 1",
+            "--config.run.fsdp must be 1 for parallelism=pmap (pjit can shard), got 2",
         ),
-        (["--config.optimizer.learning_rate=-1"], "--config.optimizer.learning_rate must be"),
-        (["--config.data.masked_lm_prob=2"], "--config.data.masked_lm_prob must be"),
+        (
+            ["--config.optimizer.learning_rate=-1"],
+            "--config.optimizer.learning_rate must be a number > 0, got -1",
+        ),
+        (
+            ["--config.data.masked_lm_prob=2"],
+            "--config.data.masked_lm_prob must be a number in [0, 1]",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(overrides: Sequence[str], message: str) -> None:
@@ -408,8 +423,14 @@ def test_the_resolved_config_survives_json() -> None:
         ("{", "runs/x/config.json: Expecting property name"),
         ("[]", "runs/x/config.json: --config must be a group of values"),
         ('{"seeed": 1}', "runs/x/config.json: there is no --config.seeed; did you mean seed?"),
-        ('{"seed": 1.5}', "runs/x/config.json: --config.seed must be a whole number, got 1.5"),
-        ('{"seed": true}', "runs/x/config.json: --config.seed must be a whole number, got True"),
+        (
+            '{"seed": 1.5}',
+            "runs/x/config.json: --config.seed must be a whole number in [0, 4294967295], got 1.5",
+        ),
+        (
+            '{"seed": true}',
+            "runs/x/config.json: --config.seed must be a whole number in [0, 4294967295], got True",
+        ),
         ('{"data": 3}', "runs/x/config.json: --config.data must be a group of values, got 3"),
     ],
 )
@@ -457,7 +478,7 @@ def test_a_workdir_takes_other_run_values_but_no_other_experiment() -> None:
 
 
 def test_every_knob_has_a_name_on_the_command_line() -> None:
-    assert set(field_names(ExperimentConfig)) == {*BASE_V1, "model.extra"}
+    assert {one.name for one in all_settings(ExperimentConfig)} == {*BASE_V1, "model.extra"}
 
 
 @pytest.mark.parametrize(
@@ -491,8 +512,10 @@ def test_a_fault_of_the_program_stays_one() -> None:
 
 COMMAND = """
 from absl import flags
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
+from experiments.run.config import ExperimentConfig
 
 CONFIG = define_config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
@@ -501,7 +524,7 @@ def main():
     print(read_config_flag(CONFIG, ExperimentConfig).model.hidden_size)
     return ExitCode.PREEMPTED
 
-run(main)
+run(main, ExperimentConfig)
 """
 
 
@@ -527,7 +550,7 @@ def test_a_command_ends_with_one_line_and_its_code(
         [sys.executable, str(script), f"--config={BASE}", *arguments],
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, output, errors)
