@@ -36,11 +36,9 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
     def parser(argv: Sequence[str]) -> list[str]:
         try:
             if config_kind is not None and (listing := requested_listing(argv, config_kind)):
-                print(listing)
-                sys.exit(ExitCode.DONE)
+                _print_and_exit(listing)
             if {"--version", "-version"} & set(argv):
-                print(describe_versions())
-                sys.exit(ExitCode.DONE)
+                _print_and_exit(describe_versions())
             rest = parse_flags(argv, config_kind=config_kind)
             if rest[1:]:
                 raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
@@ -72,6 +70,14 @@ def call(main: Callable[[], ExitCode | None]) -> ExitCode:
         if not is_storage_error(error):
             raise
         return _report(error, ExitCode.BAD_INPUT)
+
+
+def _print_and_exit(text: str) -> NoReturn:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `| head` has read enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(ExitCode.DONE)
 
 
 def _report(error: Exception, code: ExitCode) -> ExitCode:

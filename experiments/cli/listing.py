@@ -62,7 +62,8 @@ def format_settings(config: Any, part: str = "") -> str:
         chosen = [one for one in settings if f"{one.name}.".startswith(f"{part}.") or not part]
         if chosen:
             lines = [_format_setting(one, values, defaults) for one in chosen]
-            blocks.append("\n".join([f"{name or 'config'}: {_summary(cls)}", *lines]))
+            head = textwrap.fill(f"{name or 'config'}: {_summary(cls)}", _WIDTH)
+            blocks.append("\n".join([head, *lines]))
     return "\n\n".join(blocks)
 
 
@@ -84,12 +85,12 @@ def _format_setting(one: Setting, values: Mapping[str, Any], defaults: Mapping[s
     """Example::
 
     --config.optimizer.learning_rate=1e-05  (default 0.00176)
-        peak, reached after warm-up; a number > 0
+        peak, reached after warm-up (a number > 0)
     """
     value, default = values[one.name], defaults[one.name]
     differs = "" if value == default else f"  (default {_in_words(default)})"
     text = textwrap.fill(
-        f"{one.help}; {one.allowed}", _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+        f"{one.help} ({one.allowed})", _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
     )
     return f"  --config.{one.name}={_in_words(value)}{differs}\n{text}"
 
