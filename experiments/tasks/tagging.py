@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.durable_files import write_atomically
 from albert_jax.tasks.batches import TaggingBatch
 from albert_jax.tasks.models import AlbertForTokenClassification
 from albert_jax.tasks.objectives import tagging_objective
-from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoding import encode_words
 from data_pipeline.finetuning.examples import TaggedExample
@@ -22,12 +22,12 @@ from data_pipeline.finetuning.tagging import (
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 
 def open_tagging_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the sentences of a run; arguments as in `text_task.open_text_task`.
 
     Raises:
@@ -54,7 +54,7 @@ def open_tagging_task(
 
     head = HeadConfig(labels=tags, classifier_dropout_prob=config.dropout.classifier)
     network = AlbertForTokenClassification(model, head, **compute)
-    return Task(
+    return FinetuningTask(
         train=encode(train)[0],
         labeled={name: rows for name, (rows, _) in encoded.items()},
         unlabeled={},

@@ -22,7 +22,7 @@ from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.predict import TASKS
-from experiments.prediction.inputs import Example
+from experiments.prediction.inputs import RawInput
 from experiments.prediction.task import PredictionOptions
 from experiments.run import execution
 from experiments.run import training as training_run
@@ -124,13 +124,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     config = make_config(data=texts | {"num_lengths": 2})
     train = training_run.train
 
-    def train_and_signal(*args: Any, callbacks: Any, **others: Any) -> Any:
+    def train_and_signal(*args: Any, hooks: Any, **others: Any) -> Any:
         def advance(step: int) -> None:
             if step == signaled_at - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            callbacks.advance(step)
+            note_step(step)
 
-        return train(*args, callbacks=callbacks._replace(advance=advance), **others)
+        note_step, hooks.advance = hooks.advance, advance
+        return train(*args, hooks=hooks, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(training_run, "train", train_and_signal)
@@ -270,8 +271,8 @@ def test_each_kind_of_task_is_learned(
 
 def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
     options = PredictionOptions(model=str(model))
-    ((_, result),) = TASKS[task].predict([Example(fields, "example 1")], options)
-    assert TASKS[task].describe(result)
+    ((_, result),) = TASKS[task].predict([RawInput(fields, "example 1")], options)
+    assert TASKS[task].format(result)
     return result
 
 
