@@ -105,7 +105,6 @@ class HeadConfig:
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
         check_settings(self)
         if not self.labels or len(set(self.labels)) < len(self.labels):
             raise FieldError("labels", "at least one, all different", self.labels)

@@ -83,8 +83,8 @@ class Setting:
 
     Attributes:
         name: of the field, dotted if it belongs to a nested dataclass.
-        kind: its type: ``bool``, ``int``, ``float``, ``str``, a StrEnum, a mapping, or another,
-            whose values are not checked.
+        kind: its type: ``bool``, ``int``, ``float``, ``str``, a StrEnum, a tuple, a mapping, or
+            another, whose values are not checked.
         optional: True if it may be None.
         default: ``dataclasses.MISSING`` if it has none.
         help: one line of text.
@@ -114,7 +114,7 @@ class Setting:
         return f"{words} or none" if self.optional else words
 
     def check(self, value: Any) -> Any:
-        """Return a value as the field takes it: choices as members, whole numbers as floats.
+        """Return a value as the field takes it: a choice as member, a whole number as float.
 
         Raises:
             FieldError: the field does not take the value.
@@ -125,12 +125,12 @@ class Setting:
             return as_choice(self.kind, self.name, value)
         if self.kind not in _DESCRIPTIONS:
             return value
-        accepted = (int, float) if self.kind is float else self.kind
+        accepted = {float: (int, float), tuple: (list, tuple)}.get(self.kind, self.kind)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             raise FieldError(self.name, self.allowed, value)
         if self.kind in (int, float) and not self.bounds.contain(value):
             raise FieldError(self.name, self.allowed, value)
-        return float(value) if self.kind is float else value
+        return self.kind(value) if self.kind in (float, tuple) else value
 
 
 def setting(
@@ -178,7 +178,7 @@ def all_settings(cls: type) -> Iterator[Setting]:
 def check_settings(config: Any) -> None:
     """Check every field of a frozen dataclass by type and bounds; called by ``__post_init__``.
 
-    Choices may be given as strings, and floats as whole numbers: both are converted in place.
+    Choices may be given as strings, floats as whole numbers, tuples as lists: they are converted.
 
     Raises:
         FieldError: a value has another type, is not among the choices, or out of bounds.
@@ -233,5 +233,6 @@ _DESCRIPTIONS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
+    tuple: "a list",
     Mapping: "a mapping",
 }
