@@ -15,7 +15,8 @@ from absl import flags
 from etils import epath
 
 from albert_jax.training.checkpoint import NonFiniteStateError
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.run.execution import prepare_devices

@@ -15,7 +15,8 @@ from jaxtyping import PyTree
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.evaluation.held_out import HeldOutEvaluator

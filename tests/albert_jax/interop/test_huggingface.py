@@ -304,7 +304,7 @@ class TestStrictness:
         ({"model_type": "bert"}, ["config.json", "model_type must be albert, got 'bert'"]),
         ({"hidden_act": "swish"}, ["hidden_act must be one of gelu_new", "'swish'"]),
         ({"num_attention_heads": 3}, ["config.json", "multiple of", "(3)"]),
-        ({"hidden_size": "4"}, ["config.json", "model.hidden_size must be a whole number"]),
+        ({"hidden_size": "4"}, ["config.json", "hidden_size must be a whole number"]),
         (
             {"num_hidden_layers": 18, "num_hidden_groups": 14},
             ["18 layers in 14 groups", "transformers' rounding"],

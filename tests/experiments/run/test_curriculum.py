@@ -13,9 +13,9 @@ import pytest
 from commands import assert_same_params
 from echoes import make_experiment, write_echoes
 
+from albert_jax.settings import FieldError
 from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
-from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.cli.exit_codes import ExitCode
 from experiments.pretrain import pretrain
@@ -80,27 +80,28 @@ def test_the_batch_of_a_step_is_the_same_from_wherever_it_is_read(corpus: Path) 
 
 
 @pytest.mark.parametrize(
-    ("first", "message"),
+    ("changes", "message"),
     [
-        (dataclasses.replace(FIRST, num_steps=12), "phases must leave some of .*num_train_steps"),
-        (PhaseConfig(num_steps=-1), r"phases.first.num_steps must be at least 0, got -1"),
+        ({"num_steps": 12}, "optimizer.num_train_steps must be more than the 12 of the phases"),
+        ({"num_steps": -1}, "num_steps must be a whole number >= 0, got -1"),
+        ({"max_seq_length": 64}, "phases.first.max_seq_length must be at most .*, got 64"),
         (
-            PhaseConfig(num_steps=1, max_seq_length=64),
-            r"--config.phases.first.max_seq_length \(64\) must be at most",
+            {"max_predictions_per_seq": 20},
+            r"phases.first.max_predictions_per_seq must be at most max_seq_length \(16\), got 20",
         ),
         (
-            PhaseConfig(num_steps=1, max_seq_length=16),
-            r"--config.phases.first.max_predictions_per_seq \(20\) must be at most --config.phases",
-        ),
-        (
-            dataclasses.replace(FIRST, global_batch_size=3),
-            r"--config.phases.first.global_batch_size \(3\) must be a multiple of",
+            {"global_batch_size": 3},
+            "phases.first.global_batch_size must be a multiple of .*, got 3",
         ),
     ],
 )
-def test_a_phase_that_cannot_be_is_named(corpus: Path, first: PhaseConfig, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make_config(corpus, first, PhaseConfig(), accumulation_steps=2)
+def test_a_phase_that_cannot_be_is_named(
+    corpus: Path, changes: dict[str, int], message: str
+) -> None:
+    with pytest.raises(FieldError, match=f"^{message}"):
+        make_config(
+            corpus, dataclasses.replace(FIRST, **changes), PhaseConfig(), accumulation_steps=2
+        )
 
 
 @pytest.fixture
