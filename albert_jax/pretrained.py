@@ -103,14 +103,15 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
         return workdir.read_workdir(root, step_of_path if step is None else step)
     if step is not None:
         raise WeightsError(f"{path} is no workdir with checkpoints, of which step {step} could be")
-    if huggingface.is_directory_of_theirs(given):
+    if huggingface.is_huggingface_directory(given):
         return huggingface.read_huggingface(given)
     if found := tensorflow_checkpoint.find_checkpoint(given):
         return tensorflow_checkpoint.read_tensorflow(*found)
     raise WeightsError(
-        f"{path} holds no weights: it is no Hugging Face directory ({huggingface.CONFIG_FILE} with "
-        f"a model_type), no released checkpoint ({tensorflow_checkpoint.CONFIG_FILE} and *.index), "
-        f"no workdir ({workdir.CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
+        f"{path} holds no weights: it is no Hugging Face directory "
+        f"({huggingface.HUGGINGFACE_CONFIG_FILE} with a model_type), no released checkpoint "
+        f"({workdir.ALBERT_CONFIG_FILE} and *.index), "
+        f"no workdir ({workdir.ALBERT_CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
         if given.exists()
         else f"there is no {path}"
     )
@@ -188,7 +189,7 @@ class PretrainedModel:
             if name in found and found[name].shape != shape
         ]
         if strict:
-            stored.refuse(faults)
+            stored.raise_faults(faults)
         elif faults:
             drawn = sorted(n for n, s in shapes.items() if n not in found or found[n].shape != s)
             _log.warning(

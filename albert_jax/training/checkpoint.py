@@ -15,13 +15,14 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, PyTree
 
 from albert_jax.training.integrity import (
+    BEST,
     CheckpointError,
-    set_damaged_aside,
-    usable_step,
+    newest_step,
+    quarantine_damaged,
+    resolve_step,
     write_manifest,
 )
 
-BEST = "best"
 DELETED = "deleted"
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Checkpoints:
         self._best_metric = best_metric
         self._documents = dict(documents or {})
         self._step_being_saved: int | None = None
-        _on_first_process(lambda: set_damaged_aside(self.directory))
+        _on_first_process(lambda: quarantine_damaged(self.directory))
 
         def metric(metrics: Mapping[str, float]) -> float:
             return metrics[best_metric]
@@ -247,7 +248,8 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     directory = _absolute(directory)
-    state = directory / str(usable_step(directory, step)) / "state"
+    step = newest_step(directory) if step is None else resolve_step(directory, step)
+    state = directory / str(step) / "state"
     handler = ocp.PyTreeCheckpointHandler()
     with ocp.Checkpointer(handler) as checkpointer:
         stored = handler.metadata(state).tree["params"]

@@ -24,8 +24,8 @@ class Collective(NamedTuple):
     bytes: int
 
 
-def collectives(text: str, mesh: Mesh) -> list[Collective]:
-    """All collectives of a compiled program.
+def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
+    """All parse_collectives of a compiled program.
 
     Args:
         text: what `jax.stages.Compiled.as_text` gives.

@@ -10,6 +10,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 from etils import epath
 
+BEST = "best"  # a file that holds the step of the best checkpoint
 MANIFEST = "manifest.json"
 DAMAGED = "damaged"
 
@@ -119,7 +120,7 @@ def _all_damaged(directory: epath.Path, damages: Mapping[int, str]) -> Checkpoin
     )
 
 
-def set_damaged_aside(directory: epath.Path) -> None:
+def quarantine_damaged(directory: epath.Path) -> None:
     """Moves damaged checkpoints to ``damaged/``, so that the newest one left is whole.
 
     Raises:
@@ -138,25 +139,39 @@ def set_damaged_aside(directory: epath.Path) -> None:
         (directory / str(step)).rename(directory / DAMAGED / str(step))
 
 
-def usable_step(directory: epath.Path, step: int | None) -> int:
-    """The step asked for, or the newest that is whole if None is; nothing is moved.
+def newest_step(directory: epath.Path) -> int:
+    """Return the step of the newest checkpoint that is intact; nothing is moved.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: there is none.
     """
+    newest, damages = _inspect(directory)
+    if newest is None:
+        if damages:
+            raise _all_damaged(directory, damages)
+        raise CheckpointError(f"there is no checkpoint under {directory}")
+    for skipped, damage in damages.items():
+        _log.warning("checkpoint %d is damaged (%s): step %d is used", skipped, damage, newest)
+    return newest
+
+
+def resolve_step(directory: epath.Path, step: int | None) -> int:
+    """Return the step of the checkpoint that a path means: `step` if given, or the best one.
+
+    Where no evaluation has marked a checkpoint as the best, it is the newest intact one.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    if step is None:
+        if not (directory / BEST).exists():
+            return newest_step(directory)
+        step = int((directory / BEST).read_text())
     steps = committed_steps(directory)
     if not steps:
         raise CheckpointError(f"there is no checkpoint under {directory}")
-    if step is None:
-        newest, damages = _inspect(directory)
-        if newest is None:
-            raise _all_damaged(directory, damages)
-        for skipped, why in damages.items():
-            _log.warning("checkpoint %d is damaged (%s): step %d is used", skipped, why, newest)
-        return newest
     if step not in steps:
         raise CheckpointError(f"there is no step {step} under {directory}, but {steps}")
-    damage = find_damage(directory / str(step))
-    if damage:
+    if damage := find_damage(directory / str(step)):
         raise CheckpointError(f"checkpoint {step} under {directory} is damaged: {damage}")
     return step

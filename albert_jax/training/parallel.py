@@ -150,7 +150,7 @@ def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
+def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
     """Binds the axes that rows are cut along for a gradient function, which reduces over them."""
 
     # Pallas's kernels cannot be called where JAX checks what varies along which axis, and XLA
@@ -219,7 +219,7 @@ def compile_train_step(
     if parallelism is Parallelism.PMAP:
         return _pmap_train_step(make_step(), mesh)
     row_axes = [axis for axis in ROW_AXES if mesh.shape[axis] > 1]
-    step = make_step(row_axes=row_axes, over_rows=over_rows(mesh, row_axes))
+    step = make_step(row_axes=row_axes, map_over_rows=map_over_rows(mesh, row_axes))
     shardings = state_shardings(state, mesh)
     whole = NamedSharding(mesh, P())
     return jax.jit(

@@ -125,7 +125,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
     row_axes: Sequence[str] = (DATA_AXIS,),
-    over_rows: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
+    map_over_rows: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
     """A step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
 
@@ -139,10 +139,10 @@ def make_train_step(
         accumulation_steps: micro-batches a step.
         reduction_dtype: what gradients are added up in over the row axes.
         row_axes: see `make_gradient_fn`.
-        over_rows: binds the row axes for the gradient function; the identity where the whole step
-            already runs once per part of the rows.
+        map_over_rows: binds the row axes for the gradient function; the identity where the whole
+            step already runs once per part of the rows.
     """
-    gradients = over_rows(
+    gradients = map_over_rows(
         make_gradient_fn(
             loss_fn,
             weight_fn,

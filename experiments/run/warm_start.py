@@ -14,7 +14,7 @@ from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
 from albert_jax.interop.workdir import CHECKPOINTS, is_workdir
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.pretrained import open_weights
-from albert_jax.training.integrity import usable_step
+from albert_jax.training.integrity import newest_step
 from data_pipeline.errors import InputError
 from experiments.run.config import InitGroups
 
@@ -52,7 +52,7 @@ def warm_start_params(
     flag = f"--config.run.init_from={init_from}"
     path = epath.Path(init_from)
     try:
-        newest = usable_step(path / CHECKPOINTS, None) if is_workdir(path) else None
+        newest = newest_step(path / CHECKPOINTS) if is_workdir(path) else None
         stored = open_weights(path, step=newest)
     except WeightsError as error:
         raise InputError(f"{flag}: {error}") from error
@@ -87,7 +87,7 @@ def _misfits(
     stored: StoredWeights, found: FlatTree, wanted: Mapping[str, tuple[int, ...]]
 ) -> set[str]:
     """What is damaged, what the encoder lacks or has too much, and what has another shape."""
-    there = stored.found()
+    there = stored.available()
     faults = set(stored.faults(there))
     for name in there | wanted.keys():
         if name in found:
