@@ -1,4 +1,4 @@
-"""LAMB and AdamW as ALBERT was trained with them, and the schedule of their learning rate.
+"""LAMB and AdamW as ALBERT was trained with them.
 
 One optax chain: clip by the global norm, moments, weight decay, trust ratio (LAMB only), rate::
 
@@ -22,7 +22,6 @@ Clipping sees the gradient of the global batch. The released code clips on every
 up, so that its clipping depends on the number of cores.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -32,36 +31,10 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from albert_jax.training.config import OptimizerConfig, OptimizerName
-from albert_jax.training.schedule import Schedule
+from albert_jax.training.schedule import make_schedule
 
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
 STACKED_NAME = "layers"  # what lies below has two leading axes: copies and inner
-
-
-def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.Schedule:
-    """The learning rate of each step, counted from 0: `Schedule`'s share of the peak.
-
-    Example: the defaults give 0 at step 0, 1.7594e-3 at 3124, 1.7160e-3 at 3125, 8.8e-4 at 62,500
-    and 0 at 125,000; under ``poly`` 1.76e-3 at 3125 is followed by an even descent.
-
-    Args:
-        config: the schedule's parameters.
-        global_batch_size: sequences a step; read only if `config.reference_batch_size` is set. Then
-            the peak is `learning_rate` times the root of their quotient, the rule by which LAMB's
-            authors scaled BERT from 512 to 32k sequences.
-    """
-    peak = config.learning_rate
-    if config.reference_batch_size is not None:
-        peak *= math.sqrt(global_batch_size / config.reference_batch_size)
-    schedule = Schedule(
-        name=config.schedule,
-        warmup_begin=config.start_warmup_step,
-        warmup_steps=config.num_warmup_steps,
-        end=config.num_train_steps,
-        power=config.poly_power,
-        decay_steps=config.num_decay_steps,
-    )
-    return lambda step: peak * schedule(step)
 
 
 def make_optimizer(
