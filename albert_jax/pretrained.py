@@ -104,14 +104,15 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
         return workdir.read_workdir(root, step_of_path if step is None else step)
     if step is not None:
         raise WeightsError(f"{path} is no workdir with checkpoints, of which step {step} could be")
-    if huggingface.is_directory_of_theirs(given):
+    if huggingface.is_huggingface_directory(given):
         return huggingface.read_huggingface(given)
     if found := tensorflow_checkpoint.find_checkpoint(given):
         return tensorflow_checkpoint.read_tensorflow(*found)
     raise WeightsError(
-        f"{path} holds no weights: it is no Hugging Face directory ({huggingface.CONFIG_FILE} with "
-        f"a model_type), no released checkpoint ({tensorflow_checkpoint.CONFIG_FILE} and *.index), "
-        f"no workdir ({workdir.CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
+        f"{path} holds no weights: it is no Hugging Face directory "
+        f"({huggingface.HUGGINGFACE_CONFIG_FILE} with a model_type), no released checkpoint "
+        f"({workdir.ALBERT_CONFIG_FILE} and *.index), "
+        f"no workdir ({workdir.ALBERT_CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
         if given.exists()
         else f"there is no {path}"
     )
@@ -267,11 +268,11 @@ def fit_parameters(
     needed = {name for name in readable if name.startswith(tuple(required))}
     faults = [
         *_disagreements(stored.config, model.config),
-        *stored.faults(needed | (readable & stored.found())),
+        *stored.faults(needed | (readable & stored.available())),
         *_misfits(stored, found, shapes, needed),
     ]
     if strict:
-        stored.refuse(faults)
+        stored.raise_faults(faults)
     missing = sorted(n for n in shapes if n not in found or found[n].shape != shapes[n])
     if missing:
         reasons = "".join(f"{fault}; " for fault in faults)
@@ -301,13 +302,13 @@ def _misfits(
     needed: Collection[str],
 ) -> Iterator[str]:
     """Parameters of another shape, and those that one of the encoders has and the other lacks."""
-    known = {place.path for place in stored.places.values()}
+    known = {target.path for target in stored.mapping.values()}
     for name in sorted(shapes):
         if name in found and found[name].shape != shapes[name]:
             yield f"{name} has shape {found[name].shape}, the model has {shapes[name]}"
         elif name in needed and name not in known:
             yield f"{name} is missing"
-    for name in sorted(stored.found() - shapes.keys()):
+    for name in sorted(stored.available() - shapes.keys()):
         if name.startswith(_ENCODER):
             yield f"{name} is not a parameter of the model"
 

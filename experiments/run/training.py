@@ -17,13 +17,14 @@ from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
-from albert_jax.training.optimizer import make_optimizer, make_schedule, trust_ratios
+from albert_jax.training.optimizer import make_optimizer, trust_ratios
 from albert_jax.training.parallel import (
     compile_train_step,
     initialize_state,
     place_batch,
     state_shardings,
 )
+from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from albert_jax.config import AlbertConfig
 from albert_jax.durable_files import write_atomically
+from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS
 from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote
@@ -18,8 +19,6 @@ from experiments.cli.config_dicts import Config, ConfigT, differences, from_json
 from experiments.run.config import ExperimentConfig
 
 CONFIG_FILE = "config.json"
-ALBERT_CONFIG_FILE = "albert_config.json"
-CHECKPOINTS = "checkpoints"
 REPORT_FILE = "report.json"
 
 
