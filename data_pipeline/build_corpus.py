@@ -28,7 +28,8 @@ from data_pipeline.corpus.build_flags import (
     read_output_dir,
 )
 from data_pipeline.corpus.builder import CorpusBuilder
-from data_pipeline.corpus.reader import METADATA_FILE, Corpus, open_corpus
+from data_pipeline.corpus.metadata import METADATA_FILE
+from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.display import first_batch, format_batch

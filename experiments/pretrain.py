@@ -20,8 +20,9 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
 from data_pipeline.config import Packing
-from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
+from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.command import define_config_flag, read_config_flag, run
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from data_pipeline.corpus.reader import Split
+from data_pipeline.corpus.splits import Split
 from data_pipeline.pretraining.pairs import Segments
 
 SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]

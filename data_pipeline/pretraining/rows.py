@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from data_pipeline import randomness
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.packing import Rows, lay_out_rows
 from data_pipeline.pretraining.pairs import draw_segments
