@@ -22,7 +22,7 @@ from experiments.run.training import run_training
 from experiments.run.workdir import open_workdir
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.finetuning import Finetuning, open_finetuning
-from experiments.tasks.report import RunReport, failed_run, report_on_run, report_on_runs
+from experiments.tasks.report import RunReport, failed_run, write_run_report, write_summary_report
 from experiments.tasks.starting_point import (
     workdir_files,
 )
@@ -53,7 +53,7 @@ def _finetune_once(
     code = run_training(finetuning.training, workdir)
     if code is not ExitCode.DONE:
         return code, None
-    return code, report_on_run(config, task, finetuning.evaluator, workdir.path, write=is_writer)
+    return code, write_run_report(config, task, finetuning.evaluator, workdir.path, write=is_writer)
 
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
@@ -71,7 +71,7 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
             return code
         reports[name] = report
     if is_writer:
-        report_on_runs(config, finetuning.task, reports, workdir.path)
+        write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
 
 

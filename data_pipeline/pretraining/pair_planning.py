@@ -11,7 +11,7 @@ from data_pipeline.config import DataConfig, SentenceObjective, SingleSentence
 from data_pipeline.corpus.chunks import Chunks, cut_documents
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
-from data_pipeline.pretraining.pairs import PAIR, lend_sentences, usable
+from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, is_splittable
 from data_pipeline.pretraining.random_documents import RandomDocumentSampler
 
 _BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
@@ -90,7 +90,7 @@ def _read_block(
 def _cut_block(
     block: _Block, config: DataConfig, key: int, foreign: RandomDocumentSampler
 ) -> np.ndarray:
-    targets = draw_targets(block.documents, block.readings, config, key=key)
+    targets = sample_target_lengths(block.documents, block.readings, config, key=key)
     next_sentence = config.sentence_objective is SentenceObjective.NSP
 
     def split(chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +116,7 @@ def _cut_block(
     ):
         is_foreign = chunks.ends - chunks.firsts == 1
     else:
-        chunks = lend_sentences(chunks)
+        chunks = borrow_sentences(chunks)
         is_foreign = np.zeros(len(chunks.firsts), bool)
 
     start = block.offsets[chunks.firsts]
@@ -129,10 +129,10 @@ def _cut_block(
     of = chunks.documents[is_foreign]
     foreign.attach(attached, block.documents[of], block.readings[of], targets[of])
     pairs[is_foreign] = attached
-    return pairs[usable(pairs)]
+    return pairs[is_splittable(pairs)]
 
 
-def draw_targets(
+def sample_target_lengths(
     documents: Int64[np.ndarray, " documents"],
     readings: Int64[np.ndarray, " documents"],
     config: DataConfig,

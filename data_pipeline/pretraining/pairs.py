@@ -30,7 +30,7 @@ PAIR = np.dtype(
 )
 
 
-def lend_sentences(chunks: Chunks) -> Chunks:
+def borrow_sentences(chunks: Chunks) -> Chunks:
     """Gives a chunk of one sentence the last sentence of the chunk before it in its document, if
     that one keeps two: a single sentence has no order to predict.
 
@@ -53,7 +53,7 @@ class Segments(NamedTuple):
     weights: Float32[np.ndarray, " pairs"]  # 0: nothing is asked of this pair
 
 
-def draw_segments(
+def sample_segments(
     pairs: np.ndarray,
     numbers: Int64[np.ndarray, " pairs"],
     epochs: Int64[np.ndarray, " pairs"],
@@ -158,6 +158,6 @@ def pair_lengths(pairs: np.ndarray, max_num_tokens: int) -> Int64[np.ndarray, " 
     return np.minimum(total, max_num_tokens)
 
 
-def usable(pairs: np.ndarray) -> Bool[np.ndarray, " pairs"]:
+def is_splittable(pairs: np.ndarray) -> Bool[np.ndarray, " pairs"]:
     """Whether a pair has a token for each of its segments."""
     return pairs["length"].astype(np.int64) + pairs["other_length"] >= 2

@@ -20,7 +20,7 @@ from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, initialize_state, place_batch
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, Work, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, time_candidates
 from experiments.benchmarks.torch import transformers_config
 from experiments.run.compiled_steps import CompiledSteps
 from experiments.tasks.config import FinetuneConfig
@@ -69,7 +69,7 @@ def measure_finetuning(
         return lambda times: trainer.run(times * num_batches)
 
     samples = time_candidates(
-        [Candidate(t.system, Work.TRAIN, rounds(t), None, lambda: None) for t in trainers],
+        [Candidate(t.system, StepKind.TRAIN, rounds(t), None, lambda: None) for t in trainers],
         num_windows=num_windows,
         window_seconds=window_seconds,
     )

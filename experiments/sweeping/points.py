@@ -31,7 +31,7 @@ class Size(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """What is done differently in one row of a table.
 
     Raises:
@@ -62,7 +62,7 @@ class Sweep:
     """
 
     base: str  # a config file
-    rows: tuple[Row, ...]
+    rows: tuple[SweepRow, ...]
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of all rows, before their own
     seeds: tuple[int, ...] = (12345,)
     tasks: tuple[str, ...] = ()  # what points are fine-tuned on, files of configs/finetune
@@ -89,7 +89,7 @@ class Point(NamedTuple):
     """One run: a row with a seed."""
 
     number: int  # in the sweep, from 0
-    row: Row
+    row: SweepRow
     seed: int
     workdir: Path
     base: str  # the config file
@@ -126,7 +126,7 @@ class Point(NamedTuple):
 
 def grid(
     axes: Mapping[str, Sequence[Any]], paper: Mapping[str, Mapping[str, float]] | None = None
-) -> tuple[Row, ...]:
+) -> tuple[SweepRow, ...]:
     """A row for every combination of values, the last axis running fastest.
 
     Example: the axes ``{"data.ngram": [1, 2], "seed": [7, 8]}`` give rows called ``1-7``, ``1-8``,
@@ -140,7 +140,7 @@ def grid(
     rows = []
     for values in itertools.product(*axes.values()):
         name = "-".join(map(str, values))
-        rows.append(Row(name, dict(zip(axes, values, strict=True)), paper.get(name, {})))
+        rows.append(SweepRow(name, dict(zip(axes, values, strict=True)), paper.get(name, {})))
     return tuple(rows)
 
 

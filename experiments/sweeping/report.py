@@ -64,7 +64,9 @@ def write_report(
         if any(column[0] in row.figures for row in rows)
     ]
     markdown = directory / MARKDOWN_FILE
-    markdown.write_text(describe(docstring, command, rows, columns, orderings), encoding="utf-8")
+    markdown.write_text(
+        format_report(docstring, command, rows, columns, orderings), encoding="utf-8"
+    )
     content = {
         "description": docstring,
         "command": command,
@@ -76,7 +78,7 @@ def write_report(
     return markdown
 
 
-def describe(
+def format_report(
     docstring: str,
     command: str,
     rows: Sequence[RowResult],

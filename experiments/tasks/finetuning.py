@@ -16,14 +16,11 @@ from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.run.execution import open_mesh, resolve_execution
 from experiments.run.training import Training
 from experiments.run.workdir import DataIdentity
-from experiments.tasks.choice import open_choice_task
-from experiments.tasks.config import FinetuneConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.evaluation import TaskEvaluator
-from experiments.tasks.span import open_span_task
+from experiments.tasks.registry import open_task
 from experiments.tasks.starting_point import StartingPoint, open_starting_point, warm_start
-from experiments.tasks.tagging import open_tagging_task
-from experiments.tasks.task import Task
-from experiments.tasks.text import open_text_task
+from experiments.tasks.task import FinetuningTask
 
 
 class Finetuning(NamedTuple):
@@ -31,7 +28,7 @@ class Finetuning(NamedTuple):
 
     config: FinetuneConfig
     start: StartingPoint
-    task: Task
+    task: FinetuningTask
     dataset: FinetuningDataset
     evaluator: TaskEvaluator
     mesh: Mesh
@@ -99,13 +96,6 @@ class Finetuning(NamedTuple):
         return self._replace(config=config, dataset=_order_batches(config, self.task))
 
 
-_TASKS = {
-    TaskName.SQUAD: open_span_task,
-    TaskName.RACE: open_choice_task,
-    TaskName.TAGGING: open_tagging_task,
-}
-
-
 def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     """Reads and encodes everything, and writes nothing.
 
@@ -120,7 +110,6 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     start = open_starting_point(config, path)
     execution, line = resolve_execution(config.run, start.model, mesh, lengths=[], packed=False)
     compute = {"dtype": config.run.dtype, "execution": execution}
-    open_task = _TASKS.get(config.task, open_text_task)
     task = open_task(config, start.model, start.tokenizer, **compute)
     dataset = _order_batches(config, task)
     if config.data.num_epochs is not None:
@@ -128,7 +117,7 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     return Finetuning(config, start, task, dataset, TaskEvaluator(task, config, mesh), mesh, line)
 
 
-def _order_batches(config: FinetuneConfig, task: Task) -> FinetuningDataset:
+def _order_batches(config: FinetuneConfig, task: FinetuningTask) -> FinetuningDataset:
     return FinetuningDataset(
         task.train,
         seed=config.seed,

@@ -12,13 +12,8 @@ from albert_jax.tasks.objectives import conditional_span_objective, span_objecti
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import (
-    BeamOutputs,
     QuestionPrediction,
     best_answers,
-    find_beam_null_score,
-    find_beam_spans,
-    find_null_score,
-    find_spans,
     null_scores,
     predict_answer,
     write_squad_predictions,
@@ -31,9 +26,16 @@ from data_pipeline.finetuning.squad.metrics import (
     find_best_thresholds,
 )
 from data_pipeline.finetuning.squad.reader import read_squad, split_by_article
+from data_pipeline.finetuning.squad.spans import (
+    BeamOutputs,
+    find_beam_null_score,
+    find_beam_spans,
+    find_null_score,
+    find_spans,
+)
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig, SpanConfig, SpanHead
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 _SPLIT = "dev"
 
@@ -54,7 +56,7 @@ class Answered(NamedTuple):
 
 def open_span_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the questions of a run; arguments as in `text_task.open_text_task`.
 
     Raises:
@@ -104,7 +106,7 @@ def open_span_task(
         names = ("predictions.json", "nbest_predictions.json", "null_odds.json")
         return [directory / name for name in names]
 
-    return Task(
+    return FinetuningTask(
         train=join_windows(encode(train)),
         labeled={_SPLIT: join_windows(questions)},
         unlabeled={},

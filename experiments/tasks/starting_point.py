@@ -22,7 +22,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.run.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, model_files
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Task
+from experiments.tasks.task import FinetuningTask
 
 _ENCODER, _POOLER = "albert/", "albert/pooler/"  # not every model that can be read has a pooler
 
@@ -84,14 +84,14 @@ def _has_checkpoints(workdir: epath.Path) -> bool:
     return checkpoints.exists() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
 
 
-def warm_start(config: FinetuneConfig, task: Task) -> Callable[[PyTree], PyTree] | None:
+def warm_start(config: FinetuneConfig, task: FinetuningTask) -> Callable[[PyTree], PyTree] | None:
     """Shapes to the parameters that a new run starts from; None: all of them fresh."""
     if config.run.init_from is None or not config.run.init_weights:
         return None
     return functools.partial(_read_params, config.run.init_from, config.seed, task)
 
 
-def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTree:
+def _read_params(init_from: str, seed: int, task: FinetuningTask, shapes: PyTree) -> PyTree:
     """The stored encoder, and the stored head if it tells the same things apart; else a fresh one.
 
     Raises:
@@ -126,7 +126,7 @@ def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTre
     return params
 
 
-def _tells_the_same(stored: PretrainedWeights, task: Task) -> bool:
+def _tells_the_same(stored: PretrainedWeights, task: FinetuningTask) -> bool:
     """Whether a stored head can be gone on with."""
     if stored.head is None or stored.architecture not in (None, type(task.model).__name__):
         return False
@@ -134,7 +134,7 @@ def _tells_the_same(stored: PretrainedWeights, task: Task) -> bool:
     return (told.labels, told.problem_type) == (wanted.labels, wanted.problem_type)
 
 
-def workdir_files(start: StartingPoint, task: Task) -> dict[str, bytes]:
+def workdir_files(start: StartingPoint, task: FinetuningTask) -> dict[str, bytes]:
     """What makes a workdir loadable as a fine-tuned model: sizes, tokenizer, head."""
     with tempfile.TemporaryDirectory() as directory:
         head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))

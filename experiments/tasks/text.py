@@ -22,11 +22,11 @@ from data_pipeline.finetuning.metrics import (
     class_scores,
     compute_metrics,
     confusion_matrix,
-    constant_guess,
+    constant_baseline,
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import DataSource, FinetuneConfig, TaskDataConfig, TaskName
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 DIAGNOSTIC = "ax"  # GLUE's examples without a training set of their own
 _SCORE = "score"  # what the only label of a regression is called
@@ -56,7 +56,7 @@ class Texts(NamedTuple):
 
 def open_text_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the texts of a run.
 
     Args:
@@ -91,7 +91,7 @@ def open_text_task(
     def write(split: str, outputs: Outputs, directory: Path) -> list[Path]:
         return write_texts(texts, head, split, outputs, directory)
 
-    return Task(
+    return FinetuningTask(
         train=encode(texts.train),
         labeled={name: encode(examples) for name, examples in texts.labeled.items()},
         unlabeled={name: encode(examples) for name, examples in texts.unlabeled.items()},
@@ -188,7 +188,7 @@ def score_texts(texts: Texts, examples: Sequence[TextExample], predictions: np.n
     """
     labels = np.array([example.label for example in examples])
     figures = compute_metrics(texts.metrics, predictions, labels)
-    baseline = constant_guess(texts.metrics, labels, len(texts.labels))
+    baseline = constant_baseline(texts.metrics, labels, len(texts.labels))
     if not texts.labels:
         return Scores(figures, baseline)
     confusion = confusion_matrix(predictions, labels, len(texts.labels))

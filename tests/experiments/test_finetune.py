@@ -22,7 +22,7 @@ from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.predict import TASKS
-from experiments.prediction.inputs import Example
+from experiments.prediction.inputs import RawInput
 from experiments.prediction.task import PredictionOptions
 from experiments.run import execution
 from experiments.run import training as training_run
@@ -271,8 +271,8 @@ def test_each_kind_of_task_is_learned(
 
 def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
     options = PredictionOptions(model=str(model))
-    ((_, result),) = TASKS[task].predict([Example(fields, "example 1")], options)
-    assert TASKS[task].describe(result)
+    ((_, result),) = TASKS[task].predict([RawInput(fields, "example 1")], options)
+    assert TASKS[task].format(result)
     return result
 
 
