@@ -17,7 +17,8 @@ from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import Metrics, Ratio, summarize
 from albert_jax.training.parallel import compile_eval_step, place_batch, rows_of_process
 from data_pipeline.config import SentenceObjective
-from data_pipeline.corpus.reader import VALIDATION, Corpus
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import VALIDATION
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import held_out_batches
 from data_pipeline.pretraining.masking import shuffle_visible_words

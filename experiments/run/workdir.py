@@ -12,9 +12,10 @@ from jax.experimental import multihost_utils
 from albert_jax.config import AlbertConfig
 from albert_jax.durable_files import write_atomically
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS
-from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
+from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote
+from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.config_dicts import Config, ConfigT, differences, from_json, to_json
 from experiments.run.config import ExperimentConfig
 

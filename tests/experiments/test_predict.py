@@ -168,7 +168,7 @@ LONG = "x " * 30
     ("task", "given", "message"),
     [
         ("fill-mask", examples("the [MASK]", "x"), r"example 2: there is no \[MASK\] in 'x'"),
-        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 pieces .* may have 24"),
+        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 tokens .* may have 24"),
         ("encode", examples("x", LONG), "example 2: .* shorten it or give --truncate"),
         ("encode", examples(" "), "example 1: text is empty"),
         ("sentence-order", examples("x"), "example 1: text_pair is missing"),

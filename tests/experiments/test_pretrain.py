@@ -149,7 +149,7 @@ def snapshot(directory: Path) -> dict[str, bytes]:
         ("run", {"fsdp": 16}, "run.fsdp (16) times run.tensor (1) must divide the 8 devices"),
         ("run", {"accumulation_steps": 4}, "batch of 4 rows must be a multiple of 8"),
         ("run", {"evaluation_batch_size": 9}, "evaluation_batch_size: the global batch of 9 rows"),
-        ("data", {"corpus_dir": "nowhere"}, "nowhere is no corpus"),
+        ("data", {"corpus_dir": "nowhere"}, "nowhere is not a corpus"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(

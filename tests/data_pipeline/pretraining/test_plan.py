@@ -5,18 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 import data_pipeline.pretraining.plan
 from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
-from data_pipeline.corpus.reader import SourceMetadata
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.metadata import SourceMetadata
+from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.pair_planning import sample_target_lengths
 from data_pipeline.pretraining.plan import open_plan
 
-DOCUMENTS = draw_lengths(300, seed=0)
+DOCUMENTS = random_lengths(300, seed=0)
 SETTINGS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
 
 
