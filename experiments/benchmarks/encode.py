@@ -15,14 +15,10 @@ from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
 from experiments.benchmarks.timing import Candidate, StepKind, time_candidates
 from experiments.prediction.inference import Inference
-from experiments.prediction.inputs import RawInput, read_inputs
+from experiments.prediction.inputs import read_inputs
 from experiments.prediction.pretrained import embed_rows
-from experiments.prediction.task import (
-    LoadedModel,
-    Pooling,
-    PredictionOptions,
-    load_model,
-)
+from experiments.prediction.task import LoadedModel, load_model
+from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
 
 _ROWS_OF_THEIRS = 32  # of a batch, sorted by length and padded to its longest
 _TOLERANCE = 1e-3  # by which vectors may differ, whose numbers are between -1 and 1
@@ -114,7 +110,9 @@ def _ours(loaded: LoadedModel, examples: Sequence[RawInput]) -> Encoder:
         loaded.params,
         max_length=loaded.model.config.max_position_embeddings,
     )
-    tokenize = functools.partial(loaded.encode, examples, truncate=True)
+    tokenize = functools.partial(
+        encode_texts, texts, loaded.tokenizer, max_length=loaded.max_length, truncate=True
+    )
     return Encoder(
         "albert-jax", lambda: np.stack(inference.in_order(tokenize())).astype(np.float32), tokenize
     )
