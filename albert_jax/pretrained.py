@@ -22,9 +22,9 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.durable_files import new_directory
 from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
 from albert_jax.interop.names import WeightsError
-from albert_jax.interop.new_directory import new_directory
 from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
 from albert_jax.layers import at_least_float32
 
@@ -270,7 +270,7 @@ def save_huggingface(
                 f"the tokenizer has {tokenizer.vocab_size} pieces, vocab_size is "
                 f"{config.vocab_size}"
             )
-    with new_directory(path) as directory:
+    with new_directory(path, error=WeightsError) as directory:
         huggingface.write_huggingface(
             directory, params, config, head, architecture=architecture, special_ids=ids
         )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from albert_jax.durable_files import hash_text
 from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.build_flags import (
     FLAGS,
@@ -29,7 +30,6 @@ from data_pipeline.corpus.build_flags import (
 from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.reader import METADATA_FILE, Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
-from data_pipeline.durable_files import hash_text
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import cache_directory, is_remote, open_remote, publish

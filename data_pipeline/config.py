@@ -30,6 +30,12 @@ class SentenceObjective(StrEnum):
     NSP = "nsp"
     NONE = "none"
 
+    @property
+    def metric_name(self) -> str | None:
+        """Prefix of the objective's metrics (``sentence_order_accuracy``); None if it has none."""
+        names = {SentenceObjective.SOP: "sentence_order", SentenceObjective.NSP: "next_sentence"}
+        return names.get(self)
+
 
 class SingleSentence(StrEnum):
     """What becomes of a chunk that holds one sentence, which has no order to predict.
@@ -81,6 +87,8 @@ class DataConfig:
     """
 
     corpus_dir: str = ""  # what `data_pipeline.build_corpus` wrote
+    # Batches imported from released record files, instead of corpus_dir.
+    records_dir: str = ""
     plan_dir: str = ""  # where plans are cached; empty: `plans` in the corpus, if it is writable
 
     # Pairs and rows.

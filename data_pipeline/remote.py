@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etils import epath
 
-from data_pipeline.durable_files import hash_file, hash_text, partial_name, write_atomically
+from albert_jax.durable_files import hash_file, hash_text, partial_name, write_atomically
 from data_pipeline.errors import InputError
 
 _BLOCK = 1 << 22  # bytes

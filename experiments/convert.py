@@ -13,8 +13,8 @@ import jax
 from absl import flags
 from etils import epath
 
+from albert_jax.durable_files import new_directory
 from albert_jax.interop.names import WeightsError
-from albert_jax.interop.new_directory import new_directory
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
 from albert_jax.interop.workdir import CHECKPOINTS, CONFIG_FILE, HEAD_FILE, write_head
@@ -68,7 +68,7 @@ def convert(
         )
         return
     write = {Format.TENSORFLOW: _write_released, Format.ORBAX: _write_workdir}[to]
-    with new_directory(output) as directory:
+    with new_directory(output, error=WeightsError) as directory:
         write(directory, stored, tokenizer)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_pipeline.durable_files import partial_name, write_atomically
+from albert_jax.durable_files import partial_name, write_atomically
 from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode

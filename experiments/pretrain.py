@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
 from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
 from data_pipeline.errors import InputError
@@ -26,7 +26,7 @@ from experiments.cli.command import define_config_flag, read_config_flag, run
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.evaluation.held_out import HeldOutEvaluator, panels
-from experiments.evaluation.sentence_objectives import renamed
+from experiments.evaluation.sentence_objectives import stem
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
@@ -65,7 +65,7 @@ class Experiment(NamedTuple):
     def training(self) -> Training:
         """The same as `run_training` wants it."""
         config, init_from = self.config, self.config.run.init_from
-        objective = config.data.sentence_objective
+        objective = pretraining_objective(self.model, stem(config.data.sentence_objective))
         return Training(
             model=config.model,
             optimizer=config.optimizer,
@@ -78,8 +78,8 @@ class Experiment(NamedTuple):
             else functools.partial(
                 warm_start_params, init_from, config.run.init_groups, self.model, config.seed
             ),
-            loss_fn=renamed(make_pretraining_loss(self.model), objective),
-            weight_fn=renamed(pretraining_weights, objective),
+            loss_fn=objective.loss_fn,
+            weight_fn=objective.weight_fn,
             batches=self.batches,
             num_shapes=len(self.curriculum.phases),
             rows_per_step=config.global_batch_size,
@@ -87,7 +87,7 @@ class Experiment(NamedTuple):
             work_of_step=self.work_of_step,
             evaluate=self.ruler.evaluate,
             best_metric="masked_lm_accuracy",
-            panels=panels(objective),
+            panels=panels(config.data.sentence_objective),
             notes=[self.execution],
         )
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from albert_jax.durable_files import write_atomically
 from albert_jax.model import AlbertModel
 from albert_jax.training.checkpoint import restore_params
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
-from data_pipeline.durable_files import write_atomically
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import wilson_interval

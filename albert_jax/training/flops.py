@@ -1,6 +1,7 @@
 """What a training step costs in products, and what devices can do at most."""
 
 import jax
+from jax.sharding import Mesh
 
 from albert_jax.config import AlbertConfig, PositionEncoding
 
@@ -54,3 +55,9 @@ def peak_flops(device: jax.Device) -> float | None:
     """The device's peak in bfloat16 FLOP/s, or None where it is not known."""
     matches = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
     return PEAK_FLOPS[max(matches, key=len)] if matches else None
+
+
+def mesh_peak_flops(mesh: Mesh) -> float | None:
+    """Return the peak of all devices of a mesh together, or None if one of them is unknown."""
+    peaks = [peak_flops(device) for device in mesh.devices.flat]
+    return sum(peak for peak in peaks if peak) if all(peaks) else None

@@ -6,7 +6,7 @@ It opens no data file and knows no task: batches come placed on the devices, the
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -33,15 +33,29 @@ class Intervals(NamedTuple):
     checkpoint: int
 
 
-class Callbacks(NamedTuple):
-    """What the loop calls, and what for."""
+@runtime_checkable
+class LoopHooks(Protocol):
+    """A run's part in the loop. Steps are counted from 1: the number of steps taken."""
 
-    evaluate: Callable[[TrainState], dict[str, float]]  # held-out figures of a state
-    finished: Callable[[], bool]  # after an evaluation: whether to save and end here
-    save: Callable[[int, TrainState, Array, dict[str, float] | None], None]  # step, state, finite
-    report: Callable[[int, str, dict[str, float]], None]  # step, split, figures
-    advance: Callable[[int], None]  # told of every step taken
-    stopped: Callable[[int], bool]  # whether to save and leave after this step
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Return held-out metrics of a state."""
+
+    def should_stop_early(self) -> bool:
+        """Return True if the evaluations so far end the run; the state is saved first."""
+
+    def save(
+        self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
+    ) -> None:
+        """Save a checkpoint; `metrics` are those of `evaluate`, if this step was evaluated."""
+
+    def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Log the metrics of a split: ``train`` or ``validation``."""
+
+    def advance(self, step: int) -> None:
+        """Take note of a step. Called after every one, without waiting for its result."""
+
+    def should_stop(self, step: int) -> bool:
+        """Return True if the run is asked to save and leave after this step."""
 
 
 class BatchQueue:
@@ -147,9 +161,9 @@ def train(
     *,
     num_steps: int,
     intervals: Intervals,
-    callbacks: Callbacks,
+    hooks: LoopHooks,
 ) -> TrainState:
-    """Trains from the state's step up to `num_steps`, or until `callbacks` stop or finish it.
+    """Trains from the state's step up to `num_steps`, or until a hook ends it.
 
     The last step is evaluated and saved whatever the intervals say, and so is the step at which
     the run is told to stop (saved, not evaluated).
@@ -161,7 +175,7 @@ def train(
         key: the run's root key.
         num_steps: steps of the whole run.
         intervals: when to do what.
-        callbacks: what to do.
+        hooks: what to do then.
 
     Raises:
         NonFiniteStepError: a step was not finite. Nothing of it, and nothing later, was saved.
@@ -170,25 +184,25 @@ def train(
     while step < num_steps:
         state, metrics = train_step(state, queue.take(), key)
         step += 1
-        last, stopped = step == num_steps, callbacks.stopped(step)
+        last, stopped = step == num_steps, hooks.should_stop(step)
         if not last and not stopped:
             queue.refill()
         window.add(step, metrics)
-        callbacks.advance(step)
+        hooks.advance(step)
 
         if last or step % intervals.log == 0:
-            callbacks.report(step, "train", window.summarize())
+            hooks.report(step, "train", window.summarize())
         evaluates = last or (step % intervals.evaluate == 0 and not stopped)
         saves = last or stopped or step % intervals.checkpoint == 0
         if evaluates or saves:
             window.read()
             window.pause()
-            evaluation = callbacks.evaluate(state) if evaluates else None
+            evaluation = hooks.evaluate(state) if evaluates else None
             if evaluation:
-                callbacks.report(step, "validation", evaluation)
-            stopped = stopped or (evaluates and callbacks.finished())
+                hooks.report(step, "validation", evaluation)
+            stopped = stopped or (evaluates and hooks.should_stop_early())
             if saves or stopped:
-                callbacks.save(step, state, metrics["finite"].sum, evaluation)
+                hooks.save(step, state, metrics["finite"].sum, evaluation)
             window.resume()
         if stopped:
             break

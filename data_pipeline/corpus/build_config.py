@@ -6,10 +6,10 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline.durable_files import hash_text
+from albert_jax.durable_files import hash_text
 from data_pipeline.sources.documents import Source
 from data_pipeline.sources.text_files import InputFile
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 # What shapes the text; other versions may build another corpus.
 _LIBRARIES = ("sentencepiece", "sentencex", "numpy")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt64
 from tqdm import tqdm
 
+from albert_jax.durable_files import sync
 from data_pipeline.corpus.build_config import BuildConfig, library_versions
 from data_pipeline.corpus.deduplication import NOT_HASHED, SeenHashes, is_held_out
 from data_pipeline.corpus.encoding import (
@@ -44,12 +45,11 @@ from data_pipeline.corpus.writer import (
     keep_sentences,
     write_metadata,
 )
-from data_pipeline.durable_files import sync
 from data_pipeline.errors import InputError
 from data_pipeline.sources.text_files import Reading
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 _STAGED = "held_out"  # held-out documents before sentences that training has too are removed
 _DOCUMENT_HASHES, _TRAIN_HASHES, _STAGED_HASHES = (

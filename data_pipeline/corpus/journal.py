@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt64
 
-from data_pipeline.durable_files import sync, write_atomically
+from albert_jax.durable_files import sync, write_atomically
 from data_pipeline.errors import InputError
 
 JOURNAL_FILE = "journal.json"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt32
 
-from data_pipeline.durable_files import hash_file
+from albert_jax.durable_files import hash_file
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, stage
 
 if TYPE_CHECKING:
-    from data_pipeline.tokenizers.base import Tokenizer
+    from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 METADATA_FILE = "metadata.json"

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.corpus.chunks import cut_documents
 from data_pipeline.corpus.reader import TRAIN, VALIDATION, Corpus, Split
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 _ROW_LENGTH, _SPECIAL_TOKENS = 512, 3
 _MOST_FREQUENT = 20
@@ -30,7 +30,7 @@ def describe_training_text(corpus: Corpus, tokenizer: Tokenizer) -> dict[str, An
         "tokens_per_document": round(train.num_tokens / train.num_documents, 1),
         "unknown_rate": float(f"{counts[tokenizer.unk_id] / counts.sum():.3g}"),
         "row_fill_512": round(measure_fill(train), 4),
-        "most_frequent_pieces": {tokenizer.pieces[id]: int(counts[id]) for id in order.tolist()},
+        "most_frequent_pieces": {tokenizer.tokens[id]: int(counts[id]) for id in order.tolist()},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from albert_jax.durable_files import hash_file, hash_text, sync, write_atomically
 from data_pipeline.corpus.reader import (
     DOCUMENT_OFFSETS_FILE,
     DOCUMENT_SOURCES_FILE,
@@ -26,9 +27,8 @@ from data_pipeline.corpus.reader import (
     shard_directory,
     token_dtype_for,
 )
-from data_pipeline.durable_files import hash_file, hash_text, sync, write_atomically
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 MAX_SHARD_BYTES = 256 * 10**6
 _DOCUMENTS_AT_ONCE = 4096

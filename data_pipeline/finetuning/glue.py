@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Real
 
-from data_pipeline.durable_files import write_atomically
+from albert_jax.durable_files import write_atomically
 from data_pipeline.errors import InputError, refuse
 from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.glue_tasks import Columns, GlueFile, GlueTask

@@ -11,14 +11,13 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig, SentenceObjective, WordStartRule
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.mask_selection import Vocabulary, draw_uniform
-from data_pipeline.pretraining.masking import mask_rows
-from data_pipeline.pretraining.packing import Rows, budget_predictions
-from data_pipeline.pretraining.rows import RowReader
+from data_pipeline.pretraining.mask_selection import Vocabulary, random_bits
+from data_pipeline.pretraining.masking import budget_predictions, mask_rows
+from data_pipeline.pretraining.rows import RowReader, Rows
 
 _PARALLEL_BATCHES = 2  # being made at a time; the order stays that of the steps
 _EVALUATION_SEED = 0
@@ -145,7 +144,7 @@ class _BatchReader:
         )
         self.plan = self._rows.plan
         self._config = config
-        self._mask_key = philox.derive_key(seed, "masks")
+        self._mask_key = randomness.derive_key(seed, "masks")
         # Traced once for each number of rows, however often batches are asked for.
         self._mask = tf.function(
             lambda *rows: mask_rows(*rows, config=config, vocabulary=vocabulary), autograph=False
@@ -162,7 +161,7 @@ class _BatchReader:
             rows, budgets = self._assemble(first, wanted, total)
             draws = tf.concat(
                 [
-                    draw_uniform(self._mask_key, first + run[0], len(run), length)
+                    random_bits(self._mask_key, first + run[0], len(run), length)
                     for run in _split_runs(wanted)
                 ],
                 axis=0,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.sentencepiece import WORD_MARK
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import CONTINUATION, WordPieceTokenizer
 
 # Codes of a terminal's colors and weights.
@@ -78,9 +78,9 @@ def _format_pair(
     text = []
     for position in inside.tolist():
         id = int(batch["input_ids"][row, position])
-        space, piece = _as_text(tokenizer.pieces[id], tokenizer)
+        space, piece = _as_text(tokenizer.tokens[id], tokenizer)
         if position in asked:
-            space, wanted = _as_text(tokenizer.pieces[asked[position]], tokenizer)
+            space, wanted = _as_text(tokenizer.tokens[asked[position]], tokenizer)
             if id == asked[position]:
                 shown = paint(f"{{{wanted}}}", _KEPT)
             else:

@@ -33,7 +33,7 @@ class Vocabulary(NamedTuple):
     mask_id: int
 
 
-def draw_uniform(key: int, first_row: tf.Tensor, num_rows: int, length: int) -> tf.Tensor:
+def random_bits(key: int, first_row: tf.Tensor, num_rows: int, length: int) -> tf.Tensor:
     """The draws of rows first_row, first_row + 1, ...: uint32 [num_rows, length, 4].
 
     Row g owns the counters from `g * length` of the key's philox stream, whatever batch or process
@@ -49,7 +49,7 @@ def draw_uniform(key: int, first_row: tf.Tensor, num_rows: int, length: int) -> 
     )
 
 
-def draws_at(draws: tf.Tensor, positions: tf.Tensor, column: int) -> tf.Tensor:
+def bits_at(draws: tf.Tensor, positions: tf.Tensor, column: int) -> tf.Tensor:
     """One draw of each flat position: uint32."""
     return tf.gather(tf.reshape(draws, [-1]), positions * DRAWS_PER_POSITION + column)
 
@@ -69,7 +69,7 @@ class Words(NamedTuple):
     of_position: tf.Tensor  # int32 [rows * length]: the word at, or the last before, each position
     starts: tf.Tensor  # int32 [K]: flat position of a word's first piece
     ends: tf.Tensor  # int32 [K]: number of the first word beyond the stretch n-grams stay in
-    pieces_before: tf.Tensor  # int32 [K + 1]: pieces of all words before
+    tokens_before: tf.Tensor  # int32 [K + 1]: pieces of all words before
     pairs: tf.Tensor  # int32 [K]: row * pairs a row + pair
 
 
@@ -120,7 +120,7 @@ def find_words(
         of_position=of_position,
         starts=starts,
         ends=tf.gather(tf.concat([stretch_starts[1:], [num_words]], 0), stretch),
-        pieces_before=tf.concat([tf.gather(pieces, starts), [total]], 0),
+        tokens_before=tf.concat([tf.gather(pieces, starts), [total]], 0),
         pairs=row * pairs_per_row + pair,
     )
 
@@ -153,12 +153,12 @@ def choose_words(words: Words, budgets: tf.Tensor, draws: tf.Tensor, law: list[f
     def visit(step, remaining, heads):  # type: ignore[no-untyped-def]
         live = (remaining > 0) & (step < num_visits)
         word = tf.where(live, tf.gather(visits, tf.where(live, first_visit + step, 0)), num_words)
-        chance = as_probability(draws_at(draws, tf.gather(starts, word), LENGTH))
+        chance = as_probability(bits_at(draws, tf.gather(starts, word), LENGTH))
         drawn = chance[:, None] >= thresholds
         length = 1 + tf.reduce_sum(tf.cast(drawn, tf.int32), axis=1, keepdims=True)
         end = tf.gather(ends, word)[:, None]
-        after = tf.gather(words.pieces_before, tf.minimum(word[:, None] + offsets + 1, end))
-        size = after - tf.gather(words.pieces_before, word)[:, None]
+        after = tf.gather(words.tokens_before, tf.minimum(word[:, None] + offsets + 1, end))
+        size = after - tf.gather(words.tokens_before, word)[:, None]
         # Sizes grow with the words, so those that fit are the first ones.
         fits = live[:, None] & (offsets < length) & (size <= remaining[:, None])
         window = tf.where(fits & (word[:, None] + offsets < end), word[:, None] + offsets, -1)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Int32, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import Corruption, DataConfig, Masking, RandomReplacement
 from data_pipeline.pretraining.mask_selection import (
     FATE,
@@ -17,8 +18,8 @@ from data_pipeline.pretraining.mask_selection import (
     Vocabulary,
     Words,
     as_probability,
+    bits_at,
     choose_words,
-    draws_at,
     find_words,
 )
 
@@ -36,7 +37,7 @@ class MaskedRows(NamedTuple):
     masked_lm_weights: tf.Tensor  # float32 [rows, predictions]
 
 
-def ngram_probabilities(config: DataConfig) -> list[float]:
+def length_probabilities(config: DataConfig) -> list[float]:
     """The probability of hiding 1, 2, ... words together.
 
     n-grams: p(n) proportional to 1/n (ALBERT §4.1), so 6/11, 3/11 and 2/11 up to 3; spans: a
@@ -51,6 +52,28 @@ def ngram_probabilities(config: DataConfig) -> list[float]:
     else:
         weights = [1.0]
     return [weight / math.fsum(weights) for weight in weights]
+
+
+def budget_predictions(
+    lengths: Int64[np.ndarray, "rows pairs"], *, masked_lm_prob: float, slots: int
+) -> Int32[np.ndarray, "rows pairs"]:
+    """How many pieces to predict in each pair.
+
+    A pair of n positions, special tokens counted, asks for `max(1, round(n * masked_lm_prob))`,
+    halves rounded to even, as in the released generator. Where the pairs of a row together ask for
+    more than its slots, the slots are shared out in proportion: with c the running sum of what is
+    asked and C its total, pair i gets `floor(slots c_i / C) - floor(slots c_{i-1} / C)`, so all
+    slots are used and no pair gets more than it asked for. A pair of length 0 is absent.
+
+    Example at 0.15: lengths `[[512, 0], [10, 30]]` with 20 slots give `[[20, 0], [2, 4]]`.
+    """
+    if masked_lm_prob == 0:
+        return np.zeros(lengths.shape, np.int32)
+    asked = np.maximum(1, np.rint(lengths * masked_lm_prob)).astype(np.int64) * (lengths > 0)
+    running = np.cumsum(asked, axis=1)
+    total = np.maximum(running[:, -1:], 1)
+    shared = np.diff(running * slots // total, axis=1, prepend=0)
+    return np.where(total > slots, shared, asked).astype(np.int32)
 
 
 def mask_rows(
@@ -75,7 +98,7 @@ def mask_rows(
         sequence_ids: int32 [rows, length], 0 on padding, else which pair of the row, from 1.
         budgets: int32 [rows, pairs], pieces to predict in each pair; at most
             `config.max_predictions_per_seq` in a row.
-        draws: uint32 [rows, length, 4], as `draw_uniform` gives them.
+        draws: uint32 [rows, length, 4], as `random_bits` gives them.
         config: which masks.
         vocabulary: the pieces.
 
@@ -86,7 +109,7 @@ def mask_rows(
         positions 1 2, ids 10 11, weights 1 1
     """
     words = find_words(input_ids, sequence_ids, tf.shape(budgets)[1], config, vocabulary)
-    heads = choose_words(words, budgets, draws, ngram_probabilities(config))
+    heads = choose_words(words, budgets, draws, length_probabilities(config))
     return _corrupt(input_ids, words, heads, draws, config, vocabulary)
 
 
@@ -106,9 +129,9 @@ def _corrupt(
     source = chosen
     if config.corruption is Corruption.PER_SPAN:
         source = tf.gather(words.starts, tf.gather(head, chosen))
-    fate = as_probability(draws_at(draws, source, FATE))
+    fate = as_probability(bits_at(draws, source, FATE))
     pieces = _replacement_pieces(config, vocabulary)
-    drawn = tf.cast(draws_at(draws, chosen, REPLACEMENT), tf.int64)
+    drawn = tf.cast(bits_at(draws, chosen, REPLACEMENT), tf.int64)
     replacement = tf.gather(pieces, drawn % len(pieces))
     corrupted = tf.where(
         fate < _MASKED, vocabulary.mask_id, tf.where(fate < _KEPT, labels, replacement)
@@ -156,9 +179,13 @@ def shuffle_visible_words(batch: Mapping[str, np.ndarray], seed: int) -> dict[st
     movable[row, batch["masked_lm_positions"][row, slot]] = False
 
     row, position = np.nonzero(movable)
-    odd_numbers = 2 * philox.draw(0, np.arange(ids.shape[1])).view(np.uint64)[:, 0] + np.uint64(1)
+    odd_numbers = 2 * randomness.random_bits(0, np.arange(ids.shape[1])).view(np.uint64)[
+        :, 0
+    ] + np.uint64(1)
     digest = ids.astype(np.uint64) @ odd_numbers
-    draws = philox.draw(philox.derive_key(seed, "shuffle"), digest[row], position)[:, 0]
+    draws = randomness.random_bits(randomness.derive_key(seed, "shuffle"), digest[row], position)[
+        :, 0
+    ]
     order = np.lexsort((draws, pairs[row, position], row))
     shuffled = ids.copy()
     shuffled[row, position] = ids[row[order], position[order]]

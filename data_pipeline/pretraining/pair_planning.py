@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig, SentenceObjective, SingleSentence
 from data_pipeline.corpus.chunks import Chunks, cut_documents
 from data_pipeline.corpus.reader import TRAIN, Corpus, Shard
 from data_pipeline.corpus.sentence_index import SentenceIndex
-from data_pipeline.pretraining.pairs import PAIR, lend_sentences, usable
+from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, is_splittable
 from data_pipeline.pretraining.random_documents import RandomDocumentSampler
 
 _BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
@@ -48,9 +48,9 @@ def generate_pairs(
     index = SentenceIndex(part)
     weights = np.array([source.weight for source in corpus.metadata.sources], np.float64)
     passes = weights / weights.min() if split == TRAIN else np.ones(len(weights))
-    key = philox.derive_key("plan", variant)
+    key = randomness.derive_key("plan", variant)
     foreign = RandomDocumentSampler(
-        index, part.num_documents, key=philox.derive_key("foreign text", variant)
+        index, part.num_documents, key=randomness.derive_key("foreign text", variant)
     )
     document = sentence = 0
     for number, shard in enumerate(part.shards):
@@ -73,7 +73,7 @@ def _read_block(
     first, last = boundaries[0], boundaries[-1]
     numbers = first_document + np.arange(highest - lowest)
     wanted = passes[shard.document_sources[lowest:highest]]
-    chance = philox.draw(key, numbers, 0, 1)[:, 0] / 2**32
+    chance = randomness.random_bits(key, numbers, 0, 1)[:, 0] / 2**32
     readings = np.floor(wanted + chance).astype(np.int64)
     local = np.repeat(np.arange(len(readings)), readings)
     return _Block(
@@ -90,7 +90,7 @@ def _read_block(
 def _cut_block(
     block: _Block, config: DataConfig, key: int, foreign: RandomDocumentSampler
 ) -> np.ndarray:
-    targets = draw_targets(block.documents, block.readings, config, key=key)
+    targets = sample_target_lengths(block.documents, block.readings, config, key=key)
     next_sentence = config.sentence_objective is SentenceObjective.NSP
 
     def split(chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +116,7 @@ def _cut_block(
     ):
         is_foreign = chunks.ends - chunks.firsts == 1
     else:
-        chunks = lend_sentences(chunks)
+        chunks = borrow_sentences(chunks)
         is_foreign = np.zeros(len(chunks.firsts), bool)
 
     start = block.offsets[chunks.firsts]
@@ -129,10 +129,10 @@ def _cut_block(
     of = chunks.documents[is_foreign]
     foreign.attach(attached, block.documents[of], block.readings[of], targets[of])
     pairs[is_foreign] = attached
-    return pairs[usable(pairs)]
+    return pairs[is_splittable(pairs)]
 
 
-def draw_targets(
+def sample_target_lengths(
     documents: Int64[np.ndarray, " documents"],
     readings: Int64[np.ndarray, " documents"],
     config: DataConfig,
@@ -142,7 +142,7 @@ def draw_targets(
     """How many tokens the chunks of each document should hold: what fits in a row, or, with
     probability `short_seq_prob`, a number from 2 to that, all equally likely, for the whole
     document."""
-    words = philox.draw(key, documents, readings, 0)
+    words = randomness.random_bits(key, documents, readings, 0)
     short = words[:, 0] / 2**32 < config.short_seq_prob
-    shorter = 2 + philox.scale(words[:, 1], config.max_num_tokens - 1)
+    shorter = 2 + randomness.scale_bits(words[:, 1], config.max_num_tokens - 1)
     return np.where(short, shorter, config.max_num_tokens)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks
 from data_pipeline.corpus.sentence_index import SentenceIndex
@@ -30,7 +30,7 @@ PAIR = np.dtype(
 )
 
 
-def lend_sentences(chunks: Chunks) -> Chunks:
+def borrow_sentences(chunks: Chunks) -> Chunks:
     """Gives a chunk of one sentence the last sentence of the chunk before it in its document, if
     that one keeps two: a single sentence has no order to predict.
 
@@ -53,7 +53,7 @@ class Segments(NamedTuple):
     weights: Float32[np.ndarray, " pairs"]  # 0: nothing is asked of this pair
 
 
-def draw_segments(
+def sample_segments(
     pairs: np.ndarray,
     numbers: Int64[np.ndarray, " pairs"],
     epochs: Int64[np.ndarray, " pairs"],
@@ -82,15 +82,15 @@ def draw_segments(
     10: B is 105..112 and comes first, A is 100..105; the longer one loses two tokens, so the
     lengths are `[[5, 5]]`, the label is 1.
     """
-    words = philox.draw(key, numbers, epochs)
+    words = randomness.random_bits(key, numbers, epochs)
     total = pairs["length"].astype(np.int64)
     sentences = pairs["sentences"].astype(np.int64)
     foreign = pairs["other_length"] > 0
     single = (sentences == 1) & ~foreign
 
-    after = 1 + philox.scale(words[:, 0], np.maximum(sentences - 1, 1))
+    after = 1 + randomness.scale_bits(words[:, 0], np.maximum(sentences - 1, 1))
     first_length = index.addresses(pairs["sentence"] + after) - pairs["start"]
-    inside = 1 + philox.scale(words[:, 0], np.maximum(total - 1, 1))
+    inside = 1 + randomness.scale_bits(words[:, 0], np.maximum(total - 1, 1))
     first_length = np.where(foreign, total, np.where(single, inside, first_length))
     starts = np.stack([pairs["start"], pairs["start"] + first_length], axis=1)
     starts[foreign, 1] = pairs["other_start"][foreign]
@@ -140,7 +140,7 @@ def _draw_front_cuts(
     front = np.zeros_like(cuts)
     step = 0
     while len(active := np.flatnonzero(cuts.max(axis=1, initial=0) > 64 * step)):
-        words = philox.draw(key, numbers[active], epochs[active], step + 1)
+        words = randomness.random_bits(key, numbers[active], epochs[active], step + 1)
         width = np.clip(cuts[active] - 64 * step, 0, 64).astype(np.uint64)
         # A shift by the whole width of a word is undefined, so it is made in two.
         unused = np.uint64(64) - width
@@ -158,6 +158,6 @@ def pair_lengths(pairs: np.ndarray, max_num_tokens: int) -> Int64[np.ndarray, " 
     return np.minimum(total, max_num_tokens)
 
 
-def usable(pairs: np.ndarray) -> Bool[np.ndarray, " pairs"]:
+def is_splittable(pairs: np.ndarray) -> Bool[np.ndarray, " pairs"]:
     """Whether a pair has a token for each of its segments."""
     return pairs["length"].astype(np.int64) + pairs["other_length"] >= 2

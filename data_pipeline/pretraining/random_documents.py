@@ -4,7 +4,7 @@ the released generator does with a single sentence."""
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.pretraining.pairs import PAIR
 
@@ -36,8 +36,8 @@ class RandomDocumentSampler:
             sizes: sentences of each chunk.
             readings: which reading of its document the chunk belongs to.
         """
-        words = philox.draw(self._key, sentences, readings, 0)
-        kept = 1 + philox.scale(words[:, 1], np.maximum(sizes - 1, 1))
+        words = randomness.random_bits(self._key, sentences, readings, 0)
+        kept = 1 + randomness.scale_bits(words[:, 1], np.maximum(sizes - 1, 1))
         return (sizes == 1) | (words[:, 0] < 2**31), kept
 
     def attach(
@@ -59,12 +59,12 @@ class RandomDocumentSampler:
             targets: tokens that the pair should hold.
         """
         assert pairs.dtype == PAIR
-        words = philox.draw(self._key, pairs["sentence"], readings, 1)
-        step = 1 + philox.scale(words[:, 0], max(self._num_documents - 1, 1))
+        words = randomness.random_bits(self._key, pairs["sentence"], readings, 1)
+        step = 1 + randomness.scale_bits(words[:, 0], max(self._num_documents - 1, 1))
         other = (documents + step) % self._num_documents
         first = self._index.first_sentences(other)
         last = self._index.first_sentences(other + 1)
-        begin = first + philox.scale(words[:, 1], last - first)
+        begin = first + randomness.scale_bits(words[:, 1], last - first)
         start = self._index.addresses(begin)
         wanted = start + np.maximum(targets - pairs["length"], 1)
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
-from data_pipeline.durable_files import hash_file, write_atomically
+from albert_jax.durable_files import hash_file, write_atomically
+from data_pipeline import randomness
 from data_pipeline.errors import InputError
-from data_pipeline.permutation import permute
 
 _FORMAT = 1
 _METADATA = "metadata.json"
@@ -137,9 +136,9 @@ class RecordDataset:
         records = np.empty(len(numbers), np.int64)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            key = philox.derive_key(self._seed, "order", epoch)
+            key = randomness.derive_key(self._seed, "order", epoch)
             inside = numbers[here] % self.rows_per_epoch
-            records[here] = permute(inside, self.rows_per_epoch, key=key)
+            records[here] = randomness.permute(inside, self.rows_per_epoch, key=key)
         return records
 
     def _read(self, records: Int64[np.ndarray, " rows"]) -> dict[str, np.ndarray]:

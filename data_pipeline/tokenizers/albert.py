@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int32
 
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.export import write_tokenizer
 from data_pipeline.tokenizers.pretrained import read_tokenizer
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 # The word that stands for a hidden one, where it may.
 MASK_WORD = "[MASK]"

@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.durable_files import write_atomically
+from albert_jax.durable_files import write_atomically
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.charsmap import with_same_replacement
 from data_pipeline.tokenizers.sentencepiece import (
     WORD_MARK,
@@ -15,6 +14,7 @@ from data_pipeline.tokenizers.sentencepiece import (
 )
 from data_pipeline.tokenizers.sentencepiece_proto import read_model
 from data_pipeline.tokenizers.sentencepiece_scores import settle_scores
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import (
     CONTINUATION,
     MAX_WORD_CHARACTERS,
@@ -113,11 +113,11 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
         "tokenizer_class": "AlbertTokenizer",
         "do_lower_case": tokenizer.lower_case,
         "keep_accents": tokenizer.keep_accents,
-        "bos_token": tokenizer.pieces[tokenizer.cls_id],
-        "eos_token": tokenizer.pieces[tokenizer.sep_id],
+        "bos_token": tokenizer.tokens[tokenizer.cls_id],
+        "eos_token": tokenizer.tokens[tokenizer.sep_id],
         **_special_tokens(tokenizer),
         # White space before it belongs to it: a word after it has its own mark.
-        "mask_token": _added_token(tokenizer.pieces[tokenizer.mask_id], lstrip=True)
+        "mask_token": _added_token(tokenizer.tokens[tokenizer.mask_id], lstrip=True)
         | {"__type": "AddedToken"},
     }
     return config, described
@@ -128,7 +128,7 @@ def _replace(pattern: _Json, content: str) -> _Json:
 
 
 def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
-    vocabulary = {piece: id for id, piece in enumerate(tokenizer.pieces)}
+    vocabulary = {piece: id for id, piece in enumerate(tokenizer.tokens)}
     if len(vocabulary) < tokenizer.vocab_size:
         raise InputError("transformers wants each piece of a vocabulary to stand there once")
     described = {
@@ -148,7 +148,7 @@ def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
         "decoder": {"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
         "model": {
             "type": "WordPiece",
-            "unk_token": tokenizer.pieces[tokenizer.unk_id],
+            "unk_token": tokenizer.tokens[tokenizer.unk_id],
             "continuing_subword_prefix": CONTINUATION,
             "max_input_chars_per_word": MAX_WORD_CHARACTERS,
             "vocab": vocabulary,
@@ -160,14 +160,14 @@ def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
         "strip_accents": not tokenizer.keep_accents,
         "tokenize_chinese_chars": True,
         **_special_tokens(tokenizer),
-        "mask_token": tokenizer.pieces[tokenizer.mask_id],
+        "mask_token": tokenizer.tokens[tokenizer.mask_id],
     }
     return config, described
 
 
 def _special_tokens(tokenizer: Tokenizer) -> _Json:
     return {
-        f"{name}_token": tokenizer.pieces[id]
+        f"{name}_token": tokenizer.tokens[id]
         for name, id in (
             ("pad", tokenizer.pad_id),
             ("unk", tokenizer.unk_id),
@@ -181,7 +181,7 @@ def _added_tokens(tokenizer: Tokenizer) -> list[_Json]:
     """The special pieces, which transformers finds in a text before anything is done to it."""
     strips = isinstance(tokenizer, SentencePieceTokenizer)
     return [
-        {"id": id, **_added_token(tokenizer.pieces[id], strips and id == tokenizer.mask_id)}
+        {"id": id, **_added_token(tokenizer.tokens[id], strips and id == tokenizer.mask_id)}
         for id in sorted(tokenizer.special_ids.tolist())
     ]
 
@@ -199,7 +199,7 @@ def _added_token(piece: str, lstrip: bool) -> _Json:
 
 def _template(tokenizer: Tokenizer) -> _Json:
     """[CLS] and [SEP] around one text or two."""
-    cls, sep = (tokenizer.pieces[id] for id in (tokenizer.cls_id, tokenizer.sep_id))
+    cls, sep = (tokenizer.tokens[id] for id in (tokenizer.cls_id, tokenizer.sep_id))
 
     def special(piece: str, segment: int) -> _Json:
         return {"SpecialToken": {"id": piece, "type_id": segment}}

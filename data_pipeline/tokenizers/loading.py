@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
-from data_pipeline.tokenizers.base import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.export import CONFIG_FILE, TOKENIZER_FILE
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import (
@@ -22,6 +21,7 @@ from data_pipeline.tokenizers.sentencepiece import (
 )
 from data_pipeline.tokenizers.sentencepiece_proto import Piece, PieceType, UnigramModel, write_model
 from data_pipeline.tokenizers.sentencepiece_scores import unsettle_scores
+from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 # Where a workdir and a corpus keep theirs.

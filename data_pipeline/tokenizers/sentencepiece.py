@@ -11,10 +11,10 @@ import sentencepiece
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.alignment import text_of
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.normalization import normalize, normalize_aligned
 from data_pipeline.tokenizers.sentencepiece_proto import read_model, with_pieces
 from data_pipeline.tokenizers.sentencepiece_scores import settle_scores
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 WORD_MARK = "▁"
 
@@ -59,14 +59,14 @@ class SentencePieceTokenizer(Tokenizer):
         except RuntimeError:
             raise InputError("it is no SentencePiece model") from None
         size = self._processor.get_piece_size()
-        self.pieces = tuple(self._processor.id_to_piece(list(range(size))))
-        self._id_of_piece = {piece: id for id, piece in enumerate(self.pieces)}
+        self.tokens = tuple(self._processor.id_to_piece(list(range(size))))
+        self._id_of_piece = {piece: id for id, piece in enumerate(self.tokens)}
         missing = [piece for piece in (CLS, SEP, MASK) if piece not in self._id_of_piece]
         if self._processor.pad_id() != 0:
             missing.insert(0, f"{PAD} (as id 0)")
         if missing:
             raise InputError(f"it lacks the special pieces {', '.join(missing)}")
-        if any(WORD_MARK in piece[1:] for piece in self.pieces):
+        if any(WORD_MARK in piece[1:] for piece in self.tokens):
             raise InputError("it has pieces that reach across white space")
         self.pad_id, self.unk_id = 0, self._processor.unk_id()
         self.cls_id, self.sep_id, self.mask_id = (self._id_of_piece[p] for p in (CLS, SEP, MASK))
@@ -87,9 +87,9 @@ class SentencePieceTokenizer(Tokenizer):
         """Readable text; special pieces other than unknown vanish."""
         return self._processor.decode([int(id) for id in ids])
 
-    def write_piece(self, id: int) -> tuple[str, bool]:
+    def surface_form(self, id: int) -> tuple[str, bool]:
         """A piece as it stands in a text, and whether it stands apart from what is before it."""
-        piece = self.pieces[id]
+        piece = self.tokens[id]
         return piece.removeprefix(WORD_MARK), piece.startswith(WORD_MARK)
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:
@@ -193,8 +193,8 @@ def train_sentencepiece(
     tokenizer = SentencePieceTokenizer(
         model.getvalue(), lower_case=lower_case, keep_accents=keep_accents
     )
-    if tokenizer.pieces[: len(FIRST_PIECES)] != FIRST_PIECES:
-        raise RuntimeError(f"the trained vocabulary begins with {tokenizer.pieces[:13]}")
+    if tokenizer.tokens[: len(FIRST_PIECES)] != FIRST_PIECES:
+        raise RuntimeError(f"the trained vocabulary begins with {tokenizer.tokens[:13]}")
     return tokenizer
 
 

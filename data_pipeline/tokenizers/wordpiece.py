@@ -15,8 +15,8 @@ from data_pipeline.tokenizers.alignment import (
     split_at_spaces,
     text_of,
 )
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.normalization import lower
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUATION = "##"
@@ -52,8 +52,8 @@ class WordPieceTokenizer(Tokenizer):
             InputError: a special piece is missing, or [PAD] is not the first.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
-        self.pieces = tuple(pieces)
-        self._id_of_piece = {piece: id for id, piece in enumerate(self.pieces)}
+        self.tokens = tuple(pieces)
+        self._id_of_piece = {piece: id for id, piece in enumerate(self.tokens)}
         special = (PAD, UNKNOWN, CLS, SEP, MASK)
         missing = [piece for piece in special if piece not in self._id_of_piece]
         if missing:
@@ -63,7 +63,7 @@ class WordPieceTokenizer(Tokenizer):
         )
         if self.pad_id != 0:
             raise InputError(f"{PAD} must be its first piece, and is number {self.pad_id}")
-        self._longest_piece = max(map(len, self.pieces))
+        self._longest_piece = max(map(len, self.tokens))
 
     @classmethod
     def from_file(
@@ -85,12 +85,12 @@ class WordPieceTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         """Readable text; special pieces other than unknown vanish."""
         hidden = (self.pad_id, self.cls_id, self.sep_id, self.mask_id)
-        shown = [self.pieces[id] for id in ids if id not in hidden]
+        shown = [self.tokens[id] for id in ids if id not in hidden]
         return " ".join(shown).replace(f" {CONTINUATION}", "")
 
-    def write_piece(self, id: int) -> tuple[str, bool]:
+    def surface_form(self, id: int) -> tuple[str, bool]:
         """A piece as it stands in a text, and whether it stands apart from what is before it."""
-        piece = self.pieces[id]
+        piece = self.tokens[id]
         return piece.removeprefix(CONTINUATION), not piece.startswith(CONTINUATION)
 
     def split_words(self, text: str) -> list[str]:
@@ -116,7 +116,7 @@ class WordPieceTokenizer(Tokenizer):
         for part in self._split_aligned(word):
             start = 0
             for id in self._cut_word(text_of(part)):
-                known = len(self.pieces[id].removeprefix(CONTINUATION))
+                known = len(self.tokens[id].removeprefix(CONTINUATION))
                 end = len(part) if id == self.unk_id else start + known
                 rows.append((id, part[start][1], part[end - 1][2]))
                 start = end
@@ -155,7 +155,7 @@ class WordPieceTokenizer(Tokenizer):
         return not piece.startswith(CONTINUATION)
 
     def vocabulary_bytes(self) -> bytes:
-        return "".join(f"{piece}\n" for piece in self.pieces).encode()
+        return "".join(f"{piece}\n" for piece in self.tokens).encode()
 
 
 def _space_or_drop(char: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from albert_jax.batch import PretrainingBatch
-from data_pipeline.durable_files import partial_name
+from albert_jax.durable_files import partial_name
 from data_pipeline.errors import InputError
 from experiments.run.config import ExperimentConfig
 

@@ -13,13 +13,14 @@ from jaxtyping import PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
-from albert_jax.training.flops import peak_flops
+from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
     compile_eval_step,
     compile_train_step,
     initialize_state,
+    make_mesh,
     place_batch,
 )
 from data_pipeline.errors import InputError
@@ -53,7 +54,7 @@ def step_candidates(
     )
     print(line, file=sys.stderr, flush=True)
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
-    loss_fn = make_pretraining_loss(model)
+    objective = pretraining_objective(model)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
 
     def initialize(key: jax.Array) -> PyTree:
@@ -86,18 +87,18 @@ def step_candidates(
     candidates = []
     if StepKind.TRAIN in works:
         train_step = compile_train_step(
-            loss_fn,
+            objective.loss_fn,
             optimizer,
             state,
             mesh,
-            weight_fn=pretraining_weights,
+            weight_fn=objective.weight_fn,
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,
         )
         candidates.append(candidate(StepKind.TRAIN, train_step, state, placed[0], key))
     if StepKind.FORWARD in works:
-        forward_step = compile_eval_step(loss_fn, state.params, mesh)
+        forward_step = compile_eval_step(objective.loss_fn, state.params, mesh)
         candidates.append(candidate(StepKind.FORWARD, forward_step, state.params, placed[0]))
     return candidates
 
@@ -111,5 +112,4 @@ def device_name() -> str:
 
 def total_peak_flops() -> float | None:
     """The peak of all devices together, or None where it is not known."""
-    peaks = [peak_flops(device) for device in jax.devices()]
-    return sum(peak for peak in peaks if peak) if all(peaks) else None
+    return mesh_peak_flops(make_mesh())

@@ -13,7 +13,7 @@ from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import Metrics, Ratio, summarize
 from albert_jax.training.parallel import compile_eval_step, place_batch, rows_of_process
 from data_pipeline.config import SentenceObjective
@@ -21,7 +21,7 @@ from data_pipeline.corpus.reader import VALIDATION, Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import held_out_batches
 from data_pipeline.pretraining.masking import shuffle_visible_words
-from experiments.evaluation.sentence_objectives import rename, stem
+from experiments.evaluation.sentence_objectives import stem
 from experiments.run.config import ExperimentConfig
 from experiments.run.curves import Panel
 
@@ -59,7 +59,8 @@ class HeldOutEvaluator:
             raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
         self._corpus, self._config, self._mesh = corpus, config, mesh
         self.model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
-        self._loss_fn = make_pretraining_loss(self.model)
+        self._sentence_metric = stem(config.data.sentence_objective)
+        self._loss_fn = pretraining_objective(self.model, self._sentence_metric).loss_fn
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
 
     def batches(
@@ -97,11 +98,11 @@ class HeldOutEvaluator:
         objective = self._config.data.sentence_objective
         if objective is SentenceObjective.NSP:
             asked = self._add_up(step, self.batches(objective))
-            sums |= {name: asked[name] for name in asked if name.startswith("sentence")}
-        figures = summarize(rename(sums, objective))
+            sums |= {name: asked[name] for name in asked if not name.startswith("masked_lm")}
+        figures = summarize(sums)
         figures["context_gap"] = summarize(blind)["masked_lm_loss"] - figures["masked_lm_loss"]
-        if objective is not SentenceObjective.NONE:
-            figures["pairs"] = float(sums["sentence_order_loss"].weight)
+        if self._sentence_metric is not None:
+            figures["pairs"] = float(sums[f"{self._sentence_metric}_loss"].weight)
         return figures
 
     def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:

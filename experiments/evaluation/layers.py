@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from albert_jax.batch import PretrainingBatch
 from albert_jax.heads import gather_positions
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import masked_lm
+from albert_jax.tasks.pretraining import masked_lm_metrics
 from albert_jax.training.losses import Metrics, summarize
 
 DEPTH_FILE = "every_depth.png"
@@ -44,10 +44,10 @@ def make_layer_step(model: AlbertForPreTraining) -> Callable[[PyTree, Pretrainin
         for depth, hidden in enumerate(outputs.hidden_states):
             chosen = gather_positions(hidden, batch.masked_lm_positions)
             logits: Any = model.apply(
-                {"params": params}, chosen, method=AlbertForPreTraining.predict_pieces
+                {"params": params}, chosen, method=AlbertForPreTraining.predict_tokens
             )
             metrics |= {
-                f"{name}/{depth}": ratio for name, ratio in masked_lm(logits, batch).items()
+                f"{name}/{depth}": ratio for name, ratio in masked_lm_metrics(logits, batch).items()
             }
         return metrics
 

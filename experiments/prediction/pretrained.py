@@ -86,9 +86,9 @@ def _candidates(
     tokenizer = loaded.tokenizer.tokenizer
     return [
         {
-            "piece": tokenizer.pieces[id],
+            "piece": tokenizer.tokens[id],
             "probability": probability,
-            "text": _replace_mask(text, mask, *tokenizer.write_piece(id)),
+            "text": _replace_mask(text, mask, *tokenizer.surface_form(id)),
         }
         for id, probability in zip(ids, probabilities, strict=True)
     ]

@@ -134,7 +134,9 @@ class ExperimentConfig:
         InputError: two parts do not fit together; the message names the flags.
     """
 
-    LOCATIONS: ClassVar[frozenset[str]] = frozenset({"data.corpus_dir", "data.plan_dir"})
+    LOCATIONS: ClassVar[frozenset[str]] = frozenset(
+        {"data.corpus_dir", "data.records_dir", "data.plan_dir"}
+    )
 
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

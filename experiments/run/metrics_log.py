@@ -12,7 +12,7 @@ import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from data_pipeline.durable_files import write_atomically
+from albert_jax.durable_files import write_atomically
 from data_pipeline.remote import is_remote
 
 METRICS_FILE = "metrics.jsonl"

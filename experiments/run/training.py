@@ -16,8 +16,8 @@ from jaxtyping import PyTree
 from albert_jax.config import AlbertConfig
 from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from albert_jax.training.config import OptimizerConfig
-from albert_jax.training.flops import peak_flops
-from albert_jax.training.loop import BatchQueue, Callbacks, Intervals, NonFiniteStepError, train
+from albert_jax.training.flops import mesh_peak_flops
+from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
 from albert_jax.training.losses import LossFn, WeightFn
 from albert_jax.training.optimizer import make_optimizer, make_schedule, trust_ratios
 from albert_jax.training.parallel import (
@@ -69,8 +69,7 @@ class Training(NamedTuple):
     @property
     def peak_flops(self) -> float | None:
         """The peak of all devices together, if it is known."""
-        peaks = [peak_flops(device) for device in self.mesh.devices.flat]
-        return sum(peak for peak in peaks if peak) if all(peaks) else None
+        return mesh_peak_flops(self.mesh)
 
 
 def run_training(training: Training, workdir: Workdir) -> ExitCode:
@@ -148,6 +147,59 @@ def restore_or_initialize(training: Training, checkpoints: Checkpoints) -> Train
     return jax.jit(create, out_shardings=shardings)(params)
 
 
+class _Hooks:
+    """What the loop asks of a run, see `LoopHooks`."""
+
+    def __init__(
+        self,
+        training: Training,
+        workdir: Workdir,
+        checkpoints: Checkpoints,
+        log: RunLog,
+        progress: EarlyStopping,
+        preemption: Preemption,
+    ) -> None:
+        self._training = training
+        self._workdir = workdir
+        self._checkpoints = checkpoints
+        self._preemption = preemption
+        self._progress = progress
+        self._log = log
+        self._learning_rate = make_schedule(
+            training.optimizer, global_batch_size=training.rows_per_step
+        )
+        self.advance = log.advance
+        self.should_stop_early = progress.stalled
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        if ratios := jax.device_get(trust_ratios(state.opt_state)):
+            means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
+            self.report(int(state.step), "optimizer", means)
+        metrics = self._training.evaluate(state.params)
+        self._progress.add(metrics)
+        return metrics
+
+    def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        if split == "train":
+            self._checkpoints.check()  # a full disk is told at once, not when the next save is due
+            metrics["learning_rate"] = float(self._learning_rate(step - 1))
+        self._log.report(step, split, metrics)
+        if split == "validation" and jax.process_index() == 0:
+            workdir = self._workdir.path
+            title, path = f"{workdir.name}, step {step}", workdir / CURVES_FILE
+            plot_curves(read_metrics(workdir), path, self._training.panels, title=title)
+
+    def save(
+        self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
+    ) -> None:
+        self._checkpoints.save(step, state, finite=finite, metrics=metrics)
+
+    def should_stop(self, step: int) -> bool:
+        training = self._training
+        due = training.evaluates_before_stopping and step % training.run.evaluate_every == 0
+        return self._preemption.reached(step) and not due
+
+
 def _train(
     training: Training,
     state: TrainState,
@@ -190,32 +242,7 @@ def _train(
         functools.partial(_costs, training, state),
     )
     train_step.prepare(state, queue.next, key)
-    schedule = make_schedule(training.optimizer, global_batch_size=training.rows_per_step)
-
-    def evaluate(state: TrainState) -> dict[str, float]:
-        if ratios := jax.device_get(trust_ratios(state.opt_state)):
-            means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
-            report(int(state.step), "optimizer", means)
-        figures = training.evaluate(state.params)
-        progress.add(figures)
-        return figures
-
-    def report(step: int, split: str, figures: dict[str, float]) -> None:
-        if split == "train":
-            checkpoints.check()  # a full disk is told at once, not when the next save is due
-            figures["learning_rate"] = float(schedule(step - 1))
-        log.report(step, split, figures)
-        if split == "validation" and jax.process_index() == 0:
-            title, path = f"{workdir.path.name}, step {step}", workdir.path / CURVES_FILE
-            plot_curves(read_metrics(workdir.path), path, training.panels, title=title)
-
-    def save(step: int, state: TrainState, finite: Array, figures: dict[str, float] | None) -> None:
-        checkpoints.save(step, state, finite=finite, metrics=figures)
-
-    def stopped(step: int) -> bool:
-        due = training.evaluates_before_stopping and step % run.evaluate_every == 0
-        return preemption.reached(step) and not due
-
+    hooks = _Hooks(training, workdir, checkpoints, log, progress, preemption)
     try:
         return train(
             state,
@@ -224,7 +251,7 @@ def _train(
             key,
             num_steps=training.optimizer.num_train_steps,
             intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-            callbacks=Callbacks(evaluate, progress.stalled, save, report, log.advance, stopped),
+            hooks=hooks,
         )
     except NonFiniteStepError as error:
         checkpoints.wait_until_finished()

@@ -10,8 +10,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from albert_jax.config import AlbertConfig
+from albert_jax.durable_files import write_atomically
 from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus
-from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote
 from experiments.cli.config_dicts import Config, ConfigT, differences, from_json, to_json

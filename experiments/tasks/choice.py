@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import softmax
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.durable_files import write_atomically
 from albert_jax.tasks.batches import MultipleChoiceBatch
 from albert_jax.tasks.models import AlbertForMultipleChoice
 from albert_jax.tasks.objectives import multiple_choice_objective
-from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from data_pipeline.finetuning.encoding import encode_choices

@@ -6,13 +6,8 @@ from typing import NamedTuple
 
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import (
-    BeamOutputs,
     QuestionPrediction,
     best_answers,
-    find_beam_null_score,
-    find_beam_spans,
-    find_null_score,
-    find_spans,
     null_scores,
     predict_answer,
 )
@@ -24,6 +19,13 @@ from data_pipeline.finetuning.squad.metrics import (
     find_best_thresholds,
 )
 from data_pipeline.finetuning.squad.reader import split_by_article
+from data_pipeline.finetuning.squad.spans import (
+    BeamOutputs,
+    find_beam_null_score,
+    find_beam_spans,
+    find_null_score,
+    find_spans,
+)
 from experiments.tasks.config import SpanConfig
 from experiments.tasks.task import Outputs, Scores
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.durable_files import write_atomically
 from albert_jax.tasks.batches import TaggingBatch
 from albert_jax.tasks.models import AlbertForTokenClassification
 from albert_jax.tasks.objectives import tagging_objective
-from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from data_pipeline.finetuning.encoding import encode_words

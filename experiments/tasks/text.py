@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
+from albert_jax.durable_files import write_atomically
 from albert_jax.tasks.batches import ClassificationBatch
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.tasks.objectives import classification_objective
-from data_pipeline.durable_files import write_atomically
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning import encoding
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
@@ -23,7 +23,7 @@ from data_pipeline.finetuning.metrics import (
     class_scores,
     compute_metrics,
     confusion_matrix,
-    constant_guess,
+    constant_baseline,
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig
@@ -92,7 +92,7 @@ def score_texts(data: TextData, examples: Sequence[TextExample], predictions: np
     """
     labels = np.array([example.label for example in examples])
     metrics = compute_metrics(data.metrics, predictions, labels)
-    baseline = constant_guess(data.metrics, labels, len(data.labels))
+    baseline = constant_baseline(data.metrics, labels, len(data.labels))
     if not data.labels:
         return Scores(metrics, baseline)
     confusion = confusion_matrix(predictions, labels, len(data.labels))

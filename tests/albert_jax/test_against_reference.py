@@ -21,7 +21,7 @@ from reference import (
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import masked_lm, sentence_order
+from albert_jax.tasks.pretraining import masked_lm_metrics, sentence_metrics
 
 SMALL = AlbertConfig(
     vocab_size=17,
@@ -140,7 +140,9 @@ def run_model(case: Case) -> Any:
         sop_logits = outputs.sop_logits
         if sop_logits.ndim == 2:  # one pair a row
             sop_logits = sop_logits[:, None]
-        metrics = masked_lm(outputs.prediction_logits, batch) | sentence_order(sop_logits, batch)
+        metrics = masked_lm_metrics(outputs.prediction_logits, batch) | sentence_metrics(
+            "sentence_order", sop_logits, batch
+        )
         losses = metrics["masked_lm_loss"], metrics["sentence_order_loss"]
         return sum(loss.sum / loss.weight for loss in losses), (outputs, losses)
 

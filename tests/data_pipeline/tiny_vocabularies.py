@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.sentencepiece import (
     FIRST_PIECES,
     USER_DEFINED,
@@ -15,6 +14,7 @@ from data_pipeline.tokenizers.sentencepiece import (
     train_sentencepiece,
 )
 from data_pipeline.tokenizers.sentencepiece_proto import Piece, PieceType, read_model, write_model
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 KINDS = ("sentencepiece", "wordpiece")

@@ -123,13 +123,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     config = make_config(data=texts | {"num_lengths": 2})
     train = training_run.train
 
-    def train_and_signal(*args: Any, callbacks: Any, **others: Any) -> Any:
+    def train_and_signal(*args: Any, hooks: Any, **others: Any) -> Any:
         def advance(step: int) -> None:
             if step == signaled_at - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            callbacks.advance(step)
+            note_step(step)
 
-        return train(*args, callbacks=callbacks._replace(advance=advance), **others)
+        note_step, hooks.advance = hooks.advance, advance
+        return train(*args, hooks=hooks, **others)
 
     with monkeypatch.context() as patch:
         patch.setattr(training_run, "train", train_and_signal)

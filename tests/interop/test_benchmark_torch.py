@@ -10,7 +10,7 @@ from random_inputs import draw_batch
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.losses import summarize
 from data_pipeline import AlbertTokenizer
@@ -72,7 +72,7 @@ def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
     tensors = to_tensors(batch, packed=packed, device=torch.device("cpu"))
     theirs.save_pretrained(tmp_path)
     model, params = AlbertForPreTraining.from_pretrained(tmp_path)
-    loss_fn = make_pretraining_loss(model)
+    loss_fn = pretraining_objective(model).loss_fn
     ours = summarize(jax.jit(loss_fn, static_argnums=2)(params, PretrainingBatch(**batch), None))
     with torch.no_grad():
         assert float(gathered_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.durable_files import hash_text
+from albert_jax.durable_files import hash_text
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import Answer, QuestionExample
 from data_pipeline.sources.json_text import parse_object, read_text, require_unicode

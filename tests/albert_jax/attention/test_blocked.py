@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax import Array
 
+from albert_jax.attention import blocked
 from albert_jax.attention.blocked import blocked_attention, heads_at_once
-from albert_jax.attention.reference import blocked, dot_product_attention, packed_mask, padding_mask
+from albert_jax.attention.reference import dot_product_attention, packed_mask, padding_mask
 
 ROWS, LENGTH, HEADS, WIDTH = 3, 24, 6, 5
 KEYS = jax.random.split(jax.random.key(0), 4)

@@ -14,7 +14,7 @@ from random_inputs import draw_batch, draw_parameters
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import PositionEncoding
-from albert_jax.tasks.pretraining import masked_lm, sentence_order
+from albert_jax.tasks.pretraining import masked_lm_metrics, sentence_metrics
 
 Tree = dict[Any, Any]
 Inputs = dict[str, Any]  # arguments of the model, by name
@@ -62,8 +62,8 @@ def compute(
             sentence_order_positions=batch.sentence_order_positions,
             **inputs,
         )
-        metrics = masked_lm(outputs.prediction_logits, batch)
-        metrics |= sentence_order(outputs.sop_logits, batch)
+        metrics = masked_lm_metrics(outputs.prediction_logits, batch)
+        metrics |= sentence_metrics("sentence_order", outputs.sop_logits, batch)
         sums = metrics["masked_lm_loss"].sum, metrics["sentence_order_loss"].sum
         return sums[0] + sums[1], (outputs, sums)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_interop_names import HEADS, TENSORFLOW_PRETRAINING
+from tensor_names import HEADS, TENSORFLOW_PRETRAINING
 from tiny_models import EQUAL, GROUPS, MODELS, TINY, assert_same, draw, make_model
 
 from albert_jax import (

@@ -10,7 +10,7 @@ import pytest
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.collectives import collectives
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
@@ -55,12 +55,13 @@ def lowered_step(
         return create_train_state(params, optimizer)
 
     state = jax.eval_shape(create, jax.random.key(0))
+    objective = pretraining_objective(model)
     step = compile_train_step(
-        make_pretraining_loss(model),
+        objective.loss_fn,
         optimizer,
         state,
         mesh,
-        weight_fn=pretraining_weights,
+        weight_fn=objective.weight_fn,
         accumulation_steps=accumulation_steps,
         parallelism=parallelism,
         reduction_dtype=reduction_dtype,

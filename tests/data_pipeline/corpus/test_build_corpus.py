@@ -27,9 +27,9 @@ SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 SMALL_STEPS = """
 import os, resource, signal, sys
 from data_pipeline import build_corpus
-from data_pipeline.corpus.reader import journal as build_journal
-from data_pipeline.corpus.reader import builder as corpus_builder
-from data_pipeline.corpus.reader import encoding as document_encoder
+from data_pipeline.corpus import journal as build_journal
+from data_pipeline.corpus import builder as corpus_builder
+from data_pipeline.corpus import encoding as document_encoder
 document_encoder._CHUNK_CHARACTERS = 5000
 corpus_builder._CHUNKS_BETWEEN_SAVES = 2
 fatal, limit = int(sys.argv[1]), int(sys.argv[2])

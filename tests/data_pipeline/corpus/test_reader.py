@@ -52,7 +52,7 @@ def test_documents_come_back_from_several_shards(tmp_path):
         "sentences": 7,
         "tokens": 11,
     }
-    assert corpus.load_tokenizer().pieces == tuple(PIECES)
+    assert corpus.load_tokenizer().tokens == tuple(PIECES)
 
 
 def test_tokens_are_read_at_any_addresses(tmp_path):

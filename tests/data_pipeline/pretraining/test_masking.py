@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.config import DataConfig
-from data_pipeline.pretraining.mask_selection import Vocabulary, draw_uniform
+from data_pipeline.pretraining.mask_selection import Vocabulary, random_bits
 from data_pipeline.pretraining.masking import (
     MaskedRows,
+    length_probabilities,
     mask_rows,
-    ngram_probabilities,
     shuffle_visible_words,
 )
 
@@ -49,7 +49,7 @@ def make_text(num_rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray
 @tf.function(autograph=False)
 def run(rows, budgets, config, key, first):  # type: ignore[no-untyped-def]
     num_rows, length = rows["input_ids"].shape
-    draws = draw_uniform(key, first, num_rows, length)
+    draws = random_bits(key, first, num_rows, length)
     return mask_rows(**rows, budgets=budgets, draws=draws, config=config, vocabulary=VOCABULARY)
 
 
@@ -134,7 +134,7 @@ def assert_same_law(ours: collections.Counter, literal: collections.Counter) -> 
 def test_masks_follow_the_law_of_the_literal_algorithm(settings, stretches, offsets, budget):
     rows = make_rows([[8, 7, 9], [10, 12, 7, 13]], length=10, copies=40_000)
     masked = mask(rows, [budget], max_seq_length=10, max_predictions_per_seq=8, **settings)
-    law = ngram_probabilities(DataConfig(**settings))
+    law = length_probabilities(DataConfig(**settings))
     generator = np.random.default_rng(0)
     literal = collections.Counter(
         tuple(
@@ -299,15 +299,15 @@ def test_no_budget_means_no_masks():
 
 
 def test_length_laws():
-    assert ngram_probabilities(DataConfig()) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
-    assert ngram_probabilities(DataConfig(favor_shorter_ngram=False)) == pytest.approx(
+    assert length_probabilities(DataConfig()) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert length_probabilities(DataConfig(favor_shorter_ngram=False)) == pytest.approx(
         [2 / 11, 3 / 11, 6 / 11]
     )
-    span = ngram_probabilities(DataConfig(masking="span"))
+    span = length_probabilities(DataConfig(masking="span"))
     assert len(span) == 10 and span[1] / span[0] == pytest.approx(0.8)
     assert (
-        ngram_probabilities(DataConfig(masking="token"))
-        == ngram_probabilities(DataConfig(ngram=1))
+        length_probabilities(DataConfig(masking="token"))
+        == length_probabilities(DataConfig(ngram=1))
         == [1.0]
     )
 

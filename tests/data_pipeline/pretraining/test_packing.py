@@ -3,8 +3,10 @@
 import numpy as np
 from tiny_corpora import FIRST_ID, make_corpus
 
-from data_pipeline.pretraining.packing import budget_predictions, lay_out_rows, pack_pairs
+from data_pipeline.pretraining.masking import budget_predictions
+from data_pipeline.pretraining.packing import pack_pairs
 from data_pipeline.pretraining.pairs import Segments
+from data_pipeline.pretraining.rows import lay_out_rows
 
 
 def test_worked_example_of_packing():

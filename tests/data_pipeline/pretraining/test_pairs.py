@@ -12,9 +12,9 @@ from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.pretraining.pairs import (
     PAIR,
     Segments,
+    borrow_sentences,
     count_truncated,
-    draw_segments,
-    lend_sentences,
+    sample_segments,
 )
 
 
@@ -56,7 +56,7 @@ def test_a_single_sentence_borrows_one_from_a_chunk_of_three_in_its_document():
         firsts=np.array([0, 3, 4, 5, 7]),
         ends=np.array([3, 4, 5, 7, 8]),
     )
-    lent = lend_sentences(chunks)
+    lent = borrow_sentences(chunks)
     # Document 1 has no other chunk; the first chunk of document 2 has but two sentences.
     assert lent.firsts.tolist() == [0, 2, 4, 5, 7]
     assert lent.ends.tolist() == [2, 4, 5, 7, 8]
@@ -89,7 +89,7 @@ def draw(
     index: SentenceIndex, pair: tuple, count: int, *, limit: int = 500, objective: str = "sop"
 ) -> Segments:
     pairs = np.array([pair] * count, PAIR)
-    return draw_segments(
+    return sample_segments(
         pairs,
         np.arange(count),
         np.zeros(count, np.int64),

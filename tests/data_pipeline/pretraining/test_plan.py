@@ -12,7 +12,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import SourceMetadata
 from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.pair_planning import draw_targets
+from data_pipeline.pretraining.pair_planning import sample_target_lengths
 from data_pipeline.pretraining.plan import open_plan
 
 DOCUMENTS = draw_lengths(300, seed=0)
@@ -69,7 +69,7 @@ def test_packed_rows_hold_the_same_pairs(corpus):
 def test_a_share_of_the_documents_is_cut_short(corpus):
     config = DataConfig(**SETTINGS, short_seq_prob=0.3)
     documents = np.arange(100_000)
-    targets = draw_targets(documents, np.zeros_like(documents), config, key=1)
+    targets = sample_target_lengths(documents, np.zeros_like(documents), config, key=1)
     short = targets[targets < 61]
     # A short document draws the full length once in 60.
     assert abs(len(short) / len(documents) - 0.3 * 59 / 60) < 0.006
@@ -77,7 +77,9 @@ def test_a_share_of_the_documents_is_cut_short(corpus):
     counts = np.bincount(short)[2:]
     assert len(counts) == 59 and 0.6 < counts.var() / counts.mean() < 1.5
     assert (
-        draw_targets(documents, documents, dataclasses.replace(config, short_seq_prob=0), key=1)
+        sample_target_lengths(
+            documents, documents, dataclasses.replace(config, short_seq_prob=0), key=1
+        )
         == 61
     ).all()
 

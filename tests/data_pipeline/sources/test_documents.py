@@ -13,10 +13,10 @@ import pytest
 import zstandard
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources import docstrings as installed_documentation
+from data_pipeline.sources import documents as sources
 from data_pipeline.sources.docstrings import extract_prose, find_documented_files
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
-from data_pipeline.sources.documents import docstrings as installed_documentation
-from data_pipeline.sources.documents import documents as sources
 from data_pipeline.sources.text_files import EncodingErrors, InputFile, Reading
 
 TWO_DOCUMENTS = "One.\n  Two. \n\n\nThree.\n"

@@ -119,7 +119,7 @@ def test_the_literal_mask_is_text_unless_asked_for():
 
 def same(left: AlbertTokenizer, right: AlbertTokenizer) -> bool:
     one, other = left.tokenizer, right.tokenizer
-    settings = [(t.pieces, t.lower_case, t.keep_accents) for t in (one, other)]
+    settings = [(t.tokens, t.lower_case, t.keep_accents) for t in (one, other)]
     return settings[0] == settings[1] and one.encode(" ".join(TEXTS)) == other.encode(
         " ".join(TEXTS)
     )

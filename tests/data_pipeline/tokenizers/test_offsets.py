@@ -7,15 +7,15 @@ import pytest
 from tiny_vocabularies import KINDS, ODD, PLAIN, SETTINGS, WORDPIECES, make, of_pieces, random_texts
 
 from data_pipeline.tokenizers.alignment import align, change_form, drop_marks, replace, text_of
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.normalization import is_mark, normalize, normalize_aligned
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 
 def show(tokenizer: Tokenizer, text: str) -> list[tuple[str, str]]:
     """Each piece with the characters that it came from."""
     ids, offsets = tokenizer.encode_with_offsets(text)
-    return [(tokenizer.pieces[id], text[a:b]) for id, (a, b) in zip(ids, offsets, strict=True)]
+    return [(tokenizer.tokens[id], text[a:b]) for id, (a, b) in zip(ids, offsets, strict=True)]
 
 
 def test_changes_remember_where_characters_came_from():
@@ -74,7 +74,7 @@ def test_a_span_s_text_is_its_piece(kind, setting):
         before = [0, *offsets[:, 1]][: len(ids)]
         after = [*offsets[1:, 0], len(text)][: len(ids)]
         for id, (start, end), earlier, later in zip(ids, offsets, before, after, strict=True):
-            piece, _ = tokenizer.write_piece(int(id))
+            piece, _ = tokenizer.surface_form(int(id))
             if start < earlier or end > later or id == tokenizer.unk_id:
                 continue
             if isinstance(tokenizer, WordPieceTokenizer):

@@ -61,7 +61,7 @@ def test_normalization(text, options, expected):
 
 
 def test_training_gives_the_released_first_ids(trained):
-    assert trained.pieces[:13] == FIRST_PIECES
+    assert trained.tokens[:13] == FIRST_PIECES
     assert trained.vocab_size == 250
     assert trained.special_ids.tolist() == [0, 1, 2, 3, 4]
 
@@ -71,7 +71,7 @@ def test_training_is_reproducible(sentences, trained, tmp_path):
     for tokenizer, name in ((trained, "one"), (again, "two")):
         tokenizer.save(tmp_path / name)
     models = [(tmp_path / name / "tokenizer.model").read_bytes() for name in ("one", "two")]
-    strip = [SentencePieceTokenizer(model).pieces for model in models]
+    strip = [SentencePieceTokenizer(model).tokens for model in models]
     assert strip[0] == strip[1]
     assert models[0] == models[1]
 
@@ -109,7 +109,7 @@ def test_numbers_before_commas_are_split(trained):
     """The released models' rule as intended: `▁2011,` is the number's pieces, then the comma."""
     tokenizer = with_pieces(trained, "▁2011", "▁2011,", "▁20", "▁2,0", "▁2,011,")
     encode = {
-        text: [tokenizer.pieces[id] for id in tokenizer.encode(text)]
+        text: [tokenizer.tokens[id] for id in tokenizer.encode(text)]
         for text in ("2011, 2011", "2,011, 2011", "2,011")
     }
     assert encode["2011, 2011"] == ["▁2011", ",", "▁2011"]
@@ -119,7 +119,7 @@ def test_numbers_before_commas_are_split(trained):
 def test_a_number_inside_a_word_gets_no_word_mark(trained):
     """A glued piece without a leading mark is replaced by pieces without one."""
     tokenizer = with_pieces(trained, "7", "77,", "7,", "▁77")
-    shown = [tokenizer.pieces[id] for id in tokenizer.encode("ba7, ba77, 77,")]
+    shown = [tokenizer.tokens[id] for id in tokenizer.encode("ba7, ba77, 77,")]
     assert shown[shown.index("7") :][:2] == ["7", ","]
     assert "".join(shown) == "▁ba7,▁ba77,▁77,"
     assert not {"7,", "77,"} & set(shown)
@@ -156,7 +156,7 @@ def test_word_pieces_of_known_cases():
     pieces = ["[UNK]", "[CLS]", "[SEP]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
     tokenizer = WordPieceTokenizer(["[PAD]", "[MASK]", *pieces])
     shown = [
-        [tokenizer.pieces[id] for id in tokenizer.encode(t)]
+        [tokenizer.tokens[id] for id in tokenizer.encode(t)]
         for t in ("UNwantéd,running", "unwantedX running")
     ]
     assert shown[0] == ["un", "##want", "##ed", ",", "runn", "##ing"]
@@ -173,7 +173,7 @@ def test_word_pieces_of_known_cases():
     assert tokenizer.encode("a" * 201) == [tokenizer.unk_id]
     assert tokenizer.decode(tokenizer.encode("unwanted, running")) == "unwanted , running"
     starts = tokenizer.word_starts(WordStartRule.LEGACY)
-    assert [p for p, start in zip(tokenizer.pieces, starts, strict=True) if not start] == [
+    assert [p for p, start in zip(tokenizer.tokens, starts, strict=True) if not start] == [
         "##want",
         "##ed",
         "##ing",
@@ -185,7 +185,7 @@ def test_word_piece_vocabulary_with_a_line_separator(tmp_path):
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join([*SPECIAL, "\u2028", "中"]) + "\n", encoding="utf-8")
     tokenizer = load_tokenizer(path)
-    assert tokenizer.pieces == (*SPECIAL, " ", "中")
+    assert tokenizer.tokens == (*SPECIAL, " ", "中")
     assert tokenizer.encode("中中") == [6, 6]
 
 
@@ -196,7 +196,7 @@ def test_saved_tokenizers_load_as_they_were(trained, tmp_path):
         tokenizer.save(tmp_path / name)
         loaded = load_tokenizer(tmp_path / name)
         assert type(loaded) is type(tokenizer)
-        assert loaded.pieces == tokenizer.pieces
+        assert loaded.tokens == tokenizer.tokens
         assert loaded.lower_case is False
         assert loaded.keep_accents is tokenizer.keep_accents
         assert load_tokenizer(tmp_path / name, lower_case=True).lower_case is True
@@ -229,7 +229,7 @@ def test_unusable_tokenizers_are_refused_in_one_line(tmp_path):
 
 def test_tokenizers_need_neither_tensorflow_nor_jax():
     code = (
-        "import sys, data_pipeline.tokenizers.base, data_pipeline.tokenizers.sentencepiece, "
+        "import sys, data_pipeline.tokenizers.tokenizer, data_pipeline.tokenizers.sentencepiece, "
         "data_pipeline.tokenizers.wordpiece, data_pipeline.corpus.reader; "
         "sys.exit(len({'tensorflow', 'jax'} & set(sys.modules)))"
     )

@@ -64,6 +64,7 @@ BASE_V1 = {
     "model.initialization": "fixed",
     "model.tie_word_embeddings": True,
     "data.corpus_dir": "",
+    "data.records_dir": "",
     "data.plan_dir": "",
     "data.max_seq_length": 512,
     "data.packing": "unpacked",
@@ -492,6 +493,7 @@ COMMAND = """
 from absl import flags
 from experiments.cli.command import define_config_flag, read_config_flag, run
 from experiments.cli.exit_codes import ExitCode
+from experiments.run.config import ExperimentConfig
 
 CONFIG = define_config_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept", required=True)
@@ -500,7 +502,7 @@ def main():
     print(read_config_flag(CONFIG, ExperimentConfig).model.hidden_size)
     return ExitCode.PREEMPTED
 
-run(main)
+run(main, ExperimentConfig)
 """
 
 

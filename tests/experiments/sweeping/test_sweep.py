@@ -14,14 +14,14 @@ from random_inputs import draw_batch, parameter_shapes
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, make_mesh, place_batch
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError
-from experiments.evaluation.sentence_objectives import renamed
+from experiments.evaluation.sentence_objectives import stem
 from experiments.run.config import ExperimentConfig
 from experiments.sweep import format_plan, parse_assignments
 from experiments.sweeping.plan import PlannedPoint, plan_points
@@ -140,12 +140,13 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
         optimizer = make_optimizer(optimization, global_batch_size=2)
         state = create_train_state(params, optimizer)
         before = jax.device_get(params)
+        task = pretraining_objective(model, stem(objective))
         step = compile_train_step(
-            renamed(make_pretraining_loss(model), objective),
+            task.loss_fn,
             optimizer,
             state,
             mesh,
-            weight_fn=renamed(pretraining_weights, objective),
+            weight_fn=task.weight_fn,
         )
         key = jax.random.key(0)
         for _ in range(2):  # the first has the rate 0
@@ -155,8 +156,8 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
         still = [k for k, moves in flatten_dict(moved, sep="/").items() if not moves]
         head = {"sop_classifier", "albert/pooler"} if objective == "none" else set()
         assert {name.rpartition("/")[0] for name in still} <= head, config
-        stem = {"sop": "sentence_order", "nsp": "next_sentence", "none": "masked_lm"}[objective]
-        assert f"{stem}_loss" in metrics
+        metric = {"sop": "sentence_order", "nsp": "next_sentence", "none": "masked_lm"}[objective]
+        assert f"{metric}_loss" in metrics
 
 
 def test_a_grid_names_its_rows_and_a_table_row_its_tasks() -> None:

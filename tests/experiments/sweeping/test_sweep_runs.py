@@ -147,7 +147,7 @@ def test_a_point_that_still_runs_from_before_is_waited_for(tmp_path: Path) -> No
     point = make_point(tmp_path, 0, slow)
     dies = (
         "import os, pathlib, sys, threading, time\n"
-        "sys.path[:0] = [os.getcwd(), 'tests/experiments']\n"
+        "sys.path[:0] = [os.getcwd(), 'tests/experiments', 'tests/experiments/sweeping']\n"
         "from test_sweep_runs import LocalLauncher, make_point\n"
         "here = pathlib.Path(sys.argv[1])\n"
         "def die():\n"

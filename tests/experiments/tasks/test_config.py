@@ -58,7 +58,7 @@ def load_by_flags(*overrides: str) -> FinetuneConfig:
 
 
 def test_every_file_has_the_settings_of_the_table() -> None:
-    names = {path.stem for path in CONFIGS.glob("[a-z]*.py")}
+    names = {path.stem for path in CONFIGS.glob("[a-z]*.py")} - {"recipes"}
     assert names == TABLE_14.keys() | OTHERS.keys()
     for name, (task, rate, batch, dropout, steps, warmup, length) in TABLE_14.items():
         config = load(name)

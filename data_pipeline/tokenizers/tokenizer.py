@@ -13,8 +13,8 @@ import pyarrow
 import pyarrow.compute
 from jaxtyping import Bool, Int32, Int64
 
+from albert_jax.durable_files import write_atomically
 from data_pipeline.config import WordStartRule
-from data_pipeline.durable_files import write_atomically
 
 SETTINGS_FILE = "tokenizer.json"
 
@@ -31,7 +31,7 @@ class Tokenizer(abc.ABC):
     of its words one after the other, and a word is encoded only when it is new.
 
     Attributes:
-        pieces: what each id stands for.
+        tokens: what each id stands for.
         pad_id, unk_id, cls_id, sep_id, mask_id: the special pieces.
         lower_case, keep_accents: how text is normalized.
     """
@@ -39,7 +39,7 @@ class Tokenizer(abc.ABC):
     KIND: ClassVar[str]
     VOCABULARY_FILE: ClassVar[str]
 
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
     pad_id: int
     unk_id: int
     cls_id: int
@@ -59,7 +59,7 @@ class Tokenizer(abc.ABC):
     @property
     def vocab_size(self) -> int:
         """The number of pieces."""
-        return len(self.pieces)
+        return len(self.tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +124,7 @@ class Tokenizer(abc.ABC):
 
     def word_starts(self, rule: WordStartRule) -> Bool[np.ndarray, " vocabulary"]:
         """Whether each piece opens a word, for whole-word and n-gram masks."""
-        return np.array([self._starts_word(piece, rule) for piece in self.pieces])
+        return np.array([self._starts_word(token, rule) for token in self.tokens])
 
     def save(self, directory: Path) -> None:
         """Writes the vocabulary and `tokenizer.json`, from which `load_tokenizer` reads it."""
@@ -143,7 +143,7 @@ class Tokenizer(abc.ABC):
         """Readable text; special pieces other than unknown vanish."""
 
     @abc.abstractmethod
-    def write_piece(self, id: int) -> tuple[str, bool]:
+    def surface_form(self, id: int) -> tuple[str, bool]:
         """A piece as it stands in a text, and whether it stands apart from what is before it.
 
         Example: `▁the` is ("the", True), `ing` and `##ing` are ("ing", False).
