@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny_corpora import random_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from albert_jax.settings import FieldError
 from data_pipeline import randomness
