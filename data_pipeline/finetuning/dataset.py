@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.finetuning.encoded_examples import EncodedExamples, choose_lengths
-from data_pipeline.permutation import permute
 
 
 class FinetuningDataset:
@@ -53,8 +52,8 @@ class FinetuningDataset:
             rows: which rows of the global batch; None for all.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
-        key = philox.derive_key(self._seed, "batches", epoch)
-        batch = int(permute(np.array([place]), self.steps_per_epoch, key=key)[0])
+        key = randomness.derive_key(self._seed, "batches", epoch)
+        batch = int(randomness.permute(np.array([place]), self.steps_per_epoch, key=key)[0])
         start = batch * self._batch_size
         places = np.arange(start, min(start + self._batch_size, int(self._ends[-1])))
         chosen = self._lay_out(epoch, places)
@@ -84,9 +83,9 @@ class FinetuningDataset:
         chosen = np.zeros_like(places)
         for bucket in np.unique(buckets):
             here, members = buckets == bucket, self._by_bucket[bucket]
-            key = philox.derive_key(self._seed, "rows", epoch, bucket)
+            key = randomness.derive_key(self._seed, "rows", epoch, bucket)
             inside = places[here] - (self._ends[bucket] - len(members))
-            chosen[here] = members[permute(inside, len(members), key=key)]
+            chosen[here] = members[randomness.permute(inside, len(members), key=key)]
         return chosen
 
 

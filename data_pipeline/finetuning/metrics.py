@@ -83,7 +83,7 @@ def compute_metrics(
     return {name: METRICS[name](predictions, labels) for name in names}
 
 
-def constant_guess(
+def constant_baseline(
     names: Sequence[str], labels: Real[np.ndarray, " examples"], num_classes: int
 ) -> dict[str, float]:
     """The best that each metric gets from the same prediction for every example.

@@ -22,7 +22,7 @@ class Window(NamedTuple):
         p_mask: 0 where an answer may begin or end: at [CLS], which stands for none, and in the
             context; 1 elsewhere.
         context_position: place in the row of the first piece of the context.
-        first_piece: which piece of the context that is.
+        first_token: which piece of the context that is.
         has_max_context: of each piece of the context in the row, whether no other window of the
             question shows more of what is around it.
         start_position, end_position: places in the row of the first and the last piece of the
@@ -34,7 +34,7 @@ class Window(NamedTuple):
     token_type_ids: Int32[np.ndarray, " length"]
     p_mask: Int32[np.ndarray, " length"]
     context_position: int
-    first_piece: int
+    first_token: int
     has_max_context: Bool[np.ndarray, " pieces"]
     start_position: int
     end_position: int
@@ -92,7 +92,7 @@ def make_windows(
     if not len(context_ids):
         raise InputError(f"question {example.id}: its context has no pieces")
     stride = max(1, min(doc_stride, capacity + 1 - max_answer_length))
-    spans = divide(len(context_ids), capacity, stride)
+    spans = window_spans(len(context_ids), capacity, stride)
     best = find_max_context(spans, len(context_ids))
     answer = locate_answer(example.answers[0], context_offsets) if example.answers else None
     position = len(question_ids) + 2
@@ -111,7 +111,7 @@ def make_windows(
                 token_type_ids=(places >= position).astype(np.int32),
                 p_mask=(~in_context & (places > 0)).astype(np.int32),
                 context_position=position,
-                first_piece=first,
+                first_token=first,
                 has_max_context=best[first:end] == number,
                 start_position=target[0],
                 end_position=target[1],
@@ -121,10 +121,10 @@ def make_windows(
     return windows
 
 
-def divide(pieces: int, capacity: int, stride: int) -> list[tuple[int, int]]:
+def window_spans(pieces: int, capacity: int, stride: int) -> list[tuple[int, int]]:
     """First and past-the-last piece of each window; the stride is at most the capacity.
 
-    Example: `divide(7, 4, 2)` is `[(0, 4), (2, 6), (4, 7)]`.
+    Example: `window_spans(7, 4, 2)` is `[(0, 4), (2, 6), (4, 7)]`.
     """
     count = 1 + max(0, -(-(pieces - capacity) // stride))
     return [(n * stride, min(n * stride + capacity, pieces)) for n in range(count)]

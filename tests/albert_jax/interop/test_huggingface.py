@@ -276,7 +276,7 @@ class TestStrictness:
         (record,) = caplog.records
         for words in (
             "classifier.weight is missing; classifier.bias is missing",
-            "drawn at random from seed 0: classifier/bias, classifier/kernel",
+            "initialized at random from seed 0: classifier/bias, classifier/kernel",
         ):
             assert words in record.getMessage()
         fresh = model.initialize(albert_jax.pretrained.jax.random.key(0))
@@ -292,7 +292,7 @@ class TestStrictness:
             load(tmp_path / "model", head=two)
         _, params = load(tmp_path / "model", head=two, strict=False)
         assert params["classifier"]["kernel"].shape == (4, 2)
-        assert "drawn at random" in caplog.text
+        assert "initialized at random" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ class TestStrictness:
         ({"model_type": "bert"}, ["config.json", "model_type must be albert, got 'bert'"]),
         ({"hidden_act": "swish"}, ["hidden_act must be one of gelu_new", "'swish'"]),
         ({"num_attention_heads": 3}, ["config.json", "multiple of", "(3)"]),
-        ({"hidden_size": "4"}, ["config.json", "model.hidden_size must be a whole number"]),
+        ({"hidden_size": "4"}, ["config.json", "hidden_size must be a whole number"]),
         (
             {"num_hidden_layers": 18, "num_hidden_groups": 14},
             ["18 layers in 14 groups", "transformers' rounding"],

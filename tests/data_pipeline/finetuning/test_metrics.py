@@ -6,7 +6,7 @@ import scipy.stats
 import sklearn.metrics
 
 from data_pipeline.finetuning import metrics as task_metrics
-from data_pipeline.finetuning.metrics import METRICS, compute_metrics, constant_guess
+from data_pipeline.finetuning.metrics import METRICS, compute_metrics, constant_baseline
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -64,14 +64,14 @@ def test_where_a_metric_is_undefined():
 
 def test_the_constant_guess():
     labels = np.array([1, 1, 0])
-    assert constant_guess(("accuracy", "f1", "matthews"), labels, 2) == {
+    assert constant_baseline(("accuracy", "f1", "matthews"), labels, 2) == {
         "accuracy": pytest.approx(2 / 3),
         "f1": pytest.approx(4 / 5),
         "matthews": 0,
     }
-    assert constant_guess(("accuracy",), np.array([2, 2, 0, 1]), 3) == {"accuracy": 0.5}
+    assert constant_baseline(("accuracy",), np.array([2, 2, 0, 1]), 3) == {"accuracy": 0.5}
     scores = np.array([0.5, 4.0, 3.0])
-    assert constant_guess(("pearson", "spearman"), scores, 0) == {"pearson": 0, "spearman": 0}
+    assert constant_baseline(("pearson", "spearman"), scores, 0) == {"pearson": 0, "spearman": 0}
 
 
 def test_a_small_confusion_by_hand():

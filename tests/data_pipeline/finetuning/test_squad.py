@@ -13,23 +13,25 @@ from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import Answer, QuestionExample
 from data_pipeline.finetuning.squad import metrics as squad_metrics
 from data_pipeline.finetuning.squad.answers import (
-    BeamOutputs,
-    PieceSpan,
     best_answers,
-    find_beam_null_score,
-    find_beam_spans,
-    find_null_score,
-    find_spans,
     null_scores,
     predict_answer,
     write_squad_predictions,
 )
 from data_pipeline.finetuning.squad.reader import read_squad, split_by_article
+from data_pipeline.finetuning.squad.spans import (
+    BeamOutputs,
+    TokenSpan,
+    find_beam_null_score,
+    find_beam_spans,
+    find_null_score,
+    find_spans,
+)
 from data_pipeline.finetuning.squad.windows import (
-    divide,
     find_max_context,
     locate_answer,
     make_windows,
+    window_spans,
 )
 
 REAL_FILES = Path("../shared/data/squad")
@@ -92,7 +94,7 @@ def test_what_is_wrong_with_a_question_is_said_with_its_line(tmp_path, questions
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"data":\n [}', "dev.json:2: this is no JSON"),
+        ('{"data":\n [}', "dev.json:2: this is not JSON"),
         ("[]", "dev.json:1: expected a JSON object"),
         ("{}", "dev.json: data must be a list of objects"),
         ('{"data": [{"paragraphs": [{"context": " ", "qas": []}]}]}', "'0': context is empty"),
@@ -128,7 +130,7 @@ def test_a_context_that_fits_is_one_row():
     assert window.input_ids.tolist() == [2, 7, 8, 3, 11, 12, 13, 14, 15, 16, 3]
     assert window.token_type_ids.tolist() == [0] * 4 + [1] * 7
     assert window.p_mask.tolist() == [0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1]
-    assert (window.context_position, window.first_piece) == (4, 0)
+    assert (window.context_position, window.first_token) == (4, 0)
     assert window.has_max_context.all()
     assert (window.start_position, window.end_position, window.is_impossible) == (8, 8, False)
 
@@ -141,7 +143,7 @@ def test_windows_slide_and_only_a_whole_answer_counts():
         [2, 7, 8, 3, 11, 12, 13, 14, 3],
         [2, 7, 8, 3, 13, 14, 15, 16, 3],
     ]
-    assert [window.first_piece for window in windows] == [0, 2]
+    assert [window.first_token for window in windows] == [0, 2]
     # Piece 2 has two pieces to its left and one to its right in the first window.
     assert [window.has_max_context.tolist() for window in windows] == [
         [True, True, True, False],
@@ -159,7 +161,7 @@ def test_an_impossible_question_and_a_long_one():
         doc_stride=1,
     )
     assert windows[0].input_ids.tolist() == [2, 100, 101, 102, 3, 11, 12, 3]
-    assert [window.first_piece for window in windows] == [0, 1, 2, 3, 4]
+    assert [window.first_token for window in windows] == [0, 1, 2, 3, 4]
     assert all(window.is_impossible and window.end_position == 0 for window in windows)
 
 
@@ -171,7 +173,7 @@ def test_windows_share_what_the_longest_answer_needs(max_answer_length):
         answer = Answer(CONTEXT[start:end], int(start))
         windows = lay_out(EXAMPLE._replace(answers=(answer,)), **sizes)
         assert any(not window.is_impossible for window in windows)
-        assert windows[1].first_piece == 5 - max_answer_length
+        assert windows[1].first_token == 5 - max_answer_length
 
 
 def test_no_room_and_no_pieces():
@@ -194,7 +196,7 @@ def test_no_room_and_no_pieces():
     ],
 )
 def test_division(pieces, capacity, stride, expected):
-    assert divide(pieces, capacity, stride) == expected
+    assert window_spans(pieces, capacity, stride) == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -202,7 +204,7 @@ def test_max_context_against_the_rule_spelled_out(seed):
     draws = np.random.default_rng(seed)
     pieces = int(draws.integers(1, 60))
     capacity = int(draws.integers(1, 20))
-    spans = divide(pieces, capacity, int(draws.integers(1, capacity + 1)))
+    spans = window_spans(pieces, capacity, int(draws.integers(1, capacity + 1)))
     # One that is longer than the others, which the length alone tells apart.
     spans.append((0, min(pieces, capacity + 3)))
     for piece, window in enumerate(find_max_context(spans, pieces)):
@@ -257,7 +259,7 @@ def spans_by_brute_force(windows, starts, ends, max_answer_length):
             if window.has_max_context[i] and i <= j < i + max_answer_length:
                 at = window.context_position
                 score = float(start[at + i] + end[at + j])
-                spans.append((window.first_piece + i, window.first_piece + j, score))
+                spans.append((window.first_token + i, window.first_token + j, score))
     return sorted(spans, key=lambda span: (-span[2], *span))
 
 
@@ -316,7 +318,7 @@ def test_texts_are_cut_out_of_the_context_once_each():
     example = QuestionExample("q", "Q?", context, (Answer("yes", 6),))
     offsets = np.array([[0, 5], [1, 4], [6, 9], [11, 14], [14, 15], [14, 14]], np.int32)
     spans = [(4, 4, 3.0), (0, 0, 2.0), (1, 1, 1.0), (2, 2, 1.0), (0, 0, 0.5), (2, 3, 0.0)]
-    prediction = predict_answer(example, offsets, [PieceSpan(*span) for span in spans], 0.75)
+    prediction = predict_answer(example, offsets, [TokenSpan(*span) for span in spans], 0.75)
     assert [candidate[:4] for candidate in prediction.candidates] == [
         ("Yes,", 1, 5, 2.0),
         ("Yes", 1, 4, 1.0),
@@ -329,7 +331,7 @@ def test_texts_are_cut_out_of_the_context_once_each():
     probabilities = [candidate.probability for candidate in prediction.candidates]
     np.testing.assert_allclose(probabilities, weights / weights.sum())
     # Where nothing but blanks was marked, the answer is still no blank.
-    assert predict_answer(example, offsets, [PieceSpan(5, 5, 1.0)]).candidates[0][:3] == (
+    assert predict_answer(example, offsets, [TokenSpan(5, 5, 1.0)]).candidates[0][:3] == (
         "Yes,",
         1,
         5,
@@ -337,7 +339,7 @@ def test_texts_are_cut_out_of_the_context_once_each():
 
 
 def test_files_of_predictions(tmp_path):
-    spans = [PieceSpan(4, 4, 1.0), PieceSpan(3, 4, 1.0)]
+    spans = [TokenSpan(4, 4, 1.0), TokenSpan(3, 4, 1.0)]
     predictions = [predict_answer(EXAMPLE, OFFSETS, spans, 0.5)]
     answers, odds = best_answers(predictions), null_scores(predictions)
     assert (answers, odds) == ({"q1": "1066"}, {"q1": 0.5})

@@ -1,4 +1,4 @@
-"""Sweeps: that every shipped one is sound, and what mistakes in one are told."""
+"""Sweeps: that every shipped one is sound, and what mistakes in one are message."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,14 +21,13 @@ from albert_jax.training.parallel import compile_train_step, make_mesh, place_ba
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError
-from experiments.evaluation.sentence_objectives import stem
 from experiments.run.config import ExperimentConfig
-from experiments.sweep import describe_plan, parse_assignments
+from experiments.sweep import format_plan, parse_assignments
 from experiments.sweeping.plan import PlannedPoint, plan_points
 from experiments.sweeping.points import (
-    Row,
     Size,
     Sweep,
+    SweepRow,
     downstream,
     expand,
     grid,
@@ -88,7 +87,7 @@ def test_every_point_of_every_sweep_builds_and_has_its_parameters(name: str) -> 
                 assert found[row] == backbone, row
         else:
             assert max(one.flops_per_row for one in planned) < 3e9
-        for line, one in zip(describe_plan(planned).splitlines()[::2], planned, strict=True):
+        for line, one in zip(format_plan(planned).splitlines()[::2], planned, strict=True):
             assert f"{one.parameters:,} parameters" in line
 
 
@@ -140,7 +139,7 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
         optimizer = make_optimizer(optimization, global_batch_size=2)
         state = create_train_state(params, optimizer)
         before = jax.device_get(params)
-        task = pretraining_objective(model, stem(objective))
+        task = pretraining_objective(model, objective.metric_name)
         step = compile_train_step(
             task.loss_fn,
             optimizer,
@@ -174,8 +173,8 @@ def test_a_grid_names_its_rows_and_a_table_row_its_tasks() -> None:
 
 
 def test_a_row_starts_from_another_at_its_own_seed() -> None:
-    rows = (Row("a", {"seed": 1}), Row("b", {}, starts_from="a"))
-    sweep = Sweep("base.py", (Row("a", {}), rows[1]), seeds=(3, 4))
+    rows = (SweepRow("a", {"seed": 1}), SweepRow("b", {}, starts_from="a"))
+    sweep = Sweep("base.py", (SweepRow("a", {}), rows[1]), seeds=(3, 4))
     points = expand(sweep, Path("here"), {"data.ngram": 1})
     assert [point.after for point in points] == [None, None, 0, 1]
     assert points[3].overrides == {
@@ -191,23 +190,26 @@ def test_a_row_starts_from_another_at_its_own_seed() -> None:
     [
         ({"rows": ()}, "the sweep is empty: it has no rows"),
         ({"seeds": ()}, "the sweep is empty: it has no seeds"),
-        ({"rows": (Row("a", {}), Row("a", {}))}, "share a workdir: there are two 'a'"),
+        ({"rows": (SweepRow("a", {}), SweepRow("a", {}))}, "share a workdir: there are two 'a'"),
         ({"seeds": (1, 2, 1)}, "share a workdir: there are two 'seed 1'"),
-        ({"rows": (Row("a", {}, starts_from="b"), Row("b", {}))}, "must be a row before it"),
+        (
+            {"rows": (SweepRow("a", {}, starts_from="b"), SweepRow("b", {}))},
+            "must be a row before it",
+        ),
     ],
 )
 def test_a_sweep_that_cannot_be_run_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Sweep("base.py", **{"rows": (Row("a", {}),)} | arguments)
+        Sweep("base.py", **{"rows": (SweepRow("a", {}),)} | arguments)
 
 
 def test_a_name_must_do_for_a_directory() -> None:
     for name in ("", "a/b", "..", "-x", "a b"):
         with pytest.raises(ValueError, match="must do for a directory"):
-            Row(name, {})
+            SweepRow(name, {})
 
 
-HEAD = "from experiments.sweeping.points import Row, Size, Sweep\n"
+HEAD = "from experiments.sweeping.points import SweepRow, Size, Sweep\n"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ HEAD = "from experiments.sweeping.points import Row, Size, Sweep\n"
         ("def get_sweep(size): return 3", r"its get_sweep\(size\) must return a Sweep"),
         ("def get_sweep(: ", "SyntaxError"),
         (f"{HEAD}def get_sweep(size): return Sweep('b', ())", "the sweep is empty"),
-        (f"{HEAD}def get_sweep(size): return Row('a', nothing)", "NameError: name 'nothing'"),
+        (f"{HEAD}def get_sweep(size): return SweepRow('a', nothing)", "NameError: name 'nothing'"),
     ],
 )
 def test_a_file_that_gives_no_sweep_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -233,7 +235,7 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--override=data.ngram: must be NAME=VALUE"):
         parse_assignments("override", ["data.ngram"])
     base = str(ROOT / "experiments/configs/albert_tiny_cpu.py")
-    sweep = Sweep(base, (Row("a", {"data.ngram": 1}), Row("b", {"data.ngram": 2})))
+    sweep = Sweep(base, (SweepRow("a", {"data.ngram": 1}), SweepRow("b", {"data.ngram": 2})))
     with pytest.raises(InputError, match=r"--override=data.ngram=...: the points differ in it"):
         expand(sweep, tmp_path, {"data.ngram": "3"})
     points = expand(sweep, tmp_path, {})
@@ -246,6 +248,6 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path) -> None:
         ({"data.masking": "nothing"}, r"--config.data.masking must be one of"),
         ({"model.hidden_size": 129}, r"must be a multiple of model.num_attention_heads"),
     ):
-        wrong = Sweep(base, (Row("ok", {}), Row("bad", overrides)))
+        wrong = Sweep(base, (SweepRow("ok", {}), SweepRow("bad", overrides)))
         with pytest.raises(InputError, match=rf"^point 1 \(bad, seed 12345\): .*{message}"):
             plan_points(expand(wrong, tmp_path, {}), wrong, task_dirs={}, task_overrides={})
