@@ -267,7 +267,7 @@ def test_a_row_that_does_not_fit_is_refused():
             ),
             params,
         )
-    with pytest.raises(ValueError, match="start again"):
+    with pytest.raises(ValueError, match="that restart"):
         jax.eval_shape(lambda p: model.apply({"params": p}, IDS, sequence_ids=IDS), params)
 
 
