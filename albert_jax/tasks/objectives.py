@@ -89,7 +89,7 @@ def _logits(outputs: Any, batch: TaskBatch) -> dict[str, Array]:
 
 
 def classification_objective(model: AlbertForSequenceClassification) -> Objective:
-    """Return cross-entropy of classes, squared error of scores, or cross-entropy of each label.
+    """Return cross-entropy of classes, squared error of scores, or binary cross-entropy of labels.
 
     Metrics: `classification_loss` and `accuracy` (of several labels: the fraction predicted right),
     or `regression_loss`. Predictions: `logits`.

@@ -1,4 +1,4 @@
-"""Attention by blocks is the reference: results and gradients, whoever sees whom."""
+"""Attention by blocks is the reference: results and gradients, under every mask."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ REAL = jnp.array([[1] * 20 + [0] * 4, [1] * 24, [0] * 24], jnp.int32)  # the las
 
 def results(attend: Any, *who: Any, dtype: Any = jnp.float32) -> list[Array]:
     operands = [x.astype(dtype) for x in OPERANDS]
-    value, pull = jax.vjp(lambda *x: attend(*x, *who), *operands)
-    return [value, *pull(COTANGENT.astype(dtype))]
+    value, pullback = jax.vjp(lambda *x: attend(*x, *who), *operands)
+    return [value, *pullback(COTANGENT.astype(dtype))]
 
 
 @pytest.mark.parametrize("max_scores", [1, 2 * LENGTH**2, 6 * LENGTH**2])
@@ -58,10 +58,10 @@ def test_bfloat16_is_as_near_to_float32_as_the_reference_in_bfloat16_is() -> Non
         assert errors[0] < 1.1 * errors[1]
 
 
-def test_a_pass_keeps_no_scores() -> None:
-    """What the backward pass is given has a size that grows with the length, not its square."""
-    _, pull = jax.vjp(lambda *x: blocked_attention(*x, PACKED, PACKED), *OPERANDS)
-    kept = [leaf.size for leaf in jax.tree.leaves(pull)]
+def test_the_residuals_hold_no_scores() -> None:
+    """The residuals grow with the length, not its square."""
+    _, pullback = jax.vjp(lambda *x: blocked_attention(*x, PACKED, PACKED), *OPERANDS)
+    kept = [leaf.size for leaf in jax.tree.leaves(pullback)]
     assert kept
     assert max(kept) < ROWS * HEADS * LENGTH**2
 
