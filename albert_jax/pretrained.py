@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class SavableTokenizer(Protocol):
-    """The interface of a tokenizer in `save_pretrained`, such as `data_pipeline.AlbertTokenizer`."""
+    """The tokenizer interface of `save_pretrained`; `data_pipeline.AlbertTokenizer` has it."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -199,7 +199,7 @@ class PretrainedModel:
         params: PyTree,
         tokenizer: SavableTokenizer | None = None,
     ) -> None:
-        """Write a directory that transformers loads with its Auto classes, and so does this project.
+        """Write a directory that transformers loads with its Auto classes.
 
         The directory appears when it is complete.
 

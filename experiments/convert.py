@@ -142,9 +142,7 @@ def main() -> ExitCode:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "from", None, "a model: any path that `from_pretrained` reads", required=True
-    )
+    flags.DEFINE_string("from", None, "a path that `from_pretrained` reads", required=True)
     flags.DEFINE_enum_class("to", None, Format, "the format to write", required=True)
     flags.DEFINE_string("output", None, "a new directory", required=True)
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")

@@ -142,7 +142,7 @@ def test_what_cannot_be_written_leaves_nothing(sentencepiece, wordpiece, tmp_pat
     model = make_model("ForPreTraining", {"hidden_act": "gelu_erf"}, None)
     model.save_pretrained(tmp_path / "model", random_params(model), wordpiece)
     stored = read_pretrained(tmp_path / "model")
-    with pytest.raises(WeightsError, match="the tokenizer has 80 pieces, the model has 11"):
+    with pytest.raises(WeightsError, match="the tokenizer has 80 tokens, the model has 11"):
         convert(stored, sentencepiece, Format.ORBAX, tmp_path / "out")
     with pytest.raises(WeightsError, match="only the tanh form"):
         convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "out")

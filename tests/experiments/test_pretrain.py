@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
 def test_another_directory_and_another_corpus_are_refused(
     corpus: Path, finished: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"\(32\) must be at most .*\(16\)"):
+    with pytest.raises(FieldError, match=r"must be at most .* \(16\), got 32"):
         with_part(make_config(corpus), "model", max_position_embeddings=16)
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no run"):
@@ -312,9 +312,7 @@ def test_a_run_trains_on_imported_records(corpus: Path, tmp_path: Path) -> None:
     assert losses["run"][-1] == pytest.approx(losses["corpus"][-1], rel=0.05)  # another order
     identity = json.loads((workdir / "records.json").read_text())
     assert identity["path"] == str(tmp_path / "records") and len(identity["fingerprint"]) == 64
-    with pytest.raises(
-        InputError, match=r"was trained on a records .* not on --config\.data\.corp"
-    ):
+    with pytest.raises(InputError, match=r"was trained on a records .*, not on --config"):
         pretrain(config, workdir)
     with pytest.raises(FieldError, match=r"data.max_seq_length must be 32, as in the records"):
         pretrain(with_part(records, "data", max_seq_length=16), tmp_path / "other")
