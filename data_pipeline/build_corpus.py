@@ -18,7 +18,8 @@ from albert_jax.durable_files import hash_text
 from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.corpus.builder import CorpusBuilder
-from data_pipeline.corpus.reader import METADATA_FILE, Corpus, open_corpus
+from data_pipeline.corpus.metadata import METADATA_FILE
+from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
 from data_pipeline.errors import InputError, is_storage_error
 from data_pipeline.pretraining.display import first_batch, format_batch

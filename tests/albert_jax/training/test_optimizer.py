@@ -19,10 +19,10 @@ from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleN
 from albert_jax.training.optimizer import (
     adaptation_mask,
     make_optimizer,
-    make_schedule,
     scale_by_trust_ratio,
     trust_ratios,
 )
+from albert_jax.training.schedule import make_schedule
 
 # Constant rate to eight digits, no clipping: what the worked numbers assume.
 CONSTANT: dict[str, Any] = {
@@ -365,6 +365,14 @@ def test_a_stable_rate_falls_at_the_end_alone():
         num_train_steps=100,
     )
     np.testing.assert_allclose(found, [1, 1, 1, 0.95**2, 0.25, 0.05**2, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [ScheduleName.LEGACY_POLY, ScheduleName.POLY])
+def test_the_last_of_ten_million_steps_has_an_exact_rate(schedule):
+    last, total = 9_999_999, 10_000_000
+    found = rates([last], schedule=schedule, num_train_steps=total)
+    decay_steps = total - (3125 if schedule is ScheduleName.POLY else 0)
+    np.testing.assert_allclose(found, [0.00176 / decay_steps], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

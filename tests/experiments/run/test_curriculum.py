@@ -1,4 +1,4 @@
-"""Runs in phases: what batches they see, from any step on, and that stopping changes nothing."""
+"""Runs in phases: their batches from any step on, and resuming in each phase."""
 
 import dataclasses
 import itertools
@@ -61,20 +61,20 @@ def test_phases_follow_one_another_and_the_last_is_the_run_s_own(corpus: Path) -
 def test_the_batch_of_a_step_is_the_same_from_wherever_it_is_read(corpus: Path) -> None:
     config = make_config(corpus, FIRST, SECOND)
     mesh = make_mesh(devices=jax.devices()[:1])
-    curriculum = Curriculum(open_corpus(corpus), config)
-    whole = list(itertools.islice(curriculum.batches(0, mesh), 14))
-    assert [batch["input_ids"].shape for batch in whole] == (
+    curriculum = Curriculum(open_corpus(corpus), config, mesh)
+    whole = list(itertools.islice(curriculum.batches(0), 14))
+    assert [batch.input_ids.shape for batch in whole] == (
         [(24, 16)] * 4 + [(16, 24)] * 3 + [(16, 32)] * 7  # the last phase goes on
     )
     for start in (1, 4, 5, 7, 11):
-        for batch, again in zip(whole[start:], curriculum.batches(start, mesh), strict=False):
-            for name, array in batch.items():
-                np.testing.assert_array_equal(array, again[name])
+        for batch, again in zip(whole[start:], curriculum.batches(start), strict=False):
+            for array, expected in zip(batch, again, strict=True):
+                np.testing.assert_array_equal(array, expected)
     plain = PretrainingDataset(
         open_corpus(corpus), config.data, seed=config.seed, global_batch_size=16
     )
     np.testing.assert_array_equal(
-        whole[7]["input_ids"], next(plain.batches(start_step=0))["input_ids"]
+        whole[7].input_ids, next(plain.batches(start_step=0))["input_ids"]
     )
     assert [curriculum.phase_of(step) for step in (0, 3, 4, 6, 7, 11, 99)] == [0, 0, 1, 1, 2, 2, 2]
 
