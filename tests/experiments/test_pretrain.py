@@ -18,6 +18,7 @@ from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
 from albert_jax.model import AlbertForPreTraining, AlbertModel
+from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import restore_params
 from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
@@ -173,7 +174,7 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
 def test_another_directory_and_another_corpus_are_refused(
     corpus: Path, finished: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"\(32\) must be at most .*\(16\)"):
+    with pytest.raises(FieldError, match=r"max_seq_length must be at most .*\(16\), got 32"):
         with_part(make_config(corpus), "model", max_position_embeddings=16)
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no run"):
