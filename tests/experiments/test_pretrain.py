@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
 def test_another_directory_and_another_corpus_are_refused(
     corpus: Path, finished: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(FieldError, match=r"must be at most .* \(16\), got 32"):
+    with pytest.raises(FieldError, match=r"max_seq_length must be at most .*\(16\), got 32"):
         with_part(make_config(corpus), "model", max_position_embeddings=16)
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no run"):
