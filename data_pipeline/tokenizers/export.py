@@ -18,7 +18,7 @@ from data_pipeline.tokenizers.wordpiece import (
 )
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
 WORDPIECE_FILE = "vocab.txt"
 
@@ -54,7 +54,7 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: 
     config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(tokenizer.vocabulary_bytes())
-    for name, content in ((TOKENIZER_FILE, described), (CONFIG_FILE, config)):
+    for name, content in ((TOKENIZER_FILE, described), (TOKENIZER_CONFIG_FILE, config)):
         text = json.dumps(content, indent=1, ensure_ascii=False)
         write_atomically(directory / name, text + "\n")
 

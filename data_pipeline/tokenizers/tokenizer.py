@@ -59,6 +59,17 @@ class Tokenizer(abc.ABC):
         self._word_ids = np.zeros(0, np.int32)
         self._words_with_offsets: dict[str, EncodedText] = {}
 
+    @classmethod
+    @abc.abstractmethod
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
+    ) -> "Tokenizer":
+        """Make a tokenizer from the content of a vocabulary's file.
+
+        Raises:
+            InputError: it is not a vocabulary of this kind, or lacks a special token.
+        """
+
     @property
     def vocab_size(self) -> int:
         """The number of tokens in the vocabulary."""
