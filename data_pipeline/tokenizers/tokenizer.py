@@ -28,7 +28,7 @@ EncodedText = tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, "_ 2"]]
 
 
 class Tokenizer(abc.ABC):
-    """Encodes text without special tokens, word by word.
+    """Encoder of text without special tokens, word by word.
 
     No token of either kind of vocabulary spans white space, so the ids of a sentence are those of
     its words one after the other, and a word is encoded only once.

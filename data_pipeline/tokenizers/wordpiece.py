@@ -37,7 +37,7 @@ _IDEOGRAPHS = (
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Splits words and punctuation marks, and each greedily into the longest known tokens."""
+    """Words and punctuation marks, each split greedily into the longest known tokens."""
 
     KIND = "wordpiece"
     VOCABULARY_FILE = "vocab.txt"
