@@ -17,7 +17,7 @@ from albert_jax.durable_files import new_directory
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
-from albert_jax.interop.workdir import CHECKPOINTS, CONFIG_FILE, HEAD_FILE, write_head
+from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, HEAD_FILE, write_head
 from albert_jax.pretrained import (
     PretrainedWeights,
     directory_of,
@@ -99,7 +99,7 @@ def _write_released(directory: Path, stored: PretrainedWeights, tokenizer: Alber
 
 
 def _write_workdir(directory: Path, stored: PretrainedWeights, tokenizer: AlbertTokenizer) -> None:
-    stored.config.to_json_file(directory / CONFIG_FILE)
+    stored.config.to_json_file(directory / ALBERT_CONFIG_FILE)
     if stored.head is not None:
         write_head(epath.Path(directory / HEAD_FILE), architecture_of(stored), stored.head)
     tokenizer.tokenizer.save(directory / TOKENIZER_DIRECTORY)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from albert_jax.settings import did_you_mean
 from data_pipeline.errors import InputError
-from experiments.cli.command import define_config_flag, parse_flags, read_config_flag
-from experiments.cli.dataclass_forms import nearest
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
 from experiments.run.config import ExperimentConfig
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
@@ -177,7 +177,9 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     """
     if not Path(path).is_file():
         known = {file.name: f"experiments/sweeps/{file.name}" for file in SWEEPS.glob("[a-z]*.py")}
-        raise InputError(f"--sweep={path}: there is no such file{nearest(Path(path).name, known)}")
+        raise InputError(
+            f"--sweep={path}: there is no such file{did_you_mean(Path(path).name, known)}"
+        )
     try:
         content = runpy.run_path(path)
         sweep = content["get_sweep"](size) if "get_sweep" in content else None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
-from data_pipeline.corpus.build_flags import FLAGS
+from data_pipeline.corpus.build_flags import define_flags
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
@@ -319,8 +319,8 @@ def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, b
         (["--input=absent/*"], "--input=absent/*: no file matches"),
         (["--vocab_size=many"], "--vocab_size"),
         (["--vocab_sise=5"], "vocab_sise"),
-        (["--vocab_size=5"], "--vocab_size must be at least 14, got 5"),
-        (["--held_out=1"], "--held_out must be at least 0 and less than 1, got 1.0"),
+        (["--vocab_size=5"], "--vocab_size must be a whole number >= 14, got 5"),
+        (["--held_out=1"], "--held_out must be a number in [0, 1), got 1.0"),
         (["--language=English"], "--language must be an ISO code"),
         (["--format=word"], "--format"),
         (["--format=docstrings"], "--format=docstrings takes no --input"),
@@ -365,7 +365,7 @@ def test_input_without_text_is_rejected(vocabulary, tmp_path, capsys):
 def test_help_names_every_flag(capsys):
     assert main(["build_corpus", "--help"]) == DONE
     printed = capsys.readouterr().out
-    assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in FLAGS)
+    assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in define_flags())
 
 
 def test_seen_hashes_agree_with_a_set():
