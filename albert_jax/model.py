@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from albert_jax.attention.dispatch import make_attend
+from albert_jax.attention.dispatch import make_attention_fn
 from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Execution
@@ -34,7 +34,7 @@ class AlbertForPreTrainingOutput:
     """What `AlbertForPreTraining` computes. Logits are at least float32."""
 
     prediction_logits: Float[Array, "batch chosen vocabulary"]
-    sop_logits: Float[Array, "batch 2"] | Float[Array, "batch pairs 2"]
+    sop_logits: Float[Array, "batch 2"] | Float[Array, "batch pairs 2"] | None
     hidden_states: HiddenStates | None = None
 
 
@@ -68,6 +68,7 @@ class AlbertModel(PretrainedModel, nn.Module):
         pooled_positions: Int[AnyArray, "batch pairs"] | None = None,
         deterministic: bool = True,
         output_hidden_states: bool = False,
+        output_pooled: bool = True,
     ) -> AlbertModelOutput:
         """Encodes rows of pieces.
 
@@ -84,6 +85,7 @@ class AlbertModel(PretrainedModel, nn.Module):
                 `pooler_output` has no axis for them.
             deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
             output_hidden_states: return every layer's output too.
+            output_pooled: apply the pooler, if there is one.
 
         Raises:
             ValueError: the row is longer than the position table, both masks are given, or packed
@@ -102,7 +104,7 @@ class AlbertModel(PretrainedModel, nn.Module):
             token_type_ids = jnp.zeros_like(input_ids)
         if sequence_ids is not None and attention_mask is not None:
             raise ValueError("give attention_mask or sequence_ids, not both")
-        attend = make_attend(
+        attend = make_attention_fn(
             self.execution.attention,
             attention_mask=attention_mask,
             sequence_ids=sequence_ids,
@@ -115,7 +117,7 @@ class AlbertModel(PretrainedModel, nn.Module):
         hidden, hidden_states = self.encoder(
             embedded, attend, deterministic=deterministic, output_hidden_states=output_hidden_states
         )
-        if self.pooler is None:
+        if self.pooler is None or not output_pooled:
             return AlbertModelOutput(hidden, None, hidden_states)
         first = (
             hidden[:, 0] if pooled_positions is None else gather_positions(hidden, pooled_positions)
@@ -147,6 +149,7 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
         sentence_order_positions: Int[AnyArray, "batch pairs"] | None = None,
         deterministic: bool = True,
         output_hidden_states: bool = False,
+        output_sop_logits: bool = True,
     ) -> AlbertForPreTrainingOutput:
         """Scores masked pieces and the order of sentences; arguments as in `AlbertModel`.
 
@@ -162,6 +165,7 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
                 ``[batch, pairs, 2]`` instead of ``[batch, 2]`` order logits.
             deterministic: no dropout.
             output_hidden_states: return every layer's output too.
+            output_sop_logits: apply the pooler and the sentence head.
         """
         outputs = self.albert(
             input_ids,
@@ -172,17 +176,18 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
             pooled_positions=sentence_order_positions,
             deterministic=deterministic,
             output_hidden_states=output_hidden_states,
+            output_pooled=output_sop_logits,
         )
         hidden = outputs.last_hidden_state
         if masked_lm_positions is not None:
             hidden = gather_positions(hidden, masked_lm_positions)
         return AlbertForPreTrainingOutput(
-            prediction_logits=self.predict_pieces(hidden),
-            sop_logits=self.sop_classifier(outputs.pooler_output),
+            prediction_logits=self.predict_tokens(hidden),
+            sop_logits=self.sop_classifier(outputs.pooler_output) if output_sop_logits else None,
             hidden_states=outputs.hidden_states,
         )
 
-    def predict_pieces(
+    def predict_tokens(
         self, hidden: Float[Array, "batch chosen hidden"]
     ) -> Float[Array, "batch chosen vocabulary"]:
         """The masked-LM head's scores for hidden states, those of any layer."""

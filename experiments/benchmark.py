@@ -33,9 +33,10 @@ from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches, record, replay, with_shape
 from experiments.benchmarks.profile import profile
 from experiments.benchmarks.report import environment, print_rows, processor_name
-from experiments.benchmarks.timing import Work, describe_candidates, time_candidates
-from experiments.benchmarks.torch import TorchRow, torch_candidates
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.benchmarks.timing import StepKind, measurement_rows, time_candidates
+from experiments.benchmarks.torch import TorchVariant, torch_candidates
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.config import ExperimentConfig
 from experiments.tasks.config import FinetuneConfig
@@ -148,28 +149,30 @@ def _measure_step(batch: int | None, length: int | None) -> list[dict[str, Any]]
         record(batches, Path(flags.FLAGS.record))
         print(f"{flags.FLAGS.record}: {len(batches.batches)} batches of {batches.source}")
         return []
-    works = [Work(work) for work in flags.FLAGS.work]
+    works = [StepKind(work) for work in flags.FLAGS.work]
     ours = step_candidates(config, batches, works)
     theirs = []
     if flags.FLAGS.against:
-        theirs = torch_candidates(config, batches, [TorchRow(r) for r in flags.FLAGS.torch], works)
-    contenders = ours + theirs
+        theirs = torch_candidates(
+            config, batches, [TorchVariant(r) for r in flags.FLAGS.torch], works
+        )
+    candidates = ours + theirs
     samples = time_candidates(
-        contenders,
+        candidates,
         num_windows=flags.FLAGS.num_windows,
         window_seconds=flags.FLAGS.window_seconds,
     )
-    for contender in ours if flags.FLAGS.profile else []:
-        directory = str(Path(flags.FLAGS.profile) / contender.work)
-        table = profile(contender.run, contender.program() or "", directory)
-        print(f"{contender.work}, trace in {directory}:\n{table}\n")
-    return describe_candidates(
-        contenders,
+    for candidate in ours if flags.FLAGS.profile else []:
+        directory = str(Path(flags.FLAGS.profile) / candidate.work)
+        table = profile(candidate.run, candidate.program() or "", directory)
+        print(f"{candidate.work}, trace in {directory}:\n{table}\n")
+    return measurement_rows(
+        candidates,
         samples,
         config,
         batches,
         peak_flops=total_peak_flops(),
-        rivals=[False] * len(ours) + [True] * len(theirs),
+        alternatives=[False] * len(ours) + [True] * len(theirs),
     )
 
 
@@ -230,7 +233,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("record", None, "write the batches to this .npz file and measure nothing")
     flags.DEFINE_string("replay", None, "take the batches from this .npz file")
     flags.DEFINE_integer("num_batches", 8, "batches that the steps go round", lower_bound=1)
-    flags.DEFINE_multi_enum("work", list(Work), list(Work), "what a step does; may be repeated")
+    flags.DEFINE_multi_enum(
+        "work", list(StepKind), list(StepKind), "what a step does; may be repeated"
+    )
     flags.DEFINE_string(
         "profile",
         None,
@@ -241,7 +246,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("max_texts", 2000, "how many texts are taken", lower_bound=1)
     flags.DEFINE_enum("against", None, ["torch"], "another system to measure in the same call")
     flags.DEFINE_multi_enum(
-        "torch", ["eager", "gathered"], list(TorchRow), "how to run it; may be repeated"
+        "torch", ["eager", "gathered"], list(TorchVariant), "how to run it; may be repeated"
     )
     flags.DEFINE_integer("num_windows", 5, "how many windows are timed", lower_bound=1)
     flags.DEFINE_float("window_seconds", 3.0, "how long a window lasts", lower_bound=0.1)

@@ -14,7 +14,8 @@ from albert_jax.settings import FieldError
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset, load_vocabulary
 from data_pipeline.pretraining.tfrecord import write_records
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.config import ExperimentConfig
 

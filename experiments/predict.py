@@ -28,9 +28,15 @@ from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.prediction.finetuned import FINETUNED_TASKS
 from experiments.prediction.inference import put_in_order
-from experiments.prediction.inputs import Example, examples_of_file, examples_of_flags
+from experiments.prediction.inputs import RawInput, inputs_from_flags, read_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
-from experiments.prediction.task import Numbered, Pooling, PredictionOptions, PredictionTask, Result
+from experiments.prediction.task import (
+    NumberedResults,
+    Pooling,
+    PredictionOptions,
+    PredictionTask,
+    Result,
+)
 
 TASKS: Mapping[str, PredictionTask] = {**PRETRAINING_TASKS, **FINETUNED_TASKS}
 
@@ -41,7 +47,7 @@ _EMBEDDING = "embedding"
 
 def predict(
     task: PredictionTask,
-    examples: list[Example],
+    examples: list[RawInput],
     options: PredictionOptions,
     *,
     output: Path | None,
@@ -61,7 +67,7 @@ def predict(
     )
     if output is None:
         for result in put_in_order(numbered, len(examples)):
-            print(_to_json(result) if as_json else task.describe(result))
+            print(_to_json(result) if as_json else task.format(result))
     elif output.suffix == ".npy":
         _write_vectors(output, numbered, len(examples))
     else:
@@ -73,7 +79,7 @@ def _to_json(result: Result) -> str:
     return json.dumps(result, default=np.ndarray.tolist, ensure_ascii=False)
 
 
-def _write_vectors(path: Path, numbered: Numbered, count: int) -> None:
+def _write_vectors(path: Path, numbered: NumberedResults, count: int) -> None:
     """Vectors float32 [examples, width], written as they come."""
     partial = partial_name(path)
     try:
@@ -108,15 +114,13 @@ def check_output(path: Path | None, task: str, overwrite: bool) -> None:
         raise InputError(f"--output={path}: there is no directory {path.parent}")
 
 
-def _examples() -> list[Example]:
+def _examples() -> list[RawInput]:
     given = {name: flags.FLAGS[name].value or [] for name in _FIELDS}
     if flags.FLAGS.option:
         given["options"] = [flags.FLAGS.option]
     if bool(flags.FLAGS.input) == any(given.values()):
         raise InputError("give either --text, which may be repeated, or --input=FILE")
-    return (
-        examples_of_file(Path(flags.FLAGS.input)) if flags.FLAGS.input else examples_of_flags(given)
-    )
+    return read_inputs(Path(flags.FLAGS.input)) if flags.FLAGS.input else inputs_from_flags(given)
 
 
 def main() -> ExitCode:

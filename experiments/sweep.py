@@ -41,7 +41,7 @@ def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def describe_plan(planned: Sequence[PlannedPoint]) -> str:
+def format_plan(planned: Sequence[PlannedPoint]) -> str:
     """A line for each point: what it is, how large it is, and what is done differently in it."""
     lines = []
     for one in planned:
@@ -60,10 +60,10 @@ def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
     """Runs the points on this machine; the status says whether all of them are done."""
     slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    launcher = LocalLauncher(directory / "logs", slots, say)
+    launcher = LocalLauncher(directory / "logs", slots, log)
     outcomes = launcher.run(planned).values()
     if all(outcome.state is State.DONE for outcome in outcomes):
         return ExitCode.DONE
@@ -103,7 +103,7 @@ def main() -> ExitCode:
         task_overrides=parse_assignments("task_override", values.task_override),
     )
     if values.dry_run:
-        print(f"{docstring}\n\n{describe_plan(planned)}")
+        print(f"{docstring}\n\n{format_plan(planned)}")
         return ExitCode.DONE
     if left := [task for task in sweep.tasks if task not in task_dirs]:
         print(f"not fine-tuned on {', '.join(left)}: --task_dir=TASK=DIR does", file=sys.stderr)

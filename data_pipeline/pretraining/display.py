@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.sentencepiece import WORD_MARK
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import CONTINUATION, WordPieceTokenizer
 
 # Codes of a terminal's colors and weights.
@@ -72,9 +72,9 @@ def _format_pair(
     text = []
     for position in inside.tolist():
         id = int(batch["input_ids"][row, position])
-        space, token = _split_space(tokenizer.pieces[id], tokenizer)
+        space, token = _split_space(tokenizer.tokens[id], tokenizer)
         if position in labels:
-            space, label = _split_space(tokenizer.pieces[labels[position]], tokenizer)
+            space, label = _split_space(tokenizer.tokens[labels[position]], tokenizer)
             if id == labels[position]:
                 shown = paint(f"{{{label}}}", _KEPT)
             else:

@@ -9,8 +9,8 @@ from jaxtyping import Int64
 from data_pipeline import randomness
 from data_pipeline.config import DataConfig, SentenceObjective, SingleSentence
 from data_pipeline.corpus.chunks import Chunks, cut_documents
-from data_pipeline.corpus.reader import TRAIN, Corpus, Shard
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
 from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, is_splittable
 from data_pipeline.pretraining.random_documents import RandomDocumentSampler
 

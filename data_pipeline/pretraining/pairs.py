@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int32, Int64
 from data_pipeline import randomness
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import SentenceIndex
 
 # One pair as the plan stores it: `length` tokens from address `start`, which are `sentences`
 # sentences from global sentence number `sentence` on. Where `other_length` is not 0, that text is

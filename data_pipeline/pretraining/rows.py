@@ -10,8 +10,8 @@ from jaxtyping import Float32, Int32, Int64
 
 from data_pipeline import randomness
 from data_pipeline.config import DataConfig
-from data_pipeline.corpus.reader import Corpus, Split
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import SentenceIndex, Split
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.pairs import Segments, sample_segments
 from data_pipeline.pretraining.plan import open_plan

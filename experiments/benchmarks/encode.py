@@ -13,15 +13,15 @@ from jaxtyping import Float32
 from albert_jax import AlbertModel
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, Work, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, time_candidates
 from experiments.prediction.inference import Inference
-from experiments.prediction.inputs import Example, examples_of_file
+from experiments.prediction.inputs import RawInput, read_inputs
 from experiments.prediction.pretrained import embed_rows
 from experiments.prediction.task import (
-    Loaded,
+    LoadedModel,
     Pooling,
     PredictionOptions,
-    load,
+    load_model,
 )
 
 _ROWS_OF_THEIRS = 32  # of a batch, sorted by length and padded to its longest
@@ -61,21 +61,25 @@ def measure_encoding(
     Raises:
         InputError: there is no model or no text, torch is missing, or the two do not agree.
     """
-    loaded = load(AlbertModel, PredictionOptions(model))
-    examples = examples_of_file(texts)[:max_texts]
+    loaded = load_model(AlbertModel, PredictionOptions(model))
+    examples = read_inputs(texts)[:max_texts]
     encoders = [_ours(loaded, examples)]
     if against_torch:
         encoders.append(_theirs(loaded, [example.text() for example in examples]))
         check_agreement(*(encoder.encode() for encoder in encoders))
     parts = [(part, encoder) for part in ("encode", "tokenize") for encoder in encoders]
-    contenders = [
-        Candidate(encoder.system, Work.FORWARD, _repeat(getattr(encoder, part)), None, lambda: None)
+    candidates = [
+        Candidate(
+            encoder.system, StepKind.FORWARD, _repeat(getattr(encoder, part)), None, lambda: None
+        )
         for part, encoder in parts
     ]
-    samples = time_candidates(contenders, num_windows=num_windows, window_seconds=window_seconds)
+    samples = time_candidates(candidates, num_windows=num_windows, window_seconds=window_seconds)
     rows = []
     for number, (part, encoder) in enumerate(parts):
-        last = samples[(number // len(encoders) + 1) * len(encoders) - 1]  # the rival's, if any
+        last = samples[
+            (number // len(encoders) + 1) * len(encoders) - 1
+        ]  # the alternative's, if any
         rows.append(
             {
                 "system": encoder.system,
@@ -104,7 +108,7 @@ def _repeat(work: Callable[[], object]) -> Callable[[int], None]:
     return run
 
 
-def _ours(loaded: Loaded, examples: Sequence[Example]) -> Encoder:
+def _ours(loaded: LoadedModel, examples: Sequence[RawInput]) -> Encoder:
     inference = Inference(
         functools.partial(embed_rows, loaded.model, pooling=Pooling.POOLED),
         loaded.params,
@@ -116,7 +120,7 @@ def _ours(loaded: Loaded, examples: Sequence[Example]) -> Encoder:
     )
 
 
-def _theirs(loaded: Loaded, texts: Sequence[str]) -> Encoder:
+def _theirs(loaded: LoadedModel, texts: Sequence[str]) -> Encoder:
     try:
         import torch
         import transformers

@@ -20,7 +20,7 @@ from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, initialize_state, place_batch
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, Work, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, time_candidates
 from experiments.benchmarks.torch import transformers_config
 from experiments.run.compiled_steps import CompiledSteps
 from experiments.tasks.config import FinetuneConfig
@@ -58,7 +58,7 @@ def measure_finetuning(
     """
     with tempfile.TemporaryDirectory() as directory:
         finetuning = open_finetuning(config, Path(directory) / "absent")
-    first = next(finetuning.batches(0))
+    first = next(finetuning.batches.batches(0))
     if not isinstance(first, ClassificationBatch):
         raise InputError(f"--what=finetune measures classifiers, the task is {config.task}")
     trainers = [_ours(finetuning, num_batches)]
@@ -69,7 +69,7 @@ def measure_finetuning(
         return lambda times: trainer.run(times * num_batches)
 
     samples = time_candidates(
-        [Candidate(t.system, Work.TRAIN, rounds(t), None, lambda: None) for t in trainers],
+        [Candidate(t.system, StepKind.TRAIN, rounds(t), None, lambda: None) for t in trainers],
         num_windows=num_windows,
         window_seconds=window_seconds,
     )
@@ -97,22 +97,21 @@ def _times(theirs: Sequence[float], ours: Sequence[float]) -> float | None:
 
 
 def _ours(finetuning: Finetuning, num_batches: int) -> Trainer:
-    training, mesh = finetuning.training, finetuning.mesh
-    rows = training.rows_per_step
-    optimizer = make_optimizer(training.optimizer, global_batch_size=rows)
-    key = jax.random.key(training.seed)
-    state = initialize_state(training.initialize, optimizer, key, mesh)
-    host = list(itertools.islice(finetuning.batches(0), num_batches))
+    config, task, mesh = finetuning.config, finetuning.task, finetuning.mesh
+    optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
+    key = jax.random.key(config.seed)
+    state = initialize_state(task.model.initialize, optimizer, key, mesh)
+    host = list(itertools.islice(finetuning.batches.batches(0), num_batches))
     placed = [place_batch(batch, mesh) for batch in host]
     turns = itertools.cycle(placed)
 
     def step_of(accumulation_steps: int) -> jax.stages.Wrapped:
         return compile_train_step(
-            training.loss_fn,
+            task.objective.loss_fn,
             optimizer,
             state,
             mesh,
-            weight_fn=training.weight_fn,
+            weight_fn=task.objective.weight_fn,
             accumulation_steps=accumulation_steps,
         )
 

@@ -16,8 +16,8 @@ from jaxtyping import PyTree
 from albert_jax.batch import PretrainingBatch
 from albert_jax.encoder import Execution
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
-from albert_jax.training.collectives import Collective, collectives
+from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.collectives import Collective, parse_collectives
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import DATA_AXIS, compile_train_step, make_mesh
 from albert_jax.training.train_step import TrainState, create_train_state
@@ -63,12 +63,13 @@ def _measure(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(create, key)
+    objective = pretraining_objective(model)
     step = compile_train_step(
-        make_pretraining_loss(model),
+        objective.loss_fn,
         optimizer,
         state,
         mesh,
-        weight_fn=pretraining_weights,
+        weight_fn=objective.weight_fn,
         accumulation_steps=max(1, run.accumulation_steps),
         reduction_dtype=run.reduction_dtype,
     )
@@ -76,7 +77,7 @@ def _measure(
     started = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - started
-    found = collectives(compiled.as_text() or "", mesh)
+    found = parse_collectives(compiled.as_text() or "", mesh)
     over_data = [c for c in found if DATA_AXIS in c.axes]
     parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
     return {

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
@@ -26,7 +26,7 @@ from albert_jax.training.parallel import (
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.report import processor_name
-from experiments.benchmarks.timing import Candidate, Work
+from experiments.benchmarks.timing import Candidate, StepKind
 from experiments.run.config import ExperimentConfig
 from experiments.run.device_memory import memory_of
 from experiments.run.execution import open_mesh, resolve_execution
@@ -35,7 +35,7 @@ SYSTEM = "albert-jax"
 
 
 def step_candidates(
-    config: ExperimentConfig, batches: Batches, works: Sequence[Work]
+    config: ExperimentConfig, batches: Batches, works: Sequence[StepKind]
 ) -> list[Candidate]:
     """The experiment's steps, compiled. They go round the batches, which lie on the devices.
 
@@ -54,7 +54,7 @@ def step_candidates(
     )
     print(line, file=sys.stderr, flush=True)
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
-    loss_fn = make_pretraining_loss(model)
+    objective = pretraining_objective(model)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
 
     def initialize(key: jax.Array) -> PyTree:
@@ -65,7 +65,7 @@ def step_candidates(
     placed = [place_batch(PretrainingBatch.from_numpy(b), mesh) for b in batches.batches]
     turns = itertools.cycle(placed)
 
-    def contender(work: Work, step: jax.stages.Wrapped, *arguments: Any) -> Candidate:
+    def candidate(work: StepKind, step: jax.stages.Wrapped, *arguments: Any) -> Candidate:
         started = time.perf_counter()
         compiled = step.lower(*arguments).compile()
         seconds = time.perf_counter() - started
@@ -80,27 +80,27 @@ def step_candidates(
             results = [compiled(state.params, next(turns)) for _ in range(steps)]
             jax.block_until_ready(results)
 
-        run = train if work is Work.TRAIN else forward
+        run = train if work is StepKind.TRAIN else forward
         memory = functools.partial(memory_of, compiled)
         return Candidate(SYSTEM, work, run, seconds, memory, compiled.as_text)
 
-    contenders = []
-    if Work.TRAIN in works:
+    candidates = []
+    if StepKind.TRAIN in works:
         train_step = compile_train_step(
-            loss_fn,
+            objective.loss_fn,
             optimizer,
             state,
             mesh,
-            weight_fn=pretraining_weights,
+            weight_fn=objective.weight_fn,
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,
         )
-        contenders.append(contender(Work.TRAIN, train_step, state, placed[0], key))
-    if Work.FORWARD in works:
-        forward_step = compile_eval_step(loss_fn, state.params, mesh)
-        contenders.append(contender(Work.FORWARD, forward_step, state.params, placed[0]))
-    return contenders
+        candidates.append(candidate(StepKind.TRAIN, train_step, state, placed[0], key))
+    if StepKind.FORWARD in works:
+        forward_step = compile_eval_step(objective.loss_fn, state.params, mesh)
+        candidates.append(candidate(StepKind.FORWARD, forward_step, state.params, placed[0]))
+    return candidates
 
 
 def device_name() -> str:

@@ -15,7 +15,7 @@ from experiments.run.config import ExperimentConfig
 UNKNOWN = "unknown"
 
 
-class Work(StrEnum):
+class StepKind(StrEnum):
     """What a step does."""
 
     TRAIN = "train"  # forward, backward, clipping and update
@@ -26,7 +26,7 @@ class Candidate(NamedTuple):
     """Something that takes steps, ready to be timed."""
 
     system: str
-    work: Work
+    work: StepKind
     run: Callable[[int], None]  # takes so many steps, and returns when the last one is done
     compile_seconds: float | None  # None: nothing is compiled
     memory: Callable[[], int | None]  # bytes that a step needs on a device, if known
@@ -34,65 +34,64 @@ class Candidate(NamedTuple):
 
 
 def time_candidates(
-    contenders: Sequence[Candidate], *, num_windows: int, window_seconds: float
+    candidates: Sequence[Candidate], *, num_windows: int, window_seconds: float
 ) -> list[list[float]]:
-    """Seconds a step in each window, for each contender.
+    """Seconds a step in each window, for each candidate.
 
     All take their first window before any takes its second, every other time in reverse order, so
     that what else the machine does meets all alike. Steps of a window are not waited for singly.
 
     Args:
-        contenders: each is warmed up first.
-        num_windows: windows of each contender.
+        candidates: each is warmed up first.
+        num_windows: windows of each candidate.
         window_seconds: how long a window lasts at least, about.
     """
-    steps = [_steps_per_window(contender, window_seconds) for contender in contenders]
-    samples: list[list[float]] = [[] for _ in contenders]
+    steps = [_steps_per_window(candidate, window_seconds) for candidate in candidates]
+    samples: list[list[float]] = [[] for _ in candidates]
     for window in range(num_windows):
-        turns = list(range(len(contenders)))
+        turns = list(range(len(candidates)))
         for number in reversed(turns) if window % 2 else turns:
             started = time.perf_counter()
-            contenders[number].run(steps[number])
+            candidates[number].run(steps[number])
             samples[number].append((time.perf_counter() - started) / steps[number])
     return samples
 
 
-def _steps_per_window(contender: Candidate, seconds: float) -> int:
-    contender.run(1)
+def _steps_per_window(candidate: Candidate, seconds: float) -> int:
+    candidate.run(1)
     started = time.perf_counter()
-    contender.run(1)
+    candidate.run(1)
     once = time.perf_counter() - started
     if once < seconds / 20:  # too short to be judged by one
-        contender.run(10)
+        candidate.run(10)
         started = time.perf_counter()
-        contender.run(10)
+        candidate.run(10)
         once = (time.perf_counter() - started) / 10
     return max(1, math.ceil(seconds / once))
 
 
-def describe_candidates(
-    contenders: Sequence[Candidate],
+def measurement_rows(
+    candidates: Sequence[Candidate],
     samples: Sequence[Sequence[float]],
     config: ExperimentConfig,
     batches: Batches,
     *,
     peak_flops: float | None,
-    rivals: Sequence[bool],
+    alternatives: Sequence[bool],
 ) -> list[dict[str, Any]]:
-    """A row for each contender.
+    """A row for each candidate.
 
     Operations are those of `training_flops_per_row`, a third of them for a forward pass: what the
-    model needs, whatever a contender computes beside it.
+    model needs, whatever a candidate computes beside it.
 
     Args:
-        contenders: what was timed.
+        candidates: what was timed.
         samples: what `time_candidates` gives.
         config: their experiment, with the batches' shape.
         batches: what they were fed.
         peak_flops: of all devices together; None where it is not known.
-        rivals: which contenders are others' systems. If there are any, the rows say how many times
-            as fast as the fastest of them they are: the median over windows, each compared with
-            those of the same turn.
+        alternatives: True for the candidates of other systems. If there are any, each row has its
+            speed relative to the fastest of them: the median over windows of equal turns.
     """
     flops = config.global_batch_size * training_flops_per_row(
         config.model,
@@ -101,13 +100,13 @@ def describe_candidates(
         pairs=batches.batches[0]["sentence_order_labels"].shape[1],
     )
     rows = []
-    for contender, seconds in zip(contenders, samples, strict=True):
+    for candidate, seconds in zip(candidates, samples, strict=True):
         median = statistics.median(seconds)
-        speed = (flops if contender.work is Work.TRAIN else flops / 3) / median
-        memory = contender.memory()
+        speed = (flops if candidate.work is StepKind.TRAIN else flops / 3) / median
+        memory = candidate.memory()
         row: dict[str, Any] = {
-            "system": contender.system,
-            "work": str(contender.work),
+            "system": candidate.system,
+            "work": str(candidate.work),
             "dtype": str(config.run.dtype),
             "rows": config.global_batch_size,
             "length": config.data.max_seq_length,
@@ -122,26 +121,28 @@ def describe_candidates(
             "tokens_per_second": rounded(batches.tokens_per_batch / median),
             "gflops_per_second": rounded(speed / 1e9),
             "share_of_peak": rounded(speed / peak_flops, 3) if peak_flops else UNKNOWN,
-            "compile_seconds": rounded(contender.compile_seconds, 3),
+            "compile_seconds": rounded(candidate.compile_seconds, 3),
             "memory_gib": rounded(memory and memory / 2**30, 3),
         }
-        if any(rivals):
-            row["times_fastest_rival"] = _ratio(contender, seconds, contenders, samples, rivals)
+        if any(alternatives):
+            row["times_fastest_rival"] = _ratio(
+                candidate, seconds, candidates, samples, alternatives
+            )
         rows.append(row)
     return rows
 
 
 def _ratio(
-    contender: Candidate,
+    candidate: Candidate,
     seconds: Sequence[float],
-    contenders: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     samples: Sequence[Sequence[float]],
-    rivals: Sequence[bool],
+    alternatives: Sequence[bool],
 ) -> float | None:
     others = [
         theirs
-        for other, theirs, rival in zip(contenders, samples, rivals, strict=True)
-        if rival and other.work is contender.work
+        for other, theirs, alternative in zip(candidates, samples, alternatives, strict=True)
+        if alternative and other.work is candidate.work
     ]
     if not others:
         return None

@@ -11,13 +11,13 @@ import numpy as np
 from albert_jax.config import AlbertConfig, HiddenAct, ParameterSharing
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
-from experiments.benchmarks.timing import Candidate, Work
+from experiments.benchmarks.timing import Candidate, StepKind
 from experiments.run.config import ComputeDtype, ExperimentConfig
 
 Tensors = dict[str, Any]
 
 
-class TorchRow(StrEnum):
+class TorchVariant(StrEnum):
     """A way to run transformers."""
 
     EAGER = "eager"  # as it comes: scores over the vocabulary at every position
@@ -27,13 +27,16 @@ class TorchRow(StrEnum):
     COMPILED_GATHERED = "compiled_gathered"
 
 
-_GATHERING = frozenset({TorchRow.GATHERED, TorchRow.FUSED, TorchRow.COMPILED_GATHERED})
-_COMPILING = frozenset({TorchRow.COMPILED, TorchRow.COMPILED_GATHERED})
+_GATHERING = frozenset({TorchVariant.GATHERED, TorchVariant.FUSED, TorchVariant.COMPILED_GATHERED})
+_COMPILING = frozenset({TorchVariant.COMPILED, TorchVariant.COMPILED_GATHERED})
 _ACTIVATIONS = {HiddenAct.GELU: "gelu_new", HiddenAct.GELU_ERF: "gelu"}
 
 
 def torch_candidates(
-    config: ExperimentConfig, batches: Batches, rows: Sequence[TorchRow], works: Sequence[Work]
+    config: ExperimentConfig,
+    batches: Batches,
+    rows: Sequence[TorchVariant],
+    works: Sequence[StepKind],
 ) -> list[Candidate]:
     """transformers' `AlbertForPreTraining` with torch's AdamW, on a GPU where torch finds one.
 
@@ -54,9 +57,9 @@ def torch_candidates(
     theirs = transformers_config(config.model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tensors = [to_tensors(batch, packed=batches.is_packed, device=device) for batch in batches[0]]
-    contenders = []
+    candidates = []
     for row in rows:
-        if row is TorchRow.FUSED:
+        if row is TorchVariant.FUSED:
             theirs = transformers_config(config.model, fused=True)
         torch.manual_seed(config.seed)
         model: Any = transformers.AlbertForPreTraining(theirs)
@@ -64,8 +67,8 @@ def torch_candidates(
         for work in works:
             run, seconds = make_run(config, model, tensors, row, work)
             name = f"transformers {transformers.__version__} {row.replace('_', ' ')}"
-            contenders.append(Candidate(name, work, run, seconds, _memory_reader(torch, device)))
-    return contenders
+            candidates.append(Candidate(name, work, run, seconds, _memory_reader(torch, device)))
+    return candidates
 
 
 def transformers_config(config: AlbertConfig, *, fused: bool = False) -> Any:
@@ -158,9 +161,9 @@ def gathered_loss(model: Any, batch: Tensors) -> Any:
 
 
 def make_run(
-    config: ExperimentConfig, model: Any, tensors: list[Tensors], row: TorchRow, work: Work
+    config: ExperimentConfig, model: Any, tensors: list[Tensors], row: TorchVariant, work: StepKind
 ) -> tuple[Callable[[int], None], float | None]:
-    """A contender's steps, the first of them taken, and how long compiling took if there was any.
+    """A candidate's steps, the first of them taken, and how long compiling took if there was any.
 
     Args:
         config: the experiment; it gives optimizer, clipping and compute type.
@@ -196,7 +199,7 @@ def make_run(
         with torch.no_grad():
             loss()
 
-    step = train_step if work is Work.TRAIN else forward_step
+    step = train_step if work is StepKind.TRAIN else forward_step
 
     def run(steps: int) -> None:
         for _ in range(steps):

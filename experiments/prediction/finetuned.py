@@ -27,15 +27,15 @@ from data_pipeline.finetuning.encoding import encode_choices, encode_words
 from data_pipeline.finetuning.examples import ChoiceExample, QuestionExample, TaggedExample
 from data_pipeline.finetuning.race import NUM_OPTIONS
 from data_pipeline.finetuning.squad.encoding import encode_questions, join_windows
-from experiments.prediction.inference import Row, put_in_order
-from experiments.prediction.inputs import Example
+from experiments.prediction.inference import EncodedRow, put_in_order
+from experiments.prediction.inputs import RawInput
 from experiments.prediction.task import (
-    Loaded,
-    Numbered,
+    LoadedModel,
+    NumberedResults,
     PredictionOptions,
     PredictionTask,
     Result,
-    load,
+    load_model,
 )
 from experiments.run.workdir import REPORT_FILE
 from experiments.tasks.choice import OPTION_LETTERS
@@ -45,9 +45,9 @@ from experiments.tasks.tagging import read_tags
 from experiments.tasks.text import softmax
 
 
-def _rows(encoded: EncodedExamples) -> list[Row]:
+def _rows(encoded: EncodedExamples) -> list[EncodedRow]:
     """What the model is given of each example; where answers may be is 1, as padding is 0."""
-    rows: list[Row] = []
+    rows: list[EncodedRow] = []
     for number, length in enumerate(encoded.lengths.tolist()):
         batch = encoded.take(np.array([number]), length=length, batch_size=1)
         row = {name: batch[name][0] for name in ("input_ids", "attention_mask", "token_type_ids")}
@@ -61,7 +61,7 @@ def _logits(model: Any, params: PyTree, batch: dict[str, Any]) -> Float[Array, "
     return model.apply({"params": params}, **batch).logits
 
 
-def classify(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def classify(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """The likeliest label of a text or a pair, and the probability of each.
 
     Raises:
@@ -82,7 +82,7 @@ def classify(examples: Sequence[Example], options: PredictionOptions) -> Numbere
         yield number, {**texts[number], "label": label, "probabilities": probabilities}
 
 
-def score(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def score(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """The score of a text or a pair.
 
     Raises:
@@ -96,19 +96,19 @@ def score(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
 
 
 def _load_classifier(
-    examples: Sequence[Example], options: PredictionOptions
-) -> tuple[Loaded, list[dict[str, str]], list[Row]]:
+    examples: Sequence[RawInput], options: PredictionOptions
+) -> tuple[LoadedModel, list[dict[str, str]], list[EncodedRow]]:
     paired = any("text_pair" in example.fields for example in examples)
     fields = ("text", "text_pair") if paired else ("text",)
     texts = [{field: example.text(field) for field in fields} for example in examples]
-    loaded = load(AlbertForSequenceClassification, options)
+    loaded = load_model(AlbertForSequenceClassification, options)
     return loaded, texts, loaded.encode(examples, fields=fields, truncate=options.truncate)
 
 
-def tag(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def tag(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """The tag of each word of a text; white space parts words, as in files for training."""
     texts = [example.text() for example in examples]
-    loaded = load(AlbertForTokenClassification, options)
+    loaded = load_model(AlbertForTokenClassification, options)
     words = [TaggedExample(tuple(text.split()), None) for text in texts]
     labels, length = loaded.model.head.labels, loaded.model.config.max_position_embeddings
     encoded, laid_out = encode_words(loaded.tokenizer, words, labels, max_seq_length=length)
@@ -123,14 +123,16 @@ def _tags(model: Any, params: PyTree, batch: dict[str, Any]) -> Int[Array, "rows
     return _logits(model, params, batch).argmax(-1)
 
 
-def answer(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def answer(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """The span of a context that answers a question, or none where the model knows of that."""
     questions = [
         QuestionExample(str(number), example.text("question"), example.text("context"), ())
         for number, example in enumerate(examples)
     ]
     conditional = open_weights(options.model).architecture == AlbertForConditionalSpan.__name__
-    loaded = load(AlbertForConditionalSpan if conditional else AlbertForQuestionAnswering, options)
+    loaded = load_model(
+        AlbertForConditionalSpan if conditional else AlbertForQuestionAnswering, options
+    )
     span = SpanConfig()
     encoded = encode_questions(
         loaded.tokenizer,
@@ -186,7 +188,7 @@ def _reported_threshold(path: str) -> float | None:
     return next(iter(splits.values()))["figures"].get("null_threshold")
 
 
-def choose(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def choose(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """Which of four options answers a question about a context."""
     questions = []
     for number, example in enumerate(examples):
@@ -199,7 +201,7 @@ def choose(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
             )
         context, question = example.text("context"), example.text("question")
         questions.append(ChoiceExample(str(number), context, question, tuple(given), None, ""))
-    loaded = load(AlbertForMultipleChoice, options)
+    loaded = load_model(AlbertForMultipleChoice, options)
     encoded = encode_choices(
         loaded.tokenizer,
         questions,
@@ -221,22 +223,22 @@ def choose(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
         )
 
 
-def _describe_label(result: Result) -> str:
+def _format_label(result: Result) -> str:
     said = "\n".join([result["text"], *filter(None, [result.get("text_pair")])])
     ranked = sorted(result["probabilities"].items(), key=lambda item: -item[1])
     return "\n".join([said, *(f"  {share:7.1%}  {name}" for name, share in ranked)])
 
 
-def _describe_score(result: Result) -> str:
+def _format_score(result: Result) -> str:
     said = "\n".join([result["text"], *filter(None, [result.get("text_pair")])])
     return f"{said}\n  {result['score']:.3f}"
 
 
-def _describe_tags(result: Result) -> str:
+def _format_tags(result: Result) -> str:
     return "\n".join(f"{tag:<12}{word}" for word, tag in result["tags"]) + "\n"
 
 
-def _describe_answer(result: Result) -> str:
+def _format_answer(result: Result) -> str:
     lines = [result["question"]]
     if not result["answer"]:
         lines.append("  there is no answer; else it would be")
@@ -246,16 +248,16 @@ def _describe_answer(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _describe_choice(result: Result) -> str:
+def _format_choice(result: Result) -> str:
     rows = zip(result["probabilities"].items(), result["options"], strict=True)
     lines = [f"  {share:7.1%}  {letter}: {text}" for (letter, share), text in rows]
     return "\n".join([result["question"], *lines])
 
 
 FINETUNED_TASKS: dict[str, PredictionTask] = {
-    "classify": PredictionTask(classify, _describe_label),
-    "score": PredictionTask(score, _describe_score),
-    "tag": PredictionTask(tag, _describe_tags),
-    "answer": PredictionTask(answer, _describe_answer),
-    "choose": PredictionTask(choose, _describe_choice),
+    "classify": PredictionTask(classify, _format_label),
+    "score": PredictionTask(score, _format_score),
+    "tag": PredictionTask(tag, _format_tags),
+    "answer": PredictionTask(answer, _format_answer),
+    "choose": PredictionTask(choose, _format_choice),
 }

@@ -19,16 +19,16 @@ _JOINED = 1.5  # rows that make no batch of their length may share one that much
 
 # What the model is given of one text, such as `AlbertTokenizer.encode_row` without the offsets. The
 # last axis of each array is along the pieces; the choices of an example may stand before it.
-Row = Mapping[str, np.ndarray]
+EncodedRow = Mapping[str, np.ndarray]
 Function = Callable[[PyTree, dict[str, Any]], PyTree]
 
 
-def default_pieces_per_batch() -> int:
+def default_tokens_per_batch() -> int:
     """Rows times length of a batch: a CPU's caches want little, an accelerator much."""
     return 2048 if jax.default_backend() == "cpu" else 16384
 
 
-def announce_on_stderr(message: str) -> None:
+def log_to_stderr(message: str) -> None:
     """Tells whoever waits."""
     print(message, file=sys.stderr, flush=True)
 
@@ -45,9 +45,9 @@ class Inference:
             tree of arrays with an axis of rows in front.
         params: its parameters.
         max_length: the longest row that it takes.
-        pieces_per_batch: rows times length of a batch; None for the default.
+        tokens_per_batch: rows times length of a batch; None for the default.
         mesh: the devices over which rows are spread; by default all.
-        announce: is told what is compiled.
+        log: is told what is compiled.
 
     Example: of rows with 5, 300 and 20 pieces the first is computed with length 16, the last with
     32, the second with 512, and outputs come in this order, each with its row's number.
@@ -59,9 +59,9 @@ class Inference:
         params: PyTree,
         *,
         max_length: int,
-        pieces_per_batch: int | None = None,
+        tokens_per_batch: int | None = None,
         mesh: Mesh | None = None,
-        announce: Callable[[str], None] = announce_on_stderr,
+        log: Callable[[str], None] = log_to_stderr,
     ) -> None:
         mesh = make_mesh() if mesh is None else mesh
         shardings = state_shardings(params, mesh)
@@ -70,11 +70,11 @@ class Inference:
         self._function = jax.jit(function, in_shardings=(shardings, self._rows))
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lengths = [*(n for n in LENGTHS if n < max_length), max_length]
-        self._pieces_per_batch = pieces_per_batch or default_pieces_per_batch()
+        self._pieces_per_batch = tokens_per_batch or default_tokens_per_batch()
         self._num_devices = mesh.size
-        self._announce = announce
+        self._announce = log
 
-    def __call__(self, rows: Sequence[Row]) -> Iterator[tuple[int, PyTree]]:
+    def __call__(self, rows: Sequence[EncodedRow]) -> Iterator[tuple[int, PyTree]]:
         """The outputs of each row with its number, the short rows first.
 
         Outputs that have an axis of pieces are as long as the batch: the row's own stand in front.
@@ -91,11 +91,13 @@ class Inference:
                     yield number, jax.tree.map(lambda x, place=place: x[place], arrays)
             waiting = [] if ahead is None else [ahead]
 
-    def in_order(self, rows: Sequence[Row]) -> list[PyTree]:
+    def in_order(self, rows: Sequence[EncodedRow]) -> list[PyTree]:
         """The outputs of all rows, in their order."""
         return put_in_order(self(rows), len(rows))
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    def _batches(
+        self, rows: Sequence[EncodedRow]
+    ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
         def padded_length(number: int) -> int:
             length = _length(rows[number])
             for limit in self._lengths:
@@ -151,11 +153,11 @@ def put_in_order(numbered: Iterable[tuple[int, Any]], count: int) -> list[Any]:
     return [results[number] for number in range(count)]
 
 
-def _length(row: Row) -> int:
+def _length(row: EncodedRow) -> int:
     return next(iter(row.values())).shape[-1]
 
 
-def _stack(rows: Sequence[Row], length: int) -> dict[str, np.ndarray]:
+def _stack(rows: Sequence[EncodedRow], length: int) -> dict[str, np.ndarray]:
     batch = {}
     for name, first in rows[0].items():
         batch[name] = np.zeros((len(rows), *first.shape[:-1], length), first.dtype)

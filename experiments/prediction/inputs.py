@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from data_pipeline.errors import InputError
 
 
-class Example(NamedTuple):
+class RawInput(NamedTuple):
     """One thing to predict.
 
     Attributes:
@@ -34,7 +34,7 @@ class Example(NamedTuple):
         return value
 
 
-def examples_of_flags(fields: Mapping[str, Sequence[Any]]) -> list[Example]:
+def inputs_from_flags(fields: Mapping[str, Sequence[Any]]) -> list[RawInput]:
     """Examples whose fields are flags that may be repeated; unused flags are empty.
 
     Example: `{"text": ["a", "b"], "text_pair": ["c", "d"]}` are two examples.
@@ -48,12 +48,12 @@ def examples_of_flags(fields: Mapping[str, Sequence[Any]]) -> list[Example]:
         listed = ", ".join(f"--{name} {count} times" for name, count in counts.items())
         raise InputError(f"flags that belong together must be given equally often, got {listed}")
     return [
-        Example(dict(zip(used, values, strict=True)), f"example {number + 1}")
+        RawInput(dict(zip(used, values, strict=True)), f"example {number + 1}")
         for number, values in enumerate(zip(*used.values(), strict=True))
     ]
 
 
-def examples_of_file(path: Path) -> list[Example]:
+def read_inputs(path: Path) -> list[RawInput]:
     """A text a line, or a JSON object a line where the name ends in `.jsonl`.
 
     Raises:
@@ -71,10 +71,10 @@ def examples_of_file(path: Path) -> list[Example]:
     sources = [f"--input={path}, line {number + 1}" for number in range(len(lines))]
     if path.suffix == ".jsonl":
         pairs = zip(lines, sources, strict=True)
-        return [Example(_json_object(line, source), source) for line, source in pairs]
+        return [RawInput(_json_object(line, source), source) for line, source in pairs]
     if path.suffix == ".txt":
         pairs = zip(lines, sources, strict=True)
-        return [Example({"text": line.removesuffix("\r")}, source) for line, source in pairs]
+        return [RawInput({"text": line.removesuffix("\r")}, source) for line, source in pairs]
     raise InputError(f"--input={path} must end in .txt or .jsonl")
 
 

@@ -13,26 +13,26 @@ from jaxtyping import Float, Int, PyTree
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import MASK_WORD
-from experiments.prediction.inference import default_pieces_per_batch
-from experiments.prediction.inputs import Example
+from experiments.prediction.inference import default_tokens_per_batch
+from experiments.prediction.inputs import RawInput
 from experiments.prediction.task import (
-    Numbered,
+    NumberedResults,
     Pooling,
     PredictionOptions,
     PredictionTask,
     Result,
-    load,
+    load_model,
 )
 
 _CANDIDATE_SCORES = 1 << 27  # scores of candidates for gaps that a batch may have
 
 
-def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def fill_masks(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """The likeliest pieces for each [MASK] of a text."""
     for example in examples:
         if MASK_WORD not in example.text():
             raise InputError(f"{example.source}: there is no {MASK_WORD} in {example.text()!r}")
-    loaded = load(AlbertForMaskedLM, options)
+    loaded = load_model(AlbertForMaskedLM, options)
     tokenizer = loaded.tokenizer
     rows = loaded.encode(examples, truncate=options.truncate, mask_words=True)
     counts = [int((row["input_ids"] == tokenizer.mask_id).sum()) for row in rows]
@@ -47,8 +47,8 @@ def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbe
         slots=slots,
         top_k=min(options.top_k, tokenizer.vocab_size),
     )
-    pieces = min(default_pieces_per_batch(), 16 * max(1, _CANDIDATE_SCORES // scores))
-    for number, (probabilities, ids) in loaded.infer(function, rows, pieces_per_batch=pieces):
+    pieces = min(default_tokens_per_batch(), 16 * max(1, _CANDIDATE_SCORES // scores))
+    for number, (probabilities, ids) in loaded.infer(function, rows, tokens_per_batch=pieces):
         text = examples[number].text()
         masks = []
         for mask in range(counts[number]):
@@ -56,9 +56,9 @@ def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbe
             masks.append(
                 [
                     {
-                        "piece": tokenizer.tokenizer.pieces[id],
+                        "piece": tokenizer.tokenizer.tokens[id],
                         "probability": probability,
-                        "text": _fill_in(text, mask, *tokenizer.tokenizer.write_piece(id)),
+                        "text": _fill_in(text, mask, *tokenizer.tokenizer.surface_form(id)),
                     }
                     for id, probability in candidates
                 ]
@@ -94,7 +94,7 @@ def _fill_in(text: str, mask: int, word: str, apart: bool) -> str:
     return (before if apart else before.rstrip()) + word + after
 
 
-def describe_masks(result: Result) -> str:
+def format_masks(result: Result) -> str:
     """The text, and below it the candidates of each gap."""
     lines = [result["text"]]
     for number, candidates in enumerate(result["masks"]):
@@ -104,12 +104,12 @@ def describe_masks(result: Result) -> str:
     return "\n".join(lines)
 
 
-def embed(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def embed(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """A vector for each text, or for each pair where there are pairs."""
     paired = any("text_pair" in example.fields for example in examples)
     fields = ("text", "text_pair") if paired else ("text",)
     texts = [{field: example.text(field) for field in fields} for example in examples]
-    loaded = load(AlbertModel, options)
+    loaded = load_model(AlbertModel, options)
     rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
     function = functools.partial(embed_rows, pooling=options.pooling)
     for number, vector in loaded.infer(function, rows):
@@ -130,18 +130,18 @@ def embed_rows(
     return jnp.einsum("rlh,rl->rh", hidden, weights) / weights.sum(axis=1, keepdims=True)
 
 
-def describe_embedding(result: Result) -> str:
+def format_embedding(result: Result) -> str:
     """The text, and how its vector begins."""
     vector = np.asarray(result["embedding"])
     numbers = " ".join(f"{value:.3f}" for value in vector[:8])
     return f"{result['text']}\n  {len(vector)} numbers: {numbers} ..."
 
 
-def order_sentences(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
+def order_sentences(examples: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """Whether the second text follows the first, or the first the second."""
     fields = ("text", "text_pair")
     texts = [{field: example.text(field) for field in fields} for example in examples]
-    loaded = load(AlbertForPreTraining, options)
+    loaded = load_model(AlbertForPreTraining, options)
     rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
     for number, (in_order, swapped) in loaded.infer(_order, rows):
         yield number, {**texts[number], "in_order": float(in_order), "swapped": float(swapped)}
@@ -154,7 +154,7 @@ def _order(
     return jax.nn.softmax(outputs.sop_logits)
 
 
-def describe_order(result: Result) -> str:
+def format_order(result: Result) -> str:
     """Both texts, and the likelier order."""
     right = result["in_order"] >= result["swapped"]
     said = "in order" if right else "swapped"
@@ -165,7 +165,7 @@ def describe_order(result: Result) -> str:
 
 
 PRETRAINING_TASKS: dict[str, PredictionTask] = {
-    "fill-mask": PredictionTask(fill_masks, describe_masks),
-    "encode": PredictionTask(embed, describe_embedding),
-    "sentence-order": PredictionTask(order_sentences, describe_order),
+    "fill-mask": PredictionTask(fill_masks, format_masks),
+    "encode": PredictionTask(embed, format_embedding),
+    "sentence-order": PredictionTask(order_sentences, format_order),
 }

@@ -13,8 +13,8 @@ from jaxtyping import PyTree
 from albert_jax.pretrained import directory_of
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
-from experiments.prediction.inference import Inference, Row
-from experiments.prediction.inputs import Example
+from experiments.prediction.inference import EncodedRow, Inference
+from experiments.prediction.inputs import RawInput
 
 
 class Pooling(StrEnum):
@@ -41,7 +41,7 @@ class PredictionOptions:
 
 Result = dict[str, Any]
 # Results with the numbers of their examples, in any order.
-Numbered = Iterator[tuple[int, Result]]
+NumberedResults = Iterator[tuple[int, Result]]
 
 
 class PredictionTask(NamedTuple):
@@ -49,14 +49,14 @@ class PredictionTask(NamedTuple):
 
     Attributes:
         predict: examples to results.
-        describe: a result in words, several lines where it needs them.
+        format: a result in words, several lines where it needs them.
     """
 
-    predict: Callable[[Sequence[Example], PredictionOptions], Numbered]
-    describe: Callable[[Result], str]
+    predict: Callable[[Sequence[RawInput], PredictionOptions], NumberedResults]
+    format: Callable[[Result], str]
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model that was read, with its tokenizer."""
 
     model: Any
@@ -65,12 +65,12 @@ class Loaded(NamedTuple):
 
     def encode(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[RawInput],
         *,
         fields: Sequence[str] = ("text",),
         truncate: bool,
         mask_words: bool = False,
-    ) -> list[Row]:
+    ) -> list[EncodedRow]:
         """Rows of one or two fields each.
 
         Raises:
@@ -81,28 +81,28 @@ class Loaded(NamedTuple):
     def infer(
         self,
         function: Callable[..., PyTree],
-        rows: Sequence[Row],
+        rows: Sequence[EncodedRow],
         *,
-        pieces_per_batch: int | None = None,
+        tokens_per_batch: int | None = None,
     ) -> Iterator[tuple[int, PyTree]]:
         """The outputs of each row with its number, in any order; see `Inference`.
 
         Args:
             function: is given the model, its parameters and a batch.
             rows: what `encode` gives.
-            pieces_per_batch: see `Inference`.
+            tokens_per_batch: see `Inference`.
         """
         inference = Inference(
             functools.partial(function, self.model),
             self.params,
             max_length=self.model.config.max_position_embeddings,
-            pieces_per_batch=pieces_per_batch,
+            tokens_per_batch=tokens_per_batch,
         )
         return inference(rows)
 
     def _encode_one(
-        self, example: Example, fields: Sequence[str], truncate: bool, mask_words: bool
-    ) -> Row:
+        self, example: RawInput, fields: Sequence[str], truncate: bool, mask_words: bool
+    ) -> EncodedRow:
         texts = [example.text(field) for field in fields]
         try:
             row = self.tokenizer.encode_row(
@@ -117,7 +117,7 @@ class Loaded(NamedTuple):
         return {name: array for name, array in row.items() if name != "offsets"}
 
 
-def load(kind: type[Any], options: PredictionOptions) -> Loaded:
+def load_model(kind: type[Any], options: PredictionOptions) -> LoadedModel:
     """Reads a model and the tokenizer beside it.
 
     Args:
@@ -134,4 +134,4 @@ def load(kind: type[Any], options: PredictionOptions) -> Loaded:
             f"--model={options.model}: its tokenizer has {tokenizer.vocab_size} pieces, its model "
             f"{model.config.vocab_size}"
         )
-    return Loaded(model, params, tokenizer)
+    return LoadedModel(model, params, tokenizer)

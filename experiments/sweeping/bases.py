@@ -14,7 +14,7 @@ def config_file(size: Size, paper: str = "base") -> str:
     return f"experiments/configs/albert_{name}.py"
 
 
-def settings(size: Size) -> Mapping[str, Any]:
+def base_overrides(size: Size) -> Mapping[str, Any]:
     """What a sweep changes in its config file before any row does.
 
     The paper's recipe stays as it is. The small one is cut to a third of its steps: enough to

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from albert_jax.settings import did_you_mean
 from data_pipeline.errors import InputError
-from experiments.cli.command import define_config_flag, parse_flags, read_config_flag
-from experiments.cli.dataclass_forms import nearest
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
 from experiments.run.config import ExperimentConfig
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
@@ -31,7 +31,7 @@ class Size(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """What is done differently in one row of a table.
 
     Raises:
@@ -62,7 +62,7 @@ class Sweep:
     """
 
     base: str  # a config file
-    rows: tuple[Row, ...]
+    rows: tuple[SweepRow, ...]
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of all rows, before their own
     seeds: tuple[int, ...] = (12345,)
     tasks: tuple[str, ...] = ()  # what points are fine-tuned on, files of configs/finetune
@@ -89,7 +89,7 @@ class Point(NamedTuple):
     """One run: a row with a seed."""
 
     number: int  # in the sweep, from 0
-    row: Row
+    row: SweepRow
     seed: int
     workdir: Path
     base: str  # the config file
@@ -126,7 +126,7 @@ class Point(NamedTuple):
 
 def grid(
     axes: Mapping[str, Sequence[Any]], paper: Mapping[str, Mapping[str, float]] | None = None
-) -> tuple[Row, ...]:
+) -> tuple[SweepRow, ...]:
     """A row for every combination of values, the last axis running fastest.
 
     Example: the axes ``{"data.ngram": [1, 2], "seed": [7, 8]}`` give rows called ``1-7``, ``1-8``,
@@ -140,7 +140,7 @@ def grid(
     rows = []
     for values in itertools.product(*axes.values()):
         name = "-".join(map(str, values))
-        rows.append(Row(name, dict(zip(axes, values, strict=True)), paper.get(name, {})))
+        rows.append(SweepRow(name, dict(zip(axes, values, strict=True)), paper.get(name, {})))
     return tuple(rows)
 
 
@@ -177,7 +177,9 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     """
     if not Path(path).is_file():
         known = {file.name: f"experiments/sweeps/{file.name}" for file in SWEEPS.glob("[a-z]*.py")}
-        raise InputError(f"--sweep={path}: there is no such file{nearest(Path(path).name, known)}")
+        raise InputError(
+            f"--sweep={path}: there is no such file{did_you_mean(Path(path).name, known)}"
+        )
     try:
         content = runpy.run_path(path)
         sweep = content["get_sweep"](size) if "get_sweep" in content else None

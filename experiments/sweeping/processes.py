@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
     """The end of a point."""
 
     state: State
-    told: str  # for people; of a failed point, the last lines of its log
+    message: str  # for people; of a failed point, the last lines of its log
 
 
 class _Process:
@@ -84,10 +84,10 @@ class _Process:
             return Outcome(State.DONE, "done")
         if status in (ExitCode.PREEMPTED, -signal.SIGTERM):
             return Outcome(State.STOPPED, "stopped; the same sweep goes on with it")
-        told = f"failed with exit status {status}"
+        message = f"failed with exit status {status}"
         if status == ExitCode.DONE:
-            told = f"failed: {missing[0]} ended well and left no {missing[0].product}"
-        return Outcome(State.FAILED, f"{told}; its log ends\n{self._last_lines()}")
+            message = f"failed: {missing[0]} ended well and left no {missing[0].product}"
+        return Outcome(State.FAILED, f"{message}; its log ends\n{self._last_lines()}")
 
     def close(self) -> None:
         """Gives the log free."""
@@ -108,13 +108,13 @@ class LocalLauncher:
     Args:
         logs: the directory of the logs.
         slots: for each point that may run at once, the GPUs that it gets; none: whatever there is.
-        say: takes a line for people.
+        log: takes a line for people.
     """
 
     def __init__(
-        self, logs: Path, slots: Sequence[Sequence[str]], say: Callable[[str], None]
+        self, logs: Path, slots: Sequence[Sequence[str]], log: Callable[[str], None]
     ) -> None:
-        self._logs, self._free, self._say = logs, list(slots), say
+        self._logs, self._free, self._say = logs, list(slots), log
         self._running: list[_Process] = []
         self._pending: list[PlannedPoint] = []
         self._outcomes: dict[int, Outcome] = {}
@@ -145,8 +145,8 @@ class LocalLauncher:
         if self.stopped:
             self._end(planned, Outcome(State.STOPPED, "was not started"))
         elif before is not None and before.state is not State.DONE:
-            told = f"not started: point {after}, which it starts from, {before.state}"
-            self._end(planned, Outcome(State.BLOCKED, told))
+            message = f"not started: point {after}, which it starts from, {before.state}"
+            self._end(planned, Outcome(State.BLOCKED, message))
         elif self._free and not self._waits(planned) and (log := self._lock(planned)):
             self._pending.remove(planned)
             self._running.append(_Process(planned, log, self._free.pop()))
@@ -163,7 +163,7 @@ class LocalLauncher:
         self._outcomes[planned.point.number] = outcome
         left = len(self._pending) + len(self._running)
         self._say(
-            f"point {planned.point.number} ({planned.point.name}) {outcome.told}"
+            f"point {planned.point.number} ({planned.point.name}) {outcome.message}"
             + (f"; {left} to go" if outcome.state is State.DONE else "")
         )
 

@@ -9,7 +9,7 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from data_pipeline.config import SentenceObjective
-from experiments.evaluation.held_out import panels
+from experiments.evaluation.held_out import pretraining_panels
 from experiments.run.curves import CURVES_FILE
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.results import (
@@ -64,7 +64,9 @@ def write_report(
         if any(column[0] in row.figures for row in rows)
     ]
     markdown = directory / MARKDOWN_FILE
-    markdown.write_text(describe(docstring, command, rows, columns, orderings), encoding="utf-8")
+    markdown.write_text(
+        format_report(docstring, command, rows, columns, orderings), encoding="utf-8"
+    )
     content = {
         "description": docstring,
         "command": command,
@@ -76,7 +78,7 @@ def write_report(
     return markdown
 
 
-def describe(
+def format_report(
     docstring: str,
     command: str,
     rows: Sequence[RowResult],
@@ -168,7 +170,7 @@ def _row_as_json(row: RowResult) -> dict[str, Any]:
 
 def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
     """One panel a figure, one color a row, one line a seed; held-out text."""
-    drawn = panels(SentenceObjective.SOP)
+    drawn = pretraining_panels(SentenceObjective.SOP)
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(title)
     for axes, (name, label) in zip(figure.subplots(2, 2).flat, drawn, strict=True):

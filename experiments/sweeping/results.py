@@ -13,7 +13,7 @@ from experiments.evaluation.probing import PROBE_FILE
 from experiments.run.metrics_log import read_metrics
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.plan import PlannedPoint, task_workdir
-from experiments.sweeping.points import Row
+from experiments.sweeping.points import SweepRow
 from experiments.tasks.config import TaskName
 
 # A model whose loss does not rise when the visible words are shuffled has learned frequencies
@@ -56,7 +56,7 @@ class Spread(NamedTuple):
 class RowResult(NamedTuple):
     """What the points of one row came to."""
 
-    row: Row
+    row: SweepRow
     points: tuple[PointResult, ...]
     figures: dict[str, Spread]  # over those of its points that have run to the end
 
@@ -118,10 +118,10 @@ def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
         reported = [row for row in rows if name in row.row.paper and row.left_plateau]
         everywhere = all(name in row.figures for row in reported)
         ours = name if everywhere else _STAND_INS.get(name, name)
-        told = [row for row in reported if ours in row.figures]
+        message = [row for row in reported if ours in row.figures]
         votes = [
             _vote(difference, one.figures[ours], other.figures[ours])
-            for one, other in itertools.combinations(told, 2)
+            for one, other in itertools.combinations(message, 2)
             if (difference := one.row.paper[name] - other.row.paper[name])
         ]
         if votes:
@@ -176,7 +176,7 @@ def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
     return scores
 
 
-def _summarize(row: Row, points: tuple[PointResult, ...]) -> RowResult:
+def _summarize(row: SweepRow, points: tuple[PointResult, ...]) -> RowResult:
     finished = [point.figures for point in points if point.status == "done"]
     figures = {}
     for name in dict.fromkeys(name for one in finished for name in one):

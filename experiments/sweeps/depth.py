@@ -11,8 +11,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/depth.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.points import Size, Sweep, SweepRow, downstream
 
 PAPER = {
     1: downstream("31.1/22.9", "50.1/50.1", 66.4, 80.8, 40.1, 52.9),
@@ -30,10 +30,12 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size, "large"),
         rows=tuple(
-            Row(str(depth), {"model.num_hidden_layers": depth}, PAPER[depth], starts_from=before)
+            SweepRow(
+                str(depth), {"model.num_hidden_layers": depth}, PAPER[depth], starts_from=before
+            )
             for depth, before in zip(depths, befores, strict=True)
         ),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

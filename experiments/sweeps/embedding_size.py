@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/embedding_size
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 PAPER = {
@@ -37,7 +37,7 @@ def get_sweep(size: Size) -> Sweep:
         rows=grid(
             {"model.parameter_sharing": ("all", "none"), "model.embedding_size": sizes}, paper
         ),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/groups.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, grid
 
 
@@ -20,7 +20,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"model.num_hidden_groups": groups}),
-        overrides={**settings(size), "model.num_hidden_layers": depth},
+        overrides={**base_overrides(size), "model.num_hidden_layers": depth},
         seeds=seeds(size),
         tasks=tasks(size),
     )

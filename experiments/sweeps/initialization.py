@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/initialization
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, grid
 
 
@@ -17,7 +17,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size, "xlarge"),
         rows=grid({"model.initialization": ("fixed", "hidden_size", "fan_in")}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/masking_kind.p
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, grid
 
 
@@ -18,7 +18,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"data.masking": ("ngram", "whole_word", "token", "span")}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

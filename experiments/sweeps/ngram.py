@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/ngram.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, grid
 
 
@@ -17,7 +17,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"data.ngram": (1, 2, 3, 4, 5)}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -10,8 +10,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.points import Size, Sweep, SweepRow
 
 # Of each at the reference batch. LAMB's at 4096 is the paper's; the others are guesses of ours.
 RATES = {
@@ -20,8 +20,8 @@ RATES = {
 }
 
 
-def row(name: str, rate: float, batch: int, steps: int) -> Row:
-    return Row(
+def row(name: str, rate: float, batch: int, steps: int) -> SweepRow:
+    return SweepRow(
         f"{name}-{batch}",
         {
             "optimizer.name": name,
@@ -43,7 +43,7 @@ def get_sweep(size: Size) -> Sweep:
             for name, rate in RATES[size].items()
             for batch in batches
         ),
-        overrides={**settings(size), "optimizer.reference_batch_size": reference},
+        overrides={**base_overrides(size), "optimizer.reference_batch_size": reference},
         seeds=seeds(size),
         tasks=tasks(size),
     )

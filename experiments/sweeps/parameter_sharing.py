@@ -12,7 +12,7 @@ Found      small, 128 wide embeddings, 5,000 steps: sharing all costs 0.16 nats 
            (experiments/RESULTS.md)
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 PAPER = {
@@ -37,7 +37,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"model.embedding_size": sizes, "model.parameter_sharing": sharing}, paper),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/schedule.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, grid
 
 SCHEDULES = ("legacy_poly", "poly", "cosine", "warmup_stable_decay", "inverse_root")
@@ -20,7 +20,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"optimizer.schedule": SCHEDULES}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

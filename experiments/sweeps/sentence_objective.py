@@ -11,7 +11,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sentence_objec
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 
@@ -39,7 +39,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"data.sentence_objective": tuple(PAPER)}, PAPER),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
         probes=True,

@@ -12,8 +12,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sequence_lengt
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.points import Size, Sweep, SweepRow
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -25,11 +25,11 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=(
-            Row(f"{long}", {}),
-            Row(f"{short}-{long}", {f"phases.first.{name}": phase[name] for name in phase}),
-            Row(f"{short}", {f"data.{name}": brief[name] for name in brief}),
+            SweepRow(f"{long}", {}),
+            SweepRow(f"{short}-{long}", {f"phases.first.{name}": phase[name] for name in phase}),
+            SweepRow(f"{short}", {f"data.{name}": brief[name] for name in brief}),
         ),
-        overrides={**settings(size), "run.evaluation_seq_length": long},
+        overrides={**base_overrides(size), "run.evaluation_seq_length": long},
         seeds=seeds(size),
         tasks=tasks(size),
     )

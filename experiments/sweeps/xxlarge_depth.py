@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
 from experiments.sweeping.points import Size, Sweep, downstream, grid
 
 PAPER = (
@@ -28,7 +28,7 @@ def get_sweep(size: Size) -> Sweep:
             {"model.num_hidden_layers": depths},
             {str(depth): paper for depth, paper in zip(depths, PAPER, strict=True)},
         ),
-        overrides={**settings(size), **own},
+        overrides={**base_overrides(size), **own},
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -20,14 +20,14 @@ from data_pipeline.finetuning.metrics import class_scores, confusion_matrix
 from data_pipeline.finetuning.race import NUM_OPTIONS, group_accuracies, read_race
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 OPTION_LETTERS = ("A", "B", "C", "D")
 
 
 def open_choice_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the questions of a run; arguments as in `text_task.open_text_task`.
 
     Raises:
@@ -60,7 +60,7 @@ def open_choice_task(
 
     head = HeadConfig(classifier_dropout_prob=config.dropout.classifier)
     network = AlbertForMultipleChoice(model, head, **compute)
-    return Task(
+    return FinetuningTask(
         train=encode(splits["train"]),
         labeled={name: encode(examples) for name, examples in labeled.items()},
         unlabeled={n: encode(x) for n, x in splits.items() if n not in labeled and n != "train"},

@@ -15,7 +15,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import evaluation_batches
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 
 class TaskEvaluator:
@@ -30,7 +30,8 @@ class TaskEvaluator:
         InputError: a batch does not divide over the devices.
     """
 
-    def __init__(self, task: Task, config: FinetuneConfig, mesh: Mesh) -> None:
+    def __init__(self, task: FinetuningTask, config: FinetuneConfig, mesh: Mesh) -> None:
+        self.best_metric, self.panels, self.decides = task.best_metric, task.panels, True
         self._task, self._mesh = task, mesh
         self._batch_size = config.run.evaluation_batch_size
         self._num_lengths = config.data.num_lengths
@@ -58,11 +59,11 @@ class TaskEvaluator:
         return [rows[number] for number in range(len(rows))]
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
-        """The figures of the splits that are watched, by the names that `Task.figure` gives."""
+        """Compute the metrics of the watched splits, named by `FinetuningTask.metric_name`."""
         return {
-            self._task.figure(split, name): value
+            self._task.metric_name(split, name): value
             for split in self._task.watched
-            for name, value in self.score(params, split).figures.items()
+            for name, value in self.score(params, split).metrics.items()
         }
 
     def score(self, params: PyTree, split: str) -> Scores:

@@ -18,12 +18,12 @@ from experiments.run.metrics_log import read_metrics
 from experiments.run.workdir import CHECKPOINTS, REPORT_FILE, write_text
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.evaluation import TaskEvaluator
-from experiments.tasks.task import Scores, Task
+from experiments.tasks.task import FinetuningTask, Scores
 
 matplotlib.use("Agg")
 
-REPORT_FOR_PEOPLE = "report.md"
-PICTURE = "scores.png"
+MARKDOWN_FILE = "report.md"
+SCORES_PLOT_FILE = "scores.png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,13 @@ def failed_run(config: FinetuneConfig, reason: str) -> RunReport:
     return RunReport(config.optimizer.learning_rate, config.seed, None, None, reason, None)
 
 
-def report_on_run(
-    config: FinetuneConfig, task: Task, evaluator: TaskEvaluator, path: epath.Path, *, write: bool
+def write_run_report(
+    config: FinetuneConfig,
+    task: FinetuningTask,
+    evaluator: TaskEvaluator,
+    path: epath.Path,
+    *,
+    write: bool,
 ) -> RunReport:
     """Tells and scores every split with the best checkpoint, and writes files and report.
 
@@ -74,7 +79,7 @@ def report_on_run(
         if write:
             files += task.write(split, outputs, Path(path))
     first, metric = next(iter(scores.values())), task.metrics[0]
-    value, baseline = first.figures[metric], first.baseline.get(metric)
+    value, baseline = first.metrics[metric], first.baseline.get(metric)
     failed = None
     if baseline is not None and value <= baseline:
         failed = f"no better than one answer to everything ({metric} {baseline:.4f})"
@@ -84,16 +89,16 @@ def report_on_run(
         content = _content(config, task, scores, report, path, [file.name for file in files])
         write_text(path / REPORT_FILE, json.dumps(content, indent=2) + "\n")
         text = "\n".join(_describe_run(config, task, scores, content)) + "\n"
-        write_text(path / REPORT_FOR_PEOPLE, text)
-        bars = dict(zip(first.classes, first.class_scores, strict=True)) or first.figures
-        _plot(bars, path / PICTURE, title="F1 of each class" if first.classes else "")
+        write_text(path / MARKDOWN_FILE, text)
+        bars = dict(zip(first.classes, first.class_scores, strict=True)) or first.metrics
+        _plot(bars, path / SCORES_PLOT_FILE, title="F1 of each class" if first.classes else "")
         print(text)
     return report
 
 
 def _content(
     config: FinetuneConfig,
-    task: Task,
+    task: FinetuningTask,
     scores: Mapping[str, Scores],
     report: RunReport,
     path: epath.Path,
@@ -122,7 +127,7 @@ def _content(
 def _plain(scores: Scores) -> dict[str, Any]:
     confusion = None if scores.confusion is None else scores.confusion.tolist()
     return {
-        "figures": dict(scores.figures),
+        "figures": dict(scores.metrics),
         "baseline": dict(scores.baseline),
         "classes": list(scores.classes),
         "confusion": confusion,
@@ -131,7 +136,10 @@ def _plain(scores: Scores) -> dict[str, Any]:
 
 
 def _describe_run(
-    config: FinetuneConfig, task: Task, scores: Mapping[str, Scores], content: Mapping[str, Any]
+    config: FinetuneConfig,
+    task: FinetuningTask,
+    scores: Mapping[str, Scores],
+    content: Mapping[str, Any],
 ) -> Iterator[str]:
     value, metric = content["value"], content["metric"]
     yield f"# {config.task}: {metric} {value:.4f}"
@@ -142,7 +150,7 @@ def _describe_run(
     yield "| split | metric | value | one answer to everything |"
     yield "|---|---|---|---|"
     for split, found in scores.items():
-        for name, figure in found.figures.items():
+        for name, figure in found.metrics.items():
             baseline = f"{found.baseline[name]:.4f}" if name in found.baseline else ""
             yield f"| {split} | {name} | {figure:.4f} | {baseline} |"
     yield ""
@@ -175,8 +183,8 @@ def _describe_run(
     yield from (f"- {name}" for name in [*content["files"], *task.notes])
 
 
-def report_on_runs(
-    config: FinetuneConfig, task: Task, reports: Mapping[str, RunReport], path: epath.Path
+def write_summary_report(
+    config: FinetuneConfig, task: FinetuningTask, reports: Mapping[str, RunReport], path: epath.Path
 ) -> None:
     """Writes what several runs have in common: median and spread of each learning rate.
 
@@ -200,9 +208,9 @@ def report_on_runs(
     }
     write_text(path / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     text = "\n".join(_describe_runs(content, reports)) + "\n"
-    write_text(path / REPORT_FOR_PEOPLE, text)
+    write_text(path / MARKDOWN_FILE, text)
     values = {name: report.value for name, report in reports.items() if report.value is not None}
-    _plot(values, path / PICTURE, title=f"{config.task}: {task.metrics[0]} of each run")
+    _plot(values, path / SCORES_PLOT_FILE, title=f"{config.task}: {task.metrics[0]} of each run")
     print(text)
 
 

@@ -35,7 +35,7 @@ from data_pipeline.finetuning.squad.spans import (
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig, SpanConfig, SpanHead
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 _SPLIT = "dev"
 
@@ -56,7 +56,7 @@ class Answered(NamedTuple):
 
 def open_span_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the questions of a run; arguments as in `text_task.open_text_task`.
 
     Raises:
@@ -106,7 +106,7 @@ def open_span_task(
         names = ("predictions.json", "nbest_predictions.json", "null_odds.json")
         return [directory / name for name in names]
 
-    return Task(
+    return FinetuningTask(
         train=join_windows(encode(train)),
         labeled={_SPLIT: join_windows(questions)},
         unlabeled={},

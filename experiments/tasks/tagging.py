@@ -22,12 +22,12 @@ from data_pipeline.finetuning.tagging import (
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 
 def open_tagging_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the sentences of a run; arguments as in `text_task.open_text_task`.
 
     Raises:
@@ -54,7 +54,7 @@ def open_tagging_task(
 
     head = HeadConfig(labels=tags, classifier_dropout_prob=config.dropout.classifier)
     network = AlbertForTokenClassification(model, head, **compute)
-    return Task(
+    return FinetuningTask(
         train=encode(train)[0],
         labeled={name: rows for name, (rows, _) in encoded.items()},
         unlabeled={},

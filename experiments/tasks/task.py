@@ -22,21 +22,21 @@ class Scores(NamedTuple):
     """How well a split was told.
 
     Attributes:
-        figures: by name; of those that the task calls metrics, higher is better.
-        baseline: what the best single answer to everything gets, of the figures that have this.
+        metrics: by name; of those that the task lists, higher is better.
+        baseline: what the best single answer to everything gets, of the metrics that have this.
         classes: names of the classes, if there are any.
         confusion: how often the class of the row was taken for that of the column.
         class_scores: F1 of each class.
     """
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     baseline: Mapping[str, float]
     classes: Sequence[str] = ()
     confusion: Int[np.ndarray, "classes classes"] | None = None
     class_scores: Sequence[float] = ()
 
 
-class Task(NamedTuple):
+class FinetuningTask(NamedTuple):
     """A task, opened: its data fit the model.
 
     Attributes:
@@ -69,19 +69,19 @@ class Task(NamedTuple):
     @property
     def best_metric(self) -> str:
         """The figure that decides, as evaluations call it."""
-        return self.figure(next(iter(self.labeled)), self.metrics[0])
+        return self.metric_name(next(iter(self.labeled)), self.metrics[0])
 
     @property
     def watched(self) -> list[str]:
         """The splits that are scored again and again."""
         return [split for split in self.labeled if not split.startswith("test")]
 
-    def figure(self, split: str, metric: str) -> str:
+    def metric_name(self, split: str, metric: str) -> str:
         """What an evaluation calls a split's metric. Example: `accuracy`, `dev_mismatched/f1`."""
         return metric if split == next(iter(self.labeled)) else f"{split}/{metric}"
 
     @property
     def panels(self) -> list[Panel]:
         """The curves of a run: the loss, and up to three figures."""
-        figures = [self.figure(split, name) for split in self.watched for name in self.metrics]
+        figures = [self.metric_name(split, name) for split in self.watched for name in self.metrics]
         return [("loss", "loss"), *((name, name) for name in figures[:3])]

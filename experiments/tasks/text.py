@@ -26,7 +26,7 @@ from data_pipeline.finetuning.metrics import (
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import DataSource, FinetuneConfig, TaskDataConfig, TaskName
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 DIAGNOSTIC = "ax"  # GLUE's examples without a training set of their own
 _SCORE = "score"  # what the only label of a regression is called
@@ -56,7 +56,7 @@ class Texts(NamedTuple):
 
 def open_text_task(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
+) -> FinetuningTask:
     """Reads and encodes the texts of a run.
 
     Args:
@@ -91,7 +91,7 @@ def open_text_task(
     def write(split: str, outputs: Outputs, directory: Path) -> list[Path]:
         return write_texts(texts, head, split, outputs, directory)
 
-    return Task(
+    return FinetuningTask(
         train=encode(texts.train),
         labeled={name: encode(examples) for name, examples in texts.labeled.items()},
         unlabeled={name: encode(examples) for name, examples in texts.unlabeled.items()},

@@ -20,7 +20,7 @@ from experiments.benchmarks.batches import record, replay, with_shape
 from experiments.benchmarks.data import read_batches
 from experiments.benchmarks.finetune import measure_finetuning
 from experiments.benchmarks.scaling import measure_scaling
-from experiments.benchmarks.timing import Candidate, Work, describe_candidates, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, measurement_rows, time_candidates
 from experiments.tasks.config import TaskName
 
 
@@ -77,7 +77,7 @@ class Clock:
     def __init__(self):
         self.now, self.turns = 0.0, []
 
-    def contender(self, name, work, durations):
+    def candidate(self, name, work, durations):
         def run(steps):
             self.turns.append((name, steps))
             self.now += steps * next(durations)
@@ -88,8 +88,8 @@ class Clock:
 def test_contenders_take_turns(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(benchmark_timing.time, "perf_counter", lambda: clock.now)
-    slow = clock.contender("slow", Work.TRAIN, itertools.chain([9, 2, 2, 3, 2], []))
-    fast = clock.contender("fast", Work.TRAIN, itertools.chain([9, 0.5, 0.5, 1, 0.5], []))
+    slow = clock.candidate("slow", StepKind.TRAIN, itertools.chain([9, 2, 2, 3, 2], []))
+    fast = clock.candidate("fast", StepKind.TRAIN, itertools.chain([9, 0.5, 0.5, 1, 0.5], []))
     samples = time_candidates([slow, fast], num_windows=3, window_seconds=4.0)
     assert samples == [[2, 3, 2], [0.5, 1, 0.5]]
     assert clock.turns[4:] == [
@@ -102,11 +102,11 @@ def test_contenders_take_turns(monkeypatch):
 def test_figures_of_a_step(recorded):
     config, batches, _ = recorded
     clock = Clock()
-    names = (("ours", Work.TRAIN), ("theirs", Work.TRAIN), ("theirs", Work.FORWARD))
-    contenders = [clock.contender(name, work, itertools.repeat(1)) for name, work in names]
+    names = (("ours", StepKind.TRAIN), ("theirs", StepKind.TRAIN), ("theirs", StepKind.FORWARD))
+    candidates = [clock.candidate(name, work, itertools.repeat(1)) for name, work in names]
     samples = [[2, 4, 2], [3, 4, 4], [1, 1, 1]]
-    rows = describe_candidates(
-        contenders, samples, config, batches, peak_flops=1e9, rivals=[False, True, True]
+    rows = measurement_rows(
+        candidates, samples, config, batches, peak_flops=1e9, alternatives=[False, True, True]
     )
     pairs = batches.batches[0]["sentence_order_labels"].shape[1]
     flops = 16 * training_flops_per_row(config.model, length=32, predictions=5, pairs=pairs)
@@ -118,8 +118,8 @@ def test_figures_of_a_step(recorded):
     assert rows[0]["share_of_peak"] == pytest.approx(flops / 2e9, rel=1e-2)
     # Turn by turn 1.5, 1 and 2 times as fast.
     assert [row["times_fastest_rival"] for row in rows] == [1.5, 1, 1]
-    unknown = describe_candidates(
-        contenders[:1], samples[:1], config, batches, peak_flops=None, rivals=[False]
+    unknown = measurement_rows(
+        candidates[:1], samples[:1], config, batches, peak_flops=None, alternatives=[False]
     )
     assert unknown[0]["share_of_peak"] == "unknown"
     assert "times_fastest_rival" not in unknown[0]

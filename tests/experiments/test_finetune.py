@@ -22,14 +22,14 @@ from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.predict import TASKS
-from experiments.prediction.inputs import Example
+from experiments.prediction.inputs import RawInput
 from experiments.prediction.task import PredictionOptions
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
 from experiments.tasks.finetuning import open_finetuning
-from experiments.tasks.starting_point import warm_start
+from experiments.tasks.starting_point import read_task_parameters
 
 LABELS = {"good": "pos", "bad": "neg"}
 
@@ -215,7 +215,7 @@ def test_a_run_starts_from_another_s_parameters_or_sizes(
     value, params = run("weights")
     assert value == read_report(finished)["value"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-9), params, stored)
-    assert "drawn at random" not in caplog.text
+    assert "initialized at random" not in caplog.text
     _, params = run("sizes", init_weights=False)
     kernels = [tree["albert"]["pooler"]["kernel"] for tree in (params, stored)]
     assert kernels[0].shape == kernels[1].shape
@@ -228,12 +228,9 @@ def test_another_head_is_drawn_and_said_so(
     data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
     config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
     task = open_finetuning(config, tmp_path / "run").task
-    shapes = jax.eval_shape(task.model.initialize, jax.random.key(0))
-    read = warm_start(config, task)
-    assert read is not None
-    params = read(shapes)
+    params = read_task_parameters(config, task)
     assert params["classifier"]["kernel"].shape == (32, 3)
-    assert "none: classifier/bias, classifier/kernel" in caplog.text
+    assert "from seed 12345: classifier/bias, classifier/kernel" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -271,8 +268,8 @@ def test_each_kind_of_task_is_learned(
 
 def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
     options = PredictionOptions(model=str(model))
-    ((_, result),) = TASKS[task].predict([Example(fields, "example 1")], options)
-    assert TASKS[task].describe(result)
+    ((_, result),) = TASKS[task].predict([RawInput(fields, "example 1")], options)
+    assert TASKS[task].format(result)
     return result
 
 

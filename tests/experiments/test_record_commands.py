@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from albert_jax import AlbertConfig
 from albert_jax.settings import FieldError
@@ -21,7 +21,7 @@ from experiments.run.config import ExperimentConfig
 
 @pytest.fixture
 def config(tmp_path):
-    corpus = make_corpus(tmp_path / "corpus", draw_lengths(40, seed=3))
+    corpus = make_corpus(tmp_path / "corpus", random_lengths(40, seed=3))
     return ExperimentConfig(
         model=AlbertConfig(vocab_size=corpus.metadata.vocab_size),
         data=DataConfig(corpus_dir=str(corpus.path), max_seq_length=48, max_predictions_per_seq=7),

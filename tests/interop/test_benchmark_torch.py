@@ -6,11 +6,11 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from random_inputs import draw_batch
+from random_inputs import random_batch
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.losses import summarize
 from data_pipeline import AlbertTokenizer
@@ -18,9 +18,9 @@ from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from experiments.benchmarks.encode import check_agreement, measure_encoding
-from experiments.benchmarks.timing import Work
+from experiments.benchmarks.timing import StepKind
 from experiments.benchmarks.torch import (
-    TorchRow,
+    TorchVariant,
     gathered_loss,
     make_run,
     plain_loss,
@@ -45,7 +45,7 @@ LENGTH = 11
 
 def draw(rows):
     """Rows of pairs, every slot in use weighing 1, at one position once."""
-    batch = draw_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
+    batch = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
     batch = {name: np.array(field) for name, field in batch.items()}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
     for row in range(len(rows)):
@@ -72,7 +72,7 @@ def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
     tensors = to_tensors(batch, packed=packed, device=torch.device("cpu"))
     theirs.save_pretrained(tmp_path)
     model, params = AlbertForPreTraining.from_pretrained(tmp_path)
-    loss_fn = make_pretraining_loss(model)
+    loss_fn = pretraining_objective(model).loss_fn
     ours = summarize(jax.jit(loss_fn, static_argnums=2)(params, PretrainingBatch(**batch), None))
     with torch.no_grad():
         assert float(gathered_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
@@ -91,13 +91,13 @@ def test_a_contender_trains_and_its_forward_step_does_not():
         global_batch_size=2,
     )
     tensors = [to_tensors(draw([[11], [7]]), packed=False, device=torch.device("cpu"))]
-    for row in (TorchRow.EAGER, TorchRow.GATHERED):
+    for row in (TorchVariant.EAGER, TorchVariant.GATHERED):
         model = transformers.AlbertForPreTraining(transformers_config(CONFIG))
         start = plain_loss(model, tensors[0]).item()
-        forward, _ = make_run(config, model, tensors, row, Work.FORWARD)
+        forward, _ = make_run(config, model, tensors, row, StepKind.FORWARD)
         forward(20)
         assert plain_loss(model, tensors[0]).item() == start
-        train, compile_seconds = make_run(config, model, tensors, row, Work.TRAIN)
+        train, compile_seconds = make_run(config, model, tensors, row, StepKind.TRAIN)
         train(20)
         assert plain_loss(model, tensors[0]).item() < start - 0.5
         assert compile_seconds is None

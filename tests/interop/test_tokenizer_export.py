@@ -164,7 +164,7 @@ def test_what_they_save_is_read(tmp_path):
         again = AlbertTokenizer.from_pretrained(saved)
         for text in random_texts(PLAIN + ODD, 100):
             assert again.tokenizer.encode(text) == ours.tokenizer.encode(text), ascii(text)
-        assert again.tokenizer.pieces == ours.tokenizer.pieces
+        assert again.tokenizer.tokens == ours.tokenizer.tokens
         assert again.tokenizer.lower_case is ours.tokenizer.lower_case
         assert again.tokenizer.keep_accents is ours.tokenizer.keep_accents
 

@@ -10,8 +10,8 @@ import pytest
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
-from albert_jax.training.collectives import collectives
+from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.collectives import parse_collectives
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
@@ -55,12 +55,13 @@ def lowered_step(
         return create_train_state(params, optimizer)
 
     state = jax.eval_shape(create, jax.random.key(0))
+    objective = pretraining_objective(model)
     step = compile_train_step(
-        make_pretraining_loss(model),
+        objective.loss_fn,
         optimizer,
         state,
         mesh,
-        weight_fn=pretraining_weights,
+        weight_fn=objective.weight_fn,
         accumulation_steps=accumulation_steps,
         parallelism=parallelism,
         reduction_dtype=reduction_dtype,
@@ -82,7 +83,7 @@ def compiled_step(**spread):
     lowered, parameters, mesh = lowered_step(**spread)
     text = lowered.compile().as_text()
     assert " while(" in text, "the layers are expected to be a loop"
-    return collectives(text, mesh), parameters
+    return parse_collectives(text, mesh), parameters
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("float32", "f32"), ("bfloat16", "bf16")])
@@ -137,7 +138,7 @@ def test_the_reader_of_hlo_sees_a_reduction_in_a_loop():
 
     step = jax.jit(jax.grad(loss), in_shardings=(None, rows))
     text = step.lower(jnp.eye(8), jnp.ones((16, 8))).compile().as_text()
-    found = collectives(text, mesh)
+    found = parse_collectives(text, mesh)
     assert [c for c in found if c.in_loop and c.axes == ("data",) and c.bytes >= 4 * 64]
 
 

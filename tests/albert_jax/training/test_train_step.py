@@ -10,7 +10,7 @@ import pytest
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.losses import summarize
 from albert_jax.training.optimizer import make_optimizer
@@ -84,8 +84,9 @@ def compiled(config, devices, fsdp, tensor, **spread):
         return model.init(key, jnp.zeros((1, S), jnp.int32))["params"]
 
     state = initialize_state(initialize, LAMB, jax.random.key(0), mesh)
+    objective = pretraining_objective(model)
     step = compile_train_step(
-        make_pretraining_loss(model), LAMB, state, mesh, weight_fn=pretraining_weights, **spread
+        objective.loss_fn, LAMB, state, mesh, weight_fn=objective.weight_fn, **spread
     )
     return mesh, jax.device_get(state), step
 
@@ -171,7 +172,7 @@ def test_dropout_follows_from_key_and_step():
 
 def test_evaluation_adds_up_over_devices_and_batches():
     model = AlbertForPreTraining(CONFIG)
-    loss_fn = make_pretraining_loss(model)
+    loss_fn = pretraining_objective(model).loss_fn
     params = model.init(jax.random.key(0), jnp.zeros((1, S), jnp.int32))["params"]
     batch = jax.tree.map(jnp.asarray, make_batch(0))
     loss = jax.jit(loss_fn)

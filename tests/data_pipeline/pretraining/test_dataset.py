@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny_corpora import FIRST_ID, draw_lengths, make_corpus
+from tiny_corpora import FIRST_ID, make_corpus, random_lengths
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.settings import FieldError
@@ -25,8 +25,8 @@ def corpus(tmp_path_factory):
     """Make a corpus of 400 training documents in several shards and 60 held-out ones."""
     return make_corpus(
         tmp_path_factory.mktemp("pretraining") / "corpus",
-        draw_lengths(400, seed=0),
-        draw_lengths(60, seed=1),
+        random_lengths(400, seed=0),
+        random_lengths(60, seed=1),
         max_shard_bytes=30_000,
     )
 
@@ -205,7 +205,7 @@ def test_without_sentence_objective_weights_are_0_and_order_is_kept(make_dataset
 
 
 def test_next_sentence_pairs_are_of_two_documents_if_so_labeled(make_dataset):
-    bounds = np.cumsum([0, *(sum(document) for document in draw_lengths(400, seed=0))]) + FIRST_ID
+    bounds = np.cumsum([0, *(sum(document) for document in random_lengths(400, seed=0))]) + FIRST_ID
     found = [
         (np.searchsorted(bounds, [first[0], second[0]], side="right"), label)
         for batch in take(make_dataset(sentence_objective="nsp"), 6)

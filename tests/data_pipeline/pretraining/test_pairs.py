@@ -4,11 +4,11 @@ import collections
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks, cut_documents
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.pretraining.pairs import (
     PAIR,
     Segments,
@@ -29,7 +29,7 @@ def cut_literally(lengths: list[int], target: int) -> list[tuple[int, int]]:
 
 
 def test_documents_are_cut_like_the_sentence_by_sentence_walk():
-    documents = draw_lengths(200, seed=0)
+    documents = random_lengths(200, seed=0)
     targets = np.random.default_rng(1).integers(2, 80, len(documents))
     offsets = np.cumsum([0, *(length for document in documents for length in document)])
     ends = np.cumsum([len(document) for document in documents])

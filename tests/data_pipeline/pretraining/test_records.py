@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from albert_jax.settings import FieldError
 from data_pipeline import randomness
@@ -23,7 +23,7 @@ NUM_RECORDS, BATCH = 37, 8
 def exported(tmp_path_factory):
     """Export 37 rows and import them again."""
     path = tmp_path_factory.mktemp("records")
-    corpus = make_corpus(path / "corpus", draw_lengths(80, seed=0))
+    corpus = make_corpus(path / "corpus", random_lengths(80, seed=0))
     dataset = PretrainingDataset(corpus, CONFIG, seed=1, global_batch_size=NUM_RECORDS)
     rows = next(dataset.batches(start_step=0))
     vocabulary = load_vocabulary(corpus, WordStartRule.SPACE)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from albert_jax.batch import PretrainingBatch
 from data_pipeline.config import DataConfig, WordStartRule
@@ -22,7 +22,7 @@ CONFIG = DataConfig(max_seq_length=32, max_predictions_per_seq=6)
 def written(tmp_path_factory):
     """Write batches of a corpus to two files."""
     path = tmp_path_factory.mktemp("tfrecord")
-    corpus = make_corpus(path / "corpus", draw_lengths(80, seed=0))
+    corpus = make_corpus(path / "corpus", random_lengths(80, seed=0))
     dataset = PretrainingDataset(corpus, CONFIG, seed=1, global_batch_size=BATCH)
     batches = list(itertools.islice(dataset.batches(start_step=0), STEPS))
     vocabulary = load_vocabulary(corpus, WordStartRule.SPACE)

@@ -19,7 +19,7 @@ from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
 from experiments.sweeping.launchers import device_slots, shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import Command, PlannedPoint, task_workdir
-from experiments.sweeping.points import Point, Row
+from experiments.sweeping.points import Point, SweepRow
 from experiments.sweeping.processes import LocalLauncher
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import Ordering, compare_orders, read_results
@@ -33,7 +33,7 @@ def make_point(
     """A point whose commands run Python code with the path of their product as argument."""
     point = Point(
         number,
-        Row(f"row{number}", {}, **row),
+        SweepRow(f"row{number}", {}, **row),
         7,
         directory / f"points/row{number}/seed_7",
         "base.py",
@@ -57,7 +57,7 @@ class Launched:
         self.launcher = LocalLauncher(directory / "logs", [[]] * slots, self.said.append)
         outcomes = self.launcher.run(points)
         self.states = [str(outcomes[number].state) for number in sorted(outcomes)]
-        self.told = [outcomes[number].told for number in sorted(outcomes)]
+        self.message = [outcomes[number].message for number in sorted(outcomes)]
 
 
 def test_a_failed_point_is_told_with_its_last_lines_and_the_others_go_on(tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_a_failed_point_is_told_with_its_last_lines_and_the_others_go_on(tmp_pat
     ]
     run = Launched(tmp_path, points)
     assert run.states == ["failed", "blocked", "done", "failed", "done"]
-    assert run.told[0].startswith("failed with exit status 1; its log ends\n")
-    assert run.told[0].endswith("    one\n    two\n    three\n    the end of it")
-    assert "point 0, which it starts from, failed" in run.told[1]
-    assert "ended well and left no" in run.told[3]
+    assert run.message[0].startswith("failed with exit status 1; its log ends\n")
+    assert run.message[0].endswith("    one\n    two\n    three\n    the end of it")
+    assert "point 0, which it starts from, failed" in run.message[1]
+    assert "ended well and left no" in run.message[3]
     assert not (tmp_path / "product_0_2").exists()
     assert not (tmp_path / "product_1_0").exists()
     assert any("point 0 (row0, seed 7) failed with exit status 1" in line for line in run.said)
@@ -285,13 +285,13 @@ def test_a_report_over_points_that_have_not_run_is_refused(tmp_path: Path) -> No
 
 STEMS = ("sentence_order", "next_sentence")
 SWEEP = """'''Which order?'''
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.points import SweepRow, Size, Sweep
 
 def get_sweep(size):
     base = "{root}/tests/experiments/echo_config.py"
-    rows = (Row("sop", {{}}), Row("nsp", {{"data.sentence_objective": "nsp"}}),
-            Row("broken", {{"run.init_from": "nowhere"}}),
-            Row("deeper", {{"model.num_hidden_layers": 3}}, starts_from="sop"))
+    rows = (SweepRow("sop", {{}}), SweepRow("nsp", {{"data.sentence_objective": "nsp"}}),
+            SweepRow("broken", {{"run.init_from": "nowhere"}}),
+            SweepRow("deeper", {{"model.num_hidden_layers": 3}}, starts_from="sop"))
     return Sweep(base, rows, seeds=(3,), probes=True)
 """
 
