@@ -1,4 +1,4 @@
-"""A model's outputs on whole splits, in the order of the examples."""
+"""Evaluation of a fine-tuned model on whole splits."""
 
 import jax
 import numpy as np
@@ -19,11 +19,11 @@ from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 
 class TaskEvaluator:
-    """Tells and scores the splits of a task, short rows with short rows.
+    """Predictions and metrics of a task's splits.
 
     Args:
         task: the task.
-        config: batch size and number of lengths.
+        config: batch size and number of padded lengths.
         mesh: the devices.
 
     Raises:
@@ -44,19 +44,19 @@ class TaskEvaluator:
         self._predict = compile_predict_step(task.objective.predict, shapes, mesh)
 
     def predict(self, params: PyTree, examples: EncodedExamples) -> Outputs:
-        """What the model says of each example, in their order."""
+        """Return the outputs for each example, in order."""
         params = jax.device_put(params, self._shardings)
-        rows: dict[int, dict[str, np.ndarray]] = {}
+        outputs: list[dict[str, np.ndarray]] = [{} for _ in examples.lengths]
         batches = evaluation_batches(
             examples, batch_size=self._batch_size, num_lengths=self._num_lengths
         )
         for numbers, fields in batches:
             here = {name: array[self._rows] for name, array in fields.items()}
             batch = place_batch(self._task.to_batch(here), self._mesh)
-            outputs = jax.device_get(self._predict(params, batch))
+            arrays = jax.device_get(self._predict(params, batch))
             for place, number in enumerate(numbers.tolist()):
-                rows[number] = {name: array[place] for name, array in outputs.items()}
-        return [rows[number] for number in range(len(rows))]
+                outputs[number] = {name: array[place] for name, array in arrays.items()}
+        return outputs
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
         """Compute the metrics of the watched splits, named by `FinetuningTask.metric_name`."""
@@ -67,5 +67,5 @@ class TaskEvaluator:
         }
 
     def score(self, params: PyTree, split: str) -> Scores:
-        """How well a labeled split is told."""
+        """Compute the metrics of a labeled split."""
         return self._task.score(split, self.predict(params, self._task.labeled[split]))

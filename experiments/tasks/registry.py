@@ -1,20 +1,22 @@
-"""The kind of task that each name of `--config.task` stands for."""
+"""The kind of each fine-tuning task that `--config.task` names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from albert_jax.config import AlbertConfig
 from data_pipeline.tokenizers.albert import AlbertTokenizer
-from experiments.tasks.choice import open_choice_task
+from experiments.tasks.choice import CHOICE
 from experiments.tasks.config import FinetuneConfig, TaskName
-from experiments.tasks.span import open_span_task
-from experiments.tasks.tagging import open_tagging_task
-from experiments.tasks.task import FinetuningTask
-from experiments.tasks.text import open_text_task
+from experiments.tasks.span import SPAN
+from experiments.tasks.tagging import TAGGING
+from experiments.tasks.task import FinetuningTask, TaskKind
+from experiments.tasks.text import TEXT
 
-_OPENERS = {
-    TaskName.SQUAD: open_span_task,
-    TaskName.RACE: open_choice_task,
-    TaskName.TAGGING: open_tagging_task,
+# Those of GLUE are tasks on texts, like one's own.
+TASK_KINDS: Mapping[TaskName, TaskKind] = dict.fromkeys(TaskName, TEXT) | {
+    TaskName.SQUAD: SPAN,
+    TaskName.RACE: CHOICE,
+    TaskName.TAGGING: TAGGING,
 }
 
 
@@ -25,11 +27,11 @@ def open_task(
 
     Args:
         config: the run.
-        model: configuration of the encoder.
-        tokenizer: tokenizer of the encoder.
+        model: the encoder's configuration.
+        tokenizer: the encoder's.
         compute: `dtype` and `execution` of the model.
 
     Raises:
-        InputError: a file is missing or malformed.
+        InputError: a file is missing or malformed, or its examples do not fit the settings.
     """
-    return _OPENERS.get(config.task, open_text_task)(config, model, tokenizer, **compute)
+    return TASK_KINDS[config.task].open(config, model, tokenizer, **compute)

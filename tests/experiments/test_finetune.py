@@ -22,13 +22,12 @@ from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.predict import TASKS
-from experiments.prediction.inputs import RawInput
-from experiments.prediction.task import PredictionOptions
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
 from experiments.tasks.finetuning import open_finetuning
+from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 from experiments.tasks.starting_point import read_task_parameters
 
 LABELS = {"good": "pos", "bad": "neg"}

@@ -23,8 +23,8 @@ from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.predict import TASKS, check_output, predict
-from experiments.prediction.inputs import RawInput, inputs_from_flags, read_inputs
-from experiments.prediction.task import Pooling, PredictionOptions
+from experiments.prediction.inputs import inputs_from_flags, read_inputs
+from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
@@ -202,7 +202,7 @@ def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
         results("encode", examples("x"), tmp_path / "bare")
     shutil.copytree(saved, tmp_path / "other")
     (tmp_path / "other/spiece.model").write_bytes(trained().model)
-    with pytest.raises(InputError, match=r"other: its tokenizer has 300 pieces, its model 44"):
+    with pytest.raises(InputError, match=r"other: its tokenizer has 300 tokens, its model 44"):
         results("encode", examples("x"), tmp_path / "other")
 
 
@@ -212,7 +212,7 @@ def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
         ("a.txt", b"", "is empty"),
         ("a.txt", b"caf\xe9\n", "is not UTF-8"),
         ("a.csv", b"a\n", r"must end in \.txt or \.jsonl"),
-        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is not JSON"),
         ("a.jsonl", b"[1]\n", r"line 1 must be a JSON object, got \[1\]"),
         (None, b"", "cannot be read: No such file"),
     ],
@@ -254,7 +254,7 @@ def test_the_command_from_end_to_end(saved, tmp_path):
     done = call("--task=fill-mask", model, "--text=the [MASK]", "--json", "--top_k=2")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["masks"][0]) == 2
-    assert "rows of 16 pieces" in done.stderr
+    assert "rows of 16 tokens" in done.stderr
     taken = tmp_path / "taken.jsonl"
     taken.write_text("")
     done = call("--task=fill-mask", model, "--text=[MASK]", f"--output={taken}")

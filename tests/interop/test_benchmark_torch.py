@@ -1,4 +1,4 @@
-"""What the benchmark measures against is the same model, loss and all."""
+"""The benchmark's transformers models compute the same losses and vectors as ours."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from experiments.benchmarks.encode import check_agreement, measure_encoding
-from experiments.benchmarks.timing import StepKind
+from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import (
     TorchVariant,
     gathered_loss,
@@ -58,7 +58,7 @@ def draw(rows):
 
 @pytest.mark.parametrize("rows", [[[11], [7]], [[5, 6], [3, 2, 4]]], ids=["pairs", "packed"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
+def test_both_losses_of_transformers_equal_ours(rows, fused, tmp_path):
     import torch
     import transformers
 
@@ -80,7 +80,7 @@ def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
             assert float(plain_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
 
 
-def test_a_contender_trains_and_its_forward_step_does_not():
+def test_training_steps_train_and_forward_steps_do_not():
     import torch
     import transformers
 
@@ -103,7 +103,7 @@ def test_a_contender_trains_and_its_forward_step_does_not():
         assert compile_seconds is None
 
 
-def test_texts_become_the_same_vectors_in_both(tmp_path):
+def test_both_encode_texts_into_the_same_vectors(tmp_path):
     words = ["".join(letters) for letters in itertools.product("catnsober", repeat=3)]
     lines = [" ".join(words[n : n + 1 + n % 9]) for n in range(0, len(words), 7)]
     (tmp_path / "texts.txt").write_text("\n".join(lines))
@@ -116,8 +116,7 @@ def test_texts_become_the_same_vectors_in_both(tmp_path):
         tmp_path / "texts.txt",
         max_texts=50,
         against_torch=True,
-        num_windows=2,
-        window_seconds=0.05,
+        windows=Windows(2, 0.05),
     )
     assert [row["work"] for row in rows] == ["encode", "encode", "tokenize", "tokenize"]
     assert [row["texts"] for row in rows] == [50] * 4

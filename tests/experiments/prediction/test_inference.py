@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from albert_jax.training.parallel import make_mesh
-from experiments.prediction.inference import EncodedRow, Inference
+from experiments.prediction.inference import Inference
+from experiments.tasks.raw_inputs import EncodedRow
 
 
 def rows_of(lengths: list[int]) -> list[EncodedRow]:
@@ -58,12 +59,12 @@ def compiled_shapes(lengths: list[int], tokens_per_batch: int) -> list[str]:
 
 
 def test_batches_are_full_and_what_is_left_over_joins_somewhat_longer_rows():
-    assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 pieces"]
-    assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 pieces"]
-    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 pieces", "1 rows of 40 pieces"]
-    assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 pieces"]
-    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 pieces", "3 rows of 16 pieces"]
-    assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 pieces"]
+    assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 tokens"]
+    assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 tokens"]
+    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 tokens", "1 rows of 40 tokens"]
+    assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 tokens"]
+    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 tokens", "3 rows of 16 tokens"]
+    assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 tokens"]
 
 
 def test_short_rows_come_first():
@@ -95,5 +96,5 @@ def test_choices_of_a_row_keep_their_axis():
 
 
 def test_a_row_that_is_too_long_is_refused():
-    with pytest.raises(ValueError, match="row 1 has 41 pieces, at most 40 fit"):
+    with pytest.raises(ValueError, match="row 1 has 41 tokens, at most 40 fit"):
         make([]).in_order(rows_of([4, 41]))

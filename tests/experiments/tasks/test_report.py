@@ -16,7 +16,8 @@ from experiments.run.early_stopping import EarlyStopping
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
 from experiments.tasks.report import RunReport, failed_run, summarize_runs, write_summary_report
 from experiments.tasks.task import Outputs
-from experiments.tasks.text import Texts, decide, score_texts
+from experiments.tasks.text import predict_labels, score_texts
+from experiments.tasks.text_examples import TextData
 
 
 @pytest.mark.parametrize(
@@ -80,9 +81,9 @@ def test_the_best_rate_comes_first_and_failed_runs_are_called_so(tmp_path: Path)
 def test_one_answer_to_everything_is_the_baseline() -> None:
     labels = [0, 1, 1, 1]
     examples = [TextExample(str(n), "x", None, label) for n, label in enumerate(labels)]
-    texts = Texts(("no", "yes"), ("accuracy", "f1"), examples, {"dev": examples}, {})
+    texts = TextData(("no", "yes"), ("accuracy", "f1"), examples, {"dev": examples}, {})
     outputs: Outputs = [{"logits": np.array([0.0, 1.0])}] * 4
-    scores = score_texts(texts, examples, decide(HeadConfig(("no", "yes")), outputs))
+    scores = score_texts(texts, examples, predict_labels(HeadConfig(("no", "yes")), outputs))
     assert scores.metrics == scores.baseline == {"accuracy": 0.75, "f1": pytest.approx(6 / 7)}
     assert scores.confusion is not None
     assert scores.confusion.tolist() == [[0, 1], [0, 3]]
