@@ -23,7 +23,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from albert_jax.attention.dispatch import Attention
-from albert_jax.attention.reference import Attend, RelativePositions, dot_product_attention, rotate
+from albert_jax.attention.reference import (
+    AttentionFn,
+    RelativePositions,
+    dot_product_attention,
+    rotate,
+)
 from albert_jax.config import AlbertConfig, Norm, PositionEncoding
 from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
 
@@ -63,7 +68,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        attend: Attend,
+        attend: AttentionFn,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
@@ -105,7 +110,7 @@ class FeedForward(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length hidden"],
-        attend: Attend,
+        attend: AttentionFn,
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
@@ -135,7 +140,7 @@ class AlbertEncoder(nn.Module):
     def __call__(
         self,
         embedded: Float[Array, "batch length embedding"],
-        attend: Attend,
+        attend: AttentionFn,
         *,
         deterministic: bool,
         output_hidden_states: bool,

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from albert_jax.attention.dispatch import make_attend
+from albert_jax.attention.dispatch import make_attention_fn
 from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Execution
@@ -104,7 +104,7 @@ class AlbertModel(PretrainedModel, nn.Module):
             token_type_ids = jnp.zeros_like(input_ids)
         if sequence_ids is not None and attention_mask is not None:
             raise ValueError("give attention_mask or sequence_ids, not both")
-        attend = make_attend(
+        attend = make_attention_fn(
             self.execution.attention,
             attention_mask=attention_mask,
             sequence_ids=sequence_ids,

@@ -8,7 +8,7 @@ the model is, never a preset.
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
@@ -28,6 +28,7 @@ from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
 from albert_jax.layers import at_least_float32
 
+_ENCODER = ("albert/embeddings/", "albert/encoder/")
 INITIALIZATION_SEED = 0  # of what strict=False does not find
 
 Model = TypeVar("Model", bound="PretrainedModel")
@@ -103,14 +104,15 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
         return workdir.read_workdir(root, step_of_path if step is None else step)
     if step is not None:
         raise WeightsError(f"{path} is no workdir with checkpoints, of which step {step} could be")
-    if huggingface.is_directory_of_theirs(given):
+    if huggingface.is_huggingface_directory(given):
         return huggingface.read_huggingface(given)
     if found := tensorflow_checkpoint.find_checkpoint(given):
         return tensorflow_checkpoint.read_tensorflow(*found)
     raise WeightsError(
-        f"{path} holds no weights: it is no Hugging Face directory ({huggingface.CONFIG_FILE} with "
-        f"a model_type), no released checkpoint ({tensorflow_checkpoint.CONFIG_FILE} and *.index), "
-        f"no workdir ({workdir.CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
+        f"{path} holds no weights: it is no Hugging Face directory "
+        f"({huggingface.HUGGINGFACE_CONFIG_FILE} with a model_type), no released checkpoint "
+        f"({workdir.ALBERT_CONFIG_FILE} and *.index), "
+        f"no workdir ({workdir.ALBERT_CONFIG_FILE} and {workdir.CHECKPOINTS}/)"
         if given.exists()
         else f"there is no {path}"
     )
@@ -180,30 +182,15 @@ class PretrainedModel:
         if "head" in (field.name for field in dataclasses.fields(cast(Any, cls))):
             fields["head"] = head or stored.head or HeadConfig()
         model = cls(**fields)
-        shapes = model.parameter_shapes()
-        found, faults = stored.read(shapes), stored.faults(shapes)
-        faults += [
-            f"{name} has shape {found[name].shape}, the head has {shape}"
-            for name, shape in shapes.items()
-            if name in found and found[name].shape != shape
-        ]
-        if strict:
-            stored.refuse(faults)
-        elif faults:
-            drawn = sorted(n for n, s in shapes.items() if n not in found or found[n].shape != s)
-            _log.warning(
-                "%s: %s; drawn at random from seed %d: %s",
-                *(stored.source, "; ".join(faults), INITIALIZATION_SEED, ", ".join(drawn)),
-            )
-            key = jax.random.key(INITIALIZATION_SEED)
-            fresh = flatten(jax.jit(model.initialize)(key))
-            found |= {name: fresh[name.removeprefix(cls.PREFIX)] for name in drawn}
-        return model, unflatten(
-            {
-                name.removeprefix(cls.PREFIX): jnp.asarray(found[name], at_least_float32(dtype))
-                for name in shapes
-            }
+        params = fit_parameters(
+            stored,
+            model,
+            seed=INITIALIZATION_SEED,
+            required=("",),
+            dtype=at_least_float32(dtype),
+            strict=strict,
         )
+        return model, jax.tree.map(jnp.asarray, params)
 
     def save_pretrained(
         self,
@@ -238,6 +225,92 @@ class PretrainedModel:
             architecture=type(self).__name__,
             tokenizer=tokenizer,
         )
+
+
+def fit_parameters(
+    stored: StoredWeights,
+    model: PretrainedModel,
+    *,
+    seed: int,
+    required: Sequence[str],
+    read: Sequence[str] = ("",),
+    dtype: DTypeLike = jnp.float32,
+    strict: bool = True,
+    from_first_group: bool = False,
+) -> PyTree:
+    """Fit stored weights to the parameters of a model. What is not stored is initialized.
+
+    Args:
+        stored: weights under the names of their format.
+        model: the model that the parameters are for.
+        seed: of what is initialized, which is logged.
+        required: prefixes of the names of parameters that must be stored, such as
+            ``albert/encoder/``; the empty string for all.
+        read: prefixes of the names of parameters that are read where they are stored.
+        dtype: of the result.
+        strict: False to log what does not fit, and to initialize it, instead of raising.
+        from_first_group: fill all copies of a layer from the first one.
+
+    Returns:
+        Host arrays in the shapes of the model's parameters.
+
+    Raises:
+        WeightsError: weights are missing, unknown, damaged or of another shape, or the stored model
+            computes something else with the same parameters; all of the reasons are listed.
+    """
+    shapes = model.parameter_shapes()
+    readable = {name for name in shapes if name.startswith(tuple(read))}
+    found = stored.read(readable)
+    if from_first_group:
+        for name in found.keys() & {name for name in shapes if "/layers/" in name}:
+            first = found[name][:1]
+            found[name] = np.broadcast_to(first, (shapes[name][0], *first.shape[1:]))
+    needed = {name for name in readable if name.startswith(tuple(required))}
+    faults = [
+        *_disagreements(stored.config, model.config),
+        *stored.faults(needed | (readable & stored.available())),
+        *_misfits(stored, found, shapes, needed),
+    ]
+    if strict:
+        stored.raise_faults(faults)
+    missing = sorted(n for n in shapes if n not in found or found[n].shape != shapes[n])
+    if missing:
+        reasons = "".join(f"{fault}; " for fault in faults)
+        _log.warning(
+            "%s: %sinitialized at random from seed %d: %s",
+            *(stored.source, reasons, seed, ", ".join(missing)),
+        )
+        fresh = flatten(jax.jit(model.initialize)(jax.random.key(seed)))
+        found |= {name: fresh[name.removeprefix(model.PREFIX)] for name in missing}
+    return unflatten(
+        {name.removeprefix(model.PREFIX): np.asarray(found[name], dtype) for name in shapes}
+    )
+
+
+def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:
+    """Settings by which two models compute different things with the same parameters."""
+    for name in ("num_attention_heads", "hidden_act", "layer_norm_eps"):
+        there, here = getattr(stored, name), getattr(config, name)
+        if there != here:
+            yield f"{name} is {there} there, model.{name} is {here}"
+
+
+def _misfits(
+    stored: StoredWeights,
+    found: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    needed: Collection[str],
+) -> Iterator[str]:
+    """Parameters of another shape, and those that one of the encoders has and the other lacks."""
+    known = {target.path for target in stored.mapping.values()}
+    for name in sorted(shapes):
+        if name in found and found[name].shape != shapes[name]:
+            yield f"{name} has shape {found[name].shape}, the model has {shapes[name]}"
+        elif name in needed and name not in known:
+            yield f"{name} is missing"
+    for name in sorted(stored.available() - shapes.keys()):
+        if name.startswith(_ENCODER):
+            yield f"{name} is not a parameter of the model"
 
 
 def save_huggingface(

@@ -33,7 +33,8 @@ from experiments.benchmarks.batches import Batches, record, replay, with_shape
 from experiments.benchmarks.report import environment, print_rows, processor_name
 from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import TorchVariant
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.config import ExperimentConfig
 from experiments.tasks.config import FinetuneConfig

@@ -17,7 +17,7 @@ from albert_jax.durable_files import new_directory
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
-from albert_jax.interop.workdir import CHECKPOINTS, CONFIG_FILE, HEAD_FILE, write_head
+from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, HEAD_FILE, write_head
 from albert_jax.pretrained import (
     PretrainedWeights,
     directory_of,
@@ -25,10 +25,10 @@ from albert_jax.pretrained import (
     save_huggingface,
 )
 from albert_jax.training.checkpoint import Checkpoints
-from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
-from data_pipeline.tokenizers.sentencepiece_proto import read_model
+from data_pipeline.tokenizers.sentencepiece_model import parse_model
+from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 
@@ -94,12 +94,12 @@ def _write_released(directory: Path, stored: PretrainedWeights, tokenizer: Alber
         (directory / "vocab.txt").write_bytes(vocabulary)
         return
     (directory / f"{RELEASED_VOCABULARY}.model").write_bytes(vocabulary)
-    lines = [f"{piece.text}\t{piece.score:g}\n" for piece in read_model(vocabulary).pieces]
+    lines = [f"{piece.piece}\t{piece.score:g}\n" for piece in parse_model(vocabulary).pieces]
     (directory / f"{RELEASED_VOCABULARY}.vocab").write_text("".join(lines), encoding="utf-8")
 
 
 def _write_workdir(directory: Path, stored: PretrainedWeights, tokenizer: AlbertTokenizer) -> None:
-    stored.config.to_json_file(directory / CONFIG_FILE)
+    stored.config.to_json_file(directory / ALBERT_CONFIG_FILE)
     if stored.head is not None:
         write_head(epath.Path(directory / HEAD_FILE), architecture_of(stored), stored.head)
     tokenizer.tokenizer.save(directory / TOKENIZER_DIRECTORY)

@@ -13,7 +13,12 @@ from jaxtyping import Int
 
 from albert_jax.attention.blocked import SHORTEST_BLOCKED, blocked_attention
 from albert_jax.attention.fused import SPLASH_LANES, cudnn_attention, splash_attention
-from albert_jax.attention.reference import Attend, dot_product_attention, packed_mask, padding_mask
+from albert_jax.attention.reference import (
+    AttentionFn,
+    dot_product_attention,
+    packed_mask,
+    padding_mask,
+)
 from albert_jax.config import AlbertConfig, PositionEncoding
 from albert_jax.layers import AnyArray
 
@@ -31,13 +36,13 @@ class Attention(StrEnum):
     SPLASH = "splash"  # TPUs: Pallas's kernel
 
 
-def make_attend(
+def make_attention_fn(
     attention: Attention,
     *,
     attention_mask: Int[AnyArray, "batch length"] | None = None,
     sequence_ids: Int[AnyArray, "batch length"] | None = None,
     max_sequences: int | None = None,
-) -> Attend:
+) -> AttentionFn:
     """Attention that knows who may attend to whom in these rows.
 
     Args:
@@ -88,7 +93,7 @@ def make_attend(
 def _reference(
     attention_mask: Int[AnyArray, "batch length"] | None,
     sequence_ids: Int[AnyArray, "batch length"] | None,
-) -> Attend:
+) -> AttentionFn:
     mask = None
     if sequence_ids is not None:
         mask = packed_mask(sequence_ids)
@@ -97,7 +102,7 @@ def _reference(
     return functools.partial(dot_product_attention, mask=mask)
 
 
-class AttentionWork(NamedTuple):
+class AttentionWorkload(NamedTuple):
     """What is asked of an attention, and of which device."""
 
     config: AlbertConfig
@@ -113,7 +118,7 @@ class AttentionWork(NamedTuple):
         return self.config.hidden_size // self.config.num_attention_heads
 
 
-def unsupported_reason(attention: Attention, work: AttentionWork) -> str | None:
+def unsupported_reason(attention: Attention, work: AttentionWorkload) -> str | None:
     """Why an attention cannot do the work, or None if it can."""
     if attention is Attention.XLA:
         return None
@@ -151,7 +156,7 @@ def unsupported_reason(attention: Attention, work: AttentionWork) -> str | None:
     return None
 
 
-def choose_attention(wanted: Attention, work: AttentionWork) -> tuple[Attention, str]:
+def choose_attention(wanted: Attention, work: AttentionWorkload) -> tuple[Attention, str]:
     """The attention to use, and a line about it for people.
 
     One that is a kernel of its own is compared with the reference on the very device before it is
@@ -182,14 +187,14 @@ def choose_attention(wanted: Attention, work: AttentionWork) -> tuple[Attention,
     raise ValueError(f"{tried} cannot be used: {why}; xla and auto can")
 
 
-def tolerance(work: AttentionWork) -> float:
+def tolerance(work: AttentionWorkload) -> float:
     """How far a fused attention may be off: by its precision, far below what a leak would give."""
     if work.device.platform == "cpu":
         return 1e-5 if jnp.dtype(work.dtype) == jnp.float32 else 2e-2
     return 2e-2  # products of float32 are not exact on accelerators either
 
 
-def deviation(attention: Attention, work: AttentionWork) -> float:
+def deviation(attention: Attention, work: AttentionWorkload) -> float:
     """The largest relative error of an attention, of its result and of all three gradients.
 
     It is taken against the float32 reference on two rows of three sequences and padding (of one
@@ -203,7 +208,7 @@ def _badness(error: float) -> float:
     return np.inf if np.isnan(error) else error
 
 
-def _deviation(attention: Attention, work: AttentionWork, length: int) -> float:
+def _deviation(attention: Attention, work: AttentionWorkload, length: int) -> float:
     sizes = [length // 2, length // 4, length // 8]
     ids = np.repeat([1, 2, 3, 0], [*sizes, length - sum(sizes)])
     rows = np.stack([ids, np.where(ids == 3, 0, ids)]).astype(np.int32)
@@ -216,7 +221,9 @@ def _deviation(attention: Attention, work: AttentionWork, length: int) -> float:
     slope = jnp.where((rows > 0)[:, :, None, None], slope, 0)
 
     def results(attention: Attention, dtype: DTypeLike) -> tuple[Array, ...]:
-        attend = make_attend(attention, sequence_ids=rows, max_sequences=3 if work.packed else 1)
+        attend = make_attention_fn(
+            attention, sequence_ids=rows, max_sequences=3 if work.packed else 1
+        )
 
         @jax.jit
         def run(operands: list[Array], slope: Array) -> tuple[Array, ...]:

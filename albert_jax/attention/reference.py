@@ -14,7 +14,7 @@ _ROTARY_BASE = 10_000.0
 
 # (query, key, value, *, dropout_rate, dropout_key) -> context, each [batch, length, heads, width]:
 # attention that was told who may attend to whom.
-Attend = Callable[..., Array]
+AttentionFn = Callable[..., Array]
 
 
 def padding_mask(attention_mask: Int[AnyArray, "batch length"]) -> Bool[Array, "batch 1 1 length"]:

@@ -15,13 +15,13 @@ from albert_jax.interop.huggingface_config import config_from_json, head_from_js
 from albert_jax.interop.names import (
     FlatTree,
     WeightsError,
-    huggingface_places,
-    to_their_names,
+    export_tensors,
+    huggingface_mapping,
 )
 from albert_jax.interop.stored_weights import StoredWeights
 from albert_jax.interop.torch_pickle import read_torch_file
 
-CONFIG_FILE = "config.json"
+HUGGINGFACE_CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 TORCH_FILE = "pytorch_model.bin"
@@ -35,13 +35,13 @@ _TIED_TWICE = ("predictions.decoder.weight", "predictions.decoder.bias")
 _UNTIED_UNUSED = ("predictions.bias",)
 
 
-def is_directory_of_theirs(path: epath.Path) -> bool:
+def is_huggingface_directory(path: epath.Path) -> bool:
     """Whether ``config.json`` is one of theirs; a workdir has a file of that name too.
 
     Raises:
         WeightsError: it is no JSON.
     """
-    file = path / CONFIG_FILE
+    file = path / HUGGINGFACE_CONFIG_FILE
     return file.exists() and "model_type" in _read_json(file)
 
 
@@ -59,7 +59,7 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
         WeightsError: there are no weights, they cannot be read, or the configuration is not one
             of an ALBERT that we have.
     """
-    file = directory / CONFIG_FILE
+    file = directory / HUGGINGFACE_CONFIG_FILE
     values = _read_json(file)
     try:
         config, head = config_from_json(values), head_from_json(values)
@@ -74,7 +74,7 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
         architecture=architectures[0],
         step=None,
         tensors=tensors,
-        places=huggingface_places(config),
+        mapping=huggingface_mapping(config),
     )
 
 
@@ -91,7 +91,7 @@ def _read_tensors(directory: epath.Path) -> FlatTree:
         if (directory / name).exists():
             return reader(directory / name)
     raise WeightsError(
-        f"{directory} has a {CONFIG_FILE} but no weights: none of {', '.join(readers)}"
+        f"{directory} has a {HUGGINGFACE_CONFIG_FILE} but no weights: none of {', '.join(readers)}"
     )
 
 
@@ -150,10 +150,12 @@ def write_huggingface(
             f"{mapping}/kernel": np.eye(config.hidden_size, dtype=dtype),
             f"{mapping}/bias": np.zeros(config.hidden_size, dtype),
         }
-    tensors = to_their_names(params, huggingface_places(config))
+    tensors = export_tensors(params, huggingface_mapping(config))
     if not config.tie_word_embeddings and "predictions/bias" in params:
         tensors["predictions.bias"] = params["predictions/bias"]  # read by none, missed by theirs
     if architecture == _BARE_ENCODER:
         tensors = {name.removeprefix(_ENCODER): tensor for name, tensor in tensors.items()}
-    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    (directory / HUGGINGFACE_CONFIG_FILE).write_text(
+        json.dumps(values, indent=2) + "\n", encoding="utf-8"
+    )
     write_safetensors(directory / WEIGHTS_FILE, tensors)

@@ -12,7 +12,7 @@ from albert_jax.config import (
     ParameterSharing,
     ProblemType,
 )
-from albert_jax.interop.names import WeightsError, check_groups, stored_groups
+from albert_jax.interop.names import WeightsError, check_layer_groups, num_groups_in_file
 
 # Theirs on the left. Their "gelu" is the erf form, that of the released files the tanh form.
 _ACTIVATIONS = {
@@ -70,7 +70,7 @@ def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
     )
     if config.embedding_size == config.hidden_size:
         config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.ALWAYS)
-    check_groups(config, _group, "transformers'")
+    check_layer_groups(config, _group, "transformers'")
     return config
 
 
@@ -109,10 +109,10 @@ def to_json(
     """
     ours = dataclasses.replace(
         config,
-        num_hidden_groups=stored_groups(config),
+        num_hidden_groups=num_groups_in_file(config),
         parameter_sharing=ParameterSharing.ALL,
     )
-    check_groups(ours, _group, "transformers'")
+    check_layer_groups(ours, _group, "transformers'")
     pad, bos, eos = special_ids
     values: dict[str, Any] = {"architectures": [architecture], "model_type": "albert"}
     for name in _SAME:

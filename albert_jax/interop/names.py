@@ -16,17 +16,17 @@ class WeightsError(ValueError):
     """Weights cannot be read or written, or not in that format; one line for the user."""
 
 
-class Place(NamedTuple):
+class ParameterSlice(NamedTuple):
     """Where a tensor of theirs stands in our tree."""
 
     path: str  # "albert/encoder/layers/attention/query/kernel"
     shape: Shape  # their tensor's
-    slot: tuple[int, int] | None = None  # which copy and inner block of a stacked parameter
+    block: tuple[int, int] | None = None  # which copy and inner block of a stacked parameter
     transposed: bool = False
 
     def take(self, parameter: np.ndarray) -> np.ndarray:
         """Their tensor, out of our parameter."""
-        tensor = parameter if self.slot is None else parameter[self.slot]
+        tensor = parameter if self.block is None else parameter[self.block]
         return np.ascontiguousarray(tensor.T if self.transposed else tensor)
 
     def fits(self, tensor: np.ndarray) -> bool:
@@ -86,7 +86,7 @@ _MAPPING = _Module(
     _DENSE,
     "E H",
 )
-# What no other format knows, see `stored_groups`. D distances, W units of a head.
+# What no other format knows, see `num_groups_in_file`. D distances, W units of a head.
 _RELATIVE = _Module(
     "albert/encoder",
     None,
@@ -174,7 +174,7 @@ def _shape(config: AlbertConfig, module: _Module, leaf: _Leaf) -> Shape:
     return shape[-1:] if leaf.ours == "bias" else shape
 
 
-def stored_groups(config: AlbertConfig) -> int:
+def num_groups_in_file(config: AlbertConfig) -> int:
     """The groups of a file: one for each layer where layers share nothing.
 
     Raises:
@@ -196,7 +196,7 @@ def stored_groups(config: AlbertConfig) -> int:
     return config.attention_copies
 
 
-def check_groups(
+def check_layer_groups(
     config: AlbertConfig, group_of: Callable[[int, int, int], int], whose: str
 ) -> None:
     """Whether another format's code puts every layer into the group that we put it into.
@@ -211,7 +211,7 @@ def check_groups(
     Raises:
         WeightsError: it does not.
     """
-    layers, groups = config.num_hidden_layers, stored_groups(config)
+    layers, groups = config.num_hidden_layers, num_groups_in_file(config)
     for layer in range(layers):
         ours, theirs = layer * groups // layers, group_of(layer, layers, groups)
         if ours != theirs:
@@ -224,61 +224,61 @@ def check_groups(
 def _leaves(
     config: AlbertConfig,
 ) -> Iterator[tuple[_Module, _Leaf, Shape, tuple[int, int] | None]]:
-    """Every tensor that a file of any model of this configuration may have, and its slot."""
+    """Every tensor that a file of any model of this configuration may have, and its block."""
     for module in _modules_outside_layers(config):
         for leaf in module.leaves:
             yield module, leaf, _shape(config, module, leaf), None
-    for slot in np.ndindex(stored_groups(config), config.inner_group_num):
-        for module in _modules_of_layer(*slot):
+    for block in np.ndindex(num_groups_in_file(config), config.inner_group_num):
+        for module in _modules_of_layer(*block):
             for leaf in module.leaves:
-                yield module, leaf, _shape(config, module, leaf), slot
+                yield module, leaf, _shape(config, module, leaf), block
 
 
-def huggingface_places(config: AlbertConfig) -> dict[str, Place]:
+def huggingface_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
     """Every name that a state dict of transformers may have, heads included.
 
     Example: ``albert.pooler.weight`` stands at ``albert/pooler/kernel``, transposed.
 
     Raises:
-        WeightsError: see `stored_groups`.
+        WeightsError: see `num_groups_in_file`.
     """
     return {
-        f"{module.huggingface}.{leaf.huggingface}": Place(
+        f"{module.huggingface}.{leaf.huggingface}": ParameterSlice(
             f"{module.ours}/{leaf.ours}",
             shape[::-1] if leaf.huggingface_transposed else shape,
-            slot,
+            block,
             leaf.huggingface_transposed,
         )
-        for module, leaf, shape, slot in _leaves(config)
+        for module, leaf, shape, block in _leaves(config)
         if module.huggingface is not None
     }
 
 
-def tensorflow_places(config: AlbertConfig) -> dict[str, Place]:
+def tensorflow_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
     """Every name that a released or fine-tuned TF checkpoint may have, slots aside.
 
     Example: ``cls/seq_relationship/output_weights`` stands at ``sop_classifier/kernel``,
     transposed.
 
     Raises:
-        WeightsError: see `stored_groups`.
+        WeightsError: see `num_groups_in_file`.
     """
     return {
-        "/".join(filter(None, (module.tensorflow, leaf.tensorflow))): Place(
+        "/".join(filter(None, (module.tensorflow, leaf.tensorflow))): ParameterSlice(
             f"{module.ours}/{leaf.ours}",
             shape[::-1] if leaf.tensorflow_transposed else shape,
-            slot,
+            block,
             leaf.tensorflow_transposed,
         )
-        for module, leaf, shape, slot in _leaves(config)
+        for module, leaf, shape, block in _leaves(config)
         if module.tensorflow is not None
     }
 
 
-def our_places(config: AlbertConfig) -> dict[str, Place]:
+def native_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
     """Every parameter that a model of this configuration may have, under its own name."""
     copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
-    places = {}
+    mapping = {}
     for stacked, modules in (
         (False, _modules_outside_layers(config)),
         (True, _modules_of_layer(0, 0)),
@@ -289,25 +289,27 @@ def our_places(config: AlbertConfig) -> dict[str, Place]:
                 stack = (copies[module.ours.split("/")[-2]], config.inner_group_num)
             for leaf in module.leaves:
                 path = f"{module.ours}/{leaf.ours}"
-                places[path] = Place(path, stack + _shape(config, module, leaf))
-    return places
+                mapping[path] = ParameterSlice(path, stack + _shape(config, module, leaf))
+    return mapping
 
 
-def to_their_names(params: Mapping[str, np.ndarray], places: Mapping[str, Place]) -> FlatTree:
+def export_tensors(
+    params: Mapping[str, np.ndarray], mapping: Mapping[str, ParameterSlice]
+) -> FlatTree:
     """Our parameters as their tensors.
 
     Args:
         params: by our names.
-        places: from `huggingface_places` or `tensorflow_places`.
+        mapping: from `huggingface_mapping` or `tensorflow_mapping`.
 
     Raises:
         WeightsError: they have no name for one of ours.
     """
-    nameless = sorted(params.keys() - {place.path for place in places.values()})
+    nameless = sorted(params.keys() - {target.path for target in mapping.values()})
     if nameless:
         raise WeightsError(f"the other format has no name for {', '.join(nameless)}")
     return {
-        name: place.take(params[place.path])
-        for name, place in places.items()
-        if place.path in params
+        name: target.take(params[target.path])
+        for name, target in mapping.items()
+        if target.path in params
     }

@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
-from albert_jax.interop.names import FlatTree, Place, WeightsError
+from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
 
 _MOST_LISTED = 40  # names in an error
 
@@ -28,7 +28,7 @@ class StoredWeights:
         architecture: the class that it was saved from (``AlbertForMaskedLM``), where that is known.
         step: training steps taken, where that is known.
         tensors: by the names of the file's format.
-        places: every name that the format has for a model of this configuration.
+        mapping: every name that the format has for a model of this configuration.
     """
 
     source: str
@@ -37,41 +37,43 @@ class StoredWeights:
     architecture: str | None
     step: int | None
     tensors: Mapping[str, np.ndarray]
-    places: Mapping[str, Place]
+    mapping: Mapping[str, ParameterSlice]
 
     def faults(self, wanted: Collection[str]) -> list[str]:
         """What keeps the wanted parameters from being read: missing, misshapen, unknown names."""
-        faults = [f"{name} is unknown" for name in sorted(self.tensors.keys() - self.places.keys())]
-        for name, place in self.places.items():
+        faults = [
+            f"{name} is unknown" for name in sorted(self.tensors.keys() - self.mapping.keys())
+        ]
+        for name, target in self.mapping.items():
             tensor = self.tensors.get(name)
-            if tensor is None and place.path in wanted:
+            if tensor is None and target.path in wanted:
                 faults.append(f"{name} is missing")
-            elif tensor is not None and not place.fits(tensor):
-                shape = ", ".join("any" if size is None else str(size) for size in place.shape)
+            elif tensor is not None and not target.fits(tensor):
+                shape = ", ".join("any" if size is None else str(size) for size in target.shape)
                 faults.append(f"{name} has shape {tensor.shape}, its configuration says ({shape})")
         return faults
 
-    def found(self) -> set[str]:
+    def available(self) -> set[str]:
         """The parameters of which there is at least a part."""
-        return {self.places[name].path for name in self.tensors.keys() & self.places.keys()}
+        return {self.mapping[name].path for name in self.tensors.keys() & self.mapping.keys()}
 
     def read(self, wanted: Collection[str]) -> FlatTree:
         """The wanted parameters that are there whole and in shape, in the type of the file."""
         whole: FlatTree = {}
         stacks: dict[str, dict[tuple[int, int], np.ndarray]] = {}
         broken = set()
-        for name, place in self.places.items():
-            if place.path not in wanted:
+        for name, target in self.mapping.items():
+            if target.path not in wanted:
                 continue
             tensor = self.tensors.get(name)
-            if tensor is None or not place.fits(tensor):
-                broken.add(place.path)
+            if tensor is None or not target.fits(tensor):
+                broken.add(target.path)
                 continue
-            parameter = tensor.T if place.transposed else tensor
-            if place.slot is None:
-                whole[place.path] = np.ascontiguousarray(parameter)
+            parameter = tensor.T if target.transposed else tensor
+            if target.block is None:
+                whole[target.path] = np.ascontiguousarray(parameter)
             else:
-                stacks.setdefault(place.path, {})[place.slot] = parameter
+                stacks.setdefault(target.path, {})[target.block] = parameter
         whole |= {path: _stack(slots) for path, slots in stacks.items() if path not in broken}
         return whole
 
@@ -81,11 +83,11 @@ class StoredWeights:
         Raises:
             WeightsError: something is unknown, misshapen, or there in part; all of it is listed.
         """
-        found = self.found()
-        self.refuse(self.faults(found))
+        found = self.available()
+        self.raise_faults(self.faults(found))
         return self.read(found)
 
-    def refuse(self, faults: list[str]) -> None:
+    def raise_faults(self, faults: list[str]) -> None:
         """Raises a `WeightsError` that lists the faults, if there are any."""
         if faults:
             rest = len(faults) - _MOST_LISTED
@@ -113,7 +115,7 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
     return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in params.items()})
 
 
-def read_released_config(file: epath.Path) -> AlbertConfig:
+def read_albert_config(file: epath.Path) -> AlbertConfig:
     """Reads an ``albert_config.json``, local or remote.
 
     Raises:

@@ -21,14 +21,14 @@ from albert_jax.config import (
 from albert_jax.interop.names import (
     FlatTree,
     WeightsError,
-    check_groups,
-    stored_groups,
-    tensorflow_places,
-    to_their_names,
+    check_layer_groups,
+    export_tensors,
+    num_groups_in_file,
+    tensorflow_mapping,
 )
-from albert_jax.interop.stored_weights import StoredWeights, read_released_config
+from albert_jax.interop.stored_weights import StoredWeights, read_albert_config
+from albert_jax.interop.workdir import ALBERT_CONFIG_FILE
 
-CONFIG_FILE = "albert_config.json"
 CHECKPOINT = "model.ckpt-best"
 
 _HUB_PREFIX = "module/"
@@ -49,10 +49,10 @@ def find_checkpoint(path: epath.Path) -> tuple[epath.Path, epath.Path] | None:
     taken, otherwise that of the most steps.
     """
     if path.with_name(path.name + ".index").exists():
-        return path.parent / CONFIG_FILE, path
+        return path.parent / ALBERT_CONFIG_FILE, path
     for config, directory in (
-        (path / CONFIG_FILE, path),
-        (path / "assets" / CONFIG_FILE, path / "variables"),
+        (path / ALBERT_CONFIG_FILE, path),
+        (path / "assets" / ALBERT_CONFIG_FILE, path / "variables"),
     ):
         if config.exists() and directory.exists():
             found = [file.name.removesuffix(".index") for file in directory.glob("*.index")]
@@ -73,8 +73,8 @@ def read_tensorflow(config_file: epath.Path, prefix: epath.Path) -> StoredWeight
         WeightsError: the configuration or the checkpoint cannot be read, or the released code would
             put layers into groups otherwise than we do.
     """
-    config = read_released_config(config_file)
-    check_groups(config, _group, "the released code's")
+    config = read_albert_config(config_file)
+    check_layer_groups(config, _group, "the released code's")
     tensors = {name.removeprefix(_HUB_PREFIX): x for name, x in _read_bundle(prefix).items()}
     step = tensors.pop(_STEP, None)
     head = None
@@ -87,7 +87,7 @@ def read_tensorflow(config_file: epath.Path, prefix: epath.Path) -> StoredWeight
         architecture=None,
         step=None if step is None else int(step),
         tensors=tensors,
-        places=tensorflow_places(config),
+        mapping=tensorflow_mapping(config),
     )
 
 
@@ -122,9 +122,9 @@ def write_tensorflow(
         WeightsError: the released code cannot hold the model.
     """
     config = dataclasses.replace(
-        config, num_hidden_groups=stored_groups(config), parameter_sharing=ParameterSharing.ALL
+        config, num_hidden_groups=num_groups_in_file(config), parameter_sharing=ParameterSharing.ALL
     )
-    check_groups(config, _group, "the released code's")
+    check_layer_groups(config, _group, "the released code's")
     for name, value, only in (
         ("hidden_act", config.hidden_act is HiddenAct.GELU_ERF, "the tanh form of gelu"),
         ("tie_word_embeddings", not config.tie_word_embeddings, "true"),
@@ -141,8 +141,8 @@ def write_tensorflow(
                 f"model.{name}={getattr(config, name)}: the released code has only {only}"
             )
     config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.WHEN_NEEDED)
-    tensors = to_their_names(params, tensorflow_places(config))
-    config.to_json_file(directory / CONFIG_FILE)
+    tensors = export_tensors(params, tensorflow_mapping(config))
+    config.to_json_file(directory / ALBERT_CONFIG_FILE)
     _write_bundle(directory / CHECKPOINT, {**tensors, _STEP: np.array(step, np.int64)})
 
 

@@ -6,10 +6,10 @@ import json
 from etils import epath
 
 from albert_jax.config import HeadConfig
-from albert_jax.interop.names import WeightsError, our_places
-from albert_jax.interop.stored_weights import StoredWeights, flatten, read_released_config
+from albert_jax.interop.names import WeightsError, native_mapping
+from albert_jax.interop.stored_weights import StoredWeights, flatten, read_albert_config
 
-CONFIG_FILE = "albert_config.json"
+ALBERT_CONFIG_FILE = "albert_config.json"
 HEAD_FILE = "head.json"
 CHECKPOINTS = "checkpoints"
 
@@ -23,7 +23,7 @@ def split_step(path: epath.Path) -> tuple[epath.Path, int | None]:
 
 def is_workdir(path: epath.Path) -> bool:
     """Whether `read_workdir` reads it."""
-    return (path / CONFIG_FILE).exists() and (path / CHECKPOINTS).exists()
+    return (path / ALBERT_CONFIG_FILE).exists() and (path / CHECKPOINTS).exists()
 
 
 def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
@@ -38,18 +38,16 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     # Orbax takes seconds to import, and only a workdir needs it.
-    from albert_jax.training.checkpoint import BEST, restore_params
-    from albert_jax.training.integrity import usable_step
+    from albert_jax.training.checkpoint import restore_params
+    from albert_jax.training.integrity import resolve_step
 
-    config = read_released_config(path / CONFIG_FILE)
+    config = read_albert_config(path / ALBERT_CONFIG_FILE)
     architecture, head = read_head(path / HEAD_FILE)
     directory = path / CHECKPOINTS
-    if step is None and (directory / BEST).exists():
-        step = int((directory / BEST).read_text())
-    step = usable_step(directory, step)
+    step = resolve_step(directory, step)
     params = flatten(restore_params(directory, step))
     return StoredWeights(
-        f"{directory}/{step}", config, head, architecture, step, params, our_places(config)
+        f"{directory}/{step}", config, head, architecture, step, params, native_mapping(config)
     )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: saved by Orbax in the background, sealed with checksums, checked before use."""
+"""Checkpoints: written by Orbax in the background, with checksums that are verified on opening."""
 
 import logging
 import os
@@ -15,36 +15,37 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, PyTree
 
 from albert_jax.training.integrity import (
+    BEST,
     CheckpointError,
-    set_damaged_aside,
-    usable_step,
+    newest_step,
+    quarantine_damaged,
+    resolve_step,
     write_manifest,
 )
 
-BEST = "best"
 DELETED = "deleted"
 
 _log = logging.getLogger(__name__)
+_ABSL_LOG = logging.getLogger("absl")  # Orbax logs here, also from threads of its own
 
 
 class NonFiniteStateError(CheckpointError):
-    """The step to be saved had a loss or gradients that are not finite; nothing was written."""
+    """The step to be saved has a loss or gradients that are not finite; nothing was written."""
 
 
 class Checkpoints:
-    """The checkpoints of one run: an Orbax manager that opens none but whole ones.
+    """The checkpoints of one run: an Orbax manager that restores intact checkpoints only.
 
     Orbax commits a checkpoint by renaming its directory (or, on an object store, by a last file).
-    Just before that a manifest with the SHA-256 of every file is put inside, so that a checkpoint
-    exists with its manifest or not at all, whenever the process dies. Opening reads the newest
-    checkpoint in full against its manifest. Damaged ones are moved to ``damaged/`` and the one
-    before is used; when all are damaged, opening raises and leaves everything in its place.
+    Just before that a manifest with the SHA-256 of every file is written into it, so that a
+    checkpoint has a manifest or does not exist, whenever the process is killed. Opening verifies
+    the newest checkpoint in full. Damaged ones are moved to ``damaged/`` and the one before is
+    used; if all are damaged, an error is raised and nothing is moved.
 
     All processes of a run must open, save and close together. The directory is shared by them.
 
     Attributes:
-        manager: the `orbax.checkpoint.CheckpointManager`, for all that needs no checking
-            (`latest_step`, `best_step`, `all_steps`, `reached_preemption`).
+        manager: the `orbax.checkpoint.CheckpointManager` (`latest_step`, `best_step`, `all_steps`).
     """
 
     def __init__(
@@ -55,13 +56,13 @@ class Checkpoints:
         best_metric: str = "masked_lm_accuracy",
         documents: Mapping[str, Any] | None = None,
     ) -> None:
-        """Opens or creates the directory.
+        """Open or create the directory.
 
         Args:
             directory: ``<workdir>/checkpoints``, local or remote.
-            keep: how many of the newest checkpoints stay; the best one stays beside them.
-            best_metric: the best has the highest value of this among the metrics given to `save`.
-            documents: what a reader needs, as JSON, by item name (``albert_config``).
+            keep: number of newest checkpoints to keep, in addition to the best one.
+            best_metric: the metric, among those given to `save`, that is highest for the best one.
+            documents: JSON items that each checkpoint contains, by name (``albert_config``).
 
         Raises:
             CheckpointError: there are checkpoints, and every one of them is damaged.
@@ -70,7 +71,7 @@ class Checkpoints:
         self._best_metric = best_metric
         self._documents = dict(documents or {})
         self._step_being_saved: int | None = None
-        _on_first_process(lambda: set_damaged_aside(self.directory))
+        _on_first_process(lambda: quarantine_damaged(self.directory))
 
         def metric(metrics: Mapping[str, float]) -> float:
             return metrics[best_metric]
@@ -89,12 +90,14 @@ class Checkpoints:
                 ),
                 best_fn=metric,
                 cleanup_tmp_directories=True,
-                # Renamed, then deleted: else one whose deletion is cut short would look damaged.
+                # Renamed, then deleted: otherwise an interrupted deletion would look like damage.
                 todelete_subdir=DELETED,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             ),
         )
-        self._tidy_up()
+        self._log_filter = _OrbaxNoise()  # until `close`: the log is the whole process's
+        _ABSL_LOG.addFilter(self._log_filter)
+        self._clean_up()
 
     def save(
         self,
@@ -104,16 +107,16 @@ class Checkpoints:
         finite: Array | bool,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Copies the state off the devices and returns; the writing goes on in the background.
+        """Copy the state off the devices and return; it is written in the background.
 
         A step that is already saved is not saved again.
 
         Args:
             step: the number of steps taken.
-            state: a pytree of arrays, placed in any way.
-            finite: whether the loss and the gradients that led to this very state were finite.
-                Reading it waits for the step, which metrics that arrive late would not do.
-            metrics: held-out figures of this state; they decide which checkpoint is the best.
+            state: a pytree of arrays, sharded in any way.
+            finite: True if the loss and the gradients that led to this very state were finite.
+                Reading it waits for the step; metrics fetched one step late would not.
+            metrics: held-out metrics of this state; they decide which checkpoint is the best.
 
         Raises:
             NonFiniteStateError: `finite` is false.
@@ -123,7 +126,7 @@ class Checkpoints:
         if not bool(jax.device_get(finite)):
             raise NonFiniteStateError(
                 f"step {step} has a loss or gradients that are not finite and was not saved; "
-                f"{self._last_good()}"
+                f"{self._last_saved()}"
             )
         if step in self.manager.all_steps():
             return
@@ -140,17 +143,17 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             if _storage_failure(error) is None:
                 raise
-            raise self._not_written(error) from error
+            raise self._write_error(error) from error
 
     def restore(self, abstract_state: PyTree) -> PyTree | None:
-        """The newest checkpoint, or None where there is none yet.
+        """Restore the newest checkpoint; None if there is none yet.
 
         Args:
-            abstract_state: the state's structure, of `jax.ShapeDtypeStruct` with the shardings
-                that the arrays shall have; they need not be those that they were saved with.
+            abstract_state: the state as a tree of `jax.ShapeDtypeStruct` with the shardings to
+                restore to, which may differ from those at the time of saving.
 
         Raises:
-            ValueError: the checkpoint holds other names or shapes.
+            ValueError: the checkpoint has other names or shapes.
         """
         step = self.manager.latest_step()
         if step is None:
@@ -161,7 +164,7 @@ class Checkpoints:
         return restored.state
 
     def check(self) -> None:
-        """Looks, without waiting, whether the save in the background has failed.
+        """Raise the error of the save in the background, if it has failed; do not wait for it.
 
         Raises:
             CheckpointError: it could not be written.
@@ -170,7 +173,7 @@ class Checkpoints:
             self.wait_until_finished()
 
     def wait_until_finished(self) -> None:
-        """Blocks until the save in progress is on disk.
+        """Wait until the save in progress is on disk.
 
         Raises:
             CheckpointError: it could not be written.
@@ -178,15 +181,16 @@ class Checkpoints:
         try:
             self.manager.wait_until_finished()
         except Exception as error:
-            raise self._not_written(error) from error
-        self._tidy_up()
+            raise self._write_error(error) from error
+        self._clean_up()
 
     def close(self) -> None:
-        """Waits for the save in progress and lets go of Orbax's threads."""
+        """Wait for the save in progress and stop Orbax's threads."""
         try:
             self.wait_until_finished()
         finally:
             self.manager.close()
+            _ABSL_LOG.removeFilter(self._log_filter)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -202,15 +206,15 @@ class Checkpoints:
         except CheckpointError as second:
             if error is None:
                 raise
-            _log.error("%s", second)  # what ended the run comes first
+            _log.error("%s", second)  # the error that ended the run is the one to raise
 
-    def _seal(self) -> None:
+    def _write_manifest(self) -> None:
         """Called by Orbax on the first process, when every process has written all its files."""
         name = str(self._step_being_saved)
-        being_written = self.directory / (name + ocp.path.atomicity.TMP_DIR_SUFFIX)
-        write_manifest(being_written if being_written.exists() else self.directory / name)
+        uncommitted = self.directory / (name + ocp.path.atomicity.TMP_DIR_SUFFIX)
+        write_manifest(uncommitted if uncommitted.exists() else self.directory / name)
 
-    def _tidy_up(self) -> None:
+    def _clean_up(self) -> None:
         if jax.process_index() != 0:
             return
         (self.directory / DELETED).rmtree(missing_ok=True)
@@ -221,24 +225,24 @@ class Checkpoints:
         if not path.exists() or path.read_text() != f"{best}\n":
             path.write_text(f"{best}\n")
 
-    def _last_good(self) -> str:
+    def _last_saved(self) -> str:
         step = self.manager.latest_step()
         return "no step was saved before" if step is None else f"the last good one is step {step}"
 
-    def _not_written(self, error: Exception) -> CheckpointError:
+    def _write_error(self, error: Exception) -> CheckpointError:
         reason = _storage_failure(error) or " ".join(f"{type(error).__name__}: {error}".split())
         return CheckpointError(
             f"cannot save step {self._step_being_saved} under {self.directory}: {reason}; "
-            f"{self._last_good()}"
+            f"{self._last_saved()}"
         )
 
 
 def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree:
-    """The parameters alone, as host arrays, whatever they were trained on and with.
+    """Restore the parameters alone, as host arrays, whatever devices and optimizer saved them.
 
     Args:
         directory: ``<workdir>/checkpoints``.
-        step: which checkpoint; None for the newest that is not damaged.
+        step: step of the checkpoint; None for the newest intact one.
 
     Returns:
         Nested dict of `numpy.ndarray`.
@@ -247,7 +251,8 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     directory = _absolute(directory)
-    state = directory / str(usable_step(directory, step)) / "state"
+    step = newest_step(directory) if step is None else resolve_step(directory, step)
+    state = directory / str(step) / "state"
     handler = ocp.PyTreeCheckpointHandler()
     with ocp.Checkpointer(handler) as checkpointer:
         stored = handler.metadata(state).tree["params"]
@@ -266,24 +271,24 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
 
 
 def _absolute(directory: epath.PathLike) -> epath.Path:
-    """Orbax writes nothing under a relative path, and says so only in the background."""
+    """Make a local path absolute: Orbax writes nothing under a relative one."""
     path = epath.Path(directory)
     return path if "://" in os.fspath(path) else path.absolute()
 
 
 def _storage_failure(error: Exception) -> str | None:
-    """What the system said, such as "No space left on device", if it was the system."""
+    """Return the operating system's message, such as "No space left on device", if it has one."""
     if isinstance(error, OSError):
         return str(error)
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(code[1])) if code else None
 
 
-class _SaidOnce(logging.Filter):
-    """Drops what Orbax logs and this module raises or wants.
+class _OrbaxNoise(logging.Filter):
+    """Filter for what Orbax logs and `Checkpoints` raises or intends.
 
-    A save that fails is logged with its traceback by each thread concerned, and raised too; a save
-    without metrics is not worth a warning each time.
+    A save that fails is logged with its traceback by several threads, and raised too; a save
+    without metrics is warned about each time.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -292,20 +297,17 @@ class _SaidOnce(logging.Filter):
         return not record.exc_info and "tracked_metric" not in str(record.msg)
 
 
-logging.getLogger("absl").addFilter(_SaidOnce())
-
-
 def _on_first_process(action: Callable[[], None]) -> None:
-    """Runs the action on one process while the others wait, and fails on all if it fails there."""
+    """Run the action on one process while the others wait; an error is raised on all of them."""
     error: CheckpointError | None = None
     if jax.process_index() == 0:
         try:
             action()
-        except CheckpointError as refused:
-            error = refused
+        except CheckpointError as first:
+            error = first
     if jax.process_count() > 1:
         failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
         if failed and error is None:
-            error = CheckpointError("process 0 refuses the checkpoints; its message says why")
+            error = CheckpointError("process 0 rejects the checkpoints; its message says why")
     if error is not None:
         raise error

@@ -1,4 +1,4 @@
-"""What a compiled program says to other devices: read out of its HLO text."""
+"""Collectives of a compiled program, parsed from its HLO text."""
 
 import math
 import re
@@ -15,26 +15,26 @@ _BITS = re.compile(r"^[a-z]+(\d+)")
 
 
 class Collective(NamedTuple):
-    """One instruction that joins devices."""
+    """One communicating instruction."""
 
     kind: str  # all-reduce, all-gather, reduce-scatter, all-to-all, collective-permute
-    axes: tuple[str, ...]  # of the mesh, along which the joined devices differ
-    in_loop: bool  # whether a loop runs it, such as that over the layers
-    elements: int  # array elements that it gives out
+    axes: tuple[str, ...]  # of the mesh, over which the devices of a group differ
+    in_loop: bool  # True inside a loop, such as that over the layers
+    elements: int  # array elements of the output
     bytes: int
 
 
-def collectives(text: str, mesh: Mesh) -> list[Collective]:
-    """All collectives of a compiled program.
+def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
+    """Return all collectives of a compiled program.
 
     Args:
-        text: what `jax.stages.Compiled.as_text` gives.
-        mesh: the devices that it was compiled for.
+        text: the HLO text, from `jax.stages.Compiled.as_text`.
+        mesh: the mesh that the program was compiled for.
 
-    Example: a step on 8 devices, data-parallel, has one all-reduce along ``data`` of as many
+    Example: a data-parallel step on 8 devices has one all-reduce over ``data`` with as many
     elements as there are parameters, outside every loop.
     """
-    looping = _in_loops(text)
+    loop_bodies = _computations_in_loops(text)
     found = []
     for name, lines in _computations(text).items():
         for line in lines:
@@ -47,7 +47,7 @@ def collectives(text: str, mesh: Mesh) -> list[Collective]:
                     Collective(
                         match.group("kind"),
                         _axes(_replica_groups(line), mesh),
-                        name in looping,
+                        name in loop_bodies,
                         sum(size for _, size in arrays),
                         sum(bits * size // 8 for bits, size in arrays),
                     )
@@ -60,7 +60,7 @@ def _size(shape: str) -> int:
 
 
 def _computations(text: str) -> dict[str, list[str]]:
-    """Name of each computation of an HLO module -> its lines."""
+    """Return the lines of each computation of an HLO module, by its name."""
     found: dict[str, list[str]] = {}
     name = None
     for line in text.splitlines():
@@ -72,8 +72,8 @@ def _computations(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _in_loops(text: str) -> set[str]:
-    """The computations that a while loop runs, directly or through calls."""
+def _computations_in_loops(text: str) -> set[str]:
+    """Return the names of the computations that a while loop runs, directly or through calls."""
     by_name = _computations(text)
     called = re.compile(r"(?:body|condition|calls|to_apply|branch_computations)=\{?%?([\w.\-]+)")
     pending = [
@@ -97,17 +97,17 @@ def _numbers(text: str) -> list[int]:
 
 
 def _iota(text: str) -> np.ndarray:
-    """The devices in the order that ``[2,4]T(1,0)`` or ``[8]`` means: counted, then transposed."""
+    """Return the device ids in the order of ``[2,4]T(1,0)`` or ``[8]``: iota, then transpose."""
     shape, _, order = text.partition("T")
     ids = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
     return ids.transpose(_numbers(order)) if order else ids
 
 
 def _replica_groups(line: str) -> list[list[int]]:
-    """The groups of devices that a collective joins, from any of the notations of them.
+    """Return the groups of devices of a collective, written in any of HLO's notations.
 
     Raises:
-        ValueError: it is in none of those that are known.
+        ValueError: the notation is unknown.
     """
     if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", line):
         return [_numbers(pair) for pair in re.findall(r"\{(.*?)\}", pairs.group(1))]
@@ -117,11 +117,11 @@ def _replica_groups(line: str) -> list[list[int]]:
         return _rows(_iota(counted[2]).reshape(_numbers(counted[1])))
     mesh = re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?\))\))? \{(.*?)\}", line)
     if mesh is None:
-        raise ValueError(f"groups of devices in an unknown notation: {line.strip()}")
+        raise ValueError(f"replica groups in an unknown notation: {line.strip()}")
     sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh.group(1)))
     joined = re.findall(r"'(\w+)'", mesh.group(3))
     if mesh.group(3) != ",".join(f"'{axis}'" for axis in joined):
-        raise ValueError(f"a group along part of an axis: {line.strip()}")
+        raise ValueError(f"replica groups over part of an axis: {line.strip()}")
     shape = [int(size) for size in sizes.values()]
     ids = (_iota(mesh.group(2)) if mesh.group(2) else np.arange(math.prod(shape))).reshape(shape)
     axes = [list(sizes).index(axis) for axis in joined]
@@ -134,9 +134,9 @@ def _rows(groups: np.ndarray) -> list[list[int]]:
 
 
 def _axes(groups: list[list[int]], mesh: Mesh) -> tuple[str, ...]:
-    """The axes of the mesh along which the devices of any group differ."""
-    places = np.stack(np.unravel_index(np.arange(mesh.size), mesh.devices.shape), axis=-1)
+    """Return the axes of the mesh over which the devices of any group differ."""
+    coordinates = np.stack(np.unravel_index(np.arange(mesh.size), mesh.devices.shape), axis=-1)
     varying = np.zeros(len(mesh.axis_names), bool)
     for group in groups:
-        varying |= (places[group] != places[group[0]]).any(axis=0)
+        varying |= (coordinates[group] != coordinates[group[0]]).any(axis=0)
     return tuple(axis for axis, varies in zip(mesh.axis_names, varying, strict=True) if varies)

@@ -1,14 +1,14 @@
-"""What a training step costs in products, and what devices can do at most."""
+"""Floating-point operations of a training step, and the peak rates of devices."""
 
 import jax
 from jax.sharding import Mesh
 
 from albert_jax.config import AlbertConfig, PositionEncoding
 
-# Dense bfloat16 products without sparsity, in FLOP/s, by the start of JAX's name of the device;
-# devices that are not here have no known peak. NVIDIA: the data sheets "H200", "H100" (SXM, half of
-# what stands there with sparsity) and "A100 Tensor Core GPU". TPUs: "System architecture" of each
-# version in the Cloud TPU documentation; of v2 and v3 half a chip, since a device is a core there.
+# Dense bfloat16 matmuls without sparsity, in FLOP/s, by the prefix of JAX's name of the device; the
+# peak of other devices is unknown. NVIDIA: the data sheets "H200", "H100" (SXM, half of the value
+# with sparsity) and "A100 Tensor Core GPU". TPUs: "System architecture" of each version in the
+# Cloud TPU documentation; of v2 and v3 half a chip, since a device is a core there.
 PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA H100": 989e12,
@@ -25,19 +25,19 @@ PEAK_FLOPS = {
 def training_flops_per_row(
     config: AlbertConfig, *, length: int, predictions: int, pairs: int = 1
 ) -> int:
-    """Operations of all products of a row, forward and backward; nothing is computed again.
+    """Return the operations of all matmuls of a row, forward and backward, without recomputation.
 
-    Per layer ``length · (8 H² + 4 H F)`` for the dense products and ``4 · length² · H`` for
+    Per layer ``length · (8 H² + 4 H F)`` for the dense matmuls and ``4 · length² · H`` for
     attention, twice that with learned relative positions; once ``2 · length · E · H`` for the
-    mapping, ``predictions · (2 H E + 2 E V)`` for the masked-LM head and ``2 H² + 4 H`` a pair for
-    pooler and order head; backward costs twice that. Example: base at length 512 with 77
-    predictions, 292.04 GFLOP.
+    embedding mapping, ``predictions · (2 H E + 2 E V)`` for the masked-LM head and
+    ``2 H² + 4 H`` per pair for pooler and sentence-order head; the backward pass costs twice the
+    forward pass. Example: base at length 512 with 77 predictions, 292.04 GFLOP.
 
     Args:
         config: the model's sizes.
-        length: positions in a row.
-        predictions: prediction slots of a row.
-        pairs: pairs of a row.
+        length: number of positions of a row.
+        predictions: number of prediction slots of a row.
+        pairs: number of pairs of a row.
     """
     hidden, embedding = config.hidden_size, config.embedding_size
     depth = config.num_hidden_layers * config.inner_group_num
@@ -52,12 +52,12 @@ def training_flops_per_row(
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """The device's peak in bfloat16 FLOP/s, or None where it is not known."""
+    """Return the peak of a device in bfloat16 FLOP/s, or None if it is unknown."""
     matches = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
     return PEAK_FLOPS[max(matches, key=len)] if matches else None
 
 
 def mesh_peak_flops(mesh: Mesh) -> float | None:
-    """Return the peak of all devices of a mesh together, or None if one of them is unknown."""
+    """Return the summed peak of all devices of a mesh, or None if one of them is unknown."""
     peaks = [peak_flops(device) for device in mesh.devices.flat]
     return sum(peak for peak in peaks if peak) if all(peaks) else None

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is what was written: a manifest with the SHA-256 of every file."""
+"""Integrity of checkpoints: a manifest with the SHA-256 of every file."""
 
 import hashlib
 import json
@@ -10,11 +10,12 @@ from typing import Any
 import orbax.checkpoint as ocp
 from etils import epath
 
+BEST = "best"  # a file that holds the step of the best checkpoint
 MANIFEST = "manifest.json"
 DAMAGED = "damaged"
 
-# Orbax stamps these two after everything else is on disk, so they cannot be in the manifest. They
-# hold times and the names of Orbax's own classes, nothing of the run.
+# Orbax writes these two after everything else is on disk, so they cannot be in the manifest. They
+# contain times and the names of Orbax's own classes, nothing of the run.
 _STAMPED_AT_COMMIT = frozenset({"_CHECKPOINT_METADATA", "commit_success.txt"})
 _CHUNK_BYTES = 4 << 20
 _SMALL_FILE_BYTES = 1 << 20
@@ -23,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or cannot be trusted; one line for the user."""
+    """A checkpoint could not be written, or is missing or damaged; the message is one line."""
 
 
 def write_manifest(checkpoint: epath.Path) -> None:
-    """Puts the length and the SHA-256 of every file of a checkpoint into its ``manifest.json``.
+    """Write the length and the SHA-256 of every file of a checkpoint to its ``manifest.json``.
 
     Example: ``{"state/d/8f…": {"bytes": 4194304, "sha256": "9c1e…"}, "metrics/metrics": …}``
     """
@@ -41,11 +42,11 @@ def write_manifest(checkpoint: epath.Path) -> None:
 
 
 def find_damage(checkpoint: epath.Path, *, read_all: bool = True) -> str | None:
-    """What is wrong with a checkpoint, in a few words, or None.
+    """Describe the damage of a checkpoint in a few words; None if it is intact.
 
     Args:
         checkpoint: directory of one step.
-        read_all: whether to read large files too, or only to compare their lengths.
+        read_all: False to compare only the lengths of large files.
     """
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
@@ -61,9 +62,9 @@ def find_damage(checkpoint: epath.Path, *, read_all: bool = True) -> str | None:
         if not path.exists():
             return f"{name} is missing"
         if (found := path.stat().length) != length:
-            return f"{name} has {found} bytes where {length} were written"
+            return f"{name} has {found} bytes, {length} were written"
         if (read_all or length <= _SMALL_FILE_BYTES) and _describe(path)["sha256"] != sha256:
-            return f"{name} is not what was written (SHA-256)"
+            return f"{name} does not have the SHA-256 that was written"
         return None
 
     with ThreadPoolExecutor() as pool:
@@ -90,16 +91,16 @@ def _file_names(root: epath.Path) -> list[str]:
 
 
 def committed_steps(directory: epath.Path) -> list[int]:
-    """The steps of the checkpoints that Orbax finished writing, oldest first."""
+    """List the steps of the checkpoints that Orbax committed, oldest first."""
     if not directory.exists():
         return []
     return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
 
 
 def _inspect(directory: epath.Path) -> tuple[int | None, dict[int, str]]:
-    """The newest checkpoint that is whole, and what is wrong with others.
+    """Return the newest intact checkpoint, and the damage of others by step.
 
-    Those before it are only looked at closely enough for Orbax to open them.
+    Of those before it, large files are only checked for their length: Orbax opens them all.
     """
     newest, damages = None, {}
     for step in reversed(committed_steps(directory)):
@@ -115,12 +116,12 @@ def _all_damaged(directory: epath.Path, damages: Mapping[int, str]) -> Checkpoin
     listed = ", ".join(f"step {step} ({damage})" for step, damage in damages.items())
     return CheckpointError(
         f"every checkpoint under {directory} is damaged: {listed}; nothing was changed there: "
-        "put a sound copy back, or start in another workdir"
+        "restore an intact copy, or start in another workdir"
     )
 
 
-def set_damaged_aside(directory: epath.Path) -> None:
-    """Moves damaged checkpoints to ``damaged/``, so that the newest one left is whole.
+def quarantine_damaged(directory: epath.Path) -> None:
+    """Move damaged checkpoints to ``damaged/``, so that the newest one left is intact.
 
     Raises:
         CheckpointError: there are checkpoints and all are damaged; none was moved.
@@ -138,25 +139,39 @@ def set_damaged_aside(directory: epath.Path) -> None:
         (directory / str(step)).rename(directory / DAMAGED / str(step))
 
 
-def usable_step(directory: epath.Path, step: int | None) -> int:
-    """The step asked for, or the newest that is whole if None is; nothing is moved.
+def newest_step(directory: epath.Path) -> int:
+    """Return the step of the newest checkpoint that is intact; nothing is moved.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: there is none.
     """
+    newest, damages = _inspect(directory)
+    if newest is None:
+        if damages:
+            raise _all_damaged(directory, damages)
+        raise CheckpointError(f"there is no checkpoint under {directory}")
+    for skipped, damage in damages.items():
+        _log.warning("checkpoint %d is damaged (%s): step %d is used", skipped, damage, newest)
+    return newest
+
+
+def resolve_step(directory: epath.Path, step: int | None) -> int:
+    """Return the step of the checkpoint that a path means: `step` if given, or the best one.
+
+    Where no evaluation has marked a checkpoint as the best, it is the newest intact one.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    if step is None:
+        if not (directory / BEST).exists():
+            return newest_step(directory)
+        step = int((directory / BEST).read_text())
     steps = committed_steps(directory)
     if not steps:
         raise CheckpointError(f"there is no checkpoint under {directory}")
-    if step is None:
-        newest, damages = _inspect(directory)
-        if newest is None:
-            raise _all_damaged(directory, damages)
-        for skipped, why in damages.items():
-            _log.warning("checkpoint %d is damaged (%s): step %d is used", skipped, why, newest)
-        return newest
     if step not in steps:
         raise CheckpointError(f"there is no step {step} under {directory}, but {steps}")
-    damage = find_damage(directory / str(step))
-    if damage:
+    if damage := find_damage(directory / str(step)):
         raise CheckpointError(f"checkpoint {step} under {directory} is damaged: {damage}")
     return step

@@ -1,8 +1,9 @@
-"""The loop: for each batch a step, and now and then a log line, an evaluation, a checkpoint.
+"""The training loop: a step per batch; at intervals logging, evaluation and checkpoints.
 
-It opens no data file and knows no task: batches come placed on the devices, the rest by callables.
+It opens no data file and knows no task: batches come from a queue, everything else is a hook's.
 """
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from albert_jax.training.train_step import TrainState
 
 
 class NonFiniteStepError(ArithmeticError):
-    """A step's loss or gradients were not finite; it was not applied."""
+    """The loss or the gradients of a step were not finite; the step was not applied."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"step {step} has a loss or gradients that are not finite")
@@ -26,7 +27,7 @@ class NonFiniteStepError(ArithmeticError):
 
 
 class Intervals(NamedTuple):
-    """Steps between two of each."""
+    """Numbers of steps between two log entries, evaluations and checkpoints."""
 
     log: int
     evaluate: int
@@ -35,36 +36,39 @@ class Intervals(NamedTuple):
 
 @runtime_checkable
 class LoopHooks(Protocol):
-    """A run's part in the loop. Steps are counted from 1: the number of steps taken."""
+    """The run that a loop belongs to. A step is numbered by the steps taken: the first one is 1."""
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Return held-out metrics of a state."""
+        """Return the held-out metrics of a state."""
 
     def should_stop_early(self) -> bool:
-        """Return True if the evaluations so far end the run; the state is saved first."""
+        """Return True, after an evaluation, if the run shall be saved and end here."""
 
     def save(
         self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
     ) -> None:
-        """Save a checkpoint; `metrics` are those of `evaluate`, if this step was evaluated."""
+        """Save a checkpoint. `metrics` are those of `evaluate`, None if it was not called."""
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log the metrics of a split: ``train`` or ``validation``."""
 
     def advance(self, step: int) -> None:
-        """Take note of a step. Called after every one, without waiting for its result."""
+        """Count a step. Called after each one, before its result is known."""
 
     def should_stop(self, step: int) -> bool:
-        """Return True if the run is asked to save and leave after this step."""
+        """Return True if the run shall be saved and left after this step (SIGTERM)."""
 
 
 class BatchQueue:
-    """Keeps batches placed ahead of their use, and counts how long the loader was waited for.
+    """Prefetching of batches to the devices.
 
     Args:
         batches: host batches.
-        place: puts a host batch on the devices, without waiting for the transfer.
-        ahead: batches placed before they are asked for.
+        place: starts the transfer of a host batch to the devices.
+        ahead: number of batches to place ahead of their use.
+
+    Attributes:
+        waited_seconds: time spent waiting for `batches`.
     """
 
     def __init__(
@@ -83,21 +87,24 @@ class BatchQueue:
 
     @property
     def next(self) -> Any:
-        """What `take` will give, left in its place."""
+        """The next batch, which stays in the queue."""
         return self._placed[0]
 
     def take(self) -> Any:
-        """The next batch, already on its way to the devices."""
+        """Remove and return the next batch."""
         return self._placed.popleft()
 
     def refill(self) -> None:
-        """Loads one more; to be called while the devices are at work."""
+        """Load one more batch; to be called while the devices are busy."""
         self._placed.append(self._load())
 
 
-class _Window:
-    """The metrics since the last log line. Those of a step are read once the next one is under
-    way, so that the devices never wait for the host."""
+class _MetricsWindow:
+    """Metrics since the last log entry.
+
+    The metrics of a step are fetched after the next step was dispatched, so that the devices never
+    wait for the host.
+    """
 
     def __init__(self, queue: BatchQueue) -> None:
         self._queue = queue
@@ -111,15 +118,15 @@ class _Window:
         self._waited = self._queue.waited_seconds
 
     def add(self, step: int, metrics: Metrics, *, keep: int = 1) -> None:
-        """Takes a step's metrics and reads those of all but the last `keep` steps."""
+        """Add the metrics of a step, and fetch those of all but the last `keep` steps."""
         self._pending.append((step, metrics))
-        self.read(keep=keep)
+        self.fetch(keep=keep)
 
-    def read(self, *, keep: int = 0) -> None:
-        """Adds pending metrics up.
+    def fetch(self, *, keep: int = 0) -> None:
+        """Fetch and sum pending metrics.
 
         Raises:
-            NonFiniteStepError: one of them is not finite.
+            NonFiniteStepError: a step was not finite.
         """
         while len(self._pending) > keep:
             step, metrics = self._pending.popleft()
@@ -131,26 +138,25 @@ class _Window:
                 self._sums[name] = self._sums.get(name, 0) + np.asarray(ratio, np.float64)
 
     def summarize(self) -> dict[str, float]:
-        """Figures since the last call."""
-        self.read()
+        """Return the metrics since the last call, and the speed."""
+        self.fetch()
         seconds = time.perf_counter() - self._start
         waited = self._queue.waited_seconds - self._waited
-        figures = summarize({name: Ratio(*sums) for name, sums in self._sums.items()})
-        figures.pop("finite")
-        figures |= {
+        metrics = summarize({name: Ratio(*sums) for name, sums in self._sums.items()})
+        metrics.pop("finite")
+        metrics |= {
             "seconds_per_step": seconds / self._steps,
             "loader_wait_share": waited / seconds,
         }
         self._reset()
-        return figures
+        return metrics
 
-    def pause(self) -> None:
-        """Leaves out the time until `resume`."""
-        self._paused = time.perf_counter()
-
-    def resume(self) -> None:
-        """Ends a `pause`."""
-        self._start += time.perf_counter() - self._paused
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Exclude the time that a block takes from the speed."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
 
 
 def train(
@@ -163,47 +169,48 @@ def train(
     intervals: Intervals,
     hooks: LoopHooks,
 ) -> TrainState:
-    """Trains from the state's step up to `num_steps`, or until a hook ends it.
+    """Train from the state's step up to `num_steps`, or until a hook ends the run.
 
-    The last step is evaluated and saved whatever the intervals say, and so is the step at which
-    the run is told to stop (saved, not evaluated).
+    The last step is always evaluated and saved; a step at which the run is asked to stop is saved.
 
     Args:
-        state: where to start; donated.
-        train_step: what `parallel.compile_train_step` gives.
+        state: the initial or restored state; donated.
+        train_step: a step compiled by `parallel.compile_train_step`.
         queue: batches from the state's step on.
         key: the run's root key.
-        num_steps: steps of the whole run.
-        intervals: when to do what.
-        hooks: what to do then.
+        num_steps: number of steps of the whole run.
+        intervals: when to log, evaluate and save.
+        hooks: how to log, evaluate and save.
+
+    Returns:
+        The state after the last step taken.
 
     Raises:
-        NonFiniteStepError: a step was not finite. Nothing of it, and nothing later, was saved.
+        NonFiniteStepError: a step was not finite. Neither it nor a later one was saved.
     """
-    step, window = int(state.step), _Window(queue)
+    step, window = int(state.step), _MetricsWindow(queue)
     while step < num_steps:
         state, metrics = train_step(state, queue.take(), key)
         step += 1
-        last, stopped = step == num_steps, hooks.should_stop(step)
-        if not last and not stopped:
+        last, stops = step == num_steps, hooks.should_stop(step)
+        if not last and not stops:
             queue.refill()
         window.add(step, metrics)
         hooks.advance(step)
 
         if last or step % intervals.log == 0:
             hooks.report(step, "train", window.summarize())
-        evaluates = last or (step % intervals.evaluate == 0 and not stopped)
-        saves = last or stopped or step % intervals.checkpoint == 0
+        evaluates = last or (step % intervals.evaluate == 0 and not stops)
+        saves = last or stops or step % intervals.checkpoint == 0
         if evaluates or saves:
-            window.read()
-            window.pause()
-            evaluation = hooks.evaluate(state) if evaluates else None
-            if evaluation:
-                hooks.report(step, "validation", evaluation)
-            stopped = stopped or (evaluates and hooks.should_stop_early())
-            if saves or stopped:
-                hooks.save(step, state, metrics["finite"].sum, evaluation)
-            window.resume()
-        if stopped:
+            window.fetch()
+            with window.paused():
+                evaluation = hooks.evaluate(state) if evaluates else None
+                if evaluation:
+                    hooks.report(step, "validation", evaluation)
+                stops = stops or (evaluates and hooks.should_stop_early())
+                if saves or stops:
+                    hooks.save(step, state, metrics["finite"].sum, evaluation)
+        if stops:
             break
     return state

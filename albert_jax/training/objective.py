@@ -1,4 +1,4 @@
-"""The objective of a task: loss, weights and predictions."""
+"""Training objective of a task."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from albert_jax.training.losses import LossFn, WeightFn
 
 
 class Objective(NamedTuple):
-    """What training and evaluating a model on a task takes."""
+    """Loss, weights and predictions of a model on a task."""
 
     loss_fn: LossFn
     weight_fn: WeightFn
-    # (parameters, batch) -> arrays by name, whose first axis are the batch's rows; no dropout
+    # (parameters, batch) -> arrays by name, whose first axis is the batch's; without dropout
     predict: Callable[[PyTree, Any], dict[str, Array]]

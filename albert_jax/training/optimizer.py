@@ -1,4 +1,4 @@
-"""LAMB and AdamW as ALBERT was trained with them, and the schedule of their learning rate.
+"""LAMB and AdamW as ALBERT was trained with them.
 
 One optax chain: clip by the global norm, moments, weight decay, trust ratio (LAMB only), rate::
 
@@ -8,21 +8,20 @@ One optax chain: clip by the global norm, moments, weight decay, trust ratio (LA
 
 `optax.lamb` is another optimizer under the same name. What differs, and why:
 
-- The moments are not bias-corrected unless asked for. The published weights were trained without.
-  The first update is then about three times as long; LAMB's ratio takes that out of the tensors it
-  adapts, and warm-up out of the rest.
+- The moments are not bias-corrected by default, as the published weights were trained without. The
+  first update is then about three times as long; LAMB's trust ratio cancels that for the tensors it
+  adapts, and warm-up for the rest.
 - Biases and layer norms are neither decayed nor adapted: they take the plain step at the full rate.
-  `optax.lamb` can spare them the decay, but gives every tensor a ratio; a bias, which starts at
-  zero and stays small, would then hardly move.
-- Layers of their own that are stacked for a scan keep a ratio each. One norm over the whole stack
-  would make a layer's step depend on its neighbors and on how the parameters happen to be stored.
-- The ratios of the last step stay in the state, where metrics can read them.
+  `optax.lamb` can exclude them from the decay, but gives every tensor a ratio; a bias, which is
+  initialized to zero and stays small, would then hardly move.
+- Unshared layers that are stacked for a scan have a ratio each. One norm over the whole stack would
+  make a layer's step depend on its neighbors and on how the parameters happen to be stored.
+- The ratios of the last step are kept in the state, for metrics.
 
-Clipping sees the gradient of the global batch. The released code clips on every core before it adds
-up, so that its clipping depends on the number of cores.
+Clipping applies to the gradient of the global batch. The released code clips on every core before
+it sums, so that its clipping depends on the number of cores.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -32,45 +31,19 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from albert_jax.training.config import OptimizerConfig, OptimizerName
-from albert_jax.training.schedule import Schedule
+from albert_jax.training.schedule import make_schedule
 
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
-STACKED_NAME = "layers"  # what lies below has two leading axes: copies and inner
-
-
-def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.Schedule:
-    """The learning rate of each step, counted from 0: `Schedule`'s share of the peak.
-
-    Example: the defaults give 0 at step 0, 1.7594e-3 at 3124, 1.7160e-3 at 3125, 8.8e-4 at 62,500
-    and 0 at 125,000; under ``poly`` 1.76e-3 at 3125 is followed by an even descent.
-
-    Args:
-        config: the schedule's parameters.
-        global_batch_size: sequences a step; read only if `config.reference_batch_size` is set. Then
-            the peak is `learning_rate` times the root of their quotient, the rule by which LAMB's
-            authors scaled BERT from 512 to 32k sequences.
-    """
-    peak = config.learning_rate
-    if config.reference_batch_size is not None:
-        peak *= math.sqrt(global_batch_size / config.reference_batch_size)
-    schedule = Schedule(
-        name=config.schedule,
-        warmup_begin=config.start_warmup_step,
-        warmup_steps=config.num_warmup_steps,
-        end=config.num_train_steps,
-        power=config.poly_power,
-        decay_steps=config.num_decay_steps,
-    )
-    return lambda step: peak * schedule(step)
+STACKED_NAME = "layers"  # parameters below have two leading axes: copies and inner
 
 
 def make_optimizer(
     config: OptimizerConfig, *, global_batch_size: int
 ) -> optax.GradientTransformation:
-    """The optimizer of a parameter tree as `AlbertForPreTraining` has it; see the file's docstring.
+    """Make the optimizer for parameters named as in `AlbertForPreTraining`; see the module.
 
-    Its updates are to be added to the parameters (`optax.apply_updates`). Moments have the type of
-    their parameters. The schedule's step is the number of updates made.
+    Its updates are added to the parameters (`optax.apply_updates`). Moments have the dtype of their
+    parameters. The schedule's step is the number of updates made.
     """
     clip = config.max_grad_norm
     is_lamb = config.name is OptimizerName.LAMB
@@ -84,7 +57,7 @@ def make_optimizer(
 
 
 def adaptation_mask(params: PyTree) -> PyTree[bool]:
-    """True where a tensor is decayed and adapted: by name, as a stacked bias has many axes too.
+    """Return True for tensors that are decayed and adapted: by name, as a stacked bias has rank 3.
 
     Example: ``{"layers": {"query": {"kernel": k, "bias": b}}, "layer_norm": {"scale": s}}`` gives
     ``{"layers": {"query": {"kernel": True, "bias": False}}, "layer_norm": {"scale": False}}``.
@@ -95,13 +68,13 @@ def adaptation_mask(params: PyTree) -> PyTree[bool]:
 
 
 def scale_by_moments(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Gradients to ``m / (sqrt(v) + epsilon)``, the moments corrected for their start at 0 or not.
+    """Scale gradients to ``m / (sqrt(v) + epsilon)``, with or without bias correction.
 
-    The state is that of `optax.scale_by_adam`, whose result this is if `bias_correction` is set.
+    The state is that of `optax.scale_by_adam`; so is the result if `bias_correction` is set.
     """
 
     def init(params: PyTree) -> optax.ScaleByAdamState:
-        # Two trees of zeros: a state that holds a buffer twice cannot be donated to a step.
+        # Two trees of zeros: a state that contains a buffer twice cannot be donated.
         mean, square = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
 
@@ -122,28 +95,28 @@ def scale_by_moments(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 class TrustRatioState(NamedTuple):
-    """The ratios of the last step, where their tensors stand in the parameter tree; 1 before."""
+    """Trust ratios of the last step, in the tree of the adapted parameters; 1 before the first."""
 
     ratios: PyTree[Float[Array, "..."]]
 
 
 def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """Multiplies a tensor's update by its trust ratio ``|w| / |u|``, 1 if either norm is 0.
+    """Multiply a tensor's update by its trust ratio ``|w| / |u|``, 1 if either norm is 0.
 
     Below `layers`, every index of the two leading axes [copies, inner] is a tensor of its own. The
-    ratio has no bounds.
+    ratio is not bounded.
 
     Example: weights ``[3, 4]`` and update ``[0, 2]`` give the ratio 2.5 and the update ``[0, 5]``.
 
     Raises:
-        ValueError: something below `layers` has fewer than three axes.
+        ValueError: a parameter below `layers` has fewer than three axes.
     """
 
     def init(params: PyTree) -> TrustRatioState:
-        def one(path: Any, weights: Any) -> Array:
+        def ones(path: Any, weights: Any) -> Array:
             return jnp.ones(weights.shape[: _stacked_axes(path, weights.shape)], weights.dtype)
 
-        return TrustRatioState(jax.tree_util.tree_map_with_path(one, params))
+        return TrustRatioState(jax.tree_util.tree_map_with_path(ones, params))
 
     def update(
         updates: PyTree, state: TrustRatioState, params: PyTree | None = None
@@ -166,7 +139,7 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
 
 
 def trust_ratios(opt_state: PyTree) -> dict[str, Float[Array, "..."]]:
-    """The trust ratios of the last step by parameter name, to be read as metrics.
+    """Return the trust ratios of the last step by parameter name, as metrics.
 
     A ratio is a scalar, or [copies, inner] below `layers`. All are 1 before the first step; AdamW
     has none.
@@ -175,12 +148,12 @@ def trust_ratios(opt_state: PyTree) -> dict[str, Float[Array, "..."]]:
     0.97, ...}``.
     """
 
-    def is_ours(node: Any) -> bool:
+    def is_state(node: Any) -> bool:
         return isinstance(node, TrustRatioState)
 
     return {
         _parameter_name(path): ratio
-        for state in filter(is_ours, jax.tree.leaves(opt_state, is_leaf=is_ours))
+        for state in filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state))
         for path, ratio in jax.tree_util.tree_leaves_with_path(state.ratios)
     }
 
@@ -190,13 +163,13 @@ def _parameter_name(path: Any) -> str:
 
 
 def _stacked_axes(path: Any, shape: tuple[int, ...]) -> int:
-    """How many leading axes number tensors of their own."""
+    """Return the number of leading axes whose indices are tensors of their own."""
     name = _parameter_name(path)
     if STACKED_NAME not in name.split("/"):
         return 0
     if len(shape) < 3:
         raise ValueError(
-            f"parameter {name} lies below {STACKED_NAME!r} and so must have the leading axes "
+            f"parameter {name} is below {STACKED_NAME!r} and so must have the leading axes "
             f"[copies, inner], got shape {shape}"
         )
     return 2

@@ -1,9 +1,9 @@
-"""Devices: the mesh, where parameters and rows lie on it, and the step compiled for it.
+"""Device mesh, shardings of parameters and batches, and compilation of the steps.
 
-The mesh has three axes. Rows are spread over ``data`` and ``fsdp``; parameters and optimizer state
-are cut along ``fsdp`` and ``tensor`` by one table of rules. Plain ``jit`` would gather a shared
-block over ``fsdp``, and reduce its gradient over both, inside the loop over layers, once per layer.
-Here the gradient function is mapped over ``data`` and ``fsdp`` by hand, so parameters are gathered
+The mesh has three axes. Rows are sharded over ``data`` and ``fsdp``; parameters and optimizer state
+over ``fsdp`` and ``tensor``, by one table of rules. Plain ``jit`` would gather a shared layer over
+``fsdp``, and reduce its gradient over both, inside the loop over layers, once per layer. Here the
+gradient function is mapped over ``data`` and ``fsdp`` by ``shard_map``, so parameters are gathered
 once before it and gradients stay local until the one reduction at its end; ``tensor`` is left to
 the compiler.
 """
@@ -38,10 +38,10 @@ ROW_AXES = (DATA_AXIS, "fsdp")
 MESH_AXES = (*ROW_AXES, "tensor")
 ROWS = P(ROW_AXES)
 
-# The first rule whose pattern ends the parameter's name and whose length fits its axes. An axis
-# that does not divide evenly stays whole. Layers have two leading axes, [copies, inner]. Whatever
-# is as large as the vocabulary stays whole too: factorized, it is small beside a layer, and cutting
-# it would put a collective into every look-up.
+# The first rule applies whose pattern matches the end of the parameter's name and whose length is
+# its number of axes. An axis that does not divide evenly is not sharded. Layers have two leading
+# axes, [copies, inner]. Parameters of the vocabulary's size are not sharded either: factorized,
+# they are small beside a layer, and sharding would put a collective into every look-up.
 SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
     (r"layers/attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/attention/(query|key|value)/bias", P(None, None, "tensor")),
@@ -56,19 +56,19 @@ TrainStep = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
 
 
 class Parallelism(StrEnum):
-    """How a step is spread over devices."""
+    """Transformation that distributes a step over devices."""
 
     PJIT = "pjit"  # jit over the whole mesh
-    PMAP = "pmap"  # the data axis alone
+    PMAP = "pmap"  # over the data axis alone
 
 
 def make_mesh(
     *, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """A mesh over all devices; what `fsdp` and `tensor` leave is the data axis.
+    """Make a mesh over all devices; the data axis is their number over `fsdp * tensor`.
 
     Raises:
-        ValueError: the devices do not divide.
+        ValueError: the number of devices is not divisible.
     """
     devices = jax.devices() if devices is None else devices
     data, rest = divmod(len(devices), fsdp * tensor)
@@ -81,21 +81,21 @@ def make_mesh(
 
 
 def partition_spec(name: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
-    """How `SHARDING_RULES` cut a parameter, or the optimizer's twin of it.
+    """Return the partition of a parameter, or of its moments, by `SHARDING_RULES`.
 
     Example: on a mesh with fsdp 2 and tensor 2, ``.../attention/query/kernel`` of shape
-    ``[1, 1, 768, 768]`` is cut into four ``[1, 1, 384, 384]``.
+    ``[1, 1, 768, 768]`` has four shards ``[1, 1, 384, 384]``.
     """
     for pattern, spec in SHARDING_RULES:
         if re.search(pattern + "$", name) and len(spec) == len(shape):
-            sizes = [1 if axis is None else mesh.shape[axis] for axis in spec]
-            fits = [size % parts == 0 for size, parts in zip(shape, sizes, strict=True)]
-            return P(*(axis if fit else None for axis, fit in zip(spec, fits, strict=True)))
+            shards = [1 if axis is None else mesh.shape[axis] for axis in spec]
+            divides = [size % number == 0 for size, number in zip(shape, shards, strict=True)]
+            return P(*(axis if even else None for axis, even in zip(spec, divides, strict=True)))
     return P()
 
 
 def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
-    """A sharding for every leaf of a state (arrays or shapes), by its name."""
+    """Return the sharding of every leaf of a state (arrays or shapes), by its name."""
 
     def sharding(path: Any, leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -110,12 +110,12 @@ def initialize_state(
     key: Array,
     mesh: Mesh,
 ) -> TrainState:
-    """A fresh state, each part of it made on the devices that hold it.
+    """Initialize a sharded state; each shard is computed on the devices that hold it.
 
     Args:
         initialize: key to parameters.
-        optimizer: gives the optimizer's state.
-        key: seed of the parameters.
+        optimizer: the gradient transformation, for its state.
+        key: random key of the parameters.
         mesh: the devices.
     """
 
@@ -127,15 +127,15 @@ def initialize_state(
 
 
 def rows_of_process(global_batch_size: int, mesh: Mesh) -> Int64[np.ndarray, " rows"]:
-    """Which rows of a global batch this process has to load, in the order `place_batch` wants.
+    """Return the rows of a global batch that this process loads, in the order of `place_batch`.
 
     Raises:
-        ValueError: the batch does not divide over the devices that hold rows.
+        ValueError: the batch is not divisible by the devices on the row axes.
     """
-    holders = mesh.shape[DATA_AXIS] * mesh.shape["fsdp"]
-    if global_batch_size % holders:
+    num_shards = mesh.shape[DATA_AXIS] * mesh.shape["fsdp"]
+    if global_batch_size % num_shards:
         raise ValueError(
-            f"the global batch of {global_batch_size} rows must be a multiple of {holders}, "
+            f"the global batch of {global_batch_size} rows must be a multiple of {num_shards}, "
             f"the devices on the axes data ({mesh.shape[DATA_AXIS]}) and fsdp "
             f"({mesh.shape['fsdp']})"
         )
@@ -145,38 +145,39 @@ def rows_of_process(global_batch_size: int, mesh: Mesh) -> Int64[np.ndarray, " r
 
 
 def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """Puts the rows that this process loaded on its devices, as part of the global batch."""
+    """Put this process's rows on its devices, as part of the global batch."""
     sharding = NamedSharding(mesh, ROWS)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
-    """Binds the axes that rows are cut along for a gradient function, which reduces over them."""
+def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
+    """Return a transformation that maps a gradient function over the row axes."""
 
-    # Pallas's kernels cannot be called where JAX checks what varies along which axis, and XLA
-    # cannot cut an unchecked function along further axes. No run wants both.
-    cut = mesh.shape["tensor"] > 1
+    # Pallas kernels cannot be called where JAX checks what varies over which axis (VMA), and XLA
+    # cannot shard an unchecked function over further axes. No run needs both.
+    tensor_parallel = mesh.shape["tensor"] > 1
 
-    def bind(gradients: GradientFn) -> GradientFn:
+    def transform(gradients: GradientFn) -> GradientFn:
         if not row_axes:
             return gradients
 
         def local(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
-            # Checked, the gradient of a parameter that all parts share would be reduced over them
-            # wherever it is used: in each layer.
-            varying = jax.lax.pcast(params, tuple(row_axes), to="varying") if cut else params
-            return gradients(varying, batch, key)
+            # With the check, the gradient of parameters that are equal on all shards would be
+            # reduced wherever they are used: in each layer.
+            if tensor_parallel:
+                params = jax.lax.pcast(params, tuple(row_axes), to="varying")
+            return gradients(params, batch, key)
 
         return jax.shard_map(
             local,
             mesh=mesh,
             in_specs=(P(), P(tuple(row_axes)), P()),
             out_specs=P(),
-            check_vma=cut,
+            check_vma=tensor_parallel,
             axis_names=set(row_axes),
         )
 
-    return bind
+    return transform
 
 
 def compile_train_step(
@@ -190,20 +191,20 @@ def compile_train_step(
     parallelism: Parallelism = Parallelism.PJIT,
     reduction_dtype: DTypeLike = jnp.float32,
 ) -> jax.stages.Wrapped:
-    """The training step over the mesh, a `TrainStep`: compiled at its first call, or ahead of it
-    by its `lower`; the given state is donated.
+    """Jit the training step, a `TrainStep`, for a mesh.
 
-    State and batches are the same plain trees under either parallelism.
+    It is compiled at its first call, or ahead of time by its `lower`, and donates the state. State
+    and batches are the same global arrays under either parallelism.
 
     Args:
         loss_fn: the task's loss.
-        optimizer: what turns gradients into updates.
+        optimizer: the gradient transformation.
         state: the state, or its shapes.
         mesh: the devices.
         weight_fn: the denominators of the task's objectives.
-        accumulation_steps: micro-batches a step.
-        parallelism: how the step is spread.
-        reduction_dtype: what gradients are added up in over devices.
+        accumulation_steps: number of micro-batches of a step.
+        parallelism: the transformation that distributes the step.
+        reduction_dtype: dtype in which gradients are summed over devices.
 
     Raises:
         ValueError: `pmap` with more than the data axis.
@@ -219,13 +220,13 @@ def compile_train_step(
     if parallelism is Parallelism.PMAP:
         return _pmap_train_step(make_step(), mesh)
     row_axes = [axis for axis in ROW_AXES if mesh.shape[axis] > 1]
-    step = make_step(row_axes=row_axes, over_rows=over_rows(mesh, row_axes))
+    step = make_step(row_axes=row_axes, map_over_rows=map_over_rows(mesh, row_axes))
     shardings = state_shardings(state, mesh)
-    whole = NamedSharding(mesh, P())
+    replicated = NamedSharding(mesh, P())
     return jax.jit(
         step,
-        in_shardings=(shardings, NamedSharding(mesh, ROWS), whole),
-        out_shardings=(shardings, whole),
+        in_shardings=(shardings, NamedSharding(mesh, ROWS), replicated),
+        out_shardings=(shardings, replicated),
         donate_argnums=0,
     )
 
@@ -234,8 +235,8 @@ def _pmap_train_step(step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
     for axis in ("fsdp", "tensor"):
         if mesh.shape[axis] > 1:
             raise ValueError(
-                f"run.parallelism=pmap spreads rows alone: run.{axis} must be 1, "
-                f"got {mesh.shape[axis]}; run.parallelism=pjit takes it"
+                f"run.parallelism=pmap shards rows alone: run.{axis} must be 1, "
+                f"got {mesh.shape[axis]}; run.parallelism=pjit supports it"
             )
     mapped = jax.pmap(
         step,
@@ -255,23 +256,22 @@ def _pmap_train_step(step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
 
 
 def compile_eval_step(loss_fn: LossFn, params: PyTree, mesh: Mesh) -> jax.stages.Wrapped:
-    """The evaluation step ``(params, batch) -> metrics`` over the mesh, under either
-    parallelism."""
-    whole = NamedSharding(mesh, P())
+    """Jit the evaluation step ``(params, batch) -> metrics`` for a mesh."""
+    replicated = NamedSharding(mesh, P())
     return jax.jit(
         make_eval_step(loss_fn),
         in_shardings=(state_shardings(params, mesh), NamedSharding(mesh, ROWS)),
-        out_shardings=whole,
+        out_shardings=replicated,
     )
 
 
 def compile_predict_step(
     predict: Callable[[PyTree, Any], PyTree], params: PyTree, mesh: Mesh
 ) -> Callable[[PyTree, Any], PyTree]:
-    """A function of parameters and batch over the mesh, whose outputs every process holds whole."""
-    whole = NamedSharding(mesh, P())
+    """Jit a function of parameters and batch for a mesh; its outputs are replicated."""
+    replicated = NamedSharding(mesh, P())
     return jax.jit(
         predict,
         in_shardings=(state_shardings(params, mesh), NamedSharding(mesh, ROWS)),
-        out_shardings=whole,
+        out_shardings=replicated,
     )

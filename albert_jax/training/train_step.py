@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions, the same for every task."""
+"""Training step and evaluation step: pure functions, the same for every task."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,17 +10,17 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Int32, PyTree
 
-from albert_jax.training.losses import LossFn, Metrics, Ratio, WeightFn, divide
+from albert_jax.training.losses import LossFn, Metrics, Ratio, WeightFn, safe_divide
 
 DATA_AXIS = "data"
-DROPOUT_STREAM = 0  # numbers the independent uses of a run's one random key
+DROPOUT_STREAM = 0  # folded into the root key; another use of the key takes another number
 
 # (parameters, batch, key) -> gradients and metrics of the global batch
 GradientFn = Callable[[PyTree, Any, Array], tuple[PyTree, Metrics]]
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes; the random key and the data's position follow from `step`."""
+    """Everything that a step changes; random key and data position are functions of `step`."""
 
     step: Int32[Array, ""]
     params: PyTree
@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
 
 
 def create_train_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
+    """Create the state before the first step."""
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
@@ -40,32 +40,32 @@ def make_gradient_fn(
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
 ) -> GradientFn:
-    """Gradients of the sum of a task's objectives, each its sum over its weight.
+    """Make the gradient function of the sum of a task's objectives, each its sum over its weight.
 
-    The function runs once per part of the rows, on that part. It adds up gradients over layers and
-    micro-batches locally, and over the parts once, at its end. The weights of the whole global
-    batch must be known before the first backward pass; they depend on the batch alone.
+    The function runs on each shard of the rows. Gradients are summed over layers and micro-batches
+    locally, and over shards once, at its end. The weights of the global batch are needed before the
+    first backward pass; they depend on the batch alone.
 
     Args:
         loss_fn: (parameters, batch, dropout key) to sums and weights.
         weight_fn: batch to the denominators of those entries of `loss_fn` that are objectives.
-        row_axes: the mapped axes along which rows are cut; none where one device has them all.
-        accumulation_steps: micro-batches that a part is cut into, evenly.
-        reduction_dtype: what gradients are rounded to before they are added up over the axes;
-            metrics and gradients of lower precision stay as they are.
+        row_axes: mapped axes over which rows are sharded; none on a single device.
+        accumulation_steps: number of micro-batches of a shard.
+        reduction_dtype: dtype to which gradients are rounded before they are summed over the axes;
+            metrics, and gradients of lower precision, are not rounded.
     """
 
     axes = tuple(row_axes)
 
     def gradients(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
-        part = jax.lax.axis_index(axes) if axes else jnp.zeros((), jnp.int32)
-        key = jax.random.fold_in(key, part)
+        shard = jax.lax.axis_index(axes) if axes else jnp.zeros((), jnp.int32)
+        key = jax.random.fold_in(key, shard)
         weights = jax.lax.psum(weight_fn(batch), axes)
 
         def micro_loss(params: PyTree, micro: Any, key: Array) -> tuple[Array, Metrics]:
             metrics = loss_fn(params, micro, key)
-            objectives = [divide(metrics[name].sum, weight) for name, weight in weights.items()]
-            return jnp.stack(objectives).sum(), metrics
+            losses = [safe_divide(metrics[name].sum, weight) for name, weight in weights.items()]
+            return jnp.stack(losses).sum(), metrics
 
         def micro_gradients(micro: Any, key: Array) -> tuple[PyTree, Metrics]:
             (_, metrics), grads = jax.value_and_grad(micro_loss, has_aux=True)(params, micro, key)
@@ -74,7 +74,7 @@ def make_gradient_fn(
         if accumulation_steps == 1:
             local = micro_gradients(batch, key)
         else:
-            local = _accumulate(micro_gradients, batch, key, accumulation_steps, zero=0 * part)
+            local = _accumulate(micro_gradients, batch, key, accumulation_steps, zero=0 * shard)
         grads, metrics = local
         narrow = jax.tree.map(lambda g: g.astype(_narrower(g.dtype, reduction_dtype)), grads)
         total, metrics = jax.lax.psum((narrow, metrics), axes)
@@ -95,13 +95,13 @@ def _accumulate(
     *,
     zero: Int32[Array, ""],
 ) -> tuple[PyTree, Metrics]:
-    """Adds up gradients and metrics over micro-batches; row r goes to micro-batch ``r % steps``.
+    """Sum gradients and metrics over micro-batches; row r is in micro-batch ``r % steps``.
 
-    `zero` is a 0 that counts as different from part to part of the rows, as the sums do: a scan
-    wants to know from the start.
+    `zero` is a 0 that varies over the row axes by its type, as the sums do: the carry of a scan
+    must have one type throughout.
     """
 
-    def cut(field: Array) -> Array:
+    def split(field: Array) -> Array:
         rows = field.shape[0]
         if rows % steps:
             raise ValueError(f"{rows} rows do not divide into {steps} micro-batches")
@@ -110,7 +110,7 @@ def _accumulate(
     def add(total: PyTree, xs: tuple[Any, Array]) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, micro_gradients(*xs)), None
 
-    micros = jax.tree.map(cut, batch), jax.random.split(key, steps)
+    micros = jax.tree.map(split, batch), jax.random.split(key, steps)
     shapes = jax.eval_shape(micro_gradients, *jax.tree.map(lambda x: x[0], micros))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype) + zero.astype(s.dtype), shapes)
     total, _ = jax.lax.scan(add, zeros, micros)
@@ -125,24 +125,24 @@ def make_train_step(
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
     row_axes: Sequence[str] = (DATA_AXIS,),
-    over_rows: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
+    map_over_rows: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
-    """A step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
+    """Make the step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
 
-    Its random numbers come from ``rng`` (the run's root key) and ``state.step`` alone. A step whose
-    loss or gradients are not finite leaves the whole state as it was and says so: `finite` is 0.
+    Its random numbers depend on ``rng`` (the run's root key) and ``state.step`` alone. A step whose
+    loss or gradients are not finite leaves the state unchanged, and its metric `finite` is 0.
 
     Args:
         loss_fn: the task's loss, see `losses.LossFn`.
-        optimizer: what turns gradients into updates.
+        optimizer: the gradient transformation.
         weight_fn: the denominators of the task's objectives, see `losses.WeightFn`.
-        accumulation_steps: micro-batches a step.
-        reduction_dtype: what gradients are added up in over the row axes.
+        accumulation_steps: number of micro-batches of a step.
+        reduction_dtype: see `make_gradient_fn`.
         row_axes: see `make_gradient_fn`.
-        over_rows: binds the row axes for the gradient function; the identity where the whole step
-            already runs once per part of the rows.
+        map_over_rows: maps the gradient function over the row axes; the identity where the whole
+            step is mapped over them.
     """
-    gradients = over_rows(
+    gradients = map_over_rows(
         make_gradient_fn(
             loss_fn,
             weight_fn,
@@ -171,7 +171,7 @@ def make_train_step(
 
 
 def make_eval_step(loss_fn: LossFn) -> Callable[[PyTree, Any], Metrics]:
-    """A step ``(params, batch) -> metrics`` without dropout. Metrics of several batches add up."""
+    """Make the step ``(params, batch) -> metrics`` without dropout; metrics add up over batches."""
 
     def eval_step(params: PyTree, batch: Any) -> Metrics:
         return loss_fn(params, batch, None)

@@ -9,36 +9,37 @@ SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
 def pack_pairs(
     lengths: Int64[np.ndarray, " pairs"], *, row_length: int, max_pairs_per_row: int
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " rows"]]:
-    """Best-fit decreasing: longest pair first, each into the fullest row that still holds it.
+    """Assign pairs to rows by best-fit decreasing.
 
-    Rows are kept by the room they have left, and which rooms exist is one bit mask, so finding
-    the best row takes the same few steps however many rows are open.
+    The longest pair comes first, and each goes into the fullest row that still holds it. Open rows
+    are grouped by their free positions, and the set of free positions that occur is one bit mask,
+    so that finding the best row takes the same few steps however many rows are open.
 
     Returns:
         order: the pairs, those of a row together.
-        sizes: how many pairs each row holds.
+        sizes: the number of pairs of each row.
 
     Example, rows of 10: lengths `[4, 6, 9, 3, 3, 4]` give the rows `[2], [1, 0], [5, 3, 4]` of
     9, 10 and 10 positions.
     """
     open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]
-    rooms = 0
+    occurring = 0
     rows: list[list[int]] = []
     by_length = np.argsort(-lengths, kind="stable")
     for pair, length in zip(by_length.tolist(), lengths[by_length].tolist(), strict=True):
-        enough = rooms >> length << length
+        enough = occurring >> length << length
         if enough:
-            room = (enough & -enough).bit_length() - 1
-            row = open_rows[room].pop()
-            if not open_rows[room]:
-                rooms ^= 1 << room
+            free = (enough & -enough).bit_length() - 1
+            row = open_rows[free].pop()
+            if not open_rows[free]:
+                occurring ^= 1 << free
             rows[row].append(pair)
         else:
-            room, row = row_length, len(rows)
+            free, row = row_length, len(rows)
             rows.append([pair])
-        room -= length
-        if room and len(rows[row]) < max_pairs_per_row:
-            open_rows[room].append(row)
-            rooms |= 1 << room
+        free -= length
+        if free and len(rows[row]) < max_pairs_per_row:
+            open_rows[free].append(row)
+            occurring |= 1 << free
     order = np.fromiter((pair for row in rows for pair in row), np.int64, len(lengths))
     return order, np.fromiter((len(row) for row in rows), np.int64, len(rows))

@@ -21,10 +21,8 @@ from albert_jax.training.parallel import (
     compile_train_step,
     initialize_state,
     place_batch,
-    rows_of_process,
 )
 from data_pipeline.errors import InputError
-from data_pipeline.finetuning.dataset import FinetuningDataset
 from experiments.benchmarks.report import rounded
 from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
 from experiments.benchmarks.torch import import_torch, transformers_config
@@ -87,14 +85,7 @@ def measure_finetuning(
 
 def _ours(finetuning: Finetuning, num_batches: int) -> Trainer:
     config, task, mesh = finetuning.config, finetuning.task, finetuning.mesh
-    dataset = FinetuningDataset(
-        task.train,
-        seed=config.seed,
-        global_batch_size=config.global_batch_size,
-        num_lengths=config.data.num_lengths,
-    )
-    rows = rows_of_process(config.global_batch_size, mesh)
-    host = [task.to_batch(dataset.batch(number, rows)) for number in range(num_batches)]
+    host = list(itertools.islice(finetuning.batches.batches(0), num_batches))
     if not isinstance(host[0], ClassificationBatch):
         raise InputError(f"--what=finetune measures classifiers, the task is {config.task}")
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)

@@ -17,7 +17,7 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.encoder import Execution
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.collectives import Collective, collectives
+from albert_jax.training.collectives import Collective, parse_collectives
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import DATA_AXIS, compile_train_step, make_mesh
 from albert_jax.training.train_step import TrainState, create_train_state
@@ -72,7 +72,7 @@ def _measure(config: ExperimentConfig, mesh: Mesh) -> dict[str, Any]:
     started = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - started
-    found = collectives(compiled.as_text() or "", mesh)
+    found = parse_collectives(compiled.as_text() or "", mesh)
     over_data = [c for c in found if DATA_AXIS in c.axes]
     parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
     return {

@@ -34,3 +34,14 @@ def memory_limit(device: jax.Device) -> int | None:
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else int(_USABLE * limit)
+
+
+def format_memory(compiled: jax.stages.Compiled) -> str:
+    """A compiled step's memory in words. Example: ``0.12 GiB a device (0.05 of it for
+    activations) of 21.7``."""
+    needed, limit = memory_of(compiled), memory_limit(jax.local_devices()[0])
+    text = "memory not known"
+    if needed is not None:
+        activations = (activations_of(compiled) or 0) / 2**30
+        text = f"{needed / 2**30:.2f} GiB a device ({activations:.2f} of it for activations)"
+    return f"{text} of {limit / 2**30:.1f}" if limit else text

@@ -10,9 +10,9 @@ import jax
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
+from albert_jax.settings import did_you_mean
 from albert_jax.training.integrity import MANIFEST
 from data_pipeline.errors import InputError
-from experiments.cli.dataclass_forms import nearest
 from experiments.evaluation.probing import PROBE_FILE
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import mean_flops_per_row, phases_of
@@ -82,7 +82,7 @@ def plan_points(
             known = sorted(path.stem for path in TASK_CONFIGS.glob("[a-z]*.py"))
             raise InputError(
                 f"--task_dir={task}=...: there is no task {task!r}; there are "
-                f"{', '.join(known)}{nearest(task, known)}"
+                f"{', '.join(known)}{did_you_mean(task, known)}"
             )
     planned = []
     for point in points:

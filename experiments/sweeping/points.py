@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from data_pipeline.errors import InputError
-from experiments.cli.command import define_config_flag, parse_flags, read_config_flag
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
 from experiments.run.config import ExperimentConfig
 from experiments.sweeping.sweep import Sweep, SweepRow
 

@@ -9,7 +9,7 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from data_pipeline.config import SentenceObjective
-from experiments.evaluation.held_out import panels
+from experiments.evaluation.held_out import pretraining_panels
 from experiments.run.curves import CURVES_FILE
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.results import (
@@ -173,7 +173,7 @@ def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(title)
     for axes, (name, label) in zip(
-        figure.subplots(2, 2).flat, panels(SentenceObjective.SOP), strict=True
+        figure.subplots(2, 2).flat, pretraining_panels(SentenceObjective.SOP), strict=True
     ):
         for number, row in enumerate(rows):
             for seed, point in enumerate(row.points):

@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from albert_jax.settings import did_you_mean
 from data_pipeline.errors import InputError
-from experiments.cli.dataclass_forms import nearest
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")  # a directory on any file system
@@ -120,7 +120,9 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     """
     if not Path(path).is_file():
         known = {file.name: f"experiments/sweeps/{file.name}" for file in SWEEPS.glob("[a-z]*.py")}
-        raise InputError(f"--sweep={path}: there is no such file{nearest(Path(path).name, known)}")
+        raise InputError(
+            f"--sweep={path}: there is no such file{did_you_mean(Path(path).name, known)}"
+        )
     try:
         content = runpy.run_path(path)
         sweep = content["get_sweep"](size) if "get_sweep" in content else None

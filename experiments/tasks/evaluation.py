@@ -31,6 +31,7 @@ class TaskEvaluator:
     """
 
     def __init__(self, task: FinetuningTask, config: FinetuneConfig, mesh: Mesh) -> None:
+        self.best_metric, self.panels, self.decides = task.best_metric, task.panels, True
         self._task, self._mesh = task, mesh
         self._batch_size = config.run.evaluation_batch_size
         self._num_lengths = config.data.num_lengths

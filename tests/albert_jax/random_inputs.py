@@ -66,7 +66,7 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
     return shapes
 
 
-def draw_parameters(config: AlbertConfig, rng: np.random.Generator) -> dict[str, Any]:
+def random_parameters(config: AlbertConfig, rng: np.random.Generator) -> dict[str, Any]:
     """A random float64 tree, biases and scales included, so that no term of the model is idle."""
     leaves = {}
     for path, shape in parameter_shapes(config).items():
@@ -75,7 +75,7 @@ def draw_parameters(config: AlbertConfig, rng: np.random.Generator) -> dict[str,
     return unflatten_dict(leaves)
 
 
-def draw_batch(
+def random_batch(
     config: AlbertConfig, rows: list[list[int]], length: int, rng: np.random.Generator
 ) -> PretrainingBatch:
     """Random pieces in pairs of the given lengths, row by row, and in the padding after them too.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from random_inputs import draw_batch, draw_parameters, parameter_shapes
+from random_inputs import parameter_shapes, random_batch, random_parameters
 from reference import (
     PreTraining,
     Tree,
@@ -110,7 +110,7 @@ def draw_case(name: str) -> Case:
     layout, changes = CASES[name]
     config = dataclasses.replace(SMALL, **changes)
     rng = np.random.default_rng(list(CASES).index(name))
-    batch: Any = draw_batch(config, ROWS[layout], LENGTH, rng)
+    batch: Any = random_batch(config, ROWS[layout], LENGTH, rng)
     names = ("masked_lm_positions", "sentence_order_positions")[: 2 if layout == "packed" else 1]
     if layout == "whole":  # every position is scored
         names = ()
@@ -119,7 +119,7 @@ def draw_case(name: str) -> Case:
         batch = batch._replace(masked_lm_ids=labels, masked_lm_weights=weights)
     positions = {name: getattr(batch, name) for name in names}
     return Case(
-        config, draw_parameters(config, rng), batch, choose_inputs(layout, batch), positions
+        config, random_parameters(config, rng), batch, choose_inputs(layout, batch), positions
     )
 
 

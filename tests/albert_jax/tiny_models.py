@@ -44,7 +44,7 @@ def make_model(name: str, changes: dict[str, Any], head: HeadConfig | None) -> A
     return getattr(albert_jax, f"Albert{name}")(**fields, **({"head": head} if head else {}))
 
 
-def draw(model: Any, seed: int = 0) -> Any:
+def random_params(model: Any, seed: int = 0) -> Any:
     """Random float32 parameters; no two numbers alike."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))

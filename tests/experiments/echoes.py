@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tiny_corpora import write_corpus
 
 from albert_jax.config import AlbertConfig
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from data_pipeline.config import DataConfig, Packing
-from data_pipeline.corpus.writer import write_corpus
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.run.config import ExperimentConfig, RunConfig
 

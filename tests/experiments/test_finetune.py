@@ -28,7 +28,7 @@ from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
 from experiments.tasks.finetuning import open_finetuning
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
-from experiments.tasks.starting_point import warm_start
+from experiments.tasks.starting_point import read_task_parameters
 
 LABELS = {"good": "pos", "bad": "neg"}
 
@@ -214,7 +214,7 @@ def test_a_run_starts_from_another_s_parameters_or_sizes(
     value, params = run("weights")
     assert value == read_report(finished)["value"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-9), params, stored)
-    assert "drawn at random" not in caplog.text
+    assert "initialized at random" not in caplog.text
     _, params = run("sizes", init_weights=False)
     kernels = [tree["albert"]["pooler"]["kernel"] for tree in (params, stored)]
     assert kernels[0].shape == kernels[1].shape
@@ -227,12 +227,9 @@ def test_another_head_is_drawn_and_said_so(
     data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
     config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
     task = open_finetuning(config, tmp_path / "run").task
-    shapes = jax.eval_shape(task.model.initialize, jax.random.key(0))
-    read = warm_start(config, task)
-    assert read is not None
-    params = read(shapes)
+    params = read_task_parameters(config, task)
     assert params["classifier"]["kernel"].shape == (32, 3)
-    assert "none: classifier/bias, classifier/kernel" in caplog.text
+    assert "from seed 12345: classifier/bias, classifier/kernel" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import TINY, draw
+from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
 from albert_jax import AlbertForPreTraining, AlbertModel
@@ -31,7 +31,7 @@ TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
 CONFIG = dataclasses.replace(TINY, vocab_size=len(WORDPIECES), max_position_embeddings=24)
 TEXTS = ["the [MASK] hello x", "hello", "the hello [MASK], [MASK] (don't) the x the", "x e 2 0 1 x"]
 FULL = AlbertForPreTraining(CONFIG)
-PARAMS = draw(FULL)
+PARAMS = random_params(FULL)
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ LONG = "x " * 30
     ("task", "given", "message"),
     [
         ("fill-mask", examples("the [MASK]", "x"), r"example 2: there is no \[MASK\] in 'x'"),
-        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 pieces .* may have 24"),
+        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 tokens .* may have 24"),
         ("encode", examples("x", LONG), "example 2: .* shorten it or give --truncate"),
         ("encode", examples(" "), "example 1: text is empty"),
         ("sentence-order", examples("x"), "example 1: text_pair is missing"),

@@ -24,12 +24,13 @@ from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
-from experiments.pretrain import open_pretraining_workdir, pretrain
+from experiments.pretrain import pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig, InitGroups
+from experiments.run.initial_parameters import read_initial_parameters
 from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
-from experiments.run.warm_start import warm_start_params
+from experiments.run.workdir import open_pretraining_workdir
 
 STEPS = 60
 # What TensorFlow's native code prints when it is loaded, whatever its log level.
@@ -112,7 +113,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     stopped = max(int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*"))
     assert 20 < stopped < 30
     assert (
-        f"stopped and saved at step {stopped}; the same command goes on" in capsys.readouterr().err
+        f"stopped and saved at step {stopped}; the same command resumes the run"
+        in capsys.readouterr().err
     )
     assert pretrain(make_config(corpus, log_every=5), tmp_path) is ExitCode.DONE
     assert "changed since the last start: run.log_every from 10 to 5" in capsys.readouterr().err
@@ -142,12 +144,12 @@ def snapshot(directory: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        ("model", {"vocab_size": 99}, "has a vocabulary of 21 pieces, --config.model.vocab_size"),
+        ("model", {"vocab_size": 99}, "has a vocabulary of 21 tokens, --config.model.vocab_size"),
         ("model", {"hidden_size": 64}, "holds another experiment: model.hidden_size was 32 and is"),
         ("run", {"fsdp": 16}, "run.fsdp (16) times run.tensor (1) must divide the 8 devices"),
         ("run", {"accumulation_steps": 4}, "batch of 4 rows must be a multiple of 8"),
         ("run", {"evaluation_batch_size": 9}, "evaluation_batch_size: the global batch of 9 rows"),
-        ("data", {"corpus_dir": "nowhere"}, "nowhere is no corpus"),
+        ("data", {"corpus_dir": "nowhere"}, "nowhere is not a corpus"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
@@ -174,7 +176,7 @@ def test_another_directory_and_another_corpus_are_refused(
     with pytest.raises(InputError, match=r"\(32\) must be at most .*\(16\)"):
         with_part(make_config(corpus), "model", max_position_embeddings=16)
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and holds no run of ours"):
+    with pytest.raises(InputError, match="is not empty and holds no run"):
         pretrain(make_config(corpus), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     other = write_echoes(tmp_path / "other", documents=500)
@@ -218,7 +220,7 @@ def warm_start(
     """The parameters for a model like that of the corpus's runs, with changes."""
     model = AlbertForPreTraining(with_part(make_config(corpus), "model", **changes).model)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
-    params = warm_start_params(str(init_from), groups, model, 7, shapes)
+    params = read_initial_parameters(str(init_from), model, seed=7, groups=groups)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     return params
 
@@ -236,11 +238,11 @@ def test_a_run_starts_from_another_s_parameters(corpus: Path, finished: Path) ->
             kernel == stored["albert"]["encoder"]["layers"]["attention"]["query"]["kernel"]
         ).all()
     assert kernel.shape[0] == 2
-    with pytest.raises(
-        InputError, match=r"does not fit .* has shape \(1, 1, 32\), the model wants"
-    ):
+    with pytest.raises(InputError, match=r"does not fit .* has shape \(1, 1, 32\), the model has"):
         warm_start(corpus, finished, num_hidden_groups=2)
-    with pytest.raises(InputError, match=r"embedding_hidden_mapping_in/bias is not wanted"):
+    with pytest.raises(
+        InputError, match=r"embedding_hidden_mapping_in/bias is not a parameter of the model"
+    ):
         warm_start(corpus, finished, embedding_size=32)
 
 
@@ -257,8 +259,8 @@ def test_a_run_starts_from_any_stored_model(
     AlbertModel(config).save_pretrained(tmp_path / "encoder", headless)
     params = warm_start(corpus, tmp_path / "encoder")
     jax.tree.map(np.testing.assert_array_equal, params["albert"], stored["albert"])
-    assert "encoder has no predictions/bias, predictions/dense/bias, " in caplog.text
-    assert "sop_classifier/kernel: drawn at random" in caplog.text
+    assert "seed 7: predictions/bias, predictions/dense/bias, " in caplog.text
+    assert ", sop_classifier/kernel" in caplog.text
     fresh = jax.jit(AlbertForPreTraining(config).initialize)(jax.random.key(7))
     jax.tree.map(np.testing.assert_array_equal, params["predictions"], fresh["predictions"])
 
@@ -269,7 +271,7 @@ def test_a_run_starts_from_any_stored_model(
     for fault in (
         f"--config.run.init_from={tmp_path}/whole does not fit the model: ",
         f"num_attention_heads is {config.num_attention_heads} there",
-        "hidden_act is gelu there, --config.model.hidden_act is relu",
+        "hidden_act is gelu there, model.hidden_act is relu",
         "word_embeddings/embedding has shape",
     ):
         assert fault in str(error.value)
@@ -283,7 +285,7 @@ def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -
     assert process.returncode == ExitCode.BAD_INPUT
     told = [line for line in errors.splitlines() if not TENSORFLOW_NOISE.match(line)]
     assert told == [
-        f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 pieces, "
+        f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 tokens, "
         "--config.model.vocab_size is 8"
     ]
     assert not (tmp_path / "run").exists()

@@ -6,7 +6,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from random_inputs import draw_batch
+from random_inputs import random_batch
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
@@ -45,7 +45,7 @@ LENGTH = 11
 
 def draw(rows):
     """Rows of pairs, every slot in use weighing 1, at one position once."""
-    batch = draw_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
+    batch = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
     batch = {name: np.array(field) for name, field in batch.items()}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
     for row in range(len(rows)):

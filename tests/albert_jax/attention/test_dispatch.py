@@ -13,7 +13,7 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.attention import dispatch as choice
-from albert_jax.attention.dispatch import Attention, AttentionWork, choose_attention, deviation
+from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention, deviation
 from albert_jax.attention.fused import cudnn_attention, packed_offsets, splash_attention
 from albert_jax.attention.reference import dot_product_attention, packed_mask
 from albert_jax.batch import PretrainingBatch
@@ -43,8 +43,8 @@ SIZES = (61, 40)  # of the two pairs of a packed row; padding ends it
 CPU = jax.devices()[0]
 
 
-def work(**changes: Any) -> AttentionWork:
-    return AttentionWork(CONFIG, jnp.float32, (LENGTH,), True, CPU)._replace(**changes)
+def work(**changes: Any) -> AttentionWorkload:
+    return AttentionWorkload(CONFIG, jnp.float32, (LENGTH,), True, CPU)._replace(**changes)
 
 
 def packed_batch() -> PretrainingBatch:
@@ -221,7 +221,7 @@ def test_auto_takes_blocks_on_a_cpu_and_the_model_wants_it_settled() -> None:
     with pytest.raises(ValueError, match="for TPUs, this is a cpu; xla and auto can"):
         choose_attention(Attention.SPLASH, work())
     with pytest.raises(ValueError, match="settled by choose_attention"):
-        choice.make_attend(Attention.AUTO)
+        choice.make_attention_fn(Attention.AUTO)
 
 
 @pytest.mark.parametrize("shorter", [0, 1])
@@ -238,7 +238,7 @@ def test_long_rows_go_by_blocks_and_shorter_ones_do_not(
         monkeypatch.setattr(choice, name, attend)
     length = choice.SHORTEST_BLOCKED - shorter
     row = jnp.zeros((1, length, 1, 8))
-    choice.make_attend(Attention.BLOCKED)(row, row, row)
+    choice.make_attention_fn(Attention.BLOCKED)(row, row, row)
     assert taken == [("blocked_attention", "dot_product_attention")[shorter]]
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from random_inputs import draw_batch, draw_parameters
+from random_inputs import random_batch, random_parameters
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
@@ -103,8 +103,8 @@ def take_alone(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch
 def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone(encoding: str) -> None:
     config = ENCODINGS[encoding]
     rng = np.random.default_rng(RNG_SEED)
-    parameters = draw_parameters(config, rng)
-    batch = draw_batch(config, ROWS, LENGTH, rng)
+    parameters = random_parameters(config, rng)
+    batch = random_batch(config, ROWS, LENGTH, rng)
     for row, pair in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]:
         packed = weigh_only(batch, row, pair)
         alone = take_alone(batch, row, pair)
@@ -138,7 +138,7 @@ def influences(inputs: Inputs, positions: Inputs) -> list[np.ndarray]:
     the table is the gradient of that input.
     """
     rng = np.random.default_rng(RNG_SEED)
-    parameters = draw_parameters(CONFIG, rng)
+    parameters = random_parameters(CONFIG, rng)
     ids = rng.integers(CONFIG.vocab_size, size=(1, LENGTH)).astype(np.int32)
 
     def run(table: np.ndarray, leaves: Tree) -> tuple[jax.Array, ...]:

@@ -12,10 +12,10 @@ from albert_jax import AlbertForConditionalSpan, AlbertForPreTraining
 from albert_jax.config import ParameterSharing
 from albert_jax.interop.names import (
     WeightsError,
-    huggingface_places,
-    our_places,
-    tensorflow_places,
-    to_their_names,
+    export_tensors,
+    huggingface_mapping,
+    native_mapping,
+    tensorflow_mapping,
 )
 
 
@@ -32,9 +32,9 @@ def shapes_of(name):
 
 def test_pretraining_has_the_published_names():
     params = arrays(shapes_of("pre-training"))
-    theirs = to_their_names(params, huggingface_places(TINY))
+    theirs = export_tensors(params, huggingface_mapping(TINY))
     assert sorted(theirs) == sorted(HUGGINGFACE_PRETRAINING)
-    theirs = to_their_names(params, tensorflow_places(TINY))
+    theirs = export_tensors(params, tensorflow_mapping(TINY))
     assert sorted(theirs) == sorted(TENSORFLOW_PRETRAINING)
 
 
@@ -46,8 +46,8 @@ def test_heads_have_the_published_names(name):
         if not path.startswith("albert")
     }
     huggingface, tensorflow = HEADS[name]
-    assert list(to_their_names(params, huggingface_places(TINY))) == huggingface
-    assert list(to_their_names(params, tensorflow_places(TINY))) == tensorflow
+    assert list(export_tensors(params, huggingface_mapping(TINY))) == huggingface
+    assert list(export_tensors(params, tensorflow_mapping(TINY))) == tensorflow
 
 
 def test_unanswerable_questions_have_the_released_names_and_no_others():
@@ -55,7 +55,7 @@ def test_unanswerable_questions_have_the_released_names_and_no_others():
     params = {
         path: array for path, array in arrays(shapes).items() if not path.startswith("albert")
     }
-    theirs = to_their_names(params, tensorflow_places(TINY))
+    theirs = export_tensors(params, tensorflow_mapping(TINY))
     assert {name: tensor.shape for name, tensor in theirs.items()} == {
         "start_logits/dense/kernel": (4, 1),
         "start_logits/dense/bias": (1,),
@@ -70,7 +70,7 @@ def test_unanswerable_questions_have_the_released_names_and_no_others():
         "answer_class/dense_1/kernel": (4, 1),
     }
     with pytest.raises(WeightsError, match=r"no name for answer_class/dense_0/bias, .*start_l"):
-        to_their_names(params, huggingface_places(TINY))
+        export_tensors(params, huggingface_mapping(TINY))
 
 
 @pytest.mark.parametrize(
@@ -83,24 +83,24 @@ def test_unanswerable_questions_have_the_released_names_and_no_others():
 def test_what_other_formats_lack_has_its_shapes_in_workdirs(changes):
     config = dataclasses.replace(TINY, **changes)
     shapes = AlbertForPreTraining(config).parameter_shapes()
-    places = our_places(config)
-    assert {path: places[path].shape for path in shapes} == shapes
+    mapping = native_mapping(config)
+    assert {path: mapping[path].shape for path in shapes} == shapes
     heads = ("classifier", "qa_outputs", "start_logits", "end_logits", "answer_class")
-    assert {path for path in places if not path.startswith(heads)} == set(shapes)
+    assert {path for path in mapping if not path.startswith(heads)} == set(shapes)
 
 
 def test_tensors_are_turned_and_cut_where_the_formats_differ():
     config = dataclasses.replace(TINY, num_hidden_layers=6, num_hidden_groups=3, inner_group_num=2)
     params = arrays(
         {
-            path: place.shape
-            for path, place in our_places(config).items()
+            path: target.shape
+            for path, target in native_mapping(config).items()
             if path != "classifier/kernel" and path != "classifier/bias"
         }
     )
     query = params["albert/encoder/layers/attention/query/kernel"]
     order = params["sop_classifier/kernel"]
-    theirs = to_their_names(params | {}, tensorflow_places(config))
+    theirs = export_tensors(params | {}, tensorflow_mapping(config))
     layer = "bert/encoder/transformer/group_2/inner_group_1/attention_1/self/query/kernel"
     np.testing.assert_array_equal(theirs[layer], query[2, 1])
     np.testing.assert_array_equal(theirs["cls/seq_relationship/output_weights"], order.T)
@@ -110,7 +110,7 @@ def test_tensors_are_turned_and_cut_where_the_formats_differ():
         if name.split("/")[0] in ("start_logits", "end_logits", "answer_class")
     ]:
         del params[name]
-    theirs = to_their_names(params, huggingface_places(config))
+    theirs = export_tensors(params, huggingface_mapping(config))
     layer = "albert.encoder.albert_layer_groups.2.albert_layers.1.attention.query.weight"
     np.testing.assert_array_equal(theirs[layer], query[2, 1].T)
     np.testing.assert_array_equal(theirs["sop_classifier.classifier.weight"], order.T)
@@ -125,30 +125,30 @@ def test_our_own_table_has_every_parameter_and_its_shape(sharing):
     config = dataclasses.replace(
         TINY, num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2, parameter_sharing=sharing
     )
-    places = our_places(config)
+    mapping = native_mapping(config)
     for path, shape in parameter_shapes(config).items():
-        assert places["/".join(path)].shape == shape
+        assert mapping["/".join(path)].shape == shape
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_our_own_table_has_every_head(name):
     model = make_model(*MODELS[name])
-    places = our_places(model.config)
+    mapping = native_mapping(model.config)
     for path, shape in model.parameter_shapes().items():
-        assert places[path].fits(np.zeros(shape)), path
+        assert mapping[path].fits(np.zeros(shape)), path
 
 
 def test_an_untied_head_has_a_table_and_its_bias_moves():
     config = dataclasses.replace(TINY, **UNTIED)
-    places = huggingface_places(config)
-    assert places["predictions.decoder.weight"].path == "predictions/decoder"
-    assert places["predictions.decoder.bias"].path == "predictions/bias"
-    assert "predictions.bias" not in places
+    mapping = huggingface_mapping(config)
+    assert mapping["predictions.decoder.weight"].path == "predictions/decoder"
+    assert mapping["predictions.decoder.bias"].path == "predictions/bias"
+    assert "predictions.bias" not in mapping
 
 
 @pytest.mark.parametrize("sharing", ["attention", "ffn"])
 def test_sharing_one_half_alone_can_be_held_by_nobody(sharing):
     config = dataclasses.replace(TINY, parameter_sharing=sharing)
-    for places in (huggingface_places, tensorflow_places):
+    for mapping in (huggingface_mapping, tensorflow_mapping):
         with pytest.raises(WeightsError, match=f"parameter_sharing={sharing}.*all and none"):
-            places(config)
+            mapping(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensor_names import HEADS, TENSORFLOW_PRETRAINING
-from tiny_models import EQUAL, GROUPS, MODELS, TINY, assert_same, draw, make_model
+from tiny_models import EQUAL, GROUPS, MODELS, TINY, assert_same, make_model, random_params
 
 from albert_jax import (
     AlbertConfig,
@@ -19,7 +19,8 @@ from albert_jax import (
 )
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
-from albert_jax.interop.tensorflow_checkpoint import CHECKPOINT, CONFIG_FILE, write_tensorflow
+from albert_jax.interop.tensorflow_checkpoint import CHECKPOINT, write_tensorflow
+from albert_jax.interop.workdir import ALBERT_CONFIG_FILE
 
 RELEASED = Path(__file__).parents[4] / "shared/data/albert_checkpoint_names"
 
@@ -60,7 +61,7 @@ def write_bundle(prefix: Path, tensors: dict[str, np.ndarray]) -> None:
 def released(tmp_path):
     """A pre-training checkpoint as the released code leaves it, slots and all."""
     model = make_model(*MODELS["pre-training"])
-    params = draw(model)
+    params = random_params(model)
     write(model, params, tmp_path / "ours")
     tensors = read_bundle(tmp_path / "ours" / CHECKPOINT)
     slots = {
@@ -70,7 +71,7 @@ def released(tmp_path):
         if name != "global_step"
     }
     (tmp_path / "released").mkdir()
-    shutil.copy(tmp_path / "ours" / CONFIG_FILE, tmp_path / "released")
+    shutil.copy(tmp_path / "ours" / ALBERT_CONFIG_FILE, tmp_path / "released")
     write_bundle(tmp_path / "released/model.ckpt-20", tensors | slots)
     return tmp_path / "released", params, tensors
 
@@ -78,7 +79,7 @@ def released(tmp_path):
 @pytest.mark.parametrize("name", EXACT)
 def test_written_and_read_again_it_is_the_same_to_the_bit(name, tmp_path):
     model = make_model(*EXACT[name])
-    params = draw(model)
+    params = random_params(model)
     write(model, params, tmp_path / "first", step=70_000)
     again, back = type(model).from_pretrained(tmp_path / "first")
     assert again == model
@@ -88,19 +89,19 @@ def test_written_and_read_again_it_is_the_same_to_the_bit(name, tmp_path):
     assert stored.step == 70_000
     (tmp_path / "second").mkdir()
     write_tensorflow(tmp_path / "second", flatten(stored.params), stored.config, step=stored.step)
-    for file in (CONFIG_FILE, f"{CHECKPOINT}.data-00000-of-00001", f"{CHECKPOINT}.index"):
+    for file in (ALBERT_CONFIG_FILE, f"{CHECKPOINT}.data-00000-of-00001", f"{CHECKPOINT}.index"):
         first, second = ((tmp_path / d / file).read_bytes() for d in ("first", "second"))
         assert first == second
 
 
 def test_the_names_are_the_released_ones(tmp_path):
     model = make_model(*MODELS["pre-training"])
-    write(model, draw(model), tmp_path / "model")
+    write(model, random_params(model), tmp_path / "model")
     tensors = read_bundle(tmp_path / "model" / CHECKPOINT)
     assert sorted(tensors) == sorted([*TENSORFLOW_PRETRAINING, "global_step"])
     assert tensors["global_step"].dtype == np.int64
     assert {t.dtype.name for name, t in tensors.items() if name != "global_step"} == {"float32"}
-    assert json.loads((tmp_path / "model" / CONFIG_FILE).read_text()) == TINY.to_dict()
+    assert json.loads((tmp_path / "model" / ALBERT_CONFIG_FILE).read_text()) == TINY.to_dict()
 
 
 @pytest.mark.slow
@@ -137,7 +138,7 @@ def test_a_hub_module_is_a_checkpoint_too(released, tmp_path):
     hub = tmp_path / "hub"
     for name in ("assets", "variables"):
         (hub / name).mkdir(parents=True)
-    shutil.copy(directory / CONFIG_FILE, hub / "assets")
+    shutil.copy(directory / ALBERT_CONFIG_FILE, hub / "assets")
     named = {f"module/{name}": x for name, x in tensors.items() if "seq_rel" not in name}
     del named["module/global_step"]
     write_bundle(hub / "variables/variables", named)
@@ -212,9 +213,9 @@ def test_a_damaged_checkpoint_is_refused(released):
 
 def test_a_configuration_that_cannot_be_read_is_refused(released):
     directory, _, _ = released
-    file = directory / CONFIG_FILE
+    file = directory / ALBERT_CONFIG_FILE
     file.write_text(json.dumps(TINY.to_dict() | {"hidden_act": "swish"}))
-    with pytest.raises(WeightsError, match=r"albert_config\.json: model\.hidden_act must be"):
+    with pytest.raises(WeightsError, match=r"albert_config\.json: hidden_act must be"):
         read_pretrained(directory)
     file.write_text("[")
     with pytest.raises(WeightsError, match=r"albert_config\.json: "):
@@ -245,13 +246,13 @@ def test_a_configuration_that_cannot_be_read_is_refused(released):
 def test_what_the_released_code_cannot_hold_is_refused(changes, words, tmp_path):
     model = make_model("ForPreTraining", changes, None)
     with pytest.raises(WeightsError, match=words):
-        write(model, draw(model), tmp_path / "model")
+        write(model, random_params(model), tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_layers_that_share_nothing_become_groups(tmp_path):
     model = make_model("ForPreTraining", {"parameter_sharing": "none"}, None)
-    params = draw(model)
+    params = random_params(model)
     write(model, params, tmp_path / "model")
     again, back = AlbertForPreTraining.from_pretrained(tmp_path / "model")
     assert again.config == dataclasses.replace(TINY, num_hidden_groups=2)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from random_inputs import draw_batch, draw_parameters
+from random_inputs import random_batch, random_parameters
 from tiny_models import TINY
 
 from albert_jax.model import AlbertForPreTraining
@@ -15,9 +15,9 @@ from albert_jax.training.losses import summarize
 
 MODEL = AlbertForPreTraining(TINY)
 BATCH = jax.tree.map(
-    jax.numpy.asarray, draw_batch(TINY, [[6], [2, 3]], 6, np.random.default_rng(0))
+    jax.numpy.asarray, random_batch(TINY, [[6], [2, 3]], 6, np.random.default_rng(0))
 )
-PARAMS = jax.tree.map(np.float32, draw_parameters(TINY, np.random.default_rng(1)))
+PARAMS = jax.tree.map(np.float32, random_parameters(TINY, np.random.default_rng(1)))
 
 
 @pytest.mark.parametrize("name", ["sentence_order", "next_sentence", None])

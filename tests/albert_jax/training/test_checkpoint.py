@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, what is damaged never does, whatever kills the process."""
 
 import functools
+import logging
 import os
 import random
 import signal
@@ -165,17 +166,26 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     assert_same(restore(tmp_path), make_state(1))
 
 
+def test_the_log_is_filtered_only_while_checkpoints_are_open(tmp_path: Path) -> None:
+    filters = logging.getLogger("absl").filters
+    before = list(filters)
+    assert not any("orbax" in type(one).__name__.lower() for one in before)
+    with Checkpoints(tmp_path, keep=1):
+        assert len(filters) == len(before) + 1
+    assert filters == before
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (flip_one_byte, r"state/.* is not what was written"),
-        (truncate, r"state/.* has \d+ bytes where \d+ were written"),
+        (flip_one_byte, r"state/.* does not have the SHA-256 that was written"),
+        (truncate, r"state/.* has \d+ bytes, \d+ were written"),
         (lambda path: largest_file(path).unlink(), r"state/.* is missing"),
         (lambda path: (path / "manifest.json").unlink(), r"manifest\.json is missing"),
         (lambda path: (path / "manifest.json").write_text("{"), r"manifest\.json is not readable"),
         (
             lambda path: (path / "metrics/metrics").write_text("{"),
-            r"metrics/metrics has 1 bytes where \d+ were written",
+            r"metrics/metrics has 1 bytes, \d+ were written",
         ),
     ],
     ids=["flipped", "truncated", "missing", "no manifest", "bad manifest", "metrics"],
@@ -248,7 +258,8 @@ def run_script(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=Path(__file__).parent,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        # The code that is tested here, whatever other copy is installed.
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[3])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -264,7 +275,7 @@ with Checkpoints(sys.argv[1], keep=3) as checkpoints:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     try:
         checkpoints.save(2, make_state(2), finite=True)
-        for _ in range(600):  # as the steps after it do; nothing waits for the save
+        while True:  # as the steps after it do; nothing waits for the save
             checkpoints.check()
             time.sleep(0.1)
     except CheckpointError as error:
@@ -272,12 +283,12 @@ with Checkpoints(sys.argv[1], keep=3) as checkpoints:
 """
 
 
-def test_a_full_disk_is_said_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: a write that fails, on any machine."""
-    output, errors = run_script(FULL_DISK, tmp_path).communicate()
+    output, errors = run_script(FULL_DISK, tmp_path).communicate(timeout=240)
     assert output == (
         f"cannot save step 2 under {tmp_path}: File too large; the last good one is step 1\n"
-    )
+    ), errors
     assert "Save Finalize" not in errors  # Orbax's own report, from each of its threads
     assert_same(restore(tmp_path), make_state(1))
 
@@ -371,4 +382,4 @@ def test_two_processes_save_check_and_refuse_together(tmp_path: Path) -> None:
     flip_one_byte(directory / "2")
     first, second = run_both()
     assert first.startswith("refused: every checkpoint under")
-    assert second == "refused: process 0 refuses the checkpoints; its message says why"
+    assert second == "refused: process 0 rejects the checkpoints; its message says why"

@@ -11,7 +11,7 @@ import pytest
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.collectives import collectives
+from albert_jax.training.collectives import parse_collectives
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
@@ -83,7 +83,7 @@ def compiled_step(**spread):
     lowered, parameters, mesh = lowered_step(**spread)
     text = lowered.compile().as_text()
     assert " while(" in text, "the layers are expected to be a loop"
-    return collectives(text, mesh), parameters
+    return parse_collectives(text, mesh), parameters
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("float32", "f32"), ("bfloat16", "bf16")])
@@ -138,7 +138,7 @@ def test_the_reader_of_hlo_sees_a_reduction_in_a_loop():
 
     step = jax.jit(jax.grad(loss), in_shardings=(None, rows))
     text = step.lower(jnp.eye(8), jnp.ones((16, 8))).compile().as_text()
-    found = collectives(text, mesh)
+    found = parse_collectives(text, mesh)
     assert [c for c in found if c.in_loop and c.axes == ("data",) and c.bytes >= 4 * 64]
 
 

@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
-from data_pipeline.corpus.build_flags import FLAGS
-from data_pipeline.corpus.deduplication import (
-    SeenHashes,
-    hash_documents,
-    is_held_out,
-)
+from data_pipeline.corpus.build_flags import define_flags
+from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
+from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
@@ -27,22 +24,20 @@ SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 SMALL_STEPS = """
 import os, resource, signal, sys
 from data_pipeline import build_corpus
-from data_pipeline.corpus import journal as build_journal
-from data_pipeline.corpus import builder as corpus_builder
-from data_pipeline.corpus import encoding as document_encoder
-document_encoder._CHUNK_CHARACTERS = 5000
-corpus_builder._CHUNKS_BETWEEN_SAVES = 2
+from data_pipeline.corpus import builder, encoding, journal
+encoding._BLOCK_CHARACTERS = 5000
+builder._BLOCKS_PER_SAVE = 2
 fatal, limit = int(sys.argv[1]), int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-save = build_journal.Journal.save
-def save_and_die(journal, directory):
+save = journal.Journal.save
+def save_and_die(entry, directory):
     global fatal
-    save(journal, directory)
+    save(entry, directory)
     fatal -= 1
     if not fatal:
         os.kill(os.getpid(), signal.SIGKILL)
-build_journal.Journal.save = save_and_die
+journal.Journal.save = save_and_die
 sys.exit(build_corpus.main(["build_corpus", *sys.argv[3:]]))
 """
 
@@ -67,7 +62,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    """Every syllable is a piece."""
+    """Write a vocabulary of all syllables."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *SYLLABLES]
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     path.write_text("\n".join([*pieces, *(f"##{piece}" for piece in SYLLABLES)]) + "\n")
@@ -177,9 +172,9 @@ def test_killed_builds_go_on_to_the_same_corpus(text, vocabulary, tmp_path, buil
         done = run("-c", SMALL_STEPS, fatal, "0", *command)
         assert done.returncode == -signal.SIGKILL
         assert not output.exists()
-    assert "Going on with the build" in done.stderr
+    assert "Resuming the build" in done.stderr
     journal = json.loads((tmp_path / "corpus.partial/work/journal.json").read_text())
-    assert journal["chunks"] == 8
+    assert journal["blocks"] == 8
     # What was written after the last entry of the journal does not count.
     with (tmp_path / "corpus.partial/corpus/train/shard-00000/tokens.bin").open("ab") as file:
         file.write(b"garbage")
@@ -277,7 +272,10 @@ def test_an_existing_corpus_is_replaced_only_if_asked(text, vocabulary, tmp_path
     output.mkdir()
     (output / "precious").write_text("data")
     command = arguments(text, vocabulary, output)
-    for more, message in (([], "exists already; --overwrite"), (["--overwrite"], "is no corpus")):
+    for more, message in (
+        ([], "exists already; --overwrite"),
+        (["--overwrite"], "is not a corpus"),
+    ):
         assert main([*command, *more]) == BAD_INPUT
         assert message in capsys.readouterr().err
         assert files_of(output) == {"precious": b"data"}
@@ -321,8 +319,8 @@ def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, b
         (["--input=absent/*"], "--input=absent/*: no file matches"),
         (["--vocab_size=many"], "--vocab_size"),
         (["--vocab_sise=5"], "vocab_sise"),
-        (["--vocab_size=5"], "--vocab_size must be at least 14, got 5"),
-        (["--held_out=1"], "--held_out must be at least 0 and less than 1, got 1.0"),
+        (["--vocab_size=5"], "--vocab_size must be a whole number >= 14, got 5"),
+        (["--held_out=1"], "--held_out must be a number in [0, 1), got 1.0"),
         (["--language=English"], "--language must be an ISO code"),
         (["--format=word"], "--format"),
         (["--format=docstrings"], "--format=docstrings takes no --input"),
@@ -367,7 +365,7 @@ def test_text_without_any_text_is_refused(vocabulary, tmp_path, capsys):
 def test_help_names_every_flag(capsys):
     assert main(["build_corpus", "--help"]) == DONE
     printed = capsys.readouterr().out
-    assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in FLAGS)
+    assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in define_flags())
 
 
 def test_seen_hashes_agree_with_a_set():

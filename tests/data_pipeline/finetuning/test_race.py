@@ -103,7 +103,7 @@ def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(InputError, match=r"train/high has no passage \(\*.txt\)"):
         read_race(tmp_path, "train")
     (tmp_path / "train" / "middle" / "2.txt").write_text('{"id": "x",')
-    with pytest.raises(InputError, match=r"2.txt:1: this is no JSON"):
+    with pytest.raises(InputError, match=r"2.txt:1: this is not JSON"):
         read_race(tmp_path, "train", RaceGroup.MIDDLE)
 
 

@@ -94,7 +94,7 @@ def test_what_is_wrong_with_a_question_is_said_with_its_line(tmp_path, questions
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"data":\n [}', "dev.json:2: this is no JSON"),
+        ('{"data":\n [}', "dev.json:2: this is not JSON"),
         ("[]", "dev.json:1: expected a JSON object"),
         ("{}", "dev.json: data must be a list of objects"),
         ('{"data": [{"paragraphs": [{"context": " ", "qas": []}]}]}', "'0': context is empty"),

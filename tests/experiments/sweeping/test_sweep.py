@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from random_inputs import draw_batch, parameter_shapes
+from random_inputs import parameter_shapes, random_batch
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
@@ -21,7 +21,6 @@ from albert_jax.training.parallel import compile_train_step, make_mesh, place_ba
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError
-from experiments.evaluation.sentence_objectives import stem
 from experiments.run.config import ExperimentConfig
 from experiments.sweep import format_plan, parse_assignments
 from experiments.sweeping.plan import PlannedPoint, plan_points
@@ -125,13 +124,13 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
     assert len(shrunk) > 12
     mesh = make_mesh(devices=jax.devices()[:1])
     for config, optimization, objective in shrunk.values():
-        batch = draw_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
+        batch = random_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
         model = AlbertForPreTraining(config)
         params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
         optimizer = make_optimizer(optimization, global_batch_size=2)
         state = create_train_state(params, optimizer)
         before = jax.device_get(params)
-        task = pretraining_objective(model, stem(objective))
+        task = pretraining_objective(model, objective.metric_name)
         step = compile_train_step(
             task.loss_fn,
             optimizer,
