@@ -237,7 +237,7 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path) -> None:
     for overrides, message in (
         ({"data.ngrm": 1}, r"there is no flag --config.data.ngrm; did you mean .*data.ngram\?"),
         ({"data.masking": "nothing"}, r"--config.data.masking must be one of"),
-        ({"model.hidden_size": 129}, r"must be a multiple of model.num_attention_heads"),
+        ({"model.hidden_size": 129}, r"must be a multiple of num_attention_heads"),
     ):
         wrong = Sweep(base, (SweepRow("ok", {}), SweepRow("bad", overrides)))
         with pytest.raises(InputError, match=rf"^point 1 \(bad, seed 12345\): .*{message}"):
