@@ -35,7 +35,7 @@ class Encoding(NamedTuple):
 
 
 class PreTraining(NamedTuple):
-    """The outputs of the two pre-training heads; the last axis of `sop_logits` is in order, swapped."""
+    """The outputs of the two pre-training heads; `sop_logits` are for in order, swapped."""
 
     prediction_logits: Inexact[np.ndarray, "batch predictions vocabulary"]
     sop_logits: Inexact[np.ndarray, "batch *pairs 2"]
