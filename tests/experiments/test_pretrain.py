@@ -51,12 +51,10 @@ def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
-    cache = str(corpus.parent / "compile_cache")
-    run = {"evaluate_every": 30, "checkpoint_every": 20, "compile_cache_dir": cache} | run
+    run = {"evaluate_every": 30, "checkpoint_every": 20} | run
     return make_experiment(corpus, num_train_steps=STEPS, **run)
 
 
