@@ -21,6 +21,7 @@ ORDER = {
             "config",
             "batch",
             "layers",
+            "positions",
             "attention",
             "embeddings",
             "encoder",

@@ -25,7 +25,7 @@ class Padding(StrEnum):
 
 
 class AlbertTokenizer:
-    """Makes the inputs of a model: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
+    """Encoder of model inputs: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
 
     Attributes:
         tokenizer: encodes and decodes without special tokens.

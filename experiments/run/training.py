@@ -255,7 +255,7 @@ class Run:
             self.say(f"stopped and saved at step {done}; the same command resumes the run")
             return ExitCode.PREEMPTED
         if done < self._num_steps:
-            self.say(f"ended early at step {done}: {self._early_stopping.describe()}")
+            self.say(f"ended early at step {done}: {self._early_stopping.format()}")
         return ExitCode.DONE
 
     # The hooks of the loop.
