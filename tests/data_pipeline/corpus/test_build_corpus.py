@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
-from data_pipeline.corpus.build_flags import define_flags
+from data_pipeline.corpus.build_config import BuildConfig
+from data_pipeline.corpus.build_flags import define_flags, read_build_config
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.sources.documents import Source, SourceFormat
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 
@@ -366,6 +368,18 @@ def test_help_names_every_flag(capsys):
     assert main(["build_corpus", "--help"]) == DONE
     printed = capsys.readouterr().out
     assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in define_flags())
+
+
+def test_flags_have_the_defaults_of_the_dataclass():
+    source = Source("text", SourceFormat.TEXT, ("a.txt",))
+    values = define_flags()
+    values(["build_corpus", "--input=a.txt", "--format=text", "--output_dir=c"])
+    config = read_build_config(values)
+    assert config == BuildConfig((source,), "c")
+    assert config.num_processes >= 1  # 0, the default, means one a core
+    others = define_flags()
+    others(["build_corpus", "--vocab_size=99"])
+    assert (values.vocab_size, others.vocab_size) == (30_000, 99)
 
 
 def test_seen_hashes_agree_with_a_set():
