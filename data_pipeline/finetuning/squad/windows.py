@@ -98,16 +98,15 @@ def make_windows(
     position = len(question_ids) + 2
     windows = []
     for number, (first, end) in enumerate(spans):
-        tokens = context_ids[first:end]
-        input_ids = np.concatenate([[cls_id], question_ids, [sep_id], tokens, [sep_id]])
-        positions = np.arange(len(input_ids))
-        in_context = (positions >= position) & (positions < position + len(tokens))
+        ids = np.concatenate([[cls_id], question_ids, [sep_id], context_ids[first:end], [sep_id]])
+        positions = np.arange(len(ids))
+        in_context = (positions >= position) & (positions[::-1] > 0)
         target = (0, 0)
         if answer is not None and first <= answer[0] and answer[1] < end:
             target = (position + answer[0] - first, position + answer[1] - first)
         windows.append(
             Window(
-                input_ids=input_ids.astype(np.int32),
+                input_ids=ids.astype(np.int32),
                 token_type_ids=(positions >= position).astype(np.int32),
                 p_mask=(~in_context & (positions > 0)).astype(np.int32),
                 context_position=position,
