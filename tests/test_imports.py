@@ -16,6 +16,7 @@ ORDER = {
         *(
             "settings",
             "lazy_exports",
+            "version",
             "durable_files",
             "config",
             "batch",

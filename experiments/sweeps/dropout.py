@@ -10,7 +10,7 @@ Found      nothing yet
 """
 
 from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
-from experiments.sweeping.points import Size, Sweep, SweepRow, downstream
+from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 
 def row(name: str, dropout: float, paper: dict[str, float]) -> SweepRow:

@@ -1,6 +1,6 @@
-r"""Should initial weights shrink as a model grows wide?
+r"""Should initial weights shrink as a model gets wider?
 
-Rows       0.02 whatever the width, by the hidden size, by each layer's inputs
+Rows       0.02 at every width, scaled by the hidden size, scaled by each layer's fan-in
 Paper      0.02. The authors' later Chinese models have 0.014 at 2048 and 0.01 at 4096
 Cost       1.98 ZFLOP a point, 3 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -10,7 +10,7 @@ Found      nothing yet
 """
 
 from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:

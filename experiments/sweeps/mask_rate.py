@@ -1,6 +1,6 @@
 r"""How much should be masked? (Wettig et al. 2023)
 
-Rows       15, 20, 25, 30 and 40 % of the pieces, with as many prediction slots as that takes
+Rows       15, 20, 25, 30 and 40 % of the tokens, with as many prediction slots as that takes
 Paper      15 %, without a comparison. Later work found 40 % to do better in large models
 Cost       0.15 to 0.16 ZFLOP a point, 5 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -10,7 +10,7 @@ Found      nothing yet
 """
 
 from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
-from experiments.sweeping.points import Size, Sweep, SweepRow
+from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 
 def row(rate: float, length: int) -> SweepRow:
