@@ -1,4 +1,4 @@
-"""What the benchmark measures against is the same model, loss and all."""
+"""The PyTorch model that the benchmark compares with has the same losses and vectors."""
 
 import dataclasses
 import itertools
@@ -44,7 +44,7 @@ LENGTH = 11
 
 
 def draw(rows):
-    """Rows of pairs, every slot in use weighing 1, at one position once."""
+    """Rows of pairs; slots in use have weight 1 and different positions."""
     batch = draw_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
     batch = {name: np.array(field) for name, field in batch.items()}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
@@ -58,7 +58,7 @@ def draw(rows):
 
 @pytest.mark.parametrize("rows", [[[11], [7]], [[5, 6], [3, 2, 4]]], ids=["pairs", "packed"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
+def test_both_losses_of_the_pytorch_model_equal_ours(rows, fused, tmp_path):
     import torch
     import transformers
 
@@ -76,11 +76,11 @@ def test_both_losses_of_the_rival_are_ours(rows, fused, tmp_path):
     ours = summarize(jax.jit(loss_fn, static_argnums=2)(params, PretrainingBatch(**batch), None))
     with torch.no_grad():
         assert float(gathered_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
-        if not packed:  # theirs scores the order of one pair a row
+        if not packed:  # the plain loss has one pair per row
             assert float(plain_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
 
 
-def test_a_contender_trains_and_its_forward_step_does_not():
+def test_a_train_step_changes_the_parameters_and_a_forward_step_does_not():
     import torch
     import transformers
 
@@ -103,7 +103,7 @@ def test_a_contender_trains_and_its_forward_step_does_not():
         assert compile_seconds is None
 
 
-def test_texts_become_the_same_vectors_in_both(tmp_path):
+def test_texts_have_the_same_vectors_in_both(tmp_path):
     words = ["".join(letters) for letters in itertools.product("catnsober", repeat=3)]
     lines = [" ".join(words[n : n + 1 + n % 9]) for n in range(0, len(words), 7)]
     (tmp_path / "texts.txt").write_text("\n".join(lines))
