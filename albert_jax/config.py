@@ -1,4 +1,4 @@
-"""What an ALBERT is: the released configuration fields, the ablations, and the released sizes."""
+"""Configuration of the model: the released fields, the ablations, and the released sizes."""
 
 import dataclasses
 import json
@@ -8,17 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-
-def as_choice(enum: type[StrEnum], name: str, value: Any) -> StrEnum:
-    """The member that a value names.
-
-    Raises:
-        ValueError: there is none; the message gives the knob's `name` and the choices.
-    """
-    try:
-        return enum(value)
-    except ValueError:
-        raise ValueError(f"{name} must be one of {', '.join(enum)}, got {value!r}") from None
+from albert_jax.settings import FieldError, check_settings, setting
 
 
 class HiddenAct(StrEnum):
@@ -40,7 +30,7 @@ class HiddenAct(StrEnum):
 
 
 class ParameterSharing(StrEnum):
-    """Which half of a layer all layers of a group share (ALBERT §4.5, Table 4)."""
+    """The half of a layer that all layers of a group share (ALBERT §4.5, Table 4)."""
 
     ALL = "all"
     ATTENTION = "attention"
@@ -49,31 +39,31 @@ class ParameterSharing(StrEnum):
 
 
 class EmbeddingMapping(StrEnum):
-    """When the dense map from embedding to hidden size exists: the paper's rule, or always."""
+    """When a dense layer maps embedding to hidden size: if they differ (the paper), or always."""
 
     WHEN_NEEDED = "when_needed"
     ALWAYS = "always"
 
 
 class PositionEncoding(StrEnum):
-    """How a piece knows where it stands.
+    """Encoding of a token's position.
 
-    All but the first look at distances alone. They count along the row, which inside a pair of a
-    packed row is the same as inside the pair, and know no longest row.
+    All but the first depend on distances only. They count along the row, which inside a pair of a
+    packed row is the same as inside the pair, and set no limit to the length of a row.
     """
 
-    ABSOLUTE = "absolute"  # a learned vector for each position, added to the piece's (the paper)
+    ABSOLUTE = "absolute"  # a learned vector for each position, added to the token's (the paper)
     # Learned keys and values for each distance up to `max_relative_distance`, one for all beyond
     # it; shared by heads and layers (Shaw et al. 2018).
     RELATIVE_LOCAL = "relative_local"
-    ROTARY = "rotary"  # queries and keys turned by angles that grow along the row (Su et al. 2021)
-    NONE = "none"  # not at all: the token type alone tells one segment from the other
+    ROTARY = "rotary"  # queries and keys rotated by angles that grow along the row (Su et al. 2021)
+    NONE = "none"  # no encoding: only the token types distinguish the segments
 
 
 class Norm(StrEnum):
-    """Where a layer's two layer norms stand: after each sum, as in the paper, or before each half.
+    """Position of a layer's two layer norms: after each sum, as in the paper, or before each half.
 
-    Normed before, the layers' sum itself is normed once more when it leaves the last of them.
+    With ``pre``, the output of the last layer is normalized once more.
     """
 
     POST = "post"
@@ -81,7 +71,7 @@ class Norm(StrEnum):
 
 
 class Initialization(StrEnum):
-    """What the standard deviation of initial weights is.
+    """Standard deviation of initial weights.
 
     Wide models came to need a smaller one: the authors' later ones, of 768 to 4096, have 0.02,
     0.02, 0.014 and 0.01, which is ``hidden_size`` from 0.02 on.
@@ -93,7 +83,7 @@ class Initialization(StrEnum):
 
 
 class ProblemType(StrEnum):
-    """What the scores of a classifier mean."""
+    """Meaning of a classifier's logits."""
 
     SINGLE_LABEL = "single_label_classification"
     MULTI_LABEL = "multi_label_classification"
@@ -102,31 +92,26 @@ class ProblemType(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
-    """A classifier on top of the encoder: what it tells apart. Regression has a single label.
+    """Configuration of a classifier on top of the encoder. Regression has a single label.
 
     Raises:
-        ValueError: a value is out of range; the message names the field.
+        FieldError: a value is not allowed.
     """
 
-    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")  # in the order of the scores
-    problem_type: ProblemType = ProblemType.SINGLE_LABEL
-    classifier_dropout_prob: float = 0.1  # in training, of what the classifier reads
+    labels: tuple[str, ...] = setting(("LABEL_0", "LABEL_1"), "labels, in the order of the logits")
+    problem_type: ProblemType = setting(ProblemType.SINGLE_LABEL, "meaning of the logits")
+    classifier_dropout_prob: float = setting(
+        0.1, "dropout of the classifier's input", at_least=0, below=1
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        kind = as_choice(ProblemType, "head.problem_type", self.problem_type)
-        object.__setattr__(self, "problem_type", kind)
+        check_settings(self)
         if not self.labels or len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"head.labels must be at least one, all different: {self.labels}")
-        if not 0 <= self.classifier_dropout_prob < 1:
-            raise ValueError(
-                "head.classifier_dropout_prob must be in [0, 1), "
-                f"got {self.classifier_dropout_prob!r}"
-            )
+            raise FieldError("labels", "at least one, all different", self.labels)
 
     @property
     def num_labels(self) -> int:
-        """The number of scores."""
+        """Number of logits."""
         return len(self.labels)
 
 
@@ -138,107 +123,102 @@ class AlbertConfig:
     that leaves a field out means these. `AlbertConfig.from_name("base_v1")` gives a released size.
 
     Raises:
-        ValueError: a value is out of range; the message names the field, what it got and what it
-            may be.
+        FieldError: a value is not allowed.
     """
 
-    vocab_size: int = 30000  # pieces in the vocabulary
-    embedding_size: int = 128  # width of the embedding tables (E)
-    hidden_size: int = 4096  # width of the layers (H)
-    num_hidden_layers: int = 12  # applications of a group of blocks (L)
-    num_hidden_groups: int = 1  # groups of layers, each with parameters of its own (G)
-    inner_group_num: int = 1  # blocks applied one after another in a group
-    num_attention_heads: int = 64
-    intermediate_size: int = 16384  # width inside the feed-forward layer (F)
-    hidden_act: HiddenAct = HiddenAct.GELU
-    hidden_dropout_prob: float = 0.0
-    attention_probs_dropout_prob: float = 0.0
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    initializer_range: float = 0.02  # standard deviation before truncation at two of them
+    vocab_size: int = setting(30000, "tokens in the vocabulary", at_least=1)
+    embedding_size: int = setting(128, "width of the embedding tables (E)", at_least=1)
+    hidden_size: int = setting(4096, "width of the layers (H)", at_least=1)
+    num_hidden_layers: int = setting(
+        12, "layers, each an application of a group of blocks (L)", at_least=1
+    )
+    num_hidden_groups: int = setting(
+        1, "groups of layers, each with parameters of its own (G)", at_least=1
+    )
+    inner_group_num: int = setting(1, "blocks of a group, applied one after another", at_least=1)
+    num_attention_heads: int = setting(64, "attention heads", at_least=1)
+    intermediate_size: int = setting(16384, "width inside the feed-forward layer (F)", at_least=1)
+    hidden_act: HiddenAct = setting(
+        HiddenAct.GELU, "activation of the feed-forward layer and of the masked-LM head"
+    )
+    hidden_dropout_prob: float = setting(0.0, "dropout of hidden states", at_least=0, below=1)
+    attention_probs_dropout_prob: float = setting(
+        0.0, "dropout of attention probabilities", at_least=0, below=1
+    )
+    max_position_embeddings: int = setting(
+        512, "rows of the position table, the longest row", at_least=1
+    )
+    type_vocab_size: int = setting(2, "segments that token types distinguish", at_least=1)
+    initializer_range: float = setting(
+        0.02, "standard deviation of initial weights, truncated at two of them", above=0
+    )
 
-    # What the released JSONs do not know. Written to JSON only where it differs from the default.
-    layer_norm_eps: float = 1e-12
-    parameter_sharing: ParameterSharing = ParameterSharing.ALL
-    embedding_mapping: EmbeddingMapping = EmbeddingMapping.WHEN_NEEDED
-    position_encoding: PositionEncoding = PositionEncoding.ABSOLUTE
-    max_relative_distance: int = 16  # of relative_local: the farthest that is told apart
-    norm: Norm = Norm.POST
-    initialization: Initialization = Initialization.FIXED
-    tie_word_embeddings: bool = True  # the masked-LM head scores by the word table itself
+    # Fields that the released JSONs lack. Written to JSON only where not at the default.
+    layer_norm_eps: float = setting(1e-12, "added to the variance in layer norm", above=0)
+    parameter_sharing: ParameterSharing = setting(
+        ParameterSharing.ALL, "the half of a layer that all layers of a group share"
+    )
+    embedding_mapping: EmbeddingMapping = setting(
+        EmbeddingMapping.WHEN_NEEDED, "when a dense layer maps embedding to hidden size"
+    )
+    position_encoding: PositionEncoding = setting(
+        PositionEncoding.ABSOLUTE, "encoding of positions"
+    )
+    max_relative_distance: int = setting(
+        16, "longest distance that relative_local distinguishes", at_least=1
+    )
+    norm: Norm = setting(Norm.POST, "layer norms after each sum or before each half")
+    initialization: Initialization = setting(Initialization.FIXED, "how initial weights are scaled")
+    tie_word_embeddings: bool = setting(
+        True, "the word table is also the output matrix of the masked-LM head"
+    )
 
     # Keys of a JSON that the model does not read (`down_scale_factor`, ...), kept for writing.
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.type, type) and issubclass(field.type, StrEnum):
-                object.__setattr__(
-                    self, field.name, as_choice(field.type, f"model.{field.name}", value)
-                )
-            elif field.type is bool and type(value) is not bool:
-                raise ValueError(f"model.{field.name} must be true or false, got {value!r}")
-            elif field.type is int and (type(value) is not int or value < 1):
-                raise ValueError(f"model.{field.name} must be a whole number >= 1, got {value!r}")
-            elif field.type is float:  # the released files write a dropout of 0 as a whole number
-                if type(value) not in (int, float):
-                    raise ValueError(f"model.{field.name} must be a number, got {value!r}")
-                object.__setattr__(self, field.name, float(value))
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be in [0, 1), got {getattr(self, name)!r}")
-        for name in ("initializer_range", "layer_norm_eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"model.{name} must be > 0, got {getattr(self, name)!r}")
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"model.hidden_size ({self.hidden_size}) must be a multiple of "
-                f"model.num_attention_heads ({self.num_attention_heads})"
-            )
-        width = self.hidden_size // self.num_attention_heads
-        if self.position_encoding is PositionEncoding.ROTARY and width % 2:
-            raise ValueError(
-                f"model.position_encoding=rotary turns pairs: model.hidden_size / "
-                f"model.num_attention_heads ({width}) must be even"
-            )
+        check_settings(self)
+        heads, width = self.num_attention_heads, self.hidden_size
+        if width % heads:
+            raise FieldError("hidden_size", f"a multiple of num_attention_heads ({heads})", width)
+        if self.position_encoding is PositionEncoding.ROTARY and width // heads % 2:
+            even = f"an even multiple of num_attention_heads ({heads}) for rotary positions"
+            raise FieldError("hidden_size", even, width)
         if self.num_hidden_groups > self.num_hidden_layers:
-            raise ValueError(
-                f"model.num_hidden_groups ({self.num_hidden_groups}) must be at most "
-                f"model.num_hidden_layers ({self.num_hidden_layers})"
-            )
+            most = f"at most num_hidden_layers ({self.num_hidden_layers})"
+            raise FieldError("num_hidden_groups", most, self.num_hidden_groups)
 
     @property
     def has_embedding_mapping(self) -> bool:
-        """Whether a dense layer leads from the embeddings to the layers."""
+        """True if a dense layer maps the embeddings to the hidden size."""
         always = self.embedding_mapping is EmbeddingMapping.ALWAYS
         return always or self.embedding_size != self.hidden_size
 
     @property
     def longest_row(self) -> int | None:
-        """Positions of the longest row that can be encoded; None where they have no table."""
+        """Length of the longest row that can be encoded; None without a position table."""
         if self.position_encoding is PositionEncoding.ABSOLUTE:
             return self.max_position_embeddings
         return None
 
     @property
     def attention_copies(self) -> int:
-        """How many sets of attention parameters there are (times `inner_group_num`)."""
+        """Number of sets of attention parameters (times `inner_group_num`)."""
         shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
         return self.num_hidden_groups if shared else self.num_hidden_layers
 
     @property
     def feed_forward_copies(self) -> int:
-        """How many sets of feed-forward parameters there are (times `inner_group_num`)."""
+        """Number of sets of feed-forward parameters (times `inner_group_num`)."""
         shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.FFN)
         return self.num_hidden_groups if shared else self.num_hidden_layers
 
     @classmethod
     def from_name(cls, name: str) -> "AlbertConfig":
-        """One of the released sizes, such as ``base_v1``, ``xxlarge_v2``, ``large_zh``.
+        """Return a released size, such as ``base_v1``, ``xxlarge_v2``, ``large_zh``.
 
         Raises:
-            ValueError: no such size; the message lists those there are.
+            ValueError: no such size; the message lists them.
         """
         try:
             return cls(**_RELEASED_SIZES[name])
@@ -248,7 +228,7 @@ class AlbertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AlbertConfig":
-        """From the content of a released JSON; unknown keys are kept in `extra`."""
+        """Make a configuration from the content of a released JSON, unknown keys in `extra`."""
         known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
         return cls(
             **{key: value for key, value in values.items() if key in known},
@@ -256,8 +236,8 @@ class AlbertConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a released JSON: every released field, what we added if it is not the
-        default, and `extra`."""
+        """Return the content of a released JSON: every released field, the added ones that are not
+        at their default, and `extra`."""
         values = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -268,11 +248,11 @@ class AlbertConfig:
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> "AlbertConfig":
-        """Reads a released ``albert_config.json``."""
+        """Read a released ``albert_config.json``."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
-        """Writes a JSON that `from_json_file` and the released code read."""
+        """Write a JSON that `from_json_file` and the released code read."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,55 +1,64 @@
 """Settings: fields of frozen dataclasses with help and bounds, and the error of a bad value.
 
 A setting's name, type, default, bounds and one line of help stand once, in its dataclass. Flags,
-listings and checks are made from that. Knows neither flags nor JAX, so that all packages use it.
+listings and checks are made from that. Imports neither flags nor JAX, so all packages can use it.
 """
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
 Choice = TypeVar("Choice", bound=StrEnum)
+Number = int | float
 
 _HELP, _BOUNDS = "help", "bounds"
 
 
 class FieldError(ValueError):
-    """A setting has a value that it may not have.
+    """A setting has a value that is not allowed.
 
     Attributes:
         field: dotted name of the setting, relative to the dataclass that was checked.
-        allowed: what it may be, in words.
-        got: what it is.
+        allowed: the allowed values, in words.
+        got: the value.
+        hint: what was probably meant, appended to the message.
     """
 
-    def __init__(self, field: str, allowed: str, got: Any) -> None:
-        super().__init__(f"{field} must be {allowed}, got {got!r}")
-        self.field, self.allowed, self.got = field, allowed, got
+    def __init__(self, field: str, allowed: str, got: Any, hint: str = "") -> None:
+        super().__init__(f"{field} must be {allowed}, got {got!r}{hint}")
+        self.field, self.allowed, self.got, self.hint = field, allowed, got, hint
+
+    def named(self, field: str) -> "FieldError":
+        """Return the same error under another name, such as that of a flag."""
+        return FieldError(field, self.allowed, self.got, self.hint)
 
     def within(self, group: str) -> "FieldError":
-        """The same error as seen from the dataclass that holds this one in a field.
+        """Return the same error as seen from the dataclass that holds this one in a field.
 
-        Example: ``FieldError("vocab_size", "at least 1", 0).within("model").field`` is
+        Example: ``FieldError("vocab_size", "a whole number >= 1", 0).within("model").field`` is
         ``model.vocab_size``.
         """
-        return FieldError(f"{group}.{self.field}", self.allowed, self.got)
+        return self.named(f"{group}.{self.field}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """An interval of numbers; None is no bound."""
+    """An interval of finite numbers; None is no bound, and without any all numbers are inside."""
 
-    at_least: float | None = None
-    at_most: float | None = None
-    above: float | None = None
-    below: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+    above: Number | None = None
+    below: Number | None = None
 
-    def contain(self, value: float) -> bool:
-        """Whether a number lies inside; what is not finite lies outside."""
+    def contain(self, value: Number) -> bool:
+        """Return True if a number lies inside."""
+        if self == Bounds():
+            return True
         return (
             math.isfinite(value)
             and (self.at_least is None or value >= self.at_least)
@@ -59,96 +68,130 @@ class Bounds:
         )
 
     def __str__(self) -> str:
-        """Example: ``of at least 1 and at most 256``; empty without any bound."""
-        words = {
-            "of at least": self.at_least,
-            "above": self.above,
-            "of at most": self.at_most,
-            "below": self.below,
-        }
-        return " and ".join(
-            f"{word} {bound:g}" for word, bound in words.items() if bound is not None
-        )
+        """Examples: ``>= 1``, ``< 5``, ``in [1, 256]``, ``in (0, 1)``; empty without a bound."""
+        lower = (">=", "[", self.at_least) if self.at_least is not None else (">", "(", self.above)
+        upper = ("<=", "]", self.at_most) if self.at_most is not None else ("<", ")", self.below)
+        if lower[2] is not None and upper[2] is not None:
+            return f"in {lower[1]}{lower[2]:.12g}, {upper[2]:.12g}{upper[1]}"
+        sides = (f"{sign} {value:.12g}" for sign, _, value in (lower, upper) if value is not None)
+        return "".join(sides)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """The declaration of a setting.
+
+    Attributes:
+        name: of the field, dotted if it belongs to a nested dataclass.
+        kind: its type: ``bool``, ``int``, ``float``, ``str``, a StrEnum, a tuple, a mapping, or
+            another, whose values are not checked.
+        optional: True if it may be None.
+        default: ``dataclasses.MISSING`` if it has none.
+        help: one line of text.
+        bounds: of a number.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    default: Any
+    help: str
+    bounds: Bounds
+
+    @property
+    def choices(self) -> list[str]:
+        """The values of a StrEnum; empty for other types."""
+        is_choice = isinstance(self.kind, type) and issubclass(self.kind, StrEnum)
+        return list(map(str, self.kind)) if is_choice else []
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words. Examples: ``a number > 0 or none``, ``one of a, b``."""
+        if self.choices:
+            words = f"one of {', '.join(self.choices)}"
+        else:
+            words = f"{_DESCRIPTIONS.get(self.kind, 'a value')} {self.bounds}".rstrip()
+        return f"{words} or none" if self.optional else words
+
+    def check(self, value: Any) -> Any:
+        """Return a value as the field takes it: a choice as member, a whole number as float.
+
+        Raises:
+            FieldError: the field does not take the value.
+        """
+        if value is None and self.optional:
+            return None
+        if self.choices:
+            return as_choice(self.kind, self.name, value)
+        if self.kind not in _DESCRIPTIONS:
+            return value
+        accepted = {float: (int, float), tuple: (list, tuple)}.get(self.kind, self.kind)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            raise FieldError(self.name, self.allowed, value)
+        if self.kind in (int, float) and not self.bounds.contain(value):
+            raise FieldError(self.name, self.allowed, value)
+        return self.kind(value) if self.kind in (float, tuple) else value
 
 
 def setting(
     default: Any,
     help: str,
     *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
+    at_least: Number | None = None,
+    at_most: Number | None = None,
+    above: Number | None = None,
+    below: Number | None = None,
 ) -> Any:
-    """A dataclass field with a line of help and bounds of its number.
+    """Declare a dataclass field with a line of help and bounds of its number.
 
-    Example: ``ngram: int = setting(3, "most words of an n-gram", at_least=1, at_most=16)``
+    Example: ``ngram: int = setting(3, "longest n-gram, in words", at_least=1, at_most=16)``
     """
     bounds = Bounds(at_least, at_most, above, below)
     return dataclasses.field(default=default, metadata={_HELP: help, _BOUNDS: bounds})
 
 
-def help_of(field: "dataclasses.Field[Any]") -> str:
-    """A field's line of help; empty if it was not defined by `setting`."""
-    return str(field.metadata.get(_HELP, ""))
+def own_settings(cls: type) -> tuple[Setting, ...]:
+    """Return the settings of a dataclass; a nested dataclass counts as one of them."""
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        Setting(
+            field.name,
+            *split_optional(hints[field.name]),
+            field.default,
+            field.metadata.get(_HELP, ""),
+            field.metadata.get(_BOUNDS, Bounds()),
+        )
+        for field in dataclasses.fields(cls)
+    )
 
 
-def bounds_of(field: "dataclasses.Field[Any]") -> Bounds:
-    """The bounds of a field's number."""
-    bounds: Bounds = field.metadata.get(_BOUNDS, Bounds())
-    return bounds
+def all_settings(cls: type) -> Iterator[Setting]:
+    """Yield the settings of a dataclass and, under dotted names, of those nested in it."""
+    for one in own_settings(cls):
+        if dataclasses.is_dataclass(one.kind):
+            for inner in all_settings(typing.cast(type, one.kind)):
+                yield dataclasses.replace(inner, name=f"{one.name}.{inner.name}")
+        else:
+            yield one
 
 
-def check_settings(settings: Any) -> None:
-    """Checks every field of a frozen dataclass by its type and bounds; to be called by
-    ``__post_init__``.
+def check_settings(config: Any) -> None:
+    """Check every field of a frozen dataclass by type and bounds; called by ``__post_init__``.
 
-    Choices may be given as strings, and floats as whole numbers: both are converted in place.
+    Choices may be given as strings, floats as whole numbers, tuples as lists: they are converted.
 
     Raises:
-        FieldError: a value is of another type, no choice, or out of bounds.
+        FieldError: a value has another type, is not among the choices, or out of bounds.
     """
-    hints = typing.get_type_hints(type(settings))
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        checked = check_value(field.name, hints[field.name], value, bounds_of(field))
+    for one in own_settings(type(config)):
+        value = getattr(config, one.name)
+        checked = one.check(value)
         if checked is not value:
-            object.__setattr__(settings, field.name, checked)
-
-
-def check_value(name: str, hint: Any, value: Any, bounds: Bounds | None = None) -> Any:
-    """A value as a field of a type takes it.
-
-    Args:
-        name: of the field, for the error.
-        hint: its type: ``bool``, ``int``, ``float``, ``str``, a StrEnum, each of them or None;
-            values of other types are taken as they are.
-        value: what it is given.
-        bounds: of a number.
-
-    Raises:
-        FieldError: the field does not take the value.
-    """
-    kind, optional = split_optional(hint)
-    if value is None and optional:
-        return None
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return as_choice(kind, name, value)
-    if kind not in _DESCRIPTIONS:
-        return value
-    bounds = bounds or Bounds()
-    described = " ".join(filter(None, (_DESCRIPTIONS[kind], str(bounds))))
-    allowed = f"{described} or none" if optional else described
-    accepted = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise FieldError(name, allowed, value)
-    if kind in (int, float) and not bounds.contain(value):
-        raise FieldError(name, allowed, value)
-    return float(value) if kind is float else value
+            object.__setattr__(config, one.name, checked)
 
 
 def as_choice(choices: type[Choice], name: str, value: Any) -> Choice:
-    """The member of an enum that a value names.
+    """Return the member of an enum that a value names.
 
     Raises:
         FieldError: there is none.
@@ -156,15 +199,33 @@ def as_choice(choices: type[Choice], name: str, value: Any) -> Choice:
     try:
         return choices(value)
     except ValueError:
-        raise FieldError(name, f"one of {', '.join(choices)}", value) from None
+        known = list(map(str, choices))
+        allowed, hint = f"one of {', '.join(known)}", did_you_mean(str(value), known)
+        raise FieldError(name, allowed, value, hint) from None
+
+
+def did_you_mean(name: str, known: Iterable[str] | Mapping[str, str]) -> str:
+    """Return a question that names what was probably meant, or nothing.
+
+    Args:
+        name: what was written.
+        known: what may be written; a mapping gives each the form that the question shows.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    if not close:
+        return ""
+    return f"; did you mean {known[close[0]] if isinstance(known, Mapping) else close[0]}?"
 
 
 def split_optional(hint: Any) -> tuple[Any, bool]:
-    """Example: ``int | None`` gives ``(int, True)``, ``int`` gives ``(int, False)``."""
-    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
-        return hint, False
-    (kind,) = (argument for argument in typing.get_args(hint) if argument is not types.NoneType)
-    return kind, True
+    """Return a type hint without None and without parameters, and True if None was in it.
+
+    Examples: ``int | None`` gives ``(int, True)``, ``Mapping[str, int]`` ``(Mapping, False)``.
+    """
+    optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    if optional:
+        (hint,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    return typing.get_origin(hint) or hint, optional
 
 
 _DESCRIPTIONS: Mapping[Any, str] = {
@@ -172,4 +233,6 @@ _DESCRIPTIONS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
+    tuple: "a list",
+    Mapping: "a mapping",
 }

@@ -1,13 +1,12 @@
-"""The command that turns text into a corpus.
+"""Build a corpus from text.
 
     python -m data_pipeline.build_corpus --input='text/*/wiki_*' --format=wikiextractor \
         --output_dir=corpora/wiki_en --vocab_size=30000
 
-The same command after an interruption goes on where it stopped. Exit status: 0 done, 2 bad input.
+The same command resumes an interrupted build. Exit status: 0 done, 2 bad input.
 """
 
 import dataclasses
-import errno
 import logging
 import shutil
 import sys
@@ -17,71 +16,52 @@ from absl import flags
 
 from albert_jax.durable_files import hash_text
 from data_pipeline.corpus.build_config import BuildConfig
-from data_pipeline.corpus.build_flags import (
-    FLAGS,
-    HELP,
-    INSPECT,
-    OUTPUT_DIR,
-    SEED,
-    parse_flags,
-    read_flags,
-    read_output_dir,
-)
+from data_pipeline.corpus.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.corpus.builder import CorpusBuilder
-from data_pipeline.corpus.reader import METADATA_FILE, Corpus, open_corpus
+from data_pipeline.corpus.metadata import METADATA_FILE
+from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, is_storage_error
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import cache_directory, is_remote, open_remote, publish
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
 
-# What a disk or a path may refuse; other errors are faults of the program.
-_STORAGE_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-}
-
 
 def main(argv: Sequence[str]) -> int:
-    """Builds a corpus as the flags say and returns the exit status."""
+    """Build the corpus that a command line describes; return the exit status."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+    values = define_flags()
     try:
-        rest = parse_flags(argv)
-        if HELP.value:
-            print(f"{__doc__}\n{FLAGS.get_help(include_special_flags=False)}")
+        rest = values(list(argv))
+        if values.help:
+            print(f"{__doc__}\n{values.get_help(include_special_flags=False)}")
             return DONE
         if rest[1:]:
             raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
-        if INSPECT.value:
-            inspect(open_corpus(read_output_dir(), verify=False), seed=SEED.value)
+        if values.inspect:
+            inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
-        print(format_report(build(read_flags())))
+        print(format_report(build(read_build_config(values))))
     except (flags.Error, InputError) as error:
         return _report(str(error))
     except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+        if not is_storage_error(error):
             raise
         where = f" ({error.filename})" if error.filename else ""
         return _report(
-            f"cannot write: {error.strerror}{where}; --output_dir={OUTPUT_DIR.value} is not a "
-            "corpus yet, and the same command goes on from here"
+            f"cannot write: {error.strerror}{where}; --output_dir={values.output_dir} is not a "
+            "corpus yet, and the same command resumes from here"
         )
     except KeyboardInterrupt:
-        _report("interrupted; the same command goes on from here")
+        _report("interrupted; the same command resumes from here")
         return INTERRUPTED
     return DONE
 
 
 def build(config: BuildConfig) -> Corpus:
-    """Builds where the config says; a corpus on a remote store is built here and copied there."""
+    """Build a corpus at its output directory; one for a remote store is built here and copied."""
     url = config.output_dir
     if not is_remote(url):
         CorpusBuilder(config).build()
@@ -97,7 +77,7 @@ def build(config: BuildConfig) -> Corpus:
 
 
 def inspect(corpus: Corpus, *, seed: int) -> None:
-    """Prints the first batch, in color on a terminal."""
+    """Print the first batch, in color on a terminal."""
     batch = first_batch(corpus, num_rows=_ROWS_TO_INSPECT, seed=seed)
     print(format_batch(batch, corpus.load_tokenizer(), in_color=sys.stdout.isatty()))
 

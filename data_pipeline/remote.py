@@ -1,4 +1,4 @@
-"""Directories on a remote store (gs://, s3://): staged to a local cache, published from one."""
+"""Directories on a remote store (gs://, s3://): copied to a local cache, or published from one."""
 
 import os
 import shutil
@@ -7,41 +7,41 @@ from pathlib import Path
 
 from etils import epath
 
-from albert_jax.durable_files import hash_file, hash_text, partial_name, write_atomically
+from albert_jax.durable_files import hash_file, hash_text, new_file, write_atomically
 from data_pipeline.errors import InputError
 
 _BLOCK = 1 << 22  # bytes
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names a store rather than this machine's file system."""
+    """Return True if a path names a store rather than this machine's file system."""
     return "://" in os.fspath(path)
 
 
 def cache_directory() -> Path:
-    """Where staged copies lie: `$XDG_CACHE_HOME/albert_jax`, by default under `~/.cache`."""
+    """Return the directory of local copies: `$XDG_CACHE_HOME/albert_jax`, or in `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert_jax"
 
 
 def stage(url: str, manifest: str, read_hashes: Callable[[str], Mapping[str, str]]) -> Path:
-    """Copies a remote directory to the cache, unless it is there, and returns the copy.
+    """Copy a remote directory to the cache, unless it is there, and return the copy.
 
-    The copy is named by the content of the manifest, so a directory that changes is copied anew.
+    The copy is named after the content of the manifest, so a directory that changes is copied anew.
     Files are compared with their hashes as they arrive; the manifest is written last.
 
     Args:
         url: the directory.
         manifest: name of the file in it that lists the others.
-        read_hashes: the manifest's text -> path within the directory -> SHA-256.
+        read_hashes: maps the manifest's text to path within the directory -> SHA-256.
 
     Raises:
-        InputError: it cannot be read, or what arrived is not what the manifest says.
+        InputError: it cannot be read, or a file does not have its hash.
     """
     remote = open_remote(url)
     try:
         text = (remote / manifest).read_text()
     except FileNotFoundError:
-        raise InputError(f"{url} is no whole corpus: it has no {manifest}") from None
+        raise InputError(f"{url} is not a complete corpus: it has no {manifest}") from None
     except OSError as error:
         raise InputError(f"{url} cannot be read: {error}") from None
     hashes = read_hashes(text)
@@ -53,20 +53,18 @@ def stage(url: str, manifest: str, read_hashes: Callable[[str], Mapping[str, str
         if target.is_file() and hash_file(target) == expected:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes of a machine may stage the same directory at a time.
-        partial = partial_name(target)
-        with (remote / name).open("rb") as source, partial.open("wb") as sink:
-            shutil.copyfileobj(source, sink, _BLOCK)
-        if hash_file(partial) != expected:
-            partial.unlink()
-            raise InputError(f"{url}/{name} does not have the SHA-256 that {manifest} gives it")
-        partial.rename(target)
+        # Several processes of a machine may stage the same directory at the same time.
+        with new_file(target) as partial:
+            with (remote / name).open("rb") as source, partial.open("wb") as sink:
+                shutil.copyfileobj(source, sink, _BLOCK)
+            if hash_file(partial) != expected:
+                raise InputError(f"{url}/{name} does not have the SHA-256 that {manifest} gives it")
     write_atomically(local / manifest, text)
     return local
 
 
 def publish(local: Path, url: str, manifest: str) -> None:
-    """Copies a local directory to a remote one, the manifest last."""
+    """Copy a local directory to a remote one, the manifest last."""
     remote = open_remote(url)
     for path in sorted(local.rglob("*")):
         if path.is_file() and path != local / manifest:
@@ -78,10 +76,10 @@ def publish(local: Path, url: str, manifest: str) -> None:
 
 
 def open_remote(url: str) -> epath.Path:
-    """The path object of a remote path.
+    """Return the path object of a remote path.
 
     Raises:
-        InputError: nothing installed speaks the scheme.
+        InputError: no installed file system supports the scheme.
     """
     try:
         return epath.Path(url)

@@ -1,4 +1,4 @@
-r"""Writes an experiment's batches as record files that the released code reads.
+r"""Write an experiment's batches as record files that the released code reads.
 
     python -m experiments.export_records --config=experiments/configs/albert_base_v1.py \
         --config.data.corpus_dir=corpora/wiki_en --output_file=a.tfrecord,b.tfrecord
@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from albert_jax.settings import FieldError
 from data_pipeline.corpus.reader import open_corpus
-from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset, load_vocabulary
 from data_pipeline.pretraining.tfrecord import write_records
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.config import ExperimentConfig
 
@@ -22,23 +23,24 @@ _ROWS_PER_BATCH = 256
 
 
 def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int) -> int:
-    """Writes whole epochs, each masked anew.
+    """Write whole epochs, each with masks of its own.
 
-    The format has no weights for the order of pairs, so the few pairs of a single sentence, whose
-    order we do not ask for, are asked for by whoever reads the records.
+    The format has no weights for the order of pairs: programs that read the records also predict
+    the order of the few pairs of a single sentence, which we do not.
 
     Returns:
-        How many records were written.
+        The number of records written.
 
     Raises:
-        InputError: there is no such corpus, rows are packed, or a file exists already.
+        InputError: the corpus does not exist, or a file exists already.
+        FieldError: rows are packed.
     """
     corpus = open_corpus(config.data.corpus_dir)
     dataset = PretrainingDataset(
         corpus, config.data, seed=config.seed, global_batch_size=_ROWS_PER_BATCH
     )
     if dataset.max_pairs_per_row > 1:
-        raise InputError("records hold one pair each: use --config.data.packing=unpacked")
+        raise FieldError("data.packing", "unpacked: a record holds one pair", config.data.packing)
     return write_records(
         take_rows(dataset.batches(start_step=0), num_epochs * dataset.rows_per_epoch),
         paths,
@@ -49,7 +51,7 @@ def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int)
 def take_rows(
     batches: Iterator[dict[str, np.ndarray]], num_rows: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The first rows of the batches; the last batch is cut where they end."""
+    """Yield the first rows of the batches; the last batch may be shorter."""
     while num_rows > 0:
         batch = {name: array[:num_rows] for name, array in next(batches).items()}
         num_rows -= len(batch["input_ids"])
@@ -57,7 +59,7 @@ def take_rows(
 
 
 def main() -> ExitCode:
-    """Reads the flags and writes the files."""
+    """Read the flags and write the files."""
     paths = [Path(path) for path in flags.FLAGS.output_file]
     count = export_records(
         read_config_flag(_CONFIG, ExperimentConfig), paths, flags.FLAGS.num_epochs
@@ -69,5 +71,5 @@ def main() -> ExitCode:
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_list("output_file", None, "files to write, separated by commas", required=True)
-    flags.DEFINE_integer("num_epochs", 1, "readings of the corpus", lower_bound=1)
+    flags.DEFINE_integer("num_epochs", 1, "epochs to write", lower_bound=1)
     run(main, ExperimentConfig)

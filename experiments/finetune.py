@@ -1,4 +1,4 @@
-r"""Fine-tunes an ALBERT on a task, or goes on with a run that was stopped.
+r"""Fine-tune an ALBERT on a task, or resume a run that was stopped.
 
     python -m experiments.finetune --config=experiments/configs/finetune/sst2.py \
         --config.data.dir=glue/SST-2 --config.run.init_from=runs/base --workdir=runs/base-sst2
@@ -8,28 +8,28 @@ directory of its own below the workdir, and a report on all of them.
 """
 
 import dataclasses
+import functools
 
 import jax
 from absl import flags
 from etils import epath
 
 from albert_jax.training.checkpoint import NonFiniteStateError
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
-from experiments.run.execution import prepare_devices
-from experiments.run.training import run_training
+from experiments.run.execution import prepare_devices, set_compilation_cache
+from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.finetuning import Finetuning, open_finetuning
-from experiments.tasks.report import RunReport, failed_run, report_on_run, report_on_runs
-from experiments.tasks.starting_point import (
-    workdir_files,
-)
+from experiments.tasks.report import RunReport, failed_run, write_run_report, write_summary_report
+from experiments.tasks.starting_point import read_task_parameters, workdir_files
 
 
 def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
-    """Trains, finds the best checkpoint by the task's metric, tells and scores with it, reports.
+    """Train, predict and score with the best checkpoint by the task's metric, and report.
 
     Raises:
         InputError: something does not fit together; the workdir is as it was.
@@ -46,24 +46,34 @@ def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
 def _finetune_once(
     finetuning: Finetuning, path: epath.PathLike
 ) -> tuple[ExitCode, RunReport | None]:
-    """Runs to the end, and then there is a report, or to a stop."""
-    config, task, is_writer = finetuning.config, finetuning.task, jax.process_index() == 0
+    """Train up to the end, which gives a report, or to a stop."""
+    config, task, evaluator, mesh = finetuning[:4]
+    is_writer = jax.process_index() == 0
     files = workdir_files(finetuning.start, task)
     workdir = open_workdir(path, config, finetuning.data, files, write=is_writer)
-    code = run_training(finetuning.training, workdir)
+    patience = config.run.patience
+    read = functools.partial(read_task_parameters, config, task)
+    starts_pretrained = config.run.init_from is not None and config.run.init_weights
+    with Run(
+        workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
+    ) as run:
+        run.say(finetuning.execution)
+        state = run.restore() or run.initialize(read if starts_pretrained else None)
+        code = run.train(state, run.compile(task.objective, state))
     if code is not ExitCode.DONE:
         return code, None
-    return code, report_on_run(config, task, finetuning.evaluator, workdir.path, write=is_writer)
+    return code, write_run_report(config, task, evaluator, workdir.path, write=is_writer)
 
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
-    """One run after the other; those that are done are not done again."""
+    """Run each learning rate and seed in turn; skip what is done."""
     config, is_writer = finetuning.config, jax.process_index() == 0
     workdir = open_workdir(path, config, finetuning.data, {}, write=is_writer)
     reports: dict[str, RunReport] = {}
-    for name, single in _single_runs(config, workdir.path).items():
+    set_compilation_cache(config.run, workdir.path)  # one for all of them
+    for name, single in _single_runs(config).items():
         try:
-            code, report = _finetune_once(finetuning.with_config(single), workdir.path / name)
+            code, report = _finetune_once(finetuning._replace(config=single), workdir.path / name)
         except NonFiniteStateError as error:
             reports[name] = failed_run(single, str(error))
             continue
@@ -71,18 +81,17 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
             return code
         reports[name] = report
     if is_writer:
-        report_on_runs(config, finetuning.task, reports, workdir.path)
+        write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
 
 
-def _single_runs(config: FinetuneConfig, path: epath.Path) -> dict[str, FinetuneConfig]:
-    """The runs of each learning rate and seed, by the names of their directories.
+def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
+    """Return the run of each learning rate and seed, by the name of its directory.
 
     Example: two rates and two seeds are `rate_1e-05_seed_1`, `rate_1e-05_seed_2`,
     `rate_2e-05_seed_1` and `rate_2e-05_seed_2`; without rates, `seed_1` and `seed_2`.
     """
-    cache = config.run.compile_cache_dir or str(path / "compile_cache")
-    run = dataclasses.replace(config.run, seeds=1, learning_rates=None, compile_cache_dir=cache)
+    run = dataclasses.replace(config.run, seeds=1, learning_rates=None)
     singles = {}
     for rate in config.run.rates or (config.optimizer.learning_rate,):
         for seed in range(config.seed, config.seed + config.run.seeds):
@@ -93,7 +102,7 @@ def _single_runs(config: FinetuneConfig, path: epath.Path) -> dict[str, Finetune
 
 
 def main() -> ExitCode:
-    """Reads the flags and trains."""
+    """Read the flags and train."""
     config = read_config_flag(_CONFIG, FinetuneConfig)
     with joined_hosts():
         return finetune(config, flags.FLAGS.workdir)
@@ -101,8 +110,6 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
-    flags.DEFINE_string(
-        "workdir", None, "the run's directory, new or to be continued", required=True
-    )
+    flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
     run(main, FinetuneConfig)

@@ -1,6 +1,8 @@
-"""Reads record files of the released generator once, for `RecordDataset`.
+r"""Convert record files of the released generator into a directory to train on.
 
-python -m experiments.import_records --input_file='records/*.tfrecord' --output_dir=corpora/records
+    python -m experiments.import_records --input_file='records/*.tfrecord' \
+        --output_dir=corpora/records
+    python -m experiments.pretrain --config=... --config.data.records_dir=corpora/records
 """
 
 import glob
@@ -15,22 +17,22 @@ from experiments.cli.exit_codes import ExitCode
 
 
 def find_files(patterns: list[str]) -> list[Path]:
-    """The files that the patterns name, in order.
+    """Return the files that the patterns match, in order.
 
     Raises:
-        InputError: a pattern names none.
+        InputError: a pattern matches none.
     """
     paths: list[Path] = []
     for pattern in patterns:
         found = sorted(glob.glob(pattern))
         if not found:
-            raise InputError(f"--input_file={pattern} names no file")
+            raise InputError(f"--input_file={pattern} matches no file")
         paths += map(Path, found)
     return paths
 
 
 def main() -> ExitCode:
-    """Reads the flags and imports the files."""
+    """Read the flags and import the files."""
     directory = Path(flags.FLAGS.output_dir)
     count = import_records(find_files(flags.FLAGS.input_file), directory)
     print(f"{count:,} records in {directory}")

@@ -1,4 +1,4 @@
-r"""Uses a model: fills gaps, gives vectors, classifies, answers, and what else it was trained for.
+r"""Predict with a model: words for [MASK], embeddings, labels, tags, answers, choices.
 
     python -m experiments.predict --task=fill-mask --model=runs/base \
         --text="Paris is the [MASK] of France."
@@ -9,7 +9,7 @@ r"""Uses a model: fills gaps, gives vectors, classifies, answers, and what else 
     python -m experiments.predict --task=answer --model=runs/base-squad1 \
         --question="When?" --context="In 1066 or so."
 
-The model is whatever `from_pretrained` reads: a workdir, a Hugging Face directory, a released
+The model is a path for `from_pretrained`: a workdir, a Hugging Face directory, or a released
 checkpoint.
 """
 
@@ -26,46 +26,47 @@ from albert_jax.durable_files import partial_name, write_atomically
 from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
-from experiments.prediction.finetuned import FINETUNED_TASKS
+from experiments.prediction.finetuned import finetuned_tasks
 from experiments.prediction.inference import put_in_order
-from experiments.prediction.inputs import Example, examples_of_file, examples_of_flags
+from experiments.prediction.inputs import inputs_from_flags, read_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
-from experiments.prediction.task import Numbered, Pooling, PredictionOptions, PredictionTask, Result
+from experiments.prediction.task import NumberedResults, PredictionTask
+from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
+from experiments.tasks.task import Result
 
-TASKS: Mapping[str, PredictionTask] = {**PRETRAINING_TASKS, **FINETUNED_TASKS}
+TASKS: Mapping[str, PredictionTask] = {**PRETRAINING_TASKS, **finetuned_tasks()}
 
-# Flags that are fields of an example, and may be repeated.
+# Flags that are fields of an input, and may be repeated.
 _FIELDS = ("text", "text_pair", "question", "context")
 _EMBEDDING = "embedding"
 
 
 def predict(
     task: PredictionTask,
-    examples: list[Example],
+    inputs: list[RawInput],
     options: PredictionOptions,
     *,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Predicts, and writes or prints the results in the order of the examples.
+    """Predict, and write or print the results in the order of the inputs.
 
     Args:
-        task: what to predict.
-        examples: of what.
-        options: how.
-        output: a `.npy` for vectors, a `.jsonl` for all else; None prints.
-        as_json: print JSON objects, one a line, instead of words.
+        task: the prediction.
+        inputs: raw inputs.
+        options: options of the prediction.
+        output: a `.npy` for embeddings, else a `.jsonl`; None prints.
+        as_json: print JSON objects, one a line, instead of text.
     """
-    numbered = tqdm(
-        task.predict(examples, options), total=len(examples), unit=" texts", disable=None
-    )
+    count = len(inputs)
+    numbered = tqdm(task.predict(inputs, options), total=count, unit=" texts", disable=None)
     if output is None:
-        for result in put_in_order(numbered, len(examples)):
-            print(_to_json(result) if as_json else task.describe(result))
+        for result in put_in_order(numbered, count):
+            print(_to_json(result) if as_json else task.format(result))
     elif output.suffix == ".npy":
-        _write_vectors(output, numbered, len(examples))
+        _write_vectors(output, numbered, count)
     else:
-        results = put_in_order(numbered, len(examples))
+        results = put_in_order(numbered, count)
         write_atomically(output, "".join(f"{_to_json(result)}\n" for result in results))
 
 
@@ -73,8 +74,8 @@ def _to_json(result: Result) -> str:
     return json.dumps(result, default=np.ndarray.tolist, ensure_ascii=False)
 
 
-def _write_vectors(path: Path, numbered: Numbered, count: int) -> None:
-    """Vectors float32 [examples, width], written as they come."""
+def _write_vectors(path: Path, numbered: NumberedResults, count: int) -> None:
+    """Write embeddings as float32 [inputs, hidden], each as it is computed."""
     partial = partial_name(path)
     try:
         array = None
@@ -92,10 +93,10 @@ def _write_vectors(path: Path, numbered: Numbered, count: int) -> None:
 
 
 def check_output(path: Path | None, task: str, overwrite: bool) -> None:
-    """Whether results of a task can be written to a file.
+    """Check that results of a task can be written to a file.
 
     Raises:
-        InputError: its name does not fit the task, it exists already, or its directory does not.
+        InputError: its suffix does not fit the task, it exists already, or its directory does not.
     """
     if path is None:
         return
@@ -108,19 +109,17 @@ def check_output(path: Path | None, task: str, overwrite: bool) -> None:
         raise InputError(f"--output={path}: there is no directory {path.parent}")
 
 
-def _examples() -> list[Example]:
+def _inputs() -> list[RawInput]:
     given = {name: flags.FLAGS[name].value or [] for name in _FIELDS}
     if flags.FLAGS.option:
         given["options"] = [flags.FLAGS.option]
     if bool(flags.FLAGS.input) == any(given.values()):
         raise InputError("give either --text, which may be repeated, or --input=FILE")
-    return (
-        examples_of_file(Path(flags.FLAGS.input)) if flags.FLAGS.input else examples_of_flags(given)
-    )
+    return read_inputs(Path(flags.FLAGS.input)) if flags.FLAGS.input else inputs_from_flags(given)
 
 
 def main() -> ExitCode:
-    """Reads the flags, predicts, and prints or writes."""
+    """Read the flags, predict, and print or write the results."""
     task, output = flags.FLAGS.task, flags.FLAGS.output and Path(flags.FLAGS.output)
     check_output(output, task, flags.FLAGS.overwrite)
     options = PredictionOptions(
@@ -131,27 +130,29 @@ def main() -> ExitCode:
         pooling=Pooling(flags.FLAGS.pooling),
         null_threshold=flags.FLAGS.null_threshold,
     )
-    predict(TASKS[task], _examples(), options, output=output, as_json=flags.FLAGS.json)
+    predict(TASKS[task], _inputs(), options, output=output, as_json=flags.FLAGS.json)
     if output is not None:
-        print(f"{output} is written")
+        print(f"wrote {output}")
     return ExitCode.DONE
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("task", None, list(TASKS), "what to do", required=True)
+    flags.DEFINE_enum("task", None, list(TASKS), "the prediction", required=True)
     flags.DEFINE_string("model", None, "workdir or directory of the model", required=True)
     flags.DEFINE_multi_string("text", None, "a text; may be repeated")
-    flags.DEFINE_multi_string("text_pair", None, "the second text; likewise")
-    flags.DEFINE_multi_string("question", None, "a question (answer, choose); likewise")
-    flags.DEFINE_multi_string("context", None, "what it is about; likewise")
+    flags.DEFINE_multi_string("text_pair", None, "the second text; may be repeated")
+    flags.DEFINE_multi_string("question", None, "a question (answer, choose); may be repeated")
+    flags.DEFINE_multi_string("context", None, "the text it is about; may be repeated")
     flags.DEFINE_multi_string("option", None, "an option of a question (choose); four of them")
-    flags.DEFINE_string("input", None, "a text a line (.txt), or a JSON object a line (.jsonl)")
+    flags.DEFINE_string("input", None, "file with a text (.txt) or a JSON object (.jsonl) a line")
     flags.DEFINE_string("output", None, "file to write: .jsonl, or .npy for encode")
     flags.DEFINE_boolean("overwrite", False, "replace the output if it exists")
-    flags.DEFINE_boolean("json", False, "print a JSON object for each text instead of a table")
-    flags.DEFINE_boolean("truncate", False, "cut off what the model has no positions for")
+    flags.DEFINE_boolean("json", False, "print a JSON object for each input")
+    flags.DEFINE_boolean("truncate", False, "cut texts that are longer than the model's positions")
     flags.DEFINE_integer("top_k", 5, "candidates for each [MASK] or question", lower_bound=1)
-    flags.DEFINE_enum("pooling", "pooled", list(Pooling), "which vector stands for a text (encode)")
-    flags.DEFINE_float("null_threshold", None, "null score above which no answer is given (answer)")
-    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "what is computed in")
+    flags.DEFINE_enum(
+        "pooling", "pooled", list(Pooling), "the vector that represents a text (encode)"
+    )
+    flags.DEFINE_float("null_threshold", None, "null score above which there is no answer (answer)")
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "type of the computation")
     run(main)

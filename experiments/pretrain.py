@@ -1,132 +1,35 @@
-r"""Pre-trains an ALBERT, or goes on with a run that was stopped.
+r"""Pre-train an ALBERT, or resume a run that was stopped.
 
     python -m experiments.pretrain --config=experiments/configs/albert_base.py \
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
 """
 
 import functools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 from etils import epath
-from jax import Array
-from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
-from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus, open_corpus
-from data_pipeline.errors import InputError
-from experiments.cli.command import define_config_flag, read_config_flag, run
+from experiments.cli.command import run
+from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
-from experiments.evaluation.held_out import HeldOutEvaluator, panels
-from experiments.evaluation.sentence_objectives import renamed
+from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
-from experiments.run.metrics_log import StepWork
-from experiments.run.training import Training, run_training
-from experiments.run.warm_start import warm_start_params
-from experiments.run.workdir import DataIdentity, Workdir, model_files, open_workdir
-
-
-class Experiment(NamedTuple):
-    """What a configuration describes, opened and found to fit together."""
-
-    config: ExperimentConfig
-    corpus: Corpus
-    curriculum: Curriculum
-    ruler: HeldOutEvaluator
-    mesh: Mesh
-    model: AlbertForPreTraining
-    execution: str  # a line about how the model is computed
-
-    def initialize(self, key: Array) -> PyTree:
-        """Fresh parameters."""
-        return self.model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-
-    def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
-        """This process's rows of the batches from a step on."""
-        return map(PretrainingBatch.from_numpy, self.curriculum.batches(start_step, self.mesh))
-
-    def work_of_step(self, step: int) -> StepWork:
-        """What a step, counted from 0, goes through."""
-        number = self.curriculum.phase_of(step)
-        rows = self.curriculum.phases[number].global_batch_size
-        return StepWork(rows, self.curriculum.flops_of_step(number))
-
-    @property
-    def training(self) -> Training:
-        """The same as `run_training` wants it."""
-        config, init_from = self.config, self.config.run.init_from
-        objective = config.data.sentence_objective
-        return Training(
-            model=config.model,
-            optimizer=config.optimizer,
-            run=config.run,
-            seed=config.seed,
-            mesh=self.mesh,
-            initialize=self.initialize,
-            warm_start=None
-            if init_from is None
-            else functools.partial(
-                warm_start_params, init_from, config.run.init_groups, self.model, config.seed
-            ),
-            loss_fn=renamed(make_pretraining_loss(self.model), objective),
-            weight_fn=renamed(pretraining_weights, objective),
-            batches=self.batches,
-            num_shapes=len(self.curriculum.phases),
-            rows_per_step=config.global_batch_size,
-            flops_per_step=self.curriculum.mean_flops_of_step,
-            work_of_step=self.work_of_step,
-            evaluate=self.ruler.evaluate,
-            best_metric="masked_lm_accuracy",
-            panels=panels(objective),
-            notes=[self.execution],
-        )
-
-
-def open_experiment(config: ExperimentConfig) -> Experiment:
-    """Opens the corpus and the devices, and writes nothing but the corpus's plan.
-
-    Raises:
-        InputError: there is no such corpus, or something does not fit together.
-    """
-    corpus = open_corpus(config.data.corpus_dir)
-    if corpus.metadata.vocab_size != config.model.vocab_size:
-        raise InputError(
-            f"--config.data.corpus_dir={config.data.corpus_dir} has a vocabulary of "
-            f"{corpus.metadata.vocab_size} pieces, --config.model.vocab_size is "
-            f"{config.model.vocab_size}"
-        )
-    for phase in phases_of(config):
-        mesh = open_mesh(config.run, phase.global_batch_size)
-    execution, line = resolve_execution(
-        config.run,
-        config.model,
-        mesh,
-        lengths=[phase.data.max_seq_length for phase in phases_of(config)],
-        packed=config.data.packing is Packing.PACKED,
-    )
-    return Experiment(
-        config,
-        corpus,
-        Curriculum(corpus, config),
-        HeldOutEvaluator(corpus, config, mesh),
-        mesh,
-        AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution),
-        line,
-    )
+from experiments.run.initial_parameters import read_initial_parameters
+from experiments.run.training import Run
+from experiments.run.workdir import open_pretraining_corpus, open_pretraining_workdir
 
 
 def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
-    """Trains up to the configuration's last step, from the workdir's newest checkpoint if any.
+    """Train up to the configuration's last step, from the workdir's newest checkpoint if any.
 
     Raises:
         InputError: something does not fit together; the workdir is as it was.
@@ -134,25 +37,47 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         NonFiniteStateError: a step was not finite.
     """
     prepare_devices(config.run)
-    experiment = open_experiment(config)
-    workdir = open_pretraining_workdir(
-        path, config, experiment.corpus, write=jax.process_index() == 0
+    phases = phases_of(config)
+    mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))
+    corpus = open_pretraining_corpus(config)
+    batches = Curriculum(corpus, config, mesh)
+    execution, attention = resolve_execution(
+        config.run,
+        config.model,
+        mesh,
+        lengths=[phase.data.max_seq_length for phase in phases],
+        packed=config.data.packing is Packing.PACKED,
     )
-    return run_training(experiment.training, workdir)
+    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
+    evaluator = HeldOutEvaluator(corpus, config, mesh)
+    workdir = open_pretraining_workdir(
+        path, config, corpus, batches.identity, write=jax.process_index() == 0
+    )
+    with Run(workdir, config, model, batches, evaluator, mesh) as training:
+        training.say(attention)
+        state = training.restore() or training.initialize(_initial_parameters(config, model))
+        step = training.compile(objective, state)
+        return training.train(state, step)
 
 
-def open_pretraining_workdir(
-    path: epath.PathLike, config: ExperimentConfig, corpus: Corpus, *, write: bool = True
-) -> Workdir:
-    """Opens the workdir of a run on a corpus; see `open_workdir`."""
-    place = config.data.corpus_dir
-    data = DataIdentity("corpus", "--config.data.corpus_dir", place, corpus.metadata.fingerprint)
-    files = model_files(config.model, corpus.path / TOKENIZER_DIRECTORY)
-    return open_workdir(path, config, data, files, write=write)
+def _initial_parameters(
+    config: ExperimentConfig, model: AlbertForPreTraining
+) -> Callable[[], PyTree] | None:
+    """The reader of the parameters that a new run starts from; None for random ones."""
+    if config.run.init_from is None:
+        return None
+    return functools.partial(
+        read_initial_parameters,
+        config.run.init_from,
+        model,
+        seed=config.seed,
+        groups=config.run.init_groups,
+    )
 
 
 def main() -> ExitCode:
-    """Reads the flags and trains."""
+    """Read the flags and train."""
     config = read_config_flag(_CONFIG, ExperimentConfig)
     with joined_hosts():
         return pretrain(config, flags.FLAGS.workdir)
@@ -160,8 +85,6 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
-    flags.DEFINE_string(
-        "workdir", None, "the run's directory, new or to be continued", required=True
-    )
+    flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
     run(main, ExperimentConfig)

@@ -1,10 +1,11 @@
-r"""Runs a sweep: every row of a table with every seed, and the table itself.
+r"""Run a sweep: every row of a table with every seed, and the table itself.
 
     python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py --size=small \
         --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
 
-Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, so a sweep that was
-stopped goes on where it was. `--dry_run` shows the points, `--report` the table so far.
+Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, so the
+same command resumes a sweep that was stopped. `--dry_run` lists the points, `--report` writes the
+table so far.
 """
 
 import shlex
@@ -20,14 +21,15 @@ from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.sweeping.launchers import Launcher, device_slots, shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import PlannedPoint, plan_points
-from experiments.sweeping.points import Size, expand, load_sweep, select
+from experiments.sweeping.points import expand, select
 from experiments.sweeping.processes import LocalLauncher, State
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import has_results, read_results
+from experiments.sweeping.sweep import Size, load_sweep
 
 
 def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
-    """Example: ``["data.ngram=1"]`` gives ``{"data.ngram": "1"}``.
+    """Parse repeated NAME=VALUE flags. Example: ``["data.ngram=1"]`` gives ``{"data.ngram": "1"}``.
 
     Raises:
         InputError: one has no equals sign.
@@ -41,8 +43,8 @@ def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def describe_plan(planned: Sequence[PlannedPoint]) -> str:
-    """A line for each point: what it is, how large it is, and what is done differently in it."""
+def format_plan(planned: Sequence[PlannedPoint]) -> str:
+    """Format the plan: each point with its size and its overrides."""
     lines = []
     for one in planned:
         point = one.point
@@ -57,13 +59,13 @@ def describe_plan(planned: Sequence[PlannedPoint]) -> str:
 
 
 def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
-    """Runs the points on this machine; the status says whether all of them are done."""
+    """Run the points on this machine; return DONE if all of them are done."""
     slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    launcher = LocalLauncher(directory / "logs", slots, say)
+    launcher = LocalLauncher(directory / "logs", slots, log)
     outcomes = launcher.run(planned).values()
     if all(outcome.state is State.DONE for outcome in outcomes):
         return ExitCode.DONE
@@ -72,22 +74,22 @@ def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
 
 
 def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
-    """Hands the points to the launcher that the flags name."""
+    """Launch the points as the flags say."""
     launcher = Launcher(flags.FLAGS.launcher)
     if launcher is Launcher.PRINT:
         print("\n".join(shell_lines(planned)))
         return ExitCode.DONE
     if launcher is Launcher.SLURM:
         script = write_slurm_scripts(planned, directory, flags.FLAGS.slurm_option)
-        print(f"{script} submits the points; afterwards the same command with --report")
+        print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
     return run_locally(planned, directory)
 
 
 def main() -> ExitCode:
-    """Reads the flags; plans, launches, reports."""
+    """Read the flags; plan, launch and report."""
     values = flags.FLAGS
-    # Points are counted, not computed, here; and a GPU belongs to the runs.
+    # Nothing is computed here, and the GPUs belong to the runs.
     jax.config.update("jax_platforms", "cpu")
     directory = Path(values.workdir)
     sweep, docstring = load_sweep(values.sweep, Size(values.size))
@@ -103,10 +105,12 @@ def main() -> ExitCode:
         task_overrides=parse_assignments("task_override", values.task_override),
     )
     if values.dry_run:
-        print(f"{docstring}\n\n{describe_plan(planned)}")
+        print(f"{docstring}\n\n{format_plan(planned)}")
         return ExitCode.DONE
     if left := [task for task in sweep.tasks if task not in task_dirs]:
-        print(f"not fine-tuned on {', '.join(left)}: --task_dir=TASK=DIR does", file=sys.stderr)
+        print(
+            f"not fine-tuned on {', '.join(left)}, which need --task_dir=TASK=DIR", file=sys.stderr
+        )
     status = ExitCode.DONE if values.report else launch(planned, directory)
     if values.report or (values.launcher == Launcher.LOCAL and has_results(planned)):
         command = shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]])
@@ -117,21 +121,21 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     flags.DEFINE_string("sweep", None, "file of the sweep, experiments/sweeps/*.py", required=True)
-    flags.DEFINE_string("workdir", None, "the sweep's directory", required=True)
+    flags.DEFINE_string("workdir", None, "directory of the sweep", required=True)
     flags.DEFINE_enum("size", "paper", list(Size), "the paper's size, or minutes a point on a CPU")
     flags.DEFINE_string("corpus_dir", "", "the corpus of all points")
     flags.DEFINE_multi_string(
         "override", [], "NAME=VALUE for all points, such as optimizer.num_train_steps=50"
     )
     flags.DEFINE_multi_string(
-        "task_dir", [], "TASK=DIR: fine-tune every point on a task, whose data lies there"
+        "task_dir", [], "TASK=DIR: fine-tune every point on a task with data in DIR"
     )
-    flags.DEFINE_multi_string("task_override", [], "NAME=VALUE for all fine-tuning")
-    flags.DEFINE_list("points", None, "numbers of the points to run or report; by default all")
+    flags.DEFINE_multi_string("task_override", [], "NAME=VALUE for all fine-tuning runs")
+    flags.DEFINE_list("points", None, "numbers of points to run or report; by default all")
     flags.DEFINE_enum("launcher", "local", list(Launcher), "where the points run")
     flags.DEFINE_integer("max_parallel", 1, "points that run at once (local)", lower_bound=1)
-    flags.DEFINE_list("devices", None, "GPUs to deal out to them; by default all there are")
+    flags.DEFINE_list("devices", None, "GPUs to divide among them; by default all")
     flags.DEFINE_multi_string("slurm_option", [], "option of sbatch, such as --partition=gpu")
-    flags.DEFINE_boolean("dry_run", False, "check and count every point, and run none")
-    flags.DEFINE_boolean("report", False, "write the report again, and run nothing")
+    flags.DEFINE_boolean("dry_run", False, "check and list every point, and run none")
+    flags.DEFINE_boolean("report", False, "write the report, and run nothing")
     run(main)

@@ -1,58 +1,126 @@
-"""Pre-training's objectives: masked LM and sentence order (ALBERT §3.1)."""
+"""The objective of pre-training: masked LM plus sentence order (ALBERT §3.1)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.model import AlbertForPreTraining
-from albert_jax.training.losses import LossFn, Metrics, cross_entropy
+from albert_jax.heads import gather_positions
+from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
+from albert_jax.training.losses import Metrics, cross_entropy
+from albert_jax.training.objective import Objective
 
 
-def masked_lm(
+def pretraining_objective(
+    model: AlbertForPreTraining, sentence_metric: str | None = "sentence_order"
+) -> Objective:
+    """The sum of masked-LM loss and sentence loss (ALBERT §3.1).
+
+    Metrics: `masked_lm_loss` and `masked_lm_accuracy`, `{sentence_metric}_loss` and
+    `{sentence_metric}_accuracy`. Predictions: `prediction_logits` and `sop_logits`.
+
+    Args:
+        model: the model.
+        sentence_metric: name of the sentence objective in the metrics. With None the sentence head
+            and the pooler are not computed; their parameters stay and have no gradient.
+    """
+    sentence = sentence_metric is not None
+
+    def loss_fn(params: PyTree, batch: PretrainingBatch, dropout_key: Array | None) -> Metrics:
+        outputs = apply_to_batch(model, params, batch, dropout_key, output_sop_logits=sentence)
+        metrics = masked_lm_metrics(outputs.prediction_logits, batch)
+        if sentence_metric is not None and outputs.sop_logits is not None:
+            metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
+        return metrics
+
+    def weight_fn(batch: PretrainingBatch) -> dict[str, Float[Array, ""]]:
+        weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
+        if sentence:
+            weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
+        return weights
+
+    def predict(params: PyTree, batch: PretrainingBatch) -> dict[str, Array]:
+        outputs = apply_to_batch(model, params, batch, output_sop_logits=sentence)
+        predictions = {"prediction_logits": outputs.prediction_logits}
+        if outputs.sop_logits is not None:
+            predictions["sop_logits"] = outputs.sop_logits
+        return predictions
+
+    return Objective(loss_fn, weight_fn, predict)
+
+
+def apply_to_batch(
+    model: AlbertForPreTraining,
+    params: PyTree,
+    batch: PretrainingBatch,
+    dropout_key: Array | None = None,
+    **options: Any,
+) -> AlbertForPreTrainingOutput:
+    """Apply the model to a batch, with dropout if there is a key for it.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        batch: the batch.
+        dropout_key: None for no dropout.
+        options: `output_hidden_states`, `output_sop_logits`.
+    """
+    outputs: Any = model.apply(
+        {"params": params},
+        batch.input_ids,
+        token_type_ids=batch.token_type_ids,
+        position_ids=batch.position_ids,
+        sequence_ids=batch.sequence_ids,
+        masked_lm_positions=batch.masked_lm_positions,
+        sentence_order_positions=batch.sentence_order_positions,
+        deterministic=dropout_key is None,
+        rngs=None if dropout_key is None else {"dropout": dropout_key},
+        **options,
+    )
+    return outputs
+
+
+def masked_lm_metrics(
     prediction_logits: Float[Array, "batch predictions vocabulary"], batch: PretrainingBatch
 ) -> Metrics:
-    """Masked-LM loss and accuracy over the slots in use (ALBERT §3.1)."""
+    """Compute masked-LM loss and accuracy over the slots in use (ALBERT §3.1)."""
     loss, accuracy = cross_entropy(prediction_logits, batch.masked_lm_ids, batch.masked_lm_weights)
     return {"masked_lm_loss": loss, "masked_lm_accuracy": accuracy}
 
 
-def sentence_order(sop_logits: Float[Array, "batch pairs 2"], batch: PretrainingBatch) -> Metrics:
-    """Sentence-order loss and accuracy over the pairs in use (ALBERT §3.1)."""
+def sentence_metrics(
+    name: str, sop_logits: Float[Array, "batch pairs 2"], batch: PretrainingBatch
+) -> Metrics:
+    """Compute loss and accuracy of the sentence objective over the pairs in use (ALBERT §3.1)."""
     loss, accuracy = cross_entropy(
         sop_logits, batch.sentence_order_labels, batch.sentence_order_weights
     )
-    return {"sentence_order_loss": loss, "sentence_order_accuracy": accuracy}
+    return {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
 
 
-def make_pretraining_loss(model: AlbertForPreTraining) -> LossFn:
-    """The loss function of both pre-training objectives."""
+def masked_lm_by_layer(
+    model: AlbertForPreTraining,
+) -> Callable[[PyTree, PretrainingBatch], Metrics]:
+    """Return a step ``(params, batch) -> metrics`` that applies the masked-LM head to every layer.
 
-    def pretraining_loss(
-        params: Any, batch: PretrainingBatch, dropout_key: Array | None
-    ) -> Metrics:
-        outputs: Any = model.apply(
-            {"params": params},
-            batch.input_ids,
-            token_type_ids=batch.token_type_ids,
-            position_ids=batch.position_ids,
-            sequence_ids=batch.sequence_ids,
-            masked_lm_positions=batch.masked_lm_positions,
-            sentence_order_positions=batch.sentence_order_positions,
-            deterministic=dropout_key is None,
-            rngs=None if dropout_key is None else {"dropout": dropout_key},
+    Metrics: `masked_lm_loss/{n}` and `masked_lm_accuracy/{n}` after n blocks, from 0 on.
+    """
+
+    def step(params: PyTree, batch: PretrainingBatch) -> Metrics:
+        outputs = apply_to_batch(
+            model, params, batch, output_hidden_states=True, output_sop_logits=False
         )
-        return masked_lm(outputs.prediction_logits, batch) | sentence_order(
-            outputs.sop_logits, batch
-        )
+        metrics: Metrics = {}
+        for depth, hidden in enumerate(outputs.hidden_states or ()):
+            logits: Any = model.apply(
+                {"params": params},
+                gather_positions(hidden, batch.masked_lm_positions),
+                method=AlbertForPreTraining.predict_tokens,
+            )
+            of_layer = masked_lm_metrics(logits, batch)
+            metrics |= {f"{name}/{depth}": ratio for name, ratio in of_layer.items()}
+        return metrics
 
-    return pretraining_loss
-
-
-def pretraining_weights(batch: PretrainingBatch) -> dict[str, Float[Array, ""]]:
-    """The denominators of both objectives: predictions and pairs with a weight in the batch."""
-    return {
-        "masked_lm_loss": batch.masked_lm_weights.sum(),
-        "sentence_order_loss": batch.sentence_order_weights.sum(),
-    }
+    return step

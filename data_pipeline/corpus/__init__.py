@@ -1,1 +1,7 @@
 """Corpora: directories of token shards, and the builder that writes them."""
+
+from data_pipeline.corpus.metadata import CorpusError, CorpusMetadata
+from data_pipeline.corpus.reader import Corpus, open_corpus
+from data_pipeline.corpus.splits import SentenceIndex, Split
+
+__all__ = ["Corpus", "CorpusError", "CorpusMetadata", "SentenceIndex", "Split", "open_corpus"]

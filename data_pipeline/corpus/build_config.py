@@ -1,39 +1,80 @@
-"""What to build, and everything that the result depends on."""
+"""Configuration of a corpus build, and everything else that the result depends on."""
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from albert_jax.durable_files import hash_text
+from albert_jax.settings import FieldError, check_settings, setting
 from data_pipeline.sources.documents import Source
 from data_pipeline.sources.text_files import InputFile
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
-# What shapes the text; other versions may build another corpus.
+# Libraries that process the text; other versions may build another corpus.
 _LIBRARIES = ("sentencepiece", "sentencex", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildConfig:
-    """What to build. Fields are described by the flags of `data_pipeline.build_corpus`."""
+    """Configuration of a corpus build. All settings but `sources` are flags of
+    `data_pipeline.build_corpus`.
+
+    Raises:
+        FieldError: a value is not allowed.
+    """
 
     sources: tuple[Source, ...]
-    output_dir: str
-    vocab_size: int = 30_000
-    tokenizer: str | None = None
-    language: str = "en"
-    lower_case: bool | None = None
-    keep_accents: bool | None = None
-    held_out: float = 0.01
-    vocabulary_bytes: int = 1 << 30
-    seed: int = 0
-    num_processes: int = 1
-    overwrite: bool = False
+    output_dir: str = setting(dataclasses.MISSING, "Directory of the new corpus; may be remote.")
+    vocab_size: int = setting(30_000, "Tokens of a vocabulary to train.", at_least=14)
+    tokenizer: str | None = setting(
+        None,
+        "An existing vocabulary: a SentencePiece .model, a WordPiece .txt, or the tokenizer of a "
+        "corpus. Without it a SentencePiece vocabulary is trained.",
+    )
+    language: str = setting("en", "ISO code of the language, by which sentences are split.")
+    lower_case: bool | None = setting(
+        None,
+        "Drop case, as the released English models do. By default what --tokenizer says, else "
+        "true.",
+    )
+    keep_accents: bool | None = setting(
+        None,
+        "Keep accents, which the released English models drop. By default what --tokenizer says, "
+        "else false.",
+    )
+    held_out: float = setting(
+        0.01,
+        "Fraction of the documents, chosen by a hash of their text, that are kept for validation.",
+        at_least=0,
+        below=1,
+    )
+    vocabulary_bytes: int = setting(
+        1 << 30,
+        "How much text to train a vocabulary on, in bytes: documents sampled at random beyond "
+        "that. Training holds all of it in memory several times over.",
+        at_least=1,
+    )
+    seed: int = setting(0, "Seed of the sentences that a vocabulary is trained on.")
+    num_processes: int = setting(
+        0,
+        "Processes that split and encode; 0 means one a core. The corpus does not depend on it.",
+        at_least=0,
+    )
+    overwrite: bool = setting(False, "Replace a corpus at --output_dir, once the new one is whole.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not re.fullmatch(r"[a-z]{2,3}(-\w+)?", self.language):
+            raise FieldError("language", "an ISO code such as en", self.language)
+        if not self.num_processes:
+            object.__setattr__(self, "num_processes", _available_cores())
 
     def describe(self, files: Sequence[Sequence[InputFile]]) -> dict[str, Any]:
-        """The settings that a corpus's metadata tells, the same on every machine.
+        """Return the settings that a corpus's metadata records, the same on every machine.
 
         Args:
             files: of each source.
@@ -61,8 +102,8 @@ class BuildConfig:
     def describe_exactly(
         self, files: Sequence[Sequence[InputFile]], tokenizer: Tokenizer | None
     ) -> dict[str, Any]:
-        """The same and what else must not change while a build is interrupted: the input files and
-        the given tokenizer by their content, the libraries by their versions."""
+        """Return the same and what else must not change until an interrupted build is resumed: the
+        input files and the given tokenizer by their content, the libraries by their versions."""
         return {
             **self.describe(files),
             "tokenizer content": tokenizer.fingerprint if tokenizer else None,
@@ -72,6 +113,12 @@ class BuildConfig:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of Python and of what shapes the text."""
+    """Return the versions of Python and of the libraries that process the text."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), **versions}
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

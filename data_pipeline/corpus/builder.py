@@ -2,61 +2,47 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
-import os
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt64
 from tqdm import tqdm
 
 from albert_jax.durable_files import sync
 from data_pipeline.corpus.build_config import BuildConfig, library_versions
-from data_pipeline.corpus.deduplication import NOT_HASHED, SeenHashes, is_held_out
+from data_pipeline.corpus.deduplication import NOT_HASHED, HashLog, SeenHashes, read_hashes
 from data_pipeline.corpus.encoding import (
-    Chunk,
-    EncodedChunk,
+    BlockTask,
+    EncodedBlock,
     EncodingTask,
     SamplingTask,
-    Splitting,
-    deal_chunks,
+    SentenceSplitter,
     map_in_order,
+    read_blocks,
 )
-from data_pipeline.corpus.held_out import write_validation
-from data_pipeline.corpus.journal import HashLog, Journal, differing_setting, read_hashes
-from data_pipeline.corpus.reader import (
-    METADATA_FILE,
-    TOKENIZER_DIRECTORY,
-    TRAIN,
-    VALIDATION,
-    Corpus,
-    open_splits,
-)
+from data_pipeline.corpus.held_out import is_held_out, write_validation
+from data_pipeline.corpus.journal import Journal, differing_setting, lock
+from data_pipeline.corpus.metadata import METADATA_FILE, describe_corpus
+from data_pipeline.corpus.reader import map_corpus
 from data_pipeline.corpus.report import describe_training_text
-from data_pipeline.corpus.writer import (
-    EncodedDocuments,
-    SplitWriter,
-    describe_files,
-    keep_sentences,
-    write_metadata,
-)
+from data_pipeline.corpus.splits import TRAIN, VALIDATION
+from data_pipeline.corpus.writer import SplitWriter
 from data_pipeline.errors import InputError
-from data_pipeline.sources.text_files import Reading
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.sources.text_files import ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
+from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 
-_STAGED = "held_out"  # held-out documents before sentences that training has too are removed
+_STAGED = "held_out"  # held-out documents, with the sentences that training has too
 _DOCUMENT_HASHES, _TRAIN_HASHES, _STAGED_HASHES = (
     f"{name}.hashes" for name in ("documents", "train_sentences", "held_out_sentences")
 )
 _SAMPLE = "vocabulary_sample.txt"
-_CHUNKS_BETWEEN_SAVES = 16  # about 16 MB of text
+_BLOCKS_PER_SAVE = 16  # about 16 MB of text
 
 _logger = logging.getLogger(__name__)
 
@@ -64,53 +50,56 @@ _logger = logging.getLogger(__name__)
 class CorpusBuilder:
     """One build, from the inputs to a corpus directory.
 
-    The corpus grows in `<output_dir>.partial` and gets its name when it is whole. Nothing depends
-    on the number of processes or on how often the build was interrupted.
+    The corpus grows in `<output_dir>.partial`, which is renamed once it is complete. The result
+    depends neither on the number of processes nor on how often the build was interrupted.
     """
 
     def __init__(self, config: BuildConfig) -> None:
-        """Looks at the inputs, the given tokenizer, and what an earlier run has left.
+        """Check the inputs, the given tokenizer and the output directory.
 
         Raises:
-            InputError: an input is missing, or the output directory holds a corpus already.
+            InputError: an input is missing, or the output directory exists already.
         """
         self._config = config
         self._files = [source.find_inputs() for source in config.sources]
-        self._given: Tokenizer | None = None
+        self._total_bytes = sum(file.size for files in self._files for file in files)
+        self._given_tokenizer: Tokenizer | None = None
         if config.tokenizer is not None:
-            self._given = load_tokenizer(
+            self._given_tokenizer = load_tokenizer(
                 config.tokenizer, lower_case=config.lower_case, keep_accents=config.keep_accents
             )
         self._output = Path(config.output_dir)
         if self._output.exists() and not config.overwrite:
             raise InputError(
-                f"--output_dir={self._output} exists already; --overwrite replaces a corpus when "
-                "the new one is whole"
+                f"--output_dir={self._output} exists already; --overwrite replaces a corpus once "
+                "the new one is complete"
             )
         if self._output.exists() and not (self._output / METADATA_FILE).is_file():
-            raise InputError(f"--output_dir={self._output} exists and is no corpus to overwrite")
+            raise InputError(
+                f"--output_dir={self._output} exists and is not a corpus, so it is not overwritten"
+            )
         self._partial = self._output.with_name(self._output.name + ".partial")
-        formats = tuple(source.format for source in config.sources)
-        # What becomes the corpus, and what is needed only to make it.
+        # What becomes the corpus, and what is needed only to build it.
         self._corpus = self._partial / "corpus"
         self._work = self._partial / "work"
-        self._splitting = Splitting(config.language, formats)
-        self._reading = Reading()
+        formats = tuple(source.format for source in config.sources)
+        self._splitter = SentenceSplitter(config.language, formats)
+        self._progress = ReadingProgress()
 
     def build(self) -> None:
-        """Builds the corpus, or what is left of it to build.
+        """Build the corpus, or resume building it.
 
         Raises:
-            InputError: the input is not what its format says, or holds no text.
-            OSError: for one, the disk is full; the same command then goes on later.
+            InputError: the input is not in the declared format, or holds no text.
+            OSError: for example a full disk; the same command resumes the build later.
         """
         self._partial.mkdir(parents=True, exist_ok=True)
-        with _lock(self._partial):
+        with lock(self._partial):
             journal = self._open_journal()
-            if not journal.tokenizer:
-                tokenizer = self._given or self._train_tokenizer()
+            if not journal.has_tokenizer:
+                tokenizer = self._given_tokenizer or self._train_tokenizer()
                 tokenizer.save(self._corpus / TOKENIZER_DIRECTORY)
-                journal.tokenizer = True
+                journal.has_tokenizer = True
                 journal.save(self._work)
             tokenizer = load_tokenizer(self._corpus / TOKENIZER_DIRECTORY)
             self._encode(journal, tokenizer.vocab_size)
@@ -124,8 +113,8 @@ class CorpusBuilder:
             self._finish(tokenizer, {"duplicate_documents": journal.duplicates, **removed})
 
     def _open_journal(self) -> Journal:
-        """The journal of an earlier run with the same settings, or that of a new one."""
-        settings = self._config.describe_exactly(self._files, self._given)
+        """Return the journal of an earlier run with the same settings, or a new one."""
+        settings = self._config.describe_exactly(self._files, self._given_tokenizer)
         settings = json.loads(json.dumps(settings))
         if self._work.exists():
             journal = Journal.load(self._work) if self._corpus.exists() else None
@@ -135,9 +124,9 @@ class CorpusBuilder:
                 if reason is None:
                     for stray in self._corpus.rglob(".*"):  # of a file that was being written
                         stray.unlink()
-                    _logger.warning("Going on with the build in %s.", self._partial)
+                    _logger.warning("Resuming the build in %s.", self._partial)
                     return journal
-            _logger.warning("Starting over instead of going on with %s: %s.", self._partial, reason)
+            _logger.warning("Starting over instead of resuming %s: %s.", self._partial, reason)
         for directory in (self._corpus, self._work):
             if directory.exists():
                 shutil.rmtree(directory)
@@ -150,17 +139,17 @@ class CorpusBuilder:
         config = self._config
         lower_case = config.lower_case is not False
         keep_accents = bool(config.keep_accents)
-        total = sum(file.size for files in self._files for file in files)
-        share = min(1.0, config.vocabulary_bytes / max(1, total))
-        task = SamplingTask(self._splitting, lower_case, keep_accents, config.held_out, share)
+        sampled = min(1.0, config.vocabulary_bytes / max(1, self._total_bytes))
+        task = SamplingTask(self._splitter, lower_case, keep_accents, config.held_out, sampled)
         sample = self._work / _SAMPLE
         with sample.open("w", encoding="utf-8") as file:
             for sentences, _ in self._map(task, "Sampling text for the vocabulary"):
                 file.writelines(f"{sentence}\n" for sentence in sentences)
-        if sample.stat().st_size == 0:
+        sample_bytes = sample.stat().st_size
+        if sample_bytes == 0:
             raise InputError("the input holds no text to train a vocabulary on")
         _logger.info(
-            "Training %d pieces on %.1f MB.", config.vocab_size, sample.stat().st_size / 1e6
+            "Training a vocabulary of %d on %.1f MB.", config.vocab_size, sample_bytes / 1e6
         )
         tokenizer = train_sentencepiece(
             sample,
@@ -172,16 +161,16 @@ class CorpusBuilder:
         sample.unlink()
         return tokenizer
 
-    def _map(self, task: Any, what: str, skip: int = 0) -> Generator[Any, None, None]:
-        """The task's results for all chunks but the first `skip`, under a progress bar."""
-        self._reading = Reading()
-        total = sum(file.size for files in self._files for file in files)
-        chunks = deal_chunks(self._config.sources, self._files, self._reading)
-        with tqdm(total=total, desc=what, unit="B", unit_scale=True, smoothing=0.05) as bar:
+    def _map(self, task: BlockTask, label: str, skip: int = 0) -> Generator[Any, None, None]:
+        """Apply a task to all blocks but the first `skip`, under a progress bar."""
+        self._progress = ReadingProgress()
+        total = self._total_bytes
+        blocks = read_blocks(self._config.sources, self._files, self._progress)
+        with tqdm(total=total, desc=label, unit="B", unit_scale=True, smoothing=0.05) as bar:
             for _ in range(skip):
-                chunk: Chunk | None = next(chunks, None)
-                bar.update((chunk.bytes_read if chunk else total) - bar.n)
-            results = map_in_order(task, chunks, self._config.num_processes)
+                block = next(blocks, None)
+                bar.update((block.bytes_read if block else total) - bar.n)
+            results = map_in_order(task, blocks, self._config.num_processes)
             with contextlib.closing(results):
                 for result in results:
                     yield result
@@ -189,7 +178,7 @@ class CorpusBuilder:
             bar.update(total - bar.n)
 
     def _encode(self, journal: Journal, vocab_size: int) -> None:
-        """Encodes all documents, or those that the journal does not count yet."""
+        """Encode all documents, or those after the journal's last block."""
         work = self._work
         train, staged = (
             SplitWriter(path, vocab_size, position=journal.positions.get(path.name))
@@ -208,32 +197,31 @@ class CorpusBuilder:
             journal.positions = {writer.path.name: writer.position() for writer in writers}
             journal.save(work)
 
-        task = EncodingTask(self._splitting, self._corpus / TOKENIZER_DIRECTORY)
-        encoded: EncodedChunk
+        task = EncodingTask(self._splitter, self._corpus / TOKENIZER_DIRECTORY)
+        block: EncodedBlock
         try:
-            for encoded in self._map(task, "Encoding", skip=journal.chunks):
-                is_new = seen.add(encoded.document_hashes)
-                held_out = is_held_out(encoded.document_hashes, self._config.held_out)
-                documents, sentences = select_documents(encoded, is_new & ~held_out)
+            for block in self._map(task, "Encoding", skip=journal.blocks):
+                is_new = seen.add(block.document_hashes)
+                held_out = is_held_out(block.document_hashes, self._config.held_out)
+                documents, sentences = block.select(is_new & ~held_out)
                 train.append(documents)
                 train_hashes.append(sentences[sentences != NOT_HASHED])
-                documents, sentences = select_documents(encoded, is_new & held_out)
+                documents, sentences = block.select(is_new & held_out)
                 staged.append(documents)
                 staged_hashes.append(sentences)
-                document_hashes.append(encoded.document_hashes[is_new])
+                document_hashes.append(block.document_hashes[is_new])
                 journal.duplicates += int(np.count_nonzero(~is_new))
-                journal.chunks += 1
-                if journal.chunks % _CHUNKS_BETWEEN_SAVES == 0:
+                journal.blocks += 1
+                if journal.blocks % _BLOCKS_PER_SAVE == 0:
                     save()
             save()
         finally:
             for writer in writers:
                 writer.close()
 
-    def _finish(self, tokenizer: Tokenizer, counted: Mapping[str, int]) -> None:
-        """Describes the corpus and gives it its name."""
-        output = self._output
-        metadata = describe_files(
+    def _finish(self, tokenizer: Tokenizer, counts: Mapping[str, int]) -> None:
+        """Write the metadata, and move the corpus to the output directory."""
+        metadata = describe_corpus(
             self._corpus,
             vocab_size=tokenizer.vocab_size,
             sources={source.name: source.weight for source in self._config.sources},
@@ -242,43 +230,20 @@ class CorpusBuilder:
         )
         if not metadata.splits[TRAIN]["documents"]:
             raise InputError("the input holds no text for training")
-        reading = self._reading
         report = {
-            **counted,
-            "cut_documents": reading.cut_documents,
-            "replaced_lines": reading.replaced_lines,
-            "skipped_lines": reading.skipped_lines,
+            **counts,
+            "cut_documents": self._progress.cut_documents,
+            "replaced_lines": self._progress.replaced_lines,
+            "skipped_lines": self._progress.skipped_lines,
+            **describe_training_text(map_corpus(self._corpus, metadata), tokenizer),
         }
-        corpus = Corpus(self._corpus, metadata, open_splits(self._corpus, metadata))
-        report |= describe_training_text(corpus, tokenizer)
-        write_metadata(self._corpus, dataclasses.replace(metadata, report=report))
+        dataclasses.replace(metadata, report=report).save(self._corpus)
         sync(self._corpus)
-        replaced = output.with_name(output.name + ".replaced")
-        if output.exists():
-            output.rename(replaced)
-        self._corpus.rename(output)
-        sync(output.parent)
+        replaced = self._output.with_name(self._output.name + ".replaced")
+        if self._output.exists():
+            self._output.rename(replaced)
+        self._corpus.rename(self._output)
+        sync(self._output.parent)
         for leftover in (replaced, self._partial):
             if leftover.exists():
                 shutil.rmtree(leftover)
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Keeps other builds away from a directory; the lock dies with the process."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise InputError(f"another process is building in {directory}") from None
-    finally:
-        os.close(descriptor)
-
-
-def select_documents(
-    encoded: EncodedChunk, mask: np.ndarray
-) -> tuple[EncodedDocuments, UInt64[np.ndarray, " sentences"]]:
-    """Some of a chunk's documents, and the hashes of their sentences."""
-    kept = np.repeat(mask, encoded.documents.sentence_counts)
-    return keep_sentences(encoded.documents, kept), encoded.sentence_hashes[kept]

@@ -1,4 +1,4 @@
-"""Documents cut into runs of whole sentences."""
+"""Documents cut into chunks: runs of whole sentences."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,18 +22,18 @@ def cut_documents(
     targets: Int64[np.ndarray, " documents"],
     advance: Callable[..., np.ndarray] | None = None,
 ) -> Chunks:
-    """Cuts each document into chunks: sentences are added until the chunk holds at least the
-    document's target number of tokens, or the document ends.
+    """Cut each document into chunks of whole sentences.
 
-    All documents are walked together, one chunk of each at a step.
+    Sentences are added until a chunk holds at least the document's target number of tokens, or the
+    document ends. Each step cuts one chunk of every document.
 
     Args:
         offsets: token offset of each sentence, and of the end.
         firsts: number of the first sentence of each document.
         ends: number of the sentence after each document's last.
         targets: tokens that a chunk should hold.
-        advance: `(documents, firsts, ends) -> sentences` where the next chunks begin, if not at the
-            ends of those before (the NSP generator puts unused sentences back).
+        advance: `(documents, firsts, ends) -> sentences` where the next chunks begin, by default
+            the ends of those before (the NSP generator puts unused sentences back).
 
     Returns:
         The chunks, in the order of the text.
@@ -48,8 +48,8 @@ def cut_documents(
         end = np.minimum(end, ends[documents])
         found.append((documents, at, end))
         at = end if advance is None else advance(documents, at, end)
-        going_on = at < ends[documents]
-        documents, at = documents[going_on], at[going_on]
+        is_unfinished = at < ends[documents]
+        documents, at = documents[is_unfinished], at[is_unfinished]
     if not found:
         return Chunks(*(np.zeros(0, np.int64) for _ in range(3)))
     columns = [np.concatenate(column) for column in zip(*found, strict=True)]

@@ -1,9 +1,9 @@
-"""What worker processes do: documents in, sentences and piece ids out, in the order they came."""
+"""Sentence splitting and encoding of documents, in blocks, by worker processes."""
 
 import itertools
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -11,191 +11,201 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import sentencex
+from jaxtyping import Bool, UInt64
 
-from data_pipeline.corpus.deduplication import hash_documents, hash_sentences, is_held_out
+from data_pipeline.corpus.deduplication import hash_documents, hash_sentences
+from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.writer import EncodedDocuments
 from data_pipeline.errors import InputError
 from data_pipeline.sources.docstrings import read_documentation
 from data_pipeline.sources.documents import Document, Source, SourceFormat
-from data_pipeline.sources.text_files import InputFile, Reading
+from data_pipeline.sources.text_files import InputFile, ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.normalization import normalize
 
-_CHUNK_CHARACTERS = 1 << 20
+_BLOCK_CHARACTERS = 1 << 20
 
-_Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 
 
-class Chunk(NamedTuple):
-    """Some documents of one source, dealt to a worker together."""
+class DocumentBlock(NamedTuple):
+    """Some documents of one source, the unit of work of a worker process."""
 
     source: int
     documents: list[Document]
-    files: list[InputFile]  # of documentation, which the worker reads itself since it takes long
-    bytes_read: int  # of the whole input, up to the end of this chunk
+    files: list[InputFile]  # of installed documentation, slow to read, so the worker reads them
+    bytes_read: int  # of the whole input, up to the end of this block
 
     def read(self) -> list[Document]:
-        """The documents."""
+        """Return the documents."""
         found = itertools.chain.from_iterable(map(read_documentation, self.files))
         return [*self.documents, *found]
 
 
-class EncodedChunk(NamedTuple):
-    """The documents of a chunk as piece ids, those without any left out."""
+class EncodedBlock(NamedTuple):
+    """The documents of a block as ids, without those that have no tokens."""
 
     documents: EncodedDocuments
-    document_hashes: np.ndarray  # uint64 [documents]
-    sentence_hashes: np.ndarray  # uint64 [sentences], 0 for short ones
+    document_hashes: UInt64[np.ndarray, " documents"]
+    sentence_hashes: UInt64[np.ndarray, " sentences"]  # NOT_HASHED for short ones
     bytes_read: int
 
+    def select(
+        self, mask: Bool[np.ndarray, " documents"]
+    ) -> tuple[EncodedDocuments, UInt64[np.ndarray, " sentences"]]:
+        """Return the documents of a mask, and the hashes of their sentences."""
+        kept = np.repeat(mask, self.documents.sentence_counts)
+        return self.documents.select_sentences(kept), self.sentence_hashes[kept]
 
-class Splitting(NamedTuple):
-    """How paragraphs become sentences."""
+
+class SentenceSplitter(NamedTuple):
+    """Splitter of paragraphs into sentences."""
 
     language: str  # ISO code, such as en
     formats: tuple[SourceFormat, ...]  # of the sources
 
+    def split(self, document: Document, source: int) -> list[str]:
+        """Return the sentences of a document of a source, none of them blank."""
+        if self.formats[source] is SourceFormat.SENTENCES:
+            return document
+        return [
+            stripped
+            for paragraph in document
+            for sentence in sentencex.segment(self.language, paragraph)
+            if (stripped := sentence.strip())
+        ]
+
 
 class EncodingTask(NamedTuple):
-    """Chunks to ids."""
+    """Encoding of blocks."""
 
-    splitting: Splitting
+    splitter: SentenceSplitter
     tokenizer: Path  # a directory
 
-    def start(self) -> Callable[[Chunk], EncodedChunk]:
-        """Loads what is needed, once a process."""
+    def start(self) -> Callable[[DocumentBlock], EncodedBlock]:
+        """Load the tokenizer, and return the function that encodes a block."""
         tokenizer = load_tokenizer(self.tokenizer)
 
-        def encode(chunk: Chunk) -> EncodedChunk:
-            documents = chunk.read()
-            sentences = [split_sentences(d, chunk.source, self.splitting) for d in documents]
+        def encode(block: DocumentBlock) -> EncodedBlock:
+            documents = block.read()
+            sentences = [self.splitter.split(d, block.source) for d in documents]
             tokens, lengths = tokenizer.encode_lines(list(itertools.chain.from_iterable(sentences)))
             document_of = np.repeat(np.arange(len(sentences)), list(map(len, sentences)))
-            hashes = hash_documents(documents)
             counts = np.bincount(document_of[lengths > 0], minlength=len(sentences))
-            lengths, hashes, counts = lengths[lengths > 0], hashes[counts > 0], counts[counts > 0]
-            sources = np.full(len(counts), chunk.source)
-            return EncodedChunk(
-                EncodedDocuments(tokens, lengths, counts, sources),
+            hashes = hash_documents(documents)[counts > 0]
+            lengths, counts = lengths[lengths > 0], counts[counts > 0]
+            return EncodedBlock(
+                EncodedDocuments(tokens, lengths, counts, np.full(len(counts), block.source)),
                 hashes,
                 hash_sentences(tokens, lengths),
-                chunk.bytes_read,
+                block.bytes_read,
             )
 
         return encode
 
 
 class SamplingTask(NamedTuple):
-    """Chunks to the normalized sentences that a vocabulary is trained on."""
+    """Sampling of normalized sentences from blocks, to train a vocabulary on."""
 
-    splitting: Splitting
+    splitter: SentenceSplitter
     lower_case: bool
     keep_accents: bool
-    held_out: float  # share of the documents that are kept for validation
-    share: float  # of the others, that are sampled
+    held_out: float  # fraction of all documents
+    sampled: float  # fraction of the other documents
 
-    def start(self) -> Callable[[Chunk], tuple[list[str], int]]:
-        """Nothing has to be loaded."""
+    def start(self) -> Callable[[DocumentBlock], tuple[list[str], int]]:
+        """Return the function from a block to its sentences and `bytes_read`."""
+        # The lowest hashes are held out, the next ones sampled.
+        highest = min(1.0, self.held_out + self.sampled * (1 - self.held_out))
+        options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
 
-        def sample(chunk: Chunk) -> tuple[list[str], int]:
-            documents = chunk.read()
+        def sample(block: DocumentBlock) -> tuple[list[str], int]:
+            documents = block.read()
             hashes = hash_documents(documents)
-            # The lowest hashes are held out, the next ones sampled.
-            highest = min(1.0, self.held_out + self.share * (1 - self.held_out))
-            wanted = is_held_out(hashes, highest) & ~is_held_out(hashes, self.held_out)
-            options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
+            is_sampled = is_held_out(hashes, highest) & ~is_held_out(hashes, self.held_out)
             sentences = (
                 normalize(sentence, **options)
-                for document, take in zip(documents, wanted, strict=True)
-                if take
-                for sentence in split_sentences(document, chunk.source, self.splitting)
+                for document in itertools.compress(documents, is_sampled)
+                for sentence in self.splitter.split(document, block.source)
             )
-            return [sentence for sentence in sentences if sentence], chunk.bytes_read
+            return list(filter(None, sentences)), block.bytes_read
 
         return sample
 
 
-def split_sentences(document: Document, source: int, splitting: Splitting) -> Document:
-    """The sentences of a document, none of them blank."""
-    if splitting.formats[source] is SourceFormat.SENTENCES:
-        return document
-    return [
-        stripped
-        for paragraph in document
-        for sentence in sentencex.segment(splitting.language, paragraph)
-        if (stripped := sentence.strip())
-    ]
+# A function of blocks, in a form that can be sent to worker processes.
+BlockTask = EncodingTask | SamplingTask
 
 
-def deal_chunks(
-    sources: tuple[Source, ...], files: list[list[InputFile]], reading: Reading
-) -> Iterator[Chunk]:
-    """All documents of all sources, a chunk at a time, always cut in the same places."""
+def read_blocks(
+    sources: Sequence[Source], files: Sequence[list[InputFile]], progress: ReadingProgress
+) -> Iterator[DocumentBlock]:
+    """Read all documents of all sources in blocks, always cut in the same places."""
     for number, (source, inputs) in enumerate(zip(sources, files, strict=True)):
         if source.format is SourceFormat.DOCSTRINGS:
-            for group in _group(iter(inputs), lambda file: file.size):
-                reading.finish(sum(file.size for file in group))
-                yield Chunk(number, [], group, reading.bytes_read)
+            for group in _group(inputs, lambda file: file.size):
+                progress.finish(sum(file.size for file in group))
+                yield DocumentBlock(number, [], group, progress.bytes_read)
         else:
-            documents = source.read(inputs, reading)
+            documents = source.read(inputs, progress)
             for batch in _group(documents, lambda document: sum(map(len, document))):
-                yield Chunk(number, batch, [], reading.bytes_read)
+                yield DocumentBlock(number, batch, [], progress.bytes_read)
 
 
 def map_in_order(
-    task: Any, chunks: Iterator[Chunk], num_processes: int
+    task: BlockTask, blocks: Iterator[DocumentBlock], num_processes: int
 ) -> Generator[Any, None, None]:
-    """What `task.start()` makes of each chunk, in the order of the chunks.
+    """Apply a task to each block, and yield the results in the order of the blocks.
 
-    With one process the work is done here. Few chunks are under way at any time, so memory does
-    not grow with the input.
+    With one process the work is done in this one. The number of pending blocks is bounded, so
+    memory does not grow with the input.
 
     Raises:
         InputError: a worker process was killed.
     """
     if num_processes == 1:
-        yield from map(task.start(), chunks)
+        yield from map(task.start(), blocks)
         return
     # Forking is unsafe once a library has started threads.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(task,))
-    under_way: deque[Future[Any]] = deque()
+    pending: deque[Future[Any]] = deque()
     try:
-        for chunk in chunks:
-            under_way.append(pool.submit(_work, chunk))
-            if len(under_way) > 2 * num_processes:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+        for block in blocks:
+            pending.append(pool.submit(_work, block))
+            if len(pending) > 2 * num_processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     except BrokenProcessPool:
         raise InputError(
-            "a worker process was killed, perhaps for want of memory: give a smaller "
-            f"--num_processes than {num_processes}; the same command goes on from here"
+            "a worker process was killed, perhaps for lack of memory: set --num_processes lower "
+            f"than {num_processes}; run the same command again to resume"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_function: Callable[[Chunk], Any]  # of this worker process
+_function: Callable[[DocumentBlock], Any]  # of this worker process
 
 
-def _start(task: Any) -> None:
+def _start(task: BlockTask) -> None:
     global _function
     _function = task.start()
 
 
-def _work(chunk: Chunk) -> Any:
-    return _function(chunk)
+def _work(block: DocumentBlock) -> Any:
+    return _function(block)
 
 
-def _group(items: Iterator[_Result], size_of: Callable[[_Result], int]) -> Iterator[list[_Result]]:
-    """Runs of items that together are about as large as a chunk should be."""
-    group: list[_Result] = []
+def _group(items: Iterable[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Group items until each group is about as large as a block should be."""
+    group: list[_Item] = []
     size = 0
     for item in items:
         group.append(item)
         size += size_of(item)
-        if size >= _CHUNK_CHARACTERS:
+        if size >= _BLOCK_CHARACTERS:
             yield group
             group, size = [], 0
     if group:

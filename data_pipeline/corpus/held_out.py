@@ -1,42 +1,53 @@
-"""Held-out documents made clean: without the long sentences that training has too."""
+"""The held-out split: documents chosen by hash, without long sentences that training has too."""
 
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, UInt64
 
-from data_pipeline.corpus.deduplication import contains
-from data_pipeline.corpus.journal import read_hashes
-from data_pipeline.corpus.writer import SplitWriter, keep_sentences, read_back
+from data_pipeline.corpus.deduplication import contains, read_hashes
+from data_pipeline.corpus.writer import SplitWriter, read_split
+
+
+def is_held_out(
+    hashes: UInt64[np.ndarray, " documents"], fraction: float
+) -> Bool[np.ndarray, " documents"]:
+    """Return a mask of the held-out documents: those with the lowest `fraction` of hashes.
+
+    Only a document's own text decides, whatever else the corpus holds.
+    """
+    # In units of 2^-32, which every machine compares alike.
+    return (hashes >> np.uint64(32)) < np.uint64(round(fraction * 2**32))
 
 
 def write_validation(
     staged: Path, staged_hashes: Path, train_hashes: Path, output: Path, vocab_size: int
 ) -> dict[str, int]:
-    """Writes the validation split.
+    """Write the validation split.
 
-    Held-out text is little and held in memory as hashes; training text goes by in blocks.
+    The hashes of held-out text are held in memory; those of training text are read in blocks.
 
     Args:
         staged: the held-out documents as a split.
-        staged_hashes: log with the hash of each of their sentences, NOT_HASHED for short ones.
-        train_hashes: log with the hashes of the long sentences of all training text.
+        staged_hashes: log of the hash of each of their sentences, NOT_HASHED for short ones.
+        train_hashes: log of the hashes of the long sentences of all training text.
         output: the split to write.
-        vocab_size: pieces of the tokenizer.
+        vocab_size: tokens in the vocabulary.
 
     Returns:
-        What was removed: sentences, and documents of which nothing was left.
+        The numbers of removed sentences, and of documents left without any.
     """
     hashes = np.concatenate([np.zeros(0, np.uint64), *read_hashes(staged_hashes)])
     known = np.unique(hashes)
-    shared = np.zeros(len(known), bool)
+    in_training = np.zeros(len(known), bool)
     for training in read_hashes(train_hashes):
-        shared[np.searchsorted(known, training[contains(known, training)])] = True
-    is_removed = contains(known[shared], hashes)
+        in_training[np.searchsorted(known, training[contains(known, training)])] = True
+    is_removed = contains(known[in_training], hashes)
     writer = SplitWriter(output, vocab_size)
     first = removed_documents = 0
-    for documents in read_back(staged, vocab_size):
+    for documents in read_split(staged, vocab_size):
         last = first + len(documents.sentence_lengths)
-        kept = keep_sentences(documents, ~is_removed[first:last])
+        kept = documents.select_sentences(~is_removed[first:last])
         removed_documents += len(documents.sources) - len(kept.sources)
         writer.append(kept)
         first = last

@@ -1,1 +1,28 @@
 """Pre-training data: the plan of an epoch, segment pairs, packing, masks and batches."""
+
+from typing import TYPE_CHECKING
+
+from albert_jax.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from data_pipeline.pretraining.dataset import (
+        PretrainingDataset,
+        TrainingDataset,
+        held_out_batches,
+    )
+    from data_pipeline.pretraining.display import format_batch
+    from data_pipeline.pretraining.masking import shuffle_visible_words
+    from data_pipeline.pretraining.records import RecordDataset
+    from data_pipeline.pretraining.tfrecord import import_records, write_records
+
+# TensorFlow takes seconds to import.
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "dataset": ["PretrainingDataset", "TrainingDataset", "held_out_batches"],
+        "display": ["format_batch"],
+        "masking": ["shuffle_visible_words"],
+        "records": ["RecordDataset"],
+        "tfrecord": ["import_records", "write_records"],
+    },
+)

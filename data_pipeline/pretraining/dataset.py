@@ -1,84 +1,106 @@
-"""Pre-training batches: the batch of any step as a function of corpus, configuration and seed.
+"""Training batches and held-out batches of a corpus, each a function of configuration and step.
 
-A batch goes from the plan's rows through the pairs' draws and the layout of the rows (NumPy) to the
-masks (the tf.data graph). Nothing on the way has a state, so any step can be asked for at once, and
-any share of a batch's rows by itself.
+A batch goes from the plan's rows through sampled segments and the layout of rows (NumPy) to the
+masks (the tf.data graph). Nothing on the way has a state, so that any step, and any rows of its
+batch, can be read directly.
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
+from albert_jax.settings import FieldError
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig, SentenceObjective, WordStartRule
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.errors import InputError
-from data_pipeline.pretraining.mask_selection import Vocabulary, draw_uniform
-from data_pipeline.pretraining.masking import mask_rows
-from data_pipeline.pretraining.packing import Rows, budget_predictions
-from data_pipeline.pretraining.rows import RowReader
+from data_pipeline.pretraining.mask_selection import Vocabulary, random_row_bits
+from data_pipeline.pretraining.masking import budget_predictions, mask_rows
+from data_pipeline.pretraining.rows import RowReader, Rows, rows_of_batch
 
-_PARALLEL_BATCHES = 2  # being made at a time; the order stays that of the steps
+_PARALLEL_BATCHES = 2  # in preparation at a time; they are still returned in order
 _EVALUATION_SEED = 0
 
 
-class PretrainingDataset:
-    """The training batches of a corpus.
+class TrainingDataset(Protocol):
+    """Training batches of a corpus (`PretrainingDataset`) or of records (`RecordDataset`).
 
-    Row g of the run, counted through all batches, is row `permutation(g mod R)` of the plan in
-    epoch `g // R`, R being `rows_per_epoch`, with the permutation drawn anew each epoch. Segment
-    split, swap and truncation are drawn from the seed, the epoch and the pair, and masks from the
-    seed and g.
+    The batch of step k is a function of the data, the seed and k. Row g of the run, counted through
+    all batches, is row `permutation(g mod R)` of epoch `g // R`, with R `rows_per_epoch` and a
+    permutation that is a function of the seed and the epoch.
+    """
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of a batch over all processes."""
+        ...
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """R, the rows of an epoch, the same for every epoch."""
+        ...
+
+    @property
+    def max_pairs_per_row(self) -> int:
+        """M, the maximum number of pairs in a row."""
+        ...
+
+    @property
+    def fill(self) -> float:
+        """Fraction of positions filled, over all rows."""
+        ...
+
+    def batches(
+        self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Return the batches of steps start_step, start_step + 1, ... without end.
+
+        Args:
+            start_step: the first step; any step costs the same.
+            rows: the rows of each batch that this process reads, as numbers from 0 to
+                `global_batch_size - 1`; None means all.
+
+        Returns:
+            Dicts of the fields of `PretrainingBatch`.
+        """
+        ...
+
+
+class PretrainingDataset:
+    """The training batches of a corpus; see `TrainingDataset`.
+
+    Segment split, swap and truncation are functions of the seed, the epoch and the pair; masks are
+    functions of the seed and the row's number in the run.
 
     Args:
-        corpus: the corpus to read, whose split `train` is used.
-        config: what rows are made of.
-        seed: of all draws.
+        corpus: the corpus to read, of which the split `train` is used.
+        config: how rows are made.
+        seed: of all random numbers.
         global_batch_size: rows of a batch over all processes.
 
     Raises:
-        InputError: the corpus is too small for a row, or its plan cannot be written.
+        InputError: the corpus is too small for a row.
+        FieldError: there are no rows in a batch, or the plan cannot be written.
     """
 
     def __init__(
         self, corpus: Corpus, config: DataConfig, *, seed: int, global_batch_size: int
     ) -> None:
         if global_batch_size < 1:
-            raise InputError(f"a batch must hold at least 1 row, got {global_batch_size}")
+            raise FieldError("global_batch_size", "at least 1", global_batch_size)
         self.global_batch_size = global_batch_size
         self._reader = _BatchReader(corpus, "train", config, seed=seed)
-
-    @property
-    def rows_per_epoch(self) -> int:
-        """R, the rows of an epoch; the same in each."""
-        return self._reader.plan.num_rows
-
-    @property
-    def max_pairs_per_row(self) -> int:
-        """M, the most pairs that any row holds."""
-        return self._reader.plan.max_pairs
-
-    @property
-    def fill(self) -> float:
-        """Share of the positions of all rows that hold no padding."""
-        return self._reader.plan.fill
+        plan = self._reader.plan
+        self.rows_per_epoch, self.max_pairs_per_row = plan.num_rows, plan.max_pairs
+        self.fill = plan.fill
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The batches of steps start_step, start_step + 1, ... without end.
-
-        Args:
-            start_step: the first step; any step costs the same.
-            rows: which rows of each batch this process wants, as numbers from 0 to
-                `global_batch_size - 1`; None means all.
-
-        Returns:
-            Dicts of the fields of `PretrainingBatch`.
-        """
-        wanted = _check_rows(rows, self.global_batch_size)
+        """Return the batches from a step on; see `TrainingDataset.batches`."""
+        wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = tf.data.Dataset.counter(
             start_step * self.global_batch_size, self.global_batch_size
         )
@@ -95,37 +117,37 @@ def held_out_batches(
     plan_dir: str = "",
     sentence_objective: SentenceObjective = SentenceObjective.SOP,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The ruler by which every run is measured, whatever it trains with.
+    """Return the batches of held-out evaluation, the same for every run.
 
-    One pair a row out of the held-out split, with masks over 15 % of the pieces in n-grams of up to
-    three whole words; always the same pairs, splits, swaps and masks. Each pair comes once; rows
-    that fill up the last batch hold nothing and weigh nothing.
+    One pair a row from the held-out split, with 15 % of the tokens masked in n-grams of up to three
+    whole words; always the same pairs, splits, swaps and masks. Each pair comes once; the rows that
+    fill the last batch are empty and have weight 0.
 
     Args:
-        corpus: the corpus to read, whose split `validation` is used.
-        max_seq_length: positions a row.
+        corpus: the corpus to read, of which the split `validation` is used.
+        max_seq_length: positions in a row.
         batch_size: rows of a batch over all processes.
-        max_pairs: read no more pairs than this, taken at random but always the same; None: all.
-        rows: as in `PretrainingDataset.batches`.
+        max_pairs: upper bound of the pairs to read, a fixed random subset; None means all.
+        rows: as in `TrainingDataset.batches`.
         plan_dir: as in `DataConfig`.
-        sentence_objective: what the pairs' labels mean. Masked LM is measured on the pairs of
-            sentence order; those of next sentence, which are others, measure that alone.
+        sentence_objective: the meaning of the pairs' labels. Masked LM is evaluated on the pairs of
+            sentence order; those of next sentence differ, and evaluate that objective alone.
 
     Raises:
-        InputError: the corpus holds no text out for validation.
+        InputError: the corpus has no held-out text.
     """
     config = held_out_config(max_seq_length, sentence_objective, plan_dir=plan_dir)
     reader = _BatchReader(corpus, "validation", config, seed=_EVALUATION_SEED)
     num_pairs = reader.plan.num_rows
     total = num_pairs if max_pairs is None else min(max_pairs, num_pairs)
     firsts = tf.data.Dataset.range(0, total, batch_size)
-    return reader.read(firsts, _check_rows(rows, batch_size), total=total)
+    return reader.read(firsts, rows_of_batch(rows, batch_size), total=total)
 
 
 def held_out_config(
     max_seq_length: int, sentence_objective: SentenceObjective, *, plan_dir: str = ""
 ) -> DataConfig:
-    """What the rows of `held_out_batches` are made of."""
+    """Return the configuration of the rows of `held_out_batches`."""
     return DataConfig(
         plan_dir=plan_dir,
         max_seq_length=max_seq_length,
@@ -136,7 +158,7 @@ def held_out_config(
 
 
 class _BatchReader:
-    """Reads any rows of a split, masks them and makes them batches."""
+    """Reads any rows of a split, masks them and batches them."""
 
     def __init__(self, corpus: Corpus, split: str, config: DataConfig, *, seed: int) -> None:
         vocabulary = load_vocabulary(corpus, config.word_start_rule)
@@ -145,8 +167,8 @@ class _BatchReader:
         )
         self.plan = self._rows.plan
         self._config = config
-        self._mask_key = philox.derive_key(seed, "masks")
-        # Traced once for each number of rows, however often batches are asked for.
+        self._mask_key = randomness.derive_key(seed, "masks")
+        # Traced once for each number of rows, however often batches are requested.
         self._mask = tf.function(
             lambda *rows: mask_rows(*rows, config=config, vocabulary=vocabulary), autograph=False
         )
@@ -156,18 +178,16 @@ class _BatchReader:
     ) -> Iterator[dict[str, np.ndarray]]:
         """Batches of the rows `first + wanted` for each first; rows from `total` on are empty."""
         length = self._config.max_seq_length
+        # Consecutive rows have consecutive random bits, which are generated together.
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
 
         @tf.autograph.experimental.do_not_convert
         def make_batch(first: tf.Tensor) -> dict[str, tf.Tensor]:
             rows, budgets = self._assemble(first, wanted, total)
-            draws = tf.concat(
-                [
-                    draw_uniform(self._mask_key, first + run[0], len(run), length)
-                    for run in _split_runs(wanted)
-                ],
-                axis=0,
+            bits = [random_row_bits(self._mask_key, first + r[0], len(r), length) for r in runs]
+            masked = self._mask(
+                rows["input_ids"], rows["sequence_ids"], budgets, tf.concat(bits, axis=0)
             )
-            masked = self._mask(rows["input_ids"], rows["sequence_ids"], budgets, draws)
             return rows | masked._asdict()
 
         options = tf.data.Options()
@@ -178,7 +198,7 @@ class _BatchReader:
     def _assemble(
         self, first: tf.Tensor, wanted: np.ndarray, total: int | None
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """The unmasked rows `first + wanted`, and how many pieces to predict in each pair."""
+        """Return the rows `first + wanted` before masking, and the predictions of each pair."""
 
         def assemble(first: np.int64) -> tuple[np.ndarray, ...]:
             rows = self._rows.read(first + wanted, total=total)
@@ -202,7 +222,7 @@ class _BatchReader:
 
 
 def load_vocabulary(corpus: Corpus, rule: WordStartRule) -> Vocabulary:
-    """What masking has to know of the corpus's pieces."""
+    """Return the properties of a corpus's tokens that masking depends on."""
     tokenizer = corpus.load_tokenizer()
     return Vocabulary(
         word_starts=tokenizer.word_starts(rule),
@@ -211,16 +231,3 @@ def load_vocabulary(corpus: Corpus, rule: WordStartRule) -> Vocabulary:
         sep_id=tokenizer.sep_id,
         mask_id=tokenizer.mask_id,
     )
-
-
-def _check_rows(rows: np.ndarray | None, batch_size: int) -> Int64[np.ndarray, " rows"]:
-    if rows is None:
-        return np.arange(batch_size)
-    if len(rows) == 0 or rows.min() < 0 or rows.max() >= batch_size:
-        raise ValueError(f"rows of a batch must be numbers from 0 to {batch_size - 1}, got {rows}")
-    return rows.astype(np.int64)
-
-
-def _split_runs(rows: np.ndarray) -> list[np.ndarray]:
-    """Runs of consecutive numbers, whose draws stand together in the stream."""
-    return np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)

@@ -1,4 +1,4 @@
-"""A pre-training batch as a person reads it: pairs, order labels, and what the masks hide."""
+"""Pre-training batches as text: pairs, order labels and masks."""
 
 import os
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.sentencepiece import WORD_MARK
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import CONTINUATION, WordPieceTokenizer
 
 # Codes of a terminal's colors and weights.
 _SEGMENTS = ("36", "32")  # A cyan, B green
-_HIDDEN, _KEPT, _REPLACED, _SPECIAL, _HEADING = "1;31", "4;33", "1;35", "2", "1"
+_MASKED, _KEPT, _REPLACED, _SPECIAL, _HEADING = "1;31", "4;33", "1;35", "2", "1"
 
 
 def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.ndarray]:
-    """The first training batch with the released settings."""
-    # TensorFlow takes seconds to load, and building a corpus does without. It also chatters.
+    """Return the first training batch with the default settings."""
+    # TensorFlow takes seconds to load, and building a corpus does without. It also logs a lot.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from data_pipeline.config import DataConfig
     from data_pipeline.pretraining.dataset import PretrainingDataset
@@ -29,16 +29,15 @@ def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.nda
 def format_batch(
     batch: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, in_color: bool = True
 ) -> str:
-    """All pairs of a batch, each under a line that tells its order, length and predictions.
+    """Format all pairs of a batch, each under a heading with its order, length and predictions.
 
-    Segment A is cyan, B green. Of a predicted piece both what stands in the text and what is asked
-    for are shown: `{[MASK]=king}` in red if it is hidden, `{queen=king}` in magenta if it is
-    replaced, `{king}` in yellow if it is left as it is.
+    Segment A is cyan, B green. Predicted tokens are shown as input and label: `{[MASK]=king}` in
+    red if masked, `{queen=king}` in magenta if replaced, `{king}` in yellow if kept.
 
     Args:
         batch: the fields of a `PretrainingBatch`.
         tokenizer: of the corpus.
-        in_color: whether to use a terminal's colors.
+        in_color: use a terminal's colors.
     """
     lines = []
     for row in range(len(batch["input_ids"])):
@@ -61,41 +60,36 @@ def _format_pair(
         return f"\033[{code}m{text}\033[0m" if in_color else text
 
     used = batch["masked_lm_weights"][row] > 0
-    asked = dict(
-        zip(
-            batch["masked_lm_positions"][row][used].tolist(),
-            batch["masked_lm_ids"][row][used].tolist(),
-            strict=True,
-        )
-    )
+    positions, ids = batch["masked_lm_positions"][row][used], batch["masked_lm_ids"][row][used]
+    labels = dict(zip(positions.tolist(), ids.tolist(), strict=True))
     order = ("in order", "swapped")[batch["sentence_order_labels"][row, pair]]
     if not batch["sentence_order_weights"][row, pair]:
-        order = "order not asked"
-    predictions = sum(position in asked for position in inside.tolist())
+        order = "order not predicted"
+    predictions = sum(position in labels for position in inside.tolist())
     heading = (
         f"row {row}, pair {pair + 1}: {order}, {len(inside)} positions, {predictions} predictions"
     )
     text = []
     for position in inside.tolist():
         id = int(batch["input_ids"][row, position])
-        space, piece = _as_text(tokenizer.pieces[id], tokenizer)
-        if position in asked:
-            space, wanted = _as_text(tokenizer.pieces[asked[position]], tokenizer)
-            if id == asked[position]:
-                shown = paint(f"{{{wanted}}}", _KEPT)
+        space, token = _split_space(tokenizer.tokens[id], tokenizer)
+        if position in labels:
+            space, label = _split_space(tokenizer.tokens[labels[position]], tokenizer)
+            if id == labels[position]:
+                shown = paint(f"{{{label}}}", _KEPT)
             else:
-                code = _HIDDEN if id == tokenizer.mask_id else _REPLACED
-                shown = paint(f"{{{piece}={wanted}}}", code)
+                code = _MASKED if id == tokenizer.mask_id else _REPLACED
+                shown = paint(f"{{{token}={label}}}", code)
         elif id in (tokenizer.cls_id, tokenizer.sep_id):
-            space, shown = " ", paint(piece, _SPECIAL)
+            space, shown = " ", paint(token, _SPECIAL)
         else:
-            shown = paint(piece, _SEGMENTS[batch["token_type_ids"][row, position]])
+            shown = paint(token, _SEGMENTS[batch["token_type_ids"][row, position]])
         text.append(space + shown)
     return [paint(heading, _HEADING), "".join(text).strip(), ""]
 
 
-def _as_text(piece: str, tokenizer: Tokenizer) -> tuple[str, str]:
-    """The space before a piece, if there is one, and its letters."""
+def _split_space(token: str, tokenizer: Tokenizer) -> tuple[str, str]:
+    """Split a token into the space before it, if any, and its letters."""
     if isinstance(tokenizer, WordPieceTokenizer):
-        return ("", piece[len(CONTINUATION) :]) if piece.startswith(CONTINUATION) else (" ", piece)
-    return (" ", piece[1:]) if piece.startswith(WORD_MARK) else ("", piece)
+        return ("", token[len(CONTINUATION) :]) if token.startswith(CONTINUATION) else (" ", token)
+    return (" ", token[1:]) if token.startswith(WORD_MARK) else ("", token)

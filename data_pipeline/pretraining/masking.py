@@ -1,34 +1,35 @@
-"""Hiding pieces: n-gram, whole-word, token and span masks for whole batches in the tf.data graph,
-with the 80/10/10 corruption of what is hidden."""
+"""Masked rows for the masked LM: how many tokens are predicted, and how they are corrupted.
 
-import math
+Rows are masked for whole batches at once in the tf.data graph.
+"""
+
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from jaxtyping import Int32, Int64
 
-from data_pipeline import randomness as philox
-from data_pipeline.config import Corruption, DataConfig, Masking, RandomReplacement
+from data_pipeline import randomness
+from data_pipeline.config import Corruption, DataConfig, RandomReplacement
 from data_pipeline.pretraining.mask_selection import (
-    FATE,
+    CORRUPTION,
     PROBABILITY_BITS,
     REPLACEMENT,
     Vocabulary,
     Words,
     as_probability,
-    choose_words,
-    draws_at,
+    bits_at,
     find_words,
+    length_probabilities,
+    select_words,
 )
 
 _MASKED, _KEPT = round(0.8 * 2**PROBABILITY_BITS), round(0.9 * 2**PROBABILITY_BITS)
 
-_SPAN_RATE, _LONGEST_SPAN = 0.2, 10  # SpanBERT §3.1
-
 
 class MaskedRows(NamedTuple):
-    """The masked rows and what stood under the masks, positions ascending, 0 where unused."""
+    """Masked rows and their original tokens, in ascending positions, 0 where unused."""
 
     input_ids: tf.Tensor  # int32 [rows, length]
     masked_lm_positions: tf.Tensor  # int32 [rows, predictions]
@@ -36,85 +37,90 @@ class MaskedRows(NamedTuple):
     masked_lm_weights: tf.Tensor  # float32 [rows, predictions]
 
 
-def ngram_probabilities(config: DataConfig) -> list[float]:
-    """The probability of hiding 1, 2, ... words together.
+def budget_predictions(
+    lengths: Int64[np.ndarray, "rows pairs"], *, masked_lm_prob: float, slots: int
+) -> Int32[np.ndarray, "rows pairs"]:
+    """Return how many tokens to predict in each pair.
 
-    n-grams: p(n) proportional to 1/n (ALBERT §4.1), so 6/11, 3/11 and 2/11 up to 3; spans: a
-    geometric law of rate 0.2 cut at 10 words (SpanBERT §3.1); whole words and tokens: always 1.
+    A pair of n positions, special tokens included, gets `max(1, round(n * masked_lm_prob))`, halves
+    rounded to even, as in the released generator. If that exceeds the slots of a row, the slots are
+    divided in proportion: with c the running sum over pairs and C its total, pair i gets
+    `floor(slots c_i / C) - floor(slots c_{i-1} / C)`, so that all slots are used and no pair gets
+    more than its due. A pair of length 0 is absent.
+
+    Example at 0.15: lengths `[[512, 0], [10, 30]]` with 20 slots give `[[20, 0], [2, 4]]`.
     """
-    if config.masking is Masking.NGRAM:
-        weights = [1 / n for n in range(1, config.ngram + 1)]
-        if not config.favor_shorter_ngram:
-            weights.reverse()
-    elif config.masking is Masking.SPAN:
-        weights = [(1 - _SPAN_RATE) ** n for n in range(_LONGEST_SPAN)]
-    else:
-        weights = [1.0]
-    return [weight / math.fsum(weights) for weight in weights]
+    if masked_lm_prob == 0:
+        return np.zeros(lengths.shape, np.int32)
+    due = np.maximum(1, np.rint(lengths * masked_lm_prob)).astype(np.int64) * (lengths > 0)
+    running = np.cumsum(due, axis=1)
+    total = np.maximum(running[:, -1:], 1)
+    in_proportion = np.diff(running * slots // total, axis=1, prepend=0)
+    return np.where(total > slots, in_proportion, due).astype(np.int32)
 
 
 def mask_rows(
     input_ids: tf.Tensor,
     sequence_ids: tf.Tensor,
     budgets: tf.Tensor,
-    draws: tf.Tensor,
+    bits: tf.Tensor,
     *,
     config: DataConfig,
     vocabulary: Vocabulary,
 ) -> MaskedRows:
-    """Masks rows of one or more pairs (ALBERT §4.1; BERT's 80/10/10).
+    """Mask rows of one or more pairs (ALBERT §4.1; BERT's 80/10/10).
 
-    The words of a pair are visited in random order until its budget of pieces is met. Each draws
-    how many words to hide from here on; words past the end of the segment do not count, and the
-    n-gram shrinks until it fits what is left of the budget; it is passed over if even one word does
-    not fit, or if any of its pieces is hidden already. Of the chosen pieces 80 % become [MASK],
-    10 % stay, 10 % become a random piece.
+    The words of a pair are visited in random order until its budget of tokens is met. For each, a
+    number of words to mask from here on is sampled; words past the end of the segment do not count,
+    and the n-gram shrinks until it fits the rest of the budget; it is skipped if not even one word
+    fits, or if any of its tokens is masked already. Of the selected tokens 80 % become [MASK], 10 %
+    stay, 10 % become a random token.
 
     Args:
         input_ids: int32 [rows, length], the text with its [CLS] and [SEP].
         sequence_ids: int32 [rows, length], 0 on padding, else which pair of the row, from 1.
-        budgets: int32 [rows, pairs], pieces to predict in each pair; at most
+        budgets: int32 [rows, pairs], tokens to predict in each pair; at most
             `config.max_predictions_per_seq` in a row.
-        draws: uint32 [rows, length, 4], as `draw_uniform` gives them.
-        config: which masks.
-        vocabulary: the pieces.
+        bits: uint32 [rows, length, 4], as returned by `random_row_bits`.
+        config: the masking kind, corruption and replacement.
+        vocabulary: the tokens.
 
-    Example, whole words, a budget of 2, where piece 11 continues the word of piece 10 and the draws
-    visit the word of two pieces first::
+    Example, whole words, a budget of 2, where token 11 continues the word of token 10 and the word
+    of two tokens is visited first::
 
         input_ids    2 10 11  3 12  3    ->    2  4  4  3 12  3
         positions 1 2, ids 10 11, weights 1 1
     """
     words = find_words(input_ids, sequence_ids, tf.shape(budgets)[1], config, vocabulary)
-    heads = choose_words(words, budgets, draws, ngram_probabilities(config))
-    return _corrupt(input_ids, words, heads, draws, config, vocabulary)
+    heads = select_words(words, budgets, bits, length_probabilities(config))
+    return _corrupt(input_ids, words, heads, bits, config, vocabulary)
 
 
 def _corrupt(
     input_ids: tf.Tensor,
     words: Words,
     heads: tf.Tensor,
-    draws: tf.Tensor,
+    bits: tf.Tensor,
     config: DataConfig,
     vocabulary: Vocabulary,
 ) -> MaskedRows:
     length = tf.shape(input_ids)[1]
     head = tf.gather(heads, tf.maximum(words.of_position, 0))
-    chosen = tf.cast(tf.where(words.maskable & (head >= 0))[:, 0], tf.int32)
-    labels = tf.gather(tf.reshape(input_ids, [-1]), chosen)
+    selected = tf.cast(tf.where(words.maskable & (head >= 0))[:, 0], tf.int32)
+    labels = tf.gather(tf.reshape(input_ids, [-1]), selected)
 
-    source = chosen
+    source = selected
     if config.corruption is Corruption.PER_SPAN:
-        source = tf.gather(words.starts, tf.gather(head, chosen))
-    fate = as_probability(draws_at(draws, source, FATE))
-    pieces = _replacement_pieces(config, vocabulary)
-    drawn = tf.cast(draws_at(draws, chosen, REPLACEMENT), tf.int64)
-    replacement = tf.gather(pieces, drawn % len(pieces))
+        source = tf.gather(words.starts, tf.gather(head, selected))
+    uniform = as_probability(bits_at(bits, source, CORRUPTION))
+    candidates = _replacement_candidates(config, vocabulary)
+    index = tf.cast(bits_at(bits, selected, REPLACEMENT), tf.int64) % len(candidates)
+    replacement = tf.gather(candidates, index)
     corrupted = tf.where(
-        fate < _MASKED, vocabulary.mask_id, tf.where(fate < _KEPT, labels, replacement)
+        uniform < _MASKED, vocabulary.mask_id, tf.where(uniform < _KEPT, labels, replacement)
     )
 
-    row, position = chosen // length, chosen % length
+    row, position = selected // length, selected % length
     per_row = tf.math.unsorted_segment_sum(tf.ones_like(row), row, tf.shape(input_ids)[0])
     slot = tf.range(tf.size(row)) - tf.gather(tf.cumsum(per_row, exclusive=True), row)
     slots = tf.stack([row, slot], axis=1)
@@ -127,7 +133,7 @@ def _corrupt(
     )
 
 
-def _replacement_pieces(config: DataConfig, vocabulary: Vocabulary) -> np.ndarray:
+def _replacement_candidates(config: DataConfig, vocabulary: Vocabulary) -> np.ndarray:
     every = np.arange(len(vocabulary.word_starts), dtype=np.int32)
     if config.random_replacement is RandomReplacement.ANY:
         return every
@@ -135,9 +141,9 @@ def _replacement_pieces(config: DataConfig, vocabulary: Vocabulary) -> np.ndarra
 
 
 def shuffle_visible_words(batch: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """The batch with the pieces that can be read put in random order within each pair.
+    """Put the visible tokens of a batch in random order within each pair.
 
-    Special tokens, padding and the positions to predict stay. A model that only counts pieces loses
+    Special tokens, padding and the positions to predict stay. A model that only counts tokens loses
     nothing by this, one that reads does: the loss on the shuffled batch minus the loss on the batch
     is the context gap. A row's order depends on the seed and on the row, not on its batch.
 
@@ -156,10 +162,11 @@ def shuffle_visible_words(batch: Mapping[str, np.ndarray], seed: int) -> dict[st
     movable[row, batch["masked_lm_positions"][row, slot]] = False
 
     row, position = np.nonzero(movable)
-    odd_numbers = 2 * philox.draw(0, np.arange(ids.shape[1])).view(np.uint64)[:, 0] + np.uint64(1)
-    digest = ids.astype(np.uint64) @ odd_numbers
-    draws = philox.draw(philox.derive_key(seed, "shuffle"), digest[row], position)[:, 0]
-    order = np.lexsort((draws, pairs[row, position], row))
+    words = randomness.random_bits(0, np.arange(ids.shape[1])).view(np.uint64)[:, 0]
+    digest = ids.astype(np.uint64) @ (2 * words + np.uint64(1))  # odd multipliers
+    key = randomness.derive_key(seed, "shuffle")
+    ranks = randomness.random_bits(key, digest[row], position)[:, 0]
+    order = np.lexsort((ranks, pairs[row, position], row))
     shuffled = ids.copy()
     shuffled[row, position] = ids[row[order], position[order]]
     return dict(batch) | {"input_ids": shuffled}

@@ -1,4 +1,4 @@
-"""All the pairs of a corpus split in the order of its text, a block of documents at a time."""
+"""Pair planning: all pairs of a corpus split in the order of its text, one block at a time."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig, SentenceObjective, SingleSentence
 from data_pipeline.corpus.chunks import Chunks, cut_documents
-from data_pipeline.corpus.reader import TRAIN, Corpus, Shard
-from data_pipeline.corpus.sentence_index import SentenceIndex
-from data_pipeline.pretraining.pairs import PAIR, lend_sentences, usable
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
+from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, is_splittable
 from data_pipeline.pretraining.random_documents import RandomDocumentSampler
 
 _BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
@@ -32,25 +32,25 @@ class _Block(NamedTuple):
 def generate_pairs(
     corpus: Corpus, split: str, config: DataConfig, variant: int
 ) -> Iterator[np.ndarray]:
-    """Yields records of type `PAIR`, pairs too short to be split left out.
+    """Yield records of type `PAIR`, without the pairs that are too short to be split.
 
-    An epoch of training reads each document of the source of smallest weight once, those of one
-    with twice that weight twice, each time cut in a way of its own, and where the ratio is no whole
-    number, a random choice of them once more.
+    A training epoch reads each document of the source of smallest weight once, those of one with
+    twice that weight twice, each time cut differently, and where the ratio is not an integer, a
+    random selection of them once more.
 
     Args:
         corpus: the corpus.
-        split: which of its splits.
+        split: the name of the split.
         config: how documents are cut.
-        variant: the draws of which of the plan's variants.
+        variant: index of the plan's variant, which selects the random numbers.
     """
     part = corpus.splits[split]
     index = SentenceIndex(part)
     weights = np.array([source.weight for source in corpus.metadata.sources], np.float64)
     passes = weights / weights.min() if split == TRAIN else np.ones(len(weights))
-    key = philox.derive_key("plan", variant)
-    foreign = RandomDocumentSampler(
-        index, part.num_documents, key=philox.derive_key("foreign text", variant)
+    key = randomness.derive_key("plan", variant)
+    sampler = RandomDocumentSampler(
+        index, part.num_documents, key=randomness.derive_key("foreign text", variant)
     )
     document = sentence = 0
     for number, shard in enumerate(part.shards):
@@ -61,7 +61,7 @@ def generate_pairs(
                 first_sentence=sentence + block.first_sentence,
                 first_token=int(part.token_starts[number]),
             )
-            yield _cut_block(block, config, key, foreign)
+            yield _cut_block(block, config, key, sampler)
         document += len(shard.document_offsets) - 1
         sentence += len(shard.sentence_offsets) - 1
 
@@ -73,8 +73,8 @@ def _read_block(
     first, last = boundaries[0], boundaries[-1]
     numbers = first_document + np.arange(highest - lowest)
     wanted = passes[shard.document_sources[lowest:highest]]
-    chance = philox.draw(key, numbers, 0, 1)[:, 0] / 2**32
-    readings = np.floor(wanted + chance).astype(np.int64)
+    uniform = randomness.random_bits(key, numbers, 0, 1)[:, 0] / 2**32
+    readings = np.floor(wanted + uniform).astype(np.int64)
     local = np.repeat(np.arange(len(readings)), readings)
     return _Block(
         offsets=shard.sentence_offsets[first : last + 1].astype(np.int64),
@@ -88,36 +88,36 @@ def _read_block(
 
 
 def _cut_block(
-    block: _Block, config: DataConfig, key: int, foreign: RandomDocumentSampler
+    block: _Block, config: DataConfig, key: int, sampler: RandomDocumentSampler
 ) -> np.ndarray:
-    targets = draw_targets(block.documents, block.readings, config, key=key)
+    targets = sample_target_lengths(block.documents, block.readings, config, key=key)
     next_sentence = config.sentence_objective is SentenceObjective.NSP
 
     def split(chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
-        return foreign.split(
+        is_random, kept = sampler.split(
             block.first_sentence + chunks.firsts,
             chunks.ends - chunks.firsts,
             block.readings[chunks.documents],
         )
+        return is_random, np.where(is_random, chunks.firsts + kept, chunks.ends)
 
     def put_back(documents: np.ndarray, firsts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        is_foreign, kept = split(Chunks(documents, firsts, ends))
-        return np.where(is_foreign, firsts + kept, ends)
+        return split(Chunks(documents, firsts, ends))[1]
 
     chunks = cut_documents(
         block.offsets, block.firsts, block.ends, targets, put_back if next_sentence else None
     )
     if next_sentence:
-        is_foreign, kept = split(chunks)
-        chunks = chunks._replace(ends=np.where(is_foreign, chunks.firsts + kept, chunks.ends))
+        is_random, ends = split(chunks)
+        chunks = chunks._replace(ends=ends)
     elif (
         config.single_sentence is SingleSentence.RANDOM_DOCUMENT
         and config.sentence_objective is SentenceObjective.SOP
     ):
-        is_foreign = chunks.ends - chunks.firsts == 1
+        is_random = chunks.ends - chunks.firsts == 1
     else:
-        chunks = lend_sentences(chunks)
-        is_foreign = np.zeros(len(chunks.firsts), bool)
+        chunks = borrow_sentences(chunks)
+        is_random = np.zeros(len(chunks.firsts), bool)
 
     start = block.offsets[chunks.firsts]
     pairs = np.zeros(len(start), PAIR)
@@ -125,24 +125,26 @@ def _cut_block(
     pairs["sentence"] = block.first_sentence + chunks.firsts
     pairs["length"] = block.offsets[chunks.ends] - start
     pairs["sentences"] = chunks.ends - chunks.firsts
-    attached = pairs[is_foreign]
-    of = chunks.documents[is_foreign]
-    foreign.attach(attached, block.documents[of], block.readings[of], targets[of])
-    pairs[is_foreign] = attached
-    return pairs[usable(pairs)]
+    attached = pairs[is_random]
+    of = chunks.documents[is_random]
+    sampler.attach(attached, block.documents[of], block.readings[of], targets[of])
+    pairs[is_random] = attached
+    return pairs[is_splittable(pairs)]
 
 
-def draw_targets(
+def sample_target_lengths(
     documents: Int64[np.ndarray, " documents"],
     readings: Int64[np.ndarray, " documents"],
     config: DataConfig,
     *,
     key: int,
 ) -> Int64[np.ndarray, " documents"]:
-    """How many tokens the chunks of each document should hold: what fits in a row, or, with
-    probability `short_seq_prob`, a number from 2 to that, all equally likely, for the whole
-    document."""
-    words = philox.draw(key, documents, readings, 0)
-    short = words[:, 0] / 2**32 < config.short_seq_prob
-    shorter = 2 + philox.scale(words[:, 1], config.max_num_tokens - 1)
+    """Sample how many tokens the chunks of each document should hold.
+
+    That is what fits in a row, or, with probability `short_seq_prob`, an integer from 2 to that,
+    all equally likely, for the whole document.
+    """
+    bits = randomness.random_bits(key, documents, readings, 0)
+    short = bits[:, 0] / 2**32 < config.short_seq_prob
+    shorter = 2 + randomness.scale_bits(bits[:, 1], config.max_num_tokens - 1)
     return np.where(short, shorter, config.max_num_tokens)

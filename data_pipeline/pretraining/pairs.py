@@ -1,19 +1,19 @@
-"""Documents into segment pairs: where a document is cut, where a pair is split, what is swapped.
+"""Segment pairs: the record that a plan stores, and its split, swap and truncation in an epoch.
 
-Where documents are cut is decided once, in the plan. What varies over epochs (the split into A and
-B, the swap, which ends are truncated) is drawn for all pairs of a batch together from the seed, the
+Documents are cut into pairs once, in the plan. What varies between epochs (the split into A and B,
+the swap, which ends are truncated) is sampled for all pairs of a batch together from the seed, the
 epoch and the pair, and never changes a pair's length.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import SentenceIndex
 
 # One pair as the plan stores it: `length` tokens from address `start`, which are `sentences`
 # sentences from global sentence number `sentence` on. Where `other_length` is not 0, that text is
@@ -30,9 +30,10 @@ PAIR = np.dtype(
 )
 
 
-def lend_sentences(chunks: Chunks) -> Chunks:
-    """Gives a chunk of one sentence the last sentence of the chunk before it in its document, if
-    that one keeps two: a single sentence has no order to predict.
+def borrow_sentences(chunks: Chunks) -> Chunks:
+    """Move the last sentence of a chunk to a following chunk of one sentence, which has no order.
+
+    Both must be of one document, and the first must keep two sentences.
 
     Example: chunks `[0, 3)` and `[3, 4)` of one document become `[0, 2)` and `[2, 4)`.
     """
@@ -45,15 +46,15 @@ def lend_sentences(chunks: Chunks) -> Chunks:
 
 
 class Segments(NamedTuple):
-    """The two segments of each pair in the order in which they stand in the row."""
+    """The two segments of each pair, in their order in the row."""
 
     starts: Int64[np.ndarray, "pairs 2"]  # token addresses
     lengths: Int64[np.ndarray, "pairs 2"]  # tokens
     labels: Int32[np.ndarray, " pairs"]  # 0 in order, 1 swapped (or, NSP, not the next)
-    weights: Float32[np.ndarray, " pairs"]  # 0: nothing is asked of this pair
+    weights: Float32[np.ndarray, " pairs"]  # 0: the label is not predicted
 
 
-def draw_segments(
+def sample_segments(
     pairs: np.ndarray,
     numbers: Int64[np.ndarray, " pairs"],
     epochs: Int64[np.ndarray, " pairs"],
@@ -63,62 +64,61 @@ def draw_segments(
     objective: SentenceObjective,
     key: int,
 ) -> Segments:
-    """Splits, swaps and truncates pairs (ALBERT §3.1), each by draws of its own.
+    """Split, swap and truncate pairs at random (ALBERT §3.1).
 
     k sentences are split after 1 to k - 1 of them, all equally likely; one sentence is split
-    between two of its tokens, and then its order is not asked. With the SOP objective half of the
-    pairs are swapped. The draws are a function of `key`, the pair's number and the epoch alone.
+    between two of its tokens, and its order is not predicted. With the SOP objective half of the
+    pairs are swapped. Each sample is a function of `key`, the pair's number and the epoch alone.
 
     Args:
         pairs: records of type `PAIR`.
         numbers: the number of each pair in its plan.
         epochs: the epoch each is read in.
         index: the sentences of the split.
-        max_num_tokens: tokens that a pair may keep.
-        objective: what the label means.
-        key: the stream of the run's pair draws.
+        max_num_tokens: upper bound of a pair's tokens.
+        objective: the meaning of the label.
+        key: of the run's stream of random numbers for pairs.
 
     Example: sentences of 5, 3 and 4 tokens from address 100 on, split after one and swapped, limit
     10: B is 105..112 and comes first, A is 100..105; the longer one loses two tokens, so the
     lengths are `[[5, 5]]`, the label is 1.
     """
-    words = philox.draw(key, numbers, epochs)
+    bits = randomness.random_bits(key, numbers, epochs)
     total = pairs["length"].astype(np.int64)
     sentences = pairs["sentences"].astype(np.int64)
-    foreign = pairs["other_length"] > 0
-    single = (sentences == 1) & ~foreign
+    is_random = pairs["other_length"] > 0
+    single = (sentences == 1) & ~is_random
 
-    after = 1 + philox.scale(words[:, 0], np.maximum(sentences - 1, 1))
+    after = 1 + randomness.scale_bits(bits[:, 0], np.maximum(sentences - 1, 1))
     first_length = index.addresses(pairs["sentence"] + after) - pairs["start"]
-    inside = 1 + philox.scale(words[:, 0], np.maximum(total - 1, 1))
-    first_length = np.where(foreign, total, np.where(single, inside, first_length))
+    inside = 1 + randomness.scale_bits(bits[:, 0], np.maximum(total - 1, 1))
+    first_length = np.where(is_random, total, np.where(single, inside, first_length))
     starts = np.stack([pairs["start"], pairs["start"] + first_length], axis=1)
-    starts[foreign, 1] = pairs["other_start"][foreign]
+    starts[is_random, 1] = pairs["other_start"][is_random]
     lengths = np.stack([first_length, total - first_length], axis=1)
-    lengths[foreign, 1] = pairs["other_length"][foreign]
+    lengths[is_random, 1] = pairs["other_length"][is_random]
 
-    swapped = (words[:, 1] >= 2**31) & ~foreign & (objective is SentenceObjective.SOP)
+    swapped = (bits[:, 1] >= 2**31) & ~is_random & (objective is SentenceObjective.SOP)
     starts[swapped] = starts[swapped, ::-1]
     lengths[swapped] = lengths[swapped, ::-1]
 
     cuts = count_truncated(lengths, max_num_tokens)
-    starts += _draw_front_cuts(cuts, numbers, epochs, key)
-    asked = np.full(len(pairs), objective is not SentenceObjective.NONE)
+    starts += _sample_front_cuts(cuts, numbers, epochs, key)
     return Segments(
         starts,
         lengths - cuts,
-        (swapped | foreign).astype(np.int32),
-        (asked & ~single).astype(np.float32),
+        (swapped | is_random).astype(np.int32),
+        (~single & (objective is not SentenceObjective.NONE)).astype(np.float32),
     )
 
 
 def count_truncated(
-    lengths: Int64[np.ndarray, "pairs 2"], limit: int
-) -> Int64[np.ndarray, "pairs 2"]:
-    """How many tokens each segment loses when tokens are dropped one by one from the longer, the
-    second at a tie, until both together hold at most `limit`.
+    lengths: Int[np.ndarray, "pairs 2"], limit: int | Int[np.ndarray, " pairs"]
+) -> Int[np.ndarray, "pairs 2"]:
+    """Count the tokens that each segment loses when a pair is truncated to `limit` tokens.
 
-    The longer loses until both are equal; what is left is lost in turn, the second first.
+    Tokens are dropped one by one from the longer segment, the second at a tie: the longer loses
+    until both are equal, and the rest is lost in turn.
 
     Example: `count_truncated([[9, 4], [6, 6]], 9)` is `[[4, 0], [1, 2]]`.
     """
@@ -130,34 +130,35 @@ def count_truncated(
     return np.stack([first, excess - first], axis=1)
 
 
-def _draw_front_cuts(
+def _sample_front_cuts(
     cuts: Int64[np.ndarray, "pairs 2"], numbers: np.ndarray, epochs: np.ndarray, key: int
 ) -> Int64[np.ndarray, "pairs 2"]:
-    """How many of the dropped tokens were at the front: each is, with probability one half.
+    """Sample how many of the dropped tokens were at the front, each with probability one half.
 
     The binomial count is the number of ones among as many random bits as tokens are dropped.
     """
     front = np.zeros_like(cuts)
     step = 0
     while len(active := np.flatnonzero(cuts.max(axis=1, initial=0) > 64 * step)):
-        words = philox.draw(key, numbers[active], epochs[active], step + 1)
-        width = np.clip(cuts[active] - 64 * step, 0, 64).astype(np.uint64)
-        # A shift by the whole width of a word is undefined, so it is made in two.
-        unused = np.uint64(64) - width
-        bits = (
-            words.view(np.uint64) << (unused // np.uint64(2)) << (unused - unused // np.uint64(2))
-        )
-        front[active] += np.bitwise_count(bits)
+        bits = randomness.random_bits(key, numbers[active], epochs[active], step + 1)
+        needed = np.clip(cuts[active] - 64 * step, 0, 64).astype(np.uint64)
+        # A shift by all 64 bits is undefined, so it is made in two.
+        unused = np.uint64(64) - needed
+        half = unused // np.uint64(2)
+        front[active] += np.bitwise_count(bits.view(np.uint64) << half << (unused - half))
         step += 1
     return front
 
 
 def pair_lengths(pairs: np.ndarray, max_num_tokens: int) -> Int64[np.ndarray, " pairs"]:
-    """Tokens that each pair keeps after truncation, special tokens left out."""
-    total = pairs["length"].astype(np.int64) + pairs["other_length"]
-    return np.minimum(total, max_num_tokens)
+    """Count the tokens of each pair after truncation, special tokens excluded."""
+    return np.minimum(_total_lengths(pairs), max_num_tokens)
 
 
-def usable(pairs: np.ndarray) -> Bool[np.ndarray, " pairs"]:
-    """Whether a pair has a token for each of its segments."""
-    return pairs["length"].astype(np.int64) + pairs["other_length"] >= 2
+def is_splittable(pairs: np.ndarray) -> Bool[np.ndarray, " pairs"]:
+    """Return True for each pair that has a token for both of its segments."""
+    return _total_lengths(pairs) >= 2
+
+
+def _total_lengths(pairs: np.ndarray) -> Int64[np.ndarray, " pairs"]:
+    return pairs["length"].astype(np.int64) + pairs["other_length"]

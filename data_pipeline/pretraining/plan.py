@@ -1,12 +1,11 @@
-"""The plan of a corpus: every pair that an epoch reads and which row it is in, computed once.
+"""The plan of a corpus split: every pair of an epoch and its row, computed once.
 
-A plan is a directory of two memory-mapped files for each of its variants (the pairs in the order of
-their rows, and where each row begins) and a `metadata.json`. It depends on the corpus and on the
-data configuration, not on the seed, so all runs on a corpus share it.
+A plan is a directory with a `metadata.json` and, for each of its variants, two memory-mapped files:
+the pairs in the order of their rows, and the first pair of each row. It depends on the corpus and
+on the data configuration, not on the seed, so that all runs on a corpus share it.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from albert_jax.durable_files import hash_file, hash_text
+from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig, Packing
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
@@ -28,7 +29,7 @@ from data_pipeline.pretraining.pairs import PAIR, pair_lengths
 _FORMAT = 1
 _WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
 
-# The fields that a plan depends on. Masks, seeds and directories are none of its business.
+# The settings that a plan depends on; masks, seeds and directories are not among them.
 _FIELDS = (
     "max_seq_length",
     "packing",
@@ -39,7 +40,7 @@ _FIELDS = (
     "num_plan_variants",
 )
 
-# What opening a plan raises that was cut off or changed on the disk.
+# Errors on opening a plan that was cut off or changed on the disk.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 _logger = logging.getLogger(__name__)
@@ -60,25 +61,26 @@ class Plan:
     path: Path
     num_rows: int  # rows an epoch, the same for each variant
     max_pairs: int  # most pairs in a row
-    fill: float  # share of the rows' positions that hold no padding
+    fill: float  # fraction of the rows' positions filled
     variants: tuple[Variant, ...]
 
     def variant_of(self, epoch: int) -> Variant:
-        """The variant that an epoch reads."""
+        """Return the variant that an epoch reads."""
         return self.variants[epoch % len(self.variants)]
 
 
 def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
-    """The plan of a split, built now unless it is cached and whole.
+    """Open the plan of a split, and build it first unless it is cached and intact.
 
-    It is cached in `config.plan_dir`; where that is empty, in `plans` inside the corpus directory,
-    or, if that may not be written, in the user's cache directory.
+    It is cached in `config.plan_dir`; if that is empty, in `plans` inside the corpus directory, or,
+    if that is not writable, in the user's cache directory.
 
     Raises:
-        InputError: the split is too small for a single row, or the plan cannot be written.
+        InputError: the split is too small for a single row.
+        FieldError: the plan cannot be written.
     """
     settings = _settings(corpus, split, config)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hash_text(json.dumps(settings, sort_keys=True))[:16]
     path = _plans_directory(corpus, config) / f"{split}-{digest}"
     if path.exists():
         try:
@@ -89,10 +91,8 @@ def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
         path.parent.mkdir(parents=True, exist_ok=True)
         _build(corpus, split, config, settings, path)
     except OSError as error:
-        raise InputError(
-            f"cannot write a plan into {path.parent}: {error.strerror or error}; "
-            "--config.data.plan_dir names another place"
-        ) from error
+        allowed = f"a writable directory ({path.parent}: {error.strerror or error})"
+        raise FieldError("data.plan_dir", allowed, config.plan_dir) from error
     return _open(path)
 
 
@@ -117,7 +117,7 @@ def _plans_directory(corpus: Corpus, config: DataConfig) -> Path:
 def _build(
     corpus: Corpus, split: str, config: DataConfig, settings: dict[str, Any], path: Path
 ) -> None:
-    """Writes the plan under another name first, so that what bears its name is whole."""
+    """Write the plan under another name first, so that it is complete or absent."""
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
     try:
         variants = [
@@ -138,7 +138,7 @@ def _build(
             "fill": sum(variant["filled"] for variant in variants)
             / sum(variant["rows"] * config.max_seq_length for variant in variants),
             "files": {
-                file.name: {"bytes": file.stat().st_size, "sha256": _hash(file)}
+                file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
                 for file in sorted(partial.iterdir())
             },
         }
@@ -152,7 +152,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
     try:
         os.rename(partial, path)
     except OSError:
-        # There is one already: that of another process, as good as ours, or a damaged one.
+        # There is one already: an equal one of another process, or a damaged one.
         try:
             _open(path)
         except _DAMAGE:
@@ -189,7 +189,7 @@ def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) 
 
 
 def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same pairs, `_WINDOW` at a time; the last window takes what is left."""
+    """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
     held: list[np.ndarray] = []
     count = 0
     for block in blocks:
@@ -210,7 +210,7 @@ def _open(path: Path) -> Plan:
     for name, expected in metadata["files"].items():
         if (path / name).stat().st_size != expected["bytes"]:
             raise ValueError(f"{name} has another size than when it was written")
-        if _hash(path / name) != expected["sha256"]:
+        if hash_file(path / name) != expected["sha256"]:
             raise ValueError(f"{name} has changed since it was written")
         dtype = PAIR if name.endswith(".pairs.bin") else np.dtype("<i8")
         files[name] = np.memmap(path / name, dtype, mode="r")
@@ -224,8 +224,3 @@ def _open(path: Path) -> Plan:
             for number in range(len(files) // 2)
         ),
     )
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,18 +1,21 @@
-"""Pairs whose second segment is text of another document: BERT's next-sentence objective, and what
-the released generator does with a single sentence."""
+"""Pairs whose second segment comes from a random other document.
+
+BERT's next-sentence objective needs them, and the released generator makes them of chunks of a
+single sentence for any objective.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from data_pipeline import randomness as philox
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline import randomness
+from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.pretraining.pairs import PAIR
 
 
 class RandomDocumentSampler:
-    """Draws, for some chunks of a plan, a second segment from another document.
+    """Samples a second segment from another document for chunks of a plan.
 
-    All draws are functions of the key, of the chunk's first sentence and of which reading of its
+    Samples are functions of the key, of the chunk's first sentence and of which reading of its
     document this is.
     """
 
@@ -27,18 +30,22 @@ class RandomDocumentSampler:
         sizes: Int64[np.ndarray, " chunks"],
         readings: Int64[np.ndarray, " chunks"],
     ) -> tuple[Bool[np.ndarray, " chunks"], Int64[np.ndarray, " chunks"]]:
-        """Which chunks get a foreign second segment under the next-sentence objective, and how many
-        of their sentences then stay as the first: a chunk of one sentence always gets one, others
-        with probability one half, keeping 1 to all but one of their sentences.
+        """Select the chunks whose second segment is random under the next-sentence objective.
+
+        A chunk of one sentence always has a random one, others with probability one half.
 
         Args:
             sentences: number of each chunk's first sentence.
             sizes: sentences of each chunk.
             readings: which reading of its document the chunk belongs to.
+
+        Returns:
+            True for each selected chunk, and the number of its sentences that remain as the first
+            segment: uniformly 1 to all but one.
         """
-        words = philox.draw(self._key, sentences, readings, 0)
-        kept = 1 + philox.scale(words[:, 1], np.maximum(sizes - 1, 1))
-        return (sizes == 1) | (words[:, 0] < 2**31), kept
+        bits = randomness.random_bits(self._key, sentences, readings, 0)
+        kept = 1 + randomness.scale_bits(bits[:, 1], np.maximum(sizes - 1, 1))
+        return (sizes == 1) | (bits[:, 0] < 2**31), kept
 
     def attach(
         self,
@@ -47,24 +54,24 @@ class RandomDocumentSampler:
         readings: Int64[np.ndarray, " pairs"],
         targets: Int64[np.ndarray, " pairs"],
     ) -> None:
-        """Gives the pairs (records of type `PAIR`, filled in place) their second segment.
+        """Fill in the second segment of pairs, in place.
 
-        It begins at a random sentence of a random other document, and takes sentences until the
-        pair holds its target of tokens or the document ends.
+        It starts at a random sentence of a random other document, and takes sentences until the
+        pair has its target number of tokens or the document ends.
 
         Args:
-            pairs: the pairs, which hold their first segment.
+            pairs: records of type `PAIR` with their first segment.
             documents: the document of each.
             readings: which reading of its document each belongs to.
-            targets: tokens that the pair should hold.
+            targets: tokens that the pair should have.
         """
         assert pairs.dtype == PAIR
-        words = philox.draw(self._key, pairs["sentence"], readings, 1)
-        step = 1 + philox.scale(words[:, 0], max(self._num_documents - 1, 1))
+        bits = randomness.random_bits(self._key, pairs["sentence"], readings, 1)
+        step = 1 + randomness.scale_bits(bits[:, 0], max(self._num_documents - 1, 1))
         other = (documents + step) % self._num_documents
         first = self._index.first_sentences(other)
         last = self._index.first_sentences(other + 1)
-        begin = first + philox.scale(words[:, 1], last - first)
+        begin = first + randomness.scale_bits(bits[:, 1], last - first)
         start = self._index.addresses(begin)
         wanted = start + np.maximum(targets - pairs["length"], 1)
 

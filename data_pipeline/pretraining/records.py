@@ -1,8 +1,9 @@
-"""Records whose masks were made beforehand, memory-mapped and read in the order of any epoch."""
+"""Imported records: masked rows in memory-mapped files, and their training batches."""
 
+import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from albert_jax.durable_files import hash_file, write_atomically
-from data_pipeline import randomness as philox
+from albert_jax.settings import FieldError
+from data_pipeline.config import DataConfig, SentenceObjective
 from data_pipeline.errors import InputError
-from data_pipeline.permutation import permute
+from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows
 
 _FORMAT = 1
 _METADATA = "metadata.json"
@@ -20,13 +22,14 @@ _METADATA = "metadata.json"
 # One file each, all rows end to end.
 _FILES: dict[str, np.dtype] = {
     "tokens": np.dtype("<u4"),  # the masked text without its padding
-    "offsets": np.dtype("<i8"),  # [rows + 1]: where each row's text begins
+    "offsets": np.dtype("<i8"),  # [rows + 1]: where each row's text starts
     "first_lengths": np.dtype("<i4"),  # positions of [CLS] A [SEP]
     "positions": np.dtype("<i4"),  # [rows, slots]
     "ids": np.dtype("<u4"),  # [rows, slots]
     "weights": np.dtype("<f4"),  # [rows, slots]
     "labels": np.dtype("u1"),  # [rows]: 0 in order, 1 swapped
 }
+_FILE_NAMES = sorted(f"{name}.bin" for name in _FILES)
 
 
 class RecordWriter:
@@ -42,12 +45,12 @@ class RecordWriter:
     def append(
         self, input_ids: np.ndarray, *, lengths: Int64[np.ndarray, " rows"], **columns: np.ndarray
     ) -> None:
-        """Adds rows.
+        """Add rows.
 
         Args:
-            input_ids: whole numbers [rows, length], padded.
+            input_ids: integers [rows, length], padded.
             lengths: positions without padding.
-            columns: the other arrays, as they are called in the directory.
+            columns: the other arrays, by their names in the directory.
 
         Raises:
             InputError: the rows have another shape than those before.
@@ -55,8 +58,8 @@ class RecordWriter:
         shape = (input_ids.shape[1], columns["positions"].shape[1])
         if self._shape not in (None, shape):
             raise InputError(
-                f"records of {shape[0]} positions and {shape[1]} slots do not go with those before "
-                f"of {self._shape[0]} and {self._shape[1]}"
+                f"records of {shape[0]} positions and {shape[1]} slots follow records of "
+                f"{self._shape[0]} and {self._shape[1]}: all must have the same"
             )
         self._shape = shape
         self._write("tokens", input_ids[np.arange(shape[0]) < lengths[:, None]])
@@ -67,7 +70,7 @@ class RecordWriter:
         self._rows += len(lengths)
 
     def finish(self) -> int:
-        """Writes the metadata; returns the number of rows."""
+        """Write the metadata and return the number of rows."""
         self.close()
         assert self._shape is not None
         files = {
@@ -79,13 +82,14 @@ class RecordWriter:
             "rows": self._rows,
             "max_seq_length": self._shape[0],
             "max_predictions_per_seq": self._shape[1],
+            "fingerprint": _fingerprint(files),
             "files": files,
         }
         write_atomically(self._directory / _METADATA, json.dumps(metadata, indent=2) + "\n")
         return self._rows
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for file in self._files.values():
             file.close()
 
@@ -94,58 +98,65 @@ class RecordWriter:
 
 
 class RecordDataset:
-    """Batches of imported records, in the same seekable order as those of a corpus.
+    """The training batches of imported records; see `TrainingDataset`.
 
-    Row g of the run is record `permutation(g mod R)` in epoch `g // R`, the permutation drawn anew
-    each epoch; masks, order and label are the record's own.
+    Masks, segment order and label are the record's own, the same in every epoch.
 
     Args:
-        directory: what `data_pipeline.pretraining.tfrecord.import_records` wrote.
-        seed: of the order.
+        directory: as written by `data_pipeline.pretraining.tfrecord.import_records`.
+        config: settings whose `max_seq_length` and `max_predictions_per_seq` must be those of the
+            records; with `sentence_objective=none` labels have weight 0. Other settings have no
+            effect.
+        seed: of the order of rows.
         global_batch_size: rows of a batch over all processes.
+
+    Attributes:
+        fingerprint: SHA-256 over the files, which identifies the records.
 
     Raises:
         InputError: the directory is missing, incomplete or damaged.
+        FieldError: a setting does not match the records, or there are no rows in a batch.
     """
 
-    def __init__(self, directory: Path, *, seed: int, global_batch_size: int) -> None:
+    def __init__(
+        self, directory: Path, config: DataConfig, *, seed: int, global_batch_size: int
+    ) -> None:
         if global_batch_size < 1:
-            raise InputError(f"a batch must hold at least 1 row, got {global_batch_size}")
+            raise FieldError("global_batch_size", "at least 1", global_batch_size)
         metadata = _read_metadata(directory)
+        for name in ("max_seq_length", "max_predictions_per_seq"):
+            if getattr(config, name) != metadata[name]:
+                allowed = f"{metadata[name]}, as in the records {directory}"
+                raise FieldError(f"data.{name}", allowed, getattr(config, name))
         self.global_batch_size = global_batch_size
         self.rows_per_epoch: int = metadata["rows"]
-        self.max_seq_length: int = metadata["max_seq_length"]
         self.max_pairs_per_row = 1
-        self._slots: int = metadata["max_predictions_per_seq"]
-        self._seed = seed
+        self.fingerprint = _fingerprint(metadata["files"])
+        self._config, self._seed = config, seed
         self._arrays = {
             name: np.memmap(directory / f"{name}.bin", dtype, mode="r")
             for name, dtype in _FILES.items()
         }
+        self.fill = len(self._arrays["tokens"]) / (self.rows_per_epoch * config.max_seq_length)
+
+    @property
+    def max_token_id(self) -> int:
+        """The largest token id, which must be below the vocabulary size of a model."""
+        return max(int(self._arrays[name].max()) for name in ("tokens", "ids"))
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The batches of steps start_step, start_step + 1, ... without end, as
-        `PretrainingDataset.batches` gives them."""
-        wanted = np.arange(self.global_batch_size) if rows is None else rows
-        for step in itertools.count(start_step):
-            yield self._read(self._order(step * self.global_batch_size + wanted))
+        """Return the batches from a step on; see `TrainingDataset.batches`."""
+        wanted = rows_of_batch(rows, self.global_batch_size)
+        firsts = itertools.count(start_step * self.global_batch_size, self.global_batch_size)
+        return (self._read(first + wanted) for first in firsts)
 
-    def _order(self, numbers: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
-        epochs = numbers // self.rows_per_epoch
-        records = np.empty(len(numbers), np.int64)
-        for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            key = philox.derive_key(self._seed, "order", epoch)
-            inside = numbers[here] % self.rows_per_epoch
-            records[here] = permute(inside, self.rows_per_epoch, key=key)
-        return records
-
-    def _read(self, records: Int64[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
-        arrays, slots = self._arrays, (-1, self._slots)
+    def _read(self, numbers: Int64[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+        _, records = shuffle_rows(numbers, self.rows_per_epoch, seed=self._seed)
+        arrays, slots = self._arrays, (-1, self._config.max_predictions_per_seq)
         start, end = arrays["offsets"][records], arrays["offsets"][records + 1]
-        position = np.arange(self.max_seq_length)
+        position = np.arange(self._config.max_seq_length)
         present = position < (end - start)[:, None]
         addresses = np.minimum(start[:, None] + position, len(arrays["tokens"]) - 1)
         second = position >= arrays["first_lengths"][records][:, None]
@@ -160,7 +171,8 @@ class RecordDataset:
             "masked_lm_weights": arrays["weights"].reshape(slots)[records],
             "sentence_order_positions": 0 * one,
             "sentence_order_labels": arrays["labels"][records][:, None],
-            "sentence_order_weights": one,
+            "sentence_order_weights": one
+            * (self._config.sentence_objective is not SentenceObjective.NONE),
         }
         return {
             name: np.asarray(values, np.float32 if name.endswith("_weights") else np.int32)
@@ -168,23 +180,46 @@ class RecordDataset:
         }
 
 
+def _fingerprint(files: Mapping[str, Mapping[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in _FILE_NAMES:
+        digest.update(f"{name} {files[name]['sha256']}\n".encode())
+    return digest.hexdigest()
+
+
 def _read_metadata(directory: Path) -> dict[str, Any]:
+    """Read the metadata of imported records and verify their files."""
     try:
-        metadata = json.loads((directory / _METADATA).read_text())
+        metadata: dict[str, Any] = json.loads((directory / _METADATA).read_text())
         version = metadata["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"{directory} holds no imported records: it has no whole {_METADATA}"
+            f"{directory} holds no imported records: it has no complete {_METADATA}"
         ) from None
     if version != _FORMAT:
         raise InputError(
             f"{directory} has record format {version!r}, and this program reads {_FORMAT}: import "
             "the records again"
         )
-    for name, expected in metadata["files"].items():
-        path = directory / name
-        if not path.is_file() or path.stat().st_size != expected["bytes"]:
-            raise InputError(f"the imported records {directory} are damaged: {name}")
-        if hash_file(path) != expected["sha256"]:
-            raise InputError(f"the imported records {directory} are damaged: {name} has changed")
+    if fault := _find_fault(directory, metadata):
+        raise InputError(f"the imported records {directory} are damaged: {fault}")
     return metadata
+
+
+def _find_fault(directory: Path, metadata: Mapping[str, Any]) -> str:
+    """Compare the files of imported records with their metadata; empty if they agree."""
+    names = ("rows", "max_seq_length", "max_predictions_per_seq")
+    files = metadata.get("files")
+    if not all(isinstance(metadata.get(name), int) for name in names):
+        return f"{_METADATA} lacks one of {', '.join(names)}"
+    if not isinstance(files, dict):
+        return f"{_METADATA} lacks files"
+    for name in _FILE_NAMES:
+        path, expected = directory / name, files.get(name, {})
+        if not path.is_file() or path.stat().st_size != expected.get("bytes"):
+            return f"{name} is missing or has another size"
+        if hash_file(path) != expected.get("sha256"):
+            return f"{name} has changed"
+    if metadata.get("fingerprint", _fingerprint(files)) != _fingerprint(files):
+        return f"{_METADATA} has changed"
+    return ""

@@ -1,51 +1,180 @@
-"""Rows of text by number: through the epoch's order, the plan and the pairs' draws to their pieces.
+"""Rows of text before masking: their layout, and their reader by number.
 
-This is the NumPy half of the way to a batch; it knows nothing of masks.
+This is the NumPy half of the way to a batch; it does not depend on masks.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int32, Int64
 
-from data_pipeline import randomness as philox
+from data_pipeline import randomness
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import SentenceIndex, Split
 from data_pipeline.errors import InputError
-from data_pipeline.permutation import permute
-from data_pipeline.pretraining.packing import Rows, lay_out_rows
-from data_pipeline.pretraining.pairs import draw_segments
+from data_pipeline.pretraining.pairs import Segments, sample_segments
 from data_pipeline.pretraining.plan import open_plan
 
 
+class Rows(NamedTuple):
+    """Rows of text before masking; fields that a batch keeps have its names."""
+
+    input_ids: Int32[np.ndarray, "rows length"]
+    token_type_ids: Int32[np.ndarray, "rows length"]
+    position_ids: Int32[np.ndarray, "rows length"]
+    sequence_ids: Int32[np.ndarray, "rows length"]
+    sentence_order_positions: Int32[np.ndarray, "rows pairs"]
+    sentence_order_labels: Int32[np.ndarray, "rows pairs"]
+    sentence_order_weights: Float32[np.ndarray, "rows pairs"]
+    pair_lengths: Int64[np.ndarray, "rows pairs"]  # special tokens included; 0: no pair
+
+
+def lay_out_rows(
+    segments: Segments,
+    rows: Int64[np.ndarray, " segments"],
+    slots: Int64[np.ndarray, " segments"],
+    split: Split,
+    *,
+    shape: tuple[int, int, int],
+    cls_id: int,
+    sep_id: int,
+) -> Rows:
+    """Lay pairs out in rows as `[CLS] A [SEP] B [SEP]`, one after another, and read their text.
+
+    Args:
+        segments: the pairs.
+        rows: the row of each.
+        slots: the place of each among the pairs of its row, from 0.
+        split: the text that the segments address.
+        shape: the numbers of rows, of positions in a row, and of pair slots in a row.
+        cls_id: the id of [CLS].
+        sep_id: the id of [SEP].
+
+    Example: the segments `41` and `52` in slot 0, `63 64` and `75` in slot 1, 12 positions::
+
+        input_ids                 2 41  3 52  3   2 63 64  3 75  3   0
+        token_type_ids            0  0  0  1  1   0  0  0  0  1  1   0
+        position_ids              0  1  2  3  4   0  1  2  3  4  5   0
+        sequence_ids              1  1  1  1  1   2  2  2  2  2  2   0
+        sentence_order_positions  0  5
+    """
+    num_rows, length, num_pairs = shape
+    table = functools.partial(_scatter, rows, slots, (num_rows, num_pairs))
+    first = table(segments.lengths[:, 0] + 2)  # [CLS] A [SEP]
+    second = table(segments.lengths[:, 1] + 1)  # B [SEP]
+    pair_lengths = first + second
+    starts = np.cumsum(pair_lengths, axis=1) - pair_lengths
+    flat_starts = starts + length * np.arange(num_rows)[:, None]
+    cls = flat_starts[rows, slots]
+    middle = cls + first[rows, slots]  # the first token of B
+    end = middle + second[rows, slots]
+
+    # A row is a sequence of runs: both parts of each pair, then padding. Within a run the address
+    # of a token is its flat position plus a constant.
+    runs = np.zeros((num_rows, 2 * num_pairs + 1), np.int64)
+    runs[:, :-1:2], runs[:, 1::2] = first, second
+    runs[:, -1] = length - pair_lengths.sum(axis=1)
+    shifts = np.zeros_like(runs)
+    shifts[rows, 2 * slots] = segments.starts[:, 0] - (cls + 1)
+    shifts[rows, 2 * slots + 1] = segments.starts[:, 1] - middle
+    origins = np.zeros_like(runs)
+    origins[:, :-1:2] = origins[:, 1::2] = flat_starts
+    parts = np.arange(2 * num_pairs, dtype=np.int32)
+    ordinals, types = np.append(parts // 2 + 1, np.int32(0)), np.append(parts % 2, np.int32(0))
+
+    spread = functools.partial(_spread, runs)
+    positions = np.arange(num_rows * length)
+    sequence_ids = spread(ordinals)
+    # The special tokens at the ends of a run may have addresses outside the text.
+    input_ids = split.read(np.clip(positions + spread(shifts), 0, split.num_tokens - 1))
+    input_ids[cls] = cls_id
+    input_ids[middle - 1] = input_ids[end - 1] = sep_id
+    present = sequence_ids > 0
+    position_ids = ((positions - spread(origins)) * present).astype(np.int32)
+    return Rows(
+        input_ids=(input_ids * present).reshape(num_rows, length),
+        token_type_ids=spread(types).reshape(num_rows, length),
+        position_ids=position_ids.reshape(num_rows, length),
+        sequence_ids=sequence_ids.reshape(num_rows, length),
+        sentence_order_positions=(starts * (pair_lengths > 0)).astype(np.int32),
+        sentence_order_labels=table(segments.labels),
+        sentence_order_weights=table(segments.weights),
+        pair_lengths=pair_lengths,
+    )
+
+
+def _scatter(
+    rows: np.ndarray, slots: np.ndarray, shape: tuple[int, int], values: np.ndarray
+) -> np.ndarray:
+    """Return a table of pairs by row and slot, 0 where there is no pair."""
+    table = np.zeros(shape, values.dtype)
+    table[rows, slots] = values
+    return table
+
+
+def _spread(runs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Repeat one value per run over the positions of the run."""
+    return np.repeat(np.broadcast_to(values, runs.shape).ravel(), runs.ravel())
+
+
+def rows_of_batch(
+    rows: Int64[np.ndarray, " rows"] | None, batch_size: int
+) -> Int64[np.ndarray, " rows"]:
+    """Return the requested rows of a batch, checked; None means all."""
+    if rows is None:
+        return np.arange(batch_size)
+    if len(rows) == 0 or rows.min() < 0 or rows.max() >= batch_size:
+        raise ValueError(f"rows of a batch must be numbers from 0 to {batch_size - 1}, got {rows}")
+    return rows.astype(np.int64)
+
+
+def shuffle_rows(
+    numbers: Int64[np.ndarray, " rows"], rows_per_epoch: int, *, seed: int
+) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
+    """Return the epoch, and the row within it, of each row of a run.
+
+    With R rows per epoch, row g is row `permutation(g mod R)` of epoch `g // R`. The permutation is
+    a function of the seed and the epoch.
+    """
+    epochs = numbers // rows_per_epoch
+    shuffled = np.empty_like(numbers)
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        key = randomness.derive_key(seed, "order", epoch)
+        inside = numbers[here] % rows_per_epoch
+        shuffled[here] = randomness.permute(inside, rows_per_epoch, key=key)
+    return epochs, shuffled
+
+
 class _PlannedPairs(NamedTuple):
-    """The pairs of some rows, and where each belongs."""
+    """The pairs of some rows, and the place of each."""
 
     pairs: np.ndarray  # records of type PAIR
     numbers: Int64[np.ndarray, " pairs"]  # in the plan
     epochs: Int64[np.ndarray, " pairs"]
-    rows: Int64[np.ndarray, " pairs"]  # which of the rows asked for
-    slots: Int64[np.ndarray, " pairs"]  # which pair of that row
+    rows: Int64[np.ndarray, " pairs"]  # index among the requested rows
+    slots: Int64[np.ndarray, " pairs"]  # index among the pairs of that row
 
 
 class RowReader:
-    """Reads rows of a split: row g is row `permutation(g mod R)` of the plan in epoch `g // R`.
+    """Reads rows of a split by their number in a run, in the order of `shuffle_rows`.
 
-    R is the plan's number of rows; the permutation is drawn from the seed and the epoch, and a
-    pair's split, swap and truncation from the seed, the epoch and the pair. Reading has no state
-    and costs the same for every g.
+    A pair's split, swap and truncation are functions of the seed, the epoch and the pair. Reading
+    has no state and costs the same for every row.
 
     Args:
         corpus: the corpus to read.
-        split: which of its splits.
+        split: the name of the split.
         config: how rows are made.
-        seed: of all draws.
-        cls_id: the piece [CLS].
-        sep_id: the piece [SEP].
+        seed: of all random numbers.
+        cls_id: the id of [CLS].
+        sep_id: the id of [SEP].
 
     Raises:
-        InputError: the split is empty or too small, or its plan cannot be written.
+        InputError: the split is empty or too small.
+        FieldError: its plan cannot be written.
     """
 
     def __init__(
@@ -59,7 +188,7 @@ class RowReader:
         sep_id: int,
     ) -> None:
         if split not in corpus.splits or not corpus.splits[split].num_documents:
-            raise InputError(f"the corpus {corpus.path} holds no document for {split}")
+            raise InputError(f"the corpus {corpus.path} has no documents for {split}")
         self.plan = open_plan(corpus, split, config)
         self._config = config
         self._seed = seed
@@ -68,16 +197,16 @@ class RowReader:
         self._cls_id, self._sep_id = cls_id, sep_id
 
     def read(self, numbers: Int64[np.ndarray, " rows"], *, total: int | None = None) -> Rows:
-        """The rows of these numbers; those from `total` on, if it is given, are empty."""
+        """Read the rows of these numbers; those from `total` on, if given, are empty."""
         planned = self._find_pairs(numbers, total)
-        segments = draw_segments(
+        segments = sample_segments(
             planned.pairs,
             planned.numbers,
             planned.epochs,
             index=self._index,
             max_num_tokens=self._config.max_num_tokens,
             objective=self._config.sentence_objective,
-            key=philox.derive_key(self._seed, "pairs"),
+            key=randomness.derive_key(self._seed, "pairs"),
         )
         return lay_out_rows(
             segments,
@@ -90,26 +219,23 @@ class RowReader:
         )
 
     def _find_pairs(self, numbers: Int64[np.ndarray, " rows"], total: int | None) -> _PlannedPairs:
-        epochs = numbers // self.plan.num_rows
-        held = np.ones(len(numbers), bool) if total is None else numbers < total
-        found = [
-            self._find_in_epoch(epoch, np.flatnonzero((epochs == epoch) & held), numbers)
-            for epoch in np.unique(epochs).tolist()
-        ]
+        epochs, planned = shuffle_rows(numbers, self.plan.num_rows, seed=self._seed)
+        present = np.ones(len(numbers), bool) if total is None else numbers < total
+        found = []
+        for epoch in np.unique(epochs).tolist():
+            variant = self.plan.variant_of(epoch)
+            rows = np.flatnonzero((epochs == epoch) & present)
+            starts = variant.row_starts[planned[rows]]
+            sizes = variant.row_starts[planned[rows] + 1] - starts
+            slots = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            pairs = np.repeat(starts, sizes) + slots
+            found.append(
+                _PlannedPairs(
+                    pairs=variant.pairs[pairs],
+                    numbers=pairs,
+                    epochs=np.full(len(pairs), epoch),
+                    rows=np.repeat(rows, sizes),
+                    slots=slots,
+                )
+            )
         return _PlannedPairs(*map(np.concatenate, zip(*found, strict=True)))
-
-    def _find_in_epoch(self, epoch: int, rows: np.ndarray, numbers: np.ndarray) -> _PlannedPairs:
-        variant = self.plan.variant_of(epoch)
-        key = philox.derive_key(self._seed, "order", epoch)
-        planned = permute(numbers[rows] % self.plan.num_rows, self.plan.num_rows, key=key)
-        starts = variant.row_starts[planned]
-        sizes = variant.row_starts[planned + 1] - starts
-        slots = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        pairs = np.repeat(starts, sizes) + slots
-        return _PlannedPairs(
-            pairs=variant.pairs[pairs],
-            numbers=pairs,
-            epochs=np.full(len(pairs), epoch),
-            rows=np.repeat(rows, sizes),
-            slots=slots,
-        )

@@ -1,1 +1,17 @@
-"""Sources: documents and records out of files, TensorFlow data sets and installed packages."""
+"""Documents and examples of files, records, TensorFlow data sets and installed documentation."""
+
+from data_pipeline.sources.documents import Document, FileEnd, Source, SourceFormat
+from data_pipeline.sources.tables import TableRow, read_rows
+from data_pipeline.sources.text_files import EncodingErrors, InputFile, ReadingProgress
+
+__all__ = [
+    "Document",
+    "EncodingErrors",
+    "FileEnd",
+    "InputFile",
+    "ReadingProgress",
+    "Source",
+    "SourceFormat",
+    "TableRow",
+    "read_rows",
+]

@@ -1,4 +1,4 @@
-"""English prose that every machine has: the documentation inside the installed Python packages."""
+"""Documents of the documentation in installed Python packages: English prose on any machine."""
 
 import ast
 import inspect
@@ -12,7 +12,7 @@ from pathlib import Path
 from data_pipeline.errors import InputError
 from data_pipeline.sources.text_files import InputFile
 
-# A paragraph with fewer words, or with more signs among its letters, is no prose.
+# Paragraphs with fewer words, or a smaller fraction of letters, are not prose.
 _MIN_WORDS = 5
 _MIN_LETTERS = 0.8
 
@@ -25,7 +25,7 @@ _FENCE = re.compile(r"^(?:```|~~~)")
 
 
 def find_documented_files() -> list[InputFile]:
-    """The Python files, READMEs and descriptions of all packages, sorted by their paths.
+    """Find the Python files, READMEs and descriptions of all packages, sorted by path.
 
     Raises:
         InputError: no package is installed.
@@ -46,25 +46,26 @@ def find_documented_files() -> list[InputFile]:
 
 
 def read_documentation(file: InputFile) -> list[list[str]]:
-    """The documents of one file: of Python code one for the module, one for each top-level
-    function, one for each class with its methods; of other text the whole.
+    """Read the documents of one file.
 
-    Code, examples, tables and lists of names are left out. Files that cannot be parsed have none.
+    Python code has one for the module, one for each top-level function, and one for each class with
+    its methods; other text is one document. Code, examples, tables and lists of names are left out.
+    Files that cannot be parsed have no documents.
     """
     data = Path(file.name).read_bytes()
     if file.name.endswith(".py"):
-        pieces = _extract_docstrings(data)
+        texts = _extract_docstrings(data)
     else:
         text = data.decode("utf-8", errors="replace").replace("\r\n", "\n")
         if Path(file.name).name == "METADATA":
             text = text.partition("\n\n")[2]
-        pieces = [[text]]
-    documents = [[line for text in texts for line in extract_prose(text)] for texts in pieces]
+        texts = [[text]]
+    documents = [[line for text in parts for line in extract_prose(text)] for parts in texts]
     return [document for document in documents if document]
 
 
 def extract_prose(text: str) -> list[str]:
-    """The paragraphs of prose in a docstring, Markdown or reStructuredText, one a line.
+    """Extract the paragraphs of prose of a docstring, Markdown or reStructuredText.
 
     Example::
 
@@ -126,7 +127,7 @@ def _extract_docstrings(source: bytes) -> list[list[str]]:
 
 
 def _walk_definitions(node: ast.stmt) -> Iterator[str]:
-    """The docstrings of a function, or of a class and what it defines, in order."""
+    """Yield the docstrings of a function, or of a class and its members, in order."""
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         if text := _docstring(node):
             yield text
@@ -143,7 +144,7 @@ def _docstring(
     value = node.body[0].value
     if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
         return None
-    # Source files may spell out surrogates, which are no text.
+    # Source files may spell out surrogates, which UTF-8 cannot hold.
     return inspect.cleandoc(value.value).encode("utf-8", "ignore").decode()
 
 

@@ -1,4 +1,4 @@
-"""Documents out of text files, records, Wikipedia extracts, TFDS and installed documentation."""
+"""Documents of text files, records, Wikipedia extracts, TFDS and installed documentation."""
 
 import dataclasses
 import html
@@ -13,20 +13,20 @@ from data_pipeline.sources.json_text import parse_object
 from data_pipeline.sources.text_files import (
     EncodingErrors,
     InputFile,
-    Reading,
+    ReadingProgress,
     find_files,
     read_lines,
 )
 
-# Longer documents are cut between paragraphs, so that none has to fit in memory whole.
+# Longer documents are cut between paragraphs, so that memory stays bounded.
 MAX_DOCUMENT_CHARACTERS = 8 << 20
 
-# A document is its paragraphs (or, in the sentences format, its sentences), none of them blank.
+# The paragraphs of a document (or, in the sentences format, its sentences), none of them blank.
 Document = list[str]
 
 
 class SourceFormat(StrEnum):
-    """What the files of a source look like."""
+    """Format of the files of a source."""
 
     TEXT = "text"  # a paragraph a line, a blank line between documents
     SENTENCES = "sentences"  # a sentence a line, a blank line between documents
@@ -38,7 +38,7 @@ class SourceFormat(StrEnum):
 
 
 class FileEnd(StrEnum):
-    """Whether the end of a file ends the document, or the next file goes on with it as released."""
+    """Meaning of a file's end: the document ends, or continues in the next file as released."""
 
     ENDS_DOCUMENT = "ends_document"
     CONTINUES = "continues"
@@ -46,18 +46,17 @@ class FileEnd(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One body of text: where it is and how to read it.
+    """One body of text: its location and format.
 
     Attributes:
-        name: how reports call it.
-        weight: how often its text is wanted in training, relative to other sources; kept in the
-            corpus's metadata.
+        name: for reports.
+        weight: how often its text is read in training, relative to other sources.
         format: of its files.
         inputs: globs, or names of TFDS data sets; empty for installed documentation.
         text_column: the field of jsonl, parquet and TFDS records that holds the text.
-        encoding_errors: what becomes of lines that are not UTF-8.
-        file_end: whether a text file's end ends a document.
-        tfds_data_dir: where TFDS data sets are prepared; None: where TFDS looks by itself.
+        encoding_errors: treatment of lines that are not UTF-8.
+        file_end: meaning of the end of a text file.
+        tfds_data_dir: directory of TFDS data sets; None for the default of TFDS.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Source:
     tfds_data_dir: str | None = None
 
     def find_inputs(self) -> list[InputFile]:
-        """The files of the source, in the order in which they are read.
+        """Find the files of the source, in the order in which they are read.
 
         Raises:
             InputError: there are none.
@@ -85,14 +84,14 @@ class Source:
             file for pattern in self.inputs for file in find_files(pattern, f"--input={pattern}")
         ]
 
-    def read(self, files: Sequence[InputFile], reading: Reading) -> Iterator[Document]:
-        """The documents of files, in order.
+    def read(self, files: Sequence[InputFile], progress: ReadingProgress) -> Iterator[Document]:
+        """Read the documents of files, in order.
 
         Raises:
-            InputError: a file is not what the format says; the message names file and line.
+            InputError: a file is not in the source's format; the message names file and line.
         """
         if self.format in (SourceFormat.TEXT, SourceFormat.SENTENCES):
-            documents = self._read_text(files, reading)
+            documents = self._read_text(files, progress)
         else:
             readers = {
                 SourceFormat.JSONL: self._read_jsonl,
@@ -102,17 +101,19 @@ class Source:
                 SourceFormat.DOCSTRINGS: _read_docstrings,
             }
             read = readers[self.format]
-            documents = (document for file in files for document in read(file, reading))
-        return _cut_long(documents, reading)
+            documents = (document for file in files for document in read(file, progress))
+        return _cut_long(documents, progress)
 
-    def _lines(self, file: InputFile, reading: Reading) -> Iterator[tuple[int, str]]:
-        return read_lines(file, self.encoding_errors, reading)
+    def _lines(self, file: InputFile, progress: ReadingProgress) -> Iterator[tuple[int, str]]:
+        return read_lines(file, self.encoding_errors, progress)
 
-    def _read_text(self, files: Sequence[InputFile], reading: Reading) -> Iterator[Document]:
+    def _read_text(
+        self, files: Sequence[InputFile], progress: ReadingProgress
+    ) -> Iterator[Document]:
         document: Document = []
         size = 0
         for file in files:
-            for _, line in self._lines(file, reading):
+            for _, line in self._lines(file, progress):
                 if line and size <= 2 * MAX_DOCUMENT_CHARACTERS:
                     document.append(line)
                     size += len(line)
@@ -125,29 +126,29 @@ class Source:
         if document:
             yield document
 
-    def _read_jsonl(self, file: InputFile, reading: Reading) -> Iterator[Document]:
-        for number, line in self._lines(file, reading):
+    def _read_jsonl(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
+        for number, line in self._lines(file, progress):
             if line:
                 record = parse_object(line, file.name, number)
-                yield split_paragraphs(self._text_of(record, file, number, reading))
+                yield split_paragraphs(self._text_of(record, file, number, progress))
 
-    def _read_parquet(self, file: InputFile, reading: Reading) -> Iterator[Document]:
+    def _read_parquet(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
         from data_pipeline.sources.parquet import read_column
 
-        for text in read_column(file, self.text_column, reading):
+        for text in read_column(file, self.text_column, progress):
             yield split_paragraphs(text)
 
-    def _read_tfds(self, file: InputFile, reading: Reading) -> Iterator[Document]:
+    def _read_tfds(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
         from data_pipeline.sources.tfds import read_texts
 
-        for text in read_texts(file, self.text_column, self.tfds_data_dir, reading):
+        for text in read_texts(file, self.text_column, self.tfds_data_dir, progress):
             yield split_paragraphs(text)
 
-    def _read_wikiextractor(self, file: InputFile, reading: Reading) -> Iterator[Document]:
-        """Articles without their title line, which repeats the title in the tag."""
+    def _read_wikiextractor(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
+        """Read articles without the title line, which repeats the title in the tag."""
         document: Document | None = None
         title, opened = "", 0
-        for number, line in self._lines(file, reading):
+        for number, line in self._lines(file, progress):
             if document is not None and line == "</doc>":
                 yield without_title(document, title)
                 document = None
@@ -160,22 +161,22 @@ class Source:
                 document = []
             elif line.startswith("{"):
                 record = parse_object(line, file.name, number)
-                text = split_paragraphs(self._text_of(record, file, number, reading))
+                text = split_paragraphs(self._text_of(record, file, number, progress))
                 yield without_title(text, str(record.get("title", "")))
             elif line:
                 raise InputError(
                     f"{file.name}:{number}: expected <doc ...> or a JSON object, got {line[:40]!r}"
                 )
         if document is not None:
-            raise InputError(f"{file.name}:{opened}: this <doc> is never closed")
+            raise InputError(f"{file.name}:{opened}: this <doc> is not closed")
 
     def _text_of(
-        self, record: dict[str, Any], file: InputFile, number: int, reading: Reading
+        self, record: dict[str, Any], file: InputFile, number: int, progress: ReadingProgress
     ) -> str:
         text = record.get(self.text_column)
         if not isinstance(text, str):
             what = (
-                f"{self.text_column!r} is no text"
+                f"{self.text_column!r} is not text"
                 if self.text_column in record
                 else f"no field {self.text_column!r} among {', '.join(map(repr, record)) or 'none'}"
             )
@@ -185,15 +186,15 @@ class Source:
         except UnicodeEncodeError as error:
             # JSON can spell out halves of surrogate pairs, which UTF-8 cannot hold.
             if self.encoding_errors is EncodingErrors.REFUSE:
-                sign = f"{text[error.start]!a}"
-                raise InputError(f"{file.name}:{number}: {sign} is not Unicode text") from None
-            reading.replaced_lines += 1
+                surrogate = f"{text[error.start]!a}"
+                raise InputError(f"{file.name}:{number}: {surrogate} is not Unicode text") from None
+            progress.replaced_lines += 1
             text = text.encode("utf-8", "replace").decode()
         return text
 
 
 def split_paragraphs(text: str) -> Document:
-    """The lines of a text that are not blank.
+    """Split a text into its lines, without blank ones.
 
     Example: `split_paragraphs("One.  \\n\\nTwo.\\n")` is `["One.", "Two."]`.
     """
@@ -201,23 +202,23 @@ def split_paragraphs(text: str) -> Document:
 
 
 def without_title(document: Document, title: str) -> Document:
-    """The paragraphs of an article but for a first one that is only its title."""
+    """Drop the first paragraph of an article if it is the title."""
     return document[1:] if document and document[0] == title else document
 
 
-def _read_docstrings(file: InputFile, reading: Reading) -> Iterator[Document]:
+def _read_docstrings(file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
     yield from read_documentation(file)
-    reading.finish(file.size)
+    progress.finish(file.size)
 
 
-def _cut_long(documents: Iterable[Document], reading: Reading) -> Iterator[Document]:
-    """Drops empty documents and cuts those longer than MAX_DOCUMENT_CHARACTERS."""
+def _cut_long(documents: Iterable[Document], progress: ReadingProgress) -> Iterator[Document]:
+    """Drop empty documents, and cut those longer than MAX_DOCUMENT_CHARACTERS."""
     for document in documents:
         if sum(map(len, document)) <= MAX_DOCUMENT_CHARACTERS:
             if document:
                 yield document
             continue
-        reading.cut_documents += 1
+        progress.cut_documents += 1
         part: Document = []
         size = 0
         for paragraph in document:

@@ -1,4 +1,4 @@
-"""Texts out of a column of Parquet files, a batch of rows at a time."""
+"""Texts in a column of Parquet files, read in batches of rows."""
 
 from collections.abc import Iterator
 
@@ -6,18 +6,18 @@ import pyarrow
 import pyarrow.parquet
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.text_files import InputFile, Reading, open_bytes
+from data_pipeline.sources.text_files import InputFile, ReadingProgress, open_bytes
 
-_ROWS = 256
+_ROWS_PER_READ = 256
 
 
-def read_column(file: InputFile, column: str, reading: Reading) -> Iterator[str]:
-    """The texts of a column; rows without one are passed over.
+def read_column(file: InputFile, column: str, progress: ReadingProgress) -> Iterator[str]:
+    """Read the texts of a column; rows without one are left out.
 
     Raises:
-        InputError: it is no Parquet file, or the column is missing or holds no text.
+        InputError: it is not a Parquet file, or the column is missing or holds no text.
     """
-    with open_bytes(file, reading) as stream:
+    with open_bytes(file, progress) as stream:
         try:
             table = pyarrow.parquet.ParquetFile(stream)
             schema = table.schema_arrow
@@ -29,8 +29,8 @@ def read_column(file: InputFile, column: str, reading: Reading) -> Iterator[str]
             kind = schema.field(column).type
             if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
                 raise InputError(f"{file.name}: column {column!r} holds {kind}, not text")
-            for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
+            for batch in table.iter_batches(batch_size=_ROWS_PER_READ, columns=[column]):
                 yield from (text for text in batch.column(0).to_pylist() if text is not None)
         except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"{file.name} is no whole Parquet file: {error}") from None
-    reading.finish(file.size)
+            raise InputError(f"{file.name} is not a complete Parquet file: {error}") from None
+    progress.finish(file.size)

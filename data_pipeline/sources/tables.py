@@ -1,4 +1,4 @@
-"""Rows of tsv, csv and jsonl files by the names of their columns, each with its file and line."""
+"""Rows of tsv, csv and jsonl files, by the names of their columns, each with its file and line."""
 
 import csv
 import json
@@ -17,9 +17,9 @@ class TableRow(NamedTuple):
     """A row of a table.
 
     Attributes:
-        place: file and line, as messages give them.
-        number: of the row among all of the file that are UTF-8, from 0; malformed ones count.
-        cells: name of the column -> what stands there.
+        place: file and line, for messages.
+        number: of the row among all UTF-8 rows of the file, malformed ones included, from 0.
+        cells: name of the column -> text of the cell.
     """
 
     place: str
@@ -34,16 +34,16 @@ def read_rows(
     header: Sequence[str] | None = None,
     on_malformed: Callable[[str], object] = refuse,
 ) -> Iterator[TableRow]:
-    """The rows of a table in their order; blank lines are none.
+    """Read the rows of a table in order, without blank lines.
 
-    The name says the format: `.tsv` (tabs part the cells, quotes are letters like any other),
+    The suffix gives the format: `.tsv` (cells separated by tabs, quotes are plain characters),
     `.csv` (commas, quoted cells, also over several lines) or `.jsonl` (an object a line; values
-    that are no text stand as JSON, null as nothing), each also compressed (`.tsv.gz`).
+    other than text become JSON, null becomes empty), each also compressed (`.tsv.gz`).
 
     Args:
         path: the file.
         columns: names that each row must have.
-        header: names of all columns of a tsv whose first line is a row already.
+        header: names of all columns, for a tsv without a header line.
         on_malformed: called with file, line and fault of each row that is not UTF-8, lacks a column
             or has too few or too many; the row is left out if this returns.
 
@@ -72,10 +72,10 @@ def read_rows(
 
 
 def table_format(path: Path) -> str:
-    """The format that a file's name says.
+    """Return the format given by a file's suffix.
 
     Raises:
-        InputError: it says none of them.
+        InputError: the suffix is of no format.
     """
     for suffix in path.suffixes[-2:]:
         if suffix[1:] in FORMATS:
@@ -109,7 +109,7 @@ def _split_csv(file: InputFile) -> Iterator[tuple[int, list[str]]]:
                 yield first, cells
             first = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{file.name}:{first}: this is no csv: {error}") from None
+        raise InputError(f"{file.name}:{first}: this is not csv: {error}") from None
 
 
 def _read_objects(

@@ -1,4 +1,4 @@
-"""Lines out of files: plain or compressed, local or remote, and what is done about bad UTF-8."""
+"""Lines of files, plain or compressed, local or remote, and the treatment of bad UTF-8."""
 
 import bz2
 import contextlib
@@ -20,7 +20,7 @@ from etils import epath
 from data_pipeline.errors import InputError, refuse
 from data_pipeline.remote import is_remote, open_remote
 
-# A longer line is no text that anyone wrote, and would have to be held in memory.
+# A longer line is no text that anyone wrote, and would be held in memory.
 _MAX_LINE_BYTES = 64 << 20
 _READ_AHEAD = 1 << 20
 _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
@@ -33,7 +33,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EncodingErrors(StrEnum):
-    """What becomes of a line that is not UTF-8: the run ends, a replacement sign, or no line."""
+    """Treatment of lines that are not UTF-8: raise an error, insert U+FFFD, or skip the line."""
 
     REFUSE = "refuse"
     REPLACE = "replace"
@@ -49,10 +49,10 @@ class InputFile(NamedTuple):
 
 
 @dataclasses.dataclass
-class Reading:
-    """How far reading has come, and what it met. One object goes through all files of a build."""
+class ReadingProgress:
+    """Bytes read so far, and counts of faults; one object is shared by all files of a build."""
 
-    bytes_before: int = 0  # of files read to the end
+    bytes_before: int = 0  # of finished files
     replaced_lines: int = 0
     skipped_lines: int = 0
     cut_documents: int = 0
@@ -64,21 +64,21 @@ class Reading:
         return self.bytes_before + (self._raw.tell() if self._raw else 0)
 
     def start(self, raw: Any) -> None:
-        """A file is being read."""
+        """Follow the position in a file that is being read."""
         self._raw = raw
 
     def finish(self, size: int) -> None:
-        """A file of this size was read to its end."""
+        """Count a file of this size as finished."""
         self._raw = None
         self.bytes_before += size
 
 
 def find_files(pattern: str, flag: str) -> list[InputFile]:
-    """The files that a path or glob names, sorted by name.
+    """Find the files of a path or glob, sorted by name.
 
     Args:
         pattern: local, or on a store (`gs://bucket/text/*.gz`).
-        flag: how the user gave it, for the message.
+        flag: the flag and its value, for messages.
 
     Raises:
         InputError: there is none, or one of them is a directory or empty.
@@ -100,7 +100,7 @@ def find_files(pattern: str, flag: str) -> list[InputFile]:
 
 
 def find_file(path: Path) -> InputFile:
-    """A local file by its path.
+    """Find a local file by its path.
 
     Raises:
         InputError: it does not exist, or it is a directory or empty.
@@ -120,15 +120,15 @@ def _stat_file(path: Any, place: str) -> InputFile:
 
 
 def read_lines(
-    file: InputFile, encoding_errors: EncodingErrors, reading: Reading
+    file: InputFile, encoding_errors: EncodingErrors, progress: ReadingProgress
 ) -> Iterator[tuple[int, str]]:
-    """Numbered lines, stripped of white space at both ends; blank lines are empty strings.
+    """Read numbered lines, stripped of white space at both ends; blank lines are empty strings.
 
     Raises:
-        InputError: the file is binary, damaged or, if so chosen, not UTF-8; the message names the
-            line.
+        InputError: the file is binary, damaged or, with `EncodingErrors.REFUSE`, not UTF-8; the
+            message names the line.
     """
-    for number, raw in read_raw_lines(file, reading):
+    for number, raw in read_raw_lines(file, progress):
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -138,20 +138,20 @@ def read_lines(
                     "or skip"
                 ) from None
             if encoding_errors is EncodingErrors.SKIP:
-                reading.skipped_lines += 1
+                progress.skipped_lines += 1
                 continue
-            reading.replaced_lines += 1
+            progress.replaced_lines += 1
             line = raw.decode("utf-8", errors="replace")
         yield number, line.strip()
 
 
-def read_raw_lines(file: InputFile, reading: Reading) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines as they are stored, with their line ends, without a byte order mark.
+def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple[int, bytes]]:
+    """Read numbered lines as they are stored, with line ends, without a byte order mark.
 
     Raises:
         InputError: the file is binary or damaged; the message names the line.
     """
-    with open_bytes(file, reading) as stream:
+    with open_bytes(file, progress) as stream:
         number = 0
         while raw := _read_line(stream, file, number):
             number += 1
@@ -162,13 +162,13 @@ def read_raw_lines(file: InputFile, reading: Reading) -> Iterator[tuple[int, byt
                     f"{file.name}:{number}: a zero byte; is the file binary, or UTF-16?"
                 )
             yield number, raw
-    reading.finish(file.size)
+    progress.finish(file.size)
 
 
 def decode_lines(
     file: InputFile, on_malformed: Callable[[str], object] = refuse
 ) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends.
+    """Read numbered lines with their line ends.
 
     Args:
         file: the file.
@@ -177,7 +177,7 @@ def decode_lines(
     Raises:
         InputError: the file is binary or damaged, or `on_malformed` raises it.
     """
-    for number, raw in read_raw_lines(file, Reading()):
+    for number, raw in read_raw_lines(file, ReadingProgress()):
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -192,8 +192,8 @@ def _describe_bad_utf8(file: InputFile, number: int, error: UnicodeDecodeError) 
 
 
 @contextlib.contextmanager
-def open_bytes(file: InputFile, reading: Reading) -> Iterator[BinaryIO]:
-    """Opens a file, decompressing what ends in .gz, .xz, .bz2 or .zst.
+def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]:
+    """Open a file, decompressing those that end in .gz, .xz, .bz2 or .zst.
 
     Raises:
         InputError: it cannot be opened.
@@ -205,7 +205,7 @@ def open_bytes(file: InputFile, reading: Reading) -> Iterator[BinaryIO]:
         raise InputError(f"{file.name} cannot be read: {error.strerror or error}") from None
     decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
     with raw:
-        reading.start(raw)
+        progress.start(raw)
         yield io.BufferedReader(decompress(raw), _READ_AHEAD) if decompress else raw
 
 

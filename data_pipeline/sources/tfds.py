@@ -1,16 +1,16 @@
-"""Texts and examples out of TensorFlow data sets prepared on this machine; no downloads."""
+"""Texts and examples of TensorFlow data sets prepared on this machine; nothing is downloaded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.text_files import InputFile, Reading
+from data_pipeline.sources.text_files import InputFile, ReadingProgress
 
 _SPLIT = "train"
 
 
 def find_data_sets(names: Sequence[str], data_dir: str | None) -> list[InputFile]:
-    """Prepared data sets by name, such as `wikipedia/20230601.en`.
+    """Find prepared data sets by name, such as `wikipedia/20230601.en`.
 
     Raises:
         InputError: there is no such data set, or it is not prepared.
@@ -24,9 +24,9 @@ def find_data_sets(names: Sequence[str], data_dir: str | None) -> list[InputFile
 
 
 def read_texts(
-    file: InputFile, column: str, data_dir: str | None, reading: Reading
+    file: InputFile, column: str, data_dir: str | None, progress: ReadingProgress
 ) -> Iterator[str]:
-    """The texts of a data set's training split, in the order of its files.
+    """Read the texts of a data set's training split, in the order of its files.
 
     Raises:
         InputError: its examples have no such text.
@@ -43,16 +43,16 @@ def read_texts(
         )
     for example in _read(builder, _SPLIT, [column]):
         yield example[column].decode("utf-8", errors="replace")
-    reading.finish(file.size)
+    progress.finish(file.size)
 
 
 class TfdsExamples(NamedTuple):
-    """TfdsExamples of a labeled data set.
+    """The examples of a labeled data set.
 
     Attributes:
         records: feature -> value, text as UTF-8.
         label_names: names of the classes in the order of their numbers; empty where `label` is
-            no class.
+            not a class.
     """
 
     records: Iterator[Mapping[str, Any]]
@@ -62,13 +62,13 @@ class TfdsExamples(NamedTuple):
 def read_examples(
     name: str, split: str, features: Sequence[str], data_dir: str | None
 ) -> TfdsExamples:
-    """The examples of a split of a prepared data set, in the order of its files.
+    """Read a split of a prepared data set, in the order of its files.
 
     Args:
         name: of the data set.
         split: of it.
         features: that each example must have; `label` among them.
-        data_dir: where TFDS data sets are; None: where TFDS looks by itself.
+        data_dir: directory of TFDS data sets; None for the default of TFDS.
 
     Raises:
         InputError: there is no such data set or split, it is not prepared, or lacks a feature.
@@ -99,10 +99,10 @@ def _read(builder: Any, split: str, features: Sequence[str]) -> Iterator[Mapping
 
 
 class _Wording(NamedTuple):
-    """How messages call a data set, and what names another directory."""
+    """The words of messages for a data set, and for the setting of its directory."""
 
     data_set: str
-    elsewhere: str
+    directory: str
 
 
 _OF_CORPORA = _Wording("--input=", "--tfds_data_dir")
@@ -110,7 +110,7 @@ _OF_TASKS = _Wording("data set ", "the task's data directory")
 
 
 def _open_builder(name: str, split: str, data_dir: str | None, wording: _Wording) -> Any:
-    # Only this kind of source needs TensorFlow, which takes seconds to load.
+    # Only this kind of source needs TensorFlow, which takes seconds to import.
     import tensorflow_datasets as tfds
 
     place = f"{wording.data_set}{name}"
@@ -122,7 +122,7 @@ def _open_builder(name: str, split: str, data_dir: str | None, wording: _Wording
     if not builder.is_prepared():
         raise InputError(
             f"{place}: the data set is not prepared in {builder.data_dir}; "
-            f"`tfds build {name}` prepares it, {wording.elsewhere} names another place"
+            f"`tfds build {name}` prepares it, {wording.directory} sets another directory"
         )
     if split not in builder.info.splits:
         raise InputError(

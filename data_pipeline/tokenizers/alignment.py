@@ -1,4 +1,4 @@
-"""Changes of text that remember which characters of the original each new one came from."""
+"""Text transformations that keep the span of each new character in the original text."""
 
 import functools
 import itertools
@@ -7,25 +7,25 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
-# A character, and where what it came from begins and ends in the original. Both ends of the spans
-# rise along a text, but spans may be equal: all that one character became shares its span.
+# A character, and the start and end of its span in the original. Both rise along a text, but spans
+# may be equal: all characters that replace one share its span.
 AlignedChar = tuple[str, int, int]
 AlignedText = list[AlignedChar]
 NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 
 def align(text: str) -> AlignedText:
-    """A text that nothing was done to yet."""
-    return [(char, place, place + 1) for place, char in enumerate(text)]
+    """Align a text with itself."""
+    return [(char, index, index + 1) for index, char in enumerate(text)]
 
 
 def text_of(aligned: Iterable[AlignedChar]) -> str:
-    """The characters alone."""
+    """Return the characters without their spans."""
     return "".join(char for char, _, _ in aligned)
 
 
 def replace(aligned: AlignedText, old: str, new: str) -> AlignedText:
-    """Puts one character in the place of each occurrence, as `str.replace` does.
+    """Replace each occurrence by one character, as `str.replace` does.
 
     Example: `replace(align("''a"), "''", '"')` is `[('"', 0, 2), ("a", 2, 3)]`.
     """
@@ -39,20 +39,20 @@ def replace(aligned: AlignedText, old: str, new: str) -> AlignedText:
     return result + aligned[start:]
 
 
-def change_each(aligned: AlignedText, change: Callable[[str], str]) -> AlignedText:
-    """Makes none, one or several characters of each."""
-    return [(new, start, end) for char, start, end in aligned for new in change(char)]
+def map_characters(aligned: AlignedText, function: Callable[[str], str]) -> AlignedText:
+    """Replace each character by none, one or several."""
+    return [(new, start, end) for char, start, end in aligned for new in function(char)]
 
 
-def change_form(aligned: AlignedText, form: NormalForm) -> AlignedText:
-    """A Unicode normal form, as `unicodedata.normalize` makes it.
+def normalize_form(aligned: AlignedText, form: NormalForm) -> AlignedText:
+    """Apply a Unicode normal form, as `unicodedata.normalize` does.
 
     Example: NFKD of "ﬁx" is `[("f", 0, 1), ("i", 0, 1), ("x", 1, 2)]`; NFKC of an "e" before a
     combining accent is `[("é", 0, 2)]`.
     """
     result: AlignedText = []
     for segment in _segments(aligned):
-        alone = change_each(segment, lambda char: unicodedata.normalize(form, char))
+        alone = map_characters(segment, lambda char: unicodedata.normalize(form, char))
         together = unicodedata.normalize(form, text_of(segment))
         if together != text_of(alone):
             alone = [(char, segment[0][1], segment[-1][2]) for char in together]
@@ -61,7 +61,7 @@ def change_form(aligned: AlignedText, form: NormalForm) -> AlignedText:
 
 
 def drop_marks(aligned: AlignedText, is_mark: Callable[[str], bool]) -> AlignedText:
-    """Deletes marks, such as accents; each still counts to the character that it stood on."""
+    """Delete marks, such as accents; the span of the character before includes them."""
     result: AlignedText = []
     for char, start, end in aligned:
         if not is_mark(char):
@@ -72,13 +72,13 @@ def drop_marks(aligned: AlignedText, is_mark: Callable[[str], bool]) -> AlignedT
 
 
 def split_at_spaces(aligned: AlignedText) -> list[AlignedText]:
-    """The words between white space."""
+    """Split a text into the words between white space."""
     groups = itertools.groupby(aligned, lambda char: char[0].isspace())
     return [list(word) for is_space, word in groups if not is_space]
 
 
 def collapse_spaces(aligned: AlignedText) -> AlignedText:
-    """White space at the ends is dropped, and other white space made one space."""
+    """Drop white space at the ends, and replace other white space by single spaces."""
     result: AlignedText = []
     for word in split_at_spaces(aligned):
         if result:
@@ -88,30 +88,30 @@ def collapse_spaces(aligned: AlignedText) -> AlignedText:
 
 
 def _segments(aligned: AlignedText) -> Iterator[AlignedText]:
-    """Parts whose normal forms, one after the other, are the normal form of all."""
+    """Split a text into parts that can be normalized separately."""
     start = 0
-    for place in range(1, len(aligned)):
-        if _begins_anew(aligned[place][0]):
-            yield aligned[start:place]
-            start = place
+    for index in range(1, len(aligned)):
+        if _is_boundary(aligned[index][0]):
+            yield aligned[start:index]
+            start = index
     if aligned:
         yield aligned[start:]
 
 
-def _begins_anew(char: str) -> bool:
-    """Whether a character neither changes places with those before it nor joins them."""
+def _is_boundary(char: str) -> bool:
+    """Return True if a character is neither reordered nor composed with those before it."""
     if char.isascii():
         return True
     first = unicodedata.normalize("NFKD", char)[0]
-    return not unicodedata.combining(first) and first not in _joining_characters()
+    return not unicodedata.combining(first) and first not in _composing_characters()
 
 
 @functools.cache
-def _joining_characters() -> frozenset[str]:
-    """The characters that some other one composes with when it stands before them."""
-    joining = {chr(point) for point in range(0x1161, 0x11C3)}  # vowels and finals of Hangul
+def _composing_characters() -> frozenset[str]:
+    """Return the characters that compose with some character before them."""
+    composing = {chr(point) for point in range(0x1161, 0x11C3)}  # vowels and finals of Hangul
     for point in range(0x80, sys.maxunicode + 1):
         parts = unicodedata.decomposition(chr(point)).split()
         if len(parts) == 2 and not parts[0].startswith("<"):
-            joining.add(chr(int(parts[1], 16)))
-    return frozenset(joining)
+            composing.add(chr(int(parts[1], 16)))
+    return frozenset(composing)

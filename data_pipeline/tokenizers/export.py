@@ -1,4 +1,4 @@
-"""Our tokenizers in the files of Hugging Face, so that transformers cuts text as we do."""
+"""Export to the tokenizer files of Hugging Face, with which transformers gives the same ids."""
 
 import base64
 import json
@@ -7,14 +7,10 @@ from typing import Any
 
 from albert_jax.durable_files import write_atomically
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.charsmap import with_same_replacement
-from data_pipeline.tokenizers.sentencepiece import (
-    WORD_MARK,
-    SentencePieceTokenizer,
-)
-from data_pipeline.tokenizers.sentencepiece_proto import read_model
-from data_pipeline.tokenizers.sentencepiece_scores import settle_scores
+from data_pipeline.tokenizers.sentencepiece import WORD_MARK, SentencePieceTokenizer
+from data_pipeline.tokenizers.sentencepiece_model import adjust_scores, parse_model
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import (
     CONTINUATION,
     MAX_WORD_CHARACTERS,
@@ -22,43 +18,43 @@ from data_pipeline.tokenizers.wordpiece import (
 )
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
 WORDPIECE_FILE = "vocab.txt"
 
-# Divide words, as all white space does; transformers would have the table delete them before it
-# looks for spaces.
+# White space that separates words; in transformers the table would delete it before text is split
+# at spaces.
 _DELETED_SPACES = "\x0b\x1c\x1d\x1e\x1f"
 
 _Json = dict[str, Any]
 
 
 def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: int) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and the vocabulary in its own format.
+    """Write tokenizer.json, tokenizer_config.json and the vocabulary in its own format.
 
-    Transformers 5 reads the scores and the table of replacements from the first, and what is done
-    to case and accents from the second; others read the vocabulary.
+    Transformers 5 reads the scores and the table of replacements from the first, and the treatment
+    of case and accents from the second; others read the vocabulary.
 
     Args:
-        tokenizer: what to write.
-        directory: is made if there is none.
-        model_max_length: the positions of the model.
+        tokenizer: of either kind.
+        directory: is created if there is none.
+        model_max_length: number of positions of the model.
 
     Raises:
-        InputError: the vocabulary is one that transformers' classes cannot express.
+        InputError: transformers' classes do not support the vocabulary.
     """
     if isinstance(tokenizer, SentencePieceTokenizer):
         name, config, described = SENTENCEPIECE_FILE, *_describe_sentencepiece(tokenizer)
     elif isinstance(tokenizer, WordPieceTokenizer):
         name, config, described = WORDPIECE_FILE, *_describe_wordpiece(tokenizer)
     else:
-        raise TypeError(f"no files are known for a {type(tokenizer).__name__}")
+        raise TypeError(f"{type(tokenizer).__name__} has no Hugging Face format")
     config["model_max_length"] = model_max_length
-    # Without it version 5 forgets which segment of a pair a piece belongs to.
+    # Without it version 5 leaves out the token_type_ids.
     config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(tokenizer.vocabulary_bytes())
-    for name, content in ((TOKENIZER_FILE, described), (CONFIG_FILE, config)):
+    for name, content in ((TOKENIZER_FILE, described), (TOKENIZER_CONFIG_FILE, config)):
         text = json.dumps(content, indent=1, ensure_ascii=False)
         write_atomically(directory / name, text + "\n")
 
@@ -66,15 +62,18 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: 
 def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _Json]:
     if (tokenizer.pad_id, tokenizer.unk_id) != (0, 1):
         raise InputError(
-            "transformers wants padding and unknown pieces to be ids 0 and 1, they are "
+            "transformers requires padding and unknown to be ids 0 and 1, they are "
             f"{tokenizer.pad_id} and {tokenizer.unk_id}"
         )
-    model = read_model(tokenizer.model)
-    if not model.charsmap:
+    model = parse_model(tokenizer.model)
+    if not model.normalizer_spec.precompiled_charsmap:
         raise InputError("the vocabulary has no replacements of characters, such as nmt_nfkc")
+    adjust_scores(model)
     accents = [] if tokenizer.keep_accents else [{"type": "NFKD"}, {"type": "StripAccents"}]
     case = [{"type": "Lowercase"}] if tokenizer.lower_case else []
-    charsmap = with_same_replacement(model.charsmap, _DELETED_SPACES, "\t")
+    charsmap = with_same_replacement(
+        model.normalizer_spec.precompiled_charsmap, _DELETED_SPACES, "\t"
+    )
     normalizers = [
         _replace({"String": "``"}, '"'),
         _replace({"String": "''"}, '"'),
@@ -89,38 +88,36 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
         "prepend_scheme": "always",
         "split": True,
     }
-    unigram = {
-        "type": "Unigram",
-        "unk_id": tokenizer.unk_id,
-        "vocab": [[piece.text, piece.score] for piece in settle_scores(model.pieces)],
-        "byte_fallback": False,
-    }
-    described = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added_tokens(tokenizer),
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": {
+    described = _describe(
+        tokenizer,
+        normalizer={"type": "Sequence", "normalizers": normalizers},
+        pre_tokenizer={
             "type": "Sequence",
             "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
         },
-        "post_processor": _template(tokenizer),
-        "decoder": metaspace,
-        "model": unigram,
-    }
-    config = {
+        decoder=metaspace,
+        model={
+            "type": "Unigram",
+            "unk_id": tokenizer.unk_id,
+            "vocab": [[piece.piece, piece.score] for piece in model.pieces],
+            "byte_fallback": False,
+        },
+    )
+    return _sentencepiece_config(tokenizer), described
+
+
+def _sentencepiece_config(tokenizer: SentencePieceTokenizer) -> _Json:
+    return {
         "tokenizer_class": "AlbertTokenizer",
         "do_lower_case": tokenizer.lower_case,
         "keep_accents": tokenizer.keep_accents,
-        "bos_token": tokenizer.pieces[tokenizer.cls_id],
-        "eos_token": tokenizer.pieces[tokenizer.sep_id],
+        "bos_token": tokenizer.tokens[tokenizer.cls_id],
+        "eos_token": tokenizer.tokens[tokenizer.sep_id],
         **_special_tokens(tokenizer),
-        # White space before it belongs to it: a word after it has its own mark.
-        "mask_token": _added_token(tokenizer.pieces[tokenizer.mask_id], lstrip=True)
+        # It includes the white space before it: a word after it has its own mark.
+        "mask_token": _added_token(tokenizer.tokens[tokenizer.mask_id], lstrip=True)
         | {"__type": "AddedToken"},
     }
-    return config, described
 
 
 def _replace(pattern: _Json, content: str) -> _Json:
@@ -128,46 +125,59 @@ def _replace(pattern: _Json, content: str) -> _Json:
 
 
 def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
-    vocabulary = {piece: id for id, piece in enumerate(tokenizer.pieces)}
+    vocabulary = {token: id for id, token in enumerate(tokenizer.tokens)}
     if len(vocabulary) < tokenizer.vocab_size:
-        raise InputError("transformers wants each piece of a vocabulary to stand there once")
-    described = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added_tokens(tokenizer),
-        "normalizer": {
+        raise InputError("transformers requires the tokens of a vocabulary to be unique")
+    described = _describe(
+        tokenizer,
+        normalizer={
             "type": "BertNormalizer",
             "clean_text": True,
             "handle_chinese_chars": True,
             "strip_accents": not tokenizer.keep_accents,
             "lowercase": tokenizer.lower_case,
         },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": _template(tokenizer),
-        "decoder": {"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
-        "model": {
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        decoder={"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
+        model={
             "type": "WordPiece",
-            "unk_token": tokenizer.pieces[tokenizer.unk_id],
+            "unk_token": tokenizer.tokens[tokenizer.unk_id],
             "continuing_subword_prefix": CONTINUATION,
             "max_input_chars_per_word": MAX_WORD_CHARACTERS,
             "vocab": vocabulary,
         },
-    }
+    )
     config = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": tokenizer.lower_case,
         "strip_accents": not tokenizer.keep_accents,
         "tokenize_chinese_chars": True,
         **_special_tokens(tokenizer),
-        "mask_token": tokenizer.pieces[tokenizer.mask_id],
+        "mask_token": tokenizer.tokens[tokenizer.mask_id],
     }
     return config, described
 
 
+def _describe(
+    tokenizer: Tokenizer, *, normalizer: _Json, pre_tokenizer: _Json, decoder: _Json, model: _Json
+) -> _Json:
+    """Return the content of a tokenizer.json."""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(tokenizer),
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": _template(tokenizer),
+        "decoder": decoder,
+        "model": model,
+    }
+
+
 def _special_tokens(tokenizer: Tokenizer) -> _Json:
     return {
-        f"{name}_token": tokenizer.pieces[id]
+        f"{name}_token": tokenizer.tokens[id]
         for name, id in (
             ("pad", tokenizer.pad_id),
             ("unk", tokenizer.unk_id),
@@ -178,17 +188,17 @@ def _special_tokens(tokenizer: Tokenizer) -> _Json:
 
 
 def _added_tokens(tokenizer: Tokenizer) -> list[_Json]:
-    """The special pieces, which transformers finds in a text before anything is done to it."""
+    """List the special tokens, which transformers finds in a text before normalizing it."""
     strips = isinstance(tokenizer, SentencePieceTokenizer)
     return [
-        {"id": id, **_added_token(tokenizer.pieces[id], strips and id == tokenizer.mask_id)}
+        {"id": id, **_added_token(tokenizer.tokens[id], strips and id == tokenizer.mask_id)}
         for id in sorted(tokenizer.special_ids.tolist())
     ]
 
 
-def _added_token(piece: str, lstrip: bool) -> _Json:
+def _added_token(token: str, lstrip: bool) -> _Json:
     return {
-        "content": piece,
+        "content": token,
         "single_word": False,
         "lstrip": lstrip,
         "rstrip": False,
@@ -198,11 +208,11 @@ def _added_token(piece: str, lstrip: bool) -> _Json:
 
 
 def _template(tokenizer: Tokenizer) -> _Json:
-    """[CLS] and [SEP] around one text or two."""
-    cls, sep = (tokenizer.pieces[id] for id in (tokenizer.cls_id, tokenizer.sep_id))
+    """Put [CLS] and [SEP] around one text or two."""
+    cls, sep = (tokenizer.tokens[id] for id in (tokenizer.cls_id, tokenizer.sep_id))
 
-    def special(piece: str, segment: int) -> _Json:
-        return {"SpecialToken": {"id": piece, "type_id": segment}}
+    def special(token: str, segment: int) -> _Json:
+        return {"SpecialToken": {"id": token, "type_id": segment}}
 
     def text(name: str, segment: int) -> _Json:
         return {"Sequence": {"id": name, "type_id": segment}}
@@ -213,7 +223,7 @@ def _template(tokenizer: Tokenizer) -> _Json:
         "single": single,
         "pair": [*single, text("B", 1), special(sep, 1)],
         "special_tokens": {
-            piece: {"id": piece, "ids": [id], "tokens": [piece]}
-            for piece, id in ((cls, tokenizer.cls_id), (sep, tokenizer.sep_id))
+            token: {"id": token, "ids": [id], "tokens": [token]}
+            for token, id in ((cls, tokenizer.cls_id), (sep, tokenizer.sep_id))
         },
     }

@@ -1,26 +1,26 @@
-"""Loading a tokenizer of either kind from its files."""
+"""Loading a tokenizer of either kind from files of this project, or from a bare vocabulary."""
 
 import json
 from pathlib import Path
 
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.base import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 
 def load_tokenizer(
     path: str | Path, *, lower_case: bool | None = None, keep_accents: bool | None = None
 ) -> Tokenizer:
-    """Loads a directory that `Tokenizer.save` wrote, a SentencePiece model or a vocab.txt.
+    """Load a directory written by `Tokenizer.save`, a SentencePiece model or a vocab.txt.
 
     Args:
         path: the directory, or a file ending in `.model` or `.txt`.
-        lower_case: overrides what the directory says; True for a bare file by default.
-        keep_accents: likewise; False for a bare file by default.
+        lower_case: overrides the directory's setting; True by default for a bare file.
+        keep_accents: likewise; False by default for a bare file.
 
     Raises:
-        InputError: there is no tokenizer, or it lacks a special piece.
+        InputError: there is no tokenizer, or it lacks a special token.
     """
     kinds = {kind.KIND: kind for kind in (SentencePieceTokenizer, WordPieceTokenizer)}
     path = Path(path)
@@ -47,7 +47,12 @@ def load_tokenizer(
         settings["lower_case"] = lower_case
     if keep_accents is not None:
         settings["keep_accents"] = keep_accents
-    return kind.from_file(path, **settings)
+    try:
+        return kind.from_bytes(path.read_bytes(), **settings)
+    except OSError as error:
+        raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"tokenizer {path} cannot be used: {error}") from None
 
 
 def _read_settings(path: Path) -> dict[str, object]:
@@ -56,7 +61,7 @@ def _read_settings(path: Path) -> dict[str, object]:
     except FileNotFoundError:
         raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
     except ValueError as error:
-        raise InputError(f"tokenizer {path} is no JSON: {error}") from None
+        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
     if not isinstance(settings, dict):
         raise InputError(f"tokenizer {path} must hold a JSON object")
     return settings

@@ -1,25 +1,25 @@
-"""Text as the tokenizers see it: spaces, compatibility forms, accents and case."""
+"""Text normalization: spaces, compatibility forms, accents and case."""
 
 import unicodedata
 
 from data_pipeline.tokenizers.alignment import (
     AlignedText,
     align,
-    change_each,
-    change_form,
     collapse_spaces,
     drop_marks,
+    map_characters,
+    normalize_form,
     replace,
 )
 
 
 def normalize(text: str, *, lower_case: bool = True, keep_accents: bool = False) -> str:
-    """Collapses white space, unifies characters, and by default drops accents and case.
+    """Collapse white space, unify characters, and by default drop accents and case.
 
-    Two grave accents or two apostrophes, as older corpora write quotation marks, become one double
-    quote. Characters become their compatibility decomposition (NFKD), of which combining marks are
-    deleted; with `keep_accents` they are composed instead (NFKC), after capitals were lowered. This
-    is the text of the released uncased models, and what transformers makes of a text.
+    Two grave accents or two apostrophes, the quotation marks of older corpora, become one double
+    quote. Characters are decomposed (NFKD) and combining marks deleted; with `keep_accents` they
+    are composed instead (NFKC), after lower-casing. This is the normalization of the released
+    uncased models, and of transformers.
 
     Example: `normalize("  Ünïted\\u00a0 ``STATES''  ½ ")` is `'united "states" 1⁄2'`.
     """
@@ -39,28 +39,28 @@ def normalize(text: str, *, lower_case: bool = True, keep_accents: bool = False)
 def normalize_aligned(
     text: str, *, lower_case: bool = True, keep_accents: bool = False
 ) -> AlignedText:
-    """What `normalize` makes, each character with the span of the text that it came from.
+    """Normalize a text as `normalize` does, and return the span of each character.
 
     Example: `normalize_aligned("É ½")` is `[("e", 0, 1), (" ", 1, 2), ("1", 2, 3), ("⁄", 2, 3),
     ("2", 2, 3)]`.
     """
     aligned = replace(replace(align(text), "``", '"'), "''", '"')
     if lower_case and keep_accents:
-        aligned = change_each(aligned, lower)
+        aligned = map_characters(aligned, lower)
     if not text.isascii():
-        aligned = change_form(aligned, "NFKC" if keep_accents else "NFKD")
+        aligned = normalize_form(aligned, "NFKC" if keep_accents else "NFKD")
         if not keep_accents:
             aligned = drop_marks(aligned, is_mark)
     if lower_case and not keep_accents:
-        aligned = change_each(aligned, lower)
+        aligned = map_characters(aligned, lower)
     return collapse_spaces(aligned)
 
 
 def lower(text: str) -> str:
-    """Small letters, each by itself: a capital sigma is σ at the end of a word too."""
+    """Lower-case each character by itself: a capital sigma becomes σ at the end of a word too."""
     return text.replace("Σ", "σ").lower()  # noqa: RUF001
 
 
 def is_mark(char: str) -> bool:
-    """Whether a character attaches to the one before, as a decomposed accent does."""
+    """Return True if a character combines with the one before, as a decomposed accent does."""
     return unicodedata.category(char).startswith("M")

@@ -1,4 +1,4 @@
-"""Finds and reads the tokenizer of a model, in whatever layout it was saved."""
+"""The tokenizer of a pretrained model, in the layout of this project, Hugging Face or Google."""
 
 import base64
 import json
@@ -10,8 +10,7 @@ from typing import Any
 
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
-from data_pipeline.tokenizers.base import SETTINGS_FILE, Tokenizer
-from data_pipeline.tokenizers.export import CONFIG_FILE, TOKENIZER_FILE
+from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import (
     CLS,
@@ -20,46 +19,43 @@ from data_pipeline.tokenizers.sentencepiece import (
     USER_DEFINED,
     SentencePieceTokenizer,
 )
-from data_pipeline.tokenizers.sentencepiece_proto import Piece, PieceType, UnigramModel, write_model
-from data_pipeline.tokenizers.sentencepiece_scores import unsettle_scores
+from data_pipeline.tokenizers.sentencepiece_model import PieceType, make_model, remove_penalty
+from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
-
-# Where a workdir and a corpus keep theirs.
-_SUBDIRECTORY = "tokenizer"
 
 _Json = dict[str, Any]
 
 
-def read_tokenizer(
+def read_pretrained_tokenizer(
     path: str | Path, *, lower_case: bool | None = None, keep_accents: bool | None = None
 ) -> Tokenizer:
-    """Reads a tokenizer of ours, of Hugging Face or of a released TensorFlow checkpoint.
+    """Read a tokenizer of this project, of Hugging Face or of a released TensorFlow checkpoint.
 
-    Of a Hugging Face directory with several files the `.model` is read rather than what
-    transformers made of it.
+    In a Hugging Face directory with several files a `.model` takes precedence over the
+    tokenizer.json that transformers made of it.
 
     Args:
         path: a directory, or a `.model`, `.txt` or `.json` file; local or remote.
-        lower_case: overrides what stands there; where nothing does, True.
-        keep_accents: likewise; where nothing stands, False.
+        lower_case: overrides the stored setting; True if there is none.
+        keep_accents: likewise; False if there is none.
 
     Raises:
-        InputError: there is no tokenizer that can be used, or several.
+        InputError: there is no supported tokenizer, or there are several.
     """
     with _local(path) as local:
         if not local.exists():
             raise InputError(f"tokenizer {path}: there is no such file or directory")
-        if local.is_dir() and (local / _SUBDIRECTORY / SETTINGS_FILE).is_file():
-            local = local / _SUBDIRECTORY
+        if local.is_dir() and (local / TOKENIZER_DIRECTORY / SETTINGS_FILE).is_file():
+            local = local / TOKENIZER_DIRECTORY
         file = _vocabulary_file(local) if local.is_dir() else local
         stored = _read_json(file) if file.suffix == ".json" else {}
         if "kind" in stored:
             return load_tokenizer(file.parent, lower_case=lower_case, keep_accents=keep_accents)
         settings = {"lower_case": True, "keep_accents": False}
         settings |= _normalizer_settings(stored.get("normalizer"))
-        settings |= _config_settings(file.parent / CONFIG_FILE) if local.is_dir() else {}
-        asked = {"lower_case": lower_case, "keep_accents": keep_accents}
-        settings |= {name: value for name, value in asked.items() if value is not None}
+        settings |= _config_settings(file.parent / TOKENIZER_CONFIG_FILE) if local.is_dir() else {}
+        overrides = {"lower_case": lower_case, "keep_accents": keep_accents}
+        settings |= {name: value for name, value in overrides.items() if value is not None}
         if not stored:
             return load_tokenizer(file, **settings)
         return _from_tokenizer_json(file, stored, settings)
@@ -67,13 +63,13 @@ def read_tokenizer(
 
 @contextmanager
 def _local(path: str | Path) -> Iterator[Path]:
-    """The path, or a copy of the small files of a remote one."""
+    """Yield the path, or a copy of the small files of a remote one."""
     if not is_remote(path):
         yield Path(path)
         return
     remote = open_remote(str(path))
-    if (remote / _SUBDIRECTORY).exists():
-        remote = remote / _SUBDIRECTORY
+    if (remote / TOKENIZER_DIRECTORY).exists():
+        remote = remote / TOKENIZER_DIRECTORY
     with tempfile.TemporaryDirectory() as copy:
         files = remote.iterdir() if remote.is_dir() else [remote]
         for file in files:
@@ -83,7 +79,7 @@ def _local(path: str | Path) -> Iterator[Path]:
 
 
 def _vocabulary_file(directory: Path) -> Path:
-    """The file that says most about how text is cut."""
+    """Find the file that describes the tokenizer best."""
     stored = directory / TOKENIZER_FILE
     if stored.is_file() and "kind" in _read_json(stored):
         return stored
@@ -97,8 +93,8 @@ def _vocabulary_file(directory: Path) -> Path:
     if stored.is_file():
         return stored
     raise InputError(
-        f"there is no tokenizer in {directory}: no {_SUBDIRECTORY}/, no .model, no vocab*.txt and "
-        f"no {TOKENIZER_FILE}"
+        f"there is no tokenizer in {directory}: no {TOKENIZER_DIRECTORY}/, no .model, no "
+        f"vocab*.txt and no {TOKENIZER_FILE}"
     )
 
 
@@ -106,14 +102,14 @@ def _read_json(path: Path) -> _Json:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"tokenizer {path} is no JSON: {error}") from None
+        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"tokenizer {path} must hold a JSON object")
     return content
 
 
 def _config_settings(path: Path) -> dict[str, bool]:
-    """What a tokenizer_config.json says, if there is one."""
+    """Read the settings of a tokenizer_config.json, if there is one."""
     if not path.is_file():
         return {}
     config = _read_json(path)
@@ -127,13 +123,13 @@ def _config_settings(path: Path) -> dict[str, bool]:
     elif isinstance(config.get("strip_accents"), bool):
         settings["keep_accents"] = not config["strip_accents"]
     elif config.get("tokenizer_class", "").startswith("Bert"):
-        # Accents go with case there, unless told apart.
+        # BERT drops accents with case, unless set separately.
         settings["keep_accents"] = not settings.get("lower_case", True)
     return settings
 
 
 def _normalizer_settings(normalizer: Any) -> dict[str, bool]:
-    """What the normalizer of a tokenizer.json does to case and accents."""
+    """Read the treatment of case and accents from the normalizer of a tokenizer.json."""
     if not isinstance(normalizer, Mapping):
         return {}
     if normalizer.get("type") == "BertNormalizer":
@@ -147,7 +143,7 @@ def _normalizer_settings(normalizer: Any) -> dict[str, bool]:
 
 
 def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]) -> Tokenizer:
-    """The only file that transformers 5 saves."""
+    """Build the tokenizer of a tokenizer.json, the only file that transformers 5 saves."""
     model = stored.get("model")
     model = model if isinstance(model, dict) else {}
     kind = model.get("type")
@@ -158,13 +154,13 @@ def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]
         added = [token for token in stored.get("added_tokens", []) if token["id"] >= count]
         if added:
             raise InputError(
-                f"it has {len(added)} words beside its vocabulary, such as "
+                f"it has {len(added)} tokens outside its vocabulary, such as "
                 f"{added[0]['content']!r}, which is not supported"
             )
         if kind == "WordPiece":
-            pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
-            return WordPieceTokenizer(pieces, **settings)
-        return SentencePieceTokenizer(write_model(_unigram_model(stored)), **settings)
+            tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+            return WordPieceTokenizer(tokens, **settings)
+        return SentencePieceTokenizer(_unigram_model(stored), **settings)
     except InputError as error:
         raise InputError(f"tokenizer {path} cannot be used: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -173,7 +169,8 @@ def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]
         ) from None
 
 
-def _unigram_model(stored: _Json) -> UnigramModel:
+def _unigram_model(stored: _Json) -> bytes:
+    """Serialize the SentencePiece model that a tokenizer.json was made from."""
     model = stored["model"]
     charsmaps = [
         base64.b64decode(step["precompiled_charsmap"])
@@ -182,14 +179,18 @@ def _unigram_model(stored: _Json) -> UnigramModel:
     ]
     special = {model["vocab"][0][0], CLS, SEP, MASK}
 
-    def piece(id: int, text: str, score: float) -> Piece:
+    def type_of(id: int, text: str, score: float) -> int:
         if id == model["unk_id"]:
-            return Piece(text, score, PieceType.UNKNOWN)
+            return PieceType.UNKNOWN
         if text in special:
-            return Piece(text, score, PieceType.CONTROL)
+            return PieceType.CONTROL
         if text in USER_DEFINED and score == 0:
-            return Piece(text, score, PieceType.USER_DEFINED)
-        return Piece(text, score, PieceType.NORMAL)
+            return PieceType.USER_DEFINED
+        return PieceType.NORMAL
 
-    pieces = [piece(id, *entry) for id, entry in enumerate(model["vocab"])]
-    return UnigramModel(unsettle_scores(pieces), charsmaps[0] if charsmaps else b"")
+    pieces = [
+        (text, score, type_of(id, text, score)) for id, (text, score) in enumerate(model["vocab"])
+    ]
+    unigram = make_model(pieces, charsmaps[0] if charsmaps else b"")
+    remove_penalty(unigram)
+    return unigram.SerializeToString()

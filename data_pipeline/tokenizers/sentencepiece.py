@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies, as the released English models use them: encoding and training."""
+"""SentencePiece vocabularies, as used by the released English models: encoding and training."""
 
 import io
 import string
@@ -11,28 +11,27 @@ import sentencepiece
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.alignment import text_of
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.normalization import normalize, normalize_aligned
-from data_pipeline.tokenizers.sentencepiece_proto import read_model, with_pieces
-from data_pipeline.tokenizers.sentencepiece_scores import settle_scores
+from data_pipeline.tokenizers.sentencepiece_model import adjust_scores, parse_model
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 WORD_MARK = "▁"
 
-# The first thirteen ids of the released vocabularies.
+# The first thirteen pieces of the released vocabularies.
 PAD, UNKNOWN, CLS, SEP, MASK = "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"
 USER_DEFINED = ("(", ")", '"', "-", ".", "–", "£", "€")  # noqa: RUF001
 FIRST_PIECES = (PAD, UNKNOWN, CLS, SEP, MASK, *USER_DEFINED)
 
 _LETTERS = frozenset(string.ascii_letters)
-# Marks that the released word-start rule lists: ASCII punctuation but for ' < = >.
+# Punctuation listed by the released word-start rule: that of ASCII except ' < = >.
 _LISTED_PUNCTUATION = frozenset(string.punctuation) - frozenset("'<=>")
 
 
 class SentencePieceTokenizer(Tokenizer):
     """A unigram SentencePiece model, with ALBERT's rule for numbers before commas.
 
-    A piece that ends in a digit and a comma (`▁2011,`) is never chosen: the comma is a piece of its
-    own, and what stands before it is cut as if no such pieces were there.
+    Pieces that end in a digit and a comma (`▁2011,`) are never chosen: the comma is a piece of its
+    own, and the number before it is segmented as if there were no such pieces.
 
     Attributes:
         model: the serialized model.
@@ -44,52 +43,48 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(
         self, model: bytes, *, lower_case: bool = True, keep_accents: bool = False
     ) -> None:
-        """Takes a serialized model.
+        """Load a serialized model.
 
         Raises:
-            InputError: it is no unigram model, lacks a special piece, or has pieces across white
-                space.
+            InputError: it is not a unigram model, lacks a special token, or has pieces that span
+                white space.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
         self.model = model
         self._processor = sentencepiece.SentencePieceProcessor()
+        adjusted = parse_model(model)
+        adjust_scores(adjusted)
         try:
-            pieces = settle_scores(read_model(model).pieces)
-            self._processor.LoadFromSerializedProto(with_pieces(model, pieces))
+            self._processor.LoadFromSerializedProto(adjusted.SerializeToString())
         except RuntimeError:
-            raise InputError("it is no SentencePiece model") from None
+            raise InputError("it is not a SentencePiece model") from None
         size = self._processor.get_piece_size()
-        self.pieces = tuple(self._processor.id_to_piece(list(range(size))))
-        self._id_of_piece = {piece: id for id, piece in enumerate(self.pieces)}
-        missing = [piece for piece in (CLS, SEP, MASK) if piece not in self._id_of_piece]
+        self.tokens = tuple(self._processor.id_to_piece(list(range(size))))
+        ids = {piece: id for id, piece in enumerate(self.tokens)}
+        missing = [piece for piece in (CLS, SEP, MASK) if piece not in ids]
         if self._processor.pad_id() != 0:
             missing.insert(0, f"{PAD} (as id 0)")
         if missing:
-            raise InputError(f"it lacks the special pieces {', '.join(missing)}")
-        if any(WORD_MARK in piece[1:] for piece in self.pieces):
-            raise InputError("it has pieces that reach across white space")
+            raise InputError(f"it lacks the special tokens {', '.join(missing)}")
+        if any(WORD_MARK in piece[1:] for piece in self.tokens):
+            raise InputError("it has pieces that span white space")
         self.pad_id, self.unk_id = 0, self._processor.unk_id()
-        self.cls_id, self.sep_id, self.mask_id = (self._id_of_piece[p] for p in (CLS, SEP, MASK))
+        self.cls_id, self.sep_id, self.mask_id = (ids[piece] for piece in (CLS, SEP, MASK))
 
     @classmethod
-    def from_file(
-        cls, path: Path, *, lower_case: bool = True, keep_accents: bool = False
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
     ) -> "SentencePieceTokenizer":
-        """Reads a `.model` file."""
-        try:
-            return cls(path.read_bytes(), lower_case=lower_case, keep_accents=keep_accents)
-        except OSError as error:
-            raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
-        except InputError as error:
-            raise InputError(f"tokenizer {path} cannot be used: {error}") from None
+        """Load a serialized model."""
+        return cls(vocabulary, lower_case=lower_case, keep_accents=keep_accents)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Readable text; special pieces other than unknown vanish."""
+        """Return readable text, without special tokens other than unknown."""
         return self._processor.decode([int(id) for id in ids])
 
-    def write_piece(self, id: int) -> tuple[str, bool]:
-        """A piece as it stands in a text, and whether it stands apart from what is before it."""
-        piece = self.pieces[id]
+    def surface_form(self, id: int) -> tuple[str, bool]:
+        """Return the text of a token, and True if white space precedes it."""
+        piece = self.tokens[id]
         return piece.removeprefix(WORD_MARK), piece.startswith(WORD_MARK)
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:
@@ -99,25 +94,25 @@ class SentencePieceTokenizer(Tokenizer):
         ]
         return self._processor.encode(normalized, num_threads=1)
 
-    def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
+    def _encode_word_with_offsets(self, word: str) -> list[tuple[int, int, int]]:
         options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
         aligned = normalize_aligned(word, **options)
         text = text_of(aligned)
         ids = self._processor.encode(text)
-        # Those of unknown ids are the characters themselves, so together they are all of `seen`.
+        # Unknown pieces are the characters themselves, so together they are all of `normalized`.
         pieces = self._processor.encode(text, out_type=str)
-        seen, places = self._processor.normalize(text, with_offsets=True)
-        if sum(map(len, pieces)) != len(seen):
+        normalized, places = self._processor.normalize(text, with_offsets=True)
+        if sum(map(len, pieces)) != len(normalized):
             raise InputError("a vocabulary with pieces of single bytes has no character offsets")
         rows: list[tuple[int, int, int]] = []
         start = 0
         for id, piece in zip(ids, pieces, strict=True):
             end = start + len(piece)
-            if seen[start] == WORD_MARK and len(piece) > 1:
+            if normalized[start] == WORD_MARK and len(piece) > 1:
                 start += 1
             first = min(places[start], len(aligned) - 1)
             last = max(first, places[end] - 1)
-            if seen[start:end] == WORD_MARK:
+            if normalized[start:end] == WORD_MARK:
                 begin = stop = aligned[min(places[end], len(aligned) - 1)][1]
             else:
                 begin, stop = aligned[first][1], aligned[last][2]
@@ -125,14 +120,14 @@ class SentencePieceTokenizer(Tokenizer):
             start = end
         return rows
 
-    def _starts_word(self, piece: str, rule: WordStartRule) -> bool:
+    def _starts_word(self, token: str, rule: WordStartRule) -> bool:
         if rule is WordStartRule.SPACE:
-            is_mark = len(piece) == 1 and unicodedata.category(piece)[0] in "PS"
-            return piece.startswith(WORD_MARK) or is_mark
+            is_mark = len(token) == 1 and unicodedata.category(token)[0] in "PS"
+            return token.startswith(WORD_MARK) or is_mark
         return (
-            piece.startswith((WORD_MARK, "<"))
-            or piece in _LISTED_PUNCTUATION
-            or not _LETTERS.union(_LISTED_PUNCTUATION).issuperset(piece)
+            token.startswith((WORD_MARK, "<"))
+            or token in _LISTED_PUNCTUATION
+            or not _LETTERS.union(_LISTED_PUNCTUATION).issuperset(token)
         )
 
     def vocabulary_bytes(self) -> bytes:
@@ -148,13 +143,13 @@ def train_sentencepiece(
     lower_case: bool = True,
     keep_accents: bool = False,
 ) -> SentencePieceTokenizer:
-    """Trains a vocabulary with the settings of the released models.
+    """Train a vocabulary with the settings of the released models.
 
     Args:
         sentences: a text file of normalized sentences, one a line.
-        vocab_size: pieces, special ones included.
-        seed: of the sample taken when there are more than `max_sentences`.
-        max_sentences: how many sentences the trainer keeps in memory.
+        vocab_size: number of pieces, special tokens included.
+        seed: of the sample of `max_sentences` if there are more.
+        max_sentences: number of sentences that the trainer holds in memory.
         lower_case: how the sentences were normalized.
         keep_accents: likewise.
 
@@ -166,7 +161,7 @@ def train_sentencepiece(
     try:
         with sentences.open(encoding="utf-8") as lines:
             sentencepiece.SentencePieceTrainer.train(
-                # Not by name, which the model would keep.
+                # Not by file name, which the model would keep.
                 sentence_iterator=(line.removesuffix("\n") for line in lines),
                 model_writer=model,
                 model_type="unigram",
@@ -182,7 +177,7 @@ def train_sentencepiece(
                 user_defined_symbols=list(USER_DEFINED),
                 input_sentence_size=max_sentences,
                 shuffle_input_sentence=True,
-                # Sums are taken in an order that depends on the number of threads: it is fixed.
+                # The order of sums depends on the number of threads, so it is fixed.
                 num_threads=16,
                 minloglevel=2,
             )
@@ -193,11 +188,11 @@ def train_sentencepiece(
     tokenizer = SentencePieceTokenizer(
         model.getvalue(), lower_case=lower_case, keep_accents=keep_accents
     )
-    if tokenizer.pieces[: len(FIRST_PIECES)] != FIRST_PIECES:
-        raise RuntimeError(f"the trained vocabulary begins with {tokenizer.pieces[:13]}")
+    if tokenizer.tokens[: len(FIRST_PIECES)] != FIRST_PIECES:
+        raise RuntimeError(f"the trained vocabulary begins with {tokenizer.tokens[:13]}")
     return tokenizer
 
 
 def _last_sentence(error: RuntimeError) -> str:
-    """What the trainer said, without the place in its source."""
+    """Return the trainer's message without the place in its source code."""
     return str(error).rsplit("] ", 1)[-1].strip()

@@ -1,22 +1,21 @@
-"""WordPiece vocabularies, as BERT and the released Chinese models use them."""
+"""WordPiece vocabularies, as used by BERT and the released Chinese models."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.alignment import (
     AlignedText,
     align,
-    change_each,
-    change_form,
     drop_marks,
+    map_characters,
+    normalize_form,
     split_at_spaces,
     text_of,
 )
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.normalization import lower
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUATION = "##"
@@ -24,7 +23,7 @@ CONTINUATION = "##"
 # Longer words are unknown.
 MAX_WORD_CHARACTERS = 200
 
-# Blocks that are written without spaces (CJK ideographs), each character a word.
+# CJK ideographs, which are written without spaces; each is a word.
 _IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -38,68 +37,64 @@ _IDEOGRAPHS = (
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Words and punctuation marks apart, each cut greedily into the longest pieces known."""
+    """Words and punctuation marks, each split greedily into the longest known tokens."""
 
     KIND = "wordpiece"
     VOCABULARY_FILE = "vocab.txt"
 
     def __init__(
-        self, pieces: Iterable[str], *, lower_case: bool = True, keep_accents: bool = False
+        self, tokens: Iterable[str], *, lower_case: bool = True, keep_accents: bool = False
     ) -> None:
-        """Takes the pieces in the order of their ids.
+        """Take the tokens in the order of their ids.
 
         Raises:
-            InputError: a special piece is missing, or [PAD] is not the first.
+            InputError: a special token is missing, or [PAD] is not the first.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
-        self.pieces = tuple(pieces)
-        self._id_of_piece = {piece: id for id, piece in enumerate(self.pieces)}
+        self.tokens = tuple(tokens)
+        self._id_of_token = {token: id for id, token in enumerate(self.tokens)}
         special = (PAD, UNKNOWN, CLS, SEP, MASK)
-        missing = [piece for piece in special if piece not in self._id_of_piece]
+        missing = [token for token in special if token not in self._id_of_token]
         if missing:
-            raise InputError(f"it lacks the special pieces {', '.join(missing)}")
+            raise InputError(f"it lacks the special tokens {', '.join(missing)}")
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            self._id_of_piece[piece] for piece in special
+            self._id_of_token[token] for token in special
         )
         if self.pad_id != 0:
-            raise InputError(f"{PAD} must be its first piece, and is number {self.pad_id}")
-        self._longest_piece = max(map(len, self.pieces))
+            raise InputError(f"{PAD} must be its first token, and is number {self.pad_id}")
+        self._longest_token = max(map(len, self.tokens))
 
     @classmethod
-    def from_file(
-        cls, path: Path, *, lower_case: bool = True, keep_accents: bool = False
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
     ) -> "WordPieceTokenizer":
-        """Reads a vocabulary of one piece a line; a blank line is the piece of one space."""
+        """Read a vocabulary of one token a line; a blank line is the token of one space."""
         try:
-            # Only line feeds end a line: the Chinese vocabulary has U+2028 as a piece.
-            lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-            pieces = [line.split()[0] if line.strip() else " " for line in lines]
-            return cls(pieces, lower_case=lower_case, keep_accents=keep_accents)
-        except OSError as error:
-            raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+            # Only line feeds end a line: the Chinese vocabulary has U+2028 as a token.
+            lines = vocabulary.decode("utf-8").removesuffix("\n").split("\n")
         except UnicodeDecodeError:
-            raise InputError(f"tokenizer {path} cannot be used: it is not UTF-8") from None
-        except InputError as error:
-            raise InputError(f"tokenizer {path} cannot be used: {error}") from None
+            raise InputError("it is not UTF-8") from None
+        tokens = [line.split()[0] if line.strip() else " " for line in lines]
+        return cls(tokens, lower_case=lower_case, keep_accents=keep_accents)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Readable text; special pieces other than unknown vanish."""
-        hidden = (self.pad_id, self.cls_id, self.sep_id, self.mask_id)
-        shown = [self.pieces[id] for id in ids if id not in hidden]
-        return " ".join(shown).replace(f" {CONTINUATION}", "")
+        """Return readable text, without special tokens other than unknown."""
+        dropped = (self.pad_id, self.cls_id, self.sep_id, self.mask_id)
+        kept = [self.tokens[id] for id in ids if id not in dropped]
+        return " ".join(kept).replace(f" {CONTINUATION}", "")
 
-    def write_piece(self, id: int) -> tuple[str, bool]:
-        """A piece as it stands in a text, and whether it stands apart from what is before it."""
-        piece = self.pieces[id]
-        return piece.removeprefix(CONTINUATION), not piece.startswith(CONTINUATION)
+    def surface_form(self, id: int) -> tuple[str, bool]:
+        """Return the text of a token, and True if white space precedes it."""
+        token = self.tokens[id]
+        return token.removeprefix(CONTINUATION), not token.startswith(CONTINUATION)
 
     def split_words(self, text: str) -> list[str]:
-        """Normalized words and punctuation marks.
+        """Split a text into normalized words and punctuation marks.
 
         Example: `" \\tHeLLo!how  \\n Are yoU?  "` is `hello ! how are you ?`, and `"ah博推zz"` is
         `ah 博 推 zz`.
         """
-        words = "".join(map(_space_or_drop, text)).split()
+        words = "".join(map(_clean_character, text)).split()
         if self.lower_case:
             words = [lower(word) for word in words]
         if not self.keep_accents:
@@ -108,58 +103,59 @@ class WordPieceTokenizer(Tokenizer):
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         return [
-            [id for word in self.split_words(text) for id in self._cut_word(word)] for text in words
+            [id for word in self.split_words(text) for id in self._split_word(word)]
+            for text in words
         ]
 
-    def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
+    def _encode_word_with_offsets(self, word: str) -> list[tuple[int, int, int]]:
         rows: list[tuple[int, int, int]] = []
         for part in self._split_aligned(word):
             start = 0
-            for id in self._cut_word(text_of(part)):
-                known = len(self.pieces[id].removeprefix(CONTINUATION))
+            for id in self._split_word(text_of(part)):
+                known = len(self.tokens[id].removeprefix(CONTINUATION))
                 end = len(part) if id == self.unk_id else start + known
                 rows.append((id, part[start][1], part[end - 1][2]))
                 start = end
         return rows
 
     def _split_aligned(self, text: str) -> Iterator[AlignedText]:
-        """What `split_words` gives, with the spans that it came from."""
-        for word in split_at_spaces(change_each(align(text), _space_or_drop)):
+        """Split a text as `split_words` does, with the span of each character."""
+        for word in split_at_spaces(map_characters(align(text), _clean_character)):
             if self.lower_case:
-                word = change_each(word, lower)
+                word = map_characters(word, lower)
             if not self.keep_accents:
-                word = drop_marks(change_form(word, "NFD"), _is_accent)
+                word = drop_marks(normalize_form(word, "NFD"), _is_accent)
             start = 0
             for part in _split_punctuation(text_of(word)):
                 yield word[start : start + len(part)]
                 start += len(part)
 
-    def _cut_word(self, word: str) -> list[int]:
+    def _split_word(self, word: str) -> list[int]:
         if len(word) > MAX_WORD_CHARACTERS:
             return [self.unk_id]
         ids: list[int] = []
         start = 0
         while start < len(word):
-            for end in range(min(len(word), start + self._longest_piece), start, -1):
-                piece = (CONTINUATION if start else "") + word[start:end]
-                if piece in self._id_of_piece:
+            for end in range(min(len(word), start + self._longest_token), start, -1):
+                token = (CONTINUATION if start else "") + word[start:end]
+                if token in self._id_of_token:
                     break
             else:
                 return [self.unk_id]
-            ids.append(self._id_of_piece[piece])
+            ids.append(self._id_of_token[token])
             start = end
         return ids
 
-    def _starts_word(self, piece: str, rule: WordStartRule) -> bool:
-        del rule  # The mark of a continuation leaves no choice.
-        return not piece.startswith(CONTINUATION)
+    def _starts_word(self, token: str, rule: WordStartRule) -> bool:
+        del rule  # Continuations are marked in the vocabulary.
+        return not token.startswith(CONTINUATION)
 
     def vocabulary_bytes(self) -> bytes:
-        return "".join(f"{piece}\n" for piece in self.pieces).encode()
+        return "".join(f"{token}\n" for token in self.tokens).encode()
 
 
-def _space_or_drop(char: str) -> str:
-    """Spaces around ideographs, a plain space for any other, nothing for control characters."""
+def _clean_character(char: str) -> str:
+    """Put spaces around ideographs, replace white space by spaces, and drop control characters."""
     if char.isascii() and char.isprintable():
         return char
     category = unicodedata.category(char)
@@ -198,7 +194,7 @@ def _split_punctuation(word: str) -> list[str]:
 
 
 def _is_punctuation(char: str) -> bool:
-    """Unicode punctuation, and all of ASCII that is neither letter, digit nor space."""
+    """Return True for Unicode punctuation, and for ASCII other than letters, digits and spaces."""
     if char.isascii():
         return not char.isalnum() and char.isprintable() and char != " "
     return unicodedata.category(char).startswith("P")

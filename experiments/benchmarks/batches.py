@@ -1,4 +1,4 @@
-"""Batches to measure with, recorded in a file that is read without TensorFlow or a corpus."""
+"""Batches to measure with, and recordings of them that need neither TensorFlow nor a corpus."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.durable_files import partial_name
+from albert_jax.durable_files import new_file
 from data_pipeline.errors import InputError
 from experiments.run.config import ExperimentConfig
 
@@ -18,33 +18,38 @@ _SOURCE = "source"  # the entry of a recording that is no field of a batch
 
 
 class Batches(NamedTuple):
-    """Host batches of one shape, with the fields of `PretrainingBatch`, and where they are from."""
+    """Host batches of one shape, with the fields of `PretrainingBatch`, and their source."""
 
     batches: list[dict[str, np.ndarray]]
     source: str
 
     @property
     def tokens_per_batch(self) -> float:
-        """Positions that hold no padding, on average."""
+        """The mean number of positions without padding."""
         return float(np.mean([np.count_nonzero(b["sequence_ids"]) for b in self.batches]))
 
     @property
     def pairs_per_batch(self) -> float:
-        """Pairs whose order is scored, on average."""
+        """The mean number of pairs whose order is predicted."""
         return float(np.mean([b["sentence_order_weights"].sum() for b in self.batches]))
 
     @property
     def is_packed(self) -> bool:
-        """Whether any row holds several pairs."""
+        """True if any row holds several pairs."""
         return any(bool((b["sequence_ids"] > 1).any()) for b in self.batches)
 
 
 def with_shape(
     config: ExperimentConfig, *, batch: int | None = None, length: int | None = None
 ) -> ExperimentConfig:
-    """The experiment with other rows: so many, so long, 15 % of the positions to be predicted.
+    """Return the experiment with other rows, and prediction slots for 15 % of the positions.
 
     Example: length 128 has 20 prediction slots, length 512 has 77.
+
+    Args:
+        config: the experiment.
+        batch: rows of a batch; None: the experiment's.
+        length: positions of a row; None: the experiment's, and its prediction slots.
     """
     data = config.data
     if length is not None:
@@ -55,27 +60,21 @@ def with_shape(
 
 
 def record(batches: Batches, path: Path) -> None:
-    """Writes a recording: every field ``[number, ...]``, compressed; whole or not at all."""
+    """Write a recording: every field ``[number, ...]``, compressed."""
     entries: dict[str, Any] = {
         name: np.stack([batch[name] for batch in batches.batches])
         for name in PretrainingBatch._fields
     }
     entries[_SOURCE] = np.array(json.dumps(batches.source))
-    partial = partial_name(path)
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **entries)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with new_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **entries)
 
 
 def replay(path: Path, config: ExperimentConfig) -> tuple[ExperimentConfig, Batches]:
-    """The batches of a recording, and the experiment with rows of their shape.
+    """Return the batches of a recording, and the experiment with rows of their shape.
 
     Raises:
-        InputError: the file is no recording, or its rows do not fit the model.
+        InputError: the file is not a recording, or its rows do not fit the model.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as recording:
@@ -88,11 +87,11 @@ def replay(path: Path, config: ExperimentConfig) -> tuple[ExperimentConfig, Batc
         for batch in batches:
             PretrainingBatch.from_numpy(batch)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"--replay={path} is no recording of batches: {error}") from error
+        raise InputError(f"--replay={path} is not a recording of batches: {error}") from error
     used = 1 + max(int(fields[name].max()) for name in ("input_ids", "masked_lm_ids"))
     if used > config.model.vocab_size:
         raise InputError(
-            f"--replay={path} uses piece {used - 1}, --config.model.vocab_size is "
+            f"--replay={path} uses token {used - 1}, --config.model.vocab_size is "
             f"{config.model.vocab_size}"
         )
     _, rows, length = fields["input_ids"].shape

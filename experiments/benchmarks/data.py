@@ -1,4 +1,4 @@
-"""How fast batches come from the disk; batches of a corpus for other measurements."""
+"""Speed of the data pipeline, and batches of a corpus for other measurements."""
 
 import dataclasses
 import itertools
@@ -15,6 +15,7 @@ from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.benchmarks.batches import Batches
+from experiments.benchmarks.timing import Windows
 from experiments.run.config import ExperimentConfig
 
 _MASKED_LM_PROB = 0.15
@@ -23,17 +24,17 @@ _POSITIONS_PER_BATCH = 1 << 18  # 512 rows of 512, 2,048 of 128
 
 @dataclasses.dataclass(frozen=True)
 class DataSpeed:
-    """How fast batches of one kind come from the disk as NumPy arrays."""
+    """Speed of batches of one shape, from the disk to NumPy arrays."""
 
     max_seq_length: int
     packing: str
     rows_per_second: int  # median over the windows
-    slowest: int  # window
+    slowest: int  # rows per second in the slowest window
     fastest: int
     cores: float  # processor time per second
-    fill: float  # share of the positions that hold no padding
+    fill: float  # fraction of positions without padding
     pairs_per_row: float
-    opening_seconds: float  # corpus plan and first batch
+    opening_seconds: float  # plan and first batch
     resident_mb_before: int
     resident_mb_after: int
 
@@ -42,18 +43,15 @@ def measure_data(
     corpus: Corpus,
     max_seq_length: int,
     packing: Packing,
-    *,
-    num_windows: int,
-    window_seconds: float,
+    windows: Windows,
 ) -> DataSpeed:
-    """Reads training batches with n-gram masks over 15 % as fast as they come.
+    """Measure the speed of training batches with n-gram masks over 15 %.
 
     Args:
-        corpus: what to read.
+        corpus: the corpus.
         max_seq_length: positions a row.
         packing: several pairs a row, or one.
-        num_windows: windows that are timed, after one that is not.
-        window_seconds: how long each lasts.
+        windows: the timed windows; one before them is not timed.
     """
     config = DataConfig(
         max_seq_length=max_seq_length,
@@ -68,9 +66,9 @@ def measure_data(
     first = next(batches)
     opening_seconds = time.perf_counter() - started
 
-    _read_window(batches, window_seconds)
+    _read_window(batches, windows.seconds)
     before, cpu_started, started = _resident_mb(), time.process_time(), time.perf_counter()
-    speeds = [rows * _read_window(batches, window_seconds) for _ in range(num_windows)]
+    speeds = [rows * _read_window(batches, windows.seconds) for _ in range(windows.number)]
     cores = (time.process_time() - cpu_started) / (time.perf_counter() - started)
     return DataSpeed(
         max_seq_length=max_seq_length,
@@ -88,7 +86,7 @@ def measure_data(
 
 
 def _read_window(batches: Iterator[object], seconds: float) -> float:
-    """Batches a second over at least so many seconds."""
+    """Return batches a second, measured over at least so many seconds."""
     started = time.perf_counter()
     for count in itertools.count(1):
         next(batches)
@@ -103,38 +101,33 @@ def _resident_mb() -> int:
         with open("/proc/self/statm") as file:
             pages = int(file.read().split()[1])
         return pages * resource.getpagesize() // 10**6
-    except OSError:  # no /proc: the peak is the next best
+    except OSError:  # no /proc: the peak has to do
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
 
 
 def measure_corpus(
-    corpus_dir: str, lengths: Sequence[int], *, num_windows: int, window_seconds: float
+    corpus_dir: str, lengths: Sequence[int], windows: Windows
 ) -> list[dict[str, Any]]:
-    """Measures the data pipeline at each length, unpacked and packed; a row each.
+    """Return a row of a table for each length, unpacked and packed.
 
     Args:
-        corpus_dir: what to read.
+        corpus_dir: the corpus.
         lengths: positions a row.
-        num_windows: see `measure_data`.
-        window_seconds: see `measure_data`.
+        windows: see `measure_data`.
 
     Raises:
         InputError: there is no such corpus.
     """
     corpus = open_corpus(corpus_dir)
     return [
-        dataclasses.asdict(
-            measure_data(
-                corpus, length, packing, num_windows=num_windows, window_seconds=window_seconds
-            )
-        )
+        dataclasses.asdict(measure_data(corpus, length, packing, windows))
         for length in lengths
         for packing in Packing
     ]
 
 
 def read_batches(config: ExperimentConfig, count: int) -> Batches:
-    """The first batches that an experiment trains on.
+    """Read the first training batches of an experiment.
 
     Raises:
         InputError: there is no such corpus, or it has another vocabulary than the model.
@@ -143,7 +136,7 @@ def read_batches(config: ExperimentConfig, count: int) -> Batches:
     if corpus.metadata.vocab_size != config.model.vocab_size:
         raise InputError(
             f"--config.data.corpus_dir={config.data.corpus_dir} has a vocabulary of "
-            f"{corpus.metadata.vocab_size} pieces, --config.model.vocab_size is "
+            f"{corpus.metadata.vocab_size} tokens, --config.model.vocab_size is "
             f"{config.model.vocab_size}"
         )
     dataset = PretrainingDataset(

@@ -1,4 +1,4 @@
-"""Texts a second from strings to vectors, ours and transformers' on the same texts in turns."""
+"""Speed of encoding texts into vectors, beside transformers on the same texts."""
 
 import functools
 import statistics
@@ -13,23 +13,26 @@ from jaxtyping import Float32
 from albert_jax import AlbertModel
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, Work, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
+from experiments.benchmarks.torch import import_torch
 from experiments.prediction.inference import Inference
-from experiments.prediction.inputs import Example, examples_of_file
+from experiments.prediction.inputs import read_inputs
 from experiments.prediction.pretrained import embed_rows
-from experiments.prediction.task import (
-    Loaded,
+from experiments.prediction.task import LoadedModel, load_model
+from experiments.tasks.raw_inputs import (
     Pooling,
     PredictionOptions,
-    load,
+    RawInput,
+    encode_texts,
+    read_texts,
 )
 
-_ROWS_OF_THEIRS = 32  # of a batch, sorted by length and padded to its longest
-_TOLERANCE = 1e-3  # by which vectors may differ, whose numbers are between -1 and 1
+_TRANSFORMERS_BATCH = 32  # rows, sorted by length and padded to the longest
+_TOLERANCE = 1e-3  # difference of vectors, whose numbers are between -1 and 1
 
 
 class Encoder(NamedTuple):
-    """A way from the texts to their pooled vectors, in the texts' order, and its first part."""
+    """A way to compute the pooled vectors of the texts, in order, and its first part."""
 
     system: str
     encode: Callable[[], Float32[np.ndarray, "texts hidden"]]
@@ -37,93 +40,77 @@ class Encoder(NamedTuple):
 
 
 def measure_encoding(
-    model: str,
-    texts: Path,
-    *,
-    max_texts: int,
-    against_torch: bool,
-    num_windows: int,
-    window_seconds: float,
+    model: str, texts: Path, *, max_texts: int, against_torch: bool, windows: Windows
 ) -> list[dict[str, Any]]:
-    """Rows of a table: texts a second, tokenizing included, and of tokenizing alone.
+    """Return rows of a table: texts a second, with tokenization, and of tokenization alone.
 
-    Everything is compiled before it is timed, and the tokenizers have met the words, as in a long
-    run. transformers gets our model as we export it; the vectors must agree.
+    Everything is compiled before it is timed, and the tokenizers have seen all words, as in a long
+    run. transformers loads our model as we export it; the vectors must agree.
 
     Args:
-        model: what `from_pretrained` reads.
+        model: a path for `from_pretrained`.
         texts: a file with a text a line, or JSON lines with a field `text`.
-        max_texts: how many of them are taken.
+        max_texts: how many of them are used.
         against_torch: also measure transformers on torch.
-        num_windows: windows of each.
-        window_seconds: how long a window lasts at least, about.
+        windows: how long each is timed.
 
     Raises:
-        InputError: there is no model or no text, torch is missing, or the two do not agree.
+        InputError: there is no model or no text, torch is missing, or the vectors do not agree.
     """
-    loaded = load(AlbertModel, PredictionOptions(model))
-    examples = examples_of_file(texts)[:max_texts]
-    encoders = [_ours(loaded, examples)]
+    loaded = load_model(AlbertModel, PredictionOptions(model))
+    inputs = read_texts(read_inputs(texts)[:max_texts], paired=False)
+    encoders = [_ours(loaded, inputs)]
     if against_torch:
-        encoders.append(_theirs(loaded, [example.text() for example in examples]))
+        encoders.append(_theirs(loaded, [given.text() for given in inputs]))
         check_agreement(*(encoder.encode() for encoder in encoders))
     parts = [(part, encoder) for part in ("encode", "tokenize") for encoder in encoders]
-    contenders = [
-        Candidate(encoder.system, Work.FORWARD, _repeat(getattr(encoder, part)), None, lambda: None)
+    candidates = [
+        Candidate(encoder.system, StepKind.FORWARD, _repeat(getattr(encoder, part)))
         for part, encoder in parts
     ]
-    samples = time_candidates(contenders, num_windows=num_windows, window_seconds=window_seconds)
+    samples = time_candidates(candidates, windows)
     rows = []
     for number, (part, encoder) in enumerate(parts):
-        last = samples[(number // len(encoders) + 1) * len(encoders) - 1]  # the rival's, if any
+        last = samples[(number // len(encoders) + 1) * len(encoders) - 1]  # transformers, if any
         rows.append(
             {
                 "system": encoder.system,
                 "work": part,
-                "texts": len(examples),
-                "texts_per_second": rounded(len(examples) / statistics.median(samples[number])),
-                "slowest": rounded(len(examples) / max(samples[number])),
-                "fastest": rounded(len(examples) / min(samples[number])),
-                "windows": num_windows,
-                "times_rival": _times(last, samples[number]) if against_torch else None,
+                "texts": len(inputs),
+                "texts_per_second": rounded(len(inputs) / statistics.median(samples[number])),
+                "slowest": rounded(len(inputs) / max(samples[number])),
+                "fastest": rounded(len(inputs) / min(samples[number])),
+                "windows": windows.number,
+                "times_rival": speedup(last, samples[number]) if against_torch else None,
             }
         )
     return rows
 
 
-def _times(theirs: Sequence[float], ours: Sequence[float]) -> float | None:
-    """How many times as fast, the median over turns."""
-    return rounded(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 3)
-
-
-def _repeat(work: Callable[[], object]) -> Callable[[int], None]:
+def _repeat(function: Callable[[], object]) -> Callable[[int], None]:
     def run(times: int) -> None:
         for _ in range(times):
-            work()
+            function()
 
     return run
 
 
-def _ours(loaded: Loaded, examples: Sequence[Example]) -> Encoder:
+def _ours(loaded: LoadedModel, texts: Sequence[RawInput]) -> Encoder:
     inference = Inference(
         functools.partial(embed_rows, loaded.model, pooling=Pooling.POOLED),
         loaded.params,
-        max_length=loaded.model.config.max_position_embeddings,
+        max_length=loaded.max_length,
     )
-    tokenize = functools.partial(loaded.encode, examples, truncate=True)
+    tokenize = functools.partial(
+        encode_texts, texts, loaded.tokenizer, max_length=loaded.max_length, truncate=True
+    )
     return Encoder(
         "albert-jax", lambda: np.stack(inference.in_order(tokenize())).astype(np.float32), tokenize
     )
 
 
-def _theirs(loaded: Loaded, texts: Sequence[str]) -> Encoder:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"--against=torch needs torch and transformers (make test-interop): {error}"
-        ) from error
+def _theirs(loaded: LoadedModel, texts: Sequence[str]) -> Encoder:
+    torch, transformers = import_torch()
     with tempfile.TemporaryDirectory() as directory:
         exported = Path(directory) / "model"
         loaded.model.save_pretrained(exported, loaded.params, loaded.tokenizer)
@@ -139,8 +126,8 @@ def _theirs(loaded: Loaded, texts: Sequence[str]) -> Encoder:
         rows = tokenize()
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]["input_ids"]))
         vectors = np.zeros((len(rows), model.config.hidden_size), np.float32)
-        for start in range(0, len(order), _ROWS_OF_THEIRS):
-            chosen = order[start : start + _ROWS_OF_THEIRS]
+        for start in range(0, len(order), _TRANSFORMERS_BATCH):
+            chosen = order[start : start + _TRANSFORMERS_BATCH]
             batch = tokenizer.pad([rows[number] for number in chosen], return_tensors="pt")
             vectors[chosen] = model(**batch).pooler_output.numpy()
         return vectors
@@ -151,13 +138,13 @@ def _theirs(loaded: Loaded, texts: Sequence[str]) -> Encoder:
 def check_agreement(
     ours: Float32[np.ndarray, "texts hidden"], theirs: Float32[np.ndarray, "texts hidden"]
 ) -> None:
-    """Whether both give the same vectors, but for a few texts that may be cut either way.
+    """Check that both compute the same vectors, except for one text in a thousand.
 
     Raises:
-        InputError: they do not.
+        InputError: they differ.
     """
     differ = np.flatnonzero(np.abs(ours - theirs).max(axis=1) > _TOLERANCE)
-    # A tie between two ways to cut a word may go either way in single precision.
+    # A tie between two segmentations of a word may be broken either way in single precision.
     if len(differ) > len(ours) // 1000:
         raise InputError(
             f"transformers gives other vectors for {len(differ)} of {len(ours)} texts, the first "

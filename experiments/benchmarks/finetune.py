@@ -1,14 +1,14 @@
-"""Fine-tuning of a classifier: examples a second, ours and a plain loop of transformers on torch.
+"""Speed of fine-tuning a classifier, beside a plain loop of transformers on torch.
 
-Both train on real examples in a shuffled order. Our rows come as a run has them, batches of like
-length that are padded to one of a few lengths; theirs are drawn at random and padded to the longest
-of their batch, as a collator with dynamic padding does. Optimizer and clipping are alike.
+Both train on real examples in shuffled order. Our rows are batched as in a run, by length and
+padded to one of a few lengths; theirs are sampled at random and padded to the longest of their
+batch, as by a collator with dynamic padding. Optimizer and clipping are the same.
 """
 
 import itertools
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,62 +17,53 @@ import numpy as np
 
 from albert_jax.tasks.batches import ClassificationBatch
 from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import compile_train_step, initialize_state, place_batch
+from albert_jax.training.parallel import (
+    compile_train_step,
+    initialize_state,
+    place_batch,
+)
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, Work, time_candidates
-from experiments.benchmarks.torch import transformers_config
-from experiments.run.compiled_steps import CompiledSteps
+from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
+from experiments.benchmarks.torch import import_torch, transformers_config
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.finetuning import Finetuning, open_finetuning
 
 
 class Trainer(NamedTuple):
-    """A way to fine-tune, and the batches that it goes round."""
+    """A way to fine-tune, and the batches that it cycles through."""
 
     system: str
     run: Callable[[int], None]  # takes so many steps
-    real: int  # pieces of all batches
-    positions: int  # pieces and padding
+    tokens: int  # of all batches
+    positions: int  # tokens and padding
 
 
 def measure_finetuning(
-    config: FinetuneConfig,
-    *,
-    num_batches: int,
-    against_torch: bool,
-    num_windows: int,
-    window_seconds: float,
+    config: FinetuneConfig, *, num_batches: int, against_torch: bool, windows: Windows
 ) -> list[dict[str, Any]]:
-    """A row for each system. A window goes round the batches a whole number of times.
+    """Return a row of a table for each system. A window is a whole number of cycles.
 
     Args:
-        config: a fine-tuning of one text or pair of texts a row.
+        config: a run on a text or a pair of texts a row.
         num_batches: batches of each system.
         against_torch: also measure transformers.
-        num_windows: windows of each.
-        window_seconds: how long a window lasts at least, about.
+        windows: how long each is timed.
 
     Raises:
         InputError: the task is of another kind, or torch is missing.
     """
     with tempfile.TemporaryDirectory() as directory:
         finetuning = open_finetuning(config, Path(directory) / "absent")
-    first = next(finetuning.batches(0))
-    if not isinstance(first, ClassificationBatch):
-        raise InputError(f"--what=finetune measures classifiers, the task is {config.task}")
     trainers = [_ours(finetuning, num_batches)]
     if against_torch:
         trainers.append(_theirs(finetuning, num_batches))
 
-    def rounds(trainer: Trainer) -> Callable[[int], None]:
+    def cycles(trainer: Trainer) -> Callable[[int], None]:
         return lambda times: trainer.run(times * num_batches)
 
-    samples = time_candidates(
-        [Candidate(t.system, Work.TRAIN, rounds(t), None, lambda: None) for t in trainers],
-        num_windows=num_windows,
-        window_seconds=window_seconds,
-    )
+    candidates = [Candidate(t.system, StepKind.TRAIN, cycles(t)) for t in trainers]
+    samples = time_candidates(candidates, windows)
     examples = num_batches * config.global_batch_size
     return [
         {
@@ -83,47 +74,37 @@ def measure_finetuning(
             "examples_per_second": rounded(examples / statistics.median(seconds)),
             "slowest": rounded(examples / max(seconds)),
             "fastest": rounded(examples / min(seconds)),
-            "pieces_per_second": rounded(trainer.real / statistics.median(seconds)),
-            "positions_filled": rounded(trainer.real / trainer.positions, 3),
-            "windows": num_windows,
-            "times_rival": _times(samples[-1], seconds) if against_torch else None,
+            "pieces_per_second": rounded(trainer.tokens / statistics.median(seconds)),
+            "positions_filled": rounded(trainer.tokens / trainer.positions, 3),
+            "windows": windows.number,
+            "times_rival": speedup(samples[-1], seconds) if against_torch else None,
         }
         for trainer, seconds in zip(trainers, samples, strict=True)
     ]
 
 
-def _times(theirs: Sequence[float], ours: Sequence[float]) -> float | None:
-    return rounded(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 3)
-
-
 def _ours(finetuning: Finetuning, num_batches: int) -> Trainer:
-    training, mesh = finetuning.training, finetuning.mesh
-    rows = training.rows_per_step
-    optimizer = make_optimizer(training.optimizer, global_batch_size=rows)
-    key = jax.random.key(training.seed)
-    state = initialize_state(training.initialize, optimizer, key, mesh)
-    host = list(itertools.islice(finetuning.batches(0), num_batches))
+    config, task, mesh = finetuning.config, finetuning.task, finetuning.mesh
+    host = list(itertools.islice(finetuning.batches.batches(0), num_batches))
+    if not isinstance(host[0], ClassificationBatch):
+        raise InputError(f"--what=finetune measures classifiers, the task is {config.task}")
+    optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
+    key = jax.random.key(config.seed)
+    state = initialize_state(task.model.initialize, optimizer, key, mesh)
     placed = [place_batch(batch, mesh) for batch in host]
-    turns = itertools.cycle(placed)
-
-    def step_of(accumulation_steps: int) -> jax.stages.Wrapped:
-        return compile_train_step(
-            training.loss_fn,
-            optimizer,
-            state,
-            mesh,
-            weight_fn=training.weight_fn,
-            accumulation_steps=accumulation_steps,
-        )
-
-    steps = CompiledSteps(step_of, lambda _: [1], None, lambda _: None, lambda _: "")
-    for batch in placed:
-        steps.prepare(state, batch, key)
+    cycle = itertools.cycle(placed)
+    step = compile_train_step(
+        task.objective.loss_fn, optimizer, state, mesh, weight_fn=task.objective.weight_fn
+    )
+    compiled = {
+        batch.input_ids.shape: step.lower(state, batch, key).compile()
+        for batch in {batch.input_ids.shape: batch for batch in placed}.values()
+    }
 
     def run(count: int) -> None:
         nonlocal state
-        for _ in range(count):
-            state, _ = steps(state, next(turns), key)
+        for batch in itertools.islice(cycle, count):
+            state, _ = compiled[batch.input_ids.shape](state, batch, key)
         jax.block_until_ready(state)
 
     masks = [np.asarray(batch.attention_mask) for batch in host]
@@ -131,13 +112,7 @@ def _ours(finetuning: Finetuning, num_batches: int) -> Trainer:
 
 
 def _theirs(finetuning: Finetuning, num_batches: int) -> Trainer:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"--against=torch needs torch and transformers (make test-interop): {error}"
-        ) from error
+    torch, transformers = import_torch()
     config, train = finetuning.config, finetuning.task.train
     theirs = transformers_config(finetuning.start.model)
     theirs.classifier_dropout_prob = config.dropout.classifier
@@ -148,23 +123,23 @@ def _theirs(finetuning: Finetuning, num_batches: int) -> Trainer:
     )
     order = np.random.default_rng(config.seed).permutation(len(train.lengths))
     size = config.global_batch_size
-    tensors, real, positions = [], 0, 0
+    tensors, tokens, positions = [], 0, 0
     for number in range(num_batches):
         rows = order[number * size : (number + 1) * size]
         longest = int(train.lengths[rows].max())
         batch = train.take(rows, length=longest, batch_size=size)
-        real += int(batch["attention_mask"].sum())
+        tokens += int(batch["attention_mask"].sum())
         positions += batch["attention_mask"].size
         names = ("input_ids", "attention_mask", "token_type_ids", "labels")
         tensors.append({n: torch.tensor(batch[n].astype(np.int64)) for n in names})
-    turns = itertools.cycle(tensors)
+    cycle = itertools.cycle(tensors)
 
     def run(count: int) -> None:
-        for _ in range(count):
-            model(**next(turns)).loss.backward()
+        for batch in itertools.islice(cycle, count):
+            model(**batch).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     run(1)
-    return Trainer(f"transformers {transformers.__version__}", run, real, positions)
+    return Trainer(f"transformers {transformers.__version__}", run, tokens, positions)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a trace for profilers, and its longest operations."""
+"""Profile of a step: a trace, and its longest operations."""
 
 import re
 from collections import Counter
@@ -16,22 +16,23 @@ _CALLERS = re.compile(r"(while|call|conditional)(\.\d+)?$")
 
 
 def profile(run: Callable[[int], None], program: str, directory: str, *, longest: int = 20) -> str:
-    """Writes a trace of a few steps, for TensorBoard or Perfetto, and sums it up.
+    """Write a trace of a few steps, for TensorBoard or Perfetto, and summarize it.
 
     Args:
         run: takes so many steps.
-        program: the compiled step's text, which says what each operation was made of.
-        directory: where the trace goes.
-        longest: how many operations are told.
+        program: the compiled step as text, with the origin of each operation.
+        directory: where the trace is written.
+        longest: how many operations are listed.
 
     Returns:
         A Markdown table: the longest operations, their milliseconds a step over all threads, their
-        share of all operations' time, and their origin in the model.
+        fraction of all operations' time, and their origin in the model.
     """
     run(1)
     with jax.profiler.trace(directory):
         run(_STEPS)
-    times = _operation_times(max(Path(directory).rglob("*.xplane.pb"), key=_modified))
+    traces = Path(directory).rglob("*.xplane.pb")
+    times = _operation_times(max(traces, key=lambda path: path.stat().st_mtime))
     origins = _origins(program)
     lines = ["| operation | ms a step | share | origin |", "| --- | --- | --- | --- |"]
     for name, nanoseconds in times.most_common(longest):
@@ -41,12 +42,8 @@ def profile(run: Callable[[int], None], program: str, directory: str, *, longest
     return "\n".join(lines)
 
 
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
-
-
 def _operation_times(trace: Path) -> Counter[str]:
-    """Nanoseconds of each operation of compiled programs, callers left out."""
+    """Return the nanoseconds of each operation of compiled programs, without callers."""
     times: Counter[str] = Counter()
     data: Any = jax.profiler.ProfileData.from_file(str(trace))
     for plane in data.planes:
@@ -59,9 +56,9 @@ def _operation_times(trace: Path) -> Counter[str]:
 
 
 def _origins(program: str) -> dict[str, str]:
-    """The last parts of the path that JAX gives each instruction.
+    """Return the last parts of the name that JAX gives each instruction.
 
-    Example: ``jit(train_step)/.../attention/query/dot_general`` becomes
+    Example: ``jit(train_step)/.../attention/query/dot_general`` gives
     ``attention/query/dot_general``.
     """
     instruction = r"^\s+(?:ROOT )?%?([\w.\-]+) = .*op_name=\"([^\"]*)\""

@@ -1,4 +1,4 @@
-"""What a benchmark prints: a table for people, and JSON lines that say how each row was made."""
+"""Output of benchmarks: a Markdown table, and JSON lines with the environment of each row."""
 
 import datetime
 import importlib.metadata
@@ -15,14 +15,14 @@ _DISTRIBUTIONS = (
     *("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "tensorflow-cpu"),
     *("sentencepiece", "torch", "transformers"),
 )
-_NOTHING = "-"  # what was not measured, or is not known
+_MISSING = "-"  # not measured, or unknown
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What a measurement depends on beside the code: to be kept with every row.
+    """Return what a measurement depends on besides the code.
 
     Args:
-        device: what computed, such as ``NVIDIA H200 x 1``.
+        device: name of the computing devices, such as ``NVIDIA H200 x 1``.
     """
     return {
         "device": device,
@@ -36,21 +36,21 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The host's processor, as its maker calls it if the system tells."""
+    """Return the maker's name of the host's processor, or its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
-    """Prints a Markdown table, and after it one JSON object a row with all that is known of it.
+    """Print a Markdown table, and below it each row and its environment as a JSON object.
 
     Args:
-        rows: the measurements, each with the same names; None where nothing was measured.
-        made: what `environment` gives.
+        rows: measurements, all with the same names; None where nothing was measured.
+        made: the result of `environment`.
     """
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     print(f"{made['device']}; host {made['host']}; Python {made['python']}; {versions}")
@@ -66,23 +66,20 @@ def print_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> No
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:
-    """A figure to so many significant digits.
-
-    Example: 12345.6 becomes 12350.0, 0.123456 becomes 0.1235.
-    """
+    """Round to significant digits. Example: 12345.6 gives 12350.0, 0.123456 gives 0.1235."""
     return None if value is None else float(f"{value:.{digits}g}")
 
 
 def _cell(value: Any) -> str:
     if value is None:
-        return _NOTHING
+        return _MISSING
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
     return str(value)
 
 
 def _versions() -> dict[str, str]:
-    """Of those libraries that are installed."""
+    """Return the versions of those libraries that are installed."""
     found = {}
     for name in _DISTRIBUTIONS:
         try:
@@ -93,7 +90,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit of the code that runs, marked where it was changed since."""
+    """Return the commit of the running code, marked if it has been changed since."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
         done = subprocess.run(

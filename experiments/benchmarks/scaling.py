@@ -1,7 +1,7 @@
 """Weak scaling as the compiler sees it: the step on 1, 2, 4, ... devices, each with as many rows.
 
-Simulated devices tell nothing of speed. They tell what a pod would have to wait for: how long the
-step compiles, and what it says to other devices.
+Simulated devices show no speed. They show what a pod would wait for: the time of the compilation,
+and the bytes that devices exchange.
 """
 
 import collections
@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jax.sharding import Mesh
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.encoder import Execution
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.collectives import Collective, parse_collectives
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import DATA_AXIS, compile_train_step, make_mesh
@@ -29,46 +29,42 @@ from experiments.run.execution import resolve_unroll
 def measure_scaling(
     config: ExperimentConfig, devices: Sequence[jax.Device]
 ) -> list[dict[str, Any]]:
-    """A row for each number of devices, and for each way to cut parameters over all of them.
+    """Return a row for each number of devices, and for each way to shard parameters over all.
 
     Args:
-        config: the experiment; its global batch is what each device gets.
-        devices: those that there are.
+        config: the experiment; its global batch is the batch of each device.
+        devices: the available ones.
     """
-    available = len(devices)
-    numbers = [2**n for n in range(available.bit_length()) if 2**n <= available]
-    meshes = [{"devices": number, "fsdp": 1, "tensor": 1} for number in numbers]
-    if available > 1:
-        available = numbers[-1]
-        meshes += [
-            {"devices": available, "fsdp": 2, "tensor": 1},
-            {"devices": available, "fsdp": 1, "tensor": 2},
-        ]
-    return [_measure(config, devices, **sizes) for sizes in meshes]
+    numbers = [2**n for n in range(len(devices).bit_length())]
+    shapes = [(number, 1, 1) for number in numbers]
+    if len(devices) > 1:
+        shapes += [(numbers[-1], 2, 1), (numbers[-1], 1, 2)]
+    return [
+        _measure(config, make_mesh(fsdp=fsdp, tensor=tensor, devices=devices[:number]))
+        for number, fsdp, tensor in shapes
+    ]
 
 
-def _measure(
-    config: ExperimentConfig, there: Sequence[jax.Device], *, devices: int, fsdp: int, tensor: int
-) -> dict[str, Any]:
-    mesh = make_mesh(fsdp=fsdp, tensor=tensor, devices=there[:devices])
+def _measure(config: ExperimentConfig, mesh: Mesh) -> dict[str, Any]:
     run = config.run
-    execution = Execution(run.remat, unroll=resolve_unroll(run, config.model, there[0]))
+    unroll = resolve_unroll(run, config.model, mesh.devices.flat[0])
+    execution = Execution(run.remat, unroll=unroll)
     model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
-    rows = config.global_batch_size * devices
+    rows = config.global_batch_size * mesh.size
     optimizer = make_optimizer(config.optimizer, global_batch_size=rows)
 
     def create(key: jax.Array) -> TrainState:
-        params: PyTree = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-        return create_train_state(params, optimizer)
+        return create_train_state(model.initialize(key), optimizer)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(create, key)
+    objective = pretraining_objective(model)
     step = compile_train_step(
-        make_pretraining_loss(model),
+        objective.loss_fn,
         optimizer,
         state,
         mesh,
-        weight_fn=pretraining_weights,
+        weight_fn=objective.weight_fn,
         accumulation_steps=max(1, run.accumulation_steps),
         reduction_dtype=run.reduction_dtype,
     )
@@ -80,19 +76,19 @@ def _measure(
     over_data = [c for c in found if DATA_AXIS in c.axes]
     parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
     return {
-        "devices": devices,
+        "devices": mesh.size,
         "mesh": " x ".join(str(size) for size in mesh.devices.shape),
         "rows": rows,
         "compile_seconds": rounded(seconds, 3),
         "parameters_mb": rounded(parameters / 1e6),
         "over_data_mb": rounded(sum(c.bytes for c in over_data) / 1e6),
         "over_data_in_loops": sum(c.in_loop for c in over_data),
-        "collectives": _list(found),
+        "collectives": _format(found),
     }
 
 
 def _shapes(config: ExperimentConfig, rows: int) -> PretrainingBatch:
-    """A batch's fields without their contents."""
+    """Return the shapes of a batch."""
     data = config.data
     row = jax.ShapeDtypeStruct((rows, data.max_seq_length), jnp.int32)
     slot = jax.ShapeDtypeStruct((rows, data.max_predictions_per_seq), jnp.int32)
@@ -105,8 +101,8 @@ def _shapes(config: ExperimentConfig, rows: int) -> PretrainingBatch:
     return batch._replace(**weights)
 
 
-def _list(found: list[Collective]) -> str:
-    """What there is of each kind along each axis, in loops and outside: number and bytes.
+def _format(found: list[Collective]) -> str:
+    """Summarize the collectives of each kind along each axis, in loops and outside: number, bytes.
 
     Example: ``all-reduce over data: 1 of 46.8 MB; all-gather over fsdp in loops: 4 of 9.4 MB``.
     """

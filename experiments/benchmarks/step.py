@@ -1,4 +1,4 @@
-"""Speed of the training step and of the forward pass on batches that lie on the devices."""
+"""Speed of the training step and the forward pass on batches that lie on the devices."""
 
 import functools
 import itertools
@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import PyTree
+from jax.sharding import Mesh
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
@@ -25,8 +24,16 @@ from albert_jax.training.parallel import (
 )
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
+from experiments.benchmarks.profile import profile
 from experiments.benchmarks.report import processor_name
-from experiments.benchmarks.timing import Candidate, Work
+from experiments.benchmarks.timing import (
+    Candidate,
+    StepKind,
+    Windows,
+    measurement_rows,
+    time_candidates,
+)
+from experiments.benchmarks.torch import TorchVariant, torch_candidates
 from experiments.run.config import ExperimentConfig
 from experiments.run.device_memory import memory_of
 from experiments.run.execution import open_mesh, resolve_execution
@@ -34,10 +41,49 @@ from experiments.run.execution import open_mesh, resolve_execution
 SYSTEM = "albert-jax"
 
 
+def measure_step(
+    config: ExperimentConfig,
+    batches: Batches,
+    kinds: Sequence[StepKind],
+    windows: Windows,
+    *,
+    torch_variants: Sequence[TorchVariant] = (),
+    profile_dir: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return a row of a table for each kind of step, and for each variant of transformers.
+
+    Args:
+        config: the experiment, with the batches' shape.
+        batches: the batches that the steps cycle through.
+        kinds: training steps, forward passes, or both.
+        windows: how long each candidate is timed.
+        torch_variants: ways to run transformers on torch; none: it is not measured.
+        profile_dir: write traces of our steps there, and print their longest operations.
+
+    Raises:
+        InputError: the rows do not divide over the devices, or transformers has no such model.
+    """
+    ours = step_candidates(config, batches, kinds)
+    theirs = torch_candidates(config, batches, torch_variants, kinds) if torch_variants else []
+    samples = time_candidates([*ours, *theirs], windows)
+    for candidate in ours if profile_dir else []:
+        directory = f"{profile_dir}/{candidate.work}"
+        table = profile(candidate.run, candidate.program() or "", directory)
+        print(f"{candidate.work}, trace in {directory}:\n{table}\n")
+    return measurement_rows(
+        [*ours, *theirs],
+        samples,
+        config,
+        batches,
+        peak_flops=mesh_peak_flops(make_mesh()),
+        num_alternatives=len(theirs),
+    )
+
+
 def step_candidates(
-    config: ExperimentConfig, batches: Batches, works: Sequence[Work]
+    config: ExperimentConfig, batches: Batches, kinds: Sequence[StepKind]
 ) -> list[Candidate]:
-    """The experiment's steps, compiled. They go round the batches, which lie on the devices.
+    """Compile the experiment's steps, which cycle through batches on the devices.
 
     Raises:
         InputError: the rows do not divide over the devices.
@@ -45,27 +91,15 @@ def step_candidates(
     if not config.run.accumulation_steps:
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
-    execution, line = resolve_execution(
-        config.run,
-        config.model,
-        mesh,
-        lengths=[config.data.max_seq_length],
-        packed=batches.is_packed,
-    )
-    print(line, file=sys.stderr, flush=True)
-    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
-    loss_fn = make_pretraining_loss(model)
+    model = _make_model(config, mesh, batches.is_packed)
+    objective = pretraining_objective(model)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
-
-    def initialize(key: jax.Array) -> PyTree:
-        return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-
     key = jax.random.key(config.seed)
-    state = initialize_state(initialize, optimizer, key, mesh)
+    state = initialize_state(model.initialize, optimizer, key, mesh)
     placed = [place_batch(PretrainingBatch.from_numpy(b), mesh) for b in batches.batches]
-    turns = itertools.cycle(placed)
+    cycle = itertools.cycle(placed)
 
-    def contender(work: Work, step: jax.stages.Wrapped, *arguments: Any) -> Candidate:
+    def compile_candidate(kind: StepKind, step: jax.stages.Wrapped, *arguments: Any) -> Candidate:
         started = time.perf_counter()
         compiled = step.lower(*arguments).compile()
         seconds = time.perf_counter() - started
@@ -73,43 +107,49 @@ def step_candidates(
         def train(steps: int) -> None:
             nonlocal state  # donated
             for _ in range(steps):
-                state, _ = compiled(state, next(turns), key)
+                state, _ = compiled(state, next(cycle), key)
             jax.block_until_ready(state)
 
         def forward(steps: int) -> None:
-            results = [compiled(state.params, next(turns)) for _ in range(steps)]
+            results = [compiled(state.params, next(cycle)) for _ in range(steps)]
             jax.block_until_ready(results)
 
-        run = train if work is Work.TRAIN else forward
+        run = train if kind is StepKind.TRAIN else forward
         memory = functools.partial(memory_of, compiled)
-        return Candidate(SYSTEM, work, run, seconds, memory, compiled.as_text)
+        return Candidate(SYSTEM, kind, run, seconds, memory, compiled.as_text)
 
-    contenders = []
-    if Work.TRAIN in works:
+    candidates = []
+    if StepKind.TRAIN in kinds:
         train_step = compile_train_step(
-            loss_fn,
+            objective.loss_fn,
             optimizer,
             state,
             mesh,
-            weight_fn=pretraining_weights,
+            weight_fn=objective.weight_fn,
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,
         )
-        contenders.append(contender(Work.TRAIN, train_step, state, placed[0], key))
-    if Work.FORWARD in works:
-        forward_step = compile_eval_step(loss_fn, state.params, mesh)
-        contenders.append(contender(Work.FORWARD, forward_step, state.params, placed[0]))
-    return contenders
+        candidates.append(compile_candidate(StepKind.TRAIN, train_step, state, placed[0], key))
+    if StepKind.FORWARD in kinds:
+        forward_step = compile_eval_step(objective.loss_fn, state.params, mesh)
+        candidates.append(
+            compile_candidate(StepKind.FORWARD, forward_step, state.params, placed[0])
+        )
+    return candidates
+
+
+def _make_model(config: ExperimentConfig, mesh: Mesh, packed: bool) -> AlbertForPreTraining:
+    lengths = [config.data.max_seq_length]
+    execution, message = resolve_execution(
+        config.run, config.model, mesh, lengths=lengths, packed=packed
+    )
+    print(message, file=sys.stderr, flush=True)
+    return AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
 
 
 def device_name() -> str:
-    """What the devices are, and how many."""
+    """Return the kind and the number of the devices."""
     device = jax.devices()[0]
     kind = processor_name() if device.platform == "cpu" else device.device_kind
     return f"{kind} x {jax.device_count()}"
-
-
-def total_peak_flops() -> float | None:
-    """The peak of all devices together, or None where it is not known."""
-    return mesh_peak_flops(make_mesh())

@@ -1,4 +1,4 @@
-"""Timing steps against each other: windows of many steps, taken in turns."""
+"""Timing of candidates against each other: windows of many steps, taken in turns."""
 
 import math
 import statistics
@@ -15,84 +15,94 @@ from experiments.run.config import ExperimentConfig
 UNKNOWN = "unknown"
 
 
-class Work(StrEnum):
-    """What a step does."""
+class StepKind(StrEnum):
+    """The part of training that a step computes."""
 
-    TRAIN = "train"  # forward, backward, clipping and update
-    FORWARD = "forward"  # scores and losses alone, without dropout
+    TRAIN = "train"  # forward pass, backward pass, clipping and update
+    FORWARD = "forward"  # logits and losses, without dropout
+
+
+class Windows(NamedTuple):
+    """The windows that a candidate is timed in."""
+
+    number: int
+    seconds: float  # of one window, at least and approximately
 
 
 class Candidate(NamedTuple):
-    """Something that takes steps, ready to be timed."""
+    """A step that can be timed."""
 
     system: str
-    work: Work
+    work: StepKind
     run: Callable[[int], None]  # takes so many steps, and returns when the last one is done
-    compile_seconds: float | None  # None: nothing is compiled
-    memory: Callable[[], int | None]  # bytes that a step needs on a device, if known
+    compile_seconds: float | None = None  # None: nothing is compiled
+    memory: Callable[[], int | None] = lambda: None  # bytes of a step on a device, if known
     program: Callable[[], str | None] = lambda: None  # the compiled step as text
 
 
-def time_candidates(
-    contenders: Sequence[Candidate], *, num_windows: int, window_seconds: float
-) -> list[list[float]]:
-    """Seconds a step in each window, for each contender.
+def time_candidates(candidates: Sequence[Candidate], windows: Windows) -> list[list[float]]:
+    """Return the seconds of a step in each window, for each candidate.
 
-    All take their first window before any takes its second, every other time in reverse order, so
-    that what else the machine does meets all alike. Steps of a window are not waited for singly.
+    All candidates take their first window before any takes its second, and every other time in
+    reverse order: other work of the machine then affects all of them alike. The steps of a window
+    are not waited for one by one.
 
     Args:
-        contenders: each is warmed up first.
-        num_windows: windows of each contender.
-        window_seconds: how long a window lasts at least, about.
+        candidates: each is warmed up first.
+        windows: how long each is timed.
     """
-    steps = [_steps_per_window(contender, window_seconds) for contender in contenders]
-    samples: list[list[float]] = [[] for _ in contenders]
-    for window in range(num_windows):
-        turns = list(range(len(contenders)))
+    steps = [_steps_per_window(candidate, windows.seconds) for candidate in candidates]
+    samples: list[list[float]] = [[] for _ in candidates]
+    for window in range(windows.number):
+        turns = list(range(len(candidates)))
         for number in reversed(turns) if window % 2 else turns:
             started = time.perf_counter()
-            contenders[number].run(steps[number])
+            candidates[number].run(steps[number])
             samples[number].append((time.perf_counter() - started) / steps[number])
     return samples
 
 
-def _steps_per_window(contender: Candidate, seconds: float) -> int:
-    contender.run(1)
+def _steps_per_window(candidate: Candidate, seconds: float) -> int:
+    candidate.run(1)
     started = time.perf_counter()
-    contender.run(1)
+    candidate.run(1)
     once = time.perf_counter() - started
-    if once < seconds / 20:  # too short to be judged by one
-        contender.run(10)
+    if once < seconds / 20:  # too short to be judged by one step
+        candidate.run(10)
         started = time.perf_counter()
-        contender.run(10)
+        candidate.run(10)
         once = (time.perf_counter() - started) / 10
     return max(1, math.ceil(seconds / once))
 
 
-def describe_candidates(
-    contenders: Sequence[Candidate],
+def speedup(others: Sequence[float], seconds: Sequence[float]) -> float | None:
+    """Return the speed relative to another candidate: the median over windows of equal turns."""
+    ratios = [other / own for other, own in zip(others, seconds, strict=True)]
+    return rounded(statistics.median(ratios), 3)
+
+
+def measurement_rows(
+    candidates: Sequence[Candidate],
     samples: Sequence[Sequence[float]],
     config: ExperimentConfig,
     batches: Batches,
     *,
     peak_flops: float | None,
-    rivals: Sequence[bool],
+    num_alternatives: int,
 ) -> list[dict[str, Any]]:
-    """A row for each contender.
+    """Return a row of a table for each candidate.
 
-    Operations are those of `training_flops_per_row`, a third of them for a forward pass: what the
-    model needs, whatever a contender computes beside it.
+    FLOPs are those of `training_flops_per_row`, a third of them for a forward pass: what the model
+    needs, whatever a candidate computes besides.
 
     Args:
-        contenders: what was timed.
-        samples: what `time_candidates` gives.
+        candidates: what was timed.
+        samples: their seconds, as `time_candidates` returns them.
         config: their experiment, with the batches' shape.
-        batches: what they were fed.
-        peak_flops: of all devices together; None where it is not known.
-        rivals: which contenders are others' systems. If there are any, the rows say how many times
-            as fast as the fastest of them they are: the median over windows, each compared with
-            those of the same turn.
+        batches: their batches.
+        peak_flops: of all devices together; None if unknown.
+        num_alternatives: how many of the candidates, the last ones, are other systems. If there
+            are any, each row has its speed relative to the fastest of them.
     """
     flops = config.global_batch_size * training_flops_per_row(
         config.model,
@@ -100,51 +110,47 @@ def describe_candidates(
         predictions=config.data.max_predictions_per_seq,
         pairs=batches.batches[0]["sentence_order_labels"].shape[1],
     )
+    num_ours = len(candidates) - num_alternatives
     rows = []
-    for contender, seconds in zip(contenders, samples, strict=True):
-        median = statistics.median(seconds)
-        speed = (flops if contender.work is Work.TRAIN else flops / 3) / median
-        memory = contender.memory()
-        row: dict[str, Any] = {
-            "system": contender.system,
-            "work": str(contender.work),
-            "dtype": str(config.run.dtype),
-            "rows": config.global_batch_size,
-            "length": config.data.max_seq_length,
-            "predictions": config.data.max_predictions_per_seq,
-            "batches": batches.source,
-            "milliseconds": rounded(1e3 * median),
-            "fastest": rounded(1e3 * min(seconds)),
-            "slowest": rounded(1e3 * max(seconds)),
-            "windows": len(seconds),
-            "rows_per_second": rounded(config.global_batch_size / median),
-            "pairs_per_second": rounded(batches.pairs_per_batch / median),
-            "tokens_per_second": rounded(batches.tokens_per_batch / median),
-            "gflops_per_second": rounded(speed / 1e9),
-            "share_of_peak": rounded(speed / peak_flops, 3) if peak_flops else UNKNOWN,
-            "compile_seconds": rounded(contender.compile_seconds, 3),
-            "memory_gib": rounded(memory and memory / 2**30, 3),
-        }
-        if any(rivals):
-            row["times_fastest_rival"] = _ratio(contender, seconds, contenders, samples, rivals)
+    for candidate, seconds in zip(candidates, samples, strict=True):
+        row = _row(candidate, seconds, config, batches, flops, peak_flops)
+        if num_alternatives:
+            alternatives = zip(candidates[num_ours:], samples[num_ours:], strict=True)
+            others = [other for one, other in alternatives if one.work is candidate.work]
+            fastest = min(others, key=statistics.median, default=None)
+            row["times_fastest_rival"] = None if fastest is None else speedup(fastest, seconds)
         rows.append(row)
     return rows
 
 
-def _ratio(
-    contender: Candidate,
+def _row(
+    candidate: Candidate,
     seconds: Sequence[float],
-    contenders: Sequence[Candidate],
-    samples: Sequence[Sequence[float]],
-    rivals: Sequence[bool],
-) -> float | None:
-    others = [
-        theirs
-        for other, theirs, rival in zip(contenders, samples, rivals, strict=True)
-        if rival and other.work is contender.work
-    ]
-    if not others:
-        return None
-    fastest = min(others, key=statistics.median)
-    ratios = [theirs / ours for theirs, ours in zip(fastest, seconds, strict=True)]
-    return rounded(statistics.median(ratios), 3)
+    config: ExperimentConfig,
+    batches: Batches,
+    flops: float,
+    peak_flops: float | None,
+) -> dict[str, Any]:
+    median = statistics.median(seconds)
+    speed = (flops if candidate.work is StepKind.TRAIN else flops / 3) / median
+    memory = candidate.memory()
+    return {
+        "system": candidate.system,
+        "work": str(candidate.work),
+        "dtype": str(config.run.dtype),
+        "rows": config.global_batch_size,
+        "length": config.data.max_seq_length,
+        "predictions": config.data.max_predictions_per_seq,
+        "batches": batches.source,
+        "milliseconds": rounded(1e3 * median),
+        "fastest": rounded(1e3 * min(seconds)),
+        "slowest": rounded(1e3 * max(seconds)),
+        "windows": len(seconds),
+        "rows_per_second": rounded(config.global_batch_size / median),
+        "pairs_per_second": rounded(batches.pairs_per_batch / median),
+        "tokens_per_second": rounded(batches.tokens_per_batch / median),
+        "gflops_per_second": rounded(speed / 1e9),
+        "share_of_peak": rounded(speed / peak_flops, 3) if peak_flops else UNKNOWN,
+        "compile_seconds": rounded(candidate.compile_seconds, 3),
+        "memory_gib": rounded(memory and memory / 2**30, 3),
+    }

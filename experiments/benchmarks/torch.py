@@ -1,5 +1,6 @@
-"""The same work done by Hugging Face transformers on torch: what the step is measured against."""
+"""The same steps with Hugging Face transformers on torch, for comparison."""
 
+import importlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -11,75 +12,83 @@ import numpy as np
 from albert_jax.config import AlbertConfig, HiddenAct, ParameterSharing
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
-from experiments.benchmarks.timing import Candidate, Work
+from experiments.benchmarks.timing import Candidate, StepKind
 from experiments.run.config import ComputeDtype, ExperimentConfig
 
 Tensors = dict[str, Any]
 
 
-class TorchRow(StrEnum):
+class TorchVariant(StrEnum):
     """A way to run transformers."""
 
-    EAGER = "eager"  # as it comes: scores over the vocabulary at every position
-    GATHERED = "gathered"  # scores at the masked positions alone
-    FUSED = "fused"  # the same with torch's fused GELU in place of transformers' own
+    EAGER = "eager"  # out of the box: logits over the vocabulary at every position
+    GATHERED = "gathered"  # logits at the masked positions only
+    FUSED = "fused"  # the same with torch's fused GELU instead of transformers' own
     COMPILED = "compiled"  # `eager` under torch.compile
     COMPILED_GATHERED = "compiled_gathered"
 
 
-_GATHERING = frozenset({TorchRow.GATHERED, TorchRow.FUSED, TorchRow.COMPILED_GATHERED})
-_COMPILING = frozenset({TorchRow.COMPILED, TorchRow.COMPILED_GATHERED})
+_GATHERING = (TorchVariant.GATHERED, TorchVariant.FUSED, TorchVariant.COMPILED_GATHERED)
+_COMPILING = (TorchVariant.COMPILED, TorchVariant.COMPILED_GATHERED)
 _ACTIVATIONS = {HiddenAct.GELU: "gelu_new", HiddenAct.GELU_ERF: "gelu"}
 
 
-def torch_candidates(
-    config: ExperimentConfig, batches: Batches, rows: Sequence[TorchRow], works: Sequence[Work]
-) -> list[Candidate]:
-    """transformers' `AlbertForPreTraining` with torch's AdamW, on a GPU where torch finds one.
-
-    It has the experiment's model, dropout, clipping and compute type (bfloat16 by autocast), and
-    the same batches. Packed rows get the mask of four axes that follows from their sequence ids;
-    as it comes, transformers scores the order of the first pair of a row alone.
+def import_torch() -> tuple[Any, Any]:
+    """Import torch and transformers, which are optional.
 
     Raises:
-        InputError: torch or transformers is not installed, or transformers cannot be the model.
+        InputError: one of them is not installed.
     """
     try:
-        import torch
-        import transformers
+        return importlib.import_module("torch"), importlib.import_module("transformers")
     except ImportError as error:
         raise InputError(
             f"--against=torch needs torch and transformers (make test-interop): {error}"
         ) from error
-    theirs = transformers_config(config.model)
+
+
+def torch_candidates(
+    config: ExperimentConfig,
+    batches: Batches,
+    variants: Sequence[TorchVariant],
+    kinds: Sequence[StepKind],
+) -> list[Candidate]:
+    """Return transformers' `AlbertForPreTraining` with torch's AdamW, on torch's GPU if it has one.
+
+    Model, dropout, clipping, compute type (bfloat16 by autocast) and batches are the experiment's.
+    Packed rows have the attention mask of four axes that follows from their sequence ids; out of
+    the box, transformers predicts the order of the first pair of a row only.
+
+    Raises:
+        InputError: torch or transformers is not installed, or transformers has no such model.
+    """
+    torch, transformers = import_torch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tensors = [to_tensors(batch, packed=batches.is_packed, device=device) for batch in batches[0]]
-    contenders = []
-    for row in rows:
-        if row is TorchRow.FUSED:
-            theirs = transformers_config(config.model, fused=True)
+    candidates = []
+    for variant in variants:
+        theirs = transformers_config(config.model, fused=variant is TorchVariant.FUSED)
         torch.manual_seed(config.seed)
         model: Any = transformers.AlbertForPreTraining(theirs)
         model.to(device)
-        for work in works:
-            run, seconds = make_run(config, model, tensors, row, work)
-            name = f"transformers {transformers.__version__} {row.replace('_', ' ')}"
-            contenders.append(Candidate(name, work, run, seconds, _memory_reader(torch, device)))
-    return contenders
+        for kind in kinds:
+            run, seconds = make_run(config, model, tensors, variant, kind)
+            name = f"transformers {transformers.__version__} {variant.replace('_', ' ')}"
+            candidates.append(Candidate(name, kind, run, seconds, _memory_reader(torch, device)))
+    return candidates
 
 
 def transformers_config(config: AlbertConfig, *, fused: bool = False) -> Any:
-    """Their configuration of the same model.
+    """Return transformers' configuration of the same model.
 
     Args:
         config: ours.
-        fused: with torch's own tanh GELU; the same numbers.
+        fused: use torch's own tanh GELU, which computes the same numbers.
 
     Raises:
-        InputError: they have no such model.
+        InputError: transformers has no such model.
     """
-    import transformers
-
+    _, transformers = import_torch()
     if config.parameter_sharing is not ParameterSharing.ALL or not config.has_embedding_mapping:
         raise InputError(
             "--against=torch needs --config.model.parameter_sharing=all and a mapping from the "
@@ -95,9 +104,8 @@ def transformers_config(config: AlbertConfig, *, fused: bool = False) -> Any:
 
 
 def to_tensors(batch: dict[str, np.ndarray], *, packed: bool, device: Any) -> Tensors:
-    """A batch as their arguments, and what gathering needs beside them."""
-    import torch
-
+    """Convert a batch to transformers' arguments and those of `gathered_loss`."""
+    torch, _ = import_torch()
     ids, weights = batch["sequence_ids"], batch["masked_lm_weights"]
     rows, slots = np.nonzero(weights)
     labels = np.full(ids.shape, -100)
@@ -123,7 +131,7 @@ def to_tensors(batch: dict[str, np.ndarray], *, packed: bool, device: Any) -> Te
 
 
 def plain_loss(model: Any, batch: Tensors) -> Any:
-    """Their loss as it comes."""
+    """Compute transformers' loss out of the box."""
     return model(
         batch["input_ids"],
         attention_mask=batch["attention_mask"],
@@ -135,9 +143,8 @@ def plain_loss(model: Any, batch: Tensors) -> Any:
 
 
 def gathered_loss(model: Any, batch: Tensors) -> Any:
-    """The same with scores at masked positions alone, and the order of every pair of a row."""
-    import torch
-
+    """Compute the loss with logits at masked positions only, and the order of every pair."""
+    torch, _ = import_torch()
     hidden = model.albert(
         batch["input_ids"],
         attention_mask=batch["attention_mask"],
@@ -148,40 +155,43 @@ def gathered_loss(model: Any, batch: Tensors) -> Any:
     def gather(positions: Any) -> Any:
         return torch.take_along_dim(hidden, positions[:, :, None], dim=1)
 
-    scores = model.predictions(gather(batch["masked_lm_positions"]))
+    logits = model.predictions(gather(batch["masked_lm_positions"]))
     pooled = model.albert.pooler_activation(model.albert.pooler(gather(batch["order_positions"])))
     order = model.sop_classifier(pooled)
     cross_entropy = torch.nn.functional.cross_entropy
-    return cross_entropy(scores.flatten(0, 1), batch["masked_lm_labels"].flatten()) + cross_entropy(
+    return cross_entropy(logits.flatten(0, 1), batch["masked_lm_labels"].flatten()) + cross_entropy(
         order.flatten(0, 1), batch["order_labels"].flatten()
     )
 
 
 def make_run(
-    config: ExperimentConfig, model: Any, tensors: list[Tensors], row: TorchRow, work: Work
+    config: ExperimentConfig,
+    model: Any,
+    tensors: list[Tensors],
+    variant: TorchVariant,
+    kind: StepKind,
 ) -> tuple[Callable[[int], None], float | None]:
-    """A contender's steps, the first of them taken, and how long compiling took if there was any.
+    """Return a candidate's steps, the first one taken, and the seconds of its compilation if any.
 
     Args:
-        config: the experiment; it gives optimizer, clipping and compute type.
-        model: their model.
-        tensors: batches to go round.
-        row: how to run it.
-        work: what a step does.
+        config: optimizer, clipping and compute type.
+        model: transformers' model.
+        tensors: batches to cycle through.
+        variant: how to run it.
+        kind: what a step computes.
     """
-    import torch
-
-    loss_fn = gathered_loss if row in _GATHERING else plain_loss
-    if row in _COMPILING:
+    torch, _ = import_torch()
+    loss_fn = gathered_loss if variant in _GATHERING else plain_loss
+    if variant in _COMPILING:
         loss_fn = torch.compile(loss_fn, dynamic=False)
     device = next(model.parameters()).device
-    turns = itertools.cycle(tensors)
-    optimizer = _make_optimizer(config, model)
+    cycle = itertools.cycle(tensors)
+    optimizer = _make_optimizer(torch, config, model)
     half = config.run.dtype is ComputeDtype.BFLOAT16
 
     def loss() -> Any:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            return loss_fn(model, next(turns))
+            return loss_fn(model, next(cycle))
 
     def train_step() -> None:
         model.train()
@@ -196,7 +206,7 @@ def make_run(
         with torch.no_grad():
             loss()
 
-    step = train_step if work is Work.TRAIN else forward_step
+    step = train_step if kind is StepKind.TRAIN else forward_step
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -207,12 +217,10 @@ def make_run(
     started = time.perf_counter()
     run(1)
     seconds = time.perf_counter() - started
-    return run, seconds if row in _COMPILING else None
+    return run, seconds if variant in _COMPILING else None
 
 
-def _make_optimizer(config: ExperimentConfig, model: Any) -> Any:
-    import torch
-
+def _make_optimizer(torch: Any, config: ExperimentConfig, model: Any) -> Any:
     optimizer = config.optimizer
     return torch.optim.AdamW(
         model.parameters(),
@@ -225,5 +233,5 @@ def _make_optimizer(config: ExperimentConfig, model: Any) -> Any:
 
 
 def _memory_reader(torch: Any, device: Any) -> Callable[[], int | None]:
-    """Reads the most that torch has held at a time; on a CPU it does not count."""
+    """Return a reader of torch's peak memory, which it does not count on a CPU."""
     return lambda: torch.cuda.max_memory_allocated() if device.type == "cuda" else None

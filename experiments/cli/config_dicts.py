@@ -10,22 +10,22 @@ from experiments.cli.dataclass_forms import build, flatten, to_dict, with_placeh
 
 
 class Config(Protocol):
-    """What the configurations of pre-training and fine-tuning have in common."""
+    """Common part of the configurations of pre-training and fine-tuning."""
 
-    # Fields that name places: where files lie is no part of an experiment; what lies there is
-    # compared by its fingerprint.
+    # Fields that name paths, which are no part of an experiment; the files there are compared by
+    # their fingerprint.
     LOCATIONS: ClassVar[frozenset[str]]
 
     @property
     def run(self) -> Any:
-        """What may change when a run is taken up again."""
+        """The settings that may change when a run is resumed."""
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def to_config_dict(config: Config) -> ConfigDict:
-    """What a config file hands out for flags to override.
+    """Return what a config file returns, for flags to override.
 
     Optional fields without a value become placeholders, so that flags can set them.
     """
@@ -33,24 +33,24 @@ def to_config_dict(config: Config) -> ConfigDict:
 
 
 def from_config_dict(overridden: ConfigDict, kind: type[ConfigT]) -> ConfigT:
-    """The experiment that a config file and its overrides describe, checked.
+    """Return the experiment that a config file and its overrides describe, checked.
 
     Raises:
-        InputError: an unknown name, or a value that its field does not take; one line.
+        InputError: an unknown name, or a value that is not allowed; one line.
     """
     return build(kind, overridden.to_dict(), "--config")
 
 
 def to_json(config: Config) -> str:
-    """The text of a workdir's ``config.json``."""
+    """Return the text of a workdir's ``config.json``."""
     return json.dumps(to_dict(config), indent=2) + "\n"
 
 
 def from_json(text: str, kind: type[ConfigT], *, source: str) -> ConfigT:
-    """The inverse of `to_json`.
+    """Return the experiment of a ``config.json``, the inverse of `to_json`.
 
     Raises:
-        InputError: it is no such file; the message names the `source`.
+        InputError: it is no such text; the message names the `source`.
     """
     try:
         return build(kind, json.loads(text), "--config")
@@ -59,7 +59,7 @@ def from_json(text: str, kind: type[ConfigT], *, source: str) -> ConfigT:
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """The old and the new value of every field that differs.
+    """Return the old and the new value of every field that differs.
 
     Example: ``{"run.log_every": (100, 10), "model.hidden_size": (768, 1024)}``
     """

@@ -15,9 +15,42 @@ Expected   SQuAD 1.1 92.9/86.4, SQuAD 2.0 87.9/84.1, MNLI 87.9, SST-2 95.4, RACE
 
 from ml_collections import ConfigDict
 
+from albert_jax.config import AlbertConfig
+from albert_jax.training.config import OptimizerConfig, OptimizerName
+from data_pipeline.config import DataConfig, Masking, Packing
 from experiments.cli.config_dicts import to_config_dict
-from experiments.configs.recipes import released
+from experiments.run.config import ExperimentConfig
 
 
 def get_config() -> ConfigDict:
-    return to_config_dict(released("xlarge_v2", num_train_steps=3_000_000))
+    return to_config_dict(
+        ExperimentConfig(
+            model=AlbertConfig(
+                vocab_size=30_000,
+                embedding_size=128,
+                hidden_size=2048,
+                num_hidden_layers=24,
+                num_attention_heads=32,
+                intermediate_size=8192,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            ),
+            data=DataConfig(
+                max_seq_length=512,
+                packing=Packing.UNPACKED,
+                short_seq_prob=0.1,
+                masking=Masking.NGRAM,
+                ngram=3,
+                masked_lm_prob=0.15,
+                max_predictions_per_seq=20,  # which mask 3.9 % of a full row
+            ),
+            optimizer=OptimizerConfig(
+                name=OptimizerName.LAMB,
+                learning_rate=0.00176,
+                num_train_steps=3_000_000,
+                num_warmup_steps=3125,
+                weight_decay=0.01,
+            ),
+            global_batch_size=4096,
+        )
+    )

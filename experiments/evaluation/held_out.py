@@ -1,27 +1,27 @@
-"""Evaluation on held-out text."""
+"""Evaluation on held-out text, the same for every run whatever it trains with."""
 
 import functools
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.stats
 from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import Metrics, Ratio, summarize
 from albert_jax.training.parallel import compile_eval_step, place_batch, rows_of_process
 from data_pipeline.config import SentenceObjective
-from data_pipeline.corpus.reader import VALIDATION, Corpus
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import VALIDATION
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import held_out_batches
 from data_pipeline.pretraining.masking import shuffle_visible_words
-from experiments.evaluation.sentence_objectives import rename, stem
 from experiments.run.config import ExperimentConfig
 from experiments.run.curves import Panel
 
@@ -29,45 +29,86 @@ _SHUFFLE_SEED = 0
 
 
 class Baselines(NamedTuple):
-    """What can be had on the same masked positions without reading, by counting them alone."""
+    """Results on the same masked positions without reading, by counting tokens alone."""
 
-    most_frequent_accuracy: float  # always guessing the piece that is most often masked
-    unigram_entropy: float  # nats; no fixed distribution over pieces has a lower loss
+    most_frequent_accuracy: float  # of always predicting the token that is most often masked
+    unigram_entropy: float  # nats; no fixed distribution over tokens has a lower loss
 
 
 class HeldOutEvaluator:
     """Held-out batches, and the evaluation of parameters on them.
 
     Args:
-        corpus: whose held-out text is read.
+        corpus: the corpus whose held-out text is read.
         config: the run's model, row length and evaluation size.
         mesh: the devices.
 
     Attributes:
-        model: the run's, with the heads of pre-training.
+        model: the run's model, with the heads of pre-training.
+        best_metric: the metric that marks the best checkpoint.
+        panels: the metrics that are plotted.
+        decides: False: evaluations do not decide how a run ends.
 
     Raises:
         InputError: nothing is held out, or a batch does not divide over the devices.
     """
 
+    best_metric = "masked_lm_accuracy"
+    decides = False
+
     def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
         if not corpus.splits[VALIDATION].num_documents:
             raise InputError(f"corpus {corpus.path} holds no text out for validation")
         try:
-            rows_of_process(config.run.evaluation_batch_size, mesh)
+            self._rows = rows_of_process(config.run.evaluation_batch_size, mesh)
         except ValueError as error:
             raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
         self._corpus, self._config, self._mesh = corpus, config, mesh
         self.model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
-        self._loss_fn = make_pretraining_loss(self.model)
+        self.panels = pretraining_panels(config.data.sentence_objective)
+        self._sentence_metric = config.data.sentence_objective.metric_name
+        self._loss_fn = pretraining_objective(self.model, self._sentence_metric).loss_fn
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
+
+    def evaluate(self, params: PyTree) -> dict[str, float]:
+        """Return loss and accuracy of the objectives trained on, the context gap, and the number
+        of pairs.
+
+        Masked LM is measured on the same pairs whatever the sentence objective; next-sentence
+        prediction is measured on pairs of its own.
+        """
+        if self._eval_step is None:
+            self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
+        step = functools.partial(self._eval_step, params)
+        sums = self.measure(step)
+        shuffled = self._add_up(step, map(_shuffle, self.batches()))
+        if self._config.data.sentence_objective is SentenceObjective.NSP:
+            pairs = self._add_up(step, self.batches(SentenceObjective.NSP))
+            sums |= {name: pairs[name] for name in pairs if not name.startswith("masked_lm")}
+        metrics = summarize(sums)
+        metrics["context_gap"] = summarize(shuffled)["masked_lm_loss"] - metrics["masked_lm_loss"]
+        if self._sentence_metric is not None:
+            metrics["pairs"] = float(sums[f"{self._sentence_metric}_loss"].weight)
+        return metrics
+
+    def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:
+        """Return the sum of a step's metrics over the held-out batches."""
+        return self._add_up(step, self.batches())
+
+    def baselines(self) -> Baselines:
+        """Return the results of guessing on the same positions, those of all processes."""
+        counts: Counter[int] = Counter()
+        for batch in self._read(None, SentenceObjective.SOP):
+            counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
+        probabilities = np.array(list(counts.values())) / counts.total()
+        entropy = scipy.stats.entropy(probabilities)
+        return Baselines(float(probabilities.max()), float(entropy))
 
     def batches(
         self, objective: SentenceObjective = SentenceObjective.SOP
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The held-out batches, this process's rows of each."""
-        rows = rows_of_process(self._config.run.evaluation_batch_size, self._mesh)
-        return self._read(rows, objective)
+        """Yield the held-out batches, this process's rows of each."""
+        return self._read(self._rows, objective)
 
     def _read(
         self, rows: Int64[np.ndarray, " rows"] | None, objective: SentenceObjective
@@ -83,31 +124,6 @@ class HeldOutEvaluator:
             sentence_objective=objective,
         )
 
-    def evaluate(self, params: PyTree) -> dict[str, float]:
-        """Loss and accuracy of the objectives trained on, the context gap, and the pairs asked.
-
-        Masked LM is measured on the same pairs whatever is asked of them. A head for the next
-        sentence is measured on pairs of its own.
-        """
-        if self._eval_step is None:
-            self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
-        step = functools.partial(self._eval_step, params)
-        sums = self.measure(step)
-        blind = self._add_up(step, map(_shuffle, self.batches()))
-        objective = self._config.data.sentence_objective
-        if objective is SentenceObjective.NSP:
-            asked = self._add_up(step, self.batches(objective))
-            sums |= {name: asked[name] for name in asked if name.startswith("sentence")}
-        figures = summarize(rename(sums, objective))
-        figures["context_gap"] = summarize(blind)["masked_lm_loss"] - figures["masked_lm_loss"]
-        if objective is not SentenceObjective.NONE:
-            figures["pairs"] = float(sums["sentence_order_loss"].weight)
-        return figures
-
-    def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:
-        """The sum of a step's metrics over the held-out batches."""
-        return self._add_up(step, self.batches())
-
     def _add_up(
         self, step: Callable[[Any], Metrics], batches: Iterable[dict[str, np.ndarray]]
     ) -> Metrics:
@@ -118,38 +134,53 @@ class HeldOutEvaluator:
                 total[name] = total.get(name, 0) + np.asarray(ratio, np.float64)
         return {name: Ratio(*sums) for name, sums in total.items()}
 
-    def baselines(self) -> Baselines:
-        """What guessing gives on the same positions, those of all processes."""
-        counts: Counter[int] = Counter()
-        for batch in self._read(None, SentenceObjective.SOP):
-            counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
-        total = counts.total()
-        shares = np.array(list(counts.values())) / total
-        return Baselines(float(shares.max()), float(-(shares * np.log(shares)).sum()))
-
 
 def _shuffle(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return shuffle_visible_words(batch, _SHUFFLE_SEED)
 
 
-def wilson_interval(share: float, trials: float, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share seen in a number of trials (Wilson's score).
-
-    Example: 60 of 100 give 0.502 to 0.691.
-    """
-    center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    spread = z / (1 + z**2 / trials)
-    spread *= math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return center - spread, center + spread
-
-
-def panels(objective: SentenceObjective) -> list[Panel]:
-    """The figures of a run that are drawn."""
-    drawn = [
+def pretraining_panels(objective: SentenceObjective) -> Sequence[Panel]:
+    """Return the metrics of a run that are plotted, with their titles."""
+    panels = [
         ("masked_lm_loss", "masked-LM loss (nats)"),
         ("masked_lm_accuracy", "masked-LM accuracy"),
         ("context_gap", "context gap (nats)"),
     ]
-    if name := stem(objective):
-        drawn.append((f"{name}_accuracy", f"{name.replace('_', '-')} accuracy"))
-    return drawn
+    if name := objective.metric_name:
+        panels.append((f"{name}_accuracy", f"{name.replace('_', '-')} accuracy"))
+    return panels
+
+
+def format_metrics(metrics: Mapping[str, float], baselines: Baselines) -> str:
+    """Return a table of `HeldOutEvaluator.evaluate` and `HeldOutEvaluator.baselines`."""
+    lines = [
+        f"masked LM       accuracy {metrics['masked_lm_accuracy']:.1%} (the most frequent token "
+        f"alone: {baselines.most_frequent_accuracy:.1%})",
+        f"                loss {metrics['masked_lm_loss']:.3f} nats (entropy of single tokens: "
+        f"{baselines.unigram_entropy:.3f})",
+        f"context gap     {metrics['context_gap']:.3f} nats lost when visible words are shuffled",
+    ]
+    for name in filter(None, (objective.metric_name for objective in SentenceObjective)):
+        if f"{name}_accuracy" in metrics:
+            accuracy, pairs = metrics[f"{name}_accuracy"], round(metrics["pairs"])
+            lines.append(
+                f"{name.replace('_', ' '):15s} accuracy {format_accuracy(accuracy, pairs)}, "
+                f"loss {metrics[f'{name}_loss']:.3f}"
+            )
+    return "\n".join(lines)
+
+
+def format_accuracy(accuracy: float, trials: int) -> str:
+    """Return an accuracy with its 95 % interval.
+
+    Example: 0.6 of 100 is ``60.0% of 100 pairs (95 % interval 50.2% to 69.1%)``.
+    """
+    low, high = accuracy_interval(accuracy, trials)
+    return f"{accuracy:.1%} of {trials} pairs (95 % interval {low:.1%} to {high:.1%})"
+
+
+def accuracy_interval(accuracy: float, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy over a number of trials (Wilson's score)."""
+    hits = scipy.stats.binomtest(round(accuracy * trials), trials)
+    interval = hits.proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,8 +1,8 @@
-"""Masked LM after each application of the block: as layers share weights, any may be the last."""
+"""Masked LM after each layer: as layers share their weights, any may be the last."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -10,48 +10,19 @@ from jaxtyping import PyTree
 from matplotlib.figure import Figure
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.heads import gather_positions
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import masked_lm
+from albert_jax.tasks.pretraining import masked_lm_by_layer
 from albert_jax.training.losses import Metrics, summarize
 
 DEPTH_FILE = "every_depth.png"
 
 
 class LayerMetrics(NamedTuple):
-    """What the masked-LM head makes of the hidden state after so many blocks."""
+    """Metrics of the masked-LM head on the hidden state after a number of layers."""
 
-    depth: int  # 0: the input of the first
+    depth: int  # 0: the input of the first layer
     masked_lm_accuracy: float
     masked_lm_loss: float  # nats
-
-
-def make_layer_step(model: AlbertForPreTraining) -> Callable[[PyTree, PretrainingBatch], Metrics]:
-    """A step ``(parameters, batch) -> metrics``, whose names end in the depth."""
-
-    def step(params: PyTree, batch: PretrainingBatch) -> Metrics:
-        outputs: Any = model.apply(
-            {"params": params},
-            batch.input_ids,
-            token_type_ids=batch.token_type_ids,
-            position_ids=batch.position_ids,
-            sequence_ids=batch.sequence_ids,
-            masked_lm_positions=batch.masked_lm_positions,
-            sentence_order_positions=batch.sentence_order_positions,
-            output_hidden_states=True,
-        )
-        metrics: Metrics = {}
-        for depth, hidden in enumerate(outputs.hidden_states):
-            chosen = gather_positions(hidden, batch.masked_lm_positions)
-            logits: Any = model.apply(
-                {"params": params}, chosen, method=AlbertForPreTraining.predict_pieces
-            )
-            metrics |= {
-                f"{name}/{depth}": ratio for name, ratio in masked_lm(logits, batch).items()
-            }
-        return metrics
-
-    return step
 
 
 def evaluate_layers(
@@ -59,45 +30,46 @@ def evaluate_layers(
     model: AlbertForPreTraining,
     params: PyTree,
 ) -> list[LayerMetrics]:
-    """The figures at every depth from 0 on.
+    """Return the metrics at every depth from 0 on.
 
-    The head was trained on the last depth alone; what it gives at another is what a model that
-    leaves there without any training for it would give.
+    The head was trained on the last depth alone; its metrics at another are those of a model that
+    leaves there without any training for it.
 
     Args:
-        measure: a step to the sum of its metrics over all held-out batches.
-        model: which.
+        measure: returns the sum of a step's metrics over all held-out batches.
+        model: the model.
         params: its parameters.
     """
-    figures = summarize(measure(functools.partial(jax.jit(make_layer_step(model)), params)))
+    metrics = summarize(measure(functools.partial(jax.jit(masked_lm_by_layer(model)), params)))
     depths = model.config.num_hidden_layers * model.config.inner_group_num
     return [
         LayerMetrics(
-            depth, figures[f"masked_lm_accuracy/{depth}"], figures[f"masked_lm_loss/{depth}"]
+            depth, metrics[f"masked_lm_accuracy/{depth}"], metrics[f"masked_lm_loss/{depth}"]
         )
         for depth in range(depths + 1)
     ]
 
 
-def format_layers(figures: Sequence[LayerMetrics]) -> str:
-    """A line for each depth."""
-    lines = ["blocks applied   masked-LM accuracy   loss (nats)"]
+def format_layers(layers: Sequence[LayerMetrics]) -> str:
+    """Return a line for each depth."""
+    lines = ["layers applied   masked-LM accuracy   loss (nats)"]
     lines += [
-        f"{one.depth:14d}   {one.masked_lm_accuracy:18.1%}   {one.masked_lm_loss:11.3f}"
-        for one in figures
+        f"{layer.depth:14d}   {layer.masked_lm_accuracy:18.1%}   {layer.masked_lm_loss:11.3f}"
+        for layer in layers
     ]
     return "\n".join(lines)
 
 
-def plot_layers(figures: Sequence[LayerMetrics], path: epath.PathLike, *, title: str) -> None:
-    """Draws accuracy and loss over the depth."""
+def plot_layers(layers: Sequence[LayerMetrics], path: epath.PathLike, *, title: str) -> None:
+    """Plot accuracy and loss over the depth."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(title)
     names = ("masked_lm_accuracy", "masked_lm_loss")
     labels = ("masked-LM accuracy", "masked-LM loss (nats)")
     for axes, name, label in zip(figure.subplots(1, 2), names, labels, strict=True):
-        axes.plot([one.depth for one in figures], [getattr(one, name) for one in figures], ".-")
-        axes.set_xlabel("blocks applied")
+        values = [getattr(layer, name) for layer in layers]
+        axes.plot([layer.depth for layer in layers], values, ".-")
+        axes.set_xlabel("layers applied")
         axes.set_title(label)
         axes.grid(alpha=0.3)
     with epath.Path(path).open("wb") as file:

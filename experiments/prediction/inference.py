@@ -1,9 +1,9 @@
-"""Encoded texts in, rows of outputs out: batched by length, compiled once for each of a few."""
+"""Inference on rows of any lengths: batched by length, compiled once for each shape."""
 
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,44 +12,43 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
 from albert_jax.training.parallel import ROWS, make_mesh, state_shardings
+from experiments.tasks.raw_inputs import EncodedRow
 
 # Rows are padded to the next of these, or to the longest that the model takes.
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_JOINED = 1.5  # rows that make no batch of their length may share one that much longer
+_JOINED = 1.5  # rows too few for a batch of their length may join rows that much longer
+_PADDING = {"p_mask": 1}  # the others' is 0, as in `EncodedExamples.take`
 
-# What the model is given of one text, such as `AlbertTokenizer.encode_row` without the offsets. The
-# last axis of each array is along the pieces; the choices of an example may stand before it.
-Row = Mapping[str, np.ndarray]
 Function = Callable[[PyTree, dict[str, Any]], PyTree]
 
 
-def default_pieces_per_batch() -> int:
-    """Rows times length of a batch: a CPU's caches want little, an accelerator much."""
+def default_tokens_per_batch() -> int:
+    """Return rows times length of a batch: small for a CPU's caches, large for an accelerator."""
     return 2048 if jax.default_backend() == "cpu" else 16384
 
 
-def announce_on_stderr(message: str) -> None:
-    """Tells whoever waits."""
+def log_to_stderr(message: str) -> None:
+    """Print a message for whoever waits."""
     print(message, file=sys.stderr, flush=True)
 
 
 class Inference:
     """A function of parameters and a batch, applied to rows of any lengths and any number.
 
-    Rows of similar lengths share a batch, in which they are padded to one of a few lengths; for
-    each of these the function is compiled when it is first needed, and once more for fewer rows.
-    The next batch is computed while the last one's outputs are used.
+    Rows of similar lengths share a batch, padded to one of a few lengths. The function is compiled
+    when a length first occurs, and again for a batch with fewer rows. The next batch is computed
+    while the outputs of the last one are used.
 
     Args:
-        function: from parameters and a batch, ``[rows, ..., length]`` under the rows' names, to any
-            tree of arrays with an axis of rows in front.
+        function: a function of parameters and a batch, ``[rows, ..., length]`` under the rows'
+            names, that returns a tree of arrays whose first axis is the rows.
         params: its parameters.
-        max_length: the longest row that it takes.
-        pieces_per_batch: rows times length of a batch; None for the default.
-        mesh: the devices over which rows are spread; by default all.
-        announce: is told what is compiled.
+        max_length: tokens of the longest row.
+        tokens_per_batch: rows times length of a batch; None for the default.
+        mesh: the devices over which rows are sharded; by default all.
+        log: receives a message for each compilation.
 
-    Example: of rows with 5, 300 and 20 pieces the first is computed with length 16, the last with
+    Example: of rows with 5, 300 and 20 tokens the first is computed with length 16, the last with
     32, the second with 512, and outputs come in this order, each with its row's number.
     """
 
@@ -59,9 +58,9 @@ class Inference:
         params: PyTree,
         *,
         max_length: int,
-        pieces_per_batch: int | None = None,
+        tokens_per_batch: int | None = None,
         mesh: Mesh | None = None,
-        announce: Callable[[str], None] = announce_on_stderr,
+        log: Callable[[str], None] = log_to_stderr,
     ) -> None:
         mesh = make_mesh() if mesh is None else mesh
         shardings = state_shardings(params, mesh)
@@ -70,14 +69,14 @@ class Inference:
         self._function = jax.jit(function, in_shardings=(shardings, self._rows))
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lengths = [*(n for n in LENGTHS if n < max_length), max_length]
-        self._pieces_per_batch = pieces_per_batch or default_pieces_per_batch()
+        self._tokens_per_batch = tokens_per_batch or default_tokens_per_batch()
         self._num_devices = mesh.size
-        self._announce = announce
+        self._log = log
 
-    def __call__(self, rows: Sequence[Row]) -> Iterator[tuple[int, PyTree]]:
-        """The outputs of each row with its number, the short rows first.
+    def __call__(self, rows: Sequence[EncodedRow]) -> Iterator[tuple[int, PyTree]]:
+        """Yield the outputs of each row with the row's number, short rows first.
 
-        Outputs that have an axis of pieces are as long as the batch: the row's own stand in front.
+        Outputs along the tokens are as long as the batch, the row's own first.
 
         Raises:
             ValueError: a row is longer than `max_length`.
@@ -91,17 +90,19 @@ class Inference:
                     yield number, jax.tree.map(lambda x, place=place: x[place], arrays)
             waiting = [] if ahead is None else [ahead]
 
-    def in_order(self, rows: Sequence[Row]) -> list[PyTree]:
-        """The outputs of all rows, in their order."""
+    def in_order(self, rows: Sequence[EncodedRow]) -> list[PyTree]:
+        """Return the outputs of all rows, in order."""
         return put_in_order(self(rows), len(rows))
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    def _batches(
+        self, rows: Sequence[EncodedRow]
+    ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
         def padded_length(number: int) -> int:
             length = _length(rows[number])
             for limit in self._lengths:
                 if length <= limit:
                     return limit
-            raise ValueError(f"row {number} has {length} pieces, at most {self._lengths[-1]} fit")
+            raise ValueError(f"row {number} has {length} tokens, at most {self._lengths[-1]} fit")
 
         in_order = sorted(range(len(rows)), key=padded_length)
         groups = [(n, list(group)) for n, group in itertools.groupby(in_order, padded_length)]
@@ -112,22 +113,22 @@ class Inference:
             while len(waiting) >= size:
                 yield waiting[:size], _stack([rows[number] for number in waiting[:size]], length)
                 waiting = waiting[size:]
-            # What is left joins rows that are somewhat longer, or is a batch of its own, which its
-            # first row fills up.
+            # The rest joins rows that are somewhat longer, or is a batch of its own, filled up with
+            # copies of its first row.
             next_length = groups[place + 1][0] if place + 1 < len(groups) else None
             if waiting and not (next_length and next_length <= _JOINED * padded_length(waiting[0])):
                 filled = [rows[number] for number in waiting]
-                filled += filled[:1] * (self._enough_for(len(waiting), size) - len(waiting))
+                filled += filled[:1] * (self._rounded_up(len(waiting), size) - len(waiting))
                 yield waiting, _stack(filled, length)
                 waiting = []
 
     def _full_batch(self, length: int) -> int:
-        """Rows of a batch: as many on each device, and a multiple of 8 where there are so many."""
-        each = max(1, self._pieces_per_batch // length // self._num_devices)
+        """Return the rows of a full batch: equally many a device, a multiple of 8 if above 8."""
+        each = max(1, self._tokens_per_batch // length // self._num_devices)
         return self._num_devices * (each - each % 8 if each > 8 else each)
 
-    def _enough_for(self, rows: int, full: int) -> int:
-        """The rows of a batch for what is left: one of a few numbers, as each is compiled."""
+    def _rounded_up(self, rows: int, full: int) -> int:
+        """Round the rows of a smaller batch up to one of a few numbers, as each is compiled."""
         each = -(-rows // self._num_devices)
         power = 1 << (each - 1).bit_length()
         three_quarters = power * 3 // 4
@@ -141,24 +142,25 @@ class Inference:
             started = time.perf_counter()
             self._compiled[shape] = self._function.lower(self._params, placed).compile()
             seconds = time.perf_counter() - started
-            self._announce(f"compiled for {shape[0]} rows of {shape[-1]} pieces in {seconds:.1f} s")
+            self._log(f"compiled for {shape[0]} rows of {shape[-1]} tokens in {seconds:.1f} s")
         return self._compiled[shape](self._params, placed)
 
 
 def put_in_order(numbered: Iterable[tuple[int, Any]], count: int) -> list[Any]:
-    """What came with the numbers 0 to `count` - 1 in any order."""
+    """Return the values of the numbers 0 to `count` - 1, given in any order."""
     results = dict(numbered)
     return [results[number] for number in range(count)]
 
 
-def _length(row: Row) -> int:
+def _length(row: EncodedRow) -> int:
     return next(iter(row.values())).shape[-1]
 
 
-def _stack(rows: Sequence[Row], length: int) -> dict[str, np.ndarray]:
+def _stack(rows: Sequence[EncodedRow], length: int) -> dict[str, np.ndarray]:
     batch = {}
     for name, first in rows[0].items():
-        batch[name] = np.zeros((len(rows), *first.shape[:-1], length), first.dtype)
+        shape = (len(rows), *first.shape[:-1], length)
+        batch[name] = np.full(shape, _PADDING.get(name, 0), first.dtype)
         for place, row in enumerate(rows):
             batch[name][place, ..., : _length(row)] = row[name]
     return batch

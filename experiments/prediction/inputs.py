@@ -1,46 +1,21 @@
-"""The texts that a command is given: flags, a line each of a file, or JSON objects."""
+"""Raw inputs from flags, lines of a text file, or lines of JSON objects."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data_pipeline.errors import InputError
+from experiments.tasks.raw_inputs import RawInput
 
 
-class Example(NamedTuple):
-    """One thing to predict.
+def inputs_from_flags(fields: Mapping[str, Sequence[Any]]) -> list[RawInput]:
+    """Return inputs whose fields are repeated flags; unused flags are empty.
 
-    Attributes:
-        fields: `text`, and what else its task needs, by the names of the flags.
-        source: where it stands, for messages.
-    """
-
-    fields: Mapping[str, Any]
-    source: str
-
-    def text(self, name: str = "text") -> str:
-        """The text of a field.
-
-        Raises:
-            InputError: there is none, or it is empty.
-        """
-        value = self.fields.get(name)
-        if not isinstance(value, str):
-            found = "is missing" if value is None else f"must be a text, got {value!r}"
-            raise InputError(f"{self.source}: {name} {found}")
-        if not value.strip():
-            raise InputError(f"{self.source}: {name} is empty")
-        return value
-
-
-def examples_of_flags(fields: Mapping[str, Sequence[Any]]) -> list[Example]:
-    """Examples whose fields are flags that may be repeated; unused flags are empty.
-
-    Example: `{"text": ["a", "b"], "text_pair": ["c", "d"]}` are two examples.
+    Example: `{"text": ["a", "b"], "text_pair": ["c", "d"]}` gives two inputs.
 
     Raises:
-        InputError: the flags are not equally many.
+        InputError: the flags are not given equally often.
     """
     used = {name: values for name, values in fields.items() if values}
     counts = {name: len(values) for name, values in used.items()}
@@ -48,16 +23,16 @@ def examples_of_flags(fields: Mapping[str, Sequence[Any]]) -> list[Example]:
         listed = ", ".join(f"--{name} {count} times" for name, count in counts.items())
         raise InputError(f"flags that belong together must be given equally often, got {listed}")
     return [
-        Example(dict(zip(used, values, strict=True)), f"example {number + 1}")
+        RawInput(dict(zip(used, values, strict=True)), f"example {number + 1}")
         for number, values in enumerate(zip(*used.values(), strict=True))
     ]
 
 
-def examples_of_file(path: Path) -> list[Example]:
-    """A text a line, or a JSON object a line where the name ends in `.jsonl`.
+def read_inputs(path: Path) -> list[RawInput]:
+    """Read a text per line of a `.txt`, or a JSON object per line of a `.jsonl`.
 
     Raises:
-        InputError: there is no such file, it is empty, or a line is none of these.
+        InputError: the file is missing, empty or of another kind, or a line is malformed.
     """
     try:
         # Only line feeds end a line: texts may hold the other marks that Python splits at.
@@ -68,21 +43,22 @@ def examples_of_file(path: Path) -> list[Example]:
         raise InputError(f"--input={path} is not UTF-8: {error.reason}") from None
     if lines == [""]:
         raise InputError(f"--input={path} is empty")
-    sources = [f"--input={path}, line {number + 1}" for number in range(len(lines))]
-    if path.suffix == ".jsonl":
-        pairs = zip(lines, sources, strict=True)
-        return [Example(_json_object(line, source), source) for line, source in pairs]
-    if path.suffix == ".txt":
-        pairs = zip(lines, sources, strict=True)
-        return [Example({"text": line.removesuffix("\r")}, source) for line, source in pairs]
-    raise InputError(f"--input={path} must end in .txt or .jsonl")
+    if path.suffix not in (".jsonl", ".txt"):
+        raise InputError(f"--input={path} must end in .txt or .jsonl")
+    inputs = []
+    for number, line in enumerate(lines):
+        source = f"--input={path}, line {number + 1}"
+        is_json = path.suffix == ".jsonl"
+        fields = _json_object(line, source) if is_json else {"text": line.removesuffix("\r")}
+        inputs.append(RawInput(fields, source))
+    return inputs
 
 
 def _json_object(line: str, source: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{source} is no JSON: {error}") from None
+        raise InputError(f"{source} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{source} must be a JSON object, got {line[:40]}")
     return value

@@ -1,4 +1,4 @@
-"""What can be asked of a pre-trained model: words for gaps, vectors, the order of two texts."""
+"""Predictions of pre-trained models: words for [MASK], embeddings, the order of two texts."""
 
 import functools
 from collections.abc import Sequence
@@ -13,57 +13,53 @@ from jaxtyping import Float, Int, PyTree
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import MASK_WORD
-from experiments.prediction.inference import default_pieces_per_batch
-from experiments.prediction.inputs import Example
-from experiments.prediction.task import (
-    Numbered,
+from experiments.prediction.inference import default_tokens_per_batch
+from experiments.prediction.task import LoadedModel, NumberedResults, PredictionTask, load_model
+from experiments.tasks.raw_inputs import (
+    EncodedRow,
     Pooling,
     PredictionOptions,
-    PredictionTask,
-    Result,
-    load,
+    RawInput,
+    encode_texts,
+    read_texts,
 )
+from experiments.tasks.task import Result
 
-_CANDIDATE_SCORES = 1 << 27  # scores of candidates for gaps that a batch may have
+_MAX_LOGITS = 1 << 27  # of a batch: masks times vocabulary
 
 
-def fill_masks(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
-    """The likeliest pieces for each [MASK] of a text."""
-    for example in examples:
-        if MASK_WORD not in example.text():
-            raise InputError(f"{example.source}: there is no {MASK_WORD} in {example.text()!r}")
-    loaded = load(AlbertForMaskedLM, options)
-    tokenizer = loaded.tokenizer
-    rows = loaded.encode(examples, truncate=options.truncate, mask_words=True)
-    counts = [int((row["input_ids"] == tokenizer.mask_id).sum()) for row in rows]
-    for example, count in zip(examples, counts, strict=True):
+def _encode(
+    texts: Sequence[RawInput], loaded: LoadedModel, options: PredictionOptions, **others: bool
+) -> list[EncodedRow]:
+    length, truncate = loaded.max_length, options.truncate
+    return encode_texts(texts, loaded.tokenizer, max_length=length, truncate=truncate, **others)
+
+
+def fill_masks(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
+    """Predict the most probable tokens for each [MASK] of each text."""
+    texts = read_texts(inputs, paired=False)
+    for text in texts:
+        if MASK_WORD not in text.text():
+            raise InputError(f"{text.source}: there is no {MASK_WORD} in {text.text()!r}")
+    loaded = load_model(AlbertForMaskedLM, options)
+    mask_id, vocab_size = loaded.tokenizer.mask_id, loaded.tokenizer.vocab_size
+    rows = _encode(texts, loaded, options, mask_words=True)
+    counts = [int((row["input_ids"] == mask_id).sum()) for row in rows]
+    for text, count in zip(texts, counts, strict=True):
         if not count:
-            raise InputError(f"{example.source}: no {MASK_WORD} is left of the truncated text")
+            raise InputError(f"{text.source}: no {MASK_WORD} is left of the truncated text")
     slots = max(counts)
-    scores = slots * tokenizer.vocab_size
-    function = functools.partial(
-        _fill,
-        mask_id=tokenizer.mask_id,
-        slots=slots,
-        top_k=min(options.top_k, tokenizer.vocab_size),
-    )
-    pieces = min(default_pieces_per_batch(), 16 * max(1, _CANDIDATE_SCORES // scores))
-    for number, (probabilities, ids) in loaded.infer(function, rows, pieces_per_batch=pieces):
-        text = examples[number].text()
-        masks = []
-        for mask in range(counts[number]):
-            candidates = zip(ids[mask].tolist(), probabilities[mask].tolist(), strict=True)
-            masks.append(
-                [
-                    {
-                        "piece": tokenizer.tokenizer.pieces[id],
-                        "probability": probability,
-                        "text": _fill_in(text, mask, *tokenizer.tokenizer.write_piece(id)),
-                    }
-                    for id, probability in candidates
-                ]
-            )
-        yield number, {"text": text, "masks": masks}
+    top_k = min(options.top_k, vocab_size)
+    function = functools.partial(_fill, mask_id=mask_id, slots=slots, top_k=top_k)
+    most = 16 * max(1, _MAX_LOGITS // (slots * vocab_size))
+    tokens = min(default_tokens_per_batch(), most)
+    for number, outputs in loaded.infer(function, rows, tokens_per_batch=tokens):
+        given = texts[number].text()
+        masks = [
+            _candidates(loaded, given, mask, *(array[mask].tolist() for array in outputs))
+            for mask in range(counts[number])
+        ]
+        yield number, {"text": given, "masks": masks}
 
 
 def _fill(
@@ -83,19 +79,34 @@ def _fill(
     return jax.lax.top_k(jax.nn.softmax(outputs.logits), top_k)
 
 
-def _fill_in(text: str, mask: int, word: str, apart: bool) -> str:
-    """The text with a word in one of its gaps; other gaps stay.
+def _candidates(
+    loaded: LoadedModel, text: str, mask: int, probabilities: Sequence[float], ids: Sequence[int]
+) -> list[Result]:
+    """Return the candidates for one [MASK] of a text, the most probable first."""
+    tokenizer = loaded.tokenizer.tokenizer
+    return [
+        {
+            "piece": tokenizer.tokens[id],
+            "probability": probability,
+            "text": _replace_mask(text, mask, *tokenizer.surface_form(id)),
+        }
+        for id, probability in zip(ids, probabilities, strict=True)
+    ]
 
-    Example: "s" that does not stand apart, in gap 0 of "The cat [MASK] and [MASK].", gives
-    "The cats and [MASK]."
+
+def _replace_mask(text: str, mask: int, word: str, separate: bool) -> str:
+    """Replace one [MASK] of a text.
+
+    Example: the suffix "s" (`separate` is False) for [MASK] 0 of "The cat [MASK] and [MASK]."
+    gives "The cats and [MASK]."
     """
     parts = text.split(MASK_WORD)
     before, after = (MASK_WORD.join(some) for some in (parts[: mask + 1], parts[mask + 1 :]))
-    return (before if apart else before.rstrip()) + word + after
+    return (before if separate else before.rstrip()) + word + after
 
 
-def describe_masks(result: Result) -> str:
-    """The text, and below it the candidates of each gap."""
+def format_masks(result: Result) -> str:
+    """Format the text, and below it the candidates for each [MASK]."""
     lines = [result["text"]]
     for number, candidates in enumerate(result["masks"]):
         for place, candidate in enumerate(candidates):
@@ -104,22 +115,19 @@ def describe_masks(result: Result) -> str:
     return "\n".join(lines)
 
 
-def embed(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
-    """A vector for each text, or for each pair where there are pairs."""
-    paired = any("text_pair" in example.fields for example in examples)
-    fields = ("text", "text_pair") if paired else ("text",)
-    texts = [{field: example.text(field) for field in fields} for example in examples]
-    loaded = load(AlbertModel, options)
-    rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
+def embed(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
+    """Compute the embedding of each text, or of each pair of texts."""
+    texts = read_texts(inputs)
+    loaded = load_model(AlbertModel, options)
     function = functools.partial(embed_rows, pooling=options.pooling)
-    for number, vector in loaded.infer(function, rows):
-        yield number, {**texts[number], "embedding": vector}
+    for number, vector in loaded.infer(function, _encode(texts, loaded, options)):
+        yield number, {**texts[number].fields, "embedding": vector}
 
 
 def embed_rows(
     model: AlbertModel, params: PyTree, batch: dict[str, Any], *, pooling: Pooling
 ) -> Float[Array, "rows hidden"]:
-    """The vector of each row of a batch."""
+    """Compute the embedding of each row of a batch."""
     outputs: Any = model.apply({"params": params}, **batch)
     if pooling is Pooling.POOLED:
         return outputs.pooler_output.astype(jnp.float32)
@@ -130,21 +138,20 @@ def embed_rows(
     return jnp.einsum("rlh,rl->rh", hidden, weights) / weights.sum(axis=1, keepdims=True)
 
 
-def describe_embedding(result: Result) -> str:
-    """The text, and how its vector begins."""
+def format_embedding(result: Result) -> str:
+    """Format the text and the beginning of its embedding."""
     vector = np.asarray(result["embedding"])
     numbers = " ".join(f"{value:.3f}" for value in vector[:8])
     return f"{result['text']}\n  {len(vector)} numbers: {numbers} ..."
 
 
-def order_sentences(examples: Sequence[Example], options: PredictionOptions) -> Numbered:
-    """Whether the second text follows the first, or the first the second."""
-    fields = ("text", "text_pair")
-    texts = [{field: example.text(field) for field in fields} for example in examples]
-    loaded = load(AlbertForPreTraining, options)
-    rows = loaded.encode(examples, fields=fields, truncate=options.truncate)
-    for number, (in_order, swapped) in loaded.infer(_order, rows):
-        yield number, {**texts[number], "in_order": float(in_order), "swapped": float(swapped)}
+def order_sentences(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
+    """Predict if the two texts of each pair are in order or swapped."""
+    texts = read_texts(inputs, paired=True)
+    loaded = load_model(AlbertForPreTraining, options)
+    for number, (in_order, swapped) in loaded.infer(_order, _encode(texts, loaded, options)):
+        probabilities = {"in_order": float(in_order), "swapped": float(swapped)}
+        yield number, {**texts[number].fields, **probabilities}
 
 
 def _order(
@@ -154,18 +161,15 @@ def _order(
     return jax.nn.softmax(outputs.sop_logits)
 
 
-def describe_order(result: Result) -> str:
-    """Both texts, and the likelier order."""
-    right = result["in_order"] >= result["swapped"]
-    said = "in order" if right else "swapped"
-    return (
-        f"{result['text']}\n{result['text_pair']}\n"
-        f"  {said} ({max(result['in_order'], result['swapped']):.1%})"
-    )
+def format_order(result: Result) -> str:
+    """Format both texts and their more probable order."""
+    label = "in order" if result["in_order"] >= result["swapped"] else "swapped"
+    probability = max(result["in_order"], result["swapped"])
+    return f"{result['text']}\n{result['text_pair']}\n  {label} ({probability:.1%})"
 
 
 PRETRAINING_TASKS: dict[str, PredictionTask] = {
-    "fill-mask": PredictionTask(fill_masks, describe_masks),
-    "encode": PredictionTask(embed, describe_embedding),
-    "sentence-order": PredictionTask(order_sentences, describe_order),
+    "fill-mask": PredictionTask(fill_masks, format_masks),
+    "encode": PredictionTask(embed, format_embedding),
+    "sentence-order": PredictionTask(order_sentences, format_order),
 }

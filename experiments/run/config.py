@@ -1,4 +1,4 @@
-"""One experiment: model, data, optimizer and run, checked as a whole."""
+"""Configuration of a pre-training experiment: model, data, optimizer and run, checked together."""
 
 import dataclasses
 from enum import StrEnum
@@ -7,14 +7,16 @@ from typing import ClassVar
 from albert_jax.attention.dispatch import Attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
+from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.parallel import Parallelism
-from data_pipeline.config import SHORTEST_ROW, DataConfig
-from data_pipeline.errors import InputError
+from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
+
+LARGEST_SEED = 2**32 - 1
 
 
 class ComputeDtype(StrEnum):
-    """What products are computed in. Parameters, softmax, layer norm, logits and loss: float32."""
+    """Type of matmuls. Parameters, softmax, layer norm, logits and loss stay float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -22,14 +24,14 @@ class ComputeDtype(StrEnum):
 
 
 class ReductionDtype(StrEnum):
-    """What gradients are added up in over the devices of the data axis."""
+    """Type in which gradients are summed over the devices of the data axis."""
 
     FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"  # half the bytes on the wire, 8 bits of each
+    BFLOAT16 = "bfloat16"  # half the communication, 8 significant bits
 
 
 class InitGroups(StrEnum):
-    """Which groups of layers `init_from` fills: each from its own, or all from the first."""
+    """Source of each group of layers in `init_from`: the same group, or the first one for all."""
 
     SAME = "same"
     FROM_FIRST = "from_first"
@@ -37,159 +39,171 @@ class InitGroups(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
-    """How anything is trained. What it computes is the same up to rounding and dropout masks, so
-    these may change when a run is taken up again.
+    """How a model is trained: devices, intervals, files. Results are the same up to rounding and
+    dropout masks, so these settings may change when a run is resumed.
 
     Raises:
-        InputError: a value is out of range.
+        FieldError: a value is not allowed.
     """
 
     # Devices. The data axis is what `fsdp` and `tensor` leave of them.
-    parallelism: Parallelism = Parallelism.PJIT
-    fsdp: int = 1  # devices that share one copy of parameters and optimizer state
-    tensor: int = 1  # devices that share each product
-    accumulation_steps: int = 1  # micro-batches a step; 0: as few as the memory allows
-    dtype: ComputeDtype = ComputeDtype.FLOAT32
-    reduction_dtype: ReductionDtype = ReductionDtype.FLOAT32  # gradients on their way
-    attention: Attention = Attention.AUTO  # auto: what fits the devices
-    unroll: int = 0  # layers that are compiled as one; 0: all of them on a GPU, elsewhere 1
-    remat: Remat = Remat.NONE  # what the backward pass computes again to save memory
-    deterministic_kernels: bool = False  # bit-identical resuming on GPUs, at some cost in speed
+    parallelism: Parallelism = setting(Parallelism.PJIT, "how a step uses the devices")
+    fsdp: int = setting(
+        1, "devices that share one copy of parameters and optimizer state", at_least=1
+    )
+    tensor: int = setting(1, "devices that share each matmul", at_least=1)
+    accumulation_steps: int = setting(
+        1, "micro-batches a step; 0: as few as the memory allows", at_least=0
+    )
+    dtype: ComputeDtype = setting(
+        ComputeDtype.FLOAT32, "type of matmuls; parameters and the loss stay float32"
+    )
+    reduction_dtype: ReductionDtype = setting(
+        ReductionDtype.FLOAT32, "type in which gradients are summed over devices"
+    )
+    attention: Attention = setting(Attention.AUTO, "implementation; auto: what fits the devices")
+    unroll: int = setting(
+        0, "layers compiled as one; 0: all of them on a GPU, 1 elsewhere", at_least=0
+    )
+    remat: Remat = setting(Remat.NONE, "what the backward pass recomputes to save memory")
+    deterministic_kernels: bool = setting(
+        False, "bit-identical resuming on GPUs, at some cost in speed"
+    )
 
-    # Steps between two of each.
-    log_every: int = 100
-    evaluate_every: int = 5000
-    checkpoint_every: int = 5000
-    keep_checkpoints: int = 5  # the newest ones; the best one stays beside them
+    log_every: int = setting(100, "steps between two log lines", at_least=1)
+    evaluate_every: int = setting(5000, "steps between two evaluations", at_least=1)
+    checkpoint_every: int = setting(5000, "steps between two checkpoints", at_least=1)
+    keep_checkpoints: int = setting(
+        5, "newest checkpoints that are kept, beside the best one", at_least=1
+    )
+    evaluation_batch_size: int = setting(64, "rows in a batch of an evaluation", at_least=1)
 
-    evaluation_batch_size: int = 64
-
-    # Where a new run takes its parameters from; a run that has checkpoints ignores it.
-    init_from: str | None = None  # another workdir, or one of its checkpoints
-
-    compile_cache_dir: str | None = None  # none: beside the workdir's other files
-    # A workdir's schedule is part of its experiment. Training it for longer has to be said.
-    change_num_train_steps: bool = False
+    init_from: str | None = setting(
+        None, "workdir or checkpoint with the initial parameters of a new run"
+    )
+    compile_cache_dir: str | None = setting(
+        None, "cache of compiled programs; none: in the workdir"
+    )
+    change_num_train_steps: bool = setting(
+        False, "allow another optimizer.num_train_steps than the workdir was started with"
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            least = 0 if field.name in ("accumulation_steps", "unroll") else 1
-            if field.type in (int, int | None) and value is not None and value < least:
-                raise InputError(f"--config.run.{field.name} must be at least {least}, got {value}")
-        if self.parallelism is Parallelism.PMAP and (self.fsdp > 1 or self.tensor > 1):
-            raise InputError(
-                "--config.run.parallelism=pmap needs --config.run.fsdp and --config.run.tensor "
-                f"to be 1, got {self.fsdp} and {self.tensor}; pjit takes them"
-            )
+        check_settings(self)
+        if self.parallelism is Parallelism.PMAP:
+            for name in ("fsdp", "tensor"):
+                if (size := getattr(self, name)) > 1:
+                    raise FieldError(name, "1 for parallelism=pmap (pjit can shard)", size)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(TrainingRunConfig):
-    """How pre-training is run."""
+    """How pre-training is run and evaluated.
 
-    evaluation_pairs: int | None = 6400  # held-out pairs an evaluation reads; none: all of them
-    # Positions of the rows that runs are measured on; none: as many as they are trained on. Runs
-    # of several lengths can be compared at one alone.
-    evaluation_seq_length: int | None = None
-    init_groups: InitGroups = InitGroups.SAME
+    Raises:
+        FieldError: a value is not allowed.
+    """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (length := self.evaluation_seq_length) is not None and length < SHORTEST_ROW:
-            raise InputError(
-                f"--config.run.evaluation_seq_length must be at least {SHORTEST_ROW}, got {length}"
-            )
+    evaluation_pairs: int | None = setting(
+        6400, "held-out pairs in an evaluation; none: all of them", at_least=1
+    )
+    evaluation_seq_length: int | None = setting(
+        None,
+        "length of rows in evaluations, to compare runs of several; none: as in training",
+        at_least=SHORTEST_ROW,
+    )
+    init_groups: InitGroups = setting(
+        InitGroups.SAME, "group of `init_from` that each group of layers is initialized from"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class PhaseConfig:
-    """An early part of a run, on rows of another length or in batches of another size."""
+    """An early part of training, on rows of another length or in batches of another size.
 
-    num_steps: int = 0  # 0: there is no such phase
-    max_seq_length: int = 128
-    max_predictions_per_seq: int = 20
-    global_batch_size: int | None = None  # none: that of the run
+    Raises:
+        FieldError: a value is not allowed.
+    """
+
+    num_steps: int = setting(0, "steps of the phase; 0: no such phase", at_least=0)
+    max_seq_length: int = setting(
+        128, "length of a row, with special tokens", at_least=SHORTEST_ROW, at_most=LONGEST_ROW
+    )
+    max_predictions_per_seq: int = setting(20, "prediction slots of a row", at_least=1)
+    global_batch_size: int | None = setting(
+        None, "rows a step; none: the experiment's global_batch_size", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class PhasesConfig:
-    """What comes before rows of `data.max_seq_length`, in steps of the run; schedule and optimizer
-    run through all of it, the rate by the run's own batch."""
+    """Parts of training before rows of `data.max_seq_length`, counted in steps of the run. Schedule
+    and optimizer continue through all of them, with the rate for the run's own batch size."""
 
     first: PhaseConfig = dataclasses.field(default_factory=PhaseConfig)
     second: PhaseConfig = dataclasses.field(default_factory=PhaseConfig)
 
     @property
     def in_order(self) -> list[PhaseConfig]:
-        """Those that there are."""
+        """The phases with steps."""
         return [phase for phase in (self.first, self.second) if phase.num_steps]
 
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """Everything that an experiment is. All but `run` is fixed in a workdir.
+    """A pre-training experiment. All but `run` is fixed in a workdir.
 
     Raises:
-        InputError: two parts do not fit together; the message names the flags.
+        FieldError: a value is not allowed, or two parts do not fit together.
     """
 
-    LOCATIONS: ClassVar[frozenset[str]] = frozenset({"data.corpus_dir", "data.plan_dir"})
+    LOCATIONS: ClassVar[frozenset[str]] = frozenset(
+        {"data.corpus_dir", "data.records_dir", "data.plan_dir"}
+    )
 
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
-    global_batch_size: int = 4096  # rows a step, over all devices and micro-batches
-    seed: int = 12345  # of parameters, data order, masks and dropout
+    global_batch_size: int = setting(
+        4096, "rows a step, over all devices and micro-batches", at_least=1
+    )
+    seed: int = setting(
+        12345,
+        "seed of parameters, data order, masks and dropout",
+        at_least=0,
+        at_most=LARGEST_SEED,
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
+        check_settings(self)
         if self.model.type_vocab_size < 2:
-            raise InputError(
-                "--config.model.type_vocab_size must be at least 2, one for each segment of a "
-                f"pair, got {self.model.type_vocab_size}"
-            )
-        self._check_batch("global_batch_size", self.global_batch_size)
+            segments = "at least 2, one for each segment of a pair"
+            raise FieldError("model.type_vocab_size", segments, self.model.type_vocab_size)
+        check_batch_size("global_batch_size", self.global_batch_size, self.run)
         self._check_length("data.max_seq_length", self.data.max_seq_length)
         self._check_length("run.evaluation_seq_length", self.evaluation_seq_length)
         for name in ("first", "second"):
             self._check_phase(f"phases.{name}", getattr(self.phases, name))
-        steps, early = self.optimizer.num_train_steps, self.phases.in_order
-        if early and sum(phase.num_steps for phase in early) >= steps:
-            raise InputError(
-                f"the phases must leave some of --config.optimizer.num_train_steps ({steps}) to "
-                f"rows of --config.data.max_seq_length, got {[p.num_steps for p in early]}"
-            )
-
-    def _check_batch(self, name: str, rows: int) -> None:
-        run = self.run
-        if rows < 1:
-            raise InputError(f"--config.{name} must be at least 1, got {rows}")
-        if rows % (max(1, run.accumulation_steps) * run.fsdp):
-            raise InputError(
-                f"--config.{name} ({rows}) must be a multiple of "
-                f"--config.run.accumulation_steps ({run.accumulation_steps}) times "
-                f"--config.run.fsdp ({run.fsdp})"
-            )
+        early = sum(phase.num_steps for phase in self.phases.in_order)
+        if early and early >= (steps := self.optimizer.num_train_steps):
+            more = f"more than the {early} of the phases, to leave steps at data.max_seq_length"
+            raise FieldError("optimizer.num_train_steps", more, steps)
 
     def _check_length(self, name: str, length: int) -> None:
         longest = self.model.longest_row
         if longest is not None and length > longest:
-            raise InputError(
-                f"--config.{name} ({length}) must be at most "
-                f"--config.model.max_position_embeddings ({longest})"
-            )
+            raise FieldError(name, f"at most model.max_position_embeddings ({longest})", length)
 
     def _check_phase(self, name: str, phase: PhaseConfig) -> None:
-        if phase.num_steps < 0:
-            raise InputError(f"--config.{name}.num_steps must be at least 0, got {phase.num_steps}")
         if not phase.num_steps:
             return
         if phase.global_batch_size is not None:
-            self._check_batch(f"{name}.global_batch_size", phase.global_batch_size)
+            check_batch_size(f"{name}.global_batch_size", phase.global_batch_size, self.run)
         self._check_length(f"{name}.max_seq_length", phase.max_seq_length)
         try:
             dataclasses.replace(
@@ -197,10 +211,24 @@ class ExperimentConfig:
                 max_seq_length=phase.max_seq_length,
                 max_predictions_per_seq=phase.max_predictions_per_seq,
             )
-        except InputError as error:
-            raise InputError(str(error).replace("config.data.", f"config.{name}.")) from error
+        except FieldError as error:
+            raise error.within(name) from error
 
     @property
     def evaluation_seq_length(self) -> int:
-        """Positions of the rows that the run is measured on."""
+        """Length of the rows of an evaluation."""
         return self.run.evaluation_seq_length or self.data.max_seq_length
+
+
+def check_batch_size(name: str, rows: int, run: TrainingRunConfig) -> None:
+    """Check that a global batch divides into micro-batches and shards.
+
+    Raises:
+        FieldError: it does not.
+    """
+    if rows % (max(1, run.accumulation_steps) * run.fsdp):
+        multiple = (
+            f"a multiple of run.accumulation_steps ({run.accumulation_steps}) "
+            f"times run.fsdp ({run.fsdp})"
+        )
+        raise FieldError(name, multiple, rows)

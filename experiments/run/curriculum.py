@@ -1,4 +1,4 @@
-"""A run in phases: shorter rows or smaller batches first, one optimizer state throughout.
+"""The batches of a run in phases: shorter rows or smaller batches first.
 
 The batch of step k stays a function of corpus, configuration, seed and k. Each phase reads the
 corpus from the beginning of an order of its own; its rows are planned, and its step compiled, once.
@@ -7,17 +7,23 @@ corpus from the beginning of an order of its own; its rows are planned, and its 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
+from albert_jax.batch import PretrainingBatch
+from albert_jax.settings import FieldError
 from albert_jax.training.flops import training_flops_per_row
 from albert_jax.training.parallel import rows_of_process
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset
+from data_pipeline.pretraining.records import RecordDataset
 from experiments.run.config import ExperimentConfig
+from experiments.run.metrics_log import StepWork
+from experiments.run.workdir import DataIdentity
 
 
 class Phase(NamedTuple):
@@ -27,7 +33,7 @@ class Phase(NamedTuple):
     end: int
     data: DataConfig
     global_batch_size: int
-    seed: int  # of the data's draws
+    seed: int  # of the data's random numbers
 
     @property
     def rows(self) -> int:
@@ -36,7 +42,7 @@ class Phase(NamedTuple):
 
 
 def phases_of(config: ExperimentConfig) -> tuple[Phase, ...]:
-    """The phases of an experiment, the last of which is what `data` says.
+    """Return the phases of an experiment, the last of which is that of `data`.
 
     Example: 10 steps with ``phases.first.num_steps=4`` have the phases 0 to 4 and 4 to 10.
     """
@@ -56,48 +62,68 @@ def phases_of(config: ExperimentConfig) -> tuple[Phase, ...]:
 
 
 class Curriculum:
-    """The batches of a run through all of its phases.
+    """The batches of a run through all of its phases: its `TrainingData`.
 
     Args:
-        corpus: what is read.
+        corpus: the text; where `data.records_dir` is set, the tokenizer and the held-out text of
+            the records.
         config: the experiment.
+        mesh: the devices.
+
+    Attributes:
+        phases: the phases.
+        identity: what is read, by its fingerprint.
 
     Raises:
-        InputError: the corpus is too small for a row of some phase, or a plan cannot be written.
+        InputError: the corpus is too small for a row of some phase, a plan cannot be written, or
+            records are missing or damaged.
+        FieldError: a setting does not match the records.
     """
 
-    def __init__(self, corpus: Corpus, config: ExperimentConfig) -> None:
+    def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
         self.phases = phases_of(config)
-        self._model = config.model
-        self._datasets = [
-            PretrainingDataset(
-                corpus, phase.data, seed=phase.seed, global_batch_size=phase.global_batch_size
-            )
-            for phase in self.phases
-        ]
+        self._model, self._mesh = config.model, mesh
+        self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
+        self.identity = _identify(corpus, config, self._datasets[0])
 
-    def batches(self, start_step: int, mesh: Mesh) -> Iterator[dict[str, np.ndarray]]:
-        """This process's rows of the batches of steps start_step, start_step + 1, ... without end:
-        the last phase goes on."""
+    def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
+        """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
+        end: the last phase goes on."""
         last = self.phases[-1]
         for phase, dataset in zip(self.phases, self._datasets, strict=True):
             if phase is not last and phase.end <= start_step:
                 continue
             skipped = max(start_step - phase.begin, 0)
-            rows = rows_of_process(phase.global_batch_size, mesh)
+            rows = rows_of_process(phase.global_batch_size, self._mesh)
             batches = dataset.batches(start_step=skipped, rows=rows)
             count = None if phase is last else phase.end - phase.begin - skipped
-            yield from itertools.islice(batches, count)
+            yield from map(PretrainingBatch.from_numpy, itertools.islice(batches, count))
 
     def phase_of(self, step: int) -> int:
-        """Which phase a step, counted from 0, belongs to."""
+        """Return the number of the phase that a step, counted from 0, belongs to."""
         return next(
             (number for number, phase in enumerate(self.phases) if step < phase.end),
             len(self.phases) - 1,
         )
 
-    def flops_of_step(self, number: int) -> int:
-        """Operations of the products of a batch of a phase, forward and backward."""
+    def work_of_step(self, step: int) -> StepWork:
+        """Return rows and floating-point operations of a step, counted from 0."""
+        number = self.phase_of(step)
+        return StepWork(self.phases[number].global_batch_size, self._flops(number))
+
+    @property
+    def num_shapes(self) -> int:
+        """Number of shapes that batches have."""
+        return len(self.phases)
+
+    @property
+    def mean_flops(self) -> float:
+        """Operations of a batch's matrix products, forward and backward, on average over steps."""
+        steps = [phase.end - phase.begin for phase in self.phases]
+        flops = [self._flops(number) for number in range(len(steps))]
+        return float(np.average(flops, weights=steps))
+
+    def _flops(self, number: int) -> int:
         phase, dataset = self.phases[number], self._datasets[number]
         return phase.global_batch_size * training_flops_per_row(
             self._model,
@@ -106,16 +132,31 @@ class Curriculum:
             pairs=dataset.max_pairs_per_row,
         )
 
-    @property
-    def mean_flops_of_step(self) -> float:
-        """The same, on average over all steps."""
-        steps = [phase.end - phase.begin for phase in self.phases]
-        flops = [self.flops_of_step(number) for number in range(len(steps))]
-        return float(np.average(flops, weights=steps))
+
+def _open_dataset(corpus: Corpus, phase: Phase) -> PretrainingDataset | RecordDataset:
+    batches: dict[str, int] = {"seed": phase.seed, "global_batch_size": phase.global_batch_size}
+    if not phase.data.records_dir:
+        return PretrainingDataset(corpus, phase.data, **batches)
+    records = RecordDataset(Path(phase.data.records_dir), phase.data, **batches)
+    if records.max_token_id >= corpus.metadata.vocab_size:
+        allowed = f"records whose ids are below the vocabulary size, {corpus.metadata.vocab_size}"
+        raise FieldError("data.records_dir", allowed, phase.data.records_dir)
+    return records
+
+
+def _identify(
+    corpus: Corpus, config: ExperimentConfig, dataset: PretrainingDataset | RecordDataset
+) -> DataIdentity:
+    data = config.data
+    if isinstance(dataset, RecordDataset):
+        flag, place = "--config.data.records_dir", data.records_dir
+        return DataIdentity("records", flag, place, dataset.fingerprint)
+    fingerprint = corpus.metadata.fingerprint
+    return DataIdentity("corpus", "--config.data.corpus_dir", data.corpus_dir, fingerprint)
 
 
 def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int:
-    """Operations of a row's products on average over a run, each row taken to hold one pair."""
+    """Return the operations of a row on average over a run, one pair a row assumed."""
     flops = [
         training_flops_per_row(
             config.model,

@@ -1,12 +1,13 @@
-"""How a run computes: what its flags ask for, settled for the devices at hand."""
+"""The way a run computes, resolved for the devices at hand."""
 
 import os
 from collections.abc import Iterable
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
-from albert_jax.attention.dispatch import AttentionWork, choose_attention
+from albert_jax.attention.dispatch import AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Execution
 from albert_jax.training.parallel import make_mesh, rows_of_process
@@ -15,7 +16,7 @@ from experiments.run.config import ReductionDtype, TrainingRunConfig
 
 
 def prepare_devices(run: TrainingRunConfig) -> None:
-    """Settles what is read when the first device is asked for."""
+    """Set what is read when the first device is used."""
     if run.deterministic_kernels:
         xla_flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
@@ -29,17 +30,28 @@ def _check_reduction(run: TrainingRunConfig) -> None:
         )
 
 
-def open_mesh(run: TrainingRunConfig, global_batch_size: int) -> Mesh:
-    """The mesh that a run asks for.
+def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
+    """Set the directory of compiled programs: the run's, the environment's, or the workdir's."""
+    place = run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    jax.config.update("jax_compilation_cache_dir", place or str(workdir / "compile_cache"))
+
+
+def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
+    """Return the mesh of a run.
+
+    Args:
+        run: its settings.
+        batch_sizes: rows of its global batches.
 
     Raises:
-        InputError: the devices or the rows of a micro-batch do not divide, or they cannot add
-            gradients up as the run asks.
+        InputError: the devices or the rows of a micro-batch do not divide, or the devices cannot
+            reduce gradients in the type that is set.
     """
     _check_reduction(run)
     try:
         mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor)
-        rows_of_process(global_batch_size // max(1, run.accumulation_steps), mesh)
+        for rows in batch_sizes:
+            rows_of_process(rows // max(1, run.accumulation_steps), mesh)
     except ValueError as error:
         raise InputError(str(error)) from error
     return mesh
@@ -48,19 +60,19 @@ def open_mesh(run: TrainingRunConfig, global_batch_size: int) -> Mesh:
 def resolve_execution(
     run: TrainingRunConfig, model: AlbertConfig, mesh: Mesh, *, lengths: Iterable[int], packed: bool
 ) -> tuple[Execution, str]:
-    """What the run's models are computed with, and a line about it for people.
+    """Return the execution of a run's models, and a log line about it.
 
     Args:
-        run: asks for it.
-        model: the sizes.
+        run: its settings.
+        model: sizes of the model.
         mesh: the devices.
-        lengths: that rows have; none where they may have any.
-        packed: whether a row may hold several pairs.
+        lengths: lengths of rows; empty where they may have any.
+        packed: True if a row may hold several pairs.
 
     Raises:
-        InputError: the attention that is asked for cannot be used here.
+        InputError: the attention that is set cannot be used here.
     """
-    work = AttentionWork(
+    work = AttentionWorkload(
         model,
         run.dtype,
         tuple(sorted(set(lengths))),
@@ -76,7 +88,7 @@ def resolve_execution(
 
 
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:
-    """How many layers are compiled as one.
+    """Return the number of layers that are compiled as one.
 
     On a GPU, where the loop over layers copies what it keeps for the backward pass, all of them: on
     an H200 that made the step of base 1.42 times as fast. A CPU gains nothing that is worth the

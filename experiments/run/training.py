@@ -1,11 +1,9 @@
-"""A training run from its workdir to its exit status, whatever is trained.
+"""A training run, from its newest checkpoint to its exit status, whatever is trained."""
 
-Pre-training and fine-tuning differ in what they hand over: parameters, loss, batches, evaluation.
-"""
-
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -13,12 +11,12 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from albert_jax.config import AlbertConfig
+from albert_jax.pretrained import PretrainedModel
 from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
-from albert_jax.training.losses import LossFn, WeightFn
+from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
 from albert_jax.training.parallel import (
     compile_train_step,
@@ -32,250 +30,324 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
 from experiments.run.config import TrainingRunConfig
 from experiments.run.curves import CURVES_FILE, Panel, plot_curves
-from experiments.run.device_memory import activations_of, memory_limit, memory_of
+from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.early_stopping import EarlyStopping
+from experiments.run.execution import set_compilation_cache
 from experiments.run.metrics_log import RunLog, StepWork, read_metrics
 from experiments.run.preemption import Preemption
 from experiments.run.workdir import Workdir
 
 
-class Training(NamedTuple):
-    """What is trained, opened and found to fit together."""
-
-    model: AlbertConfig
-    optimizer: OptimizerConfig
-    run: TrainingRunConfig
-    seed: int  # of parameters and dropout
-    mesh: Mesh
-    initialize: Callable[[Array], PyTree]  # key to fresh parameters
-    # Shapes to the parameters that a new run starts from, instead of fresh ones.
-    warm_start: Callable[[PyTree], PyTree] | None
-    loss_fn: LossFn
-    weight_fn: WeightFn
-    batches: Callable[[int], Iterator[Any]]  # from a step on, this process's rows, on the host
-    num_shapes: int  # that batches may have; the step is compiled for each
-    rows_per_step: int  # of the global batch
-    flops_per_step: float  # of a batch's products, forward and backward, on average
-    evaluate: Callable[[PyTree], dict[str, float]]  # parameters to held-out figures
-    best_metric: str  # the figure whose highest value marks the best checkpoint
-    panels: Sequence[Panel]  # what is drawn
-    notes: Sequence[str] = ()  # lines for people, said at the start
-    # A step, counted from 0, to its rows and operations, where steps are not alike.
-    work_of_step: Callable[[int], StepWork] | None = None
-    patience: int | None = None  # evaluations without a better one that end a run early
-    # A stop waits for an evaluation that is due: when evaluations decide about a run, an
-    # interrupted one must have them all.
-    evaluates_before_stopping: bool = False
+class TrainingConfig(Protocol):
+    """The part that the configurations of pre-training and fine-tuning have in common."""
 
     @property
-    def peak_flops(self) -> float | None:
-        """The peak of all devices together, if it is known."""
-        return mesh_peak_flops(self.mesh)
+    def optimizer(self) -> OptimizerConfig: ...
+
+    @property
+    def run(self) -> TrainingRunConfig: ...
+
+    @property
+    def global_batch_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
-def run_training(training: Training, workdir: Workdir) -> ExitCode:
-    """Trains up to the last step, from the workdir's newest checkpoint if there is any.
+class TrainingData(Protocol):
+    """The batches of a run."""
 
-    Returns:
-        `DONE`, also if the run ended early for want of progress, or `PREEMPTED`.
+    @property
+    def num_shapes(self) -> int:
+        """Number of shapes that batches may have; the step is compiled for each."""
+
+    @property
+    def mean_flops(self) -> float:
+        """Floating-point operations of a batch's matrix products, forward and backward, on
+        average over the run."""
+
+    def batches(self, start_step: int) -> Iterator[Any]:
+        """Yield this process's rows of the batches of steps start_step, start_step + 1, ..."""
+
+    def work_of_step(self, step: int) -> StepWork:
+        """Return rows and operations of a step, counted from 0."""
+
+
+class Evaluator(Protocol):
+    """Held-out evaluation of a run.
+
+    Attributes:
+        best_metric: the metric whose highest value marks the best checkpoint.
+        panels: the metrics that are plotted.
+        decides: True if evaluations decide how the run ends. An interruption then waits for one
+            that is due, since the resumed run must have seen them all.
+    """
+
+    @property
+    def best_metric(self) -> str: ...
+
+    @property
+    def panels(self) -> Sequence[Panel]: ...
+
+    @property
+    def decides(self) -> bool: ...
+
+    def evaluate(self, params: PyTree) -> dict[str, float]:
+        """Return the metrics of parameters."""
+
+
+class Run:
+    """A training run in its workdir: state, compiled step, loop.
+
+    Entered, it holds the workdir's checkpoints, log and signal handler; its methods are called in
+    order::
+
+        with Run(workdir, config, model, data, evaluator, mesh) as run:
+            state = run.restore() or run.initialize()
+            step = run.compile(objective, state)
+            return run.train(state, step)
+
+    It is the loop's `LoopHooks`.
+
+    Args:
+        workdir: where everything is written.
+        config: optimizer, run settings, batch size and seed.
+        model: the model that is trained.
+        data: its batches.
+        evaluator: its held-out evaluation.
+        mesh: the devices.
+        patience: evaluations without a better one that end the run early; None: it never ends
+            early.
 
     Raises:
-        InputError: what the run shall start from does not fit.
-        CheckpointError: checkpoints are damaged or cannot be written.
-        NonFiniteStateError: a step was not finite.
+        CheckpointError: the workdir's checkpoints are all damaged.
     """
-    run, last_step = training.run, training.optimizer.num_train_steps
-    cache = run.compile_cache_dir or str(workdir.path / "compile_cache")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    with Checkpoints(
-        workdir.checkpoints,
-        keep=run.keep_checkpoints,
-        best_metric=training.best_metric,
-        documents={"albert_config": training.model.to_dict()},
-    ) as checkpoints:
-        state = restore_or_initialize(training, checkpoints)
-        alike = StepWork(training.rows_per_step, training.flops_per_step)
-        log = RunLog(
-            workdir.path,
-            first_step=int(state.step),
-            num_steps=last_step,
-            work_of_step=training.work_of_step or (lambda _: alike),
-            peak_flops=training.peak_flops,
-            enabled=jax.process_index() == 0,
-        )
-        progress = EarlyStopping(
-            training.best_metric,
-            training.patience,
-            past=[e for e in read_metrics(workdir.path) if e["step"] <= int(state.step)],
-        )
-        with log, Preemption() as preemption:
-            log.say(f"{workdir.path}: at step {int(state.step)} of {last_step}")
-            for note in training.notes:
-                log.say(note)
-            for name, (before, after) in workdir.changes.items():
-                log.say(f"changed since the last start: {name} from {before!r} to {after!r}")
-            if int(state.step) < last_step and not progress.stalled():
-                state = _train(training, state, workdir, checkpoints, log, progress, preemption)
-            checkpoints.wait_until_finished()
-            if int(state.step) < last_step and not progress.stalled():
-                log.say(f"stopped and saved at step {int(state.step)}; the same command goes on")
-                return ExitCode.PREEMPTED
-            if int(state.step) < last_step:
-                log.say(f"ended early at step {int(state.step)}: {progress.describe()}")
-    return ExitCode.DONE
-
-
-def restore_or_initialize(training: Training, checkpoints: Checkpoints) -> TrainState:
-    """The newest checkpoint's state; without one, a fresh one or that of `warm_start`."""
-    mesh, key = training.mesh, jax.random.key(training.seed)
-    optimizer = make_optimizer(training.optimizer, global_batch_size=training.rows_per_step)
-    shapes = jax.eval_shape(
-        lambda key: create_train_state(training.initialize(key), optimizer), key
-    )
-    shardings = state_shardings(shapes, mesh)
-    wanted = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        shapes,
-        shardings,
-    )
-    state = checkpoints.restore(wanted)
-    if state is not None:
-        return state
-    if training.warm_start is None:
-        return initialize_state(training.initialize, optimizer, key, mesh)
-    params = training.warm_start(shapes.params)
-    create = functools.partial(create_train_state, optimizer=optimizer)
-    return jax.jit(create, out_shardings=shardings)(params)
-
-
-class _Hooks:
-    """What the loop asks of a run, see `LoopHooks`."""
 
     def __init__(
         self,
-        training: Training,
         workdir: Workdir,
-        checkpoints: Checkpoints,
-        log: RunLog,
-        progress: EarlyStopping,
-        preemption: Preemption,
+        config: TrainingConfig,
+        model: PretrainedModel,
+        data: TrainingData,
+        evaluator: Evaluator,
+        mesh: Mesh,
+        *,
+        patience: int | None = None,
     ) -> None:
-        self._training = training
-        self._workdir = workdir
-        self._checkpoints = checkpoints
-        self._preemption = preemption
-        self._progress = progress
-        self._log = log
-        self._learning_rate = make_schedule(
-            training.optimizer, global_batch_size=training.rows_per_step
+        self._workdir, self._config, self._model = workdir, config, model
+        self._data, self._evaluator, self._mesh = data, evaluator, mesh
+        batch = config.global_batch_size
+        self._optimizer = make_optimizer(config.optimizer, global_batch_size=batch)
+        self._learning_rate = make_schedule(config.optimizer, global_batch_size=batch)
+        self._key = jax.random.key(config.seed)
+        self._num_steps = config.optimizer.num_train_steps
+        self._patience = patience
+        self._exits = contextlib.ExitStack()
+        self._is_writer = jax.process_index() == 0
+
+    def __enter__(self) -> "Run":
+        path, run = self._workdir.path, self._config.run
+        set_compilation_cache(run, path)
+        with contextlib.ExitStack() as exits:
+            self._checkpoints = exits.enter_context(
+                Checkpoints(
+                    self._workdir.checkpoints,
+                    keep=run.keep_checkpoints,
+                    best_metric=self._evaluator.best_metric,
+                    documents={"albert_config": self._model.config.to_dict()},
+                )
+            )
+            first_step = self._checkpoints.manager.latest_step() or 0
+            self._log = exits.enter_context(
+                RunLog(
+                    path,
+                    first_step=first_step,
+                    num_steps=self._num_steps,
+                    work_of_step=self._data.work_of_step,
+                    peak_flops=mesh_peak_flops(self._mesh),
+                    enabled=self._is_writer,
+                )
+            )
+            self._preemption = exits.enter_context(Preemption())
+            self._early_stopping = EarlyStopping(
+                self._evaluator.best_metric,
+                self._patience,
+                past=[entry for entry in read_metrics(path) if entry["step"] <= first_step],
+            )
+            self._log.say(f"{path}: at step {first_step} of {self._num_steps}")
+            for name, (before, after) in self._workdir.changes.items():
+                self._log.say(f"changed since the last start: {name} from {before!r} to {after!r}")
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._exits.__exit__(*error)
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar."""
+        self._log.say(text)
+
+    def restore(self) -> TrainState | None:
+        """Return the state of the newest checkpoint, or None where there is none yet."""
+        state: TrainState | None = self._checkpoints.restore(self._abstract_state())
+        return state
+
+    def initialize(self, initial_parameters: Callable[[], PyTree] | None = None) -> TrainState:
+        """Return the state of step 0.
+
+        Args:
+            initial_parameters: reads the parameters to start from; None: random ones.
+
+        Raises:
+            InputError: the stored parameters do not fit the model.
+        """
+        if initial_parameters is None:
+            return initialize_state(self._model.initialize, self._optimizer, self._key, self._mesh)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract_state())
+        create = functools.partial(create_train_state, optimizer=self._optimizer)
+        state: TrainState = jax.jit(create, out_shardings=shardings)(initial_parameters())
+        return state
+
+    def compile(self, objective: Objective, state: TrainState) -> CompiledSteps:
+        """Return the training step, which is compiled once for each shape of batches."""
+        run, mesh = self._config.run, self._mesh
+        row_shards = mesh.shape["data"] * mesh.shape["fsdp"]
+
+        def compile_step(accumulation_steps: int) -> jax.stages.Wrapped:
+            return compile_train_step(
+                objective.loss_fn,
+                self._optimizer,
+                state,
+                mesh,
+                weight_fn=objective.weight_fn,
+                accumulation_steps=accumulation_steps,
+                parallelism=run.parallelism,
+                reduction_dtype=run.reduction_dtype,
+            )
+
+        def counts(rows: int) -> list[int]:
+            given = run.accumulation_steps
+            return [given] if given else micro_batch_counts(rows, row_shards)
+
+        return CompiledSteps(
+            compile_step,
+            counts,
+            memory_limit(jax.local_devices()[0]),
+            self.say,
+            functools.partial(self._format_costs, state),
         )
-        self.advance = log.advance
-        self.should_stop_early = progress.stalled
+
+    def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
+        """Train up to the last step, or until early stopping or SIGTERM ends the run.
+
+        Returns:
+            `DONE`, also if the run ended early, or `PREEMPTED`.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be written.
+            NonFiniteStateError: a step was not finite.
+        """
+        if not self._is_complete(int(state.step)):
+            state = self._train(state, step)
+        self._checkpoints.wait_until_finished()
+        done = int(state.step)
+        if not self._is_complete(done):
+            self.say(f"stopped and saved at step {done}; the same command resumes the run")
+            return ExitCode.PREEMPTED
+        if done < self._num_steps:
+            self.say(f"ended early at step {done}: {self._early_stopping.format()}")
+        return ExitCode.DONE
+
+    # The hooks of the loop.
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Return held-out metrics; log the optimizer's trust ratios beside them."""
         if ratios := jax.device_get(trust_ratios(state.opt_state)):
             means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
             self.report(int(state.step), "optimizer", means)
-        metrics = self._training.evaluate(state.params)
-        self._progress.add(metrics)
+        metrics = self._evaluator.evaluate(state.params)
+        self._early_stopping.add(metrics)
         return metrics
 
-    def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        if split == "train":
-            self._checkpoints.check()  # a full disk is told at once, not when the next save is due
-            metrics["learning_rate"] = float(self._learning_rate(step - 1))
-        self._log.report(step, split, metrics)
-        if split == "validation" and jax.process_index() == 0:
-            workdir = self._workdir.path
-            title, path = f"{workdir.name}, step {step}", workdir / CURVES_FILE
-            plot_curves(read_metrics(workdir), path, self._training.panels, title=title)
+    def should_stop_early(self) -> bool:
+        """Return True if the evaluations have stalled."""
+        return self._early_stopping.stalled()
 
     def save(
         self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
     ) -> None:
+        """Save a checkpoint in the background."""
         self._checkpoints.save(step, state, finite=finite, metrics=metrics)
 
+    def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Log the metrics of a split and update the plot."""
+        if split == "train":
+            self._checkpoints.check()  # report a full disk now, not when the next save is due
+            metrics["learning_rate"] = float(self._learning_rate(step - 1))
+        self._log.report(step, split, metrics)
+        if split == "validation" and self._is_writer:
+            path = self._workdir.path
+            title = f"{path.name}, step {step}"
+            plot_curves(read_metrics(path), path / CURVES_FILE, self._evaluator.panels, title=title)
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar."""
+        self._log.advance(step)
+
     def should_stop(self, step: int) -> bool:
-        training = self._training
-        due = training.evaluates_before_stopping and step % training.run.evaluate_every == 0
+        """Return True if SIGTERM asked the run to stop after this step."""
+        due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
         return self._preemption.reached(step) and not due
 
+    def _is_complete(self, step: int) -> bool:
+        return step >= self._num_steps or self._early_stopping.stalled()
 
-def _train(
-    training: Training,
-    state: TrainState,
-    workdir: Workdir,
-    checkpoints: Checkpoints,
-    log: RunLog,
-    progress: EarlyStopping,
-    preemption: Preemption,
-) -> TrainState:
-    run, key = training.run, jax.random.key(training.seed)
-    queue = BatchQueue(
-        training.batches(int(state.step)), lambda batch: place_batch(batch, training.mesh)
-    )
-    holders = training.mesh.shape["data"] * training.mesh.shape["fsdp"]
+    def _abstract_state(self) -> PyTree:
+        """Shapes, types and shardings of the state."""
 
-    def step_of(accumulation_steps: int) -> jax.stages.Wrapped:
-        return compile_train_step(
-            training.loss_fn,
-            make_optimizer(training.optimizer, global_batch_size=training.rows_per_step),
-            state,
-            training.mesh,
-            weight_fn=training.weight_fn,
-            accumulation_steps=accumulation_steps,
-            parallelism=run.parallelism,
-            reduction_dtype=run.reduction_dtype,
+        def create(key: Array) -> TrainState:
+            return create_train_state(self._model.initialize(key), self._optimizer)
+
+        shapes = jax.eval_shape(create, self._key)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            state_shardings(shapes, self._mesh),
         )
 
-    def counts(rows: int) -> list[int]:
+    def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
+        run = self._config.run
+        batches = self._data.batches(int(state.step))
+        queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+        step.prepare(state, queue.next, self._key)
+        try:
+            return train(
+                state,
+                step,
+                queue,
+                self._key,
+                num_steps=self._num_steps,
+                intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
+                hooks=self,
+            )
+        except NonFiniteStepError as error:
+            self._checkpoints.wait_until_finished()
+            saved = self._checkpoints.manager.latest_step()
+            kept = "nothing was saved"
+            if saved is not None:
+                kept = f"the last good checkpoint is step {saved}"
+            raise NonFiniteStateError(f"{error}; {kept}") from error
+
+    def _format_costs(self, state: TrainState, compiled: jax.stages.Compiled) -> str:
+        """The costs of the run from a state on, by the step for its first batch."""
+        flops, steps = self._data.mean_flops, self._num_steps - int(state.step)
+        time = "time known after the first steps"
+        if peak := mesh_peak_flops(self._mesh):
+            time = f"{steps * flops / peak / 3600:.1f} hours at peak, twice that at half of it"
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        shapes = self._data.num_shapes
+        several = f"{shapes} shapes of batches, " if shapes > 1 else ""
         return (
-            [run.accumulation_steps]
-            if run.accumulation_steps
-            else micro_batch_counts(rows, holders)
+            f"{parameters:,} parameters, {flops / 1e9:,.1f} GFLOP a step, "
+            f"{format_memory(compiled)}, {several}{steps} steps to go, {time}"
         )
-
-    train_step = CompiledSteps(
-        step_of,
-        counts,
-        memory_limit(jax.local_devices()[0]),
-        log.say,
-        functools.partial(_costs, training, state),
-    )
-    train_step.prepare(state, queue.next, key)
-    hooks = _Hooks(training, workdir, checkpoints, log, progress, preemption)
-    try:
-        return train(
-            state,
-            train_step,
-            queue,
-            key,
-            num_steps=training.optimizer.num_train_steps,
-            intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-            hooks=hooks,
-        )
-    except NonFiniteStepError as error:
-        checkpoints.wait_until_finished()
-        saved = checkpoints.manager.latest_step()
-        kept = "nothing was saved" if saved is None else f"the last good checkpoint is step {saved}"
-        raise NonFiniteStateError(f"{error}; {kept}") from error
-
-
-def _costs(training: Training, state: TrainState, compiled: jax.stages.Compiled) -> str:
-    """What a run from a state on will cost, by the step for its first batch."""
-    used = "memory not known"
-    if (needed := memory_of(compiled)) is not None:
-        passing = (activations_of(compiled) or 0) / 2**30
-        used = f"{needed / 2**30:.2f} GiB a device ({passing:.2f} of it for activations)"
-    if limit := memory_limit(jax.local_devices()[0]):
-        used += f" of {limit / 2**30:.1f}"
-    flops, steps = training.flops_per_step, training.optimizer.num_train_steps - int(state.step)
-    eta = "time known after the first steps"
-    if peak := training.peak_flops:
-        eta = f"{steps * flops / peak / 3600:.1f} hours at peak, twice that at half of it"
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    shapes = f"{training.num_shapes} shapes of batches, " if training.num_shapes > 1 else ""
-    return (
-        f"{parameters:,} parameters, {flops / 1e9:,.1f} GFLOP a step, {used}, {shapes}"
-        f"{steps} steps to go, {eta}"
-    )

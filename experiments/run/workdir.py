@@ -1,4 +1,4 @@
-"""A run's directory: what is in it besides checkpoints, and whether it may be used."""
+"""A run's directory: its files besides checkpoints, and the check that a run may use it."""
 
 import hashlib
 import json
@@ -12,38 +12,41 @@ from jax.experimental import multihost_utils
 from albert_jax.config import AlbertConfig
 from albert_jax.durable_files import write_atomically
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS
-from data_pipeline.corpus.reader import TOKENIZER_DIRECTORY, Corpus
+from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote
+from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.config_dicts import Config, ConfigT, differences, from_json, to_json
+from experiments.run.config import ExperimentConfig
 
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
+_DATA_KINDS = ("corpus", "records", "dataset")
 
 
 class DataIdentity(NamedTuple):
-    """Which data a run is trained on."""
+    """The data that a run is trained on."""
 
-    kind: str  # "corpus"; gives its file in the workdir a name
-    flag: str  # the flag that says where it lies
+    kind: str  # one of `_DATA_KINDS`; names its file in the workdir
+    flag: str  # names its place
     path: str
-    fingerprint: str  # SHA-256 of what lies there
+    fingerprint: str  # SHA-256 of its content
 
 
 class Workdir(NamedTuple):
-    """An opened workdir, and what changed since it was last used."""
+    """An opened workdir, and the settings that changed since it was last used."""
 
     path: epath.Path
     changes: dict[str, tuple[Any, Any]]
 
     @property
     def checkpoints(self) -> epath.Path:
-        """Where the checkpoints lie."""
+        """The directory of checkpoints."""
         return self.path / CHECKPOINTS
 
 
 def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
-    """The experiment of some kind that a workdir holds.
+    """Read the configuration that a workdir holds.
 
     Raises:
         InputError: there is none.
@@ -55,7 +58,8 @@ def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
 
 
 def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
-    """What makes a workdir loadable as a model: `albert_config.json` and the tokenizer.
+    """Return the files that make a workdir loadable as a model: `albert_config.json` and the
+    tokenizer.
 
     Args:
         model: the configuration.
@@ -78,16 +82,16 @@ def open_workdir(
     *,
     write: bool = True,
 ) -> Workdir:
-    """Opens a workdir for a run: a new one, or one that holds the same experiment.
+    """Open a workdir for a run: a new one, or one that holds the same experiment.
 
     All processes of a run open it together.
 
     Args:
         path: local or remote.
         config: the experiment; written as it is resolved.
-        data: what it trains on.
-        files: what else a new workdir gets, such as `model_files`.
-        write: whether this process is the one that writes.
+        data: the data that it trains on.
+        files: further files of a new workdir, such as `model_files`.
+        write: True on the one process that writes.
 
     Raises:
         InputError: the directory holds another experiment, or something else; it is left as it was.
@@ -99,9 +103,9 @@ def open_workdir(
     if (root / CONFIG_FILE).exists():
         changes = check_resumable(read_config(root, type(config)), config, workdir=str(path))
         _check_data(root, data)
-    elif root.exists() and any(not _is_ours(entry) for entry in root.iterdir()):
+    elif root.exists() and any(not _is_leftover(entry) for entry in root.iterdir()):
         raise InputError(
-            f"--workdir={path} is not empty and holds no run of ours; choose another directory"
+            f"--workdir={path} is not empty and holds no run; choose another directory"
         )
     multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
     if write:
@@ -109,8 +113,37 @@ def open_workdir(
     return Workdir(root, changes)
 
 
+def open_pretraining_corpus(config: ExperimentConfig) -> Corpus:
+    """Open the corpus of an experiment.
+
+    Raises:
+        InputError: there is none, or its vocabulary has another size than the model's.
+    """
+    corpus = open_corpus(config.data.corpus_dir)
+    if corpus.metadata.vocab_size != config.model.vocab_size:
+        raise InputError(
+            f"--config.data.corpus_dir={config.data.corpus_dir} has a vocabulary of "
+            f"{corpus.metadata.vocab_size} tokens, --config.model.vocab_size is "
+            f"{config.model.vocab_size}"
+        )
+    return corpus
+
+
+def open_pretraining_workdir(
+    path: epath.PathLike,
+    config: ExperimentConfig,
+    corpus: Corpus,
+    data: DataIdentity,
+    *,
+    write: bool = True,
+) -> Workdir:
+    """Open the workdir of a run on a corpus; see `open_workdir`."""
+    files = model_files(config.model, corpus.path / TOKENIZER_DIRECTORY)
+    return open_workdir(path, config, data, files, write=write)
+
+
 def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
-    """Whether a corpus was encoded with the tokenizer that a run was trained with.
+    """Check that a corpus was encoded with the tokenizer that a run was trained with.
 
     Args:
         path: the run's workdir.
@@ -137,28 +170,30 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
 
 
 def _check_data(root: epath.Path, data: DataIdentity) -> None:
-    file = root / f"{data.kind}.json"
-    if not file.exists():  # stopped before its first step
-        return
-    trained = json.loads(file.read_text())
-    if trained["fingerprint"] != data.fingerprint:
-        raise InputError(
-            f"--workdir={root} was trained on another {data.kind} ({trained['path']}, fingerprint "
-            f"{trained['fingerprint'][:12]}) than {data.flag}={data.path} "
-            f"({data.fingerprint[:12]})"
-        )
+    for kind in _DATA_KINDS:
+        file = root / f"{kind}.json"
+        if not file.exists():  # of another kind, or stopped before its first step
+            continue
+        trained = json.loads(file.read_text())
+        if (kind, trained["fingerprint"]) != (data.kind, data.fingerprint):
+            other = "another" if kind == data.kind else "a"
+            raise InputError(
+                f"--workdir={root} was trained on {other} {kind} ({trained['path']}, fingerprint "
+                f"{trained['fingerprint'][:12]}), not on {data.flag}={data.path} "
+                f"({data.fingerprint[:12]})"
+            )
 
 
-def _is_ours(entry: epath.Path) -> bool:
-    """Whether a new workdir may hold it: what a run leaves that is killed in its first moments."""
+def _is_leftover(entry: epath.Path) -> bool:
+    """True for the remains of a run that was killed in its first moments."""
     return entry.name.startswith(f".{CONFIG_FILE}.")
 
 
 def _write(
     root: epath.Path, config: Config, data: DataIdentity, files: Mapping[str, bytes]
 ) -> None:
-    """Writes what is not there yet. `config.json` comes first: whatever a killed run leaves behind
-    is then known as a run's, and is completed by the next start."""
+    """Write the files that are missing. `config.json` comes first: the remains of a killed run are
+    then known as a run's, and completed by the next start."""
     root.mkdir(parents=True, exist_ok=True)
     identity = {"path": data.path, "fingerprint": data.fingerprint}
     write_text(root / CONFIG_FILE, to_json(config))
@@ -171,7 +206,7 @@ def _write(
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Replaces a file as a whole; object stores do nothing else."""
+    """Replace a file as a whole, as object stores always do."""
     if is_remote(path):
         path.write_text(text)
     else:
@@ -179,10 +214,10 @@ def write_text(path: epath.Path, text: str) -> None:
 
 
 def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tuple[Any, Any]]:
-    """Refuses to take up a workdir with another experiment.
+    """Check that a workdir may be resumed with a configuration.
 
     Returns:
-        The differences that are allowed, to be logged.
+        The differences, all of them allowed, to be logged.
 
     Raises:
         InputError: something other than `run` and the places of files differs.

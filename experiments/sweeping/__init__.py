@@ -1,1 +1,16 @@
 """Sweeps: tables of experiments, planned, launched, collected and reported."""
+
+from albert_jax.lazy_exports import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "sweep": ["Size", "Sweep", "SweepRow", "downstream", "grid", "load_sweep"],
+        "points": ["Point", "expand"],
+        "plan": ["PlannedPoint", "plan_points"],
+        "processes": ["LocalLauncher"],
+        "launchers": ["Launcher", "write_slurm_scripts"],
+        "results": ["read_results"],
+        "report": ["write_report"],
+    },
+)

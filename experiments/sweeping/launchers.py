@@ -1,4 +1,4 @@
-"""Where the commands of a sweep go: this machine, a Slurm array, or the screen."""
+"""Launchers of a sweep: this machine, Slurm arrays, or printed commands."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from experiments.sweeping.plan import PlannedPoint
 
 
 class Launcher(StrEnum):
-    """Where the commands go."""
+    """The launchers."""
 
     LOCAL = "local"
     SLURM = "slurm"
@@ -20,14 +20,14 @@ class Launcher(StrEnum):
 
 
 def device_slots(max_parallel: int, devices: Sequence[str] | None) -> list[list[str]]:
-    """The GPUs of each of the points that run at once: all there are, dealt out evenly.
+    """Divide the GPUs evenly among the points that run at once.
 
     Example: 2 points and the GPUs 0, 1, 2, 3 give ``[["0", "1"], ["2", "3"]]``; no GPUs give
     ``[[], []]``: both use what there is.
 
     Args:
         max_parallel: points that run at once.
-        devices: ids of the GPUs; None: those that this process may see.
+        devices: ids of the GPUs; None: those visible to this process.
 
     Raises:
         InputError: the GPUs do not divide.
@@ -38,14 +38,14 @@ def device_slots(max_parallel: int, devices: Sequence[str] | None) -> list[list[
     if found and len(found) % max_parallel:
         raise InputError(
             f"--max_parallel={max_parallel} must divide the {len(found)} GPUs "
-            f"({', '.join(found)}); --devices says which to use"
+            f"({', '.join(found)}); choose some with --devices"
         )
-    share = len(found) // max_parallel
-    return [found[slot * share : (slot + 1) * share] for slot in range(max_parallel)]
+    each = len(found) // max_parallel
+    return [found[slot * each : (slot + 1) * each] for slot in range(max_parallel)]
 
 
 def _visible_gpus() -> list[str]:
-    """Without asking JAX, which would take hold of them."""
+    """List the GPUs without JAX, which would allocate their memory."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device for device in visible.split(",") if device]
@@ -54,24 +54,24 @@ def _visible_gpus() -> list[str]:
 
 
 def shell_lines(planned: Sequence[PlannedPoint]) -> list[str]:
-    """A line for each point: its commands, each if the one before ended well."""
+    """Return a line for each point: its commands, each run if the one before succeeds."""
     return [" && ".join(map(str, one.commands)) for one in planned]
 
 
 def write_slurm_scripts(
     planned: Sequence[PlannedPoint], directory: Path, options: Sequence[str]
 ) -> Path:
-    """Writes an array script for each depth of dependency, and one that submits them in turn.
+    """Write an array script for each depth of dependency, and one that submits them in turn.
 
-    A task that Slurm stops saves and is queued again; points go on where they were.
+    A task that Slurm stops saves a checkpoint and is queued again; its point then resumes.
 
     Args:
         planned: the points.
-        directory: the sweep's.
-        options: of sbatch, such as ``--partition=gpu``.
+        directory: the sweep's directory.
+        options: options of sbatch, such as ``--partition=gpu``.
 
     Returns:
-        The script to be run.
+        The script that submits them.
     """
     (directory / "logs").mkdir(parents=True, exist_ok=True)
     depths: dict[int, int] = {}
@@ -108,7 +108,7 @@ def _array_script(
             *(f"#SBATCH {option}" for option in options),
             f"cd {shlex.quote(os.getcwd())}",
             f'line=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {shlex.quote(str(lines.resolve()))})',
-            # Slurm's signal reaches this shell too; it has to outlive the point, which saves.
+            # Slurm's signal reaches this shell too, which must outlive the point that saves.
             'srun bash -c "trap : TERM; $line"',
             "status=$?",
             f"if [ $status -eq {int(ExitCode.PREEMPTED)} ]; then",

@@ -1,4 +1,4 @@
-"""What a sweep will do: each point's experiment checked and counted, and its commands."""
+"""The plan of a sweep: each point's experiment, checked, its size, and its commands."""
 
 import functools
 import shlex
@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
+from albert_jax.settings import did_you_mean
 from albert_jax.training.integrity import MANIFEST
 from data_pipeline.errors import InputError
-from experiments.cli.dataclass_forms import nearest
 from experiments.evaluation.probing import PROBE_FILE
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import mean_flops_per_row, phases_of
@@ -24,7 +23,8 @@ from experiments.run.workdir import (
     check_resumable,
     read_config,
 )
-from experiments.sweeping.points import Point, Sweep, override_flags
+from experiments.sweeping.points import Point, override_flags
+from experiments.sweeping.sweep import Sweep
 
 _SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # the published files' names end so
 _SPLITS = ("train", "dev")
@@ -32,7 +32,7 @@ TASK_CONFIGS = Path(__file__).parents[1] / "configs" / "finetune"
 
 
 class Command(NamedTuple):
-    """A command, and the file that is there once it has done its work."""
+    """A command, and the file that exists once it is done."""
 
     argv: tuple[str, ...]  # the first is `python`
     product: Path
@@ -42,19 +42,19 @@ class Command(NamedTuple):
 
 
 class PlannedPoint(NamedTuple):
-    """A point whose experiment was found to be sound."""
+    """A point whose experiment has been checked."""
 
     point: Point
     config: ExperimentConfig
     parameters: int  # of the pre-training model
-    backbone: int  # of them in encoder and pooler, which is what the paper counts
-    flops_per_row: int  # of products, forward and backward, on average over the run
-    tasks: tuple[str, ...]  # that it is fine-tuned on
-    commands: tuple[Command, ...]  # one after another
+    backbone: int  # of encoder and pooler, which the paper counts
+    flops_per_row: int  # of matrix products, forward and backward, on average over the run
+    tasks: tuple[str, ...]  # fine-tuning tasks
+    commands: tuple[Command, ...]  # in order
 
     @property
     def steps(self) -> int:
-        """Steps of pre-training."""
+        """The steps of pre-training."""
         return self.config.optimizer.num_train_steps
 
 
@@ -65,16 +65,16 @@ def plan_points(
     task_dirs: Mapping[str, str],
     task_overrides: Mapping[str, str],
 ) -> list[PlannedPoint]:
-    """Every point's experiment, built by the door that its command uses, and its commands.
+    """Check every point's experiment, and list its commands.
 
     Args:
-        points: which.
-        sweep: theirs.
-        task_dirs: where the data of the tasks lie that points are fine-tuned on.
-        task_overrides: of all fine-tuning.
+        points: points of the sweep.
+        sweep: the sweep.
+        task_dirs: data directories of the fine-tuning tasks.
+        task_overrides: overrides of all fine-tuning.
 
     Raises:
-        InputError: an experiment is not sound, a workdir holds another one, or there is no such
+        InputError: an experiment is not valid, a workdir holds another one, or there is no such
             task.
     """
     for task in task_dirs:
@@ -82,7 +82,7 @@ def plan_points(
             known = sorted(path.stem for path in TASK_CONFIGS.glob("[a-z]*.py"))
             raise InputError(
                 f"--task_dir={task}=...: there is no task {task!r}; there are "
-                f"{', '.join(known)}{nearest(task, known)}"
+                f"{', '.join(known)}{did_you_mean(task, known)}"
             )
     planned = []
     for point in points:
@@ -100,10 +100,8 @@ def plan_points(
 
 @functools.cache
 def count_parameters(config: AlbertConfig) -> tuple[int, int]:
-    """Parameters of the pre-training model, and of its encoder with the pooler."""
-    shapes = jax.eval_shape(
-        lambda: AlbertForPreTraining(config).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    )["params"]
+    """Count the parameters of the pre-training model, and of its encoder with the pooler."""
+    shapes = jax.eval_shape(AlbertForPreTraining(config).initialize, jax.random.key(0))
     total, backbone = (
         sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (shapes, shapes["albert"])
     )
@@ -111,7 +109,7 @@ def count_parameters(config: AlbertConfig) -> tuple[int, int]:
 
 
 def task_workdir(point: Point, task: str) -> Path:
-    """Where a point is fine-tuned: beside its own workdir."""
+    """Return the workdir of a point's fine-tuning, beside the point's own."""
     return point.workdir.with_name(f"{point.workdir.name}-{task}")
 
 
@@ -144,7 +142,7 @@ def _commands(
 
 
 def _data_overrides(task: str, data_dir: str) -> dict[str, str]:
-    """Where a task's files lie in the directory of its data."""
+    """Return the overrides that name a task's files in its data directory."""
     if version := _SQUAD.get(task):
         return {f"data.{split}_file": f"{data_dir}/{split}-{version}.json" for split in _SPLITS}
     return {"data.dir": data_dir}

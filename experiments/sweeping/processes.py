@@ -1,4 +1,4 @@
-"""Points of a sweep as processes of this machine, one after another or several at once."""
+"""Points of a sweep as processes on this machine, one after another or several at once."""
 
 import contextlib
 import fcntl
@@ -22,23 +22,23 @@ _TAIL_LINES = 12
 
 
 class State(StrEnum):
-    """How a point ended."""
+    """The final state of a point."""
 
     DONE = "done"
     FAILED = "failed"
-    STOPPED = "stopped"  # to be gone on with
-    BLOCKED = "blocked"  # the point that it starts from did not end well
+    STOPPED = "stopped"  # to be resumed
+    BLOCKED = "blocked"  # the point that it starts from is not done
 
 
 class Outcome(NamedTuple):
     """The end of a point."""
 
     state: State
-    told: str  # for people; of a failed point, the last lines of its log
+    message: str  # of a failed point, with the last lines of its log
 
 
 class _Process:
-    """A point under way: the command that runs, and those to come."""
+    """A running point: its current command, and those left."""
 
     def __init__(self, planned: PlannedPoint, log: IO[bytes], devices: Sequence[str]) -> None:
         self.planned, self.devices = planned, devices
@@ -47,17 +47,17 @@ class _Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> bool:
-        """Starts the next command; False if none is left."""
+        """Start the next command; return False if none is left."""
         if not self._left:
             return False
         command = self._left.popleft()
-        # Unbuffered, or the log would end with what was printed long before the error.
+        # Unbuffered, or the log would lack the lines before an error.
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         self._log.write(f"\n$ {command}\n".encode())
         self._log.flush()
-        # A session of its own: Ctrl-C reaches the launcher alone, which tells the points.
+        # A session of its own: Ctrl-C reaches only the launcher, which stops the points.
         self._process = subprocess.Popen(
             [sys.executable, *command.argv[1:]],
             stdin=subprocess.DEVNULL,
@@ -69,13 +69,13 @@ class _Process:
         return True
 
     def stop(self) -> None:
-        """Asks it to save and end."""
+        """Ask it to save and exit."""
         self._left.clear()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def outcome(self) -> Outcome | None:
-        """How the point ended; None while it is under way."""
+        """Return how the point ended; None while it runs."""
         status = ExitCode.DONE if self._process is None else self._process.poll()
         if status is None or (status == ExitCode.DONE and self.start()):
             return None
@@ -83,14 +83,14 @@ class _Process:
         if status == ExitCode.DONE and not missing:
             return Outcome(State.DONE, "done")
         if status in (ExitCode.PREEMPTED, -signal.SIGTERM):
-            return Outcome(State.STOPPED, "stopped; the same sweep goes on with it")
-        told = f"failed with exit status {status}"
+            return Outcome(State.STOPPED, "stopped; the same command resumes it")
+        message = f"failed with exit status {status}"
         if status == ExitCode.DONE:
-            told = f"failed: {missing[0]} ended well and left no {missing[0].product}"
-        return Outcome(State.FAILED, f"{told}; its log ends\n{self._last_lines()}")
+            message = f"failed: {missing[0]} succeeded without writing {missing[0].product}"
+        return Outcome(State.FAILED, f"{message}; its log ends\n{self._last_lines()}")
 
     def close(self) -> None:
-        """Gives the log free."""
+        """Close the log, which releases its lock."""
         self._log.close()
 
     def _last_lines(self) -> str:
@@ -102,19 +102,19 @@ class _Process:
 class LocalLauncher:
     """Runs points on this machine, as many at once as there are slots.
 
-    Each point has a log, locked while any process of it lives: were the launcher killed, those
-    that it had started would go on, and the next launcher waits for them.
+    Each point has a log, locked while one of its processes lives. If the launcher is killed, its
+    processes go on, and the next launcher waits for them.
 
     Args:
         logs: the directory of the logs.
-        slots: for each point that may run at once, the GPUs that it gets; none: whatever there is.
-        say: takes a line for people.
+        slots: the GPUs of each of the points that run at once; none: all that are visible.
+        log: receives a message when a point starts or ends.
     """
 
     def __init__(
-        self, logs: Path, slots: Sequence[Sequence[str]], say: Callable[[str], None]
+        self, logs: Path, slots: Sequence[Sequence[str]], log: Callable[[str], None]
     ) -> None:
-        self._logs, self._free, self._say = logs, list(slots), say
+        self._logs, self._free, self._report = logs, list(slots), log
         self._running: list[_Process] = []
         self._pending: list[PlannedPoint] = []
         self._outcomes: dict[int, Outcome] = {}
@@ -122,13 +122,13 @@ class LocalLauncher:
         self.stopped = False  # by a signal
 
     def run(self, points: Sequence[PlannedPoint]) -> dict[int, Outcome]:
-        """Runs all points; one that fails does not keep the others. By the points' numbers."""
+        """Run all points, whether or not others fail; return outcomes by the points' numbers."""
         self._logs.mkdir(parents=True, exist_ok=True)
         self._pending = list(points)
         with self._signals():
             while self._running or self._pending:
                 for planned in list(self._pending):
-                    self._consider(planned)
+                    self._start_if_ready(planned)
                 for process in list(self._running):
                     if outcome := process.outcome():
                         self._running.remove(process)
@@ -138,22 +138,22 @@ class LocalLauncher:
                 time.sleep(_POLL_SECONDS)
         return self._outcomes
 
-    def _consider(self, planned: PlannedPoint) -> None:
-        """Starts a pending point if its turn has come."""
+    def _start_if_ready(self, planned: PlannedPoint) -> None:
+        """Start a pending point if a slot is free and the point that it starts from is done."""
         after = planned.point.after
         before = None if after is None else self._outcomes.get(after)
         if self.stopped:
             self._end(planned, Outcome(State.STOPPED, "was not started"))
         elif before is not None and before.state is not State.DONE:
-            told = f"not started: point {after}, which it starts from, {before.state}"
-            self._end(planned, Outcome(State.BLOCKED, told))
+            message = f"not started: point {after}, which it starts from, {before.state}"
+            self._end(planned, Outcome(State.BLOCKED, message))
         elif self._free and not self._waits(planned) and (log := self._lock(planned)):
             self._pending.remove(planned)
             self._running.append(_Process(planned, log, self._free.pop()))
-            self._say(f"point {planned.point.number} ({planned.point.name}): log {log.name}")
+            self._report(f"point {planned.point.number} ({planned.point.name}): log {log.name}")
 
     def _waits(self, planned: PlannedPoint) -> bool:
-        """Whether the point that it starts from has not ended yet."""
+        """Return True while the point that it starts from has not ended."""
         open_points = self._pending + [process.planned for process in self._running]
         return planned.point.after in {one.point.number for one in open_points}
 
@@ -162,13 +162,13 @@ class LocalLauncher:
             self._pending.remove(planned)
         self._outcomes[planned.point.number] = outcome
         left = len(self._pending) + len(self._running)
-        self._say(
-            f"point {planned.point.number} ({planned.point.name}) {outcome.told}"
+        self._report(
+            f"point {planned.point.number} ({planned.point.name}) {outcome.message}"
             + (f"; {left} to go" if outcome.state is State.DONE else "")
         )
 
     def _lock(self, planned: PlannedPoint) -> IO[bytes] | None:
-        """The point's log, locked; None while another process has it."""
+        """Return the point's log, locked; None while another process holds it."""
         point = planned.point
         log = (self._logs / f"{point.row.name}-seed_{point.seed}.log").open("ab")
         try:
@@ -177,13 +177,13 @@ class LocalLauncher:
             log.close()
             if point.number not in self._waited_for:
                 self._waited_for.add(point.number)
-                self._say(f"point {point.number} ({point.name}) still runs from before: waiting")
+                self._report(f"point {point.number} ({point.name}) is still running: waiting")
             return None
         return log
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C are passed on to the points, which save and end."""
+        """Pass SIGTERM and Ctrl-C on to the points, which save and exit."""
 
         def stop(*_: object) -> None:
             self.stopped = True

@@ -1,4 +1,4 @@
-"""The report of a sweep: a table as Markdown and JSON, and all loss curves in one picture."""
+"""Report of a sweep: a table in Markdown and JSON, and a plot of all curves."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from data_pipeline.config import SentenceObjective
-from experiments.evaluation.held_out import panels
+from experiments.evaluation.held_out import pretraining_panels
 from experiments.run.curves import CURVES_FILE
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.results import (
@@ -22,7 +22,7 @@ from experiments.sweeping.results import (
 
 MARKDOWN_FILE = "report.md"
 
-# Figure, heading, decimals. Tasks come after these; figures that no row has are left out.
+# Metric, heading, decimals. Fine-tuning tasks follow; metrics that no row has are left out.
 _COLUMNS = (
     ("masked_lm_accuracy", "masked LM %", 2),
     ("masked_lm_loss", "masked-LM loss", 3),
@@ -45,14 +45,14 @@ _PAPER_NAMES = {
 def write_report(
     directory: Path, docstring: str, command: str, rows: Sequence[RowResult], tasks: Sequence[str]
 ) -> Path:
-    """Writes ``report.md``, ``report.json`` and ``curves.png`` into the sweep's directory.
+    """Write ``report.md``, ``report.json`` and ``curves.png``.
 
     Args:
-        directory: the sweep's.
-        docstring: what the sweep's file says of itself.
-        command: how the sweep was started.
-        rows: what came of it.
-        tasks: the tasks that were fine-tuned on.
+        directory: the sweep's directory.
+        docstring: the docstring of the sweep's file.
+        command: the command of the sweep.
+        rows: results.
+        tasks: fine-tuning tasks.
 
     Returns:
         The Markdown file.
@@ -61,10 +61,12 @@ def write_report(
     columns = [
         column
         for column in (*_COLUMNS, *((task, task, 1) for task in tasks), _RATE)
-        if any(column[0] in row.figures for row in rows)
+        if any(column[0] in row.metrics for row in rows)
     ]
     markdown = directory / MARKDOWN_FILE
-    markdown.write_text(describe(docstring, command, rows, columns, orderings), encoding="utf-8")
+    markdown.write_text(
+        format_report(docstring, command, rows, columns, orderings), encoding="utf-8"
+    )
     content = {
         "description": docstring,
         "command": command,
@@ -76,14 +78,14 @@ def write_report(
     return markdown
 
 
-def describe(
+def format_report(
     docstring: str,
     command: str,
     rows: Sequence[RowResult],
     columns: Sequence[tuple[str, str, int]],
     orderings: Sequence[Ordering],
 ) -> str:
-    """The Markdown text."""
+    """Return the Markdown text."""
     paper = list(dict.fromkeys(name for row in rows for name in row.row.paper))
     headings = ["row", "parameters", "backbone", "GFLOP a row", "steps", "seeds"]
     headings += [heading for _, heading, _ in columns]
@@ -96,7 +98,7 @@ def describe(
         done = sum(point.status == "done" for point in row.points)
         cells = [row.row.name, f"{one.parameters:,}", f"{one.backbone:,}"]
         cells += [f"{one.flops_per_row / 1e9:,.2f}", f"{one.steps:,}", f"{done}"]
-        cells += [_cell(row.figures.get(name), decimals) for name, _, decimals in columns]
+        cells += [_cell(row.metrics.get(name), decimals) for name, _, decimals in columns]
         cells += [str(row.row.paper.get(name, "")) for name in paper]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *_notes(rows), "", *_order_lines(orderings), "", f"![curves]({CURVES_FILE})", ""]
@@ -104,7 +106,7 @@ def describe(
 
 
 def _cell(spread: Spread | None, decimals: int) -> str:
-    """Example: ``54.1 (53.8 to 54.3)``, the median of three seeds, the lowest and the highest."""
+    """Format the median, lowest and highest of the seeds. Example: ``54.1 (53.8 to 54.3)``."""
     if spread is None:
         return ""
     median, low, high = (f"{value:.{decimals}f}" for value in spread[:3])
@@ -113,18 +115,18 @@ def _cell(spread: Spread | None, decimals: int) -> str:
 
 def _notes(rows: Sequence[RowResult]) -> list[str]:
     lines = [
-        "Medians over the seeds that have run to the end, with the lowest and the highest. "
-        "Accuracies in percent, losses in nats; all rows are measured on the same held-out pairs, "
-        "unpacked, 15 % masked in n-grams up to three."
+        "Medians over the seeds that are done, with the lowest and the highest. Accuracies in "
+        "percent, losses in nats; all rows are evaluated on the same held-out pairs, unpacked, "
+        "15 % masked in n-grams up to three."
     ]
     for row in rows:
         for point in row.points:
             if point.status != "done":
                 lines.append(f"- {point.planned.point.name}: {point.status}, left out above.")
-        if row.figures and not row.left_plateau:
+        if row.metrics and not row.left_plateau:
             lines.append(
                 f"- {row.row.name} did not leave the plateau (context gap under {PLATEAU_GAP} "
-                "nats): its figures say how often pieces occur, not what was read."
+                "nats): its metrics reflect token frequencies only."
             )
     return lines
 
@@ -132,11 +134,11 @@ def _notes(rows: Sequence[RowResult]) -> list[str]:
 def _order_lines(orderings: Sequence[Ordering]) -> list[str]:
     if not orderings:
         return ["No order to compare: the paper reports none, or rows are still on the plateau."]
-    lines = ["Pairs of rows in the paper's order and here (undecided: closer than the seeds are):"]
+    lines = ["Pairs of rows in the paper's order and ours (undecided: seeds differ by more):"]
     for one in orderings:
-        beside = one.paper if one.paper == one.ours else f"{one.paper}, beside our {one.ours}"
+        name = one.paper if one.paper == one.ours else f"{one.paper}, compared with our {one.ours}"
         lines.append(
-            f"- {beside}: {one.agree} agree, {one.disagree} disagree, {one.undecided} undecided."
+            f"- {name}: {one.agree} agree, {one.disagree} disagree, {one.undecided} undecided."
         )
     return lines
 
@@ -151,14 +153,14 @@ def _row_as_json(row: RowResult) -> dict[str, Any]:
         "flops_per_row": one.flops_per_row,
         "steps": one.steps,
         "left_plateau": row.left_plateau,
-        "figures": {name: spread._asdict() for name, spread in row.figures.items()},
+        "figures": {name: spread._asdict() for name, spread in row.metrics.items()},
         "paper": dict(row.row.paper),
         "points": [
             {
                 "seed": point.planned.point.seed,
                 "workdir": str(point.planned.point.workdir),
                 "status": point.status,
-                "figures": point.figures,
+                "figures": point.metrics,
                 "commands": [str(command) for command in point.planned.commands],
             }
             for point in row.points
@@ -167,11 +169,12 @@ def _row_as_json(row: RowResult) -> dict[str, Any]:
 
 
 def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
-    """One panel a figure, one color a row, one line a seed; held-out text."""
-    drawn = panels(SentenceObjective.SOP)
+    """Plot held-out metrics: a panel for each, a color for each row, a line for each seed."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     figure.suptitle(title)
-    for axes, (name, label) in zip(figure.subplots(2, 2).flat, drawn, strict=True):
+    for axes, (name, label) in zip(
+        figure.subplots(2, 2).flat, pretraining_panels(SentenceObjective.SOP), strict=True
+    ):
         for number, row in enumerate(rows):
             for seed, point in enumerate(row.points):
                 curve = [
@@ -180,9 +183,9 @@ def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
                     if entry["split"] == "validation" and name in entry
                 ]
                 if curve:
-                    shown = row.row.name if not seed else None
+                    name_once = row.row.name if not seed else None
                     steps, values = zip(*curve, strict=True)
-                    axes.plot(steps, values, f"C{number % 10}.-", label=shown, linewidth=1)
+                    axes.plot(steps, values, f"C{number % 10}.-", label=name_once, linewidth=1)
         axes.set_xlabel("step")
         axes.set_title(label)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""What the points of a sweep came to, row by row, and whether the paper's order is ours."""
+"""Results of a sweep: metrics by row, and agreement with the paper's order of the rows."""
 
 import itertools
 import json
@@ -13,39 +13,39 @@ from experiments.evaluation.probing import PROBE_FILE
 from experiments.run.metrics_log import read_metrics
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.plan import PlannedPoint, task_workdir
-from experiments.sweeping.points import Row
+from experiments.sweeping.sweep import SweepRow
 from experiments.tasks.config import TaskName
 
-# A model whose loss does not rise when the visible words are shuffled has learned frequencies
-# alone. All models begin so; what differs before they leave that plateau is when they will.
+# A model whose loss does not rise when the visible words are shuffled has only learned token
+# frequencies. All models begin on that plateau; rows on it differ only in when they leave.
 PLATEAU_GAP = 0.3  # nats
 
-# What is held against a figure of the paper that not every row has here.
+# Our metric to compare with a metric of the paper that not every row has here.
 _STAND_INS = {
-    "average": "masked_lm_accuracy",  # of fine-tuned tasks
+    "average": "masked_lm_accuracy",  # the average of fine-tuning tasks
     "sentence_order_accuracy": "sentence_order_probe",
     "next_sentence_accuracy": "next_sentence_probe",
 }
 
 
 class PointResult(NamedTuple):
-    """What one point came to."""
+    """The result of a point."""
 
     planned: PlannedPoint
     step: int  # of the last evaluation, 0 if there was none
-    figures: dict[str, float]  # in percent, nats and rows a second
-    entries: list[dict[str, Any]]  # of its metrics file
+    metrics: dict[str, float]  # in percent, nats and rows a second
+    entries: list[dict[str, Any]]  # of its `metrics.jsonl`
 
     @property
     def status(self) -> str:
-        """In words: done, how far it is, or that it has not run."""
+        """Text such as `done`, `step 40 of 60` or `not run`."""
         if self.step == self.planned.steps:
             return "done"
         return f"step {self.step} of {self.planned.steps}" if self.step else "not run"
 
 
 class Spread(NamedTuple):
-    """A figure over the seeds of a row."""
+    """A metric over the seeds of a row."""
 
     median: float
     lowest: float
@@ -54,36 +54,37 @@ class Spread(NamedTuple):
 
 
 class RowResult(NamedTuple):
-    """What the points of one row came to."""
+    """The result of a row."""
 
-    row: Row
+    row: SweepRow
     points: tuple[PointResult, ...]
-    figures: dict[str, Spread]  # over those of its points that have run to the end
+    metrics: dict[str, Spread]  # over the points that are done
 
     @property
     def left_plateau(self) -> bool:
-        """Whether every seed learned more than frequencies.
+        """True if every seed learned more than token frequencies.
 
-        Without position encodings a model reads words in any order: it has no gap to be judged by.
+        Without position encodings the order of the words has no effect, so there is no gap to judge
+        by.
         """
         if self.points[0].planned.config.model.position_encoding is PositionEncoding.NONE:
             return True
-        gap = self.figures.get("context_gap")
+        gap = self.metrics.get("context_gap")
         return gap is not None and gap.lowest >= PLATEAU_GAP
 
 
 class Ordering(NamedTuple):
-    """Whether two rows differ in our figure as they do in the paper's, over all pairs of rows."""
+    """Agreement of our order of the rows with the paper's, over all pairs of rows."""
 
-    paper: str  # the paper's figure
-    ours: str  # the figure that it is held against
+    paper: str  # the paper's metric
+    ours: str  # our metric that it is compared with
     agree: int
     disagree: int
-    undecided: int  # our two medians differ by no more than the seeds of a row do
+    undecided: int  # our medians differ by no more than the seeds of a row
 
 
 def read_results(planned: Sequence[PlannedPoint]) -> list[RowResult]:
-    """Reads the workdirs of the points, those of a row one after another.
+    """Read the workdirs of the points, grouped by row.
 
     Raises:
         InputError: none of them has run.
@@ -91,8 +92,8 @@ def read_results(planned: Sequence[PlannedPoint]) -> list[RowResult]:
     if not has_results(planned):
         raise InputError(
             f"there is nothing to report: none of the {len(planned)} points under "
-            f"{planned[0].point.workdir.parents[1]} has been evaluated yet; without --report they "
-            "are run"
+            f"{planned[0].point.workdir.parents[1]} has been evaluated yet; leave out --report "
+            "to run them"
         )
     results = [_read_point(one) for one in planned]
     grouped = itertools.groupby(results, key=lambda result: result.planned.point.row)
@@ -100,14 +101,14 @@ def read_results(planned: Sequence[PlannedPoint]) -> list[RowResult]:
 
 
 def has_results(planned: Sequence[PlannedPoint]) -> bool:
-    """Whether any of the points has been evaluated."""
+    """Return True if any of the points has been evaluated."""
     return any(_read_point(one).step for one in planned)
 
 
 def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
-    """Our order of the rows beside the paper's, for every figure that it reports.
+    """Compare our order of the rows with the paper's, for each metric that it reports.
 
-    Pairs that are equal in the paper say nothing, nor do rows that are still on the plateau.
+    Pairs that are equal in the paper are left out, and rows that are still on the plateau.
 
     Example: with 1, 2 and 3 in the paper and the medians 10, 30 and 20 here, seeds differing by 1,
     two pairs agree and one disagrees.
@@ -116,12 +117,12 @@ def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
     orderings = []
     for name in named:
         reported = [row for row in rows if name in row.row.paper and row.left_plateau]
-        everywhere = all(name in row.figures for row in reported)
+        everywhere = all(name in row.metrics for row in reported)
         ours = name if everywhere else _STAND_INS.get(name, name)
-        told = [row for row in reported if ours in row.figures]
+        measured = [row for row in reported if ours in row.metrics]
         votes = [
-            _vote(difference, one.figures[ours], other.figures[ours])
-            for one, other in itertools.combinations(told, 2)
+            _vote(difference, one.metrics[ours], other.metrics[ours])
+            for one, other in itertools.combinations(measured, 2)
             if (difference := one.row.paper[name] - other.row.paper[name])
         ]
         if votes:
@@ -130,7 +131,7 @@ def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
 
 
 def _vote(paper: float, one: Spread, other: Spread) -> int:
-    """1 if our difference has the sign of the paper's, -1 if not, 0 if the seeds drown it."""
+    """Return 1 if our difference has the sign of the paper's, -1 if not, 0 if seeds differ more."""
     difference = one.median - other.median
     if abs(difference) <= max(one.highest - one.lowest, other.highest - other.lowest):
         return 0
@@ -144,23 +145,23 @@ def _read_point(planned: PlannedPoint) -> PointResult:
     if not evaluations:
         return PointResult(planned, 0, {}, entries)
     last = evaluations[-1]
-    figures = {
+    metrics = {
         name: 100 * value if name.endswith("_accuracy") else value
         for name, value in last.items()
         if name.endswith(("_accuracy", "_loss", "_gap"))
     }
     rates = [entry["rows_per_second"] for entry in entries if "rows_per_second" in entry]
     if rates:
-        figures["rows_per_second"] = statistics.median(rates)
-    figures |= _read_probe(workdir / PROBE_FILE) | _read_tasks(planned)
-    return PointResult(planned, last["step"], figures, entries)
+        metrics["rows_per_second"] = statistics.median(rates)
+    metrics |= _read_probe(workdir / PROBE_FILE) | _read_tasks(planned)
+    return PointResult(planned, last["step"], metrics, entries)
 
 
 def _read_probe(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
-    return {name: 100 * share for name, share in content["accuracies"].items()}
+    return {name: 100 * accuracy for name, accuracy in content["accuracies"].items()}
 
 
 def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
@@ -170,16 +171,16 @@ def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
         if path.exists():
             report = json.loads(path.read_text(encoding="utf-8"))
             value = report["learning_rates"][0]["median"] if "runs" in report else report["value"]
-            if value is not None:  # no run of it came to anything
-                # SQuAD's official figures are percentages, those of other tasks shares.
+            if value is not None:  # None: every run failed
+                # SQuAD's official metrics are percentages, those of other tasks fractions.
                 scores[task] = value if report["task"] == TaskName.SQUAD else 100 * value
     return scores
 
 
-def _summarize(row: Row, points: tuple[PointResult, ...]) -> RowResult:
-    finished = [point.figures for point in points if point.status == "done"]
-    figures = {}
+def _summarize(row: SweepRow, points: tuple[PointResult, ...]) -> RowResult:
+    finished = [point.metrics for point in points if point.status == "done"]
+    metrics = {}
     for name in dict.fromkeys(name for one in finished for name in one):
         values = [one[name] for one in finished if name in one]
-        figures[name] = Spread(statistics.median(values), min(values), max(values), len(values))
-    return RowResult(row, points, figures)
+        metrics[name] = Spread(statistics.median(values), min(values), max(values), len(values))
+    return RowResult(row, points, metrics)

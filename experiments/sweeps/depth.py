@@ -1,7 +1,7 @@
 r"""How deep should one shared block be applied? (ALBERT appendix A.1, Table 11)
 
-Rows       1, 3, 6, 12, 24 and 48 layers; from 3 on, each starts from the parameters of the one
-           before
+Rows       1, 3, 6, 12, 24 and 48 layers; from 3 on, each starts from the parameters of
+           the one before
 Paper      large for 125,000 steps: better up to 24 layers, not beyond
 Cost       0.515 ZFLOP for 24 layers, and in proportion to the depth; 6 points
 Small      128 wide, 1 to 12 layers, 2,000 steps each: 10 minutes to an hour a point on 2 CPU
@@ -11,8 +11,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/depth.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 PAPER = {
     1: downstream("31.1/22.9", "50.1/50.1", 66.4, 80.8, 40.1, 52.9),
@@ -30,10 +30,12 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size, "large"),
         rows=tuple(
-            Row(str(depth), {"model.num_hidden_layers": depth}, PAPER[depth], starts_from=before)
+            SweepRow(
+                str(depth), {"model.num_hidden_layers": depth}, PAPER[depth], starts_from=before
+            )
             for depth, before in zip(depths, befores, strict=True)
         ),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

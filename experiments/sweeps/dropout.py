@@ -9,13 +9,13 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/dropout.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 
-def row(name: str, dropout: float, paper: dict[str, float]) -> Row:
+def row(name: str, dropout: float, paper: dict[str, float]) -> SweepRow:
     kinds = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    return Row(name, {f"model.{kind}": dropout for kind in kinds}, paper)
+    return SweepRow(name, {f"model.{kind}": dropout for kind in kinds}, paper)
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -26,7 +26,7 @@ def get_sweep(size: Size) -> Sweep:
             row("with", 0.1, downstream("94.7/89.2", "89.6/86.9", 90.0, 96.3, 85.7, 90.4)),
             row("without", 0.0, downstream("94.8/89.5", "89.9/87.2", 90.4, 96.5, 86.1, 90.7)),
         ),
-        overrides={**settings(size), **steps},
+        overrides={**base_overrides(size), **steps},
         seeds=seeds(size),
         tasks=tasks(size),
     )

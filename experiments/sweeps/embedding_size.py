@@ -1,7 +1,7 @@
-r"""How wide must the embedding be, if layers share their parameters or not? (ALBERT §4.4, Table 3)
+r"""How wide must embeddings be, with and without parameter sharing? (ALBERT §4.4, Table 3)
 
 Rows       embedding sizes 64, 128, 256 and 768, all parameters shared or none
-Paper      base for 125,000 steps. Shared, 128 is best; not shared, wider is better, by little
+Paper      base for 125,000 steps. Shared, 128 is best; not shared, wider is slightly better
 Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/embedding_size.py \
@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/embedding_size
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = {
     "all-64": downstream("88.7/81.4", "77.5/74.8", 80.8, 89.4, 63.5, 79.0),
@@ -37,7 +37,7 @@ def get_sweep(size: Size) -> Sweep:
         rows=grid(
             {"model.parameter_sharing": ("all", "none"), "model.embedding_size": sizes}, paper
         ),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

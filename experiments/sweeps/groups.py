@@ -2,7 +2,7 @@ r"""How many groups of layers should have parameters of their own? (ALBERT §3.1
 
 Rows       1, 2, 3, 4, 6 and 12 groups of the 12 layers
 Paper      base for 125,000 steps; the text says that more and smaller groups do better and cost
-           parameters, without figures
+           parameters, without numbers
 Cost       0.149 ZFLOP a point, 6 points (products, forward and backward)
 Small      6 layers of 128 for 2,000 steps: 25 to 35 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/groups.py \
@@ -10,8 +10,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/groups.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -20,7 +20,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"model.num_hidden_groups": groups}),
-        overrides={**settings(size), "model.num_hidden_layers": depth},
+        overrides={**base_overrides(size), "model.num_hidden_layers": depth},
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -1,6 +1,6 @@
-r"""Should initial weights shrink as a model grows wide?
+r"""Should initial weights shrink as a model gets wider?
 
-Rows       0.02 whatever the width, by the hidden size, by each layer's inputs
+Rows       0.02 at every width, scaled by the hidden size, scaled by each layer's fan-in
 Paper      0.02. The authors' later Chinese models have 0.014 at 2048 and 0.01 at 4096
 Cost       1.98 ZFLOP a point, 3 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -9,15 +9,15 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/initialization
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size, "xlarge"),
         rows=grid({"model.initialization": ("fixed", "hidden_size", "fan_in")}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

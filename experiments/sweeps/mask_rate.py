@@ -1,6 +1,6 @@
 r"""How much should be masked? (Wettig et al. 2023)
 
-Rows       15, 20, 25, 30 and 40 % of the pieces, with as many prediction slots as that takes
+Rows       15, 20, 25, 30 and 40 % of the tokens, with as many prediction slots as that takes
 Paper      15 %, without a comparison. Later work found 40 % to do better in large models
 Cost       0.15 to 0.16 ZFLOP a point, 5 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -9,13 +9,15 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/mask_rate.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 
-def row(rate: float, length: int) -> Row:
+def row(rate: float, length: int) -> SweepRow:
     slots = round(rate * length)
-    return Row(f"{rate:.2f}", {"data.masked_lm_prob": rate, "data.max_predictions_per_seq": slots})
+    return SweepRow(
+        f"{rate:.2f}", {"data.masked_lm_prob": rate, "data.max_predictions_per_seq": slots}
+    )
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -23,7 +25,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=tuple(row(rate, length) for rate in (0.15, 0.2, 0.25, 0.3, 0.4)),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -1,6 +1,6 @@
-r"""What should be masked together: n-grams, words, pieces or spans? (ALBERT §4.1)
+r"""What should be masked together: n-grams, words, tokens or spans? (ALBERT §4.1)
 
-Rows       n-grams of whole words, single words, single pieces, geometric spans of words
+Rows       n-grams of whole words, single words, single tokens, geometric spans of words
            (SpanBERT)
 Paper      n-grams, without a comparison
 Cost       0.149 ZFLOP a point, 4 points (products, forward and backward)
@@ -10,15 +10,15 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/masking_kind.p
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"data.masking": ("ngram", "whole_word", "token", "span")}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

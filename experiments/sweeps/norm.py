@@ -1,7 +1,7 @@
-r"""Should a layer be normed after its sums or before its halves? (Xiong et al. 2020)
+r"""Layer norm after the residual sums or before the sublayers? (Xiong et al. 2020)
 
-Rows       after, as in the paper, and before; each with all of the warm-up and with a tenth
-Paper      after. Normed before, deep models are said to need less warm-up
+Rows       after (as in the paper) and before, each with the full warm-up and with a tenth of it
+Paper      after. With layer norm before, deep models are said to need less warm-up
 Cost       0.149 ZFLOP a point, 4 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/norm.py \
@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/norm.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -18,7 +18,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"model.norm": ("post", "pre"), "optimizer.num_warmup_steps": warmups}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

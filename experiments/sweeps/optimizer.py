@@ -1,7 +1,7 @@
-r"""LAMB or AdamW, as the batch grows and the steps grow fewer? (You et al. 2020)
+r"""LAMB or AdamW, as batches grow and steps become fewer? (You et al. 2020)
 
-Rows       both, at batches that see the same number of pairs in all. The rate goes with the root
-           of the batch and warm-up keeps its steps, as LAMB's authors have it
+Rows       both, at batch sizes that see the same number of pairs in total. The learning rate scales
+           with the root of the batch size and warm-up keeps its steps, as in LAMB's paper
 Paper      LAMB at 4096 pairs, without a comparison
 Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -10,18 +10,18 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
-# Of each at the reference batch. LAMB's at 4096 is the paper's; the others are guesses of ours.
+# Learning rates at the reference batch size. LAMB's at 4096 is the paper's; ours are guesses.
 RATES = {
     Size.PAPER: {"lamb": 0.00176, "adamw": 0.0005},
     Size.SMALL: {"lamb": 0.01, "adamw": 0.001},
 }
 
 
-def row(name: str, rate: float, batch: int, steps: int) -> Row:
-    return Row(
+def row(name: str, rate: float, batch: int, steps: int) -> SweepRow:
+    return SweepRow(
         f"{name}-{batch}",
         {
             "optimizer.name": name,
@@ -43,7 +43,7 @@ def get_sweep(size: Size) -> Sweep:
             for name, rate in RATES[size].items()
             for batch in batches
         ),
-        overrides={**settings(size), "optimizer.reference_batch_size": reference},
+        overrides={**base_overrides(size), "optimizer.reference_batch_size": reference},
         seeds=seeds(size),
         tasks=tasks(size),
     )

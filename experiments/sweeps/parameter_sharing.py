@@ -1,19 +1,19 @@
-r"""Which half of a layer may all layers share? (ALBERT §4.5, Table 4)
+r"""Which sublayer may all layers share? (ALBERT §4.5, Table 4)
 
 Rows       all, attention, ffn or none shared, at two embedding sizes
-Paper      base for 125,000 steps. Sharing the feed-forward half costs 1.6 to 1.9 points of the
+Paper      base for 125,000 steps. Sharing the feed-forward sublayer costs 1.6 to 1.9 points of the
            average, sharing attention at most 0.7
 Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores, 16 points
 Command    python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py \
                --size=small --workdir=sweeps/sharing --corpus_dir=CORPUS
-Found      small, 128 wide embeddings, 5,000 steps: sharing all costs 0.16 nats of 5 against sharing
-           none, and all rows learn to read; the rows between differ less than seeds do
+Found      small, embedding size 128, 5,000 steps: sharing all costs 0.16 nats of 5 compared with
+           none, and all rows leave the plateau; the rows between differ less than seeds do
            (experiments/RESULTS.md)
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = {
     "128-all": downstream("89.3/82.3", "80.0/77.1", 82.0, 90.3, 64.0, 80.1),
@@ -37,7 +37,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"model.embedding_size": sizes, "model.parameter_sharing": sharing}, paper),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

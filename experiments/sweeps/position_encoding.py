@@ -1,9 +1,9 @@
-r"""How should a piece know where it stands? (Shaw et al. 2018, Su et al. 2021)
+r"""How should positions be encoded? (Shaw et al. 2018, Su et al. 2021)
 
 Rows       a learned vector a position (the paper), learned keys and values of local distances,
-           rotary, none. Without any, shuffling visible words moves nothing, so that row has no
+           rotary, none. Without any, shuffling visible words changes nothing, so that row has no
            context gap
-Paper      absolute positions, without a comparison; some accounts ascribe local relative ones to
+Paper      absolute positions, without a comparison; some accounts attribute local relative ones to
            it
 Cost       0.149 ZFLOP a point, somewhat more with learned distances; 4 points
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -12,15 +12,15 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/position_encod
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"model.position_encoding": ("absolute", "relative_local", "rotary", "none")}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

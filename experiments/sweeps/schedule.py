@@ -1,7 +1,7 @@
-r"""How should the rate fall? (ALBERT §4.1; Hu et al. 2024)
+r"""How should the learning rate decay? (ALBERT §4.1; Hu et al. 2024)
 
-Rows       linear from step 0 as released, linear from the end of warm-up, a cosine, a stable rate
-           with a fall at the end, the inverse root
+Rows       linear from step 0 as released, linear from the end of warm-up, cosine, constant with a
+           decay at the end, inverse square root
 Paper      linear from step 0, without a comparison
 Cost       0.149 ZFLOP a point, 5 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
@@ -10,8 +10,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/schedule.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, grid
 
 SCHEDULES = ("legacy_poly", "poly", "cosine", "warmup_stable_decay", "inverse_root")
 
@@ -20,7 +20,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"optimizer.schedule": SCHEDULES}),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -1,8 +1,8 @@
-r"""Which question about two segments teaches most? (ALBERT §4.6, Table 5)
+r"""Which sentence objective is best? (ALBERT §4.6, Table 5)
 
 Rows       none, the next sentence (BERT), sentence order
-Paper      base for 125,000 steps. Who is asked for the next sentence learns nothing of order
-           (52.0 %), the other way around it is not so (78.9 %)
+Paper      base for 125,000 steps. Next-sentence prediction teaches nothing about order
+           (52.0 %), sentence order teaches next-sentence prediction (78.9 %)
 Cost       0.149 ZFLOP a point, 3 points (products, forward and backward)
 Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores, and some for
            its probes
@@ -11,13 +11,13 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sentence_objec
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 
 def intrinsic(masked_lm: float, next_sentence: float, order: float) -> dict[str, float]:
-    """The paper's first three columns. It does not say how it asks what was not trained; here both
-    questions are put to every point by a probe on the frozen encoder."""
+    """Return the paper's first three columns. It does not say how it measured objectives that were
+    not trained; here a probe on the frozen encoder of every point measures both."""
     return {
         "masked_lm_accuracy": masked_lm,
         "next_sentence_accuracy": next_sentence,
@@ -39,7 +39,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=grid({"data.sentence_objective": tuple(PAPER)}, PAPER),
-        overrides=settings(size),
+        overrides=base_overrides(size),
         seeds=seeds(size),
         tasks=tasks(size),
         probes=True,

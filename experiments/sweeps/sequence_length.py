@@ -1,8 +1,8 @@
-r"""Can a run begin on short rows? (BERT's recipe: 128 for nine tenths of the steps, then 512)
+r"""Can a run start with short rows? (BERT's recipe: 128 for nine tenths of the steps, then 512)
 
 Rows       the full length throughout, a quarter of it for nine tenths of the steps, a quarter of
-           it throughout; one optimizer state, and all measured at the full length. Positions past
-           a quarter stay untrained in the last row
+           it throughout; one optimizer state, all evaluated at the full length. Positions
+           beyond a quarter stay untrained in the last row
 Paper      512 throughout, unlike BERT, without a comparison
 Cost       0.149 ZFLOP at 512, 0.05 in phases, 0.04 at 128; 3 points
 Small      3 layers of 128 for 2,000 steps on rows of 64 or 16: 8 to 20 minutes a point on 2 CPU
@@ -12,8 +12,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sequence_lengt
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -25,11 +25,11 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size),
         rows=(
-            Row(f"{long}", {}),
-            Row(f"{short}-{long}", {f"phases.first.{name}": phase[name] for name in phase}),
-            Row(f"{short}", {f"data.{name}": brief[name] for name in brief}),
+            SweepRow(f"{long}", {}),
+            SweepRow(f"{short}-{long}", {f"phases.first.{name}": phase[name] for name in phase}),
+            SweepRow(f"{short}", {f"data.{name}": brief[name] for name in brief}),
         ),
-        overrides={**settings(size), "run.evaluation_seq_length": long},
+        overrides={**base_overrides(size), "run.evaluation_seq_length": long},
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -1,7 +1,7 @@
-r"""How wide should it be, at a depth of three? (ALBERT appendix A.1, Table 12)
+r"""How wide should a model of three layers be? (ALBERT appendix A.1, Table 12)
 
-Rows       hidden sizes 1024, 2048, 4096 and 6144; heads of 64, feed-forward layers of four times
-           that
+Rows       hidden sizes 1024, 2048, 4096 and 6144; heads of 64, feed-forward layers four times
+           as wide
 Paper      3 layers for 125,000 steps: better up to 4096, not beyond
 Cost       0.08 to 2 ZFLOP a point, 4 points (products, forward and backward)
 Small      3 layers of 64 to 384, 2,000 steps each: 10 minutes to an hour a point on 2 CPU cores
@@ -10,8 +10,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/width.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Row, Size, Sweep, downstream
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 PAPER = (
     downstream("79.8/69.7", "64.4/61.7", 77.7, 86.7, 54.0, 71.2),
@@ -21,13 +21,13 @@ PAPER = (
 )
 
 
-def row(width: int, head: int, paper: dict[str, float]) -> Row:
+def row(width: int, head: int, paper: dict[str, float]) -> SweepRow:
     sizes = {
         "model.hidden_size": width,
         "model.intermediate_size": 4 * width,
         "model.num_attention_heads": width // head,
     }
-    return Row(str(width), sizes, paper)
+    return SweepRow(str(width), sizes, paper)
 
 
 def get_sweep(size: Size) -> Sweep:
@@ -37,7 +37,7 @@ def get_sweep(size: Size) -> Sweep:
     return Sweep(
         base=config_file(size, "large"),
         rows=tuple(row(width, head, paper) for width, paper in zip(widths, PAPER, strict=True)),
-        overrides={**settings(size), "model.num_hidden_layers": 3},
+        overrides={**base_overrides(size), "model.num_hidden_layers": 3},
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -1,7 +1,7 @@
-r"""Are 24 layers better than 12, when the block is 4096 wide? (ALBERT appendix A.2, Table 13)
+r"""Are 24 layers better than 12 at a hidden size of 4096? (ALBERT appendix A.2, Table 13)
 
 Rows       12 and 24 layers
-Paper      xxlarge for 125,000 steps: no difference to speak of
+Paper      xxlarge for 125,000 steps: no notable difference
 Cost       3.9 and 7.8 ZFLOP (products, forward and backward)
 Small      3 and 6 layers of 256, 2,000 steps each: 30 minutes to an hour a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.py \
@@ -9,8 +9,8 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import config_file, seeds, settings, tasks
-from experiments.sweeping.points import Size, Sweep, downstream, grid
+from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = (
     downstream("94.0/88.1", "88.3/85.3", 87.8, 95.4, 82.5, 88.7),
@@ -28,7 +28,7 @@ def get_sweep(size: Size) -> Sweep:
             {"model.num_hidden_layers": depths},
             {str(depth): paper for depth, paper in zip(depths, PAPER, strict=True)},
         ),
-        overrides={**settings(size), **own},
+        overrides={**base_overrides(size), **own},
         seeds=seeds(size),
         tasks=tasks(size),
     )

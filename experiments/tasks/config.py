@@ -1,4 +1,4 @@
-"""One fine-tuning: task, data, model, optimizer and run, checked as a whole."""
+"""Configuration of a fine-tuning: task, data, model, optimizer and run, checked together."""
 
 import dataclasses
 import math
@@ -6,15 +6,16 @@ from enum import StrEnum
 from typing import ClassVar
 
 from albert_jax.config import AlbertConfig, ProblemType
+from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.training.config import OptimizerConfig, OptimizerName
-from data_pipeline.errors import InputError
+from data_pipeline.config import SHORTEST_ROW
 from data_pipeline.finetuning.glue import MalformedRows
 from data_pipeline.finetuning.race import RaceGroup
-from experiments.run.config import TrainingRunConfig
+from experiments.run.config import LARGEST_SEED, TrainingRunConfig, check_batch_size
 
 
 class TaskName(StrEnum):
-    """What a run learns. Those of GLUE have the official names in lower case."""
+    """Fine-tuning task. Those of GLUE have the official names in lower case."""
 
     COLA = "cola"
     SST2 = "sst-2"
@@ -25,21 +26,22 @@ class TaskName(StrEnum):
     QNLI = "qnli"
     RTE = "rte"
     WNLI = "wnli"
-    TEXT = "text"  # one's own texts: classes or scores
-    SQUAD = "squad"  # versions 1.1 and 2.0: which head is `span.head`
+    TEXT = "text"  # text files of one's own, with classes or scores
+    SQUAD = "squad"  # versions 1.1 and 2.0, distinguished by `span.head`
     RACE = "race"
     TAGGING = "tagging"  # words with tags, in CoNLL's columns
 
 
 class DataSource(StrEnum):
-    """Where the examples of a task of GLUE come from."""
+    """Source of the examples of a GLUE task: its official files, or TFDS."""
 
     FILES = "files"
     TFDS = "tfds"
 
 
 class SpanHead(StrEnum):
-    """How answers are scored: by start and end alone, or an end given its start, and whether."""
+    """Scores of an answer: of its start and its end, or of an end given the start, with a score for
+    having no answer."""
 
     PLAIN = "plain"
     CONDITIONAL = "conditional"
@@ -47,79 +49,73 @@ class SpanHead(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TaskDataConfig:
-    """What a run reads, and how it is cut.
+    """Examples and how they are encoded.
 
     Raises:
-        InputError: a value is out of range.
+        FieldError: a value is not allowed.
     """
 
-    dir: str = ""  # of the task's official files, or of TFDS's data sets
-    source: DataSource = DataSource.FILES
-    diagnostic_dir: str | None = None  # of AX, which a run on MNLI then answers too
-    malformed: MalformedRows = MalformedRows.REFUSE
+    dir: str = setting("", "directory of the task's official files, or of TFDS data sets")
+    source: DataSource = setting(DataSource.FILES, "source of a GLUE task's examples")
+    diagnostic_dir: str | None = setting(
+        None, "directory of AX, which a run on MNLI then predicts too"
+    )
+    malformed: MalformedRows = setting(MalformedRows.REFUSE, "treatment of malformed rows")
 
     # One's own files: of texts, questions (SQuAD) or tags. Texts: .tsv, .csv or .jsonl.
-    train_file: str | None = None
-    dev_file: str | None = None
-    test_file: str | None = None  # labels are not needed
-    text_column: str = "text"
-    text_pair_column: str | None = None
-    label_column: str = "label"
-    id_column: str | None = None
-    problem_type: ProblemType = ProblemType.SINGLE_LABEL
-    labels: str | None = None  # separated by commas; none: those of the training file
+    train_file: str | None = setting(None, "file of texts, questions (SQuAD) or tags")
+    dev_file: str | None = setting(None, "file of the same kind, to evaluate on")
+    test_file: str | None = setting(None, "file of the same kind, to predict; needs no labels")
+    text_column: str = setting("text", "column of the text")
+    text_pair_column: str | None = setting(None, "column of the second text of a pair")
+    label_column: str = setting("label", "column of the label")
+    id_column: str | None = setting(None, "column of the id")
+    problem_type: ProblemType = setting(ProblemType.SINGLE_LABEL, "classes, or scores (regression)")
+    labels: str | None = setting(
+        None, "labels, separated by commas; none: those of the training file"
+    )
 
-    tokenizer: str | None = None  # none: that of `run.init_from`
-    max_seq_length: int = 512
-    num_lengths: int = 5  # that rows are padded to; the step is compiled for each
-    num_epochs: float | None = None  # instead of `optimizer.num_train_steps`
+    tokenizer: str | None = setting(None, "tokenizer; none: that of run.init_from")
+    max_seq_length: int = setting(
+        512, "longest row, with special tokens; longer texts are cut", at_least=SHORTEST_ROW
+    )
+    num_lengths: int = setting(
+        5, "lengths that rows are padded to; the step is compiled for each", at_least=1
+    )
+    num_epochs: float | None = setting(
+        None, "epochs, instead of optimizer.num_train_steps", above=0
+    )
 
     def __post_init__(self) -> None:
-        if self.max_seq_length < 8:
-            raise InputError(
-                f"--config.data.max_seq_length must be at least 8, got {self.max_seq_length}"
-            )
-        if self.num_lengths < 1:
-            raise InputError(
-                f"--config.data.num_lengths must be at least 1, got {self.num_lengths}"
-            )
-        if self.num_epochs is not None and self.num_epochs <= 0:
-            raise InputError(
-                f"--config.data.num_epochs must be greater than 0, got {self.num_epochs}"
-            )
+        check_settings(self)
         if self.problem_type is ProblemType.MULTI_LABEL:
-            raise InputError(
-                f"--config.data.problem_type must be {ProblemType.SINGLE_LABEL} or "
-                f"{ProblemType.REGRESSION}: files have one label a row"
-            )
+            kinds = f"{ProblemType.SINGLE_LABEL} or {ProblemType.REGRESSION} (one label a row)"
+            raise FieldError("problem_type", kinds, str(self.problem_type))
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanConfig:
-    """Questions answered by a span of a text.
+    """Question answering by a span of a text.
 
     Raises:
-        InputError: a value is out of range.
+        FieldError: a value is not allowed.
     """
 
-    head: SpanHead = SpanHead.PLAIN
-    max_query_length: int = 64  # pieces of a question that are kept
-    doc_stride: int = 128  # pieces from one window of a text to the next
-    n_best: int = 20
-    max_answer_length: int = 30  # pieces
-    start_n_top: int = 5  # starts that the conditional head looks for ends of
-    end_n_top: int = 5
-    # Where some questions have no answer: what the score of having none is compared with. None:
-    # chosen on half of the articles, reported on the other half.
-    null_threshold: float | None = None
+    head: SpanHead = setting(SpanHead.PLAIN, "conditional: also predict that there is no answer")
+    max_query_length: int = setting(64, "tokens of a question that are kept", at_least=1)
+    doc_stride: int = setting(128, "tokens from one window of a text to the next", at_least=1)
+    n_best: int = setting(20, "candidate answers of a question that are kept", at_least=1)
+    max_answer_length: int = setting(30, "tokens of the longest answer", at_least=1)
+    start_n_top: int = setting(5, "starts for which the conditional head scores ends", at_least=1)
+    end_n_top: int = setting(5, "ends that it keeps for each start", at_least=1)
+    null_threshold: float | None = setting(
+        None,
+        "score above which there is no answer; none: chosen on half of the articles, reported on "
+        "the other half",
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.type is int and getattr(self, field.name) < 1:
-                raise InputError(
-                    f"--config.span.{field.name} must be at least 1, got "
-                    f"{getattr(self, field.name)}"
-                )
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,63 +123,70 @@ class ChoiceConfig:
     """Questions with four options.
 
     Raises:
-        InputError: a value is out of range.
+        FieldError: a value is not allowed.
     """
 
-    group: RaceGroup = RaceGroup.ALL
-    max_qa_length: int = 128  # last pieces of question and option that are kept
+    group: RaceGroup = setting(RaceGroup.ALL, "passages of RACE to use")
+    max_qa_length: int = setting(
+        128, "last tokens of question and option that are kept", at_least=1
+    )
 
     def __post_init__(self) -> None:
-        if self.max_qa_length < 1:
-            raise InputError(
-                f"--config.choice.max_qa_length must be at least 1, got {self.max_qa_length}"
-            )
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class DropoutConfig:
-    """Shares that are dropped in training.
+    """Dropout probabilities in fine-tuning.
 
     Raises:
-        InputError: a value is out of range.
+        FieldError: a value is not allowed.
     """
 
-    encoder: float | None = None  # of states and attention; none: as the model's configuration says
-    classifier: float = 0.1  # of what the head reads
+    encoder: float | None = setting(
+        None, "of hidden states and attention; none: as in the model's files", at_least=0, below=1
+    )
+    classifier: float = setting(0.1, "of the classifier's input", at_least=0, below=1)
 
     def __post_init__(self) -> None:
-        for name, value in (("encoder", self.encoder), ("classifier", self.classifier)):
-            if value is not None and not 0 <= value < 1:
-                raise InputError(f"--config.dropout.{name} must be in [0, 1), got {value}")
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneRunConfig(TrainingRunConfig):
-    """How a fine-tuning is run.
+    """How fine-tuning is run, once or with several seeds and rates.
 
     Raises:
-        InputError: a value is out of range.
+        FieldError: a value is not allowed.
     """
 
-    evaluate_every: int = 500
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 1
-    # False: the sizes and the tokenizer of `init_from`, not its weights. Everything else being
-    # equal, this is the control that shows what pre-training was worth.
-    init_weights: bool = True
-    patience: int | None = None  # evaluations without a better one after which a run ends
-    # Several runs in directories of their own, of the seeds `seed`, `seed + 1`, ...
-    seeds: int = 1
-    learning_rates: str | None = None  # separated by commas: the seeds are run with each
+    evaluate_every: int = setting(500, "steps between two evaluations", at_least=1)
+    checkpoint_every: int = setting(500, "steps between two checkpoints", at_least=1)
+    keep_checkpoints: int = setting(
+        1, "newest checkpoints that are kept, beside the best one", at_least=1
+    )
+    # The control that shows what pre-training was worth, everything else being equal.
+    init_weights: bool = setting(
+        True, "false: only sizes and tokenizer of `init_from`, not its weights"
+    )
+    patience: int | None = setting(
+        None, "evaluations without improvement after which a run ends", at_least=1
+    )
+    seeds: int = setting(
+        1, "runs in directories of their own, with seeds `seed`, `seed + 1`, ...", at_least=1
+    )
+    learning_rates: str | None = setting(
+        None, "rates, separated by commas: every seed is run with each"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.evaluate_every % self.checkpoint_every:
-            raise InputError(
-                f"--config.run.evaluate_every ({self.evaluate_every}) must be a multiple of "
-                f"--config.run.checkpoint_every ({self.checkpoint_every}): what is evaluated is "
-                "saved, or it could not be the best"
+            multiple = (
+                f"a multiple of checkpoint_every ({self.checkpoint_every}), so that what is "
+                "evaluated is saved"
             )
+            raise FieldError("evaluate_every", multiple, self.evaluate_every)
         _ = self.rates
 
     @property
@@ -191,7 +194,7 @@ class FinetuneRunConfig(TrainingRunConfig):
         """The numbers of `learning_rates`.
 
         Raises:
-            InputError: one is no number greater than 0, or occurs twice.
+            FieldError: one is no number greater than 0, or occurs twice.
         """
         if self.learning_rates is None:
             return ()
@@ -201,19 +204,17 @@ class FinetuneRunConfig(TrainingRunConfig):
             rates = ()
         fine = all(rate > 0 and math.isfinite(rate) for rate in rates)
         if not rates or not fine or len(set(rates)) < len(rates):
-            raise InputError(
-                "--config.run.learning_rates must be different numbers greater than 0, separated "
-                f"by commas, got {self.learning_rates!r}"
-            )
+            allowed = "different numbers greater than 0, separated by commas"
+            raise FieldError("learning_rates", allowed, self.learning_rates)
         return rates
 
 
 def finetuning_optimizer() -> OptimizerConfig:
-    """AdamW with bias correction.
+    """Return the default: AdamW with bias correction.
 
     The released code lacks the correction. Its first updates are then several times too long, which
     makes runs on small data fail (Mosbach et al. 2021); `--config.optimizer.bias_correction=false`
-    has that back.
+    restores that.
     """
     return OptimizerConfig(
         name=OptimizerName.ADAMW,
@@ -226,10 +227,10 @@ def finetuning_optimizer() -> OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-    """Everything that a fine-tuning is. All but `run` is fixed in a workdir.
+    """A fine-tuning. All but `run` is fixed in a workdir.
 
     Raises:
-        InputError: two parts do not fit together; the message names the flags.
+        FieldError: a value is not allowed, or two parts do not fit together.
     """
 
     LOCATIONS: ClassVar[frozenset[str]] = frozenset(
@@ -237,7 +238,7 @@ class FinetuneConfig:
         for name in ("dir", "diagnostic_dir", "train_file", "dev_file", "test_file", "tokenizer")
     )
 
-    task: TaskName = TaskName.TEXT
+    task: TaskName = setting(TaskName.TEXT, "task of GLUE, or another")
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)  # without `run.init_from`
     data: TaskDataConfig = dataclasses.field(default_factory=TaskDataConfig)
     span: SpanConfig = dataclasses.field(default_factory=SpanConfig)
@@ -245,19 +246,11 @@ class FinetuneConfig:
     dropout: DropoutConfig = dataclasses.field(default_factory=DropoutConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=finetuning_optimizer)
     run: FinetuneRunConfig = dataclasses.field(default_factory=FinetuneRunConfig)
-    global_batch_size: int = 32  # examples a step
-    seed: int = 12345  # of the head, the data's order and dropout
+    global_batch_size: int = setting(32, "examples a step", at_least=1)
+    seed: int = setting(
+        12345, "seed of the head, data order and dropout", at_least=0, at_most=LARGEST_SEED
+    )
 
     def __post_init__(self) -> None:
-        if self.global_batch_size < 1:
-            raise InputError(
-                f"--config.global_batch_size must be at least 1, got {self.global_batch_size}"
-            )
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--config.seed must be from 0 to 2**32 - 1, got {self.seed}")
-        if self.global_batch_size % (max(1, self.run.accumulation_steps) * self.run.fsdp):
-            raise InputError(
-                f"--config.global_batch_size ({self.global_batch_size}) must be a multiple of "
-                f"--config.run.accumulation_steps ({self.run.accumulation_steps}) times "
-                f"--config.run.fsdp ({self.run.fsdp})"
-            )
+        check_settings(self)
+        check_batch_size("global_batch_size", self.global_batch_size, self.run)

@@ -1,4 +1,4 @@
-"""A model's outputs on whole splits, in the order of the examples."""
+"""Evaluation of a fine-tuned model on whole splits."""
 
 import jax
 import numpy as np
@@ -15,22 +15,23 @@ from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import evaluation_batches
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
 
 class TaskEvaluator:
-    """Tells and scores the splits of a task, short rows with short rows.
+    """Predictions and metrics of a task's splits.
 
     Args:
         task: the task.
-        config: batch size and number of lengths.
+        config: batch size and number of padded lengths.
         mesh: the devices.
 
     Raises:
         InputError: a batch does not divide over the devices.
     """
 
-    def __init__(self, task: Task, config: FinetuneConfig, mesh: Mesh) -> None:
+    def __init__(self, task: FinetuningTask, config: FinetuneConfig, mesh: Mesh) -> None:
+        self.best_metric, self.panels, self.decides = task.best_metric, task.panels, True
         self._task, self._mesh = task, mesh
         self._batch_size = config.run.evaluation_batch_size
         self._num_lengths = config.data.num_lengths
@@ -43,28 +44,28 @@ class TaskEvaluator:
         self._predict = compile_predict_step(task.objective.predict, shapes, mesh)
 
     def predict(self, params: PyTree, examples: EncodedExamples) -> Outputs:
-        """What the model says of each example, in their order."""
+        """Return the outputs for each example, in order."""
         params = jax.device_put(params, self._shardings)
-        rows: dict[int, dict[str, np.ndarray]] = {}
+        outputs: list[dict[str, np.ndarray]] = [{} for _ in examples.lengths]
         batches = evaluation_batches(
             examples, batch_size=self._batch_size, num_lengths=self._num_lengths
         )
         for numbers, fields in batches:
             here = {name: array[self._rows] for name, array in fields.items()}
             batch = place_batch(self._task.to_batch(here), self._mesh)
-            outputs = jax.device_get(self._predict(params, batch))
+            arrays = jax.device_get(self._predict(params, batch))
             for place, number in enumerate(numbers.tolist()):
-                rows[number] = {name: array[place] for name, array in outputs.items()}
-        return [rows[number] for number in range(len(rows))]
+                outputs[number] = {name: array[place] for name, array in arrays.items()}
+        return outputs
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
-        """The figures of the splits that are watched, by the names that `Task.figure` gives."""
+        """Compute the metrics of the watched splits, named by `FinetuningTask.metric_name`."""
         return {
-            self._task.figure(split, name): value
+            self._task.metric_name(split, name): value
             for split in self._task.watched
-            for name, value in self.score(params, split).figures.items()
+            for name, value in self.score(params, split).metrics.items()
         }
 
     def score(self, params: PyTree, split: str) -> Scores:
-        """How well a labeled split is told."""
+        """Compute the metrics of a labeled split."""
         return self._task.score(split, self.predict(params, self._task.labeled[split]))

@@ -8,56 +8,83 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from albert_jax.config import AlbertConfig
 from albert_jax.tasks.batches import TaskBatch
 from albert_jax.training.flops import training_flops_per_row
 from albert_jax.training.parallel import rows_of_process
 from data_pipeline.finetuning.dataset import FinetuningDataset
 from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.run.execution import open_mesh, resolve_execution
-from experiments.run.training import Training
+from experiments.run.metrics_log import StepWork
 from experiments.run.workdir import DataIdentity
-from experiments.tasks.choice import open_choice_task
-from experiments.tasks.config import FinetuneConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.evaluation import TaskEvaluator
-from experiments.tasks.span import open_span_task
-from experiments.tasks.starting_point import StartingPoint, open_starting_point, warm_start
-from experiments.tasks.tagging import open_tagging_task
-from experiments.tasks.task import Task
-from experiments.tasks.text import open_text_task
+from experiments.tasks.registry import open_task
+from experiments.tasks.starting_point import StartingPoint, open_starting_point
+from experiments.tasks.task import FinetuningTask
+
+
+class FinetuningBatches:
+    """The training batches of a task: a `TrainingData`.
+
+    Args:
+        task: the task.
+        model: sizes of the encoder.
+        config: batch size, seed and number of lengths.
+        mesh: the devices.
+    """
+
+    def __init__(
+        self, task: FinetuningTask, model: AlbertConfig, config: FinetuneConfig, mesh: Mesh
+    ) -> None:
+        self._task = task
+        self._rows = rows_of_process(config.global_batch_size, mesh)
+        self._dataset = FinetuningDataset(
+            task.train,
+            seed=config.seed,
+            global_batch_size=config.global_batch_size,
+            num_lengths=config.data.num_lengths,
+        )
+        lengths = self._dataset.batch_lengths
+        flops = [training_flops_per_row(model, length=n, predictions=0) for n in lengths]
+        rows = config.global_batch_size * (task.train.choices or 1)
+        self.num_shapes = len(set(lengths))
+        self.mean_flops = rows * float(np.mean(flops))
+        self._work = StepWork(config.global_batch_size, self.mean_flops)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return self._dataset.steps_per_epoch
+
+    def batches(self, start_step: int) -> Iterator[TaskBatch]:
+        """Yield this process's rows of the batches from a step on."""
+        return map(self._task.to_batch, self._dataset.batches(start_step, self._rows))
+
+    def work_of_step(self, step: int) -> StepWork:
+        """Return rows and mean operations of a step."""
+        del step  # lengths vary from batch to batch
+        return self._work
 
 
 class Finetuning(NamedTuple):
-    """What a configuration describes, opened and found to fit together."""
+    """A configuration, opened: all parts fit together."""
 
     config: FinetuneConfig
-    start: StartingPoint
-    task: Task
-    dataset: FinetuningDataset
+    task: FinetuningTask
     evaluator: TaskEvaluator
     mesh: Mesh
-    execution: str  # a line about how the model is computed
+    start: StartingPoint
+    execution: str  # log line about the way the model is computed
 
     @property
-    def flops_per_step(self) -> float:
-        """Operations of the products of a batch, forward and backward, on average."""
-        rows = self.config.global_batch_size * (self.task.train.choices or 1)
-        return rows * float(
-            np.mean(
-                [
-                    training_flops_per_row(self.start.model, length=length, predictions=0)
-                    for length in self.dataset.batch_lengths
-                ]
-            )
-        )
-
-    def batches(self, start_step: int) -> Iterator[TaskBatch]:
-        """This process's rows of the batches from a step on."""
-        rows = rows_of_process(self.config.global_batch_size, self.mesh)
-        return map(self.task.to_batch, self.dataset.batches(start_step, rows))
+    def batches(self) -> FinetuningBatches:
+        """The training batches."""
+        return FinetuningBatches(self.task, self.start.model, self.config, self.mesh)
 
     @property
     def data(self) -> DataIdentity:
-        """Which examples the run is trained and scored on."""
+        """The examples that the run is trained and scored on."""
         files = self.config.data
         own = files.train_file is not None
         splits = [self.task.train, *self.task.labeled.values(), *self.task.unlabeled.values()]
@@ -68,46 +95,9 @@ class Finetuning(NamedTuple):
             fingerprint(splits),
         )
 
-    @property
-    def training(self) -> Training:
-        """The same as `run_training` wants it."""
-        config, task = self.config, self.task
-        return Training(
-            model=self.start.model,
-            optimizer=config.optimizer,
-            run=config.run,
-            seed=config.seed,
-            mesh=self.mesh,
-            initialize=task.model.initialize,
-            warm_start=warm_start(config, task),
-            loss_fn=task.objective.loss_fn,
-            weight_fn=task.objective.weight_fn,
-            batches=self.batches,
-            num_shapes=len(set(self.dataset.batch_lengths)),
-            rows_per_step=config.global_batch_size,
-            flops_per_step=self.flops_per_step,
-            evaluate=self.evaluator.evaluate,
-            best_metric=task.best_metric,
-            panels=task.panels,
-            notes=[self.execution],
-            patience=config.run.patience,
-            evaluates_before_stopping=True,
-        )
-
-    def with_config(self, config: FinetuneConfig) -> "Finetuning":
-        """The same with another seed or optimizer."""
-        return self._replace(config=config, dataset=_order_batches(config, self.task))
-
-
-_TASKS = {
-    TaskName.SQUAD: open_span_task,
-    TaskName.RACE: open_choice_task,
-    TaskName.TAGGING: open_tagging_task,
-}
-
 
 def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
-    """Reads and encodes everything, and writes nothing.
+    """Read and encode everything, and write nothing.
 
     Args:
         config: the run.
@@ -119,30 +109,23 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     mesh = open_mesh(config.run, config.global_batch_size)
     start = open_starting_point(config, path)
     execution, line = resolve_execution(config.run, start.model, mesh, lengths=[], packed=False)
-    compute = {"dtype": config.run.dtype, "execution": execution}
-    open_task = _TASKS.get(config.task, open_text_task)
-    task = open_task(config, start.model, start.tokenizer, **compute)
-    dataset = _order_batches(config, task)
-    if config.data.num_epochs is not None:
-        config = _count_steps(config, dataset.steps_per_epoch)
-    return Finetuning(config, start, task, dataset, TaskEvaluator(task, config, mesh), mesh, line)
-
-
-def _order_batches(config: FinetuneConfig, task: Task) -> FinetuningDataset:
-    return FinetuningDataset(
-        task.train,
-        seed=config.seed,
-        global_batch_size=config.global_batch_size,
-        num_lengths=config.data.num_lengths,
+    task = open_task(
+        config, start.model, start.tokenizer, dtype=config.run.dtype, execution=execution
     )
+    if config.data.num_epochs is not None:
+        batches = FinetuningBatches(task, start.model, config, mesh)
+        config = _with_steps_of_epochs(config, config.data.num_epochs, batches.steps_per_epoch)
+    return Finetuning(config, task, TaskEvaluator(task, config, mesh), mesh, start, line)
 
 
-def _count_steps(config: FinetuneConfig, steps_per_epoch: int) -> FinetuneConfig:
-    """The steps of `data.num_epochs`; warm-up keeps its share of them."""
+def _with_steps_of_epochs(
+    config: FinetuneConfig, num_epochs: float, steps_per_epoch: int
+) -> FinetuneConfig:
+    """Set the steps of a number of epochs; warm-up keeps its fraction of them."""
     optimizer = config.optimizer
-    steps = max(1, round((config.data.num_epochs or 0) * steps_per_epoch))
-    share = optimizer.num_warmup_steps / optimizer.num_train_steps
+    steps = max(1, round(num_epochs * steps_per_epoch))
+    fraction = optimizer.num_warmup_steps / optimizer.num_train_steps
     counted = dataclasses.replace(
-        optimizer, num_train_steps=steps, num_warmup_steps=round(share * steps)
+        optimizer, num_train_steps=steps, num_warmup_steps=round(fraction * steps)
     )
     return dataclasses.replace(config, optimizer=counted)

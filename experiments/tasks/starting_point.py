@@ -1,32 +1,23 @@
-"""What a fine-tuning starts from: sizes, tokenizer, and pre-trained parameters or none."""
+"""The starting point of a fine-tuning: sizes, tokenizer and pre-trained parameters."""
 
 import dataclasses
-import functools
-import logging
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig
 from albert_jax.interop.names import WeightsError
-from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.workdir import HEAD_FILE, split_step, write_head
-from albert_jax.pretrained import PretrainedWeights, open_weights, read_pretrained
+from albert_jax.pretrained import open_weights
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import AlbertTokenizer
+from experiments.run.initial_parameters import read_initial_parameters
 from experiments.run.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, model_files
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import Task
-
-_ENCODER, _POOLER = "albert/", "albert/pooler/"  # not every model that can be read has a pooler
-
-_log = logging.getLogger(__name__)
+from experiments.tasks.task import FinetuningTask
 
 
 class StartingPoint(NamedTuple):
@@ -37,7 +28,7 @@ class StartingPoint(NamedTuple):
 
 
 def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> StartingPoint:
-    """Reads what `run.init_from` names, or what a run that has checkpoints started from.
+    """Read the model that `run.init_from` names, or that a run with checkpoints started from.
 
     Args:
         config: the run.
@@ -69,7 +60,7 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
     tokenizer = AlbertTokenizer.from_pretrained(str(tokenizer_path))
     if tokenizer.vocab_size != model.vocab_size:
         raise InputError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces, the model has {model.vocab_size}"
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model has {model.vocab_size}"
         )
     if model.longest_row is not None and config.data.max_seq_length > model.longest_row:
         raise InputError(
@@ -84,57 +75,32 @@ def _has_checkpoints(workdir: epath.Path) -> bool:
     return checkpoints.exists() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
 
 
-def warm_start(config: FinetuneConfig, task: Task) -> Callable[[PyTree], PyTree] | None:
-    """Shapes to the parameters that a new run starts from; None: all of them fresh."""
-    if config.run.init_from is None or not config.run.init_weights:
-        return None
-    return functools.partial(_read_params, config.run.init_from, config.seed, task)
-
-
-def _read_params(init_from: str, seed: int, task: Task, shapes: PyTree) -> PyTree:
-    """The stored encoder, and the stored head if it tells the same things apart; else a fresh one.
+def read_task_parameters(config: FinetuneConfig, task: FinetuningTask) -> PyTree:
+    """Return the stored encoder, and the stored head if it has the task's labels; else a new one.
 
     Raises:
         InputError: a part of the encoder is missing or of another shape.
     """
+    init_from = config.run.init_from
+    assert init_from is not None
+    return read_initial_parameters(
+        init_from, task.model, seed=config.seed, read_heads=_has_same_head(init_from, task)
+    )
+
+
+def _has_same_head(init_from: str, task: FinetuningTask) -> bool:
+    """True if the stored model has the task's head, whose training can go on."""
     try:
-        stored = read_pretrained(init_from)
+        stored = open_weights(init_from)
     except WeightsError as error:
         raise InputError(f"--config.run.init_from: {error}") from error
-    found = flatten(stored.params)
-    if not _tells_the_same(stored, task):
-        found = {name: leaf for name, leaf in found.items() if name.startswith(_ENCODER)}
-    fresh = jax.jit(task.model.initialize)(jax.random.key(seed))
-    drawn, faults = [], []
-
-    def choose(path: jax.tree_util.KeyPath, shape: jax.ShapeDtypeStruct, new: jax.Array) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        leaf = found.get(name)
-        if leaf is not None and leaf.shape == shape.shape:
-            return leaf
-        if name.startswith(_ENCODER) and not name.startswith(_POOLER):
-            state = "is missing" if leaf is None else f"has shape {leaf.shape}, not {shape.shape}"
-            faults.append(f"{name} {state}")
-        drawn.append(name)
-        return np.asarray(new)
-
-    params = jax.tree_util.tree_map_with_path(choose, shapes, fresh)
-    if faults:
-        raise InputError(f"--config.run.init_from={init_from}: {'; '.join(faults)}")
-    if drawn:
-        _log.warning("drawn at random, as %s has none: %s", init_from, ", ".join(sorted(drawn)))
-    return params
-
-
-def _tells_the_same(stored: PretrainedWeights, task: Task) -> bool:
-    """Whether a stored head can be gone on with."""
     if stored.head is None or stored.architecture not in (None, type(task.model).__name__):
         return False
-    told, wanted = stored.head, task.head
-    return (told.labels, told.problem_type) == (wanted.labels, wanted.problem_type)
+    old, new = stored.head, task.head
+    return (old.labels, old.problem_type) == (new.labels, new.problem_type)
 
 
-def workdir_files(start: StartingPoint, task: Task) -> dict[str, bytes]:
+def workdir_files(start: StartingPoint, task: FinetuningTask) -> dict[str, bytes]:
     """What makes a workdir loadable as a fine-tuned model: sizes, tokenizer, head."""
     with tempfile.TemporaryDirectory() as directory:
         head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))

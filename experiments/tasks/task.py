@@ -1,8 +1,8 @@
-"""What a task is to the command that trains it: examples as ids, a model, scores, files."""
+"""The records of fine-tuning: a kind of task, a task whose data are open, metrics of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -11,47 +11,53 @@ from albert_jax.config import HeadConfig
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.tasks.batches import TaskBatch
 from albert_jax.training.objective import Objective
+from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
+from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.run.curves import Panel
+from experiments.tasks.config import TaskDataConfig
+from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput
 
-# What a model says of each example: arrays by name.
+# Outputs of a model for each row: arrays by name.
 Outputs = Sequence[Mapping[str, np.ndarray]]
+# A prediction in the form of a JSON object; its arrays are NumPy's.
+Result = dict[str, Any]
 
 
 class Scores(NamedTuple):
-    """How well a split was told.
+    """Metrics of a split.
 
     Attributes:
-        figures: by name; of those that the task calls metrics, higher is better.
-        baseline: what the best single answer to everything gets, of the figures that have this.
+        metrics: values by name; of those that the task lists, higher is better.
+        baseline: values of the best constant answer, for the metrics that have one.
         classes: names of the classes, if there are any.
-        confusion: how often the class of the row was taken for that of the column.
+        confusion: examples of a class (row) that were predicted as a class (column).
         class_scores: F1 of each class.
     """
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     baseline: Mapping[str, float]
     classes: Sequence[str] = ()
     confusion: Int[np.ndarray, "classes classes"] | None = None
     class_scores: Sequence[float] = ()
 
 
-class Task(NamedTuple):
-    """A task, opened: its data fit the model.
+class FinetuningTask(NamedTuple):
+    """A task with its data: the result of `TaskKind.open`.
 
     Attributes:
-        train: what is trained on.
-        labeled: splits that are scored, by name; the first decides which checkpoint is best, and
-            those called test are scored in the end alone.
-        unlabeled: splits that are only told.
+        train: the training examples.
+        labeled: splits with labels, by name. The metrics of the first decide which checkpoint is
+            best; those called test are scored at the end only.
+        unlabeled: splits without labels, by name.
         model: encoder and head.
-        head: what the head tells apart.
-        objective: loss and predictions.
-        to_batch: a loader's dict as the task's batch, checked.
-        metrics: names of the figures, the deciding one first.
-        score: of a labeled split, by its name.
-        write: writes the files of any split into a directory, by the split's name; returns them.
-        notes: what the reader of the report should know of the data.
+        head: labels and kind of problem of the head.
+        objective: loss, weights and outputs.
+        to_batch: the batch of a loader's dict, checked.
+        metrics: names of metrics, the deciding one first.
+        score: the metrics of a labeled split, by its name.
+        write: writes the predictions of any split into a directory, and returns the files.
+        notes: remarks on the data, for the report.
     """
 
     train: EncodedExamples
@@ -68,20 +74,73 @@ class Task(NamedTuple):
 
     @property
     def best_metric(self) -> str:
-        """The figure that decides, as evaluations call it."""
-        return self.figure(next(iter(self.labeled)), self.metrics[0])
+        """The name of the deciding metric in the log."""
+        return self.metric_name(next(iter(self.labeled)), self.metrics[0])
 
     @property
     def watched(self) -> list[str]:
-        """The splits that are scored again and again."""
+        """The splits that are scored during training."""
         return [split for split in self.labeled if not split.startswith("test")]
 
-    def figure(self, split: str, metric: str) -> str:
-        """What an evaluation calls a split's metric. Example: `accuracy`, `dev_mismatched/f1`."""
+    def metric_name(self, split: str, metric: str) -> str:
+        """Return a metric's name in the log. Example: `accuracy`, `dev_mismatched/f1`."""
         return metric if split == next(iter(self.labeled)) else f"{split}/{metric}"
 
     @property
     def panels(self) -> list[Panel]:
-        """The curves of a run: the loss, and up to three figures."""
-        figures = [self.figure(split, name) for split in self.watched for name in self.metrics]
-        return [("loss", "loss"), *((name, name) for name in figures[:3])]
+        """The curves of a run: the loss, and up to three metrics."""
+        names = [self.metric_name(split, name) for split in self.watched for name in self.metrics]
+        return [("loss", "loss"), *((name, name) for name in names[:3])]
+
+
+class RawPrediction(NamedTuple):
+    """Predictions on raw inputs: one value of `--task` of `experiments.predict`.
+
+    Attributes:
+        read: an example of each input. Raises InputError where a field is missing or unusable.
+        encode: rows of examples; given the model, its tokenizer and the options. Raises InputError
+            where the model is of another kind or an example does not fit.
+        decode: the result of an example, given its rows' outputs, the model and the options.
+        format: a result as lines of text.
+    """
+
+    read: Callable[[Sequence[RawInput]], Sequence[Any]]
+    encode: Callable[[Sequence[Any], Any, AlbertTokenizer, PredictionOptions], list[EncodedInput]]
+    decode: Callable[[EncodedInput, Outputs, Any, PredictionOptions], Result]
+    format: Callable[[Result], str]
+
+
+class TaskKind(NamedTuple):
+    """A kind of fine-tuning task, in one record. `tasks/registry.py` gives it its name.
+
+    Attributes:
+        models: the classes of its models. A checkpoint that names none of them is read as the
+            first.
+        batch: the class of its batches.
+        objective: loss, weights and outputs of a model.
+        open: reads and encodes the examples of a run and makes the model; the arguments are those
+            of `registry.open_task`.
+        predictions: predictions on raw inputs, by the name for `experiments.predict --task`.
+    """
+
+    models: tuple[type[Any], ...]
+    batch: Any  # a class, one of `TaskBatch`
+    objective: Callable[[Any], Objective]
+    open: Callable[..., FinetuningTask]
+    predictions: Mapping[str, RawPrediction]
+
+
+def required_files(data: TaskDataConfig, content: str) -> tuple[Path, Path]:
+    """Return the paths of the training file and the dev file.
+
+    Args:
+        data: names them.
+        content: what they hold, for the error message.
+
+    Raises:
+        InputError: one is not named.
+    """
+    for name in ("train_file", "dev_file"):
+        if getattr(data, name) is None:
+            raise InputError(f"--config.data.{name} is missing: {content}")
+    return Path(data.train_file or ""), Path(data.dev_file or "")

@@ -1,10 +1,12 @@
-"""Classes or scores of texts and pairs of texts: GLUE, and one's own files."""
+"""Classification and regression of texts and pairs of texts: GLUE, and one's own files."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
 from albert_jax.durable_files import write_atomically
@@ -12,207 +14,109 @@ from albert_jax.tasks.batches import ClassificationBatch
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.tasks.objectives import classification_objective
 from data_pipeline.errors import InputError
+from data_pipeline.finetuning import encoding
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
-from data_pipeline.finetuning.encoding import encode_texts
 from data_pipeline.finetuning.examples import TextExample
-from data_pipeline.finetuning.glue import read_glue, read_glue_tfds, write_glue_submission
-from data_pipeline.finetuning.glue_tasks import GLUE_TASKS, GlueTask
-from data_pipeline.finetuning.labeled_text import TextColumns, discover_labels, read_labeled_text
+from data_pipeline.finetuning.glue import write_glue_submission
+from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
 from data_pipeline.finetuning.metrics import (
-    class_scores,
+    class_f1,
     compute_metrics,
     confusion_matrix,
-    constant_guess,
+    constant_baseline,
 )
 from data_pipeline.tokenizers.albert import AlbertTokenizer
-from experiments.tasks.config import DataSource, FinetuneConfig, TaskDataConfig, TaskName
-from experiments.tasks.task import Outputs, Scores, Task
+from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.raw_inputs import (
+    EncodedInput,
+    PredictionOptions,
+    RawInput,
+    encode_texts,
+    read_texts,
+)
+from experiments.tasks.task import FinetuningTask, Outputs, RawPrediction, Result, Scores, TaskKind
+from experiments.tasks.text_examples import DIAGNOSTIC, TextData, read_text_data
 
-DIAGNOSTIC = "ax"  # GLUE's examples without a training set of their own
-_SCORE = "score"  # what the only label of a regression is called
-
-
-class Texts(NamedTuple):
-    """What was read.
-
-    Attributes:
-        labels: names of the classes in the order of their numbers; empty for a regression.
-        metrics: the deciding one first.
-        train: what is trained on.
-        labeled: splits that are scored, at least one.
-        unlabeled: splits that are only told.
-        glue: the task of GLUE, if it is one.
-        malformed: rows that were left out, in words.
-    """
-
-    labels: tuple[str, ...]
-    metrics: tuple[str, ...]
-    train: list[TextExample]
-    labeled: dict[str, list[TextExample]]
-    unlabeled: dict[str, list[TextExample]]
-    glue: GlueTask | None = None
-    malformed: tuple[str, ...] = ()
+_SCORE = "score"  # the name of the only label of a regression
 
 
-def open_text_task(
+def _open(
     config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
-) -> Task:
-    """Reads and encodes the texts of a run.
-
-    Args:
-        config: says which.
-        model: the encoder.
-        tokenizer: that of the encoder.
-        compute: fields of the model that say how it computes.
-
-    Raises:
-        InputError: a file is missing or malformed.
-    """
-    texts = read_texts(config)
+) -> FinetuningTask:
+    data = read_text_data(config)
 
     def encode(examples: Sequence[TextExample]) -> EncodedExamples:
-        return encode_texts(
+        return encoding.encode_texts(
             tokenizer,
             examples,
             max_seq_length=config.data.max_seq_length,
-            regression=not texts.labels,
+            regression=not data.labels,
         )
 
     head = HeadConfig(
-        labels=texts.labels or (_SCORE,),
-        problem_type=ProblemType.SINGLE_LABEL if texts.labels else ProblemType.REGRESSION,
+        labels=data.labels or (_SCORE,),
+        problem_type=ProblemType.SINGLE_LABEL if data.labels else ProblemType.REGRESSION,
         classifier_dropout_prob=config.dropout.classifier,
     )
     network = AlbertForSequenceClassification(model, head, **compute)
-
-    def score(split: str, outputs: Outputs) -> Scores:
-        return score_texts(texts, texts.labeled[split], decide(head, outputs))
-
-    def write(split: str, outputs: Outputs, directory: Path) -> list[Path]:
-        return write_texts(texts, head, split, outputs, directory)
-
-    return Task(
-        train=encode(texts.train),
-        labeled={name: encode(examples) for name, examples in texts.labeled.items()},
-        unlabeled={name: encode(examples) for name, examples in texts.unlabeled.items()},
+    return FinetuningTask(
+        train=encode(data.train),
+        labeled={name: encode(examples) for name, examples in data.labeled.items()},
+        unlabeled={name: encode(examples) for name, examples in data.unlabeled.items()},
         model=network,
         head=head,
-        objective=classification_objective(network),
-        to_batch=ClassificationBatch.from_numpy,
-        metrics=texts.metrics,
-        score=score,
-        write=write,
-        notes=texts.malformed,
+        objective=TEXT.objective(network),
+        to_batch=TEXT.batch.from_numpy,
+        metrics=data.metrics,
+        score=lambda split, outputs: score_texts(
+            data, data.labeled[split], predict_labels(head, outputs)
+        ),
+        write=lambda split, outputs, directory: write_texts(data, head, split, outputs, directory),
+        notes=data.malformed,
     )
 
 
-def read_texts(config: FinetuneConfig) -> Texts:
-    """The examples that a run is about.
-
-    Raises:
-        InputError: a file is missing or malformed, or there is no file to train or to evaluate on.
-    """
-    if config.task is TaskName.TEXT:
-        return _read_own(config.data)
-    task, data = GLUE_TASKS[config.task], config.data
-    splits: dict[str, list[TextExample]] = {}
-    malformed: list[str] = []
-
-    def read(task: GlueTask, split: str, directory: str) -> list[TextExample]:
-        if data.source is DataSource.TFDS:
-            found = read_glue_tfds(task, split, directory or None)
-        else:
-            found = read_glue(task, Path(directory), split, data.malformed)
-        malformed.extend(found.malformed)
-        return found.examples
-
-    if data.source is DataSource.FILES and not data.dir:
-        raise InputError("--config.data.dir is missing: the directory of the task's official files")
-    for split, file in task.splits.items():
-        optional = split in task.test_splits and data.source is DataSource.FILES
-        if not optional or (Path(data.dir) / file.name).exists():
-            splits[split] = read(task, split, data.dir)
-    if config.task is TaskName.MNLI and data.diagnostic_dir is not None:
-        splits[DIAGNOSTIC] = read(GLUE_TASKS[DIAGNOSTIC], "test", data.diagnostic_dir)
-    return Texts(
-        labels=task.labels,
-        metrics=task.metrics,
-        train=splits["train"],
-        labeled={name: splits[name] for name in task.dev_splits},
-        unlabeled={n: x for n, x in splits.items() if n != "train" and n not in task.dev_splits},
-        glue=task,
-        malformed=tuple(malformed),
-    )
-
-
-def _read_own(data: TaskDataConfig) -> Texts:
-    for name in ("train_file", "dev_file"):
-        if getattr(data, name) is None:
-            raise InputError(f"--config.data.{name} is missing: a .tsv, .csv or .jsonl")
-    train_file, dev_file = Path(data.train_file or ""), Path(data.dev_file or "")
-    regression = data.problem_type is ProblemType.REGRESSION
-    labels: tuple[str, ...] = ()
-    if not regression and data.labels is None:
-        labels = discover_labels(train_file, data.label_column)
-    elif not regression:
-        labels = tuple(name.strip() for name in (data.labels or "").split(","))
-    columns = TextColumns(
-        data.text_column, data.text_pair_column, data.label_column, data.id_column
-    )
-    unlabeled = {}
-    if data.test_file is not None:
-        bare = columns._replace(label=None)
-        unlabeled["test"] = read_labeled_text(Path(data.test_file), bare, labels)
-    return Texts(
-        labels=labels,
-        metrics=("pearson", "spearman") if regression else ("accuracy", "matthews"),
-        train=read_labeled_text(train_file, columns, labels),
-        labeled={"dev": read_labeled_text(dev_file, columns, labels)},
-        unlabeled=unlabeled,
-    )
-
-
-def decide(head: HeadConfig, outputs: Outputs) -> np.ndarray:
-    """The number of the likeliest class of each example, or its score."""
+def predict_labels(head: HeadConfig, outputs: Outputs) -> np.ndarray:
+    """Return the number of the most probable class of each example, or its score."""
     logits = np.stack([row["logits"] for row in outputs])
     return logits[:, 0] if head.problem_type is ProblemType.REGRESSION else logits.argmax(axis=1)
 
 
-def score_texts(texts: Texts, examples: Sequence[TextExample], predictions: np.ndarray) -> Scores:
-    """How well a labeled split was told.
+def score_texts(data: TextData, examples: Sequence[TextExample], predictions: np.ndarray) -> Scores:
+    """Compute the metrics of a labeled split.
 
     Args:
-        texts: the task.
+        data: names the metrics and the classes.
         examples: the split.
         predictions: numbers of classes, or scores.
     """
     labels = np.array([example.label for example in examples])
-    figures = compute_metrics(texts.metrics, predictions, labels)
-    baseline = constant_guess(texts.metrics, labels, len(texts.labels))
-    if not texts.labels:
-        return Scores(figures, baseline)
-    confusion = confusion_matrix(predictions, labels, len(texts.labels))
-    f1 = class_scores(confusion).f1.tolist()
-    return Scores(figures, baseline, texts.labels, confusion, f1)
+    metrics = compute_metrics(data.metrics, predictions, labels)
+    baseline = constant_baseline(data.metrics, labels, len(data.labels))
+    if not data.labels:
+        return Scores(metrics, baseline)
+    confusion = confusion_matrix(predictions, labels, len(data.labels))
+    f1 = class_f1(predictions, labels, len(data.labels)).tolist()
+    return Scores(metrics, baseline, data.labels, confusion, f1)
 
 
 def write_texts(
-    texts: Texts, head: HeadConfig, split: str, outputs: Outputs, directory: Path
+    data: TextData, head: HeadConfig, split: str, outputs: Outputs, directory: Path
 ) -> list[Path]:
-    """Writes what was told of a split: the file that GLUE's server takes, or one's own.
+    """Write the predictions of an unlabeled split: a submission to GLUE, or a table.
 
-    Of one's own files, `test_predictions.tsv` has the columns id, prediction and, for each class,
-    its probability. Nothing is written of labeled splits.
+    The table, `test_predictions.tsv`, has the columns id, prediction and, for each class, its
+    probability. For labeled splits nothing is written.
     """
-    if split not in texts.unlabeled:
+    if split not in data.unlabeled:
         return []
-    ids = [example.id for example in texts.unlabeled[split]]
-    predictions = decide(head, outputs)
+    ids = [example.id for example in data.unlabeled[split]]
+    predictions = predict_labels(head, outputs)
     if split == DIAGNOSTIC:
         task = GLUE_TASKS[DIAGNOSTIC]
         return [write_glue_submission(task, "test", ids, predictions, directory)]
-    if texts.glue is not None:
-        return [write_glue_submission(texts.glue, split, ids, predictions, directory)]
+    if data.glue is not None:
+        return [write_glue_submission(data.glue, split, ids, predictions, directory)]
     path = directory / f"{split}_predictions.tsv"
     write_atomically(path, "\n".join(_table(head, ids, predictions, outputs)) + "\n")
     return [path]
@@ -226,12 +130,71 @@ def _table(
         return ["id\tprediction", *(f"{id}\t{score:.6f}" for id, score in rows)]
     lines = ["\t".join(["id", "prediction", *head.labels])]
     for id, number, row in zip(ids, predictions, outputs, strict=True):
-        shares = (f"{share:.6f}" for share in softmax(row["logits"]))
-        lines.append("\t".join([id, head.labels[number], *shares]))
+        probabilities = (f"{probability:.6f}" for probability in softmax(row["logits"]))
+        lines.append("\t".join([id, head.labels[number], *probabilities]))
     return lines
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of a row's classes."""
-    weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
+def _encode(
+    texts: Sequence[RawInput],
+    model: Any,
+    tokenizer: AlbertTokenizer,
+    options: PredictionOptions,
+    *,
+    scores: bool,
+) -> list[EncodedInput]:
+    regression = model.head.problem_type is ProblemType.REGRESSION
+    if regression is not scores:
+        found, task = ("a score", "score") if regression else ("labels", "classify")
+        raise InputError(f"--model={options.model} gives {found}: use --task={task}")
+    length = model.config.max_position_embeddings
+    rows = encode_texts(texts, tokenizer, max_length=length, truncate=options.truncate)
+    return [EncodedInput(text, [row]) for text, row in zip(texts, rows, strict=True)]
+
+
+def _decode_label(
+    encoded: EncodedInput, outputs: Outputs, model: Any, options: PredictionOptions
+) -> Result:
+    logits = np.asarray(outputs[0]["logits"], np.float64)
+    several = model.head.problem_type is ProblemType.MULTI_LABEL
+    values = expit(logits) if several else softmax(logits)
+    probabilities = dict(zip(model.head.labels, values.tolist(), strict=True))
+    label: Any = model.head.labels[int(logits.argmax())]
+    if several:
+        label = [name for name, probability in probabilities.items() if probability > 0.5]
+    return {**encoded.example.fields, "label": label, "probabilities": probabilities}
+
+
+def _decode_score(
+    encoded: EncodedInput, outputs: Outputs, model: Any, options: PredictionOptions
+) -> Result:
+    return {**encoded.example.fields, "score": float(outputs[0]["logits"][0])}
+
+
+def _format_texts(result: Result) -> str:
+    return "\n".join(result[name] for name in ("text", "text_pair") if name in result)
+
+
+def _format_label(result: Result) -> str:
+    ranked = sorted(result["probabilities"].items(), key=lambda item: -item[1])
+    return "\n".join([_format_texts(result), *(f"  {p:7.1%}  {name}" for name, p in ranked)])
+
+
+def _format_score(result: Result) -> str:
+    return f"{_format_texts(result)}\n  {result['score']:.3f}"
+
+
+TEXT = TaskKind(
+    models=(AlbertForSequenceClassification,),
+    batch=ClassificationBatch,
+    objective=classification_objective,
+    open=_open,
+    predictions={
+        "classify": RawPrediction(
+            read_texts, functools.partial(_encode, scores=False), _decode_label, _format_label
+        ),
+        "score": RawPrediction(
+            read_texts, functools.partial(_encode, scores=True), _decode_score, _format_score
+        ),
+    },
+)

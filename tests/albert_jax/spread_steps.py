@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, initialize_state, make_mesh
@@ -91,8 +91,10 @@ def lowered_step(
     """The step before it is compiled, and its mesh."""
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp, tensor=tensor)
     state = initial_state()
-    loss_fn = make_pretraining_loss(AlbertForPreTraining(config))
-    step = compile_train_step(loss_fn, LAMB, state, mesh, weight_fn=pretraining_weights, **spread)
+    objective = pretraining_objective(AlbertForPreTraining(config))
+    step = compile_train_step(
+        objective.loss_fn, LAMB, state, mesh, weight_fn=objective.weight_fn, **spread
+    )
     batch, key = make_batch(0), jax.random.key(0)
     return step.lower(*jax.eval_shape(lambda *x: x, state, batch, key)), mesh
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from random_inputs import draw_batch, draw_parameters, parameter_shapes
+from random_inputs import parameter_shapes, random_batch, random_parameters
 from reference import (
     PreTraining,
     Tree,
@@ -21,7 +21,7 @@ from reference import (
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import masked_lm, sentence_order
+from albert_jax.tasks.pretraining import masked_lm_metrics, sentence_metrics
 
 SMALL = AlbertConfig(
     vocab_size=17,
@@ -81,7 +81,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, Any]:
-    """What the encoder is told beside `input_ids`: as little as the layout allows."""
+    """Inputs of the encoder beside `input_ids`: as few as the layout allows."""
     if layout == "whole":
         return {}
     if layout == "padded":
@@ -94,7 +94,7 @@ def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, Any]:
 
 
 def compile_fast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A jit that optimizes little: each function here runs once, on few numbers."""
+    """Compile with few optimizations: each function here runs once, on few numbers."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -106,11 +106,11 @@ class Case(NamedTuple):
     positions: dict[str, Any]  # of the heads
 
 
-def draw_case(name: str) -> Case:
+def make_case(name: str) -> Case:
     layout, changes = CASES[name]
     config = dataclasses.replace(SMALL, **changes)
     rng = np.random.default_rng(list(CASES).index(name))
-    batch: Any = draw_batch(config, ROWS[layout], LENGTH, rng)
+    batch: Any = random_batch(config, ROWS[layout], LENGTH, rng)
     names = ("masked_lm_positions", "sentence_order_positions")[: 2 if layout == "packed" else 1]
     if layout == "whole":  # every position is scored
         names = ()
@@ -119,7 +119,7 @@ def draw_case(name: str) -> Case:
         batch = batch._replace(masked_lm_ids=labels, masked_lm_weights=weights)
     positions = {name: getattr(batch, name) for name in names}
     return Case(
-        config, draw_parameters(config, rng), batch, choose_inputs(layout, batch), positions
+        config, random_parameters(config, rng), batch, choose_inputs(layout, batch), positions
     )
 
 
@@ -140,7 +140,9 @@ def run_model(case: Case) -> Any:
         sop_logits = outputs.sop_logits
         if sop_logits.ndim == 2:  # one pair a row
             sop_logits = sop_logits[:, None]
-        metrics = masked_lm(outputs.prediction_logits, batch) | sentence_order(sop_logits, batch)
+        metrics = masked_lm_metrics(outputs.prediction_logits, batch) | sentence_metrics(
+            "sentence_order", sop_logits, batch
+        )
         losses = metrics["masked_lm_loss"], metrics["sentence_order_loss"]
         return sum(loss.sum / loss.weight for loss in losses), (outputs, losses)
 
@@ -169,7 +171,7 @@ def assert_close(actual: Any, expected: Any, *, atol: float = 1e-10, where: str 
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_losses_and_gradients_equal_the_reference(name: str) -> None:
-    case = draw_case(name)
+    case = make_case(name)
     with jax.enable_x64(True):
         gradients, (outputs, losses) = run_model(case)
 
@@ -193,13 +195,13 @@ def test_outputs_losses_and_gradients_equal_the_reference(name: str) -> None:
     for path, gradient in flat.items():
         for _ in range(2):
             direction = rng.normal(size=gradient.shape)
-            slope = differentiate_along(objective, case.parameters, path, direction)
-            assert_close(np.vdot(gradient, direction), slope, atol=1e-13, where="/".join(path))
+            derivative = differentiate_along(objective, case.parameters, path, direction)
+            assert_close(np.vdot(gradient, direction), derivative, atol=1e-13, where="/".join(path))
 
 
 @pytest.mark.parametrize("name", ["plain", "padding", "packed rows"])
 def test_the_encoder_alone_equals_the_reference(name: str) -> None:
-    case = draw_case(name)
+    case = make_case(name)
     parameters = case.parameters["albert"]
     model = AlbertModel(case.config, dtype=jnp.float64)
     with jax.enable_x64(True):

@@ -1,9 +1,11 @@
-"""The configuration: released JSONs, released sizes, and what it refuses."""
+"""The model's configuration: released JSONs, released sizes, and values that are rejected."""
 
+import importlib.metadata
 import json
 
 import pytest
 
+import albert_jax
 from albert_jax import AlbertConfig
 from albert_jax.config import (
     EmbeddingMapping,
@@ -13,6 +15,7 @@ from albert_jax.config import (
     ParameterSharing,
     PositionEncoding,
 )
+from albert_jax.settings import FieldError
 
 RELEASED_JSON = {
     "attention_probs_dropout_prob": 0,
@@ -73,24 +76,33 @@ def test_empty_activation_is_linear():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hidden_act": "swish"}, ["model.hidden_act", "gelu_erf", "swish"]),
-        ({"parameter_sharing": "some"}, ["model.parameter_sharing", "attention", "some"]),
-        ({"hidden_size": 100, "num_attention_heads": 12}, ["hidden_size (100)", "(12)"]),
-        ({"vocab_size": 0}, ["model.vocab_size", ">= 1", "0"]),
-        ({"num_hidden_layers": 12.0}, ["model.num_hidden_layers", "whole number", "12.0"]),
-        ({"hidden_dropout_prob": 1.0}, ["model.hidden_dropout_prob", "[0, 1)"]),
-        ({"hidden_dropout_prob": "0.1"}, ["model.hidden_dropout_prob", "a number", "'0.1'"]),
-        ({"initializer_range": 0.0}, ["model.initializer_range", "> 0"]),
-        ({"num_hidden_groups": 13}, ["num_hidden_groups (13)", "num_hidden_layers (12)"]),
+        ({"hidden_act": "swish"}, ["hidden_act", "gelu_erf", "swish"]),
+        ({"parameter_sharing": "some"}, ["parameter_sharing", "attention", "some"]),
+        (
+            {"hidden_size": 100, "num_attention_heads": 12},
+            ["hidden_size must", "num_attention_heads (12)", "100"],
+        ),
+        ({"vocab_size": 0}, ["vocab_size", ">= 1", "0"]),
+        ({"num_hidden_layers": 12.0}, ["num_hidden_layers", "whole number", "12.0"]),
+        ({"hidden_dropout_prob": 1.0}, ["hidden_dropout_prob", "[0, 1)"]),
+        ({"hidden_dropout_prob": "0.1"}, ["hidden_dropout_prob", "a number", "'0.1'"]),
+        ({"initializer_range": 0.0}, ["initializer_range", "> 0"]),
+        ({"num_hidden_groups": 13}, ["num_hidden_groups must", "num_hidden_layers (12)", "13"]),
     ],
     ids=str,
 )
-def test_refuses_what_no_model_can_be(changes, words):
-    with pytest.raises(ValueError) as error:
+def test_values_that_no_model_can_have_are_rejected(changes, words):
+    with pytest.raises(FieldError) as error:
         AlbertConfig(**changes)
     assert all(word in str(error.value) for word in words), error.value
+    assert "config" not in str(error.value)
 
 
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"base_v3.*base_v1.*xxlarge_zh"):
         AlbertConfig.from_name("base_v3")
+
+
+def test_the_package_has_the_version_of_its_distribution():
+    assert albert_jax.__version__ == importlib.metadata.version("albert-jax")
+    assert "__version__" in albert_jax.__all__

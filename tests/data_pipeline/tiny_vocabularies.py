@@ -1,4 +1,4 @@
-"""Vocabularies of a few hundred pieces, and texts that are hard to cut."""
+"""Vocabularies of a few hundred tokens, and texts that are hard to segment."""
 
 import functools
 import tempfile
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.sentencepiece import (
     FIRST_PIECES,
     USER_DEFINED,
     SentencePieceTokenizer,
     train_sentencepiece,
 )
-from data_pipeline.tokenizers.sentencepiece_proto import Piece, PieceType, read_model, write_model
+from data_pipeline.tokenizers.sentencepiece_model import PieceType, make_model, parse_model
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 KINDS = ("sentencepiece", "wordpiece")
@@ -30,7 +30,7 @@ WORDPIECES = (
     *("1", "##2", "σ", "##σ", "##α", "##ς", "’", "-", ".", "“", "i", "k", "##g", '"', "[", "]"),  # noqa: RUF001
 )
 
-# What texts are put together from: the plain parts each make pieces of their own characters.
+# Parts of texts: each plain part becomes tokens of its own characters.
 PLAIN = (
     *("the", "The", "HELLO", "don't", "café", "CAFÉ", "e\u0301", "naïve", "Å", "中", "文字", "각"),
     *("2011,", "1,000,000", "7,", "3.5", "x", "in 1999, ", "٣,", "(", ")", "-", "–", "£", "€"),  # noqa: RUF001
@@ -46,7 +46,7 @@ ODD = (
 
 @functools.cache
 def trained(lower_case: bool = True, keep_accents: bool = False) -> SentencePieceTokenizer:
-    """A vocabulary of a few hundred made-up words, some years before commas, and odd letters."""
+    """Train a vocabulary on made-up words, some years before commas, and odd letters."""
     random = np.random.default_rng(0)
     syllables = np.array([a + b for a in "bdfgklmnprstBÉ" for b in "aeiouéü"])
     words = ["".join(random.choice(syllables, n)) for n in random.integers(1, 5, 300)]
@@ -65,25 +65,24 @@ def trained(lower_case: bool = True, keep_accents: bool = False) -> SentencePiec
 
 
 def of_pieces(*pieces: str, lower_case: bool = True, keep_accents: bool = False) -> Tokenizer:
-    """A vocabulary of these pieces, all equally likely, behind the usual first thirteen."""
+    """Make a vocabulary of these pieces, all equally likely, after the usual first thirteen."""
     kinds = {"<unk>": PieceType.UNKNOWN} | dict.fromkeys(USER_DEFINED, PieceType.USER_DEFINED)
-    first = [Piece(piece, 0.0, kinds.get(piece, PieceType.CONTROL)) for piece in FIRST_PIECES]
-    others = [Piece(piece, -5.0, PieceType.NORMAL) for piece in pieces]
-    model = read_model(trained().model)._replace(pieces=(*first, *others))
-    return SentencePieceTokenizer(
-        write_model(model), lower_case=lower_case, keep_accents=keep_accents
-    )
+    first = [(piece, 0.0, kinds.get(piece, PieceType.CONTROL)) for piece in FIRST_PIECES]
+    others = [(piece, -5.0, PieceType.NORMAL) for piece in pieces]
+    charsmap = parse_model(trained().model).normalizer_spec.precompiled_charsmap
+    model = make_model([*first, *others], charsmap).SerializeToString()
+    return SentencePieceTokenizer(model, lower_case=lower_case, keep_accents=keep_accents)
 
 
 def make(kind: str, setting: str) -> Tokenizer:
-    """A vocabulary of either kind, uncased or cased, bare or with accents."""
+    """Make a vocabulary of either kind, uncased or cased, with or without accents."""
     if kind == "wordpiece":
         return WordPieceTokenizer(WORDPIECES, **SETTINGS[setting])
     return SentencePieceTokenizer(trained().model, **SETTINGS[setting])
 
 
 def random_texts(parts: Sequence[str], count: int, seed: int = 0) -> list[str]:
-    """Texts of up to eight parts, and each part alone and inside a word."""
+    """Make texts of up to eight parts, and of each part alone and inside a word."""
     random = np.random.default_rng(seed)
     mixed = ["".join(random.choice(parts, random.integers(2, 9))) for _ in range(count)]
     return [*parts, *(f"a{part}b" for part in parts), *mixed]

@@ -9,7 +9,6 @@ import numpy as np
 from albert_jax.config import AlbertConfig
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from data_pipeline.config import DataConfig, Packing
-from data_pipeline.corpus.writer import write_corpus
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.run.config import ExperimentConfig, RunConfig
 
@@ -22,6 +21,8 @@ def write_echoes(
 ) -> Path:
     """Documents such as `call3 call3 call3 call3. echo7 echo7 echo7 echo7 echo7.`: a masked word
     follows from its sentence, and the order of the sentences from their kinds."""
+    from tiny_corpora import write_corpus  # not on the path of the commands that tests start
+
     generator = np.random.default_rng(7)
 
     def document() -> list[list[int]]:

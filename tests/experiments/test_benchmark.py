@@ -1,4 +1,4 @@
-"""The benchmark: recordings, fair turns, figures, and a whole run without TensorFlow."""
+"""The benchmark: recordings, fair turns, metrics, and a whole run without TensorFlow."""
 
 import itertools
 import json
@@ -13,14 +13,20 @@ import tiny_tasks
 from commands import ROOT
 from echoes import make_experiment, with_part, write_echoes
 
+from albert_jax.settings import FieldError
 from albert_jax.training.flops import training_flops_per_row
 from data_pipeline.errors import InputError
-from experiments.benchmarks import timing as benchmark_timing
 from experiments.benchmarks.batches import record, replay, with_shape
 from experiments.benchmarks.data import read_batches
 from experiments.benchmarks.finetune import measure_finetuning
 from experiments.benchmarks.scaling import measure_scaling
-from experiments.benchmarks.timing import Candidate, Work, describe_candidates, time_candidates
+from experiments.benchmarks.timing import (
+    Candidate,
+    StepKind,
+    Windows,
+    measurement_rows,
+    time_candidates,
+)
 from experiments.tasks.config import TaskName
 
 
@@ -51,46 +57,46 @@ def test_a_recording_gives_its_batches_and_the_experiment_their_shape(recorded):
     assert replayed.tokens_per_batch == filled
 
 
-def test_files_that_are_no_recording_for_the_model_are_refused(recorded, tmp_path):
+def test_recordings_that_are_damaged_or_do_not_fit_the_model_are_rejected(recorded, tmp_path):
     config, _, path = recorded
     cut = tmp_path / "cut.npz"
     cut.write_bytes(path.read_bytes()[:-100])
     np.savez(tmp_path / "other.npz", input_ids=np.zeros((1, 2, 8), np.int32))
     for file in (tmp_path / "absent.npz", cut, tmp_path / "other.npz"):
-        with pytest.raises(InputError, match=f"--replay={file} is no recording"):
+        with pytest.raises(InputError, match=f"--replay={file} is not a recording"):
             replay(file, config)
-    with pytest.raises(InputError, match=r"uses piece 2\d, --config.model.vocab_size is 20"):
+    with pytest.raises(InputError, match=r"uses token 2\d, --config.model.vocab_size is 20"):
         replay(path, with_part(config, "model", vocab_size=20))
 
 
-def test_a_named_length_has_the_usual_prediction_slots(recorded):
+def test_a_given_length_has_slots_for_15_percent(recorded):
     config = with_part(recorded[0], "model", max_position_embeddings=512)
     for length, slots in ((128, 20), (512, 77)):
         assert with_shape(config, length=length).data.max_predictions_per_seq == slots
-    with pytest.raises(InputError, match="max_position_embeddings"):
+    with pytest.raises(FieldError, match="max_position_embeddings"):
         with_shape(config, length=513)
 
 
 class Clock:
-    """Stands still until somebody works."""
+    """A clock that advances with the work of candidates only."""
 
     def __init__(self):
         self.now, self.turns = 0.0, []
 
-    def contender(self, name, work, durations):
+    def candidate(self, name, work, durations):
         def run(steps):
             self.turns.append((name, steps))
             self.now += steps * next(durations)
 
-        return Candidate(name, work, run, None, lambda: None)
+        return Candidate(name, work, run)
 
 
-def test_contenders_take_turns(monkeypatch):
+def test_candidates_take_turns(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(benchmark_timing.time, "perf_counter", lambda: clock.now)
-    slow = clock.contender("slow", Work.TRAIN, itertools.chain([9, 2, 2, 3, 2], []))
-    fast = clock.contender("fast", Work.TRAIN, itertools.chain([9, 0.5, 0.5, 1, 0.5], []))
-    samples = time_candidates([slow, fast], num_windows=3, window_seconds=4.0)
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    slow = clock.candidate("slow", StepKind.TRAIN, itertools.chain([9, 2, 2, 3, 2], []))
+    fast = clock.candidate("fast", StepKind.TRAIN, itertools.chain([9, 0.5, 0.5, 1, 0.5], []))
+    samples = time_candidates([slow, fast], Windows(3, 4.0))
     assert samples == [[2, 3, 2], [0.5, 1, 0.5]]
     assert clock.turns[4:] == [
         *(("slow", 2), ("fast", 8)),
@@ -99,14 +105,14 @@ def test_contenders_take_turns(monkeypatch):
     ]
 
 
-def test_figures_of_a_step(recorded):
+def test_metrics_of_a_step(recorded):
     config, batches, _ = recorded
     clock = Clock()
-    names = (("ours", Work.TRAIN), ("theirs", Work.TRAIN), ("theirs", Work.FORWARD))
-    contenders = [clock.contender(name, work, itertools.repeat(1)) for name, work in names]
+    names = (("ours", StepKind.TRAIN), ("theirs", StepKind.TRAIN), ("theirs", StepKind.FORWARD))
+    candidates = [clock.candidate(name, work, itertools.repeat(1)) for name, work in names]
     samples = [[2, 4, 2], [3, 4, 4], [1, 1, 1]]
-    rows = describe_candidates(
-        contenders, samples, config, batches, peak_flops=1e9, rivals=[False, True, True]
+    rows = measurement_rows(
+        candidates, samples, config, batches, peak_flops=1e9, num_alternatives=2
     )
     pairs = batches.batches[0]["sentence_order_labels"].shape[1]
     flops = 16 * training_flops_per_row(config.model, length=32, predictions=5, pairs=pairs)
@@ -118,8 +124,8 @@ def test_figures_of_a_step(recorded):
     assert rows[0]["share_of_peak"] == pytest.approx(flops / 2e9, rel=1e-2)
     # Turn by turn 1.5, 1 and 2 times as fast.
     assert [row["times_fastest_rival"] for row in rows] == [1.5, 1, 1]
-    unknown = describe_candidates(
-        contenders[:1], samples[:1], config, batches, peak_flops=None, rivals=[False]
+    unknown = measurement_rows(
+        candidates[:1], samples[:1], config, batches, peak_flops=None, num_alternatives=0
     )
     assert unknown[0]["share_of_peak"] == "unknown"
     assert "times_fastest_rival" not in unknown[0]
@@ -156,10 +162,10 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         assert f"--replay={path}" in row["command"]
         assert row["versions"]["jax"]
     assert list(tmp_path.rglob("*.xplane.pb"))
-    assert any("dot_general |" in line for line in lines), "the profile tells where time goes"
+    assert any("dot_general |" in line for line in lines), "the profile lists operations"
 
 
-def test_scaling_tells_what_is_reduced_and_where(recorded):
+def test_scaling_lists_collectives_and_their_axes(recorded):
     config = with_part(recorded[0], "run", reduction_dtype="float32")
     rows = measure_scaling(config, jax.devices()[:2])
     assert [row["mesh"] for row in rows] == ["1 x 1 x 1", "2 x 1 x 1", "1 x 2 x 1", "1 x 1 x 2"]
@@ -179,9 +185,7 @@ def test_finetuning_is_measured_in_examples(tmp_path):
     tokenizer = tiny_tasks.write_tokenizer(tmp_path / "tokenizer")
     texts = tiny_tasks.write_texts(tmp_path, {"good": "yes", "bad": "no"})
     config = tiny_tasks.make_finetuning(TaskName.TEXT, tokenizer, data=texts)
-    (row,) = measure_finetuning(
-        config, num_batches=2, against_torch=False, num_windows=1, window_seconds=0.1
-    )
+    (row,) = measure_finetuning(config, num_batches=2, against_torch=False, windows=Windows(1, 0.1))
     assert row["batches"] == 2
     assert row["examples_per_second"] > 0
     assert 0.4 < row["positions_filled"] <= 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import GROUPS, THREE, TINY, assert_same, draw, make_model
+from tiny_models import GROUPS, THREE, TINY, assert_same, make_model, random_params
 
 from albert_jax import AlbertForSequenceClassification, AlbertModel, read_pretrained
 from albert_jax.interop.names import WeightsError
@@ -17,7 +17,7 @@ from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
-from experiments.convert import Format, architecture_of, convert, lost
+from experiments.convert import Format, architecture_of, convert, list_losses
 
 TEXT = "The cat and the other one sat, 3,000 of them."
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -45,7 +45,7 @@ def make_workdir(path: Path, model, tokenizer: AlbertTokenizer, *steps: int) -> 
     with Checkpoints(path / "checkpoints", keep=9) as checkpoints:
         for step in steps:
             metrics = {"masked_lm_accuracy": 1 / step}
-            state = {"params": draw(model, step), "opt_state": np.zeros(2)}
+            state = {"params": random_params(model, step), "opt_state": np.zeros(2)}
             checkpoints.save(step, state, finite=True, metrics=metrics)
     return path
 
@@ -60,11 +60,11 @@ def test_a_model_goes_round_through_all_formats(sentencepiece, tmp_path):
     path = make_workdir(tmp_path, model, sentencepiece, 20, 30)
     source = read_pretrained(path)
     assert source.step == 20
-    assert_same(source.params, draw(model, 20))
+    assert_same(source.params, random_params(model, 20))
     for number, to in enumerate([*Format, Format.TENSORFLOW, Format.HUGGINGFACE, Format.ORBAX]):
         stored = read_pretrained(path)
         tokenizer = AlbertTokenizer.from_pretrained(path)
-        assert lost(stored, tokenizer, to) == []
+        assert list_losses(stored, tokenizer, to) == []
         path = tmp_path / str(number)
         convert(stored, tokenizer, to, path)
         back = read_pretrained(path)
@@ -95,7 +95,7 @@ def test_released_vocabularies_have_their_names(sentencepiece, wordpiece, tmp_pa
 
 def test_labels_go_with_their_head(wordpiece, tmp_path):
     model = AlbertForSequenceClassification(TINY, THREE)
-    params = draw(model)
+    params = random_params(model)
     model.save_pretrained(tmp_path / "theirs", params, wordpiece)
     convert(read_pretrained(tmp_path / "theirs"), wordpiece, Format.ORBAX, tmp_path / "ours")
     again, back = AlbertForSequenceClassification.from_pretrained(tmp_path / "ours")
@@ -103,7 +103,7 @@ def test_labels_go_with_their_head(wordpiece, tmp_path):
     assert_same(back, params)
     stored = read_pretrained(tmp_path / "ours")
     assert stored.architecture == "AlbertForSequenceClassification"
-    assert lost(stored, wordpiece, Format.TENSORFLOW) == ["the labels (one, two, three)"]
+    assert list_losses(stored, wordpiece, Format.TENSORFLOW) == ["the labels (one, two, three)"]
     convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "released")
     again, back = AlbertForSequenceClassification.from_pretrained(tmp_path / "released")
     assert again.head.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
@@ -123,26 +123,26 @@ def test_labels_go_with_their_head(wordpiece, tmp_path):
 )
 def test_the_class_follows_from_the_parameters(name, head, tmp_path):
     model = make_model(name, {}, head)
-    model.save_pretrained(tmp_path / "model", draw(model))
+    model.save_pretrained(tmp_path / "model", random_params(model))
     stored = dataclasses.replace(read_pretrained(tmp_path / "model"), architecture=None)
     assert architecture_of(stored) == type(model).__name__
 
 
 def test_a_cased_vocabulary_has_no_place_in_the_released_format(wordpiece, tmp_path):
-    AlbertModel(TINY).save_pretrained(tmp_path / "model", draw(AlbertModel(TINY)))
+    AlbertModel(TINY).save_pretrained(tmp_path / "model", random_params(AlbertModel(TINY)))
     wordpiece.tokenizer.lower_case, wordpiece.tokenizer.keep_accents = False, True
     stored = read_pretrained(tmp_path / "model")
-    first, second = lost(stored, wordpiece, Format.TENSORFLOW)
+    first, second = list_losses(stored, wordpiece, Format.TENSORFLOW)
     assert "--do_lower_case=false" in first
     assert "accents" in second
-    assert lost(stored, wordpiece, Format.HUGGINGFACE) == []
+    assert list_losses(stored, wordpiece, Format.HUGGINGFACE) == []
 
 
 def test_what_cannot_be_written_leaves_nothing(sentencepiece, wordpiece, tmp_path):
     model = make_model("ForPreTraining", {"hidden_act": "gelu_erf"}, None)
-    model.save_pretrained(tmp_path / "model", draw(model), wordpiece)
+    model.save_pretrained(tmp_path / "model", random_params(model), wordpiece)
     stored = read_pretrained(tmp_path / "model")
-    with pytest.raises(WeightsError, match="the tokenizer has 80 pieces, the model has 11"):
+    with pytest.raises(WeightsError, match="the tokenizer has 80 tokens, the model has 11"):
         convert(stored, sentencepiece, Format.ORBAX, tmp_path / "out")
     with pytest.raises(WeightsError, match="only the tanh form"):
         convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "out")
@@ -165,7 +165,7 @@ def test_the_command_says_what_it_wrote_or_what_is_wrong(wordpiece, tmp_path):
     source = {"from": tmp_path / "run/checkpoints/3", "to": "huggingface"}
     done = command(**source, output=tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    count = sum(x.size for x in flatten(draw(model)).values())
+    count = sum(x.size for x in flatten(random_params(model)).values())
     assert done.stdout.splitlines() == [
         f"{tmp_path}/out: AlbertForPreTraining, {count} parameters, 2 layers of 2 heads, gelu"
     ]

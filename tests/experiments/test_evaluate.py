@@ -1,4 +1,4 @@
-"""The ruler: its figures, what they are compared with, and what may be measured by it."""
+"""Held-out evaluation: metrics, baselines, layers and probes."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,21 @@ import pytest
 from echoes import make_experiment, with_part, write_echoes
 
 from albert_jax.model import AlbertForPreTraining, AlbertModel
+from albert_jax.settings import FieldError
 from albert_jax.training.parallel import make_mesh
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
-from experiments.evaluate import describe
-from experiments.evaluation.held_out import HeldOutEvaluator, wilson_interval
+from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
 from experiments.evaluation.layers import evaluate_layers, format_layers
-from experiments.evaluation.probing import Examples, Probe, fit_probe, make_features
-from experiments.pretrain import open_pretraining_workdir
+from experiments.evaluation.probing import (
+    ProbeExamples,
+    fit_logistic_regression,
+    fit_probe,
+    make_features,
+)
 from experiments.run.config import ExperimentConfig
-from experiments.run.workdir import check_tokenizer
+from experiments.run.workdir import DataIdentity, check_tokenizer, open_pretraining_workdir
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +32,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_echoes(tmp_path_factory.mktemp("echoes") / "corpus")
 
 
-def make_ruler(corpus: Path, devices: int, **run: Any) -> HeldOutEvaluator:
+def make_evaluator(corpus: Path, devices: int, **run: Any) -> HeldOutEvaluator:
     config = make_experiment(corpus, num_train_steps=60, **run)
     return HeldOutEvaluator(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:devices]))
 
 
-def test_wilson_s_interval() -> None:
+def test_the_interval_of_an_accuracy() -> None:
     """Worked by hand: (0.6 + 0.0192 ± 1.96 · 0.04996) / 1.0384; all of 10 do not reach past 1."""
-    np.testing.assert_allclose(wilson_interval(0.6, 100), (0.50200, 0.69060), atol=1e-5)
-    low, high = wilson_interval(1.0, 10)
+    np.testing.assert_allclose(accuracy_interval(0.6, 100), (0.50200, 0.69060), atol=1e-5)
+    low, high = accuracy_interval(1.0, 10)
     np.testing.assert_allclose((low, high), (0.72246, 1), atol=1e-5)
 
 
@@ -51,7 +55,7 @@ def test_baselines_count_the_words_under_the_masks(
     monkeypatch.setattr(
         "experiments.evaluation.held_out.held_out_batches", lambda *_, **__: iter(batches)
     )
-    accuracy, entropy = make_ruler(corpus, devices=1).baselines()
+    accuracy, entropy = make_evaluator(corpus, devices=1).baselines()
     assert accuracy == pytest.approx(3 / 7)
     assert entropy == pytest.approx(3 / 7 * np.log(7 / 3) + 4 / 7 * np.log(7 / 2))
 
@@ -61,29 +65,29 @@ def test_figures_do_not_depend_on_the_batch_or_the_devices(corpus: Path) -> None
     tokens = jnp.zeros((1, 1), jnp.int32)
     params = AlbertForPreTraining(config.model).init(jax.random.key(3), tokens)["params"]
     wanted = {"evaluation_pairs": None}
-    whole = make_ruler(corpus, 1, evaluation_batch_size=100, **wanted).evaluate(params)
-    parts = make_ruler(corpus, 2, evaluation_batch_size=14, **wanted).evaluate(params)
+    whole = make_evaluator(corpus, 1, evaluation_batch_size=100, **wanted).evaluate(params)
+    parts = make_evaluator(corpus, 2, evaluation_batch_size=14, **wanted).evaluate(params)
     assert whole["pairs"] == parts["pairs"] == 100
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         assert parts[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
-    assert describe(whole, make_ruler(corpus, 1).baselines()).count("\n") == 3
+    assert format_metrics(whole, make_evaluator(corpus, 1).baselines()).count("\n") == 3
 
 
 def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
     corpus: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "run"
-    open_pretraining_workdir(
-        workdir, make_experiment(corpus, num_train_steps=60), open_corpus(corpus)
-    )
+    config = make_experiment(corpus, num_train_steps=60)
+    identity = DataIdentity("corpus", "--config.data.corpus_dir", str(corpus), "0" * 64)
+    open_pretraining_workdir(workdir, config, open_corpus(corpus), identity)
     check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "same", documents=10)))
     with pytest.raises(InputError, match="was encoded with another tokenizer"):
         check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "other", words=9)))
     with pytest.raises(InputError, match="holds no text out for validation"):
-        make_ruler(write_echoes(tmp_path / "empty", held_out=0), 1)
+        make_evaluator(write_echoes(tmp_path / "empty", held_out=0), 1)
     with pytest.raises(InputError, match=r"--config\.run\.evaluation_batch_size: .* 3 rows"):
-        make_ruler(corpus, 2, evaluation_batch_size=3)
+        make_evaluator(corpus, 2, evaluation_batch_size=3)
 
 
 def make_params(config: ExperimentConfig) -> Any:
@@ -99,9 +103,11 @@ def test_the_head_is_measured_at_what_it_was_asked(corpus: Path) -> None:
         config = with_part(
             make_experiment(corpus, num_train_steps=60), "data", sentence_objective=objective
         )
-        ruler = HeldOutEvaluator(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:1]))
-        figures[objective] = found = ruler.evaluate(params)
-        text = describe(found, ruler.baselines())
+        evaluator = HeldOutEvaluator(
+            open_corpus(corpus), config, make_mesh(devices=jax.devices()[:1])
+        )
+        figures[objective] = found = evaluator.evaluate(params)
+        text = format_metrics(found, evaluator.baselines())
         assert ("sentence order" in text) is (objective == "sop")
         assert ("next sentence" in text) is (objective == "nsp")
         losses = [value for name, value in found.items() if name.endswith("_loss")]
@@ -115,23 +121,23 @@ def test_the_head_is_measured_at_what_it_was_asked(corpus: Path) -> None:
     assert nsp.keys() == common | {"next_sentence_loss", "next_sentence_accuracy", "pairs"}
     labels = [
         batch["sentence_order_labels"][batch["sentence_order_weights"] > 0]
-        for batch in ruler.batches(SentenceObjective.NSP)
+        for batch in evaluator.batches(SentenceObjective.NSP)
     ]
     assert nsp["pairs"] == sum(map(len, labels))
     assert nsp["next_sentence_loss"] != sop["sentence_order_loss"]
 
 
-def test_the_ruler_s_length_may_stand_apart_from_the_run_s(corpus: Path) -> None:
+def test_the_evaluator_s_length_may_stand_apart_from_the_run_s(corpus: Path) -> None:
     short = with_part(make_experiment(corpus, num_train_steps=60), "data", max_seq_length=16)
     apart = with_part(short, "run", evaluation_seq_length=32)
     mesh = make_mesh(devices=jax.devices()[:1])
     params = make_params(apart)
-    assert HeldOutEvaluator(open_corpus(corpus), apart, mesh).evaluate(params) == make_ruler(
+    assert HeldOutEvaluator(open_corpus(corpus), apart, mesh).evaluate(params) == make_evaluator(
         corpus, 1
     ).evaluate(params)
-    with pytest.raises(InputError, match=r"run.evaluation_seq_length must be at least 8, got 7"):
+    with pytest.raises(FieldError, match=r"evaluation_seq_length must be .* >= 8 or none, got 7"):
         with_part(short, "run", evaluation_seq_length=7)
-    with pytest.raises(InputError, match=r"run.evaluation_seq_length \(33\) must be at most"):
+    with pytest.raises(FieldError, match=r"run.evaluation_seq_length must be at most .* got 33"):
         with_part(short, "run", evaluation_seq_length=33)
 
 
@@ -139,8 +145,8 @@ def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
     """As all layers share their parameters, depth d is a model of d layers."""
     config = make_experiment(corpus, num_train_steps=60)
     params = make_params(config)
-    ruler = make_ruler(corpus, 1)
-    depths = evaluate_layers(ruler.measure, ruler.model, params)
+    evaluator = make_evaluator(corpus, 1)
+    depths = evaluate_layers(evaluator.measure, evaluator.model, params)
     assert [one.depth for one in depths] == [0, 1, 2]
     mesh = make_mesh(devices=jax.devices()[:1])
     for layers in (1, 2):
@@ -152,30 +158,36 @@ def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
     assert format_layers(depths).count("\n") == 3
 
 
-def test_a_probe_finds_what_can_be_told_and_nothing_else() -> None:
+def test_a_probe_finds_what_can_be_predicted_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     features, noise = rng.normal(size=(600, 12)), rng.integers(2, size=600).astype(float)
-    told = (features[:, 2] - features[:, 5] + 1 > 0).astype(float)
-    probe = fit_probe(Examples(features[:400], told[:400]))
-    assert probe.accuracy(Examples(features[400:], told[400:])) > 0.95
-    again = fit_probe(Examples(features[:400], told[:400]))
-    np.testing.assert_array_equal(probe.weights, again.weights)
-    blind = fit_probe(Examples(features[:400], noise[:400]))
-    assert abs(blind.accuracy(Examples(features[400:], noise[400:])) - 0.5) < 0.12
+    labels = (features[:, 2] - features[:, 5] + 1 > 0).astype(float)
+    probe = fit_probe(ProbeExamples(features[:400], labels[:400]))
+    assert probe.score(features[400:], labels[400:]) > 0.95
+    again = fit_probe(ProbeExamples(features[:400], labels[:400]))
+    np.testing.assert_array_equal(probe[-1].coef_, again[-1].coef_)
+    blind = fit_probe(ProbeExamples(features[:400], noise[:400]))
+    assert abs(blind.score(features[400:], noise[400:]) - 0.5) < 0.12
 
 
-def test_a_probe_s_answers_to_chosen_weights() -> None:
-    """Standardized, features 3 and 1 are 1 and -1: the scores are 2 - 1 and -2 - 1."""
-    examples = Examples(np.array([[3.0], [1.0]]), np.array([1.0, 0.0]))
-    probe = Probe(np.array([2.0]), np.array([1.0]), np.array([2.0, -1.0]))
-    assert probe.accuracy(examples) == 1
-    assert probe._replace(weights=np.array([2.0, 3.0])).accuracy(examples) == 0.5
+@pytest.mark.parametrize("penalty", [1e-3, 1.0])
+def test_a_probe_is_where_the_gradient_of_its_penalized_loss_is_zero(penalty: float) -> None:
+    """The mean loss plus half the penalty times the squared weights, the bias left out."""
+    rng = np.random.default_rng(1)
+    features = rng.normal(3.0, 2.0, size=(200, 6))
+    labels = (features[:, 0] + rng.normal(size=200) > 3).astype(float)
+    probe = fit_logistic_regression(ProbeExamples(features, labels), penalty)
+    x = (features - features.mean(0)) / features.std(0)
+    weights, bias = probe[-1].coef_[0], probe[-1].intercept_
+    errors = 1 / (1 + np.exp(-(x @ weights + bias))) - labels
+    np.testing.assert_allclose(x.T @ errors / 200 + penalty * weights, 0, atol=1e-6)
+    assert errors.mean() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_probe_sees_segments_and_no_padding(corpus: Path) -> None:
     config = make_experiment(corpus, num_train_steps=60)
     features = make_features(AlbertModel(config.model), make_params(config)["albert"])
-    batch = next(make_ruler(corpus, 1, evaluation_batch_size=4).batches())
+    batch = next(make_evaluator(corpus, 1, evaluation_batch_size=4).batches())
     seen = np.asarray(features(batch))
     hidden = config.model.hidden_size
     assert seen.shape == (4, 5 * hidden)

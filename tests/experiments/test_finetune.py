@@ -22,14 +22,13 @@ from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.predict import TASKS
-from experiments.prediction.inputs import Example
-from experiments.prediction.task import PredictionOptions
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
 from experiments.tasks.finetuning import open_finetuning
-from experiments.tasks.starting_point import warm_start
+from experiments.tasks.raw_inputs import PredictionOptions, RawInput
+from experiments.tasks.starting_point import read_task_parameters
 
 LABELS = {"good": "pos", "bad": "neg"}
 
@@ -40,7 +39,6 @@ def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +52,12 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def make_config(
-    tokenizer: Path, texts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    """Runs on texts, unless told otherwise, that keep their compiled programs in one place."""
-    cache = str(tmp_path_factory.mktemp("cache"))
+def make_config(tokenizer: Path, texts: dict[str, Any]) -> Any:
+    """Make configurations of runs, on texts by default."""
 
     def make(
         task: TaskName = TaskName.TEXT, data: dict[str, Any] = texts, **run: Any
     ) -> FinetuneConfig:
-        run = {"compile_cache_dir": cache} | run
         return tiny_tasks.make_finetuning(task, tokenizer, data=data, **run)
 
     return make
@@ -215,7 +209,7 @@ def test_a_run_starts_from_another_s_parameters_or_sizes(
     value, params = run("weights")
     assert value == read_report(finished)["value"]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-9), params, stored)
-    assert "drawn at random" not in caplog.text
+    assert "initialized at random" not in caplog.text
     _, params = run("sizes", init_weights=False)
     kernels = [tree["albert"]["pooler"]["kernel"] for tree in (params, stored)]
     assert kernels[0].shape == kernels[1].shape
@@ -228,12 +222,9 @@ def test_another_head_is_drawn_and_said_so(
     data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
     config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
     task = open_finetuning(config, tmp_path / "run").task
-    shapes = jax.eval_shape(task.model.initialize, jax.random.key(0))
-    read = warm_start(config, task)
-    assert read is not None
-    params = read(shapes)
+    params = read_task_parameters(config, task)
     assert params["classifier"]["kernel"].shape == (32, 3)
-    assert "none: classifier/bias, classifier/kernel" in caplog.text
+    assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -271,8 +262,8 @@ def test_each_kind_of_task_is_learned(
 
 def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
     options = PredictionOptions(model=str(model))
-    ((_, result),) = TASKS[task].predict([Example(fields, "example 1")], options)
-    assert TASKS[task].describe(result)
+    ((_, result),) = TASKS[task].predict([RawInput(fields, "example 1")], options)
+    assert TASKS[task].format(result)
     return result
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import TINY, draw
+from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
 from albert_jax import AlbertForPreTraining, AlbertModel
@@ -23,15 +23,15 @@ from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.predict import TASKS, check_output, predict
-from experiments.prediction.inputs import Example, examples_of_file, examples_of_flags
-from experiments.prediction.task import Pooling, PredictionOptions
+from experiments.prediction.inputs import inputs_from_flags, read_inputs
+from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
 CONFIG = dataclasses.replace(TINY, vocab_size=len(WORDPIECES), max_position_embeddings=24)
 TEXTS = ["the [MASK] hello x", "hello", "the hello [MASK], [MASK] (don't) the x the", "x e 2 0 1 x"]
 FULL = AlbertForPreTraining(CONFIG)
-PARAMS = draw(FULL)
+PARAMS = random_params(FULL)
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +48,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def examples(*texts: str, pairs: tuple[str, ...] = ()) -> list[Example]:
-    return examples_of_flags({"text": list(texts), "text_pair": list(pairs)})
+def examples(*texts: str, pairs: tuple[str, ...] = ()) -> list[RawInput]:
+    return inputs_from_flags({"text": list(texts), "text_pair": list(pairs)})
 
 
-def results(task: str, given: list[Example], model: Path, **options: Any) -> list[dict[str, Any]]:
+def results(task: str, given: list[RawInput], model: Path, **options: Any) -> list[dict[str, Any]]:
     """In the order of the examples."""
     numbered = dict(TASKS[task].predict(given, PredictionOptions(str(model), **options)))
     return [numbered[number] for number in range(len(given))]
@@ -117,7 +117,7 @@ def test_the_order_of_two_texts(saved):
         in_order, swapped = jax.nn.softmax(outputs.sop_logits[0])
         assert result["in_order"] == pytest.approx(float(in_order), rel=1e-4)
         assert result["swapped"] == pytest.approx(float(swapped), rel=1e-4)
-        said = TASKS["sentence-order"].describe(result)
+        said = TASKS["sentence-order"].format(result)
         assert ("swapped" in said) is bool(swapped > in_order)
         assert example.text("text_pair") in said
 
@@ -168,13 +168,13 @@ LONG = "x " * 30
     ("task", "given", "message"),
     [
         ("fill-mask", examples("the [MASK]", "x"), r"example 2: there is no \[MASK\] in 'x'"),
-        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 pieces .* may have 24"),
+        ("fill-mask", examples(f"[MASK] {LONG}"), "example 1: it has 33 tokens .* may have 24"),
         ("encode", examples("x", LONG), "example 2: .* shorten it or give --truncate"),
         ("encode", examples(" "), "example 1: text is empty"),
         ("sentence-order", examples("x"), "example 1: text_pair is missing"),
-        ("encode", [Example({"text": 3}, "line 7")], "line 7: text must be a text, got 3"),
-        ("encode", [Example({}, "line 7")], "line 7: text is missing"),
-        ("encode", [Example({"text": "\ud800"}, "line 7")], "line 7: .* half a surrogate pair"),
+        ("encode", [RawInput({"text": 3}, "line 7")], "line 7: text must be a text, got 3"),
+        ("encode", [RawInput({}, "line 7")], "line 7: text is missing"),
+        ("encode", [RawInput({"text": "\ud800"}, "line 7")], "line 7: .* half a surrogate pair"),
     ],
 )
 def test_texts_that_cannot_be_used_are_refused(task, given, message, saved):
@@ -202,7 +202,7 @@ def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
         results("encode", examples("x"), tmp_path / "bare")
     shutil.copytree(saved, tmp_path / "other")
     (tmp_path / "other/spiece.model").write_bytes(trained().model)
-    with pytest.raises(InputError, match=r"other: its tokenizer has 300 pieces, its model 44"):
+    with pytest.raises(InputError, match=r"other: its tokenizer has 300 tokens, its model 44"):
         results("encode", examples("x"), tmp_path / "other")
 
 
@@ -212,7 +212,7 @@ def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
         ("a.txt", b"", "is empty"),
         ("a.txt", b"caf\xe9\n", "is not UTF-8"),
         ("a.csv", b"a\n", r"must end in \.txt or \.jsonl"),
-        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is not JSON"),
         ("a.jsonl", b"[1]\n", r"line 1 must be a JSON object, got \[1\]"),
         (None, b"", "cannot be read: No such file"),
     ],
@@ -222,16 +222,16 @@ def test_files_that_cannot_be_used_are_refused(name, content, message, tmp_path)
     if name:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
-        examples_of_file(path)
+        read_inputs(path)
 
 
 def test_files_of_texts(tmp_path):
     (tmp_path / "a.txt").write_bytes("one\u2028two\r\nthree".encode())
-    found = examples_of_file(tmp_path / "a.txt")
+    found = read_inputs(tmp_path / "a.txt")
     assert [example.text() for example in found] == ["one\u2028two", "three"]
     assert found[1].source.endswith("a.txt, line 2")
     (tmp_path / "a.jsonl").write_text('{"text": "a", "text_pair": "b", "id": 7}\n')
-    (example,) = examples_of_file(tmp_path / "a.jsonl")
+    (example,) = read_inputs(tmp_path / "a.jsonl")
     assert example.fields == {"text": "a", "text_pair": "b", "id": 7}
     with pytest.raises(InputError, match="--text 2 times, --text_pair 1 times"):
         examples("a", "b", pairs=("c",))
@@ -254,7 +254,7 @@ def test_the_command_from_end_to_end(saved, tmp_path):
     done = call("--task=fill-mask", model, "--text=the [MASK]", "--json", "--top_k=2")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["masks"][0]) == 2
-    assert "rows of 16 pieces" in done.stderr
+    assert "rows of 16 tokens" in done.stderr
     taken = tmp_path / "taken.jsonl"
     taken.write_text("")
     done = call("--task=fill-mask", model, "--text=[MASK]", f"--output={taken}")

@@ -18,18 +18,22 @@ from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
 from albert_jax.model import AlbertForPreTraining, AlbertModel
+from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import restore_params
 from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.pretraining.tfrecord import import_records
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
-from experiments.pretrain import open_pretraining_workdir, pretrain
+from experiments.export_records import export_records
+from experiments.pretrain import pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig, InitGroups
+from experiments.run.initial_parameters import read_initial_parameters
 from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
-from experiments.run.warm_start import warm_start_params
+from experiments.run.workdir import DataIdentity, open_pretraining_workdir
 
 STEPS = 60
 # What TensorFlow's native code prints when it is loaded, whatever its log level.
@@ -47,12 +51,10 @@ def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
-    cache = str(corpus.parent / "compile_cache")
-    run = {"evaluate_every": 30, "checkpoint_every": 20, "compile_cache_dir": cache} | run
+    run = {"evaluate_every": 30, "checkpoint_every": 20} | run
     return make_experiment(corpus, num_train_steps=STEPS, **run)
 
 
@@ -112,7 +114,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     stopped = max(int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*"))
     assert 20 < stopped < 30
     assert (
-        f"stopped and saved at step {stopped}; the same command goes on" in capsys.readouterr().err
+        f"stopped and saved at step {stopped}; the same command resumes the run"
+        in capsys.readouterr().err
     )
     assert pretrain(make_config(corpus, log_every=5), tmp_path) is ExitCode.DONE
     assert "changed since the last start: run.log_every from 10 to 5" in capsys.readouterr().err
@@ -142,12 +145,12 @@ def snapshot(directory: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        ("model", {"vocab_size": 99}, "has a vocabulary of 21 pieces, --config.model.vocab_size"),
+        ("model", {"vocab_size": 99}, "has a vocabulary of 21 tokens, --config.model.vocab_size"),
         ("model", {"hidden_size": 64}, "holds another experiment: model.hidden_size was 32 and is"),
         ("run", {"fsdp": 16}, "run.fsdp (16) times run.tensor (1) must divide the 8 devices"),
         ("run", {"accumulation_steps": 4}, "batch of 4 rows must be a multiple of 8"),
         ("run", {"evaluation_batch_size": 9}, "evaluation_batch_size: the global batch of 9 rows"),
-        ("data", {"corpus_dir": "nowhere"}, "nowhere is no corpus"),
+        ("data", {"corpus_dir": "nowhere"}, "nowhere is not a corpus"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
@@ -171,10 +174,10 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
 def test_another_directory_and_another_corpus_are_refused(
     corpus: Path, finished: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"\(32\) must be at most .*\(16\)"):
+    with pytest.raises(FieldError, match=r"max_seq_length must be at most .*\(16\), got 32"):
         with_part(make_config(corpus), "model", max_position_embeddings=16)
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and holds no run of ours"):
+    with pytest.raises(InputError, match="is not empty and holds no run"):
         pretrain(make_config(corpus), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     other = write_echoes(tmp_path / "other", documents=500)
@@ -184,13 +187,15 @@ def test_another_directory_and_another_corpus_are_refused(
 
 def test_a_run_killed_in_its_first_moments_is_taken_up(corpus: Path, tmp_path: Path) -> None:
     config = make_config(corpus, checkpoint_every=1, evaluate_every=1)
+    opened = open_corpus(corpus)
+    identity = DataIdentity("corpus", "--config.data.corpus_dir", str(corpus), "0" * 64)
     for left_behind in ([".config.json.x1y2"], ["config.json"], ["config.json", "corpus.json"]):
         workdir = tmp_path / str(len(list(tmp_path.iterdir())))
-        open_pretraining_workdir(workdir, config, open_corpus(corpus))
+        open_pretraining_workdir(workdir, config, opened, identity)
         (workdir / ".config.json.x1y2").touch()
         for path in set(workdir.iterdir()) - {workdir / name for name in left_behind}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        open_pretraining_workdir(workdir, config, open_corpus(corpus))
+        open_pretraining_workdir(workdir, config, opened, identity)
         assert (workdir / "tokenizer/vocab.txt").exists()
 
 
@@ -218,7 +223,7 @@ def warm_start(
     """The parameters for a model like that of the corpus's runs, with changes."""
     model = AlbertForPreTraining(with_part(make_config(corpus), "model", **changes).model)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
-    params = warm_start_params(str(init_from), groups, model, 7, shapes)
+    params = read_initial_parameters(str(init_from), model, seed=7, groups=groups)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     return params
 
@@ -236,11 +241,11 @@ def test_a_run_starts_from_another_s_parameters(corpus: Path, finished: Path) ->
             kernel == stored["albert"]["encoder"]["layers"]["attention"]["query"]["kernel"]
         ).all()
     assert kernel.shape[0] == 2
-    with pytest.raises(
-        InputError, match=r"does not fit .* has shape \(1, 1, 32\), the model wants"
-    ):
+    with pytest.raises(InputError, match=r"does not fit .* has shape \(1, 1, 32\), the model has"):
         warm_start(corpus, finished, num_hidden_groups=2)
-    with pytest.raises(InputError, match=r"embedding_hidden_mapping_in/bias is not wanted"):
+    with pytest.raises(
+        InputError, match=r"embedding_hidden_mapping_in/bias is not a parameter of the model"
+    ):
         warm_start(corpus, finished, embedding_size=32)
 
 
@@ -257,8 +262,8 @@ def test_a_run_starts_from_any_stored_model(
     AlbertModel(config).save_pretrained(tmp_path / "encoder", headless)
     params = warm_start(corpus, tmp_path / "encoder")
     jax.tree.map(np.testing.assert_array_equal, params["albert"], stored["albert"])
-    assert "encoder has no predictions/bias, predictions/dense/bias, " in caplog.text
-    assert "sop_classifier/kernel: drawn at random" in caplog.text
+    assert "seed 7: predictions/bias, predictions/dense/bias, " in caplog.text
+    assert ", sop_classifier/kernel" in caplog.text
     fresh = jax.jit(AlbertForPreTraining(config).initialize)(jax.random.key(7))
     jax.tree.map(np.testing.assert_array_equal, params["predictions"], fresh["predictions"])
 
@@ -269,7 +274,7 @@ def test_a_run_starts_from_any_stored_model(
     for fault in (
         f"--config.run.init_from={tmp_path}/whole does not fit the model: ",
         f"num_attention_heads is {config.num_attention_heads} there",
-        "hidden_act is gelu there, --config.model.hidden_act is relu",
+        "hidden_act is gelu there, model.hidden_act is relu",
         "word_embeddings/embedding has shape",
     ):
         assert fault in str(error.value)
@@ -283,7 +288,30 @@ def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -
     assert process.returncode == ExitCode.BAD_INPUT
     told = [line for line in errors.splitlines() if not TENSORFLOW_NOISE.match(line)]
     assert told == [
-        f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 pieces, "
+        f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 tokens, "
         "--config.model.vocab_size is 8"
     ]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_trains_on_imported_records(corpus: Path, tmp_path: Path) -> None:
+    """Batches that were exported and imported give the parameters of those of the corpus."""
+    config = with_part(make_config(corpus), "optimizer", num_train_steps=4, num_warmup_steps=1)
+    assert pretrain(config, tmp_path / "corpus") is ExitCode.DONE
+    export_records(config, [tmp_path / "a.tfrecord"], num_epochs=1)
+    import_records([tmp_path / "a.tfrecord"], tmp_path / "records")
+    records = with_part(config, "data", records_dir=str(tmp_path / "records"))
+    workdir = tmp_path / "run"
+    assert pretrain(records, workdir) is ExitCode.DONE
+    losses = {
+        name: [e["loss"] for e in read_metrics(tmp_path / name) if e["split"] == "train"]
+        for name in ("corpus", "run")
+    }
+    assert losses["run"][-1] == pytest.approx(losses["corpus"][-1], rel=0.05)  # another order
+    identity = json.loads((workdir / "records.json").read_text())
+    assert identity["path"] == str(tmp_path / "records") and len(identity["fingerprint"]) == 64
+    with pytest.raises(InputError, match=r"was trained on a records .*, not on --config"):
+        pretrain(config, workdir)
+    with pytest.raises(FieldError, match=r"data.max_seq_length must be 32, as in the records"):
+        pretrain(with_part(records, "data", max_seq_length=16), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -1,12 +1,13 @@
-"""Batches to record files of the released format and back, by the functions of the commands."""
+"""Record commands: batches exported to the released format and imported again."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from albert_jax import AlbertConfig
+from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig, Packing
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
@@ -20,7 +21,7 @@ from experiments.run.config import ExperimentConfig
 
 @pytest.fixture
 def config(tmp_path):
-    corpus = make_corpus(tmp_path / "corpus", draw_lengths(40, seed=3))
+    corpus = make_corpus(tmp_path / "corpus", random_lengths(40, seed=3))
     return ExperimentConfig(
         model=AlbertConfig(vocab_size=corpus.metadata.vocab_size),
         data=DataConfig(corpus_dir=str(corpus.path), max_seq_length=48, max_predictions_per_seq=7),
@@ -40,25 +41,25 @@ def test_an_epoch_comes_back_row_by_row(tmp_path, config):
         while len(found) < wanted:
             batch = next(batches)
             for row in range(len(batch["input_ids"])):
-                # Records have no place for the weight of a pair's order.
+                # The format has no weights for the sentence order.
                 names = sorted(set(batch) - {"sentence_order_weights"})
                 key = b"".join(batch[name][row].tobytes() for name in names)
                 found[key] = found.get(key, 0) + 1
         return found
 
-    records = RecordDataset(tmp_path / "records", seed=0, global_batch_size=count)
+    records = RecordDataset(tmp_path / "records", config.data, seed=0, global_batch_size=count)
     written = rows(dataset.batches(start_step=0), count)
     read = rows(records.batches(start_step=0), count)
     assert set(read) <= set(written)
     assert len(read) == count
 
 
-def test_what_cannot_be_written_is_refused(tmp_path, config):
+def test_bad_requests(tmp_path, config):
     packed = dataclasses.replace(
         config, data=dataclasses.replace(config.data, packing=Packing.PACKED)
     )
-    with pytest.raises(InputError, match=r"packing=unpacked"):
+    with pytest.raises(FieldError, match=r"data\.packing must be unpacked"):
         export_records(packed, [tmp_path / "a.tfrecord"], 1)
-    with pytest.raises(InputError, match=r"--input_file=.* names no file"):
+    with pytest.raises(InputError, match=r"--input_file=.* matches no file"):
         find_files([str(tmp_path / "none*")])
     assert not np.any([path.suffix == ".tfrecord" for path in tmp_path.iterdir()])

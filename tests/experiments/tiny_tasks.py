@@ -161,7 +161,7 @@ def make_finetuning(
             learning_rate=5e-3,
             schedule=ScheduleName.POLY,
             num_train_steps=steps,
-            num_warmup_steps=5,
+            num_warmup_steps=min(5, steps - 1),
         ),
         run=FinetuneRunConfig(
             **{

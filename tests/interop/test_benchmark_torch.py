@@ -1,4 +1,4 @@
-"""The PyTorch model that the benchmark compares with has the same losses and vectors."""
+"""The benchmark's transformers models compute the same losses and vectors as ours."""
 
 import dataclasses
 import itertools
@@ -6,11 +6,11 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from random_inputs import draw_batch
+from random_inputs import random_batch
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.losses import summarize
 from data_pipeline import AlbertTokenizer
@@ -18,9 +18,9 @@ from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from experiments.benchmarks.encode import check_agreement, measure_encoding
-from experiments.benchmarks.timing import Work
+from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import (
-    TorchRow,
+    TorchVariant,
     gathered_loss,
     make_run,
     plain_loss,
@@ -45,7 +45,7 @@ LENGTH = 11
 
 def draw(rows):
     """Rows of pairs; slots in use have weight 1 and different positions."""
-    batch = draw_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
+    batch = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
     batch = {name: np.array(field) for name, field in batch.items()}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
     for row in range(len(rows)):
@@ -58,7 +58,7 @@ def draw(rows):
 
 @pytest.mark.parametrize("rows", [[[11], [7]], [[5, 6], [3, 2, 4]]], ids=["pairs", "packed"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_both_losses_of_the_pytorch_model_equal_ours(rows, fused, tmp_path):
+def test_both_losses_of_transformers_equal_ours(rows, fused, tmp_path):
     import torch
     import transformers
 
@@ -72,15 +72,15 @@ def test_both_losses_of_the_pytorch_model_equal_ours(rows, fused, tmp_path):
     tensors = to_tensors(batch, packed=packed, device=torch.device("cpu"))
     theirs.save_pretrained(tmp_path)
     model, params = AlbertForPreTraining.from_pretrained(tmp_path)
-    loss_fn = make_pretraining_loss(model)
+    loss_fn = pretraining_objective(model).loss_fn
     ours = summarize(jax.jit(loss_fn, static_argnums=2)(params, PretrainingBatch(**batch), None))
     with torch.no_grad():
         assert float(gathered_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
-        if not packed:  # the plain loss has one pair per row
+        if not packed:  # theirs scores the order of one pair a row
             assert float(plain_loss(theirs, tensors)) == pytest.approx(ours["loss"], rel=1e-5)
 
 
-def test_a_train_step_changes_the_parameters_and_a_forward_step_does_not():
+def test_training_steps_train_and_forward_steps_do_not():
     import torch
     import transformers
 
@@ -91,19 +91,19 @@ def test_a_train_step_changes_the_parameters_and_a_forward_step_does_not():
         global_batch_size=2,
     )
     tensors = [to_tensors(draw([[11], [7]]), packed=False, device=torch.device("cpu"))]
-    for row in (TorchRow.EAGER, TorchRow.GATHERED):
+    for row in (TorchVariant.EAGER, TorchVariant.GATHERED):
         model = transformers.AlbertForPreTraining(transformers_config(CONFIG))
         start = plain_loss(model, tensors[0]).item()
-        forward, _ = make_run(config, model, tensors, row, Work.FORWARD)
+        forward, _ = make_run(config, model, tensors, row, StepKind.FORWARD)
         forward(20)
         assert plain_loss(model, tensors[0]).item() == start
-        train, compile_seconds = make_run(config, model, tensors, row, Work.TRAIN)
+        train, compile_seconds = make_run(config, model, tensors, row, StepKind.TRAIN)
         train(20)
         assert plain_loss(model, tensors[0]).item() < start - 0.5
         assert compile_seconds is None
 
 
-def test_texts_have_the_same_vectors_in_both(tmp_path):
+def test_both_encode_texts_into_the_same_vectors(tmp_path):
     words = ["".join(letters) for letters in itertools.product("catnsober", repeat=3)]
     lines = [" ".join(words[n : n + 1 + n % 9]) for n in range(0, len(words), 7)]
     (tmp_path / "texts.txt").write_text("\n".join(lines))
@@ -116,8 +116,7 @@ def test_texts_have_the_same_vectors_in_both(tmp_path):
         tmp_path / "texts.txt",
         max_texts=50,
         against_torch=True,
-        num_windows=2,
-        window_seconds=0.05,
+        windows=Windows(2, 0.05),
     )
     assert [row["work"] for row in rows] == ["encode", "encode", "tokenize", "tokenize"]
     assert [row["texts"] for row in rows] == [50] * 4

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import THREE, TINY, draw
+from tiny_models import THREE, TINY, random_params
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertForSequenceClassification
 from data_pipeline import AlbertTokenizer
@@ -28,7 +28,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> AlbertTokenizer:
 
 
 def export(model: Any, tokenizer: AlbertTokenizer, directory: Path) -> tuple[Any, Any]:
-    model.save_pretrained(directory, draw(model), tokenizer)
+    model.save_pretrained(directory, random_params(model), tokenizer)
     return type(model).from_pretrained(directory)
 
 

@@ -23,7 +23,7 @@ import pytest
 from tiny_vocabularies import KINDS, ODD, PLAIN, SETTINGS, make, of_pieces, random_texts, trained
 
 from data_pipeline import AlbertTokenizer
-from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from data_pipeline.tokenizers.loading import load_tokenizer
 
 pytestmark = pytest.mark.interop
 
@@ -164,7 +164,7 @@ def test_tokenizers_saved_by_transformers_are_read(tmp_path):
         again = AlbertTokenizer.from_pretrained(saved)
         for text in random_texts(PLAIN + ODD, 100):
             assert again.tokenizer.encode(text) == ours.tokenizer.encode(text), ascii(text)
-        assert again.tokenizer.pieces == ours.tokenizer.pieces
+        assert again.tokenizer.tokens == ours.tokenizer.tokens
         assert again.tokenizer.lower_case is ours.tokenizer.lower_case
         assert again.tokenizer.keep_accents is ours.tokenizer.keep_accents
 
@@ -186,7 +186,7 @@ def test_thousands_of_lines_with_the_released_vocabulary(setting, tmp_path):
     vocabulary = DATA / "albert_spm/30k-clean.model"
     if not vocabulary.exists():
         pytest.skip(f"there is no {vocabulary}")
-    ours = AlbertTokenizer(SentencePieceTokenizer.from_file(vocabulary, **SETTINGS[setting]))
+    ours = AlbertTokenizer(load_tokenizer(vocabulary, **SETTINGS[setting]))
     texts = list(itertools.islice(wiki_lines(), 20_000)) + random_texts(PLAIN + ODD, 3000)
     texts = comparable(texts, "sentencepiece", setting)
     assert len(texts) > 20_000

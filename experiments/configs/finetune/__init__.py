@@ -1,1 +1,1 @@
-"""One file per fine-tuning."""
+"""Fine-tunings, one file each, with the settings of ALBERT Table 14 unless they say otherwise."""

@@ -10,20 +10,32 @@ Expected   Matthews correlation 71.4 with xxlarge (ALBERT Table 9)
 
 from ml_collections import ConfigDict
 
+from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.configs.finetune.recipes import table_14
-from experiments.tasks.config import TaskName
+from experiments.tasks.config import (
+    DropoutConfig,
+    FinetuneConfig,
+    FinetuneRunConfig,
+    TaskDataConfig,
+    TaskName,
+)
 
 
 def get_config() -> ConfigDict:
     return to_config_dict(
-        table_14(
-            TaskName.COLA,
-            learning_rate=1e-5,
-            batch_size=16,
-            encoder_dropout=0.0,
-            num_train_steps=5336,
-            num_warmup_steps=320,
-            evaluate_every=250,
+        FinetuneConfig(
+            task=TaskName.COLA,
+            data=TaskDataConfig(max_seq_length=512),
+            dropout=DropoutConfig(encoder=0.0, classifier=0.1),
+            optimizer=OptimizerConfig(
+                name=OptimizerName.ADAMW,
+                learning_rate=1e-5,
+                num_train_steps=5336,
+                num_warmup_steps=320,
+                weight_decay=0.01,
+                bias_correction=True,
+            ),
+            run=FinetuneRunConfig(evaluate_every=250, checkpoint_every=250),
+            global_batch_size=16,
         )
     )

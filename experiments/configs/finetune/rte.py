@@ -2,7 +2,7 @@ r"""RTE: does a sentence follow from another?
 
 Settings   ALBERT Table 14: rate 3e-5, dropout 0.1 in the encoder, 800 steps of 32,
            about 10 epochs
-           MNLI's checkpoint is the paper's start: --config.run.init_from=runs/base-mnli
+           The paper starts from MNLI's checkpoint: --config.run.init_from=runs/base-mnli
 Command    python -m experiments.finetune --config=experiments/configs/finetune/rte.py \
                --config.data.dir=glue/RTE --config.run.init_from=runs/base \
                --workdir=runs/base-rte
@@ -11,20 +11,32 @@ Expected   accuracy 89.2 with xxlarge (ALBERT Table 9)
 
 from ml_collections import ConfigDict
 
+from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.configs.finetune.recipes import table_14
-from experiments.tasks.config import TaskName
+from experiments.tasks.config import (
+    DropoutConfig,
+    FinetuneConfig,
+    FinetuneRunConfig,
+    TaskDataConfig,
+    TaskName,
+)
 
 
 def get_config() -> ConfigDict:
     return to_config_dict(
-        table_14(
-            TaskName.RTE,
-            learning_rate=3e-5,
-            batch_size=32,
-            encoder_dropout=0.1,
-            num_train_steps=800,
-            num_warmup_steps=200,
-            evaluate_every=50,
+        FinetuneConfig(
+            task=TaskName.RTE,
+            data=TaskDataConfig(max_seq_length=512),
+            dropout=DropoutConfig(encoder=0.1, classifier=0.1),
+            optimizer=OptimizerConfig(
+                name=OptimizerName.ADAMW,
+                learning_rate=3e-5,
+                num_train_steps=800,
+                num_warmup_steps=200,
+                weight_decay=0.01,
+                bias_correction=True,
+            ),
+            run=FinetuneRunConfig(evaluate_every=50, checkpoint_every=50),
+            global_batch_size=32,
         )
     )

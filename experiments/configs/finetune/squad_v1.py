@@ -10,24 +10,37 @@ Expected   F1 89.3, exact match 82.3 with base after 125,000 steps (ALBERT Table
            with xxlarge (Table 10)
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
+from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.configs.finetune.recipes import table_14
-from experiments.tasks.config import SpanConfig, SpanHead, TaskName
+from experiments.tasks.config import (
+    DropoutConfig,
+    FinetuneConfig,
+    FinetuneRunConfig,
+    SpanConfig,
+    SpanHead,
+    TaskDataConfig,
+    TaskName,
+)
 
 
 def get_config() -> ConfigDict:
-    recipe = table_14(
-        TaskName.SQUAD,
-        learning_rate=5e-5,
-        batch_size=48,
-        encoder_dropout=0.0,
-        num_train_steps=3649,
-        num_warmup_steps=365,
-        evaluate_every=1000,
-        max_seq_length=384,
+    return to_config_dict(
+        FinetuneConfig(
+            task=TaskName.SQUAD,
+            data=TaskDataConfig(max_seq_length=384),
+            span=SpanConfig(head=SpanHead.PLAIN),
+            dropout=DropoutConfig(encoder=0.0, classifier=0.1),
+            optimizer=OptimizerConfig(
+                name=OptimizerName.ADAMW,
+                learning_rate=5e-5,
+                num_train_steps=3649,
+                num_warmup_steps=365,
+                weight_decay=0.01,
+                bias_correction=True,
+            ),
+            run=FinetuneRunConfig(evaluate_every=1000, checkpoint_every=1000),
+            global_batch_size=48,
+        )
     )
-    return to_config_dict(dataclasses.replace(recipe, span=SpanConfig(head=SpanHead.PLAIN)))

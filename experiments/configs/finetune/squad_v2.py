@@ -12,24 +12,37 @@ Expected   F1 80.0, exact match 77.1 with base after 125,000 steps (ALBERT Table
            reported on; ours is chosen on half of the articles, see `all_f1` and `best_f1`
 """
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
+from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.configs.finetune.recipes import table_14
-from experiments.tasks.config import SpanConfig, SpanHead, TaskName
+from experiments.tasks.config import (
+    DropoutConfig,
+    FinetuneConfig,
+    FinetuneRunConfig,
+    SpanConfig,
+    SpanHead,
+    TaskDataConfig,
+    TaskName,
+)
 
 
 def get_config() -> ConfigDict:
-    recipe = table_14(
-        TaskName.SQUAD,
-        learning_rate=3e-5,
-        batch_size=48,
-        encoder_dropout=0.0,
-        num_train_steps=8144,
-        num_warmup_steps=814,
-        evaluate_every=1000,
-        max_seq_length=512,
+    return to_config_dict(
+        FinetuneConfig(
+            task=TaskName.SQUAD,
+            data=TaskDataConfig(max_seq_length=512),
+            span=SpanConfig(head=SpanHead.CONDITIONAL),
+            dropout=DropoutConfig(encoder=0.0, classifier=0.1),
+            optimizer=OptimizerConfig(
+                name=OptimizerName.ADAMW,
+                learning_rate=3e-5,
+                num_train_steps=8144,
+                num_warmup_steps=814,
+                weight_decay=0.01,
+                bias_correction=True,
+            ),
+            run=FinetuneRunConfig(evaluate_every=1000, checkpoint_every=1000),
+            global_batch_size=48,
+        )
     )
-    return to_config_dict(dataclasses.replace(recipe, span=SpanConfig(head=SpanHead.CONDITIONAL)))

@@ -10,20 +10,32 @@ Expected   accuracy 56.3 of always answering 0, which few models exceed
 
 from ml_collections import ConfigDict
 
+from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.configs.finetune.recipes import table_14
-from experiments.tasks.config import TaskName
+from experiments.tasks.config import (
+    DropoutConfig,
+    FinetuneConfig,
+    FinetuneRunConfig,
+    TaskDataConfig,
+    TaskName,
+)
 
 
 def get_config() -> ConfigDict:
     return to_config_dict(
-        table_14(
-            TaskName.WNLI,
-            learning_rate=2e-5,
-            batch_size=16,
-            encoder_dropout=0.1,
-            num_train_steps=2000,
-            num_warmup_steps=250,
-            evaluate_every=100,
+        FinetuneConfig(
+            task=TaskName.WNLI,
+            data=TaskDataConfig(max_seq_length=512),
+            dropout=DropoutConfig(encoder=0.1, classifier=0.1),
+            optimizer=OptimizerConfig(
+                name=OptimizerName.ADAMW,
+                learning_rate=2e-5,
+                num_train_steps=2000,
+                num_warmup_steps=250,
+                weight_decay=0.01,
+                bias_correction=True,
+            ),
+            run=FinetuneRunConfig(evaluate_every=100, checkpoint_every=100),
+            global_batch_size=16,
         )
     )

@@ -428,16 +428,19 @@ def test_the_rate_follows_the_updates_made(x64):
             | {"decay_share": 0.25},
             "decay_share must be at most 0.2, what warm-up leaves, got 0.25",
         ),
-        ({"learning_rate": float("nan")}, "learning_rate must be a finite number > 0, got nan"),
-        ({"learning_rate": "1e-3"}, "learning_rate must be a finite number > 0, got '1e-3'"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number > 0, got nan"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a number > 0, got '1e-3'"),
         ({"num_train_steps": 1.5}, "num_train_steps must be a whole number >= 1, got 1.5"),
-        ({"weight_decay": -1.0}, "weight_decay must be a finite number >= 0, got -1.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be a number >= 0, got -1.0"),
         ({"beta_2": 1.0}, "beta_2 must be a number in [0, 1), got 1.0"),
-        ({"learning_rate": True}, "learning_rate must be a finite number > 0, got True"),
-        ({"bias_correction": "no"}, "bias_correction must be True or False, got 'no'"),
-        ({"bias_correction": None}, "bias_correction must be True or False, got None"),
-        ({"max_grad_norm": 0.0}, "max_grad_norm must be a finite number > 0, got 0.0"),
-        ({"reference_batch_size": 0}, "reference_batch_size must be a whole number >= 1, got 0"),
+        ({"learning_rate": True}, "learning_rate must be a number > 0, got True"),
+        ({"bias_correction": "no"}, "bias_correction must be true or false, got 'no'"),
+        ({"bias_correction": None}, "bias_correction must be true or false, got None"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be a number > 0 or none, got 0.0"),
+        (
+            {"reference_batch_size": 0},
+            "reference_batch_size must be a whole number >= 1 or none, got 0",
+        ),
         (
             {"start_warmup_step": 5, "num_warmup_steps": 0},
             "start_warmup_step must be 0 without warm-up, got 5",
@@ -449,7 +452,7 @@ def test_the_rate_follows_the_updates_made(x64):
     ],
 )
 def test_bad_settings_name_the_flag(unchecked, settings, message):
-    with pytest.raises(ValueError, match=re.escape(f"--config.optimizer.{message}") + "$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         OptimizerConfig(**settings)
 
 

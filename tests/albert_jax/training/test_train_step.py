@@ -9,7 +9,7 @@ import pytest
 from spread_steps import CONFIG, compiled_step, initial_state, lowered_step, make_batch
 
 from albert_jax import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import summarize
 from albert_jax.training.parallel import (
     Parallelism,
@@ -113,7 +113,7 @@ def test_dropout_is_a_function_of_key_and_step(one_device):
 
 
 def test_evaluation_adds_up_over_devices_and_batches():
-    loss_fn = make_pretraining_loss(AlbertForPreTraining(CONFIG))
+    loss_fn = pretraining_objective(AlbertForPreTraining(CONFIG)).loss_fn
     params = initial_state().params
     batch = jax.tree.map(jnp.asarray, make_batch(0))
     loss = jax.jit(loss_fn)

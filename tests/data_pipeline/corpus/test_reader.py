@@ -1,4 +1,4 @@
-"""A corpus directory: what is written is read back, and damage is named."""
+"""Corpus directories are read as they were written, and damage is named."""
 
 import itertools
 import json
@@ -8,19 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from etils import epath
+from tiny_corpora import encode_documents, write_corpus
 
 from data_pipeline import remote
-from data_pipeline.corpus.reader import CorpusError, open_corpus
-from data_pipeline.corpus.writer import EncodedDocuments, SplitWriter, write_corpus
+from data_pipeline.corpus.metadata import CorpusError
+from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.corpus.writer import SplitWriter
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
 TRAIN = [[[5, 6], [7]], [[8, 9, 10]], [[11], [12], [5, 5]], [[6]]]
 VALIDATION = [[[9, 9]]]
 
 
 def write_sample(path: Path, max_shard_bytes: int = 60) -> Path:
-    tokenizer = WordPieceTokenizer(PIECES)
+    tokenizer = WordPieceTokenizer(TOKENS)
     splits = {"train": TRAIN, "validation": VALIDATION}
     write_corpus(path, splits, tokenizer, max_shard_bytes=max_shard_bytes)
     return path
@@ -52,7 +54,7 @@ def test_documents_come_back_from_several_shards(tmp_path):
         "sentences": 7,
         "tokens": 11,
     }
-    assert corpus.load_tokenizer().pieces == tuple(PIECES)
+    assert corpus.load_tokenizer().tokens == tuple(TOKENS)
 
 
 def test_tokens_are_read_at_any_addresses(tmp_path):
@@ -67,7 +69,7 @@ def test_tokens_are_read_at_any_addresses(tmp_path):
 
 
 def test_large_vocabularies_are_stored_in_four_bytes(tmp_path):
-    tokenizer = WordPieceTokenizer([*PIECES, *map(str, range(70_000))])
+    tokenizer = WordPieceTokenizer([*TOKENS, *map(str, range(70_000))])
     write_corpus(tmp_path / "corpus", {"train": [[[70_000, 5]]]}, tokenizer)
     train = open_corpus(tmp_path / "corpus").splits["train"]
     assert train.shards[0].tokens.dtype == np.uint32
@@ -83,32 +85,23 @@ def test_fingerprint_follows_the_content_alone(tmp_path):
 
 
 def test_writing_continues_from_a_position(tmp_path):
-    """What was written after the position vanishes, later shards too."""
-
-    def encoded(documents):
-        sentences = [sentence for document in documents for sentence in document]
-        return EncodedDocuments(
-            np.array([id for sentence in sentences for id in sentence]),
-            np.array([len(sentence) for sentence in sentences]),
-            np.array([len(document) for document in documents]),
-            np.zeros(len(documents), int),
-        )
+    """Text written after the position is removed, later shards too."""
 
     def files(path):
         return {f.relative_to(path): f.read_bytes() for f in path.rglob("*.bin")}
 
     whole = SplitWriter(tmp_path / "whole", 13, max_shard_bytes=60)
-    whole.append(encoded(TRAIN))
+    whole.append(encode_documents(TRAIN))
     whole.close()
     for before in range(len(TRAIN) + 1):
         path = tmp_path / f"cut-{before}"
         writer = SplitWriter(path, 13, max_shard_bytes=60)
-        writer.append(encoded(TRAIN[:before]))
+        writer.append(encode_documents(TRAIN[:before]))
         position = writer.position()
-        writer.append(encoded([[[9]] for _ in range(20)]))
+        writer.append(encode_documents([[[9]] for _ in range(20)]))
         writer.close()
         writer = SplitWriter(path, 13, max_shard_bytes=60, position=position)
-        writer.append(encoded(TRAIN[before:]))
+        writer.append(encode_documents(TRAIN[before:]))
         writer.close()
         assert files(path) == files(tmp_path / "whole")
 
@@ -138,7 +131,7 @@ def set_version(path: Path) -> None:
         ),
     ],
 )
-def test_damage_is_named(tmp_path, file, harm, message):
+def test_error_names_damaged_file(tmp_path, file, harm, message):
     path = write_sample(tmp_path / "corpus")
     harm(path / file)
     with pytest.raises(CorpusError, match=message) as error:
@@ -147,13 +140,13 @@ def test_damage_is_named(tmp_path, file, harm, message):
     assert "\n" not in str(error.value)
 
 
-def test_missing_directory_is_named(tmp_path):
+def test_error_names_missing_directory(tmp_path):
     with pytest.raises(CorpusError, match="there is no such directory"):
         open_corpus(tmp_path / "nowhere")
 
 
 def test_remote_corpus_is_staged_once_and_checked(tmp_path, monkeypatch):
-    """A directory stands for the store; what arrives damaged is refused and not kept."""
+    """A directory stands for the store; damaged files are rejected and not kept."""
     store = write_sample(tmp_path / "store")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Batches: what they hold, and that a step's batch depends on nothing but what it should."""
+"""Batches of a corpus: their content, and their independence of processes, resumption and size."""
 
 import functools
 import itertools
@@ -7,9 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from tiny_corpora import FIRST_ID, draw_lengths, make_corpus
+from tiny_corpora import FIRST_ID, make_corpus, random_lengths
 
 from albert_jax.batch import PretrainingBatch
+from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset, held_out_batches
@@ -21,18 +22,18 @@ LENGTH, SLOTS = 48, 8
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """400 documents to train on, in several shards, and 60 held out."""
+    """Make a corpus of 400 training documents in several shards and 60 held-out ones."""
     return make_corpus(
         tmp_path_factory.mktemp("pretraining") / "corpus",
-        draw_lengths(400, seed=0),
-        draw_lengths(60, seed=1),
+        random_lengths(400, seed=0),
+        random_lengths(60, seed=1),
         max_shard_bytes=30_000,
     )
 
 
 @pytest.fixture(scope="module")
 def make_dataset(corpus):
-    """Makes a data set, or gives the one that was made with the same settings."""
+    """Return a function that makes a dataset once for given settings."""
 
     @functools.cache
     def make(*, seed: int = 3, batch: int = 16, **settings) -> PretrainingDataset:
@@ -61,7 +62,7 @@ def unmask(batch: dict) -> np.ndarray:
 
 
 def segments(batch: dict) -> list[tuple[list[int], list[int], int]]:
-    """The text of A and B, and the label, of all pairs of a batch, unmasked."""
+    """Return the unmasked text of A and B, and the label, of all pairs of a batch."""
     found = []
     for ids, types, pairs, labels in zip(
         unmask(batch),
@@ -108,14 +109,14 @@ def test_positions_of_a_row(make_dataset):
 def test_a_batch_is_the_same_for_any_number_of_processes_and_after_a_seek(make_dataset, packing):
     dataset = make_dataset(packing=packing)
     whole = take(dataset, 6)
-    shares = [
+    parts = [
         np.arange(8),
         np.arange(8, 16),
         *np.split(np.arange(16), 4),
         np.arange(16)[1::2],
         np.array([5, 3, 4]),
     ]
-    for rows in shares:
+    for rows in parts:
         for ours, theirs in zip(take(dataset, 2, start=3, rows=rows), whole[3:], strict=False):
             assert_equal(ours, theirs, rows)
 
@@ -145,12 +146,12 @@ def test_an_epoch_holds_each_pair_once_and_each_epoch_another_order(corpus, make
     for batch in batches:
         pairs = [sorted(first + second) for first, second, _ in segments(batch)]
         texts.append([tuple(pair) for pair in pairs])
-        pieces = list(itertools.chain.from_iterable(pairs))
-        assert len(pieces) == len(set(pieces))
-        # All training text but what truncation takes.
-        assert len(pieces) > 0.85 * corpus.splits["train"].num_tokens
-        assert max(pieces) < FIRST_ID + corpus.splits["train"].num_tokens
-    # Truncation keeps the middle of a chunk, so the middle piece tells which it is.
+        tokens = list(itertools.chain.from_iterable(pairs))
+        assert len(tokens) == len(set(tokens))
+        # All training text but the truncated tokens.
+        assert len(tokens) > 0.85 * corpus.splits["train"].num_tokens
+        assert max(tokens) < FIRST_ID + corpus.splits["train"].num_tokens
+    # Truncation keeps the middle of a chunk, so the middle token identifies it.
     order, other = ([pair[len(pair) // 2] // 20 for pair in text] for text in texts)
     assert len(order) == len(other)
     assert np.mean(np.equal(order, other)) < 0.1
@@ -177,7 +178,7 @@ def test_seeds_differ_in_order_and_in_masks(make_dataset, tmp_path):
     assert orders[0] != orders[1]
     one_row = make_corpus(tmp_path / "corpus", [[12, 12]])
     config = DataConfig(max_seq_length=LENGTH, max_predictions_per_seq=SLOTS, short_seq_prob=0.0)
-    hidden = {
+    masked = {
         tuple(
             take(PretrainingDataset(one_row, config, seed=seed, global_batch_size=1), 1)[0][
                 "masked_lm_positions"
@@ -185,10 +186,10 @@ def test_seeds_differ_in_order_and_in_masks(make_dataset, tmp_path):
         )
         for seed in range(6)
     }
-    assert len(hidden) >= 5
+    assert len(masked) >= 5
 
 
-def test_labels_are_balanced_and_single_sentences_not_asked(make_dataset):
+def test_labels_are_balanced(make_dataset):
     batches = take(make_dataset(batch=64), 40)
     labels = np.concatenate([batch["sentence_order_labels"].ravel() for batch in batches])
     weights = np.concatenate([batch["sentence_order_weights"].ravel() for batch in batches]) > 0
@@ -197,14 +198,14 @@ def test_labels_are_balanced_and_single_sentences_not_asked(make_dataset):
     assert abs(labels[weights].mean() - 0.5) < 4 * np.sqrt(0.25 / n)
 
 
-def test_no_objective_asks_nothing_and_keeps_the_order(make_dataset):
+def test_without_sentence_objective_weights_are_0_and_order_is_kept(make_dataset):
     for batch in take(make_dataset(sentence_objective="none"), 3):
         assert not batch["sentence_order_weights"].any()
         assert all(first[0] < second[0] for first, second, _ in segments(batch))
 
 
-def test_next_sentence_pairs_join_two_documents_when_labeled_so(make_dataset):
-    bounds = np.cumsum([0, *(sum(document) for document in draw_lengths(400, seed=0))]) + FIRST_ID
+def test_next_sentence_pairs_are_of_two_documents_if_so_labeled(make_dataset):
+    bounds = np.cumsum([0, *(sum(document) for document in random_lengths(400, seed=0))]) + FIRST_ID
     found = [
         (np.searchsorted(bounds, [first[0], second[0]], side="right"), label)
         for batch in take(make_dataset(sentence_objective="nsp"), 6)
@@ -214,7 +215,7 @@ def test_next_sentence_pairs_join_two_documents_when_labeled_so(make_dataset):
     assert 0.4 < np.mean([label for _, label in found]) < 0.8
 
 
-def test_any_step_is_as_far_as_the_first(make_dataset):
+def test_any_step_costs_as_much_as_the_first(make_dataset):
     dataset = make_dataset()
     take(dataset, 1)
 
@@ -228,7 +229,7 @@ def test_any_step_is_as_far_as_the_first(make_dataset):
     assert far < 3 * near + 0.05
 
 
-def test_the_ruler_holds_every_held_out_pair_once(corpus):
+def test_held_out_batches_have_every_pair_once(corpus):
     batches = list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16))
     rows = [(row["sequence_ids"] > 0).any(axis=1) for row in batches]
     count = int(sum(part.sum() for part in rows))
@@ -250,7 +251,7 @@ def test_the_ruler_holds_every_held_out_pair_once(corpus):
     assert (weights[full] == 7).all()
 
 
-def test_the_ruler_does_not_move(corpus):
+def test_held_out_batches_are_always_the_same(corpus):
     def read(**settings) -> list[dict]:
         return list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16, **settings))
 
@@ -259,13 +260,13 @@ def test_the_ruler_does_not_move(corpus):
         assert_equal(ours, theirs)
     for ours, theirs in zip(read(rows=np.arange(4, 9)), whole, strict=True):
         assert_equal(ours, theirs, slice(4, 9))
-    # A cap takes the first of the same rows.
+    # With an upper bound they are the first of the same rows.
     capped = read(max_pairs=20)
     assert len(capped) == 2 and (capped[1]["sequence_ids"] > 0).any(axis=1).sum() == 4
     assert_equal(capped[0], whole[0])
 
 
-def test_shuffling_a_batch_moves_what_can_be_read(make_dataset):
+def test_shuffling_a_batch_moves_visible_tokens(make_dataset):
     (batch,) = take(make_dataset(), 1)
     shuffled = shuffle_visible_words(batch, 0)
     before, after = segments(batch), segments(shuffled)
@@ -276,10 +277,10 @@ def test_shuffling_a_batch_moves_what_can_be_read(make_dataset):
 
 
 def test_bad_requests(corpus, make_dataset, tmp_path):
-    with pytest.raises(InputError, match="at least 1 row"):
+    with pytest.raises(FieldError, match="global_batch_size must be at least 1, got 0"):
         make_dataset(batch=0)
     with pytest.raises(ValueError, match="from 0 to 15"):
         make_dataset().batches(start_step=0, rows=np.array([16]))
     nothing_held_out = make_corpus(tmp_path / "corpus", [[4, 5]], [])
-    with pytest.raises(InputError, match="no document for validation"):
+    with pytest.raises(InputError, match="no documents for validation"):
         held_out_batches(nothing_held_out, max_seq_length=32, batch_size=4)

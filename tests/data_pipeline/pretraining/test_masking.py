@@ -1,4 +1,4 @@
-"""Masks: the released algorithm's law, its small cases, and what no mask may ever do."""
+"""Masks: the distribution of the released algorithm, small cases, and invariants."""
 
 import collections
 
@@ -7,23 +7,26 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.config import DataConfig
-from data_pipeline.pretraining.mask_selection import Vocabulary, draw_uniform
+from data_pipeline.pretraining.mask_selection import (
+    Vocabulary,
+    length_probabilities,
+    random_row_bits,
+)
 from data_pipeline.pretraining.masking import (
     MaskedRows,
     mask_rows,
-    ngram_probabilities,
     shuffle_visible_words,
 )
 
 CLS, SEP, MASK = 2, 3, 4
 SPECIAL_IDS = np.arange(5, dtype=np.int32)
-NUM_PIECES = 1000
-STARTS = np.arange(NUM_PIECES) % 4 != 3  # pieces 7, 11, 15, ... continue a word
+NUM_TOKENS = 1000
+STARTS = np.arange(NUM_TOKENS) % 4 != 3  # tokens 7, 11, 15, ... continue a word
 VOCABULARY = Vocabulary(STARTS, SPECIAL_IDS, CLS, SEP, MASK)
 
 
 def make_rows(segments: list[list[int]], length: int, copies: int = 1) -> dict[str, np.ndarray]:
-    """`copies` equal rows that hold the pairs `segments[0], segments[1]`, `segments[2], ...`."""
+    """Make equal rows with the pairs `segments[0], segments[1]`, `segments[2], ...`."""
     ids, pair = [], []
     for number in range(0, len(segments), 2):
         text = [CLS, *segments[number], SEP, *segments[number + 1], SEP]
@@ -37,9 +40,9 @@ def make_rows(segments: list[list[int]], length: int, copies: int = 1) -> dict[s
 
 
 def make_text(num_rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Rows of one full pair of random pieces each, [SEP] anywhere in the middle half."""
+    """Make rows of one full pair of random tokens each, [SEP] anywhere in the middle half."""
     generator = np.random.default_rng(seed)
-    ids = generator.integers(5, NUM_PIECES, (num_rows, length), np.int32)
+    ids = generator.integers(5, NUM_TOKENS, (num_rows, length), np.int32)
     ids[:, 0], ids[:, -1] = CLS, SEP
     middle = generator.integers(length // 4, 3 * length // 4, num_rows)
     ids[np.arange(num_rows), middle] = SEP
@@ -49,14 +52,14 @@ def make_text(num_rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray
 @tf.function(autograph=False)
 def run(rows, budgets, config, key, first):  # type: ignore[no-untyped-def]
     num_rows, length = rows["input_ids"].shape
-    draws = draw_uniform(key, first, num_rows, length)
-    return mask_rows(**rows, budgets=budgets, draws=draws, config=config, vocabulary=VOCABULARY)
+    bits = random_row_bits(key, first, num_rows, length)
+    return mask_rows(**rows, budgets=budgets, bits=bits, config=config, vocabulary=VOCABULARY)
 
 
 def mask(
     rows: dict[str, np.ndarray], budgets: list[int], *, key: int = 1, first: int = 0, **settings
 ) -> MaskedRows:
-    """Masks rows whose pairs have the same budgets in each row; gives NumPy arrays."""
+    """Mask rows whose pairs have the same budgets in each row, into NumPy arrays."""
     config = DataConfig(**{"max_seq_length": 512, "max_predictions_per_seq": 77} | settings)
     tiled = np.tile(np.array(budgets, np.int32), (len(rows["input_ids"]), 1))
     masked = run(
@@ -69,7 +72,7 @@ def mask(
     return MaskedRows(*(array.numpy() for array in masked))
 
 
-def hidden_positions(masked: MaskedRows) -> list[tuple[int, ...]]:
+def masked_positions(masked: MaskedRows) -> list[tuple[int, ...]]:
     return [
         tuple(positions[weights > 0].tolist())
         for positions, weights in zip(
@@ -78,28 +81,31 @@ def hidden_positions(masked: MaskedRows) -> list[tuple[int, ...]]:
     ]
 
 
-def choose_literally(
-    word_sizes: list[list[int]], budget: int, law: list[float], generator: np.random.Generator
+def select_literally(
+    word_sizes: list[list[int]],
+    budget: int,
+    probabilities: list[float],
+    generator: np.random.Generator,
 ) -> tuple[int, ...]:
-    """The released algorithm, word by word: the pieces that it hides, counted through the words.
+    """Return the tokens masked by the released algorithm, word by word, numbered through the words.
 
     Each list of `word_sizes` is a stretch that n-grams stay inside.
     """
-    pieces, windows, count = {}, [], 0
+    tokens, windows, count = {}, [], 0
     for stretch in word_sizes:
-        numbers = list(range(len(pieces), len(pieces) + len(stretch)))
+        numbers = list(range(len(tokens), len(tokens) + len(stretch)))
         for number, size in zip(numbers, stretch, strict=True):
-            pieces[number] = list(range(count, count + size))
+            tokens[number] = list(range(count, count + size))
             count += size
-        windows += [numbers[place : place + len(law)] for place in range(len(numbers))]
+        windows += [numbers[place : place + len(probabilities)] for place in range(len(numbers))]
     covered: list[int] = []
     for place in generator.permutation(len(windows)):
         if len(covered) >= budget:
             break
-        drawn = 1 + int(generator.choice(len(law), p=law))
+        length = 1 + int(generator.choice(len(probabilities), p=probabilities))
         window: list[int] = []
-        for size in range(drawn, 0, -1):
-            window = [piece for word in windows[place][:size] for piece in pieces[word]]
+        for size in range(length, 0, -1):
+            window = [token for word in windows[place][:size] for token in tokens[word]]
             if len(covered) + len(window) <= budget:
                 break
         else:
@@ -109,8 +115,8 @@ def choose_literally(
     return tuple(sorted(covered))
 
 
-def assert_same_law(ours: collections.Counter, literal: collections.Counter) -> None:
-    """Two samples of outcomes differ by no more than five standard deviations anywhere."""
+def assert_same_distribution(ours: collections.Counter, literal: collections.Counter) -> None:
+    """Two samples of outcomes differ by at most five standard deviations anywhere."""
     n, m = ours.total(), literal.total()
     for outcome in ours.keys() | literal.keys():
         pooled = (ours[outcome] + literal[outcome]) / (n + m)
@@ -121,7 +127,7 @@ def assert_same_law(ours: collections.Counter, literal: collections.Counter) -> 
 @pytest.mark.parametrize(
     ("settings", "stretches", "offsets"),
     [
-        # Words of pieces (1 2) 1 | 1 (1 1) 1: the piece 7 continues a word.
+        # Words of tokens (1 2) 1 | 1 (1 1) 1: token 7 continues a word.
         ({}, [[2, 1], [1, 2, 1]], (1, 1, 1, 2, 2, 2, 2)),
         ({"favor_shorter_ngram": False}, [[2, 1], [1, 2, 1]], (1, 1, 1, 2, 2, 2, 2)),
         ({"mask_reach": "pair"}, [[2, 1, 1, 2, 1]], (1, 1, 1, 2, 2, 2, 2)),
@@ -131,43 +137,44 @@ def assert_same_law(ours: collections.Counter, literal: collections.Counter) -> 
     ],
 )
 @pytest.mark.parametrize("budget", [1, 4])
-def test_masks_follow_the_law_of_the_literal_algorithm(settings, stretches, offsets, budget):
+def test_masks_are_distributed_as_by_the_literal_algorithm(settings, stretches, offsets, budget):
     rows = make_rows([[8, 7, 9], [10, 12, 7, 13]], length=10, copies=40_000)
     masked = mask(rows, [budget], max_seq_length=10, max_predictions_per_seq=8, **settings)
-    law = ngram_probabilities(DataConfig(**settings))
+    probabilities = length_probabilities(DataConfig(**settings))
     generator = np.random.default_rng(0)
     literal = collections.Counter(
         tuple(
-            piece + offsets[piece] for piece in choose_literally(stretches, budget, law, generator)
+            token + offsets[token]
+            for token in select_literally(stretches, budget, probabilities, generator)
         )
         for _ in range(8_000)
     )
     assert len(literal) > 1
-    assert_same_law(collections.Counter(hidden_positions(masked)), literal)
+    assert_same_distribution(collections.Counter(masked_positions(masked)), literal)
 
 
 def test_a_segment_that_begins_inside_a_word_joins_the_word_before_only_in_legacy_reach():
     rows = make_rows([[8], [7]], length=8, copies=500)
-    apart = set(hidden_positions(mask(rows, [2], max_seq_length=8, max_predictions_per_seq=2)))
+    apart = set(masked_positions(mask(rows, [2], max_seq_length=8, max_predictions_per_seq=2)))
     assert apart == {(1, 3)}
-    one = set(hidden_positions(mask(rows, [1], max_seq_length=8, max_predictions_per_seq=2)))
+    one = set(masked_positions(mask(rows, [1], max_seq_length=8, max_predictions_per_seq=2)))
     assert one == {(1,), (3,)}
     settings = {"mask_reach": "pair", "max_seq_length": 8, "max_predictions_per_seq": 2}
-    assert set(hidden_positions(mask(rows, [1], **settings))) == {()}
-    assert set(hidden_positions(mask(rows, [2], **settings))) == {(1, 3)}
+    assert set(masked_positions(mask(rows, [1], **settings))) == {()}
+    assert set(masked_positions(mask(rows, [2], **settings))) == {(1, 3)}
 
 
-def test_a_word_that_exceeds_the_budget_is_passed_over():
+def test_a_word_that_exceeds_the_budget_is_skipped():
     rows = make_rows([[8, 7, 7, 7], [9]], length=9, copies=200)
     masked = mask(rows, [3], max_seq_length=9, max_predictions_per_seq=4)
-    assert set(hidden_positions(masked)) == {(6,)}
+    assert set(masked_positions(masked)) == {(6,)}
 
 
 def test_each_pair_of_a_row_meets_its_own_budget():
     words = [8, 9, 10, 12, 13, 14]
     rows = make_rows([words, words, words, words], length=40, copies=300)
     masked = mask(rows, [5, 2], max_seq_length=40, max_predictions_per_seq=9)
-    for positions in hidden_positions(masked):
+    for positions in masked_positions(masked):
         pair = rows["sequence_ids"][0, list(positions)]
         assert collections.Counter(pair.tolist()) == {1: 5, 2: 2}
 
@@ -180,63 +187,63 @@ def test_statistics_on_a_million_tokens():
     labels = masked.masked_lm_ids
     now = np.take_along_axis(masked.input_ids, masked.masked_lm_positions, axis=1)
     n = labels.size
-    kept_by_chance = 0.1 / (NUM_PIECES - len(SPECIAL_IDS))
-    for share, expected in [
+    kept_by_chance = 0.1 / (NUM_TOKENS - len(SPECIAL_IDS))
+    for fraction, expected in [
         ((now == MASK).mean(), 0.8),
         ((now == labels).mean(), 0.1 + kept_by_chance),
         (((now != MASK) & (now != labels)).mean(), 0.1 - kept_by_chance),
     ]:
-        assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
+        assert abs(fraction - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
 
-    # A piece's fate has nothing to do with how many are hidden with it.
+    # A token's corruption does not depend on how many are masked with it.
     gaps = np.diff(masked.masked_lm_positions, axis=1) > 1
     alone = np.pad(gaps, ((0, 0), (1, 0))) & np.pad(gaps, ((0, 0), (0, 1)))
     assert abs((now == MASK)[alone].mean() - 0.8) < 4 * np.sqrt(0.16 / alone.sum())
 
-    # Runs of 1, 2, 3 and more hidden neighboring words, beside those that the literal algorithm
-    # makes of the same text and those published for the released generator.
-    ours = _run_shares(rows["input_ids"], masked.masked_lm_positions)
+    # Runs of 1, 2, 3 and more masked neighboring words, compared with those published for the
+    # released generator and those of the literal algorithm on the same text.
+    ours = _run_fractions(rows["input_ids"], masked.masked_lm_positions)
     np.testing.assert_allclose(ours, [0.53, 0.27, 0.17, 0.03], atol=0.02)
     generator = np.random.default_rng(0)
     some = rows["input_ids"][:300]
     literal = [_mask_row_literally(row, 77, generator) for row in some]
-    np.testing.assert_allclose(ours, _run_shares(some, np.array(literal)), atol=0.015)
+    np.testing.assert_allclose(ours, _run_fractions(some, np.array(literal)), atol=0.015)
 
     replaced = now[(now != MASK) & (now != labels)]
     assert replaced.min() >= 5
-    counts = np.bincount(replaced, minlength=NUM_PIECES)[5:]
-    assert abs(counts.mean() - len(replaced) / (NUM_PIECES - 5)) < 1e-9
+    counts = np.bincount(replaced, minlength=NUM_TOKENS)[5:]
+    assert abs(counts.mean() - len(replaced) / (NUM_TOKENS - 5)) < 1e-9
     assert 0.8 < counts.var() / counts.mean() < 1.2  # Poisson: uniform over the vocabulary
 
 
 def _mask_row_literally(row: np.ndarray, budget: int, generator: np.random.Generator) -> list[int]:
     stretches: list[list[int]] = []
-    for piece in row:
-        if piece in (CLS, SEP):
+    for token in row:
+        if token in (CLS, SEP):
             stretches.append([])
-        elif STARTS[piece] or not stretches[-1]:
+        elif STARTS[token] or not stretches[-1]:
             stretches[-1].append(1)
         else:
             stretches[-1][-1] += 1
     text = np.flatnonzero(~np.isin(row, [CLS, SEP]))
-    law = [6 / 11, 3 / 11, 2 / 11]
-    return text[list(choose_literally(stretches, budget, law, generator))].tolist()
+    probabilities = [6 / 11, 3 / 11, 2 / 11]
+    return text[list(select_literally(stretches, budget, probabilities, generator))].tolist()
 
 
-def _run_shares(ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Shares of the runs of hidden neighboring words that are 1, 2, 3 and more words long."""
-    hidden = np.zeros(ids.shape, bool)
-    np.put_along_axis(hidden, positions, True, axis=1)
+def _run_fractions(ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the fractions of runs of masked neighboring words of 1, 2, 3 and more words."""
+    masked = np.zeros(ids.shape, bool)
+    np.put_along_axis(masked, positions, True, axis=1)
     special = (ids == CLS) | (ids == SEP)
-    opens = special | STARTS[ids]
-    opens[:, 1:] |= special[:, :-1]
-    word_hidden = np.concatenate([[False], hidden[opens], [False]])
-    edges = np.flatnonzero(np.diff(word_hidden.astype(np.int8)))
+    starts = special | STARTS[ids]
+    starts[:, 1:] |= special[:, :-1]
+    word_masked = np.concatenate([[False], masked[starts], [False]])
+    edges = np.flatnonzero(np.diff(word_masked.astype(np.int8)))
     runs = np.minimum(edges[1::2] - edges[::2], 4)
     return np.bincount(runs, minlength=5)[1:] / len(runs)
 
 
-def test_unmasking_restores_the_text_and_special_tokens_are_never_hidden():
+def test_unmasking_restores_the_text_and_special_tokens_are_never_masked():
     rows = make_text(300, 128)
     rows["sequence_ids"][:, 100:] = 0
     rows["input_ids"][:, 99] = SEP
@@ -255,28 +262,28 @@ def test_unmasking_restores_the_text_and_special_tokens_are_never_hidden():
     assert not masked.masked_lm_positions[unused].any() and not masked.masked_lm_ids[unused].any()
 
 
-def test_a_span_shares_its_fate_only_when_asked():
+def test_a_span_is_corrupted_as_one_only_if_configured():
     rows = make_text(200, 128)
     settings = {"masking": "span", "max_seq_length": 128, "max_predictions_per_seq": 20}
-    fates = {}
+    agreement = {}
     for corruption in ("per_piece", "per_span"):
         masked = mask(rows, [20], corruption=corruption, **settings)
         now = np.take_along_axis(masked.input_ids, masked.masked_lm_positions, axis=1)
         is_masked = now == MASK
         neighbors = np.diff(masked.masked_lm_positions, axis=1) == 1
-        fates[corruption] = (is_masked[:, 1:] == is_masked[:, :-1])[neighbors].mean()
-    assert fates["per_piece"] == pytest.approx(0.8**2 + 0.2**2, abs=0.04)
-    assert fates["per_span"] > 0.9  # spans may touch, so not 1
+        agreement[corruption] = (is_masked[:, 1:] == is_masked[:, :-1])[neighbors].mean()
+    assert agreement["per_piece"] == pytest.approx(0.8**2 + 0.2**2, abs=0.04)
+    assert agreement["per_span"] > 0.9  # spans may touch, so not 1
 
 
-def test_any_piece_may_replace_one_only_when_asked():
+def test_special_tokens_replace_others_only_if_configured():
     rows = make_text(1000, 128)
     masked = mask(rows, [20], random_replacement="any", max_seq_length=128)
     now = np.take_along_axis(masked.input_ids, masked.masked_lm_positions, axis=1)
     assert np.isin(now[masked.masked_lm_weights > 0], [0, 1, CLS, SEP]).any()
 
 
-def test_a_row_is_masked_alike_in_every_batch_and_anew_under_another_number_or_key():
+def test_the_masks_of_a_row_depend_on_its_number_and_the_key_but_not_on_its_batch():
     rows = make_text(8, 64)
     settings = {"max_seq_length": 64, "max_predictions_per_seq": 10}
     whole = mask(rows, [10], first=40, **settings)
@@ -287,7 +294,7 @@ def test_a_row_is_masked_alike_in_every_batch_and_anew_under_another_number_or_k
         other = mask(rows, [10], **{"first": 40} | change, **settings)
         assert all(
             ours != theirs
-            for ours, theirs in zip(hidden_positions(other), hidden_positions(whole), strict=True)
+            for ours, theirs in zip(masked_positions(other), masked_positions(whole), strict=True)
         )
 
 
@@ -298,16 +305,16 @@ def test_no_budget_means_no_masks():
     assert not masked.masked_lm_weights.any()
 
 
-def test_length_laws():
-    assert ngram_probabilities(DataConfig()) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
-    assert ngram_probabilities(DataConfig(favor_shorter_ngram=False)) == pytest.approx(
+def test_length_probabilities():
+    assert length_probabilities(DataConfig()) == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert length_probabilities(DataConfig(favor_shorter_ngram=False)) == pytest.approx(
         [2 / 11, 3 / 11, 6 / 11]
     )
-    span = ngram_probabilities(DataConfig(masking="span"))
+    span = length_probabilities(DataConfig(masking="span"))
     assert len(span) == 10 and span[1] / span[0] == pytest.approx(0.8)
     assert (
-        ngram_probabilities(DataConfig(masking="token"))
-        == ngram_probabilities(DataConfig(ngram=1))
+        length_probabilities(DataConfig(masking="token"))
+        == length_probabilities(DataConfig(ngram=1))
         == [1.0]
     )
 

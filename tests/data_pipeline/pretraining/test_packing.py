@@ -1,10 +1,12 @@
-"""Which pairs share a row, how many pieces are predicted in each, and how a row is laid out."""
+"""Packing of pairs into rows, numbers of predictions, and the layout of a row."""
 
 import numpy as np
 from tiny_corpora import FIRST_ID, make_corpus
 
-from data_pipeline.pretraining.packing import budget_predictions, lay_out_rows, pack_pairs
+from data_pipeline.pretraining.masking import budget_predictions
+from data_pipeline.pretraining.packing import pack_pairs
 from data_pipeline.pretraining.pairs import Segments
+from data_pipeline.pretraining.rows import lay_out_rows
 
 
 def test_worked_example_of_packing():
@@ -25,28 +27,28 @@ def test_every_pair_is_in_one_row_which_holds_it():
 
 
 def test_budgets():
-    def budget(lengths: list[list[int]], slots: int, share: float = 0.15) -> list[list[int]]:
-        found = budget_predictions(np.array(lengths), masked_lm_prob=share, slots=slots)
+    def budget(lengths: list[list[int]], slots: int, probability: float = 0.15) -> list[list[int]]:
+        found = budget_predictions(np.array(lengths), masked_lm_prob=probability, slots=slots)
         return found.tolist()
 
     assert budget([[512, 0], [10, 30]], 20) == [[20, 0], [2, 4]]
     assert budget([[5]], 20) == [[1]]  # never none
     assert budget([[10], [30], [50]], 20) == [[2], [4], [8]]  # 1.5, 4.5, 7.5: to even
     assert budget([[512]], 77) == [[77]] and budget([[128]], 20) == [[19]]
-    assert budget([[512]], 20, share=0.0) == [[0]]
+    assert budget([[512]], 20, probability=0.0) == [[0]]
 
 
-def test_the_slots_of_a_full_row_are_all_used_and_shared_in_proportion():
+def test_the_slots_of_a_full_row_are_all_used_and_divided_in_proportion():
     generator = np.random.default_rng(0)
     lengths = generator.integers(0, 130, (500, 4)) * (generator.random((500, 4)) < 0.8)
-    asked = budget_predictions(lengths, masked_lm_prob=0.15, slots=10**6)
+    due = budget_predictions(lengths, masked_lm_prob=0.15, slots=10**6)
     given = budget_predictions(lengths, masked_lm_prob=0.15, slots=20)
-    crowded = asked.sum(axis=1) > 20
+    crowded = due.sum(axis=1) > 20
     assert 0.2 < crowded.mean() < 0.9
-    np.testing.assert_array_equal(given[~crowded], asked[~crowded])
+    np.testing.assert_array_equal(given[~crowded], due[~crowded])
     assert (given[crowded].sum(axis=1) == 20).all()
-    fair = asked[crowded] * 20 / asked[crowded].sum(axis=1, keepdims=True)
-    assert (np.abs(given[crowded] - fair) < 1).all() and (given <= asked).all()
+    fair = due[crowded] * 20 / due[crowded].sum(axis=1, keepdims=True)
+    assert (np.abs(given[crowded] - fair) < 1).all() and (given <= due).all()
 
 
 def test_worked_example_of_a_row(tmp_path):

@@ -1,20 +1,20 @@
-"""Cutting documents, splitting pairs, swapping and truncating them."""
+"""Documents cut into chunks; pairs split, swapped and truncated."""
 
 import collections
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks, cut_documents
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.pretraining.pairs import (
     PAIR,
     Segments,
+    borrow_sentences,
     count_truncated,
-    draw_segments,
-    lend_sentences,
+    sample_segments,
 )
 
 
@@ -29,7 +29,7 @@ def cut_literally(lengths: list[int], target: int) -> list[tuple[int, int]]:
 
 
 def test_documents_are_cut_like_the_sentence_by_sentence_walk():
-    documents = draw_lengths(200, seed=0)
+    documents = random_lengths(200, seed=0)
     targets = np.random.default_rng(1).integers(2, 80, len(documents))
     offsets = np.cumsum([0, *(length for document in documents for length in document)])
     ends = np.cumsum([len(document) for document in documents])
@@ -56,10 +56,10 @@ def test_a_single_sentence_borrows_one_from_a_chunk_of_three_in_its_document():
         firsts=np.array([0, 3, 4, 5, 7]),
         ends=np.array([3, 4, 5, 7, 8]),
     )
-    lent = lend_sentences(chunks)
+    moved = borrow_sentences(chunks)
     # Document 1 has no other chunk; the first chunk of document 2 has but two sentences.
-    assert lent.firsts.tolist() == [0, 2, 4, 5, 7]
-    assert lent.ends.tolist() == [2, 4, 5, 7, 8]
+    assert moved.firsts.tolist() == [0, 2, 4, 5, 7]
+    assert moved.ends.tolist() == [2, 4, 5, 7, 8]
 
 
 def truncate_literally(first: int, second: int, limit: int) -> list[int]:
@@ -85,11 +85,11 @@ def three_sentences(tmp_path_factory):
     return SentenceIndex(corpus.splits["train"])
 
 
-def draw(
+def sample(
     index: SentenceIndex, pair: tuple, count: int, *, limit: int = 500, objective: str = "sop"
 ) -> Segments:
     pairs = np.array([pair] * count, PAIR)
-    return draw_segments(
+    return sample_segments(
         pairs,
         np.arange(count),
         np.zeros(count, np.int64),
@@ -110,13 +110,13 @@ def outcomes(segments: Segments) -> collections.Counter:
 
 def assert_uniform(counts: collections.Counter, expected: set) -> None:
     assert set(counts) == expected
-    share = counts.total() / len(expected)
+    mean = counts.total() / len(expected)
     for outcome, count in counts.items():
-        assert abs(count - share) < 5 * np.sqrt(share), outcome
+        assert abs(count - mean) < 5 * np.sqrt(mean), outcome
 
 
 def test_all_splits_and_both_orders_are_equally_likely(three_sentences):
-    segments = draw(three_sentences, (0, 0, 0, 12, 0, 3), 4000)
+    segments = sample(three_sentences, (0, 0, 0, 12, 0, 3), 4000)
     expected = {
         ((0, 5), (5, 7), 0),
         ((5, 0), (7, 5), 1),
@@ -127,31 +127,31 @@ def test_all_splits_and_both_orders_are_equally_likely(three_sentences):
     assert (segments.weights == 1).all()
 
 
-def test_one_sentence_is_cut_between_tokens_and_its_order_not_asked(three_sentences):
-    segments = draw(three_sentences, (212, 4, 0, 6, 0, 1), 5000)
+def test_one_sentence_is_split_between_tokens_and_its_order_not_predicted(three_sentences):
+    segments = sample(three_sentences, (212, 4, 0, 6, 0, 1), 5000)
     cuts = {((212, 212 + a), (a, 6 - a), 0) for a in range(1, 6)}
     swaps = {((212 + a, 212), (6 - a, a), 1) for a in range(1, 6)}
     assert_uniform(outcomes(segments), cuts | swaps)
     assert (segments.weights == 0).all()
-    shortest = outcomes(draw(three_sentences, (218, 5, 0, 2, 0, 1), 1000))
+    shortest = outcomes(sample(three_sentences, (218, 5, 0, 2, 0, 1), 1000))
     assert set(shortest) == {((218, 219), (1, 1), 0), ((219, 218), (1, 1), 1)}
 
 
 def test_worked_example_of_truncation(three_sentences):
-    # Both parts of [0, 5) and [5, 12), cut to 5 tokens each: the 7 lose two at either end.
-    counts = outcomes(draw(three_sentences, (0, 0, 0, 12, 0, 3), 4000, limit=10))
+    # [0, 5) and [5, 12), truncated to 5 tokens each: the 7 lose two at either end.
+    counts = outcomes(sample(three_sentences, (0, 0, 0, 12, 0, 3), 4000, limit=10))
     ours = {outcome: n for outcome, n in counts.items() if outcome[0][0] == 0 and outcome[2] == 0}
     in_two = {outcome: n for outcome, n in ours.items() if outcome[0][1] in (5, 6, 7)}
     assert {outcome[1] for outcome in in_two} == {(5, 5)}
-    shares = {outcome[0][1]: n for outcome, n in in_two.items()}
-    total = sum(shares.values())
+    counts = {outcome[0][1]: n for outcome, n in in_two.items()}
+    total = sum(counts.values())
     for start, expected in ((5, 0.25), (6, 0.5), (7, 0.25)):
-        assert abs(shares[start] / total - expected) < 5 * np.sqrt(expected / total)
+        assert abs(counts[start] / total - expected) < 5 * np.sqrt(expected / total)
 
 
-def test_how_many_tokens_go_at_the_front_is_binomial_beyond_a_machine_word(three_sentences):
+def test_front_truncation_is_binomial_beyond_64_tokens(three_sentences):
     # [0, 12) and [12, 212) with a limit of 62: the longer loses 150, 75 of them at the front.
-    segments = draw(three_sentences, (0, 0, 0, 212, 0, 4), 20_000, limit=62, objective="nsp")
+    segments = sample(three_sentences, (0, 0, 0, 212, 0, 4), 20_000, limit=62, objective="nsp")
     after_three = segments.lengths[:, 0] == 12
     assert after_three.mean() > 0.3
     assert (segments.lengths[after_three, 1] == 50).all()
@@ -164,18 +164,18 @@ def test_how_many_tokens_go_at_the_front_is_binomial_beyond_a_machine_word(three
 def test_lengths_never_change_and_no_segment_is_empty(three_sentences):
     for pair in ((0, 0, 0, 212, 0, 4), (0, 0, 0, 12, 0, 3), (212, 4, 0, 6, 0, 1)):
         for limit in (5, 11, 300):
-            segments = draw(three_sentences, pair, 300, limit=limit)
+            segments = sample(three_sentences, pair, 300, limit=limit)
             assert (segments.lengths.sum(axis=1) == min(pair[3], limit)).all()
             assert segments.lengths.min() >= 1
 
 
 def test_the_objective_decides_labels_and_weights(three_sentences):
-    own, foreign = (0, 0, 0, 12, 0, 3), (0, 0, 12, 5, 40, 1)
-    nsp = draw(three_sentences, own, 100, objective="nsp")
+    own, random = (0, 0, 0, 12, 0, 3), (0, 0, 12, 5, 40, 1)
+    nsp = sample(three_sentences, own, 100, objective="nsp")
     assert (nsp.labels == 0).all() and (nsp.weights == 1).all()
-    nothing = draw(three_sentences, own, 100, objective="none")
+    nothing = sample(three_sentences, own, 100, objective="none")
     assert (nothing.labels == 0).all() and (nothing.weights == 0).all()
     for objective in ("nsp", "sop"):
-        other = draw(three_sentences, foreign, 100, objective=objective)
+        other = sample(three_sentences, random, 100, objective=objective)
         assert set(outcomes(other)) == {((0, 12), (5, 40), 1)}
         assert (other.weights == 1).all()

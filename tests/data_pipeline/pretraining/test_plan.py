@@ -1,21 +1,22 @@
-"""The plan: which pairs an epoch holds, in which rows, and that it survives damage."""
+"""The plan: the pairs of an epoch, their rows, and repair of damage."""
 
 import dataclasses
 import shutil
 
 import numpy as np
 import pytest
-from tiny_corpora import draw_lengths, make_corpus
+from tiny_corpora import make_corpus, random_lengths
 
 import data_pipeline.pretraining.plan
+from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
-from data_pipeline.corpus.reader import SourceMetadata
-from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.metadata import SourceMetadata
+from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.pair_planning import draw_targets
+from data_pipeline.pretraining.pair_planning import sample_target_lengths
 from data_pipeline.pretraining.plan import open_plan
 
-DOCUMENTS = draw_lengths(300, seed=0)
+DOCUMENTS = random_lengths(300, seed=0)
 SETTINGS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
 
 
@@ -66,58 +67,60 @@ def test_packed_rows_hold_the_same_pairs(corpus):
     assert plan.fill == pytest.approx(filled.sum() / (64 * plan.num_rows)) and plan.fill > 0.98
 
 
-def test_a_share_of_the_documents_is_cut_short(corpus):
+def test_a_fraction_of_the_documents_is_cut_short(corpus):
     config = DataConfig(**SETTINGS, short_seq_prob=0.3)
     documents = np.arange(100_000)
-    targets = draw_targets(documents, np.zeros_like(documents), config, key=1)
+    targets = sample_target_lengths(documents, np.zeros_like(documents), config, key=1)
     short = targets[targets < 61]
-    # A short document draws the full length once in 60.
+    # A short document has the full length once in 60.
     assert abs(len(short) / len(documents) - 0.3 * 59 / 60) < 0.006
     assert short.min() == 2
     counts = np.bincount(short)[2:]
     assert len(counts) == 59 and 0.6 < counts.var() / counts.mean() < 1.5
     assert (
-        draw_targets(documents, documents, dataclasses.replace(config, short_seq_prob=0), key=1)
+        sample_target_lengths(
+            documents, documents, dataclasses.replace(config, short_seq_prob=0), key=1
+        )
         == 61
     ).all()
 
 
 def test_next_sentence_pairs_put_unused_sentences_back(corpus):
     pairs = plan_pairs(corpus, sentence_objective="nsp", short_seq_prob=0.0)
-    foreign = pairs["other_length"] > 0
+    is_random = pairs["other_length"] > 0
     several = pairs["sentences"] > 1
-    assert several[~foreign].all()  # a single sentence always gets a foreign partner
-    # The chunk after a foreign pair begins where its own part ends: no text is lost.
+    assert several[~is_random].all()  # a single sentence always gets a random second segment
+    # The chunk after a random pair starts where its own part ends: no text is lost.
     ends = pairs["start"] + pairs["length"]
     assert (pairs["start"][1:] == ends[:-1]).all()
-    assert 0.45 < foreign.mean() < 0.75
+    assert 0.45 < is_random.mean() < 0.75
 
 
 @pytest.mark.parametrize(
     "settings", [{"sentence_objective": "nsp"}, {"single_sentence": "random_document"}]
 )
-def test_a_foreign_segment_is_whole_sentences_of_another_document(corpus, settings):
+def test_a_random_segment_is_whole_sentences_of_another_document(corpus, settings):
     pairs = plan_pairs(corpus, short_seq_prob=0.0, **settings)
-    foreign = pairs[pairs["other_length"] > 0]
-    assert len(foreign) > 20
+    random = pairs[pairs["other_length"] > 0]
+    assert len(random) > 20
     bounds = document_bounds()
-    own = np.searchsorted(bounds, foreign["start"], side="right")
-    other = np.searchsorted(bounds, foreign["other_start"], side="right")
+    own = np.searchsorted(bounds, random["start"], side="right")
+    other = np.searchsorted(bounds, random["other_start"], side="right")
     assert (own != other).all() and len(np.unique(other)) > len(other) // 4
     offsets = np.cumsum([0, *(length for document in DOCUMENTS for length in document)])
-    begin = np.searchsorted(offsets, foreign["other_start"])
-    end = np.searchsorted(offsets, foreign["other_start"] + foreign["other_length"])
-    np.testing.assert_array_equal(offsets[begin], foreign["other_start"])
-    np.testing.assert_array_equal(offsets[end], foreign["other_start"] + foreign["other_length"])
+    begin = np.searchsorted(offsets, random["other_start"])
+    end = np.searchsorted(offsets, random["other_start"] + random["other_length"])
+    np.testing.assert_array_equal(offsets[begin], random["other_start"])
+    np.testing.assert_array_equal(offsets[end], random["other_start"] + random["other_length"])
     # Sentences are taken until the target is met, and no longer.
-    total = foreign["length"] + foreign["other_length"]
+    total = random["length"] + random["other_length"]
     without_last = total - (offsets[end] - offsets[end - 1])
     at_end = np.isin(offsets[end], bounds)
     assert ((total >= 61) | at_end).all()
     assert ((without_last < 61) | (end == begin + 1)).all()
 
 
-def test_sentence_order_makes_no_foreign_pairs(corpus):
+def test_sentence_order_makes_no_random_pairs(corpus):
     assert not plan_pairs(corpus)["other_length"].any()
     legacy = plan_pairs(corpus, single_sentence="random_document")
     np.testing.assert_array_equal(legacy["other_length"] > 0, legacy["sentences"] == 1)
@@ -207,7 +210,7 @@ def test_what_a_plan_depends_on(tmp_path, corpus):
     assert len({name(), *(name(**other) for other in others)}) == len(others) + 1
 
 
-def test_where_the_plan_lies(tmp_path, corpus, monkeypatch):
+def test_the_directory_of_the_plan(tmp_path, corpus, monkeypatch):
     assert open_plan(corpus, "train", DataConfig(**SETTINGS)).path.parent == corpus.path / "plans"
     monkeypatch.setattr("os.access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -215,11 +218,12 @@ def test_where_the_plan_lies(tmp_path, corpus, monkeypatch):
     assert elsewhere.parent == tmp_path / "albert_jax" / "plans"
     (tmp_path / "file").touch()
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path / "file"))
-    with pytest.raises(InputError, match=r"--config\.data\.plan_dir"):
+    with pytest.raises(FieldError, match=r"a writable directory .*/file: File exists") as caught:
         open_plan(corpus, "train", config)
+    assert (caught.value.field, caught.value.got) == ("data.plan_dir", str(tmp_path / "file"))
 
 
-def test_too_small_a_corpus_is_refused(tmp_path):
+def test_too_small_a_corpus_is_an_error(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", [[1]])
     with pytest.raises(InputError, match="too small"):
         open_plan(corpus, "train", DataConfig(**SETTINGS))
@@ -229,15 +233,18 @@ def test_too_small_a_corpus_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_seq_length": 4}, "--config.data.max_seq_length must be a whole number from 8 to"),
-        ({"max_seq_length": 70_000}, "to 65536, got 70000"),
-        ({"masked_lm_prob": 1.5}, "--config.data.masked_lm_prob must be a number from 0 to 1, got"),
-        ({"masking": "words"}, "--config.data.masking must be one of ngram, whole_word, token, sp"),
-        ({"max_predictions_per_seq": 600}, "must be at most --config.data.max_seq_length"),
-        ({"ngram": 2.5}, "--config.data.ngram must be a whole number"),
-        ({"favor_shorter_ngram": "no"}, "--config.data.favor_shorter_ngram must be True or False"),
+        ({"max_seq_length": 4}, r"max_seq_length must be a whole number in \[8, 65536\], got 4"),
+        ({"max_seq_length": 70_000}, r"max_seq_length .*65536\], got 70000"),
+        ({"masked_lm_prob": 1.5}, r"masked_lm_prob must be a number in \[0, 1\], got"),
+        ({"masking": "words"}, "masking must be one of ngram, whole_word, token, sp"),
+        (
+            {"max_predictions_per_seq": 600},
+            r"max_predictions_per_seq must be at most max_seq_length \(512\), got 600",
+        ),
+        ({"ngram": 2.5}, "ngram must be a whole number"),
+        ({"favor_shorter_ngram": "no"}, "favor_shorter_ngram must be true or false"),
     ],
 )
-def test_bad_settings_name_the_flag(settings, message):
-    with pytest.raises(InputError, match=message):
+def test_bad_settings_name_the_field(settings, message):
+    with pytest.raises(FieldError, match=f"^{message}"):
         DataConfig(**settings)

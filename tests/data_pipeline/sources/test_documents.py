@@ -1,4 +1,4 @@
-"""Every format gives its documents, and what is wrong with a file is said with its line."""
+"""Documents of every format, and errors that name file and line."""
 
 import bz2
 import gzip
@@ -17,7 +17,7 @@ from data_pipeline.sources import docstrings as installed_documentation
 from data_pipeline.sources import documents as sources
 from data_pipeline.sources.docstrings import extract_prose, find_documented_files
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
-from data_pipeline.sources.text_files import EncodingErrors, InputFile, Reading
+from data_pipeline.sources.text_files import EncodingErrors, InputFile, ReadingProgress
 
 TWO_DOCUMENTS = "One.\n  Two. \n\n\nThree.\n"
 CUT_GZIP = gzip.compress(b"One.\n" * 999, mtime=0)[:-12]
@@ -27,9 +27,9 @@ def read(tmp_path, name, content, **fields):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     source = Source("test", inputs=(str(path),), **fields)
-    reading = Reading()
-    documents = list(source.read(source.find_inputs(), reading))
-    assert reading.bytes_read == path.stat().st_size
+    progress = ReadingProgress()
+    documents = list(source.read(source.find_inputs(), progress))
+    assert progress.bytes_read == path.stat().st_size
     return documents
 
 
@@ -60,7 +60,7 @@ def test_a_file_end_ends_a_document_unless_as_released(tmp_path):
         source = Source(
             "test", SourceFormat.SENTENCES, (str(tmp_path / "*.txt"),), file_end=file_end
         )
-        assert list(source.read(source.find_inputs(), Reading())) == documents
+        assert list(source.read(source.find_inputs(), ReadingProgress())) == documents
 
 
 def test_jsonl(tmp_path):
@@ -82,7 +82,7 @@ def test_parquet(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read(tmp_path, "a.parquet", content, format=SourceFormat.PARQUET, **fields)
-    with pytest.raises(InputError, match="no whole Parquet file"):
+    with pytest.raises(InputError, match="not a complete Parquet file"):
         read(tmp_path, "a.parquet", content[:-9], format=SourceFormat.PARQUET)
 
 
@@ -105,7 +105,7 @@ def test_wikiextractor_blocks_and_json(tmp_path):
 
 
 def test_prepared_tfds_data_set(tmp_path):
-    """A data set that TFDS itself wrote; one that is not there is not downloaded."""
+    """Data sets written by TFDS are read; missing ones are not downloaded."""
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "id": np.int64})
@@ -118,10 +118,10 @@ def test_prepared_tfds_data_set(tmp_path):
     writer.add_examples({"train": examples})
     writer.close_all()
     source = Source("test", SourceFormat.TFDS, ("notes",), tfds_data_dir=str(tmp_path))
-    reading = Reading()
+    progress = ReadingProgress()
     files = source.find_inputs()
-    assert list(source.read(files, reading)) == [[f"Sentence {n}.", "Another."] for n in range(20)]
-    assert reading.bytes_read == files[0].size > 0
+    assert list(source.read(files, progress)) == [[f"Sentence {n}.", "Another."] for n in range(20)]
+    assert progress.bytes_read == files[0].size > 0
     for fields, message in (
         ({"inputs": ("absent_data_set",)}, "no such TensorFlow data set"),
         ({"text_column": "id"}, "has no such text; its texts are text"),
@@ -132,7 +132,7 @@ def test_prepared_tfds_data_set(tmp_path):
             **({"inputs": ("notes",), "tfds_data_dir": str(tmp_path)} | fields),
         )
         with pytest.raises(InputError, match=message):
-            list(wrong.read(wrong.find_inputs(), Reading()))
+            list(wrong.read(wrong.find_inputs(), ReadingProgress()))
 
 
 def test_docstrings_of_installed_packages(tmp_path, monkeypatch):
@@ -171,7 +171,7 @@ def test_docstrings_of_installed_packages(tmp_path, monkeypatch):
         "b.py",
         "broken.py",
     ]
-    assert list(source.read(files, Reading())) == [
+    assert list(source.read(files, ReadingProgress())) == [
         ["This *package* does a few useful things."],
         ["The module explains itself in one sentence of several words."],
         [
@@ -182,7 +182,7 @@ def test_docstrings_of_installed_packages(tmp_path, monkeypatch):
     ]
 
 
-def test_prose_is_told_from_code_and_lists():
+def test_prose_is_separated_from_code_and_lists():
     text = textwrap.dedent("""\
         Adds ``x`` to the :class:`~queue.Queue`, see
         `the guide <https://example.org>`_ for **all** the details.
@@ -217,7 +217,7 @@ def test_prose_is_told_from_code_and_lists():
     ]
 
 
-def test_this_environment_is_documented():
+def test_this_environment_has_documented_files():
     files = find_documented_files()
     assert any(file.name.endswith("numpy/__init__.py") for file in files)
     assert all(isinstance(file, InputFile) and file.size for file in files)
@@ -234,9 +234,9 @@ def test_bad_utf8_is_replaced_or_skipped_and_counted(tmp_path, choice, lines, co
     path = tmp_path / "latin.txt"
     path.write_bytes(b"fine.\ncaf\xe9.\nend.\n")
     source = Source("test", SourceFormat.TEXT, (str(path),), encoding_errors=choice)
-    reading = Reading()
-    assert list(source.read(source.find_inputs(), reading)) == [lines]
-    assert (reading.replaced_lines, reading.skipped_lines) == counts
+    progress = ReadingProgress()
+    assert list(source.read(source.find_inputs(), progress)) == [lines]
+    assert (progress.replaced_lines, progress.skipped_lines) == counts
 
 
 @pytest.mark.parametrize(
@@ -249,16 +249,16 @@ def test_bad_utf8_is_replaced_or_skipped_and_counted(tmp_path, choice, lines, co
         ("no.txt.gz", b"One.\n", "text", "no.txt.gz is damaged after line 0"),
         ("no.txt.xz", b"One.\n", "text", "no.txt.xz is damaged after line 0"),
         ("no.txt.zst", b"One.\n", "text", "no.txt.zst is damaged after line 0"),
-        ("a.jsonl", b'{"text": "One."}\n{"text"\n', "jsonl", "a.jsonl:2: this is no JSON"),
+        ("a.jsonl", b'{"text": "One."}\n{"text"\n', "jsonl", "a.jsonl:2: this is not JSON"),
         ("a.jsonl", b'{"title": "One."}\n', "jsonl", "a.jsonl:1: no field 'text' among 'title'"),
-        ("a.jsonl", b'{"text": 3}\n', "jsonl", "a.jsonl:1: 'text' is no text"),
+        ("a.jsonl", b'{"text": 3}\n', "jsonl", "a.jsonl:1: 'text' is not text"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', "jsonl", "a.jsonl:1: .* is not Unicode text"),
         ("a.jsonl", b"[1]\n", "jsonl", "a.jsonl:1: expected a JSON object"),
-        ("wiki", b"<doc id=1>\nOne.\n", "wikiextractor", "wiki:1: this <doc> is never closed"),
+        ("wiki", b"<doc id=1>\nOne.\n", "wikiextractor", "wiki:1: this <doc> is not closed"),
         ("wiki", b"\nOne.\n", "wikiextractor", "wiki:2: expected <doc ...> or a JSON object"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, name, content, format, message):
+def test_errors_are_one_line(tmp_path, name, content, format, message):
     with pytest.raises(InputError, match=message) as error:
         read(tmp_path, name, content, format=SourceFormat(format))
     assert "\n" not in str(error.value)
@@ -276,7 +276,7 @@ def test_long_documents_are_cut_between_paragraphs(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("aaaa\nbbbb\ncccc\ndddddddddddd\n\nee\n")
     source = Source("test", SourceFormat.TEXT, (str(path),))
-    reading = Reading()
-    documents = list(source.read(source.find_inputs(), reading))
+    progress = ReadingProgress()
+    documents = list(source.read(source.find_inputs(), progress))
     assert documents == [["aaaa", "bbbb"], ["cccc"], ["dddddddddddd"], ["ee"]]
-    assert reading.cut_documents > 0
+    assert progress.cut_documents > 0

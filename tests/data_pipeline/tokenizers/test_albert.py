@@ -1,4 +1,4 @@
-"""Rows for a model: special pieces, pairs, padding, truncation, and tokenizers of every layout."""
+"""Model inputs: special tokens, pairs, padding, truncation, and tokenizers of every layout."""
 
 import json
 import shutil
@@ -24,10 +24,10 @@ from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import Padding
 from data_pipeline.tokenizers.charsmap import with_same_replacement
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
-from data_pipeline.tokenizers.sentencepiece_proto import read_model, write_model
+from data_pipeline.tokenizers.sentencepiece_model import parse_model
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
-# "a", "b", "c" are pieces 14, 15, 16.
+# "a", "b", "c" are tokens 14, 15, 16.
 LETTERS = AlbertTokenizer(of_pieces(",", "▁a", "▁b", "▁c"))
 TEXTS = random_texts(PLAIN + ODD, 60)
 
@@ -84,8 +84,8 @@ def test_truncation_takes_from_the_longer_side_and_from_the_second_of_equals():
 @pytest.mark.parametrize(
     ("texts", "options", "message"),
     [
-        (["a", "a b c"], {"max_length": 4}, "text 2 of 2: it has 5 pieces .* may have 4"),
-        (["a", "a b"], {}, "3 to 4 pieces, which makes no array"),
+        (["a", "a b c"], {"max_length": 4}, "text 2 of 2: it has 5 tokens .* may have 4"),
+        (["a", "a b"], {}, "3 to 4 tokens, which do not form an array"),
         (["a"], {"padding": "max_length"}, "padding='max_length' needs max_length"),
         (["a"], {"truncation": True}, "truncation needs max_length"),
         (["a"], {"padding": "most"}, "padding must be one of none, longest, max_length"),
@@ -96,16 +96,16 @@ def test_truncation_takes_from_the_longer_side_and_from_the_second_of_equals():
         (["a \ud83d"], {}, "text 1 of 1: .* half a surrogate pair at character 2"),
     ],
 )
-def test_calls_that_make_no_rows_are_refused(texts, options, message):
+def test_invalid_calls_are_rejected(texts, options, message):
     with pytest.raises(InputError, match=message):
         LETTERS(texts, **options)
 
 
-def test_the_literal_mask_is_text_unless_asked_for():
+def test_the_literal_mask_is_text_by_default():
     text = "a [MASK], [MASK]b"
     assert LETTERS.mask_id not in LETTERS(text)["input_ids"]
     inputs = LETTERS(text, mask_words=True, return_offsets=True)
-    # The comma's piece has no mark of a word, which stands alone before it.
+    # The comma's piece has no word mark, which is a token of its own before it.
     assert inputs["input_ids"][0, 1:3].tolist() == [14, 4]
     assert (inputs["input_ids"] == 4).sum() == 2
     spans = inputs["offsets"][0][inputs["input_ids"][0] == 4]
@@ -119,7 +119,7 @@ def test_the_literal_mask_is_text_unless_asked_for():
 
 def same(left: AlbertTokenizer, right: AlbertTokenizer) -> bool:
     one, other = left.tokenizer, right.tokenizer
-    settings = [(t.pieces, t.lower_case, t.keep_accents) for t in (one, other)]
+    settings = [(t.tokens, t.lower_case, t.keep_accents) for t in (one, other)]
     return settings[0] == settings[1] and one.encode(" ".join(TEXTS)) == other.encode(
         " ".join(TEXTS)
     )
@@ -127,7 +127,7 @@ def same(left: AlbertTokenizer, right: AlbertTokenizer) -> bool:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_as_theirs_and_read_again(kind, setting, tmp_path):
+def test_saved_files_of_transformers_are_read_back(kind, setting, tmp_path):
     tokenizer = AlbertTokenizer(make(kind, setting))
     tokenizer.save_pretrained(tmp_path / "both", model_max_length=128)
     vocabulary = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt"}[kind]
@@ -145,22 +145,24 @@ def test_saved_as_theirs_and_read_again(kind, setting, tmp_path):
 
 
 def test_a_model_rebuilt_from_scores_is_the_model(tmp_path):
-    """Scores of numbers before commas are lowered in a tokenizer.json, and raised when read."""
+    """Scores of numbers with commas get a penalty in tokenizer.json, which reading undoes."""
     tokenizer = of_pieces("▁2011,", "7,", ",", "a,", "▁20")
     AlbertTokenizer(tokenizer).save_pretrained(tmp_path)
     (tmp_path / "spiece.model").unlink()
     stored = dict(json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"])
     expected = {"▁2011,": -105, "7,": -105, ",": -5, "a,": -5, "▁20": -5, "(": 0, "[MASK]": 0}
     assert {piece: stored[piece] for piece in expected} == expected
-    model = read_model(tokenizer.model)
     rebuilt = AlbertTokenizer.from_pretrained(tmp_path).tokenizer
     assert isinstance(rebuilt, SentencePieceTokenizer)
-    assert read_model(rebuilt.model).pieces == model.pieces
-    assert read_model(write_model(model)) == model
+    found, wanted = parse_model(rebuilt.model), parse_model(tokenizer.model)
+    assert found.pieces == wanted.pieces
+    trainer = found.trainer_spec
+    assert (trainer.vocab_size, trainer.pad_id, trainer.unk_id) == (len(wanted.pieces), 0, 1)
+    assert (trainer.bos_id, trainer.eos_id, trainer.unk_piece) == (-1, -1, "<unk>")
 
 
 def test_every_layout_is_found(tmp_path):
-    """Ours, a released checkpoint's, and those of which settings say more than the file."""
+    """Layouts of this project and of released checkpoints, with and without settings."""
     ours, words = make("sentencepiece", "cased"), make("wordpiece", "uncased")
     ours.save(tmp_path / "workdir/tokenizer")
     ours.save(tmp_path / "bare")
@@ -204,7 +206,7 @@ def test_settings_of_a_tokenizer_config(config, lower_case, keep_accents, tmp_pa
     assert (read.lower_case, read.keep_accents) == (lower_case, keep_accents)
 
 
-def test_tokenizers_that_cannot_be_used_are_refused_in_one_line(tmp_path):
+def test_unsupported_tokenizers_are_one_line_errors(tmp_path):
     saved = tmp_path / "saved"
     AlbertTokenizer(trained()).save_pretrained(saved)
     stored = json.loads((saved / "tokenizer.json").read_text())
@@ -224,14 +226,14 @@ def test_tokenizers_that_cannot_be_used_are_refused_in_one_line(tmp_path):
         (tmp_path / "two" / name).write_bytes(trained().model)
     (tmp_path / "broken.json").write_text("{")
     for name, message in {
-        "more": "has 1 words beside its vocabulary, such as '<new>'",
+        "more": "has 1 tokens outside its vocabulary, such as '<new>'",
         "other": "must be Unigram or WordPiece, got 'BPE'",
         "odd": "not as transformers writes it: KeyError 'vocab'",
         "bare": "not as transformers writes it",
         "spaced": "tokenize_chinese_chars=false is not supported",
         "empty": "there is no tokenizer in .*empty: no tokenizer/, no .model",
         "two": "is one of a.model, b.model: name the file",
-        "broken.json": "is no JSON",
+        "broken.json": "is not JSON",
         "missing": "there is no such file or directory",
     }.items():
         with pytest.raises(InputError, match=message) as error:
@@ -239,37 +241,38 @@ def test_tokenizers_that_cannot_be_used_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_vocabularies_that_transformers_has_no_place_for(tmp_path):
-    model = read_model(trained().model)
-    bare = SentencePieceTokenizer(write_model(model._replace(charsmap=b"")))
+def test_vocabularies_that_transformers_does_not_support(tmp_path):
+    model = parse_model(trained().model)
+    model.normalizer_spec.precompiled_charsmap = b""
+    bare = SentencePieceTokenizer(model.SerializeToString())
     twice = WordPieceTokenizer([*WORDPIECES, "x"])
-    for tokenizer, message in ((bare, "no replacements of characters"), (twice, "there once")):
+    for tokenizer, message in ((bare, "no replacements of characters"), (twice, "to be unique")):
         with pytest.raises(InputError, match=message):
             AlbertTokenizer(tokenizer).save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_replacements_are_redirected_one_by_one():
-    """Control characters share their place in the table with others, which must stay."""
-    model = read_model(trained().model)
-    changed = with_same_replacement(model.charsmap, "\x0b\x1c", "\t")
-    before, after = (
-        sentencepiece.SentencePieceProcessor(model_proto=write_model(model._replace(charsmap=c)))
-        for c in (model.charsmap, changed)
-    )
+    """Control characters share units of the table with others, which must stay."""
+    model = parse_model(trained().model)
+    charsmap = model.normalizer_spec.precompiled_charsmap
+    before = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+    changed = with_same_replacement(charsmap, "\x0b\x1c", "\t")
+    model.normalizer_spec.precompiled_charsmap = changed
+    after = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
     assert (before.normalize("a\x0bb"), after.normalize("a\x0bb")) == ("▁ab", "▁a▁b")
     assert after.normalize("a\x1cb") == "▁a▁b"
     points = [point for point in range(1, 0x3100) if point not in (0x0B, 0x1C)]
     for point in points:
         text = f"a{chr(point)}b"
         assert before.normalize(text) == after.normalize(text), hex(point)
-    assert with_same_replacement(model.charsmap, "z", "\t") == model.charsmap
+    assert with_same_replacement(charsmap, "z", "\t") == charsmap
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", b"\x0a\xff", b"\x0a\x02\x0a\x05"])
-def test_what_is_no_model_is_refused(content):
+def test_bytes_that_are_not_a_model_are_rejected(content):
     if content:
-        with pytest.raises(InputError, match="no SentencePiece model"):
-            read_model(content)
+        with pytest.raises(InputError, match="not a SentencePiece model"):
+            parse_model(content)
     else:
-        assert read_model(content).pieces == ()
+        assert not parse_model(content).pieces

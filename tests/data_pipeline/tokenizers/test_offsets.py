@@ -1,4 +1,4 @@
-"""Where pieces come from: ids as without offsets, spans in order, each the text of its piece."""
+"""Offsets: ids as without them, spans in order, each the text of its token."""
 
 import unicodedata
 
@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 from tiny_vocabularies import KINDS, ODD, PLAIN, SETTINGS, WORDPIECES, make, of_pieces, random_texts
 
-from data_pipeline.tokenizers.alignment import align, change_form, drop_marks, replace, text_of
-from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.alignment import align, drop_marks, normalize_form, replace, text_of
 from data_pipeline.tokenizers.normalization import is_mark, normalize, normalize_aligned
+from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 
 def show(tokenizer: Tokenizer, text: str) -> list[tuple[str, str]]:
-    """Each piece with the characters that it came from."""
+    """Show each token with its span of the text."""
     ids, offsets = tokenizer.encode_with_offsets(text)
-    return [(tokenizer.pieces[id], text[a:b]) for id, (a, b) in zip(ids, offsets, strict=True)]
+    return [(tokenizer.tokens[id], text[a:b]) for id, (a, b) in zip(ids, offsets, strict=True)]
 
 
-def test_changes_remember_where_characters_came_from():
+def test_transformations_keep_spans():
     assert replace(align("a''''b"), "''", '"') == [
         ("a", 0, 1),
         ('"', 1, 3),
         ('"', 3, 5),
         ("b", 5, 6),
     ]
-    assert change_form(align("ﬁx"), "NFKD") == [("f", 0, 1), ("i", 0, 1), ("x", 1, 2)]
-    assert change_form(align("xe\u0301"), "NFKC") == [("x", 0, 1), ("é", 1, 3)]
+    assert normalize_form(align("ﬁx"), "NFKD") == [("f", 0, 1), ("i", 0, 1), ("x", 1, 2)]
+    assert normalize_form(align("xe\u0301"), "NFKC") == [("x", 0, 1), ("é", 1, 3)]
     assert drop_marks(align("e\u0301\u0327x"), is_mark) == [("e", 0, 3), ("x", 3, 4)]
     assert normalize_aligned("  É\t½") == [
         *(("e", 2, 3), (" ", 3, 4)),
@@ -35,11 +35,11 @@ def test_changes_remember_where_characters_came_from():
 
 
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
-def test_aligned_text_is_the_text(options):
+def test_aligned_text_equals_the_text(options):
     points = np.random.default_rng(0).integers(1, 0x30000, 3000)
     chars = [chr(point) for point in points if not 0xD800 <= point < 0xE000]
     texts = ["".join(chars[i : i + 6]) for i in range(0, len(chars), 6)]
-    # What composes, and what changes places when it is normalized.
+    # Characters that are composed or reordered by normalization.
     marks = ["각", "ᄀ", "ᅡ", "ᆨ", "\u0301", "\u0327", "\u0345", "e", "ो", "\u09be", "\u09c7", "q"]
     for text in texts + random_texts(PLAIN + ODD, 50) + random_texts(marks, 200):
         assert text_of(normalize_aligned(text, **options)) == normalize(text, **options)
@@ -47,7 +47,7 @@ def test_aligned_text_is_the_text(options):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_ids_are_those_without_offsets_and_spans_rise(kind, setting):
+def test_ids_equal_those_without_offsets_and_spans_rise(kind, setting):
     tokenizer = make(kind, setting)
     texts = random_texts(PLAIN + ODD, 200)
     ids, lengths = tokenizer.encode_lines(texts)
@@ -64,8 +64,8 @@ def test_ids_are_those_without_offsets_and_spans_rise(kind, setting):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_span_s_text_is_its_piece(kind, setting):
-    """Wherever no other piece has a share in the span."""
+def test_text_of_a_span_is_its_token(kind, setting):
+    """Wherever spans do not overlap."""
     tokenizer = make(kind, setting)
     checked = 0
     options = {"lower_case": tokenizer.lower_case, "keep_accents": tokenizer.keep_accents}
@@ -74,31 +74,31 @@ def test_a_span_s_text_is_its_piece(kind, setting):
         before = [0, *offsets[:, 1]][: len(ids)]
         after = [*offsets[1:, 0], len(text)][: len(ids)]
         for id, (start, end), earlier, later in zip(ids, offsets, before, after, strict=True):
-            piece, _ = tokenizer.write_piece(int(id))
+            token, _ = tokenizer.surface_form(int(id))
             if start < earlier or end > later or id == tokenizer.unk_id:
                 continue
             if isinstance(tokenizer, WordPieceTokenizer):
                 seen = "".join(tokenizer.split_words(text[start:end]))
             else:
-                # The vocabulary itself composes what belongs together.
+                # The vocabulary itself composes characters.
                 seen = unicodedata.normalize("NFKC", normalize(text[start:end], **options))
-            assert seen == piece, ascii(text)
+            assert seen == token, ascii(text)
             assert not text[start:end][:1].isspace()
-            checked += bool(piece)
+            checked += bool(token)
     assert checked > 500
 
 
-def test_numbers_split_from_commas_keep_their_places():
+def test_numbers_split_from_commas_keep_their_spans():
     tokenizer = of_pieces("▁2011,", "▁2011", ",", "▁20", "11,", "11", "▁x", "7,", "7")
     assert show(tokenizer, "x 2011, x") == [
         *(("▁x", "x"), ("▁2011", "2011"), (",", ","), ("▁x", "x")),
     ]
     assert show(tokenizer, "x7,") == [("▁x", "x"), ("7", "7"), (",", ",")]
-    # Deleted by the vocabulary's own table of replacements.
+    # Deleted by the vocabulary's table of replacements.
     assert show(tokenizer, "20\x0111,") == [("▁2011", "20\x0111"), (",", ",")]
 
 
-def test_spans_through_every_kind_of_change():
+def test_spans_of_every_kind_of_transformation():
     tokenizer = of_pieces("▁the", "▁1", "2", "▁cafe", "s", "▁", "a", "▁fi", "x")
     assert show(tokenizer, "Thé  ½") == [("▁the", "Thé"), ("▁1", "½"), ("<unk>", "½"), ("2", "½")]
     assert show(tokenizer, "cafe\u0301s") == [("▁cafe", "cafe\u0301"), ("s", "s")]
@@ -116,7 +116,7 @@ def test_spans_through_every_kind_of_change():
     ]
 
 
-def test_vocabularies_of_bytes_are_refused():
+def test_byte_vocabularies_are_rejected():
     from sentencepiece import sentencepiece_model_pb2
 
     from data_pipeline.errors import InputError

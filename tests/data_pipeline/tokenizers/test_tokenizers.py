@@ -1,4 +1,4 @@
-"""Both kinds of vocabulary: normalization, ids, word starts, training, and refusals."""
+"""Both kinds of vocabulary: normalization, ids, word starts, training, and errors."""
 
 import itertools
 import subprocess
@@ -26,7 +26,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory):
-    """A few thousand made-up sentences in which a few years often stand before commas."""
+    """Write a few thousand made-up sentences in which a few years often precede commas."""
     random = np.random.default_rng(0)
     syllables = np.array([a + b for a in "bdfgklmnprst" for b in "aeiou"])
     words = ["".join(random.choice(syllables, n)) for n in random.integers(1, 5, 300)]
@@ -61,7 +61,7 @@ def test_normalization(text, options, expected):
 
 
 def test_training_gives_the_released_first_ids(trained):
-    assert trained.pieces[:13] == FIRST_PIECES
+    assert trained.tokens[:13] == FIRST_PIECES
     assert trained.vocab_size == 250
     assert trained.special_ids.tolist() == [0, 1, 2, 3, 4]
 
@@ -71,7 +71,7 @@ def test_training_is_reproducible(sentences, trained, tmp_path):
     for tokenizer, name in ((trained, "one"), (again, "two")):
         tokenizer.save(tmp_path / name)
     models = [(tmp_path / name / "tokenizer.model").read_bytes() for name in ("one", "two")]
-    strip = [SentencePieceTokenizer(model).pieces for model in models]
+    strip = [SentencePieceTokenizer(model).tokens for model in models]
     assert strip[0] == strip[1]
     assert models[0] == models[1]
 
@@ -83,7 +83,7 @@ def test_too_large_a_vocabulary_names_the_flag(sentences):
 
 
 def test_lines_are_encoded_as_the_library_encodes_them(sentences, trained):
-    """Word by word, remembered words or not, gives what the whole sentence gives."""
+    """Encoding word by word, cached or not, gives the ids of the whole sentence."""
     processor = sentencepiece.SentencePieceProcessor()
     processor.LoadFromSerializedProto(trained.model)
     lines = [line.replace(",", "") for line in sentences.read_text().splitlines()[:200]]
@@ -98,7 +98,7 @@ def test_lines_are_encoded_as_the_library_encodes_them(sentences, trained):
 
 
 def with_pieces(tokenizer, *pieces):
-    """The same model with likely pieces added at the end."""
+    """Add likely pieces at the end of a model."""
     model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)
     for piece in pieces:
         model.pieces.add(piece=piece, score=-1.0)
@@ -106,10 +106,10 @@ def with_pieces(tokenizer, *pieces):
 
 
 def test_numbers_before_commas_are_split(trained):
-    """The released models' rule as intended: `▁2011,` is the number's pieces, then the comma."""
+    """The released models' intended rule: `▁2011,` becomes the number's pieces, then the comma."""
     tokenizer = with_pieces(trained, "▁2011", "▁2011,", "▁20", "▁2,0", "▁2,011,")
     encode = {
-        text: [tokenizer.pieces[id] for id in tokenizer.encode(text)]
+        text: [tokenizer.tokens[id] for id in tokenizer.encode(text)]
         for text in ("2011, 2011", "2,011, 2011", "2,011")
     }
     assert encode["2011, 2011"] == ["▁2011", ",", "▁2011"]
@@ -117,15 +117,15 @@ def test_numbers_before_commas_are_split(trained):
 
 
 def test_a_number_inside_a_word_gets_no_word_mark(trained):
-    """A glued piece without a leading mark is replaced by pieces without one."""
+    """A number with a comma but without a leading mark is replaced by pieces without one."""
     tokenizer = with_pieces(trained, "7", "77,", "7,", "▁77")
-    shown = [tokenizer.pieces[id] for id in tokenizer.encode("ba7, ba77, 77,")]
+    shown = [tokenizer.tokens[id] for id in tokenizer.encode("ba7, ba77, 77,")]
     assert shown[shown.index("7") :][:2] == ["7", ","]
     assert "".join(shown) == "▁ba7,▁ba77,▁77,"
     assert not {"7,", "77,"} & set(shown)
 
 
-def test_text_never_becomes_a_control_piece(trained):
+def test_text_never_becomes_a_control_token(trained):
     cased = SentencePieceTokenizer(trained.model, lower_case=False)
     for tokenizer in (trained, cased):
         for text in ("[MASK]", "the [CLS] king [SEP]", "<pad> <unk>", "[mask]"):
@@ -152,11 +152,11 @@ def test_word_starts_after_a_space():
         assert not rule(None, piece, WordStartRule.SPACE), piece
 
 
-def test_word_pieces_of_known_cases():
+def test_wordpiece_tokens_of_known_cases():
     pieces = ["[UNK]", "[CLS]", "[SEP]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
     tokenizer = WordPieceTokenizer(["[PAD]", "[MASK]", *pieces])
     shown = [
-        [tokenizer.pieces[id] for id in tokenizer.encode(t)]
+        [tokenizer.tokens[id] for id in tokenizer.encode(t)]
         for t in ("UNwantéd,running", "unwantedX running")
     ]
     assert shown[0] == ["un", "##want", "##ed", ",", "runn", "##ing"]
@@ -173,19 +173,19 @@ def test_word_pieces_of_known_cases():
     assert tokenizer.encode("a" * 201) == [tokenizer.unk_id]
     assert tokenizer.decode(tokenizer.encode("unwanted, running")) == "unwanted , running"
     starts = tokenizer.word_starts(WordStartRule.LEGACY)
-    assert [p for p, start in zip(tokenizer.pieces, starts, strict=True) if not start] == [
+    assert [p for p, start in zip(tokenizer.tokens, starts, strict=True) if not start] == [
         "##want",
         "##ed",
         "##ing",
     ]
 
 
-def test_word_piece_vocabulary_with_a_line_separator(tmp_path):
+def test_wordpiece_vocabulary_with_a_line_separator(tmp_path):
     """The Chinese vocabulary holds U+2028 on a line of its own, which counts as a space."""
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join([*SPECIAL, "\u2028", "中"]) + "\n", encoding="utf-8")
     tokenizer = load_tokenizer(path)
-    assert tokenizer.pieces == (*SPECIAL, " ", "中")
+    assert tokenizer.tokens == (*SPECIAL, " ", "中")
     assert tokenizer.encode("中中") == [6, 6]
 
 
@@ -196,13 +196,13 @@ def test_saved_tokenizers_load_as_they_were(trained, tmp_path):
         tokenizer.save(tmp_path / name)
         loaded = load_tokenizer(tmp_path / name)
         assert type(loaded) is type(tokenizer)
-        assert loaded.pieces == tokenizer.pieces
+        assert loaded.tokens == tokenizer.tokens
         assert loaded.lower_case is False
         assert loaded.keep_accents is tokenizer.keep_accents
         assert load_tokenizer(tmp_path / name, lower_case=True).lower_case is True
 
 
-def test_unusable_tokenizers_are_refused_in_one_line(tmp_path):
+def test_unusable_tokenizers_are_one_line_errors(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the king of the town began the war in the end\n" * 200)
     sentencepiece.SentencePieceTrainer.train(
@@ -213,9 +213,9 @@ def test_unusable_tokenizers_are_refused_in_one_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     (tmp_path / "empty").mkdir()
     for name, message in {
-        "plain.model": r"lacks the special pieces <pad> \(as id 0\), \[CLS\], \[SEP\], \[MASK\]",
-        "noise.model": "no SentencePiece model",
-        "vocab.txt": r"lacks the special pieces \[PAD\], \[CLS\], \[SEP\], \[MASK\]",
+        "plain.model": r"lacks the special tokens <pad> \(as id 0\), \[CLS\], \[SEP\], \[MASK\]",
+        "noise.model": "not a SentencePiece model",
+        "vocab.txt": r"lacks the special tokens \[PAD\], \[CLS\], \[SEP\], \[MASK\]",
         "latin.txt": "not UTF-8",
         "missing.model": "No such file",
         "empty": "has no tokenizer.json",
@@ -229,8 +229,7 @@ def test_unusable_tokenizers_are_refused_in_one_line(tmp_path):
 
 def test_tokenizers_need_neither_tensorflow_nor_jax():
     code = (
-        "import sys, data_pipeline.tokenizers.base, data_pipeline.tokenizers.sentencepiece, "
-        "data_pipeline.tokenizers.wordpiece, data_pipeline.corpus.reader; "
+        "import sys, data_pipeline.tokenizers, data_pipeline.sources, data_pipeline.corpus; "
         "sys.exit(len({'tensorflow', 'jax'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from albert_jax.training.parallel import make_mesh
-from experiments.prediction.inference import Inference, Row
+from experiments.prediction.inference import Inference
+from experiments.tasks.raw_inputs import EncodedRow
 
 
-def rows_of(lengths: list[int]) -> list[Row]:
+def rows_of(lengths: list[int]) -> list[EncodedRow]:
     random = np.random.default_rng(0)
     return [
         {
@@ -28,44 +29,42 @@ def summed(params: Any, batch: dict[str, Any]) -> dict[str, Any]:
     return {"sum": weighted.sum(-1), "doubled": 2 * batch["input_ids"]}
 
 
-def make(announced: list[str], devices: int = 1, **options: Any) -> Inference:
+def make(logged: list[str], devices: int = 1, **options: Any) -> Inference:
     mesh = make_mesh(devices=jax.devices()[:devices])
-    return Inference(
-        summed, jnp.float32(3), max_length=40, mesh=mesh, announce=announced.append, **options
-    )
+    return Inference(summed, jnp.float32(3), max_length=40, mesh=mesh, log=logged.append, **options)
 
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_each_row_gets_its_own_outputs_in_its_place(devices):
     lengths = [40, 1, 16, 17, 3, 33, 16, 2, 32, 40, 5]
     rows = rows_of(lengths)
-    announced: list[str] = []
-    infer = make(announced, devices, pieces_per_batch=80)
+    logged: list[str] = []
+    infer = make(logged, devices, tokens_per_batch=80)
     for outputs, row in zip(infer.in_order(rows), rows, strict=True):
         ids = row["input_ids"]
         assert outputs["sum"] == 3 * ids.sum()
         assert outputs["doubled"][: len(ids)].tolist() == (2 * ids).tolist()
         assert not outputs["doubled"][len(ids) :].any()
     # A few lengths that are padded to, and a rest: whatever the number of rows.
-    count = len(announced)
+    count = len(logged)
     assert count <= 6
     infer.in_order(rows)
-    assert len(announced) == count
+    assert len(logged) == count
 
 
-def compiled_shapes(lengths: list[int], pieces_per_batch: int) -> list[str]:
-    announced: list[str] = []
-    make(announced, pieces_per_batch=pieces_per_batch).in_order(rows_of(lengths))
-    return [line.removeprefix("compiled for ").rpartition(" in ")[0] for line in announced]
+def compiled_shapes(lengths: list[int], tokens_per_batch: int) -> list[str]:
+    logged: list[str] = []
+    make(logged, tokens_per_batch=tokens_per_batch).in_order(rows_of(lengths))
+    return [line.removeprefix("compiled for ").rpartition(" in ")[0] for line in logged]
 
 
 def test_batches_are_full_and_what_is_left_over_joins_somewhat_longer_rows():
-    assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 pieces"]
-    assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 pieces"]
-    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 pieces", "1 rows of 40 pieces"]
-    assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 pieces"]
-    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 pieces", "3 rows of 16 pieces"]
-    assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 pieces"]
+    assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 tokens"]
+    assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 tokens"]
+    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 tokens", "1 rows of 40 tokens"]
+    assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 tokens"]
+    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 tokens", "3 rows of 16 tokens"]
+    assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 tokens"]
 
 
 def test_short_rows_come_first():
@@ -75,7 +74,7 @@ def test_short_rows_come_first():
 
 
 def test_the_next_batch_is_computed_while_the_last_is_read(monkeypatch):
-    infer = make([], pieces_per_batch=16)
+    infer = make([], tokens_per_batch=16)
     seen: list[str] = []
     run = infer._run
     monkeypatch.setattr(infer, "_run", lambda batch: (seen.append("started"), run(batch))[1])
@@ -91,11 +90,11 @@ def test_choices_of_a_row_keep_their_axis():
     def first(params: Any, batch: dict[str, Any]) -> Any:
         return batch["input_ids"].sum(-1) * params
 
-    infer = Inference(first, jnp.int32(1), max_length=32, announce=[].append)
+    infer = Inference(first, jnp.int32(1), max_length=32, log=[].append)
     for sums, row in zip(infer.in_order(rows), rows, strict=True):
         assert sums.tolist() == row["input_ids"].sum(-1).tolist()
 
 
 def test_a_row_that_is_too_long_is_refused():
-    with pytest.raises(ValueError, match="row 1 has 41 pieces, at most 40 fit"):
+    with pytest.raises(ValueError, match="row 1 has 41 tokens, at most 40 fit"):
         make([]).in_order(rows_of([4, 41]))

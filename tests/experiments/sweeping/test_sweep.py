@@ -1,4 +1,4 @@
-"""Sweeps: that every shipped one is sound, and what mistakes in one are told."""
+"""Sweeps: that every shipped one is sound, and what mistakes in one are message."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,32 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from random_inputs import draw_batch, parameter_shapes
+from random_inputs import parameter_shapes, random_batch
 
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import make_pretraining_loss, pretraining_weights
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, make_mesh, place_batch
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError
-from experiments.evaluation.sentence_objectives import renamed
 from experiments.run.config import ExperimentConfig
-from experiments.sweep import describe_plan, parse_assignments
+from experiments.sweep import format_plan, parse_assignments
 from experiments.sweeping.plan import PlannedPoint, plan_points
-from experiments.sweeping.points import (
-    Row,
-    Size,
-    Sweep,
-    downstream,
-    expand,
-    grid,
-    load_sweep,
-    override_flags,
-    select,
-)
+from experiments.sweeping.points import expand, override_flags, select
+from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream, grid, load_sweep
 
 # ml_collections loads a config file in a way that Python wants to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -88,7 +78,7 @@ def test_every_point_of_every_sweep_builds_and_has_its_parameters(name: str) -> 
                 assert found[row] == backbone, row
         else:
             assert max(one.flops_per_row for one in planned) < 3e9
-        for line, one in zip(describe_plan(planned).splitlines()[::2], planned, strict=True):
+        for line, one in zip(format_plan(planned).splitlines()[::2], planned, strict=True):
             assert f"{one.parameters:,} parameters" in line
 
 
@@ -134,18 +124,19 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
     assert len(shrunk) > 12
     mesh = make_mesh(devices=jax.devices()[:1])
     for config, optimization, objective in shrunk.values():
-        batch = draw_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
+        batch = random_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
         model = AlbertForPreTraining(config)
         params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
         optimizer = make_optimizer(optimization, global_batch_size=2)
         state = create_train_state(params, optimizer)
         before = jax.device_get(params)
+        task = pretraining_objective(model, objective.metric_name)
         step = compile_train_step(
-            renamed(make_pretraining_loss(model), objective),
+            task.loss_fn,
             optimizer,
             state,
             mesh,
-            weight_fn=renamed(pretraining_weights, objective),
+            weight_fn=task.weight_fn,
         )
         key = jax.random.key(0)
         for _ in range(2):  # the first has the rate 0
@@ -155,8 +146,8 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
         still = [k for k, moves in flatten_dict(moved, sep="/").items() if not moves]
         head = {"sop_classifier", "albert/pooler"} if objective == "none" else set()
         assert {name.rpartition("/")[0] for name in still} <= head, config
-        stem = {"sop": "sentence_order", "nsp": "next_sentence", "none": "masked_lm"}[objective]
-        assert f"{stem}_loss" in metrics
+        metric = {"sop": "sentence_order", "nsp": "next_sentence", "none": "masked_lm"}[objective]
+        assert f"{metric}_loss" in metrics
 
 
 def test_a_grid_names_its_rows_and_a_table_row_its_tasks() -> None:
@@ -173,8 +164,8 @@ def test_a_grid_names_its_rows_and_a_table_row_its_tasks() -> None:
 
 
 def test_a_row_starts_from_another_at_its_own_seed() -> None:
-    rows = (Row("a", {"seed": 1}), Row("b", {}, starts_from="a"))
-    sweep = Sweep("base.py", (Row("a", {}), rows[1]), seeds=(3, 4))
+    rows = (SweepRow("a", {"seed": 1}), SweepRow("b", {}, starts_from="a"))
+    sweep = Sweep("base.py", (SweepRow("a", {}), rows[1]), seeds=(3, 4))
     points = expand(sweep, Path("here"), {"data.ngram": 1})
     assert [point.after for point in points] == [None, None, 0, 1]
     assert points[3].overrides == {
@@ -190,23 +181,26 @@ def test_a_row_starts_from_another_at_its_own_seed() -> None:
     [
         ({"rows": ()}, "the sweep is empty: it has no rows"),
         ({"seeds": ()}, "the sweep is empty: it has no seeds"),
-        ({"rows": (Row("a", {}), Row("a", {}))}, "share a workdir: there are two 'a'"),
+        ({"rows": (SweepRow("a", {}), SweepRow("a", {}))}, "share a workdir: there are two 'a'"),
         ({"seeds": (1, 2, 1)}, "share a workdir: there are two 'seed 1'"),
-        ({"rows": (Row("a", {}, starts_from="b"), Row("b", {}))}, "must be a row before it"),
+        (
+            {"rows": (SweepRow("a", {}, starts_from="b"), SweepRow("b", {}))},
+            "must be a row before it",
+        ),
     ],
 )
 def test_a_sweep_that_cannot_be_run_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Sweep("base.py", **{"rows": (Row("a", {}),)} | arguments)
+        Sweep("base.py", **{"rows": (SweepRow("a", {}),)} | arguments)
 
 
 def test_a_name_must_do_for_a_directory() -> None:
     for name in ("", "a/b", "..", "-x", "a b"):
-        with pytest.raises(ValueError, match="must do for a directory"):
-            Row(name, {})
+        with pytest.raises(ValueError, match="a row's name is a directory's too"):
+            SweepRow(name, {})
 
 
-HEAD = "from experiments.sweeping.points import Row, Size, Sweep\n"
+HEAD = "from experiments.sweeping import Size, Sweep, SweepRow\n"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +210,7 @@ HEAD = "from experiments.sweeping.points import Row, Size, Sweep\n"
         ("def get_sweep(size): return 3", r"its get_sweep\(size\) must return a Sweep"),
         ("def get_sweep(: ", "SyntaxError"),
         (f"{HEAD}def get_sweep(size): return Sweep('b', ())", "the sweep is empty"),
-        (f"{HEAD}def get_sweep(size): return Row('a', nothing)", "NameError: name 'nothing'"),
+        (f"{HEAD}def get_sweep(size): return SweepRow('a', nothing)", "NameError: name 'nothing'"),
     ],
 )
 def test_a_file_that_gives_no_sweep_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -232,7 +226,7 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--override=data.ngram: must be NAME=VALUE"):
         parse_assignments("override", ["data.ngram"])
     base = str(ROOT / "experiments/configs/albert_tiny_cpu.py")
-    sweep = Sweep(base, (Row("a", {"data.ngram": 1}), Row("b", {"data.ngram": 2})))
+    sweep = Sweep(base, (SweepRow("a", {"data.ngram": 1}), SweepRow("b", {"data.ngram": 2})))
     with pytest.raises(InputError, match=r"--override=data.ngram=...: the points differ in it"):
         expand(sweep, tmp_path, {"data.ngram": "3"})
     points = expand(sweep, tmp_path, {})
@@ -243,8 +237,8 @@ def test_mistakes_on_the_command_line_are_told(tmp_path: Path) -> None:
     for overrides, message in (
         ({"data.ngrm": 1}, r"there is no flag --config.data.ngrm; did you mean .*data.ngram\?"),
         ({"data.masking": "nothing"}, r"--config.data.masking must be one of"),
-        ({"model.hidden_size": 129}, r"must be a multiple of model.num_attention_heads"),
+        ({"model.hidden_size": 129}, r"must be a multiple of num_attention_heads"),
     ):
-        wrong = Sweep(base, (Row("ok", {}), Row("bad", overrides)))
+        wrong = Sweep(base, (SweepRow("ok", {}), SweepRow("bad", overrides)))
         with pytest.raises(InputError, match=rf"^point 1 \(bad, seed 12345\): .*{message}"):
             plan_points(expand(wrong, tmp_path, {}), wrong, task_dirs={}, task_overrides={})

@@ -19,10 +19,11 @@ from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
 from experiments.sweeping.launchers import device_slots, shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import Command, PlannedPoint, task_workdir
-from experiments.sweeping.points import Point, Row
+from experiments.sweeping.points import Point
 from experiments.sweeping.processes import LocalLauncher
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import Ordering, compare_orders, read_results
+from experiments.sweeping.sweep import SweepRow
 
 TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
@@ -33,7 +34,7 @@ def make_point(
     """A point whose commands run Python code with the path of their product as argument."""
     point = Point(
         number,
-        Row(f"row{number}", {}, **row),
+        SweepRow(f"row{number}", {}, **row),
         7,
         directory / f"points/row{number}/seed_7",
         "base.py",
@@ -57,7 +58,7 @@ class Launched:
         self.launcher = LocalLauncher(directory / "logs", [[]] * slots, self.said.append)
         outcomes = self.launcher.run(points)
         self.states = [str(outcomes[number].state) for number in sorted(outcomes)]
-        self.told = [outcomes[number].told for number in sorted(outcomes)]
+        self.message = [outcomes[number].message for number in sorted(outcomes)]
 
 
 def test_a_failed_point_is_told_with_its_last_lines_and_the_others_go_on(tmp_path: Path) -> None:
@@ -71,10 +72,10 @@ def test_a_failed_point_is_told_with_its_last_lines_and_the_others_go_on(tmp_pat
     ]
     run = Launched(tmp_path, points)
     assert run.states == ["failed", "blocked", "done", "failed", "done"]
-    assert run.told[0].startswith("failed with exit status 1; its log ends\n")
-    assert run.told[0].endswith("    one\n    two\n    three\n    the end of it")
-    assert "point 0, which it starts from, failed" in run.told[1]
-    assert "ended well and left no" in run.told[3]
+    assert run.message[0].startswith("failed with exit status 1; its log ends\n")
+    assert run.message[0].endswith("    one\n    two\n    three\n    the end of it")
+    assert "point 0, which it starts from, failed" in run.message[1]
+    assert "succeeded without writing" in run.message[3]
     assert not (tmp_path / "product_0_2").exists()
     assert not (tmp_path / "product_1_0").exists()
     assert any("point 0 (row0, seed 7) failed with exit status 1" in line for line in run.said)
@@ -161,7 +162,7 @@ def test_a_point_that_still_runs_from_before_is_waited_for(tmp_path: Path) -> No
     assert not (tmp_path / "product_0_0").exists()
     run = Launched(tmp_path, [point])
     assert run.states == ["done"]
-    assert run.said[0] == "point 0 (row0, seed 7) still runs from before: waiting"
+    assert run.said[0] == "point 0 (row0, seed 7) is still running: waiting"
 
 
 def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +270,7 @@ def test_a_report_has_medians_and_spread_and_the_paper_s_order(tmp_path: Path) -
     assert "row3 did not leave the plateau" in text
     assert "row4, seed 1: step 40 of 60, left out above" in text
     assert "row4, seed 2: not run, left out above" in text
-    assert "average, beside our masked_lm_accuracy: 2 agree, 0 disagree, 1 undecided" in text
+    assert "average, compared with our masked_lm_accuracy: 2 agree, 0 disagree, 1 undecided" in text
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["rows"][1]["figures"]["masked_lm_accuracy"]["median"] == pytest.approx(30)
     assert content["rows"][0]["figures"]["sst2"]["seeds"] == 2
@@ -285,13 +286,13 @@ def test_a_report_over_points_that_have_not_run_is_refused(tmp_path: Path) -> No
 
 STEMS = ("sentence_order", "next_sentence")
 SWEEP = """'''Which order?'''
-from experiments.sweeping.points import Row, Size, Sweep
+from experiments.sweeping.sweep import SweepRow, Size, Sweep
 
 def get_sweep(size):
     base = "{root}/tests/experiments/echo_config.py"
-    rows = (Row("sop", {{}}), Row("nsp", {{"data.sentence_objective": "nsp"}}),
-            Row("broken", {{"run.init_from": "nowhere"}}),
-            Row("deeper", {{"model.num_hidden_layers": 3}}, starts_from="sop"))
+    rows = (SweepRow("sop", {{}}), SweepRow("nsp", {{"data.sentence_objective": "nsp"}}),
+            SweepRow("broken", {{"run.init_from": "nowhere"}}),
+            SweepRow("deeper", {{"model.num_hidden_layers": 3}}, starts_from="sop"))
     return Sweep(base, rows, seeds=(3,), probes=True)
 """
 

@@ -9,7 +9,6 @@ from absl import flags
 
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
-from experiments.cli.command import define_config_flag, parse_flags, read_config_flag
 from experiments.cli.config_dicts import (
     differences,
     from_config_dict,
@@ -17,6 +16,7 @@ from experiments.cli.config_dicts import (
     to_config_dict,
     to_json,
 )
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
 from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.tasks.config import FinetuneConfig, TaskName
 
@@ -58,7 +58,7 @@ def load_by_flags(*overrides: str) -> FinetuneConfig:
 
 
 def test_every_file_has_the_settings_of_the_table() -> None:
-    names = {path.stem for path in CONFIGS.glob("[a-z]*.py")} - {"recipes"}
+    names = {path.stem for path in CONFIGS.glob("[a-z]*.py")}
     assert names == TABLE_14.keys() | OTHERS.keys()
     for name, (task, rate, batch, dropout, steps, warmup, length) in TABLE_14.items():
         config = load(name)
@@ -109,22 +109,49 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
     ("override", "message"),
     [
         ("--config.data.sorce=tfds", "no flag --config.data.sorce; did you mean .*data.source"),
-        ("--config.data.source=web", "data.source must be one of files, tfds; got 'web'"),
-        ("--config.run.learning_rates=1e-5,x", "learning_rates must be .*'1e-5,x'"),
+        ("--config.data.source=web", "config.data.source must be one of files, tfds, got 'web'"),
+        ("--config.run.learning_rates=1e-5,x", "config.run.learning_rates must be .*'1e-5,x'"),
         ("--config.run.learning_rates=1,1", "learning_rates must be different numbers"),
         ("--config.run.learning_rates=-1", "learning_rates must be different numbers greater"),
-        ("--config.run.seeds=0", "run.seeds must be at least 1, got 0"),
-        ("--config.run.patience=0", "run.patience must be at least 1, got 0"),
-        ("--config.run.evaluate_every=1500", r"evaluate_every \(1500\) must be a multiple of"),
-        ("--config.data.max_seq_length=4", "max_seq_length must be at least 8, got 4"),
-        ("--config.data.num_epochs=0.0", "num_epochs must be greater than 0"),
-        ("--config.data.problem_type=multi_label_classification", "problem_type must be single"),
-        ("--config.span.doc_stride=0", "span.doc_stride must be at least 1"),
-        ("--config.choice.max_qa_length=0", "choice.max_qa_length must be at least 1"),
-        ("--config.dropout.classifier=1.0", r"dropout.classifier must be in \[0, 1\), got 1.0"),
-        ("--config.global_batch_size=0", "global_batch_size must be at least 1"),
-        ("--config.seed=-1", "seed must be from 0"),
-        ("--config.run.accumulation_steps=3", r"global_batch_size \(32\) must be a multiple of"),
+        ("--config.run.seeds=0", "config.run.seeds must be a whole number >= 1, got 0"),
+        (
+            "--config.run.patience=0",
+            "config.run.patience must be a whole number >= 1 or none, got 0",
+        ),
+        (
+            "--config.run.evaluate_every=1500",
+            r"config.run.evaluate_every must be a multiple of checkpoint_every .*, got 1500",
+        ),
+        (
+            "--config.data.max_seq_length=4",
+            "config.data.max_seq_length must be a whole number >= 8, got 4",
+        ),
+        (
+            "--config.data.num_epochs=0.0",
+            "config.data.num_epochs must be a number > 0 or none, got 0.0",
+        ),
+        (
+            "--config.data.problem_type=multi_label_classification",
+            "config.data.problem_type must be single",
+        ),
+        ("--config.span.doc_stride=0", "config.span.doc_stride must be a whole number >= 1, got 0"),
+        (
+            "--config.choice.max_qa_length=0",
+            "config.choice.max_qa_length must be a whole number >= 1, got 0",
+        ),
+        (
+            "--config.dropout.classifier=1.0",
+            r"config.dropout.classifier must be a number in \[0, 1\), got 1.0",
+        ),
+        (
+            "--config.global_batch_size=0",
+            "config.global_batch_size must be a whole number >= 1, got 0",
+        ),
+        ("--config.seed=-1", r"config.seed must be a whole number in \[0, 4294967295\], got -1"),
+        (
+            "--config.run.accumulation_steps=3",
+            r"config.global_batch_size must be a multiple of .*, got 32",
+        ),
     ],
 )
 def test_a_mistake_names_the_flag(override: str, message: str) -> None:

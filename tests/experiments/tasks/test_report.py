@@ -14,9 +14,10 @@ from albert_jax.config import HeadConfig
 from data_pipeline.finetuning.examples import TextExample
 from experiments.run.early_stopping import EarlyStopping
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
-from experiments.tasks.report import RunReport, failed_run, report_on_runs, summarize_runs
+from experiments.tasks.report import RunReport, failed_run, summarize_runs, write_summary_report
 from experiments.tasks.task import Outputs
-from experiments.tasks.text import Texts, decide, score_texts
+from experiments.tasks.text import predict_labels, score_texts
+from experiments.tasks.text_examples import TextData
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_the_best_rate_comes_first_and_failed_runs_are_called_so(tmp_path: Path)
         "c": RunReport(1e-3, 2, 0.53, 0.53, "no better than one answer to everything", 20),
     }
     task: Any = SimpleNamespace(metrics=("accuracy",))
-    report_on_runs(config, task, reports, epath.Path(tmp_path))
+    write_summary_report(config, task, reports, epath.Path(tmp_path))
     content = json.loads((tmp_path / "report.json").read_text())
     assert [entry["learning_rate"] for entry in content["learning_rates"]] == [1e-3, 2e-5]
     lines = (tmp_path / "report.md").read_text().splitlines()
@@ -80,9 +81,9 @@ def test_the_best_rate_comes_first_and_failed_runs_are_called_so(tmp_path: Path)
 def test_one_answer_to_everything_is_the_baseline() -> None:
     labels = [0, 1, 1, 1]
     examples = [TextExample(str(n), "x", None, label) for n, label in enumerate(labels)]
-    texts = Texts(("no", "yes"), ("accuracy", "f1"), examples, {"dev": examples}, {})
+    texts = TextData(("no", "yes"), ("accuracy", "f1"), examples, {"dev": examples}, {})
     outputs: Outputs = [{"logits": np.array([0.0, 1.0])}] * 4
-    scores = score_texts(texts, examples, decide(HeadConfig(("no", "yes")), outputs))
-    assert scores.figures == scores.baseline == {"accuracy": 0.75, "f1": pytest.approx(6 / 7)}
+    scores = score_texts(texts, examples, predict_labels(HeadConfig(("no", "yes")), outputs))
+    assert scores.metrics == scores.baseline == {"accuracy": 0.75, "f1": pytest.approx(6 / 7)}
     assert scores.confusion is not None
     assert scores.confusion.tolist() == [[0, 1], [0, 3]]

@@ -1,4 +1,4 @@
-"""Text to piece ids and back: what both kinds of vocabulary share, and loading either."""
+"""The tokenizer interface, and encoding text word by word, as both kinds of vocabulary do."""
 
 import abc
 import hashlib
@@ -17,29 +17,32 @@ from albert_jax.durable_files import write_atomically
 from data_pipeline.config import WordStartRule
 
 SETTINGS_FILE = "tokenizer.json"
+# Where a corpus and a workdir keep their tokenizer.
+TOKENIZER_DIRECTORY = "tokenizer"
 
-# Encoded words are remembered, about 200 bytes each, 500 with offsets.
-_MAX_REMEMBERED_WORDS = 500_000
+# Encoded words are cached, about 200 bytes each, 500 with offsets.
+_MAX_CACHED_WORDS = 500_000
 
-_AlignedIds = tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, "tokens 2"]]
+# Ids, and the start and end of each in the text.
+EncodedText = tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, "_ 2"]]
 
 
 class Tokenizer(abc.ABC):
-    """Encodes text without special tokens, word by word.
+    """Encoder of text without special tokens, word by word.
 
-    No piece of either kind of vocabulary reaches across white space, so a sentence's ids are those
-    of its words one after the other, and a word is encoded only when it is new.
+    No token of either kind of vocabulary spans white space, so the ids of a sentence are those of
+    its words one after the other, and a word is encoded only once.
 
     Attributes:
-        pieces: what each id stands for.
-        pad_id, unk_id, cls_id, sep_id, mask_id: the special pieces.
+        tokens: the vocabulary in the order of its ids.
+        pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
         lower_case, keep_accents: how text is normalized.
     """
 
     KIND: ClassVar[str]
     VOCABULARY_FILE: ClassVar[str]
 
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
     pad_id: int
     unk_id: int
     cls_id: int
@@ -49,21 +52,32 @@ class Tokenizer(abc.ABC):
     def __init__(self, *, lower_case: bool, keep_accents: bool) -> None:
         self.lower_case = lower_case
         self.keep_accents = keep_accents
-        # Words that were encoded: their numbers, and where the ids of each begin, and how many.
+        # Cached words: their numbers, and the position and number of the ids of each.
         self._word_numbers: dict[str, int] = {}
         self._word_starts = np.zeros(0, np.int64)
         self._word_lengths = np.zeros(0, np.int64)
         self._word_ids = np.zeros(0, np.int32)
-        self._aligned_words: dict[str, _AlignedIds] = {}
+        self._words_with_offsets: dict[str, EncodedText] = {}
+
+    @classmethod
+    @abc.abstractmethod
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
+    ) -> "Tokenizer":
+        """Make a tokenizer from the content of a vocabulary's file.
+
+        Raises:
+            InputError: it is not a vocabulary of this kind, or lacks a special token.
+        """
 
     @property
     def vocab_size(self) -> int:
-        """The number of pieces."""
-        return len(self.pieces)
+        """The number of tokens in the vocabulary."""
+        return len(self.tokens)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides how text is encoded."""
+        """SHA-256 of everything that determines how text is encoded."""
         settings = f"{self.KIND} {self.lower_case} {self.keep_accents}\n".encode()
         return hashlib.sha256(settings + self.vocabulary_bytes()).hexdigest()
 
@@ -74,10 +88,10 @@ class Tokenizer(abc.ABC):
         return np.array(ids, np.int32)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without special tokens.
+        """Return the ids of a text, without special tokens.
 
-        Text never becomes a special piece other than unknown: a literal "[MASK]" is the pieces of
-        its characters.
+        Text never becomes a special token other than unknown: a literal "[MASK]" is encoded
+        character by character.
         """
         ids, _ = self.encode_lines([text])
         return ids.tolist()
@@ -85,49 +99,47 @@ class Tokenizer(abc.ABC):
     def encode_lines(
         self, lines: Sequence[str]
     ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " lines"]]:
-        """The ids of many texts end to end, and how many ids each has.
+        """Return the ids of many texts end to end, and the number of ids of each.
 
         Example: with the released vocabulary `encode_lines(["the", "", "The the"])` is
         `([14, 14, 14], [1, 0, 2])`.
         """
         if not lines:
             return np.zeros(0, np.int32), np.zeros(0, np.int32)
-        # Arrow splits and numbers the words of a chunk several times as fast as Python objects.
+        # Arrow splits and numbers words several times as fast as Python objects.
         split = pyarrow.compute.split_pattern(pyarrow.array(lines, pyarrow.string()), " ")
         words = split.flatten().dictionary_encode()
         numbers = self._number_words(words.dictionary.to_pylist())[words.indices.to_numpy()]
         lengths = self._word_lengths[numbers]
         ends = np.cumsum(lengths)
-        # Place k of a word that begins at token t is place k + t here and k + start in the table.
+        # Id k of a word that begins at token t is at k + t here and at k + start in the cache.
         shifts = np.repeat(self._word_starts[numbers] - (ends - lengths), lengths)
         ids = self._word_ids[shifts + np.arange(len(shifts))]
         totals = np.concatenate([[0], ends])[split.offsets.to_numpy()]
         return ids, np.diff(totals).astype(np.int32)
 
-    def encode_with_offsets(
-        self, text: str
-    ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, "tokens 2"]]:
-        """The ids that `encode` gives, and which characters of the text each came from.
+    def encode_with_offsets(self, text: str) -> EncodedText:
+        """Return the ids of `encode`, and the span of characters of each token.
 
-        Offsets are where a piece begins and ends in the text, without the white space before it.
-        Both rise along the text. Pieces that share a character, as those of "½" do, share its span;
-        a piece that is only the mark of a word has an empty one.
+        Offsets are where a token begins and ends in the text, without the white space before it.
+        Both rise along the text. Tokens that share a character, as those of "½" do, share its span;
+        a token that only marks the start of a word has an empty one.
 
         Example: with the released vocabulary `encode_with_offsets("Thé  ½")` is the ids of
         `▁the ▁1 ⁄ 2` and `[[0, 3], [5, 6], [5, 6], [5, 6]]`.
         """
         words = text.split(" ")
-        encoded = [self._align_word(word) for word in words]
+        encoded = [self._encode_cached(word) for word in words]
         starts = itertools.accumulate((len(word) + 1 for word in words), initial=0)
         offsets = [spans + start for (_, spans), start in zip(encoded, starts, strict=False)]
         return np.concatenate([ids for ids, _ in encoded]), np.concatenate(offsets)
 
     def word_starts(self, rule: WordStartRule) -> Bool[np.ndarray, " vocabulary"]:
-        """Whether each piece opens a word, for whole-word and n-gram masks."""
-        return np.array([self._starts_word(piece, rule) for piece in self.pieces])
+        """Return a mask of the tokens that start a word, for whole-word and n-gram masking."""
+        return np.array([self._starts_word(token, rule) for token in self.tokens])
 
     def save(self, directory: Path) -> None:
-        """Writes the vocabulary and `tokenizer.json`, from which `load_tokenizer` reads it."""
+        """Write the vocabulary and `tokenizer.json`, which `load_tokenizer` reads."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / self.VOCABULARY_FILE).write_bytes(self.vocabulary_bytes())
         settings = {
@@ -140,34 +152,34 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Readable text; special pieces other than unknown vanish."""
+        """Return readable text, without special tokens other than unknown."""
 
     @abc.abstractmethod
-    def write_piece(self, id: int) -> tuple[str, bool]:
-        """A piece as it stands in a text, and whether it stands apart from what is before it.
+    def surface_form(self, id: int) -> tuple[str, bool]:
+        """Return the text of a token, and True if white space precedes it.
 
         Example: `▁the` is ("the", True), `ing` and `##ing` are ("ing", False).
         """
 
     @abc.abstractmethod
-    def _encode_words(self, words: list[str]) -> list[list[int]]:
-        """The ids of each word; a word may hold white space of any kind, or nothing."""
-
-    @abc.abstractmethod
-    def _encode_aligned(self, word: str) -> list[tuple[int, int, int]]:
-        """The ids of a word, as `_encode_words` gives them, and where each begins and ends."""
-
-    @abc.abstractmethod
-    def _starts_word(self, piece: str, rule: WordStartRule) -> bool: ...
-
-    @abc.abstractmethod
     def vocabulary_bytes(self) -> bytes:
-        """The content of the vocabulary's file."""
+        """Return the content of the vocabulary's file."""
+
+    @abc.abstractmethod
+    def _encode_words(self, words: list[str]) -> list[list[int]]:
+        """Encode each word; a word may hold white space other than spaces, or be empty."""
+
+    @abc.abstractmethod
+    def _encode_word_with_offsets(self, word: str) -> list[tuple[int, int, int]]:
+        """Return the ids of a word as `_encode_words` does, each with its start and end."""
+
+    @abc.abstractmethod
+    def _starts_word(self, token: str, rule: WordStartRule) -> bool: ...
 
     def _number_words(self, words: list[str]) -> Int64[np.ndarray, " words"]:
-        """Where each word stands in the table of encoded words, into which new ones are put."""
+        """Return the number of each word in the cache, adding new words to it."""
         known = self._word_numbers
-        if len(known) > _MAX_REMEMBERED_WORDS:
+        if len(known) > _MAX_CACHED_WORDS:
             known.clear()
             self._word_starts = self._word_lengths = np.zeros(0, np.int64)
             self._word_ids = np.zeros(0, np.int32)
@@ -182,11 +194,11 @@ class Tokenizer(abc.ABC):
         known.update(zip(new, itertools.count(len(known)), strict=False))
         return np.fromiter(map(known.__getitem__, words), np.int64, len(words))
 
-    def _align_word(self, word: str) -> "_AlignedIds":
-        known = self._aligned_words.get(word)
-        if known is None:
-            if len(self._aligned_words) > _MAX_REMEMBERED_WORDS:
-                self._aligned_words.clear()
-            rows = np.array(self._encode_aligned(word), np.int32).reshape(-1, 3)
-            known = self._aligned_words[word] = rows[:, 0].copy(), rows[:, 1:].copy()
-        return known
+    def _encode_cached(self, word: str) -> EncodedText:
+        encoded = self._words_with_offsets.get(word)
+        if encoded is None:
+            if len(self._words_with_offsets) > _MAX_CACHED_WORDS:
+                self._words_with_offsets.clear()
+            rows = np.array(self._encode_word_with_offsets(word), np.int32).reshape(-1, 3)
+            encoded = self._words_with_offsets[word] = rows[:, 0].copy(), rows[:, 1:].copy()
+        return encoded

@@ -1,0 +1,171 @@
+"""The flag ``--config=FILE`` and its overrides ``--config.a.b=VALUE``."""
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from albert_jax.settings import all_settings, did_you_mean
+from data_pipeline.errors import InputError
+from experiments.cli.config_dicts import Config, ConfigT, from_config_dict
+from experiments.cli.config_file import check_config_file, failing_line
+from experiments.cli.exit_codes import ExitCode
+from experiments.cli.synonyms import meant_setting
+
+flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
+
+
+def define_config_flag(
+    flag_values: flags.FlagValues = flags.FLAGS,
+    argv: Sequence[str] | None = None,
+    *,
+    required: bool = True,
+) -> flags.FlagHolder[Any]:
+    """Define ``--config=FILE`` and the overrides that the command line uses.
+
+    The file's function ``get_config()`` returns `experiments.cli.config_dicts.to_config_dict` of an
+    experiment. An override may be ``none`` where the field may be None.
+
+    Args:
+        flag_values: where the flags are defined.
+        argv: the command line, if it is not that of the process.
+        required: True if a command line without it is an error.
+    """
+    for kind, parser, described in (
+        (int, flags.IntegerParser(), "a whole number"),
+        (float, flags.FloatParser(), "a number"),
+        (bool, flags.BooleanParser(), "true or false"),
+    ):
+        config_flags.register_flag_parser_for_type(kind, _ParserWithNone(parser, described))
+    flags.DEFINE_string(
+        "list_config",
+        None,
+        "print the settings of --config with their values and help, and exit; --list_config=PART "
+        "prints a part, such as optimizer",
+        flag_values=flag_values,
+    )
+    try:
+        flag = config_flags.DEFINE_config_file(
+            "config",
+            help_string="file of the experiment, such as experiments/configs/albert_base.py; "
+            "override its settings with --config.NAME=VALUE, see --list_config",
+            flag_values=flag_values,
+            sys_argv=_config_first(sys.argv if argv is None else argv),
+        )
+    except flags.Error as error:  # it reads the command line's flag files at once
+        print("error:", error, file=sys.stderr)
+        sys.exit(ExitCode.BAD_INPUT)
+    if required:
+        flags.mark_flag_as_required("config", flag_values)
+    return flag
+
+
+def read_config_flag(flag: flags.FlagHolder[Any], kind: type[ConfigT]) -> ConfigT:
+    """Return the experiment that ``--config`` and its overrides describe.
+
+    Raises:
+        InputError: a value is not allowed, or parts do not fit together.
+    """
+    if not hasattr(flag.value, "to_dict"):
+        raise InputError(f"--config: its get_config() must return to_config_dict({kind.__name__})")
+    return from_config_dict(flag.value, kind)
+
+
+def parse_flags(
+    argv: Sequence[str],
+    flag_values: flags.FlagValues = flags.FLAGS,
+    *,
+    config_kind: type[Config] | None = None,
+    known_only: bool = False,
+) -> list[str]:
+    """Parse the flags and return what is left of the command line.
+
+    Args:
+        argv: the command line.
+        flag_values: where the flags are defined.
+        config_kind: the dataclass behind ``--config``, if there is such a flag.
+        known_only: True to leave unknown flags alone.
+
+    Raises:
+        InputError: one line that names the flag, what it got, and what is allowed.
+    """
+    path = None
+    if config_kind is not None:
+        written = _before_double_dash(flag_values.read_flags_from_files(argv, force_gnu=False))
+        if path := _config_path(written):
+            check_config_file(path)
+        _check_overrides(written, config_kind)
+    try:
+        return flag_values(_config_first(argv), known_only)
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname
+        close = did_you_mean(name, {known: f"--{known}" for known in flag_values})
+        raise InputError(f"there is no flag --{name}{close}") from error
+    except Exception as error:
+        line = failing_line(error, path) if path else None
+        if line is None and not isinstance(error, flags.Error):
+            raise
+        message = " ".join(str(error).split()).removeprefix("flag ")
+        if missing := re.match(r"--(\S+)=None: .*other than None", message):
+            message = f"--{missing[1]} is missing: {flag_values[missing[1]].help}"
+        raise InputError(line or message) from error
+
+
+class _ParserWithNone(flags.ArgumentParser):
+    """Accepts ``none`` too; the dataclass checks if its field may be None."""
+
+    def __init__(self, parser: flags.ArgumentParser, described: str) -> None:
+        self._parser = parser
+        self._described = described
+
+    def parse(self, argument: Any) -> Any:
+        if argument == "none":
+            return None
+        try:
+            return self._parser.parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {self._described}") from None
+
+
+def _before_double_dash(argv: Sequence[str]) -> list[str]:
+    arguments = list(argv)
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _config_first(argv: Sequence[str]) -> list[str]:
+    """Move ``--config`` before its overrides, as ml_collections requires.
+
+    Example: ``[pretrain, --config.seed=1, --config=a.py]`` gives
+    ``[pretrain, --config=a.py, --config.seed=1]``.
+    """
+    program, *arguments = argv
+    for position, argument in enumerate(_before_double_dash(arguments)):
+        if match := re.match(r"--?config(=|$)", argument):
+            stop = position + (1 if match[1] else 2)
+            chosen = arguments[position:stop]
+            return [program, *chosen, *arguments[:position], *arguments[stop:]]
+    return [program, *arguments]
+
+
+def _config_path(arguments: Sequence[str]) -> str | None:
+    """Return the file that ``--config`` names, without the argument that follows a colon."""
+    path = None
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if re.fullmatch(r"--?config", argument):
+            path = after
+        elif match := re.match(r"--?config=(.*)", argument):
+            path = match[1]
+    return path and path.split(":", 1)[0]
+
+
+def _check_overrides(arguments: Sequence[str], config_kind: type[Config]) -> None:
+    names = [one.name for one in all_settings(config_kind)]
+    groups = {name.rpartition(".")[0] for name in names}
+    for argument in arguments:
+        match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if match and match[1] not in (*names, *groups):
+            close = meant_setting(match[1], names, prefix="--config.")
+            raise InputError(f"there is no flag --config.{match[1]}{close}")

@@ -1,0 +1,37 @@
+"""The kind of each fine-tuning task that `--config.task` names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from albert_jax.config import AlbertConfig
+from data_pipeline.tokenizers.albert import AlbertTokenizer
+from experiments.tasks.choice import CHOICE
+from experiments.tasks.config import FinetuneConfig, TaskName
+from experiments.tasks.span import SPAN
+from experiments.tasks.tagging import TAGGING
+from experiments.tasks.task import FinetuningTask, TaskKind
+from experiments.tasks.text import TEXT
+
+# Those of GLUE are tasks on texts, like one's own.
+TASK_KINDS: Mapping[TaskName, TaskKind] = dict.fromkeys(TaskName, TEXT) | {
+    TaskName.SQUAD: SPAN,
+    TaskName.RACE: CHOICE,
+    TaskName.TAGGING: TAGGING,
+}
+
+
+def open_task(
+    config: FinetuneConfig, model: AlbertConfig, tokenizer: AlbertTokenizer, **compute: Any
+) -> FinetuningTask:
+    """Read and encode the examples of a run, and make its model.
+
+    Args:
+        config: the run.
+        model: the encoder's configuration.
+        tokenizer: the encoder's.
+        compute: `dtype` and `execution` of the model.
+
+    Raises:
+        InputError: a file is missing or malformed, or its examples do not fit the settings.
+    """
+    return TASK_KINDS[config.task].open(config, model, tokenizer, **compute)

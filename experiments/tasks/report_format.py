@@ -1,0 +1,104 @@
+"""Reports of fine-tuning as Markdown."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.task import FinetuningTask, Scores
+
+
+def format_run(
+    config: FinetuneConfig,
+    task: FinetuningTask,
+    scores: Mapping[str, Scores],
+    content: Mapping[str, Any],
+) -> Iterator[str]:
+    """Format the report on one run.
+
+    Args:
+        config: the run.
+        task: its task.
+        scores: metrics of each labeled split.
+        content: content of its `report.json`.
+    """
+    yield f"# {config.task}: {content['metric']} {content['value']:.4f}"
+    yield ""
+    if content["failed"]:
+        yield f"A FAILED run: {content['failed']}."
+        yield ""
+    rows = [
+        (split, name, f"{value:.4f}", _number(found.baseline.get(name)))
+        for split, found in scores.items()
+        for name, value in found.metrics.items()
+    ]
+    yield from _table(("split", "metric", "value", "constant answer"), rows)
+    for split, found in scores.items():
+        yield from _format_classes(split, found)
+    start = "random parameters"
+    if config.run.init_from is not None:
+        start = f"{config.run.init_from}{'' if config.run.init_weights else ', its sizes only'}"
+    yield f"- start: {start}"
+    yield (
+        f"- {content['training_examples']:,} examples, {content['steps']} steps of "
+        f"{config.global_batch_size} in {content['training_seconds']:.0f} s; the best checkpoint "
+        f"is step {content['step']}"
+    )
+    yield f"- learning rate {config.optimizer.learning_rate:g}, seed {config.seed}"
+    yield from (f"- {note}" for note in [*content["files"], *task.notes])
+
+
+def _format_classes(split: str, scores: Scores) -> Iterator[str]:
+    """Format the F1 of each class, with the confusion matrix if there is one."""
+    f1 = [f"{score:.4f}" for score in scores.class_scores]
+    if scores.confusion is not None:
+        yield f"Examples of each class (row) in {split} by predicted class (column), and its F1:"
+        yield ""
+        rows = zip(scores.classes, scores.confusion.tolist(), f1, strict=True)
+        yield from _table(["", *scores.classes, "F1"], [(name, *row, f) for name, row, f in rows])
+    elif scores.classes:
+        yield from _table((f"F1 in {split} of", ""), zip(scores.classes, f1, strict=True))
+
+
+def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
+    """Format the report on several runs, from the content of their `report.json`."""
+    best = content["learning_rates"][0]
+    yield f"# {content['task']}: median {content['metric']} {_number(best['median'])}"
+    yield ""
+    names = ("median", "mean", "least", "greatest", "standard_error")
+    yield from _table(
+        ("learning rate", "runs", "failed", *(name.replace("_", " ") for name in names)),
+        [
+            (
+                f"{entry['learning_rate']:g}",
+                *(entry["runs"], entry["failed"]),
+                *(_number(entry[name]) for name in names),
+            )
+            for entry in content["learning_rates"]
+        ],
+    )
+    yield from _table(
+        ("run", content["metric"], "constant answer", "best step", ""),
+        [
+            (
+                name,
+                _number(run["value"]),
+                _number(run["baseline"]),
+                "" if run["step"] is None else run["step"],
+                f"FAILED: {run['failed']}" if run["failed"] else "",
+            )
+            for name, run in content["runs"].items()
+        ],
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Format a Markdown table and an empty line."""
+    yield f"| {' | '.join(headings)} |"
+    yield "|---" * len(headings) + "|"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+    yield ""
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
