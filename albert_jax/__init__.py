@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         AlbertForSequenceClassification,
         AlbertForTokenClassification,
     )
+    from albert_jax.version import __version__
 
 __getattr__, __all__ = lazy_exports(
     __name__,
@@ -31,5 +32,6 @@ __getattr__, __all__ = lazy_exports(
             "AlbertForSequenceClassification",
             "AlbertForTokenClassification",
         ],
+        "version": ["__version__"],
     },
 )

@@ -1,4 +1,4 @@
-"""The one contract between the pre-training data and the training step; how batches are checked."""
+"""The batch of pre-training, the contract between its data and the step; checks of batches."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class PretrainingBatch(NamedTuple):
     """B rows of S positions with P prediction slots, each holding up to M segment pairs.
 
     An unpacked row holds one pair (M = 1). Example with B = 1, S = 12, P = 2, M = 2, two pairs of
-    five and six pieces in one row and a padding piece at the end (2 is [CLS], 3 is [SEP], 4 is
+    five and six tokens in one row and a padding token at the end (2 is [CLS], 3 is [SEP], 4 is
     [MASK])::
 
         input_ids                 2 41  3 52  3   2 63 64  3  4  3   0
@@ -30,21 +30,21 @@ class PretrainingBatch(NamedTuple):
 
     input_ids: Int32[Array, "batch length"]
     token_type_ids: Int32[Array, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
-    position_ids: Int32[Array, "batch length"]  # from 0 in each pair
-    sequence_ids: Int32[Array, "batch length"]  # 0: padding, 1 to M: which pair of the row
+    position_ids: Int32[Array, "batch length"]  # restart at 0 in each pair
+    sequence_ids: Int32[Array, "batch length"]  # 0: padding, 1 to M: the pair of the row
     masked_lm_positions: Int32[Array, "batch predictions"]
-    masked_lm_ids: Int32[Array, "batch predictions"]  # the pieces that stood there
+    masked_lm_ids: Int32[Array, "batch predictions"]  # the original tokens
     masked_lm_weights: Float32[Array, "batch predictions"]  # 0: an unused slot
-    sentence_order_positions: Int32[Array, "batch pairs"]  # where each pair's [CLS] stands
+    sentence_order_positions: Int32[Array, "batch pairs"]  # of each pair's [CLS]
     sentence_order_labels: Int32[Array, "batch pairs"]  # 0: in order, 1: swapped
     sentence_order_weights: Float32[Array, "batch pairs"]  # 0: the row holds fewer pairs
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "PretrainingBatch":
-        """The batch held by a loader's dict, its shapes and types checked.
+        """Build a batch from a loader's dict, and check its shapes and types.
 
         Raises:
-            TypeError: a field is missing, or is none of ours.
+            TypeError: a field is missing or unknown.
             ValueError: a field's shape or type breaks the contract.
         """
         batch = cls(**arrays)  # type: ignore[arg-type]  # on the host, until a step takes it
@@ -55,14 +55,14 @@ class PretrainingBatch(NamedTuple):
 def check_fields(
     arrays: Mapping[str, np.ndarray], fields: Mapping[str, tuple[DTypeLike, tuple[str, ...]]]
 ) -> None:
-    """Whether a batch's fields have the types and the axes that they must have.
+    """Check the types and axes of a batch's fields.
 
     Args:
         arrays: the fields.
         fields: type and axes of each; an axis has one size wherever it occurs.
 
     Raises:
-        ValueError: one has not; the message names it.
+        ValueError: one is wrong; the message names it.
     """
     sizes: dict[str, tuple[str, int]] = {}
     for name, array in arrays.items():

@@ -1,11 +1,11 @@
-"""The layers and how they share parameters across depth (ALBERT §3.1, §4.5).
+"""The layers and their cross-layer parameter sharing (ALBERT §3.1, §4.5).
 
 A layer is an attention half and a feed-forward half. Each half is stored once per copy:
-`AlbertConfig.attention_copies` and `feed_forward_copies` say how many there are, from one (the
-paper's sharing) to one per layer (BERT). Every stored tensor carries two leading axes
-``[copies, inner]``, whatever their sizes, so that names and shapes mean the same in every mode.
-The depth is a scan: a copy that all layers use enters it as a constant, so its gradient adds up
-over depth; several copies enter it one slice a layer.
+`AlbertConfig.attention_copies` and `feed_forward_copies` give their numbers, from one (the paper's
+sharing) to one per layer (BERT). Every stored tensor has two leading axes ``[copies, inner]``,
+whatever their sizes, so that names and shapes mean the same in every mode. The depth is a scan: a
+copy that all layers use enters it as a constant, so its gradient adds up over depth; several copies
+enter it one slice a layer.
 """
 
 import dataclasses
@@ -23,33 +23,30 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from albert_jax.attention.dispatch import Attention
-from albert_jax.attention.reference import (
-    AttentionFn,
-    RelativePositions,
-    dot_product_attention,
-    rotate,
-)
-from albert_jax.config import AlbertConfig, Norm, PositionEncoding
-from albert_jax.layers import ACTIVATIONS, LayerNorm, dense, initializer
+from albert_jax.attention.implementation import AttentionFn
+from albert_jax.attention.reference import dot_product_attention
+from albert_jax.config import AlbertConfig, Norm
+from albert_jax.layers import ACTIVATIONS, LayerNorm, dense
+from albert_jax.positions import position_encoder
 
 Params = dict[str, Any]
 
 
 class Remat(StrEnum):
-    """What the backward pass computes again instead of keeping."""
+    """Rematerialization: what the backward pass computes again instead of keeping."""
 
     NONE = "none"  # keep everything: fastest
-    DOTS = "dots"  # keep the results of matrix products with parameters
+    DOTS = "dots"  # keep the results of matmuls with parameters
     FULL = "full"  # keep the input of each layer alone: least memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How layers are computed. What they compute is the same up to rounding."""
+    """Options of how layers are computed, which change their results by rounding alone."""
 
     remat: Remat = Remat.NONE
     attention: Attention = Attention.XLA
-    unroll: int = 1  # layers that the compiler sees at once: more to fuse, more to compile
+    unroll: int = 1  # layers per iteration of the scan: more to fuse, more to compile
 
 
 _POLICIES: dict[Remat, Callable[..., bool] | None] = {
@@ -76,23 +73,20 @@ class SelfAttention(nn.Module):
         heads = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
 
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
-        seen = norm(hidden) if config.norm is Norm.PRE else hidden
+        inputs = norm(hidden) if config.norm is Norm.PRE else hidden
 
         def project(name: str) -> Float[Array, "batch length heads width"]:
-            projected = dense(config, config.hidden_size, self.dtype, name)(seen)
+            projected = dense(config, config.hidden_size, self.dtype, name)(inputs)
             return projected.reshape(*hidden.shape[:-1], *heads)
 
-        drops = not deterministic and config.attention_probs_dropout_prob > 0
+        positions = position_encoder(config)
         query, key = project("query"), project("key")
-        if config.position_encoding is PositionEncoding.ROTARY:
-            query, key = rotate(query), rotate(key)
-        context = attend(
-            query,
-            key,
-            project("value"),
-            dropout_rate=config.attention_probs_dropout_prob,
-            dropout_key=self.make_rng("dropout") if drops else None,
-        )
+        query, key, value = positions.rotate(query), positions.rotate(key), project("value")
+        dropout: dict[str, Any] = {}
+        if not deterministic and config.attention_probs_dropout_prob > 0:
+            dropout["dropout_rate"] = config.attention_probs_dropout_prob
+            dropout["dropout_key"] = self.make_rng("dropout")
+        context = attend(query, key, value, **dropout)
         output = dense(config, config.hidden_size, self.dtype, "dense")(
             context.reshape(hidden.shape)
         )
@@ -101,7 +95,7 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The feed-forward half of a layer: widen, activate, narrow, drop, add; normalize as above."""
+    """The feed-forward half: widen, activate, narrow, drop, add; normalize after or before."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -114,7 +108,7 @@ class FeedForward(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
-        del attend  # each position for itself; taken because both halves are called alike
+        del attend  # both halves are called alike
         config = self.config
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
         output = norm(hidden) if config.norm is Norm.PRE else hidden
@@ -126,7 +120,7 @@ class FeedForward(nn.Module):
 
 
 class AlbertEncoder(nn.Module):
-    """Maps embeddings to the hidden size and applies the layers.
+    """The map from embedding to hidden size and the layers.
 
     Layer i of L uses copy ``i * copies // L`` of each half; a group with inner blocks applies them
     one after another, so the depth is ``num_hidden_layers * inner_group_num``.
@@ -148,10 +142,9 @@ class AlbertEncoder(nn.Module):
         Float[Array, "batch length hidden"],
         tuple[Float[Array, "batch length hidden"], ...] | None,
     ]:
-        """The last hidden state, and on demand all 1 + depth of them, the layers' input first.
+        """Return the last hidden state, and on demand all 1 + depth, the layers' input first.
 
-        Where layers normalize before their halves, all of these are normed once more by the norm
-        that the last one leaves through.
+        Where layers normalize before their halves, the final layer norm is applied to all of them.
         """
         config = self.config
         hidden = embedded
@@ -159,8 +152,9 @@ class AlbertEncoder(nn.Module):
             mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
             hidden = mapping(embedded)
 
-        if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
-            attend = functools.partial(attend, relative=self._relative_positions())
+        bias = position_encoder(config).bias(self, self.dtype)
+        if bias is not None:
+            attend = functools.partial(attend, bias=bias)
         halves = {
             "attention": SelfAttention(config, self.dtype, parent=None),
             "feed_forward": FeedForward(config, self.dtype, parent=None),
@@ -210,19 +204,9 @@ class AlbertEncoder(nn.Module):
             states = tuple(map(norm, states))
         return states[-1], states if output_hidden_states else None
 
-    def _relative_positions(self) -> RelativePositions:
-        config = self.config
-        width = config.hidden_size // config.num_attention_heads
-        shape = (2 * config.max_relative_distance + 1, width)
-        keys, values = (
-            self.param(f"relative_{name}", initializer(config), shape).astype(self.dtype)
-            for name in RelativePositions._fields
-        )
-        return RelativePositions(keys, values)
-
 
 def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
-    """Parameters of both halves, each leaf ``[copies, inner, ...]``, every slice drawn anew."""
+    """Initialize both halves, each leaf ``[copies, inner, ...]``, every slice independently."""
     copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
     hidden = jnp.zeros((1, 1, config.hidden_size))
 
@@ -240,7 +224,7 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
 
 
 def _split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
-    """Tells the halves that all layers share from those that differ, one slice a layer.
+    """Separate the halves that all layers share from those that differ, one slice a layer.
 
     Example: with 4 layers, a half with 1 copy is constant, one with 2 copies becomes the slices
     0, 0, 1, 1, one with 4 copies the slices 0, 1, 2, 3.

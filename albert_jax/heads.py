@@ -1,4 +1,4 @@
-"""Heads on top of the encoder: pooler, masked LM tied to the word table, classifier."""
+"""Heads on top of the encoder: pooler, classifier, masked LM tied to the word table."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,7 +13,7 @@ from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, at_least_float32
 def gather_positions(
     hidden: Float[Array, "batch length hidden"], positions: Int[AnyArray, "batch chosen"]
 ) -> Float[Array, "batch chosen hidden"]:
-    """The vectors at the given positions of each row.
+    """Gather the vectors at the given positions of each row.
 
     Example: row ``[a, b, c]`` at positions ``[2, 0]`` gives ``[c, a]``.
     """
@@ -21,7 +21,7 @@ def gather_positions(
 
 
 class Pooler(nn.Module):
-    """Dense layer and tanh on the vectors where a sequence starts."""
+    """Dense layer and tanh on the vectors at the starts of sequences."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -34,7 +34,7 @@ class Pooler(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Dropout and a dense layer whose scores are at least float32."""
+    """Dropout and a dense layer whose logits are at least float32."""
 
     config: AlbertConfig
     num_labels: int
@@ -52,10 +52,10 @@ class Classifier(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Back to width E, then scores over the vocabulary by the word table itself, plus a bias.
+    """Projection to width E, then logits over the vocabulary by the word table, plus a bias.
 
-    With `AlbertConfig.tie_word_embeddings` off, a table of its own, of the same shape, takes the
-    place of the word table.
+    With `AlbertConfig.tie_word_embeddings` off, a separate table of the same shape replaces the
+    word table.
     """
 
     config: AlbertConfig
@@ -74,10 +74,10 @@ class MaskedLMHead(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         if not config.tie_word_embeddings:
             word_table = self.param("decoder", initializer(config), word_table.shape)
-        scores = jnp.einsum(
+        logits = jnp.einsum(
             "bce,ve->bcv",
             x,
             word_table.astype(self.dtype),
             preferred_element_type=at_least_float32(self.dtype),
         )
-        return scores + bias.astype(scores.dtype)
+        return logits + bias.astype(logits.dtype)

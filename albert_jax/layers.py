@@ -1,8 +1,8 @@
-"""The dense layer, layer norm and activations with ALBERT's initialization and precision.
+"""Layers with ALBERT's initialization and precision: dense, embedding, norm, activations.
 
-Products, GELU and layer norm have backward passes of their own, for what they keep and how often
-they go through memory. Their forward passes spell out what they compute, so that a policy of
-rematerialization finds the products in it.
+Matrix products, GELU and layer norm have backward passes of their own, for what they keep and how
+often they go through memory. Their forward passes spell out what they compute, so that a
+rematerialization policy finds the matrix products in it.
 """
 
 import functools
@@ -22,17 +22,17 @@ from albert_jax.config import AlbertConfig, HiddenAct, Initialization
 
 _REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not made smaller
 
-AnyArray = Array | np.ndarray  # what callers may pass: batches often come from NumPy
+AnyArray = Array | np.ndarray  # accepted from callers: batches often come from NumPy
 
-_GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+_GELU_SCALE, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
 @jax.custom_vjp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """GELU by tanh, as ALBERT was trained with. For the backward pass it keeps its input alone.
 
-    Left to itself JAX keeps a second array of that size, at four times the hidden size the largest
-    of a layer.
+    By default JAX keeps a second array of that size, at four times the hidden size the largest of a
+    layer.
     """
     return _gelu_forward(x)[0]
 
@@ -41,13 +41,13 @@ def _gelu_forward(x: Array) -> tuple[Array, Array]:
     return jax.nn.gelu(x, approximate=True), x
 
 
-def _gelu_backward(x: Array, slope: Array) -> tuple[Array]:
+def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
     dtype = x.dtype
     x = x.astype(at_least_float32(dtype))
-    tanh = jnp.tanh(_GELU_SLOPE * (x + _GELU_CUBE * x**3))
-    inner = _GELU_SLOPE * (1 + 3 * _GELU_CUBE * x**2)
+    tanh = jnp.tanh(_GELU_SCALE * (x + _GELU_CUBIC * x**3))
+    inner = _GELU_SCALE * (1 + 3 * _GELU_CUBIC * x**2)
     derivative = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner
-    return ((slope.astype(x.dtype) * derivative).astype(dtype),)
+    return ((cotangent.astype(x.dtype) * derivative).astype(dtype),)
 
 
 gelu.defvjp(_gelu_forward, _gelu_backward)
@@ -62,18 +62,18 @@ ACTIVATIONS: dict[HiddenAct, Callable[[Array], Array]] = {
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
-    """The type for what must not lose precision: softmax, layer norm, logits and losses."""
+    """Return the type for what must not lose precision: softmax, layer norm, logits and losses."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def initializer(
     config: AlbertConfig, *, inputs: int | None = None
 ) -> jax.nn.initializers.Initializer:
-    """Normal, cut at two standard deviations and not rescaled: 0.02 realizes 0.0176.
+    """Return a normal truncated at two standard deviations and not rescaled: 0.02 realizes 0.0176.
 
     Args:
-        config: gives the deviation, see `Initialization`.
-        inputs: of a dense layer; None for a table, whose rows are looked up.
+        config: gives the standard deviation, see `Initialization`.
+        inputs: of a dense layer; None for an embedding table.
     """
     deviation = config.initializer_range
     if config.initialization is Initialization.HIDDEN_SIZE:
@@ -87,25 +87,25 @@ def initializer(
 def matmul(
     x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs features"]
 ) -> Float[Array, "*batch features"]:
-    """Each vector times the kernel.
+    """Multiply each vector by the kernel.
 
-    The kernel's gradient is one product over all vectors as they lie in memory. The one that JAX
-    derives sums over several axes and comes out turned, for which a CPU first writes the other
-    operand turned as well.
+    The kernel's gradient is one matrix product over all vectors as they lie in memory. The one that
+    JAX derives sums over several axes and comes out transposed, for which a CPU first writes the
+    transpose of the other operand too.
     """
     return _matmul_forward(x, kernel)[0]
 
 
 def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    along = (((x.ndim - 1,), (0,)), ((), ()))
-    return jax.lax.dot_general(x, kernel, along), (x, kernel)
+    dimensions = (((x.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, kernel, dimensions), (x, kernel)
 
 
-def _matmul_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    vectors, slopes = (y.reshape(-1, y.shape[-1]) for y in (x, slope))
-    to_kernel = jax.lax.dot_general(vectors, slopes, (((0,), (0,)), ((), ())))
-    return slope @ kernel.T, to_kernel
+def _matmul_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    vectors, cotangents = (y.reshape(-1, y.shape[-1]) for y in (x, cotangent))
+    of_kernel = jax.lax.dot_general(vectors, cotangents, (((0,), (0,)), ((), ())))
+    return cotangent @ kernel.T, of_kernel
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -114,15 +114,24 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def dense(
     config: AlbertConfig, features: int, dtype: DTypeLike, name: str | None = None
 ) -> nn.Dense:
-    """A dense layer with bias; float32 parameters, computed in `dtype`."""
+    """Build a dense layer with bias; float32 parameters, computed in `dtype`."""
 
-    def draw(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return initializer(config, inputs=shape[0])(key, shape, dtype)
 
     def multiply(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
         return matmul(x, kernel)
 
-    return nn.Dense(features, dtype=dtype, kernel_init=draw, name=name, dot_general=multiply)
+    return nn.Dense(features, dtype=dtype, kernel_init=initialize, name=name, dot_general=multiply)
+
+
+def embedding_table(
+    config: AlbertConfig, rows: int, dtype: DTypeLike, name: str | None = None
+) -> nn.Embed:
+    """Build a table of embeddings of width E; float32 parameters, looked up in `dtype`."""
+    return nn.Embed(
+        rows, config.embedding_size, dtype=dtype, embedding_init=initializer(config), name=name
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -133,15 +142,15 @@ def layer_norm(
     epsilon: float,
     dtype: DTypeLike,
 ) -> Float[Array, "*batch features"]:
-    """Layer norm over the last axis, its moments taken in at least float32.
+    """Normalize over the last axis, with moments in at least float32.
 
     The variance is that of the centered values: the one-pass form loses it to rounding at an
     epsilon as small as ALBERT's 1e-12.
 
     Args:
-        x: what is normed.
+        x: the input.
         scale: factor of each feature.
-        bias: what is added to each feature.
+        bias: added to each feature.
         epsilon: added to the variance.
         dtype: of the result.
     """
@@ -159,20 +168,20 @@ def _layer_norm_forward(
 
 
 def _layer_norm_backward(
-    epsilon: float, dtype: DTypeLike, kept: tuple[AnyArray, ...], slope: Array
+    epsilon: float, dtype: DTypeLike, residuals: tuple[AnyArray, ...], cotangent: Array
 ) -> tuple[Array, Array, Array]:
     del epsilon
-    # Held fast, or GPUs' compiler computes the moments of each row again for every feature's sum
-    # over rows, and writes what it sums up in float32 for it.
-    x, scale, mean, inverse, slope = jax.lax.optimization_barrier((*kept, slope))
-    slope = slope.astype(at_least_float32(dtype))
-    normed = (x.astype(at_least_float32(dtype)) - mean) * inverse
-    scaled = slope * scale
-    along = (scaled * normed).mean(-1, keepdims=True)
-    pulled = inverse * (scaled - scaled.mean(-1, keepdims=True) - normed * along)
+    # Without the barrier, XLA's GPU compiler computes each row's moments again for every feature's
+    # sum over rows, and writes the summands in float32 for it.
+    x, scale, mean, inverse, cotangent = jax.lax.optimization_barrier((*residuals, cotangent))
+    cotangent = cotangent.astype(at_least_float32(dtype))
+    normalized = (x.astype(at_least_float32(dtype)) - mean) * inverse
+    scaled = cotangent * scale
+    projection = (scaled * normalized).mean(-1, keepdims=True)
+    of_x = inverse * (scaled - scaled.mean(-1, keepdims=True) - normalized * projection)
     rows = tuple(range(x.ndim - 1))
-    to_scale, to_bias = (slope * normed).sum(rows), slope.sum(rows)
-    return pulled.astype(x.dtype), to_scale.astype(scale.dtype), to_bias.astype(scale.dtype)
+    of_scale, of_bias = (cotangent * normalized).sum(rows), cotangent.sum(rows)
+    return of_x.astype(x.dtype), of_scale.astype(scale.dtype), of_bias.astype(scale.dtype)
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)

@@ -1,4 +1,4 @@
-"""Public names of a package, imported when they are first asked for."""
+"""Public names of a package, imported when first used."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +8,11 @@ from typing import Any
 def lazy_exports(
     package: str, exports: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], list[str]]:
-    """The ``__getattr__`` and ``__all__`` of a package whose modules take long to import.
+    """Return ``__getattr__`` and ``__all__`` for a package whose modules take long to import.
 
     Args:
         package: its ``__name__``.
-        exports: names by the module, relative to the package, that defines them.
+        exports: names by the module that defines them, relative to the package.
 
     Example: ``__getattr__, __all__ = lazy_exports(__name__, {"losses": ["Ratio", "summarize"]})``
     """

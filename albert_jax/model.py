@@ -1,4 +1,4 @@
-"""The models: embeddings, encoder and heads put together. No loss is computed here."""
+"""The encoder with its pooler, and the pre-training model. No loss is computed here."""
 
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.attention.dispatch import make_attention_fn
+from albert_jax.attention.mask import AttentionMask
 from albert_jax.config import AlbertConfig
 from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Execution
@@ -22,7 +23,7 @@ HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
 
 @flax.struct.dataclass
 class AlbertModelOutput:
-    """What `AlbertModel` computes."""
+    """The output of `AlbertModel`."""
 
     last_hidden_state: Float[Array, "batch length hidden"]
     pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"] | None
@@ -31,7 +32,7 @@ class AlbertModelOutput:
 
 @flax.struct.dataclass
 class AlbertForPreTrainingOutput:
-    """What `AlbertForPreTraining` computes. Logits are at least float32."""
+    """The output of `AlbertForPreTraining`. Logits are at least float32."""
 
     prediction_logits: Float[Array, "batch chosen vocabulary"]
     sop_logits: Float[Array, "batch 2"] | Float[Array, "batch pairs 2"] | None
@@ -41,7 +42,7 @@ class AlbertForPreTrainingOutput:
 class AlbertModel(PretrainedModel, nn.Module):
     """The encoder with its pooler.
 
-    Parameters are float32; `dtype` is what activations and products are computed in. Without
+    Parameters are float32; activations and matrix products are computed in `dtype`. Without
     `add_pooling_layer` there is neither the pooler nor its output.
     """
 
@@ -70,18 +71,18 @@ class AlbertModel(PretrainedModel, nn.Module):
         output_hidden_states: bool = False,
         output_pooled: bool = True,
     ) -> AlbertModelOutput:
-        """Encodes rows of pieces.
+        """Encode rows of tokens.
 
         Args:
-            input_ids: ids of the pieces.
-            attention_mask: 1 for a real piece, 0 for padding; by default all are real.
+            input_ids: ids of the tokens.
+            attention_mask: 1 for a real token, 0 for padding; by default all are real.
             token_type_ids: 0 for the first segment, 1 for the second; by default all 0.
             position_ids: by default 0, 1, 2, ... along the row. Only absolute position encodings
-                read them: the others go by distances along the row.
+                use them: the others use distances along the row.
             sequence_ids: for packed rows, instead of `attention_mask`: 0 for padding, otherwise
-                which sequence of the row a piece belongs to; attention stays inside it. Needs
-                `position_ids`, which start again in each sequence.
-            pooled_positions: where the sequences of a row start; by default one, at 0, and then
+                the sequence of the row that a token belongs to; attention stays inside it. Needs
+                `position_ids`, which restart in each sequence.
+            pooled_positions: starts of the sequences of a row; by default one, at 0, and then
                 `pooler_output` has no axis for them.
             deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
             output_hidden_states: return every layer's output too.
@@ -98,18 +99,15 @@ class AlbertModel(PretrainedModel, nn.Module):
                     f"input_ids have length {length}, max_position_embeddings is {limit}"
                 )
             if limit is not None and sequence_ids is not None:
-                raise ValueError("sequence_ids need position_ids that start again in each sequence")
+                raise ValueError("sequence_ids need position_ids that restart in each sequence")
             position_ids = jnp.arange(length)[None]
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)
         if sequence_ids is not None and attention_mask is not None:
             raise ValueError("give attention_mask or sequence_ids, not both")
-        attend = make_attention_fn(
-            self.execution.attention,
-            attention_mask=attention_mask,
-            sequence_ids=sequence_ids,
-            max_sequences=None if pooled_positions is None else pooled_positions.shape[1],
-        )
+        max_sequences = None if pooled_positions is None else pooled_positions.shape[1]
+        mask = AttentionMask(attention_mask, sequence_ids, max_sequences)
+        attend = make_attention_fn(self.execution.attention, mask)
 
         embedded = self.embeddings(
             input_ids, token_type_ids, position_ids, deterministic=deterministic
@@ -151,17 +149,17 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
         output_hidden_states: bool = False,
         output_sop_logits: bool = True,
     ) -> AlbertForPreTrainingOutput:
-        """Scores masked pieces and the order of sentences; arguments as in `AlbertModel`.
+        """Score masked tokens and the order of sentences; arguments as in `AlbertModel`.
 
         Args:
-            input_ids: ids of the pieces.
+            input_ids: ids of the tokens.
             attention_mask: see `AlbertModel`.
             token_type_ids: see `AlbertModel`.
             position_ids: see `AlbertModel`.
-            masked_lm_positions: which positions to predict; by default all. The scores of all
-                positions at once are large: 4 · length · vocabulary bytes a row.
+            masked_lm_positions: positions to predict; by default all. The logits of all positions
+                at once are large: 4 · length · vocabulary bytes a row.
             sequence_ids: see `AlbertModel`.
-            sentence_order_positions: where the pairs of a packed row start; gives
+            sentence_order_positions: starts of the pairs of a packed row; gives
                 ``[batch, pairs, 2]`` instead of ``[batch, 2]`` order logits.
             deterministic: no dropout.
             output_hidden_states: return every layer's output too.
@@ -190,5 +188,5 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
     def predict_tokens(
         self, hidden: Float[Array, "batch chosen hidden"]
     ) -> Float[Array, "batch chosen vocabulary"]:
-        """The masked-LM head's scores for hidden states, those of any layer."""
+        """Compute the masked-LM head's logits for hidden states, those of any layer."""
         return self.predictions(hidden, self.albert.embeddings.word_embeddings.embedding)

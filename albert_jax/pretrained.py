@@ -1,8 +1,8 @@
-"""Weights in and out: ``from_pretrained`` and ``save_pretrained`` of every model.
+"""Reading and writing of weights: ``from_pretrained`` and ``save_pretrained`` of every model.
 
 A path is a Hugging Face directory, a checkpoint of the released code, or a workdir of this project
-(or one of its checkpoints, ``workdir/checkpoints/500``). The JSON beside the weights decides what
-the model is, never a preset.
+(then its best checkpoint is meant) or one of its checkpoints, ``workdir/checkpoints/500``. The JSON
+beside the weights defines the model, never a preset.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
 from albert_jax.layers import at_least_float32
 
 _ENCODER = ("albert/embeddings/", "albert/encoder/")
-INITIALIZATION_SEED = 0  # of what strict=False does not find
+INITIALIZATION_SEED = 0  # of parameters that strict=False does not find
 
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class SavableTokenizer(Protocol):
-    """What `save_pretrained` asks of a tokenizer: `data_pipeline.AlbertTokenizer` does it."""
+    """The tokenizer interface of `save_pretrained`; `data_pipeline.AlbertTokenizer` has it."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -53,18 +53,18 @@ class SavableTokenizer(Protocol):
     def sep_id(self) -> int: ...
 
     def save_pretrained(self, directory: Path, *, model_max_length: int) -> None:
-        """Writes its files in Hugging Face's layout."""
+        """Write its files in Hugging Face's layout."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedWeights:
-    """What a path holds, whatever its format.
+    """The content of a path, whatever its format.
 
     Attributes:
         config: the encoder's configuration.
-        head: what its classifier tells apart, if it has one.
-        params: every parameter that is there, float32 NumPy arrays under the names of a model with
-            heads: ``albert``, ``predictions``, ``sop_classifier``, ``classifier``, ``qa_outputs``,
+        head: labels of its classifier, if it has one.
+        params: every stored parameter, float32 NumPy arrays under the names of a model with heads:
+            ``albert``, ``predictions``, ``sop_classifier``, ``classifier``, ``qa_outputs``,
             ``start_logits``, ``end_logits``, ``answer_class``.
         architecture: the class that it was saved from, where that is known.
         step: training steps taken, where that is known.
@@ -78,11 +78,12 @@ class PretrainedWeights:
 
 
 def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> PretrainedWeights:
-    """Everything that a path holds.
+    """Read everything that a path holds.
 
     Args:
         path: see the head of this file.
-        step: which checkpoint of a workdir; by default the best one, or else the newest.
+        step: the checkpoint of a workdir; by default the best one, or the newest if none was
+            evaluated.
 
     Raises:
         WeightsError: there are no weights, or they are damaged, of unknown names, or do not fit
@@ -97,13 +98,13 @@ def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> Pretrai
 
 
 def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeights:
-    """The tensors of a path under the names of its format; see `read_pretrained`."""
+    """Open the tensors of a path under the names of its format; see `read_pretrained`."""
     given = epath.Path(path)
     root, step_of_path = workdir.split_step(given)
     if workdir.is_workdir(root):
         return workdir.read_workdir(root, step_of_path if step is None else step)
     if step is not None:
-        raise WeightsError(f"{path} is no workdir with checkpoints, of which step {step} could be")
+        raise WeightsError(f"{path} is no workdir, so it has no checkpoint of step {step}")
     if huggingface.is_huggingface_directory(given):
         return huggingface.read_huggingface(given)
     if found := tensorflow_checkpoint.find_checkpoint(given):
@@ -119,7 +120,7 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
 
 
 def directory_of(path: epath.PathLike) -> epath.Path:
-    """Where a path that `read_pretrained` reads keeps what belongs to its weights: its tokenizer.
+    """Return the directory of the files beside the weights, such as the tokenizer's.
 
     Example: ``runs/base`` for ``runs/base/checkpoints/500``, ``hub/assets`` for a TF-Hub module,
     ``albert_base`` for ``albert_base/model.ckpt-best``.
@@ -133,21 +134,21 @@ def directory_of(path: epath.PathLike) -> epath.Path:
 
 
 class PretrainedModel:
-    """What every model has: fresh parameters, and weights from and to files."""
+    """Initialization, reading and writing of parameters, for every model."""
 
     config: AlbertConfig  # a field of every model
-    PREFIX: ClassVar[str] = ""  # what a model with a head has before the names of this one
+    PREFIX: ClassVar[str] = ""  # of this model's parameters in a model with a head
 
     def smallest_inputs(self) -> dict[str, Any]:
-        """Arguments of a call, as small as can be: parameters do not depend on sizes."""
+        """Return the smallest arguments of a call: parameters do not depend on their sizes."""
         return {"input_ids": np.zeros((1, 1), np.int32)}
 
     def initialize(self, key: Array) -> PyTree:
-        """Fresh parameters."""
+        """Return random parameters."""
         return cast(nn.Module, self).init(key, **self.smallest_inputs())["params"]
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter, by the names that they have under a head.
+        """Return the shape of every parameter, by its name in a model with a head.
 
         Example: ``{"albert/pooler/kernel": (768, 768), …}``, also of the bare encoder.
         """
@@ -163,14 +164,14 @@ class PretrainedModel:
         strict: bool = True,
         head: HeadConfig | None = None,
     ) -> tuple[Model, PyTree]:
-        """The model that a path holds, and its parameters.
+        """Return the model that a path holds, and its parameters.
 
         Args:
-            path: see the head of this file. Heads of other tasks may be there: they are not read.
-            dtype: what the model computes in; parameters are at least float32.
-            strict: whether everything must be there. Otherwise what is not is drawn from
-                `INITIALIZATION_SEED`, and a warning is logged that says what it is.
-            head: what the classifier shall tell apart, if not what the path says.
+            path: see this file's docstring. Heads of other tasks are not read.
+            dtype: type of activations and matmuls; parameters are at least float32.
+            strict: False to initialize what is missing from `INITIALIZATION_SEED`, with a warning
+                that lists it.
+            head: labels of the classifier, if they are not those of the path.
 
         Raises:
             WeightsError: there are no weights, they cannot be read, or (if strict) something is
@@ -198,14 +199,14 @@ class PretrainedModel:
         params: PyTree,
         tokenizer: SavableTokenizer | None = None,
     ) -> None:
-        """Writes a directory that transformers loads with its Auto classes, and so do we.
+        """Write a directory that transformers loads with its Auto classes.
 
-        The directory appears when it is whole.
+        The directory appears when it is complete.
 
         Args:
             path: a new directory.
             params: the model's parameters, all of one type; the file has that type.
-            tokenizer: what the directory shall hold beside the model.
+            tokenizer: written beside the model.
 
         Raises:
             WeightsError: the directory exists, the parameters are not the model's, the vocabulary
@@ -288,7 +289,7 @@ def fit_parameters(
 
 
 def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:
-    """Settings by which two models compute different things with the same parameters."""
+    """Yield settings by which two models compute different things with the same parameters."""
     for name in ("num_attention_heads", "hidden_act", "layer_norm_eps"):
         there, here = getattr(stored, name), getattr(config, name)
         if there != here:
@@ -301,7 +302,7 @@ def _misfits(
     shapes: Mapping[str, tuple[int, ...]],
     needed: Collection[str],
 ) -> Iterator[str]:
-    """Parameters of another shape, and those that one of the encoders has and the other lacks."""
+    """Yield parameters of another shape, and those that one encoder has and the other lacks."""
     known = {target.path for target in stored.mapping.values()}
     for name in sorted(shapes):
         if name in found and found[name].shape != shapes[name]:
@@ -322,13 +323,13 @@ def save_huggingface(
     architecture: str,
     tokenizer: SavableTokenizer | None,
 ) -> None:
-    """Writes a Hugging Face directory; see `PretrainedModel.save_pretrained`.
+    """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
 
     Args:
         path: a new directory.
-        params: by the names that they have under a head, all of one type.
+        params: parameters by their names in a model with a head, all of one type.
         config: the encoder's configuration.
-        head: what a classifier among the parameters tells apart.
+        head: labels of a classifier among the parameters.
         architecture: the class that transformers' Auto classes choose.
         tokenizer: written beside the model.
 
@@ -340,7 +341,7 @@ def save_huggingface(
         ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
         if tokenizer.vocab_size != config.vocab_size:
             raise WeightsError(
-                f"the tokenizer has {tokenizer.vocab_size} pieces, vocab_size is "
+                f"the tokenizer has {tokenizer.vocab_size} tokens, vocab_size is "
                 f"{config.vocab_size}"
             )
     with new_directory(path, error=WeightsError) as directory:

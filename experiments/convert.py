@@ -1,9 +1,9 @@
-r"""Writes a model in another format, its tokenizer beside it.
+r"""Convert a model to another format, with its tokenizer.
 
     python -m experiments.convert --from=runs/base --to=huggingface --output=albert-mine
 
-`huggingface` is what transformers loads, `tensorflow` what the released code loads, `orbax` a
-workdir of this project. The source is whatever `from_pretrained` reads.
+`huggingface` is read by transformers, `tensorflow` by the released code; `orbax` is a workdir of
+this project. The source is any path that `from_pretrained` reads.
 """
 
 from enum import StrEnum
@@ -36,7 +36,7 @@ RELEASED_VOCABULARY = "30k-clean"
 
 
 class Format(StrEnum):
-    """What can be written."""
+    """Formats that can be written."""
 
     HUGGINGFACE = "huggingface"
     TENSORFLOW = "tensorflow"
@@ -46,7 +46,7 @@ class Format(StrEnum):
 def convert(
     stored: PretrainedWeights, tokenizer: AlbertTokenizer, to: Format, output: Path
 ) -> None:
-    """Writes everything that was read, heads included, into a new directory.
+    """Write all of a model, heads included, into a new directory.
 
     Raises:
         WeightsError: the directory exists, the format cannot hold the model, or the vocabulary is
@@ -54,7 +54,7 @@ def convert(
     """
     if tokenizer.vocab_size != stored.config.vocab_size:
         raise WeightsError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces, the model has "
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model has "
             f"{stored.config.vocab_size}"
         )
     if to is Format.HUGGINGFACE:
@@ -73,7 +73,7 @@ def convert(
 
 
 def architecture_of(stored: PretrainedWeights) -> str:
-    """The class that has exactly these parameters, if the source did not say it."""
+    """Return the name of the class that has exactly these parameters."""
     heads = stored.params.keys() - {"albert"}
     if stored.architecture is not None:
         return stored.architecture
@@ -109,8 +109,8 @@ def _write_workdir(directory: Path, stored: PretrainedWeights, tokenizer: Albert
         checkpoints.save(stored.step or 0, {"params": stored.params}, finite=True)
 
 
-def lost(stored: PretrainedWeights, tokenizer: AlbertTokenizer, to: Format) -> list[str]:
-    """What the format has no place for, so that whoever loads it has to be told."""
+def list_losses(stored: PretrainedWeights, tokenizer: AlbertTokenizer, to: Format) -> list[str]:
+    """List what the format cannot hold, and the reader of the output has to know."""
     if to is not Format.TENSORFLOW:
         return []
     losses = []
@@ -124,7 +124,7 @@ def lost(stored: PretrainedWeights, tokenizer: AlbertTokenizer, to: Format) -> l
 
 
 def main() -> ExitCode:
-    """Reads the flags and converts."""
+    """Read the flags and convert."""
     source, to = flags.FLAGS["from"].value, flags.FLAGS.to
     stored = read_pretrained(source, step=flags.FLAGS.step)
     tokenizer = AlbertTokenizer.from_pretrained(flags.FLAGS.tokenizer or str(directory_of(source)))
@@ -136,13 +136,13 @@ def main() -> ExitCode:
         f"{config.num_hidden_layers} layers of {config.num_attention_heads} heads, "
         f"{config.hidden_act}"
     )
-    for loss in lost(stored, tokenizer, to):
-        print(f"the {to} format has no place for {loss}")
+    for loss in list_losses(stored, tokenizer, to):
+        print(f"the {to} format cannot hold {loss}")
     return ExitCode.DONE
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("from", None, "what `from_pretrained` reads", required=True)
+    flags.DEFINE_string("from", None, "a path that `from_pretrained` reads", required=True)
     flags.DEFINE_enum_class("to", None, Format, "the format to write", required=True)
     flags.DEFINE_string("output", None, "a new directory", required=True)
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")

@@ -19,7 +19,7 @@ from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
-from experiments.run.execution import prepare_devices
+from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
 from experiments.tasks.config import FinetuneConfig
@@ -70,7 +70,8 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
     config, is_writer = finetuning.config, jax.process_index() == 0
     workdir = open_workdir(path, config, finetuning.data, {}, write=is_writer)
     reports: dict[str, RunReport] = {}
-    for name, single in _single_runs(config, workdir.path).items():
+    set_compilation_cache(config.run, workdir.path)  # one for all of them
+    for name, single in _single_runs(config).items():
         try:
             code, report = _finetune_once(finetuning._replace(config=single), workdir.path / name)
         except NonFiniteStateError as error:
@@ -84,14 +85,13 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
     return ExitCode.DONE
 
 
-def _single_runs(config: FinetuneConfig, path: epath.Path) -> dict[str, FinetuneConfig]:
-    """The runs of each learning rate and seed, by the names of their directories.
+def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
+    """Return the run of each learning rate and seed, by the name of its directory.
 
     Example: two rates and two seeds are `rate_1e-05_seed_1`, `rate_1e-05_seed_2`,
     `rate_2e-05_seed_1` and `rate_2e-05_seed_2`; without rates, `seed_1` and `seed_2`.
     """
-    cache = config.run.compile_cache_dir or str(path / "compile_cache")
-    run = dataclasses.replace(config.run, seeds=1, learning_rates=None, compile_cache_dir=cache)
+    run = dataclasses.replace(config.run, seeds=1, learning_rates=None)
     singles = {}
     for rate in config.run.rates or (config.optimizer.learning_rate,):
         for seed in range(config.seed, config.seed + config.run.seeds):

@@ -51,7 +51,9 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
-    workdir = open_pretraining_workdir(path, config, corpus, write=jax.process_index() == 0)
+    workdir = open_pretraining_workdir(
+        path, config, corpus, batches.identity, write=jax.process_index() == 0
+    )
     with Run(workdir, config, model, batches, evaluator, mesh) as training:
         training.say(attention)
         state = training.restore() or training.initialize(_initial_parameters(config, model))

@@ -1,6 +1,9 @@
-"""Set before anything is imported: eight simulated devices, and checks of stated shapes."""
+"""Settings before anything is imported: simulated devices, one compilation cache, shape checks."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -11,6 +14,12 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+# What one test or process has compiled, no other compiles again: workers and commands inherit this.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = tempfile.mkdtemp(prefix="albert-jax-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Not the configurations: they take strings for choices and check for themselves.
 install_import_hook(

@@ -16,10 +16,12 @@ ORDER = {
         *(
             "settings",
             "lazy_exports",
+            "version",
             "durable_files",
             "config",
             "batch",
             "layers",
+            "positions",
             "attention",
             "embeddings",
             "encoder",

@@ -1,6 +1,6 @@
-"""The contracts between the data of fine-tuning and the step: a batch for each kind of task.
+"""Batches of fine-tuning, the contract between its data and the step: one for each kind of task.
 
-Rows that only fill a batch up have weight 0: they count in no loss and no metric.
+Rows that fill a batch up have weight 0: they count in no loss and no metric.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from albert_jax.batch import check_fields
 _Fields = dict[str, tuple[DTypeLike, tuple[str, ...]]]
 
 _ROWS = ("batch",)
-_PIECES = ("batch", "length")
+_TOKENS = ("batch", "length")
 _COMMON: _Fields = {
-    "input_ids": (np.int32, _PIECES),
-    "attention_mask": (np.int32, _PIECES),
-    "token_type_ids": (np.int32, _PIECES),
+    "input_ids": (np.int32, _TOKENS),
+    "attention_mask": (np.int32, _TOKENS),
+    "token_type_ids": (np.int32, _TOKENS),
     "weights": (np.float32, _ROWS),
 }
 
@@ -40,16 +40,16 @@ class ClassificationBatch(NamedTuple):
     input_ids: Int32[Array, "batch length"]
     attention_mask: Int32[Array, "batch length"]  # 0: padding
     token_type_ids: Int32[Array, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
-    # A class (int32), a score (float32), or 1 for each label that holds (float32, an axis more).
+    # A class (int32), a score (float32), or 1 for each label that applies (float32, an axis more).
     labels: Int32[Array, " batch"] | Float32[Array, " batch"] | Float32[Array, "batch labels"]
     weights: Float32[Array, " batch"]  # 0: a row that fills the batch up
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "ClassificationBatch":
-        """The batch held by a loader's dict, checked.
+        """Build a batch from a loader's dict, and check its fields.
 
         Raises:
-            TypeError: a field is missing, or is none of ours.
+            TypeError: a field is missing or unknown.
             ValueError: a field's shape or type breaks the contract.
         """
         batch = cls(**arrays)  # type: ignore[arg-type]  # on the host, until a step takes it
@@ -61,63 +61,63 @@ class ClassificationBatch(NamedTuple):
 
 
 class TaggingBatch(NamedTuple):
-    """Sentences with a tag for each word, told at the word's first piece."""
+    """Sentences with a tag for each word, at the word's first token."""
 
     input_ids: Int32[Array, "batch length"]
     attention_mask: Int32[Array, "batch length"]
     token_type_ids: Int32[Array, "batch length"]
-    labels: Int32[Array, "batch length"]  # the tag at first pieces
-    label_mask: Int32[Array, "batch length"]  # 1: a word's first piece
+    labels: Int32[Array, "batch length"]  # the tag at first tokens
+    label_mask: Int32[Array, "batch length"]  # 1: a word's first token
     weights: Float32[Array, " batch"]
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "TaggingBatch":
-        """The batch held by a loader's dict, checked; see `ClassificationBatch.from_numpy`."""
+        """Build a checked batch; see `ClassificationBatch.from_numpy`."""
         batch = cls(**arrays)  # type: ignore[arg-type]
         check_fields(
-            arrays, _COMMON | {"labels": (np.int32, _PIECES), "label_mask": (np.int32, _PIECES)}
+            arrays, _COMMON | {"labels": (np.int32, _TOKENS), "label_mask": (np.int32, _TOKENS)}
         )
         return batch
 
 
 class SpanBatch(NamedTuple):
-    """Questions and parts of a text, with the place of the answer: [CLS] Q [SEP] text [SEP]."""
+    """Questions and parts of a text, with the answer's positions: [CLS] Q [SEP] text [SEP]."""
 
     input_ids: Int32[Array, "batch length"]
     attention_mask: Int32[Array, "batch length"]
     token_type_ids: Int32[Array, "batch length"]
     p_mask: Int32[Array, "batch length"]  # 1: no answer starts or ends here; 0: [CLS] and text
     start_positions: Int32[Array, " batch"]  # 0 where there is no answer
-    end_positions: Int32[Array, " batch"]  # of the answer's last piece
+    end_positions: Int32[Array, " batch"]  # of the answer's last token
     is_impossible: Int32[Array, " batch"]  # 1: no answer in this part of the text
     weights: Float32[Array, " batch"]
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "SpanBatch":
-        """The batch held by a loader's dict, checked; see `ClassificationBatch.from_numpy`."""
+        """Build a checked batch; see `ClassificationBatch.from_numpy`."""
         batch = cls(**arrays)  # type: ignore[arg-type]
         rows = ("start_positions", "end_positions", "is_impossible")
         fields: _Fields = dict.fromkeys(rows, (np.int32, _ROWS))
-        check_fields(arrays, _COMMON | fields | {"p_mask": (np.int32, _PIECES)})
+        check_fields(arrays, _COMMON | fields | {"p_mask": (np.int32, _TOKENS)})
         return batch
 
 
 class MultipleChoiceBatch(NamedTuple):
-    """Questions with several choices each, a row of pieces for every choice."""
+    """Questions with several choices each, a row of tokens for every choice."""
 
     input_ids: Int32[Array, "batch choices length"]
     attention_mask: Int32[Array, "batch choices length"]
     token_type_ids: Int32[Array, "batch choices length"]
-    labels: Int32[Array, " batch"]  # the number of the right choice
+    labels: Int32[Array, " batch"]  # index of the right choice
     weights: Float32[Array, " batch"]
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "MultipleChoiceBatch":
-        """The batch held by a loader's dict, checked; see `ClassificationBatch.from_numpy`."""
+        """Build a checked batch; see `ClassificationBatch.from_numpy`."""
         batch = cls(**arrays)  # type: ignore[arg-type]
-        pieces = ("batch", "choices", "length")
+        tokens = ("batch", "choices", "length")
         fields: _Fields = dict.fromkeys(
-            ("input_ids", "attention_mask", "token_type_ids"), (np.int32, pieces)
+            ("input_ids", "attention_mask", "token_type_ids"), (np.int32, tokens)
         )
         check_fields(arrays, _COMMON | fields | {"labels": (np.int32, _ROWS)})
         return batch

@@ -1,10 +1,11 @@
 """The models of other tasks: an encoder and one head each. No loss is computed here.
 
 All take what `AlbertModel` takes (but packed rows) and give logits of at least float32. The encoder
-lies under ``albert``, the head under ``predictions``, ``classifier`` or ``qa_outputs``.
+is stored under ``albert``, the head under ``predictions``, ``classifier`` or ``qa_outputs``.
 """
 
-from typing import Any, cast
+import dataclasses
+from typing import Any, Generic, TypeVar
 
 import flax.struct
 import jax
@@ -19,14 +20,16 @@ from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.encoder import Execution
 from albert_jax.heads import Classifier, MaskedLMHead, gather_positions
 from albert_jax.layers import AnyArray, at_least_float32, dense
-from albert_jax.model import AlbertModel, HiddenStates
+from albert_jax.model import AlbertModel, AlbertModelOutput, HiddenStates
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.tasks.span_head import AnswerClass, EndLogits, StartLogits, mask_and_normalize
+
+Output = TypeVar("Output")
 
 
 @flax.struct.dataclass
 class MaskedLMOutput:
-    """What `AlbertForMaskedLM` computes."""
+    """The output of `AlbertForMaskedLM`."""
 
     logits: Float[Array, "batch chosen vocabulary"]
     hidden_states: HiddenStates | None = None
@@ -34,7 +37,7 @@ class MaskedLMOutput:
 
 @flax.struct.dataclass
 class SequenceClassifierOutput:
-    """What `AlbertForSequenceClassification` computes."""
+    """The output of `AlbertForSequenceClassification`."""
 
     logits: Float[Array, "batch labels"]
     hidden_states: HiddenStates | None = None
@@ -42,7 +45,7 @@ class SequenceClassifierOutput:
 
 @flax.struct.dataclass
 class TokenClassifierOutput:
-    """What `AlbertForTokenClassification` computes."""
+    """The output of `AlbertForTokenClassification`."""
 
     logits: Float[Array, "batch length labels"]
     hidden_states: HiddenStates | None = None
@@ -50,7 +53,7 @@ class TokenClassifierOutput:
 
 @flax.struct.dataclass
 class QuestionAnsweringOutput:
-    """What `AlbertForQuestionAnswering` computes."""
+    """The output of `AlbertForQuestionAnswering`."""
 
     start_logits: Float[Array, "batch length"]
     end_logits: Float[Array, "batch length"]
@@ -59,7 +62,7 @@ class QuestionAnsweringOutput:
 
 @flax.struct.dataclass
 class MultipleChoiceOutput:
-    """What `AlbertForMultipleChoice` computes; a choice of an example is a row."""
+    """The output of `AlbertForMultipleChoice`; a choice of an example is a row."""
 
     logits: Float[Array, "batch choices"]
     hidden_states: tuple[Float[Array, "rows length hidden"], ...] | None = None
@@ -67,10 +70,11 @@ class MultipleChoiceOutput:
 
 @flax.struct.dataclass
 class ConditionalSpanOutput:
-    """What `AlbertForConditionalSpan` computes.
+    """The output of `AlbertForConditionalSpan`.
 
-    Given gold starts, log-probabilities are over all positions and there are no indices. Otherwise
-    they are those of the likeliest starts, and of the likeliest ends for each of these, best first.
+    Given the true starts, log-probabilities are over all positions and there are no indices.
+    Otherwise they are those of the most probable starts, and of the most probable ends for each of
+    these, best first.
     """
 
     start_log_probs: Float[Array, "batch starts"]
@@ -81,7 +85,37 @@ class ConditionalSpanOutput:
     hidden_states: HiddenStates | None = None
 
 
-class AlbertForMaskedLM(PretrainedModel, nn.Module):
+class EncoderWithHead(PretrainedModel, nn.Module, Generic[Output]):
+    """The common forward pass. A subclass sets up an `AlbertModel` called ``albert``."""
+
+    def __call__(
+        self,
+        input_ids: Int[AnyArray, "batch length"],
+        attention_mask: Int[AnyArray, "batch length"] | None = None,
+        token_type_ids: Int[AnyArray, "batch length"] | None = None,
+        position_ids: Int[AnyArray, "#batch length"] | None = None,
+        *,
+        deterministic: bool = True,
+        output_hidden_states: bool = False,
+        **inputs: Any,
+    ) -> Output:
+        """Encode rows and apply the head; arguments as in `AlbertModel`, and those of `score`."""
+        outputs = self.albert(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+        )
+        return self.score(outputs, deterministic=deterministic, **inputs)
+
+    def score(self, *args: Any, **inputs: Any) -> Output:
+        """Apply the head: ``(outputs of the encoder, *, deterministic, ...) -> output``."""
+        raise NotImplementedError
+
+
+class AlbertForMaskedLM(EncoderWithHead[MaskedLMOutput]):
     """ALBERT with the masked-LM head."""
 
     config: AlbertConfig
@@ -92,26 +126,14 @@ class AlbertForMaskedLM(PretrainedModel, nn.Module):
         self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         self.predictions = MaskedLMHead(self.config, self.dtype)
 
-    def __call__(
+    def score(
         self,
-        input_ids: Int[AnyArray, "batch length"],
-        attention_mask: Int[AnyArray, "batch length"] | None = None,
-        token_type_ids: Int[AnyArray, "batch length"] | None = None,
-        position_ids: Int[AnyArray, "#batch length"] | None = None,
+        outputs: AlbertModelOutput,
         *,
+        deterministic: bool,
         masked_lm_positions: Int[AnyArray, "batch predictions"] | None = None,
-        deterministic: bool = True,
-        output_hidden_states: bool = False,
     ) -> MaskedLMOutput:
-        """Scores every piece of the vocabulary at `masked_lm_positions`, by default at all."""
-        outputs = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-        )
+        """Score every token of the vocabulary at `masked_lm_positions`, by default at all."""
         hidden = outputs.last_hidden_state
         if masked_lm_positions is not None:
             hidden = gather_positions(hidden, masked_lm_positions)
@@ -119,8 +141,8 @@ class AlbertForMaskedLM(PretrainedModel, nn.Module):
         return MaskedLMOutput(self.predictions(hidden, word_table), outputs.hidden_states)
 
 
-class AlbertForSequenceClassification(PretrainedModel, nn.Module):
-    """ALBERT with a classifier on the pooled first piece: classes, several classes, a number."""
+class AlbertForSequenceClassification(EncoderWithHead[SequenceClassifierOutput]):
+    """ALBERT with a classifier on the pooled first token: a class, several labels, a number."""
 
     config: AlbertConfig
     head: HeadConfig = HeadConfig()
@@ -132,32 +154,15 @@ class AlbertForSequenceClassification(PretrainedModel, nn.Module):
         labels, dropout = self.head.num_labels, self.head.classifier_dropout_prob
         self.classifier = Classifier(self.config, labels, dropout, self.dtype)
 
-    def __call__(
-        self,
-        input_ids: Int[AnyArray, "batch length"],
-        attention_mask: Int[AnyArray, "batch length"] | None = None,
-        token_type_ids: Int[AnyArray, "batch length"] | None = None,
-        position_ids: Int[AnyArray, "#batch length"] | None = None,
-        *,
-        deterministic: bool = True,
-        output_hidden_states: bool = False,
-    ) -> SequenceClassifierOutput:
-        """Scores the labels of each row; arguments as in `AlbertModel`."""
-        outputs = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-        )
-        pooled = cast(Array, outputs.pooler_output)  # there is a pooler
-        logits = self.classifier(pooled, deterministic=deterministic)
+    def score(self, outputs: AlbertModelOutput, *, deterministic: bool) -> SequenceClassifierOutput:
+        """Score the labels of each row."""
+        assert outputs.pooler_output is not None
+        logits = self.classifier(outputs.pooler_output, deterministic=deterministic)
         return SequenceClassifierOutput(logits, outputs.hidden_states)
 
 
-class AlbertForTokenClassification(PretrainedModel, nn.Module):
-    """ALBERT with a classifier on every piece."""
+class AlbertForTokenClassification(EncoderWithHead[TokenClassifierOutput]):
+    """ALBERT with a classifier on every token."""
 
     config: AlbertConfig
     head: HeadConfig = HeadConfig()
@@ -169,31 +174,14 @@ class AlbertForTokenClassification(PretrainedModel, nn.Module):
         labels, dropout = self.head.num_labels, self.head.classifier_dropout_prob
         self.classifier = Classifier(self.config, labels, dropout, self.dtype)
 
-    def __call__(
-        self,
-        input_ids: Int[AnyArray, "batch length"],
-        attention_mask: Int[AnyArray, "batch length"] | None = None,
-        token_type_ids: Int[AnyArray, "batch length"] | None = None,
-        position_ids: Int[AnyArray, "#batch length"] | None = None,
-        *,
-        deterministic: bool = True,
-        output_hidden_states: bool = False,
-    ) -> TokenClassifierOutput:
-        """Scores the labels of each piece; arguments as in `AlbertModel`."""
-        outputs = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-        )
+    def score(self, outputs: AlbertModelOutput, *, deterministic: bool) -> TokenClassifierOutput:
+        """Score the labels of each token."""
         logits = self.classifier(outputs.last_hidden_state, deterministic=deterministic)
         return TokenClassifierOutput(logits, outputs.hidden_states)
 
 
-class AlbertForQuestionAnswering(PretrainedModel, nn.Module):
-    """ALBERT with a score for every piece to be an answer's first, and one to be its last."""
+class AlbertForQuestionAnswering(EncoderWithHead[QuestionAnsweringOutput]):
+    """ALBERT with a score for every token to be an answer's first, and one to be its last."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -203,30 +191,13 @@ class AlbertForQuestionAnswering(PretrainedModel, nn.Module):
         self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         self.qa_outputs = dense(self.config, 2, at_least_float32(self.dtype))
 
-    def __call__(
-        self,
-        input_ids: Int[AnyArray, "batch length"],
-        attention_mask: Int[AnyArray, "batch length"] | None = None,
-        token_type_ids: Int[AnyArray, "batch length"] | None = None,
-        position_ids: Int[AnyArray, "#batch length"] | None = None,
-        *,
-        deterministic: bool = True,
-        output_hidden_states: bool = False,
-    ) -> QuestionAnsweringOutput:
-        """Scores answers' first and last pieces; arguments as in `AlbertModel`."""
-        outputs = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-        )
+    def score(self, outputs: AlbertModelOutput, *, deterministic: bool) -> QuestionAnsweringOutput:
+        """Score the first and last tokens of answers."""
         logits = self.qa_outputs(outputs.last_hidden_state)
         return QuestionAnsweringOutput(logits[..., 0], logits[..., 1], outputs.hidden_states)
 
 
-class AlbertForMultipleChoice(PretrainedModel, nn.Module):
+class AlbertForMultipleChoice(EncoderWithHead[MultipleChoiceOutput]):
     """ALBERT with a score for each of several rows, one of which is right (RACE)."""
 
     config: AlbertConfig
@@ -248,39 +219,32 @@ class AlbertForMultipleChoice(PretrainedModel, nn.Module):
         attention_mask: Int[AnyArray, "batch choices length"] | None = None,
         token_type_ids: Int[AnyArray, "batch choices length"] | None = None,
         position_ids: Int[AnyArray, "batch choices length"] | None = None,
-        *,
-        deterministic: bool = True,
-        output_hidden_states: bool = False,
+        **options: Any,
     ) -> MultipleChoiceOutput:
-        """Scores each choice; arguments as in `AlbertModel`, with an axis more."""
+        """Score each choice; arguments as in `AlbertModel`, with an axis more."""
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids)
+        rows: Any = (None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs)
+        outputs = super().__call__(*rows, **options)
+        return dataclasses.replace(outputs, logits=outputs.logits.reshape(input_ids.shape[:2]))
 
-        def rows(x: AnyArray | None) -> AnyArray | None:
-            return None if x is None else x.reshape(-1, x.shape[-1])
-
-        outputs = self.albert(
-            input_ids.reshape(-1, input_ids.shape[-1]),
-            rows(attention_mask),
-            rows(token_type_ids),
-            rows(position_ids),
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-        )
-        pooled = cast(Array, outputs.pooler_output)  # there is a pooler
-        logits = self.classifier(pooled, deterministic=deterministic)
-        return MultipleChoiceOutput(logits.reshape(input_ids.shape[:2]), outputs.hidden_states)
+    def score(self, outputs: AlbertModelOutput, *, deterministic: bool) -> MultipleChoiceOutput:
+        """Score each row: one choice."""
+        assert outputs.pooler_output is not None
+        logits = self.classifier(outputs.pooler_output, deterministic=deterministic)
+        return MultipleChoiceOutput(logits, outputs.hidden_states)
 
 
-class AlbertForConditionalSpan(PretrainedModel, nn.Module):
+class AlbertForConditionalSpan(EncoderWithHead[ConditionalSpanOutput]):
     """ALBERT for questions that may have no answer: an answer's end depends on its start.
 
     This is the head that the released code has for SQuAD 2.0, under its names.
     """
 
     config: AlbertConfig
-    head: HeadConfig = HeadConfig()  # its dropout alone is read, before the answerability score
+    head: HeadConfig = HeadConfig()  # its dropout alone is used, before the answerability score
     dtype: DTypeLike = jnp.float32
     execution: Execution = Execution()
-    start_n_top: int = 5  # starts that ends are looked for
+    start_n_top: int = 5  # starts in the beam
     end_n_top: int = 5  # ends for each of them
 
     def setup(self) -> None:
@@ -292,38 +256,22 @@ class AlbertForConditionalSpan(PretrainedModel, nn.Module):
     def smallest_inputs(self) -> dict[str, Any]:
         return {name: np.zeros((1, 1), np.int32) for name in ("input_ids", "p_mask")}
 
-    def __call__(
+    def score(
         self,
-        input_ids: Int[AnyArray, "batch length"],
-        attention_mask: Int[AnyArray, "batch length"] | None = None,
-        token_type_ids: Int[AnyArray, "batch length"] | None = None,
-        position_ids: Int[AnyArray, "#batch length"] | None = None,
+        outputs: AlbertModelOutput,
         *,
+        deterministic: bool,
         p_mask: Num[AnyArray, "batch length"] | Bool[AnyArray, "batch length"],
         start_positions: Int[AnyArray, " batch"] | None = None,
-        deterministic: bool = True,
-        output_hidden_states: bool = False,
     ) -> ConditionalSpanOutput:
-        """Scores spans and answerability; other arguments as in `AlbertModel`.
+        """Score spans and answerability.
 
         Args:
-            input_ids: ids of the pieces.
-            attention_mask: see `AlbertModel`.
-            token_type_ids: see `AlbertModel`.
-            position_ids: see `AlbertModel`.
-            p_mask: 1 where no answer may start or end, 0 at [CLS] and in the document.
-            start_positions: where answers start, in training; None searches.
+            outputs: of the encoder.
             deterministic: no dropout.
-            output_hidden_states: return every layer's output too.
+            p_mask: 1 where no answer may start or end, 0 at [CLS] and in the document.
+            start_positions: where answers start, in training; None for a beam search.
         """
-        outputs = self.albert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            deterministic=deterministic,
-            output_hidden_states=output_hidden_states,
-        )
         hidden = outputs.last_hidden_state
         masked = jnp.asarray(p_mask, bool)
         starts = mask_and_normalize(self.start_logits(hidden), masked)
@@ -344,6 +292,6 @@ class AlbertForConditionalSpan(PretrainedModel, nn.Module):
 def _best(
     log_probs: Float[Array, "*batch length"], count: int
 ) -> tuple[Float[Array, "*batch best"], Int[Array, "*batch best"]]:
-    """The highest of a row and where they are; fewer where the row is shorter."""
+    """Return the highest of a row and their positions; fewer where the row is shorter."""
     values, indices = jax.lax.top_k(log_probs, min(count, log_probs.shape[-1]))
     return values, indices

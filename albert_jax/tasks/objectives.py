@@ -1,9 +1,9 @@
 """Objectives of fine-tuning: logits and batch to sums and weights, and logits for evaluation.
 
-Everything counts by the weights of the rows, so what fills a batch up changes nothing.
+All are weighted by row, so the rows that fill a batch up change nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,10 +27,10 @@ from albert_jax.tasks.models import (
     AlbertForSequenceClassification,
     AlbertForTokenClassification,
 )
-from albert_jax.training.losses import LossFn, Metrics, Ratio, cross_entropy
+from albert_jax.training.losses import Metrics, Ratio, cross_entropy
 from albert_jax.training.objective import Objective
 
-# What the search of a conditional span head gives.
+# The predictions of `conditional_span_objective`.
 BEAM_OUTPUTS = (
     "start_log_probs",
     "start_indices",
@@ -40,43 +40,64 @@ BEAM_OUTPUTS = (
 )
 
 
-def _apply(
-    model: nn.Module, params: PyTree, batch: TaskBatch, key: Array | None, **others: Any
-) -> Any:
-    return model.apply(
-        {"params": params},
-        batch.input_ids,
-        batch.attention_mask,
-        batch.token_type_ids,
-        deterministic=key is None,
-        rngs=None if key is None else {"dropout": key},
-        **others,
+def _objective(
+    model: nn.Module,
+    losses: Sequence[str],
+    loss: Callable[[Any, Any], Metrics],
+    predict: Callable[[Any, Any], dict[str, Array]],
+    *,
+    weight: Callable[[Any], Float[Array, ""]] = lambda batch: batch.weights.sum(),
+    inputs: Callable[[Any, bool], dict[str, Any]] = lambda batch, with_labels: {},
+) -> Objective:
+    """Build an objective from functions of the model's outputs.
+
+    Args:
+        model: a model of `albert_jax.tasks.models`.
+        losses: the metrics that are minimized.
+        loss: (outputs, batch) to metrics.
+        predict: (outputs, batch) to predictions.
+        weight: batch to the denominator of the losses.
+        inputs: (batch, True for the loss, False for predictions) to further arguments of the model.
+    """
+
+    def apply(params: PyTree, batch: TaskBatch, key: Array | None, with_labels: bool) -> Any:
+        return model.apply(
+            {"params": params},
+            batch.input_ids,
+            batch.attention_mask,
+            batch.token_type_ids,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+            **inputs(batch, with_labels),
+        )
+
+    return Objective(
+        lambda params, batch, key: loss(apply(params, batch, key, True), batch),
+        lambda batch: dict.fromkeys(losses, weight(batch)),
+        lambda params, batch: predict(apply(params, batch, None, False), batch),
     )
 
 
 def _mean(values: Float[Array, "batch *others"], weights: Float[Array, " batch"]) -> Ratio:
-    """The mean over rows by their weights, and over all other axes."""
+    """Compute the mean over rows by their weights, and over all other axes."""
     means = values.mean(axis=tuple(range(1, values.ndim)))
     return Ratio((weights * means).sum(), weights.sum().astype(values.dtype))
 
 
-def _objective(
-    name: str, loss_fn: LossFn, predict: Callable[[PyTree, Any], dict[str, Array]]
-) -> Objective:
-    """One loss whose weight is that of the rows."""
-    return Objective(loss_fn, lambda batch: {name: batch.weights.sum()}, predict)
+def _logits(outputs: Any, batch: TaskBatch) -> dict[str, Array]:
+    return {"logits": outputs.logits}
 
 
 def classification_objective(model: AlbertForSequenceClassification) -> Objective:
-    """Cross-entropy of classes, squared error of scores, or binary cross-entropy of labels.
+    """Return cross-entropy of classes, squared error of scores, or binary cross-entropy of labels.
 
-    Metrics: `classification_loss` and `accuracy` (of several labels: the share told right), or
-    `regression_loss`. Predictions: `logits`.
+    Metrics: `classification_loss` and `accuracy` (of several labels: the fraction predicted right),
+    or `regression_loss`. Predictions: `logits`.
     """
     problem = model.head.problem_type
 
-    def loss_fn(params: PyTree, batch: ClassificationBatch, key: Array | None) -> Metrics:
-        logits = _apply(model, params, batch, key).logits
+    def loss(outputs: Any, batch: ClassificationBatch) -> Metrics:
+        logits = outputs.logits
         if problem is ProblemType.REGRESSION:
             return {"regression_loss": _mean((logits[:, 0] - batch.labels) ** 2, batch.weights)}
         if problem is ProblemType.MULTI_LABEL:
@@ -87,72 +108,63 @@ def classification_objective(model: AlbertForSequenceClassification) -> Objectiv
             loss, accuracy = cross_entropy(logits, batch.labels, batch.weights)
         return {"classification_loss": loss, "accuracy": accuracy}
 
-    def predict(params: PyTree, batch: ClassificationBatch) -> dict[str, Array]:
-        return {"logits": _apply(model, params, batch, None).logits}
-
-    regression = problem is ProblemType.REGRESSION
-    name = "regression_loss" if regression else "classification_loss"
-    return _objective(name, loss_fn, predict)
+    kind = "regression" if problem is ProblemType.REGRESSION else "classification"
+    return _objective(model, [f"{kind}_loss"], loss, _logits)
 
 
 def multiple_choice_objective(model: AlbertForMultipleChoice) -> Objective:
-    """Cross-entropy over the choices of an example (RACE).
+    """Return cross-entropy over the choices of an example (RACE).
 
     Metrics: `choice_loss`, `accuracy`. Predictions: `logits`.
     """
 
-    def loss_fn(params: PyTree, batch: MultipleChoiceBatch, key: Array | None) -> Metrics:
-        logits = _apply(model, params, batch, key).logits
-        loss, accuracy = cross_entropy(logits, batch.labels, batch.weights)
+    def loss(outputs: Any, batch: MultipleChoiceBatch) -> Metrics:
+        loss, accuracy = cross_entropy(outputs.logits, batch.labels, batch.weights)
         return {"choice_loss": loss, "accuracy": accuracy}
 
-    def predict(params: PyTree, batch: MultipleChoiceBatch) -> dict[str, Array]:
-        return {"logits": _apply(model, params, batch, None).logits}
-
-    return _objective("choice_loss", loss_fn, predict)
+    return _objective(model, ["choice_loss"], loss, _logits)
 
 
 def tagging_objective(model: AlbertForTokenClassification) -> Objective:
-    """Cross-entropy over the first pieces of words; each word of a batch counts alike.
+    """Return cross-entropy over the first tokens of words, all words of a batch weighted equally.
 
-    Metrics: `tagging_loss`, `word_accuracy`. Predictions: `tags`, the likeliest of each piece.
+    Metrics: `tagging_loss`, `word_accuracy`. Predictions: `tags`, the most probable of each token.
     """
 
     def weights(batch: TaggingBatch) -> Float32[Array, "batch length"]:
         return jnp.asarray(batch.label_mask, jnp.float32) * batch.weights[:, None]
 
-    def loss_fn(params: PyTree, batch: TaggingBatch, key: Array | None) -> Metrics:
-        logits = _apply(model, params, batch, key).logits
-        loss, accuracy = cross_entropy(logits, batch.labels, weights(batch))
+    def loss(outputs: Any, batch: TaggingBatch) -> Metrics:
+        loss, accuracy = cross_entropy(outputs.logits, batch.labels, weights(batch))
         return {"tagging_loss": loss, "word_accuracy": accuracy}
 
-    def predict(params: PyTree, batch: TaggingBatch) -> dict[str, Array]:
-        return {"tags": _apply(model, params, batch, None).logits.argmax(-1)}
+    def predict(outputs: Any, batch: TaggingBatch) -> dict[str, Array]:
+        return {"tags": outputs.logits.argmax(-1)}
 
-    return Objective(loss_fn, lambda batch: {"tagging_loss": weights(batch).sum()}, predict)
+    return _objective(
+        model, ["tagging_loss"], loss, predict, weight=lambda batch: weights(batch).sum()
+    )
 
 
 def span_objective(model: AlbertForQuestionAnswering) -> Objective:
-    """Cross-entropy of the answer's first and last piece, half each, over all pieces of a row.
+    """Return cross-entropy of the answer's first and last token, half each, over a row's tokens.
 
-    A row without the answer points at [CLS] (position 0). Padding is no choice, so that the loss
-    does not depend on how far a row is padded.
+    A row without the answer points at [CLS] (position 0). Padding is masked, so that the loss does
+    not depend on how far a row is padded.
 
     Metrics: `span_loss`, `start_accuracy`, `end_accuracy`. Predictions: `start_logits` and
     `end_logits`.
     """
 
-    def logits(
-        params: PyTree, batch: SpanBatch, key: Array | None
-    ) -> tuple[Float[Array, "batch length"], Float[Array, "batch length"]]:
-        outputs = _apply(model, params, batch, key)
+    def predict(outputs: Any, batch: SpanBatch) -> dict[str, Array]:
         lowest = jnp.finfo(outputs.start_logits.dtype).min
-        real = batch.attention_mask > 0
-        start, end = outputs.start_logits, outputs.end_logits
-        return jnp.where(real, start, lowest), jnp.where(real, end, lowest)
+        return {
+            name: jnp.where(batch.attention_mask > 0, getattr(outputs, name), lowest)
+            for name in ("start_logits", "end_logits")
+        }
 
-    def loss_fn(params: PyTree, batch: SpanBatch, key: Array | None) -> Metrics:
-        start, end = logits(params, batch, key)
+    def loss(outputs: Any, batch: SpanBatch) -> Metrics:
+        start, end = predict(outputs, batch).values()
         start_loss, start_accuracy = cross_entropy(start, batch.start_positions, batch.weights)
         end_loss, end_accuracy = cross_entropy(end, batch.end_positions, batch.weights)
         return {
@@ -161,27 +173,21 @@ def span_objective(model: AlbertForQuestionAnswering) -> Objective:
             "end_accuracy": end_accuracy,
         }
 
-    def predict(params: PyTree, batch: SpanBatch) -> dict[str, Array]:
-        start, end = logits(params, batch, None)
-        return {"start_logits": start, "end_logits": end}
-
-    return _objective("span_loss", loss_fn, predict)
+    return _objective(model, ["span_loss"], loss, predict)
 
 
 def conditional_span_objective(model: AlbertForConditionalSpan) -> Objective:
-    """The released objective of SQuAD 2.0: half of start plus end, plus half of answerability.
+    """Return the released objective of SQuAD 2.0: half of start and end, half of answerability.
 
-    The losses of start and end are taken of rows without the answer too: both then point at [CLS].
+    The losses of start and end include rows without the answer: both then point at [CLS].
 
     Metrics: `span_loss` and `answerability_loss`, each already halved, and
-    `answerability_accuracy`. Predictions: `start_log_probs` and `start_indices` of the likeliest
-    starts, `end_log_probs` and `end_indices` of the likeliest ends for each, `answer_logits`.
+    `answerability_accuracy`. Predictions: `start_log_probs` and `start_indices` of the most
+    probable starts, `end_log_probs` and `end_indices` of the most probable ends for each,
+    `answer_logits`.
     """
 
-    def loss_fn(params: PyTree, batch: SpanBatch, key: Array | None) -> Metrics:
-        outputs = _apply(
-            model, params, batch, key, p_mask=batch.p_mask, start_positions=batch.start_positions
-        )
+    def loss(outputs: Any, batch: SpanBatch) -> Metrics:
         starts, ends = outputs.start_log_probs, outputs.end_log_probs
         logits, impossible = outputs.answer_logits, batch.is_impossible
         positions = batch.start_positions[:, None], batch.end_positions[:, None]
@@ -195,12 +201,12 @@ def conditional_span_objective(model: AlbertForConditionalSpan) -> Objective:
             "answerability_accuracy": _mean(hits, batch.weights),
         }
 
-    def weight_fn(batch: SpanBatch) -> dict[str, Float[Array, ""]]:
-        total = batch.weights.sum()
-        return {"span_loss": total, "answerability_loss": total}
-
-    def predict(params: PyTree, batch: SpanBatch) -> dict[str, Array]:
-        outputs = _apply(model, params, batch, None, p_mask=batch.p_mask)
+    def predict(outputs: Any, batch: SpanBatch) -> dict[str, Array]:
         return {name: getattr(outputs, name) for name in BEAM_OUTPUTS}
 
-    return Objective(loss_fn, weight_fn, predict)
+    def inputs(batch: SpanBatch, with_labels: bool) -> dict[str, Any]:
+        labels = {"start_positions": batch.start_positions} if with_labels else {}
+        return {"p_mask": batch.p_mask, **labels}
+
+    losses = ["span_loss", "answerability_loss"]
+    return _objective(model, losses, loss, predict, inputs=inputs)

@@ -16,7 +16,7 @@ _MASKED_LOGIT = -1e30
 def mask_and_normalize(
     logits: Float[Array, "*batch length"], masked: Bool[Array, "*#batch length"]
 ) -> Float[Array, "*batch length"]:
-    """Log-probabilities over the positions that are not masked.
+    """Compute log-probabilities over the positions that are not masked.
 
     Example: logits ``[0, 5, 0]`` with the second masked give ``[-ln 2, -1e30, -ln 2]``.
     """
@@ -24,7 +24,7 @@ def mask_and_normalize(
 
 
 class StartLogits(nn.Module):
-    """A score of each position to be an answer's first."""
+    """Score of each position to be an answer's first."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -35,7 +35,7 @@ class StartLogits(nn.Module):
 
 
 class EndLogits(nn.Module):
-    """For each given start, a score of each position to be the last of the answer from there."""
+    """For each given start, the score of each position to be the last of that answer."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -61,7 +61,7 @@ class EndLogits(nn.Module):
 
 
 class AnswerClass(nn.Module):
-    """A score that is high where the question has no answer."""
+    """Score that is high where the question has no answer."""
 
     config: AlbertConfig
     dropout_prob: float

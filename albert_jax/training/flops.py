@@ -3,7 +3,8 @@
 import jax
 from jax.sharding import Mesh
 
-from albert_jax.config import AlbertConfig, PositionEncoding
+from albert_jax.config import AlbertConfig
+from albert_jax.positions import position_encoder
 
 # Dense bfloat16 matmuls without sparsity, in FLOP/s, by the prefix of JAX's name of the device; the
 # peak of other devices is unknown. NVIDIA: the data sheets "H200", "H100" (SXM, half of the value
@@ -42,9 +43,7 @@ def training_flops_per_row(
     hidden, embedding = config.hidden_size, config.embedding_size
     depth = config.num_hidden_layers * config.inner_group_num
     dense = length * (8 * hidden**2 + 4 * hidden * config.intermediate_size)
-    attention = 4 * length**2 * hidden
-    if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
-        attention *= 2
+    attention = 4 * length**2 * hidden + position_encoder(config).flops(length)
     mapping = 2 * length * embedding * hidden if config.has_embedding_mapping else 0
     masked_lm = predictions * (2 * hidden * embedding + 2 * embedding * config.vocab_size)
     order = pairs * (2 * hidden**2 + 4 * hidden)

@@ -59,7 +59,7 @@ class EncodedBlock(NamedTuple):
 
 
 class SentenceSplitter(NamedTuple):
-    """Splits paragraphs into sentences."""
+    """Splitter of paragraphs into sentences."""
 
     language: str  # ISO code, such as en
     formats: tuple[SourceFormat, ...]  # of the sources
@@ -77,7 +77,7 @@ class SentenceSplitter(NamedTuple):
 
 
 class EncodingTask(NamedTuple):
-    """Encodes blocks."""
+    """Encoding of blocks."""
 
     splitter: SentenceSplitter
     tokenizer: Path  # a directory
@@ -105,7 +105,7 @@ class EncodingTask(NamedTuple):
 
 
 class SamplingTask(NamedTuple):
-    """Samples normalized sentences from blocks, to train a vocabulary on."""
+    """Sampling of normalized sentences from blocks, to train a vocabulary on."""
 
     splitter: SentenceSplitter
     lower_case: bool

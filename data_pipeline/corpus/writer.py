@@ -63,7 +63,7 @@ class ShardSize:
 
 
 class SplitWriter:
-    """Appends documents to the shards of one split.
+    """Writer of the shards of one split.
 
     All files only grow, so the lengths returned by `position` name a state, to which a later writer
     returns by truncating the files.

@@ -1,4 +1,4 @@
-"""The batches of fine-tuning: rows of like length together, any step at the same cost."""
+"""Fine-tuning batches: rows of similar length together, any step at the same cost."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from data_pipeline.finetuning.encoded_examples import EncodedExamples, choose_le
 class FinetuningDataset:
     """Training batches; the batch of step k is a function of examples, arguments and k alone.
 
-    An epoch takes each example once. Its examples are laid out by padded length, those of one
-    length in an order of the epoch's own, and cut into batches of `global_batch_size`; the batches
-    are taken in an order of the epoch's own. So a batch has one length, that of its longest row,
-    and what a length leaves over fills the first batch of the next one. Only the epoch's last batch
-    of the longest rows may be short: it is filled up with rows of weight 0.
+    An epoch takes each example once. Examples are sorted by padded length, shuffled within a length
+    with a permutation of the epoch, and cut into batches of `global_batch_size`, whose order is
+    another permutation of the epoch. So a batch has one length, that of its longest row, and the
+    remainder of a length fills the first batch of the next one. Only the last batch of the longest
+    rows may be short: it is filled with rows of weight 0.
 
     Args:
-        examples: what is trained on.
+        examples: the training examples.
         seed: of the order.
-        global_batch_size: examples a step.
-        num_lengths: how many lengths rows are padded to at most.
+        global_batch_size: examples in a step.
+        num_lengths: upper bound of the number of lengths that rows are padded to.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class FinetuningDataset:
         bucket = np.searchsorted(self.lengths, examples.lengths)
         self._by_bucket = [np.flatnonzero(bucket == b) for b in range(len(self.lengths))]
         sizes = [len(rows) for rows in self._by_bucket]
-        self._ends = np.cumsum(sizes)  # of each length in an epoch's layout
+        self._ends = np.cumsum(sizes)  # of each length in the sorted epoch
         self.steps_per_epoch = -(-len(bucket) // global_batch_size)
 
     @property
@@ -45,18 +45,18 @@ class FinetuningDataset:
     def batch(
         self, step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> dict[str, np.ndarray]:
-        """The batch of a step, counted from 0.
+        """Return the batch of a step.
 
         Args:
-            step: which.
-            rows: which rows of the global batch; None for all.
+            step: counted from 0.
+            rows: the rows of the global batch to return; None means all.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         key = randomness.derive_key(self._seed, "batches", epoch)
         batch = int(randomness.permute(np.array([place]), self.steps_per_epoch, key=key)[0])
         start = batch * self._batch_size
         places = np.arange(start, min(start + self._batch_size, int(self._ends[-1])))
-        chosen = self._lay_out(epoch, places)
+        chosen = self._examples_at(epoch, places)
         fields = self._examples.take(
             chosen, length=self._length(batch), batch_size=self._batch_size
         )
@@ -65,7 +65,7 @@ class FinetuningDataset:
     def batches(
         self, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """The batches from a step on, without end."""
+        """Yield the batches from a step on, without end."""
         step = start_step
         while True:
             yield self.batch(step, rows)
@@ -75,10 +75,10 @@ class FinetuningDataset:
         last = min((batch + 1) * self._batch_size, int(self._ends[-1])) - 1
         return self.lengths[int(np.searchsorted(self._ends, last, side="right"))]
 
-    def _lay_out(
+    def _examples_at(
         self, epoch: int, places: Int64[np.ndarray, " places"]
     ) -> Int64[np.ndarray, " places"]:
-        """Which examples stand at places of an epoch's layout."""
+        """Return the examples at these places of an epoch, sorted by length and shuffled."""
         buckets = np.searchsorted(self._ends, places, side="right")
         chosen = np.zeros_like(places)
         for bucket in np.unique(buckets):
@@ -90,11 +90,11 @@ class FinetuningDataset:
 
 
 class EvaluationBatch(NamedTuple):
-    """Some examples, and which ones.
+    """A batch of examples with their indices.
 
     Attributes:
-        rows: numbers of the examples in the first rows of the batch; the others have weight 0.
-        fields: as `EncodedExamples.take` gives them.
+        rows: indices of the examples in the first rows of the batch; other rows have weight 0.
+        fields: as returned by `EncodedExamples.take`.
     """
 
     rows: Int64[np.ndarray, " rows"]
@@ -104,12 +104,12 @@ class EvaluationBatch(NamedTuple):
 def evaluation_batches(
     examples: EncodedExamples, *, batch_size: int, num_lengths: int
 ) -> Iterator[EvaluationBatch]:
-    """Every example once, shortest first.
+    """Yield every example once, shortest first.
 
     Args:
-        examples: what is evaluated.
+        examples: the examples to evaluate on.
         batch_size: rows of every batch.
-        num_lengths: how many lengths rows are padded to at most.
+        num_lengths: upper bound of the number of lengths that rows are padded to.
     """
     lengths = choose_lengths(examples.lengths, num_lengths)
     order = np.argsort(examples.lengths, kind="stable")

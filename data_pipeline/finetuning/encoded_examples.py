@@ -1,4 +1,4 @@
-"""Examples as ids: kept end to end in memory, given out as rows of one length."""
+"""Encoded examples: ids stored end to end in memory, and returned as rows of one length."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,18 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-# What a position after a row's end holds, if it is not 0.
+# Values of padding other than 0.
 _PADDING = {"p_mask": 1}
 
 
 class EncodedExamples(NamedTuple):
-    """The examples of a split. One example has one sequence of ids, or one for each choice.
+    """The examples of a split, each with one sequence of ids, or with one for each choice.
 
     Attributes:
-        sequences: what has a value for each piece, by field of the batch, end to end.
-        starts: where each sequence begins, and where the last one ends.
-        values: what has one value, or one row of them, for each example, by field of the batch.
-        choices: sequences an example.
+        sequences: fields of the batch with one value per token, end to end.
+        starts: where each sequence starts, and where the last one ends.
+        values: fields of the batch with one value, or one row of values, per example.
+        choices: sequences per example; None if an example has one.
     """
 
     sequences: Mapping[str, np.ndarray]
@@ -28,23 +28,23 @@ class EncodedExamples(NamedTuple):
 
     @property
     def lengths(self) -> Int64[np.ndarray, " examples"]:
-        """Pieces of each example, of its longest choice if it has several."""
+        """Tokens of each example, of its longest choice if it has several."""
         lengths = np.diff(self.starts)
         return lengths if self.choices is None else lengths.reshape(-1, self.choices).max(axis=1)
 
     def take(
         self, rows: Int64[np.ndarray, " rows"], *, length: int, batch_size: int
     ) -> dict[str, np.ndarray]:
-        """A batch of some examples.
+        """Return a batch of examples.
 
         Example: sequences of input ids `2 7 3` and `2 3`, no values, rows `[1]`, length 4 and batch
         size 2 give `input_ids` `[[2, 3, 0, 0], [2, 3, 0, 0]]`, `attention_mask`
         `[[1, 1, 0, 0], [1, 1, 0, 0]]` and `weights` `[1, 0]`.
 
         Args:
-            rows: numbers of examples, at least one.
-            length: that rows are padded to.
-            batch_size: rows are filled up with copies of the first one, whose weight is 0.
+            rows: indices of examples, at least one.
+            length: the length that rows are padded to.
+            batch_size: rows of the batch; missing ones are copies of the first, with weight 0.
 
         Returns:
             The fields of `sequences` and `values`, `attention_mask` and `weights`.
@@ -70,12 +70,12 @@ def join_sequences(
     values: Mapping[str, np.ndarray],
     choices: int | None = None,
 ) -> EncodedExamples:
-    """Examples from arrays of one sequence each, at least one.
+    """Join arrays of one sequence each, at least one.
 
     Args:
         sequences: for each field, an int32 array for each sequence.
         values: as in `EncodedExamples`.
-        choices: likewise.
+        choices: as in `EncodedExamples`.
     """
     lengths = [len(ids) for ids in sequences["input_ids"]]
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -84,7 +84,7 @@ def join_sequences(
 
 
 def fingerprint(splits: Iterable[EncodedExamples]) -> str:
-    """The SHA-256 of everything in some splits, in hexadecimal."""
+    """Return the SHA-256 of the content of splits, in hexadecimal."""
     digest = hashlib.sha256()
     for split in splits:
         for name, array in {"starts": split.starts, **split.sequences, **split.values}.items():
@@ -94,26 +94,26 @@ def fingerprint(splits: Iterable[EncodedExamples]) -> str:
 
 
 def choose_lengths(lengths: Int64[np.ndarray, " examples"], count: int) -> list[int]:
-    """The few lengths that rows are padded to: multiples of 8 that cost the least padding.
+    """Choose the few lengths to pad rows to: the multiples of 8 with the least padding.
 
     Example: of lengths `5 6 7 8 100`, two are `[8, 104]`, one is `[104]`.
 
     Args:
         lengths: of the examples.
-        count: how many at most; the step is compiled for each.
+        count: upper bound of their number; the step is compiled for each.
 
     Returns:
-        Ascending; the last is that of the longest example.
+        Lengths in ascending order, the last that of the longest example.
     """
     needed = np.bincount(-(-lengths // 8))
     sizes = np.flatnonzero(needed)  # in eights
     examples = np.concatenate([[0], np.cumsum(needed[sizes])])
-    # costs[n]: the least positions of the shortest n sizes, by the lengths chosen so far.
+    # costs[n]: the fewest positions of the shortest n sizes, with the lengths chosen so far.
     costs = np.full(len(sizes) + 1, np.inf)
     costs[0] = 0
     choices = []
     for _ in range(min(count, len(sizes))):
-        # From n to m sizes, one more length holds those between.
+        # From n to m sizes, one more length covers those between.
         added = np.where(
             examples[None, :] >= examples[:, None],
             (examples[None, :] - examples[:, None]) * np.concatenate([[0], sizes])[None, :],

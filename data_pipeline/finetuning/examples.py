@@ -1,17 +1,17 @@
-"""Examples of the fine-tuning tasks as their readers give them: text, not yet ids."""
+"""Examples of the fine-tuning tasks as text, as returned by their readers."""
 
 from typing import NamedTuple
 
 
 class TextExample(NamedTuple):
-    """A text, or a pair of texts, with what is to be told about it.
+    """A text, or a pair of texts, with its label.
 
     Attributes:
-        id: as the file or the submission names it; unique within a split.
-        text_a: the only or first text, as it stands in the file.
-        text_b: the second one; None where the task has one text.
-        label: number of the class (its place among the task's labels), or the score of a
-            regression; None where it is not known, as in test splits.
+        id: its name in the file or the submission; unique within a split.
+        text_a: the only or first text, as in the file.
+        text_b: the second text; None if the task has one text.
+        label: index of the class among the task's labels, or the score of a regression; None where
+            unknown, as in test splits.
     """
 
     id: str
@@ -21,11 +21,11 @@ class TextExample(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer as it stands in its context.
+    """An answer as a span of its context.
 
     Attributes:
         text: its characters.
-        start: where in the context the first of them stands, counted in characters.
+        start: position of the first one in the context, in characters.
     """
 
     text: str
@@ -37,12 +37,12 @@ class QuestionExample(NamedTuple):
 
     Attributes:
         id: unique within a file.
-        question: as asked.
+        question: its text.
         context: the paragraph.
-        answers: what people answered, none if `is_impossible`; several, also equal ones, in files
-            for evaluation.
-        is_impossible: whether the context has no answer; never True in version 1.1.
-        article: title of the article of the context; questions of one article are not independent.
+        answers: the annotators' answers, none if `is_impossible`; files for evaluation have
+            several, some of them equal.
+        is_impossible: True if the context has no answer; never True in version 1.1.
+        article: title of the context's article; questions of one article are not independent.
     """
 
     id: str
@@ -54,14 +54,14 @@ class QuestionExample(NamedTuple):
 
 
 class ChoiceExample(NamedTuple):
-    """A question with options, one of them right according to the context (RACE).
+    """A question with options, one of them correct according to the context (RACE).
 
     Attributes:
-        id: passage and number of the question in it, such as `high19088.txt/0`.
+        id: passage and index of the question in it, such as `high19088.txt/0`.
         context: the passage.
         question: with or without a blank (`_`) that the option fills.
-        options: in their order.
-        label: number of the right one, from 0; None where it is not known.
+        options: in the order of the file.
+        label: index of the correct option, from 0; None where unknown.
         group: `middle` or `high`, the school that the question was written for.
     """
 
@@ -77,8 +77,8 @@ class TaggedExample(NamedTuple):
     """A sentence in words with a tag for each, such as `B-LOC` or `O`.
 
     Attributes:
-        words: as the file divides the text.
-        tags: of the words; None where they are not known.
+        words: as in the file.
+        tags: of the words; None where unknown.
     """
 
     words: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""GLUE's examples out of the official files or TFDS, and its submission files."""
+"""GLUE: examples of the official files or of TFDS, and submission files."""
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -9,28 +9,28 @@ import numpy as np
 from jaxtyping import Real
 
 from albert_jax.durable_files import write_atomically
-from data_pipeline.errors import InputError, refuse
+from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.glue_tasks import Columns, GlueFile, GlueTask
 from data_pipeline.finetuning.labels import parse_label
 from data_pipeline.sources.tables import TableRow, read_rows
 
-_SCORES = (0.0, 5.0)  # of STS-B
+_SCORE_RANGE = (0.0, 5.0)  # of STS-B
 
 
 class MalformedRows(StrEnum):
-    """What becomes of a malformed row: the run ends, or it is left out and told of."""
+    """Treatment of a malformed row: an error, or skipped and reported."""
 
     REFUSE = "refuse"
     SKIP = "skip"
 
 
 class GlueExamples(NamedTuple):
-    """What was read.
+    """The examples of a split.
 
     Attributes:
         examples: in the order of the file.
-        malformed: file, line and fault of each row that was left out.
+        malformed: file, line and error of each row that was skipped.
     """
 
     examples: list[TextExample]
@@ -43,18 +43,18 @@ def read_glue(
     split: str,
     malformed: MalformedRows = MalformedRows.REFUSE,
 ) -> GlueExamples:
-    """Reads a split from the official file.
+    """Read a split from the official file.
 
     Args:
         task: one of `GLUE_TASKS`.
         directory: of the task's files.
         split: one of `task.splits`.
-        malformed: whether rows with a fault are refused or left out.
+        malformed: treatment of malformed rows.
 
     Raises:
         InputError: the task has no such split, the file is missing, lacks a column or has no row,
             or a row is malformed: too few columns, an empty text, an unknown label, a score outside
-            0 to 5, an id that came before. The message names file and line.
+            0 to 5, a repeated id. The message names file and line.
 
     Example: the lines `sentence<tab>label` and `a fine film <tab>1` of SST-2's `train.tsv` are
     `TextExample("0", "a fine film ", None, 1)`.
@@ -64,7 +64,7 @@ def read_glue(
     examples: dict[str, TextExample] = {}
     skipped: list[str] = []
     on_malformed: Callable[[str], object] = (
-        refuse if malformed is MalformedRows.REFUSE else skipped.append
+        raise_input_error if malformed is MalformedRows.REFUSE else skipped.append
     )
     columns = file.columns
     needed = [*columns.texts, *filter(None, (columns.label, columns.id))]
@@ -72,13 +72,13 @@ def read_glue(
         try:
             example = _to_example(task, columns, row)
             if example.id in examples:
-                raise InputError(f"{row.place}: the id {example.id} came before")
+                raise InputError(f"{row.place}: the id {example.id} is repeated")
         except InputError as error:
             on_malformed(str(error))
             continue
         examples[example.id] = example
     if not examples:
-        raise InputError(f"{path} has no row{' without a fault' if skipped else ''}")
+        raise InputError(f"{path} has no {'well-formed ' if skipped else ''}row")
     return GlueExamples(list(examples.values()), skipped)
 
 
@@ -96,7 +96,7 @@ def _to_example(task: GlueTask, columns: Columns, row: TableRow) -> TextExample:
     label = None
     if columns.label is not None:
         label = parse_label(row.cells[columns.label], task.labels, row.place)
-        if not task.labels and not _SCORES[0] <= label <= _SCORES[1]:
+        if not task.labels and not _SCORE_RANGE[0] <= label <= _SCORE_RANGE[1]:
             raise InputError(f"{row.place}: the score must be from 0 to 5, found {label:g}")
     return TextExample(
         id=str(row.number) if columns.id is None else row.cells[columns.id],
@@ -107,31 +107,31 @@ def _to_example(task: GlueTask, columns: Columns, row: TableRow) -> TextExample:
 
 
 def read_glue_tfds(task: GlueTask, split: str, data_dir: str | None = None) -> GlueExamples:
-    """Reads a split of a data set that TFDS has prepared on this machine.
+    """Read a split of a dataset that TFDS has prepared on this machine.
 
     Args:
         task: one of `GLUE_TASKS`.
         split: one of `task.splits`.
-        data_dir: where TFDS data sets are; None: where TFDS looks by itself.
+        data_dir: directory of TFDS datasets; None: the default of TFDS.
 
     Raises:
-        InputError: there is no such split, or it is not prepared, or its texts are other ones.
+        InputError: there is no such split, it is not prepared, or it has other columns.
     """
     from data_pipeline.sources.tfds import read_examples
 
     file = _find_split(task, split)
     name, *columns = task.tfds
     found = read_examples(f"glue/{name}", file.tfds, [*columns, "label", "idx"], data_dir)
-    # Where TFDS names the classes as we do they are ordered by name, else they have our numbers.
-    numbers = list(range(len(found.label_names)))
+    # If TFDS names the classes as we do they are matched by name, else they have our indices.
+    indices = list(range(len(found.label_names)))
     if set(found.label_names) == set(task.labels):
-        numbers = [task.labels.index(label) for label in found.label_names]
+        indices = [task.labels.index(label) for label in found.label_names]
     examples = []
     for record in found.records:
         texts = [record[column].decode() for column in columns]
         label = None
         if file.columns.label is not None:
-            label = numbers[record["label"]] if task.labels else float(record["label"])
+            label = indices[record["label"]] if task.labels else float(record["label"])
         examples.append(
             TextExample(str(record["idx"]), texts[0], texts[1] if texts[1:] else None, label)
         )
@@ -145,20 +145,20 @@ def write_glue_submission(
     predictions: Sequence[int | float] | Real[np.ndarray, " examples"],
     directory: Path,
 ) -> Path:
-    """Writes the predictions of a test split as the benchmark's server takes them.
+    """Write the predictions of a test split in the format of the benchmark's server.
 
     Args:
         task: one of `GLUE_TASKS`.
         split: one of `task.test_splits`.
         ids: of the examples, in the order of the file.
-        predictions: of the examples: numbers of classes, or scores, which are clipped to 0 to 5.
-        directory: where the file is written.
+        predictions: of the examples: indices of classes, or scores, which are clipped to 0 to 5.
+        directory: the directory to write to.
 
     Returns:
-        The file.
+        The file's path.
 
     Raises:
-        InputError: the split is none whose predictions are submitted.
+        InputError: predictions of the split are not submitted.
 
     Example: for RTE, ids `["0", "1"]` and predictions `[1, 0]`, `RTE.tsv` has the lines
     `index<tab>prediction`, `0<tab>not_entailment` and `1<tab>entailment`.
@@ -170,12 +170,12 @@ def write_glue_submission(
             f"{', '.join(task.test_splits)}"
         )
     lines = ["index\tprediction"]
-    for identifier, prediction in zip(ids, predictions, strict=True):
+    for id, prediction in zip(ids, predictions, strict=True):
         if task.labels:
-            spelled = task.labels[int(prediction)]
+            value = task.labels[int(prediction)]
         else:
-            spelled = f"{min(max(prediction, _SCORES[0]), _SCORES[1]):.6f}"
-        lines.append(f"{identifier}\t{spelled}")
+            value = f"{min(max(prediction, _SCORE_RANGE[0]), _SCORE_RANGE[1]):.6f}"
+        lines.append(f"{id}\t{value}")
     path = directory / submission
     write_atomically(path, "\n".join(lines) + "\n")
     return path

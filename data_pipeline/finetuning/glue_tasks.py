@@ -1,6 +1,6 @@
 """The tasks of GLUE: labels, files, columns, metrics (Wang et al. 2019).
 
-The order of the labels, which decides what their numbers mean, is the released ALBERT's.
+Labels are in the order of the released ALBERT, which defines their indices.
 """
 
 import dataclasses
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 
 class Columns(NamedTuple):
-    """Where a file has what; None for what it does not have.
+    """Names of the columns of a file; None for those that it lacks.
 
     Attributes:
-        texts: columns of the one or two texts.
-        label: column of the label or score.
-        id: column of the id; without one, rows are numbered from 0.
-        header: names of all columns where the file itself does not begin with them.
+        texts: the columns of the one or two texts.
+        label: the column of the label or score.
+        id: the column of the id; by default rows are numbered from 0.
+        header: names of all columns, if the file has no header line.
     """
 
     texts: tuple[str, ...]
@@ -30,7 +30,7 @@ class GlueFile(NamedTuple):
     Attributes:
         name: of its official file.
         columns: of that file.
-        tfds: what TFDS calls the split.
+        tfds: name of the split in TFDS.
         submission: name of the file of its predictions; None where labels are public.
     """
 
@@ -45,12 +45,12 @@ class GlueTask:
     """One task of the benchmark.
 
     Attributes:
-        name: the official one.
-        labels: names of the classes in the order of their numbers; empty for a regression.
+        name: its official name.
+        labels: names of the classes in the order of their indices; empty for a regression.
         splits: `train`, `dev` and `test`; MNLI has `dev_matched`, `dev_mismatched`,
             `test_matched` and `test_mismatched`, AX only `test`.
-        metrics: names of the official metrics; the first decides which checkpoint is best.
-        tfds: what TFDS calls the task, and then its texts.
+        metrics: names of the official metrics; the first selects the best checkpoint.
+        tfds: names of the task and then of its texts in TFDS.
     """
 
     name: str
@@ -61,7 +61,7 @@ class GlueTask:
 
     @property
     def dev_splits(self) -> tuple[str, ...]:
-        """The labeled splits that are not for training."""
+        """The labeled splits for evaluation."""
         return tuple(name for name in self.splits if name.startswith("dev"))
 
     @property
@@ -176,7 +176,7 @@ _TASKS = (
         ("accuracy",),
         ("wnli", *_PAIR),
     ),
-    # Answered by a model of MNLI.
+    # Predicted by a model of MNLI.
     GlueTask(
         "AX",
         _INFERENCE,
@@ -186,5 +186,5 @@ _TASKS = (
     ),
 )
 
-# By the names that flags give them: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax.
+# By their names in flags: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax.
 GLUE_TASKS = {task.name.lower(): task for task in _TASKS}

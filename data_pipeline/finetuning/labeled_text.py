@@ -1,4 +1,4 @@
-"""One's own texts with labels, out of a tsv, csv or jsonl whose columns are named."""
+"""Labeled texts of your own, read from a tsv, csv or jsonl with named columns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from data_pipeline.sources.tables import TableRow, read_rows
 
 
 class TextColumns(NamedTuple):
-    """Which column holds what; None for what the file does not have.
+    """Names of the columns of a file; None for those that it lacks.
 
     Attributes:
         text: the only or first text.
         text_pair: the second text.
         label: the class's name, or the score of a regression.
-        id: what tells examples apart; without it they are numbered from 0.
+        id: the example's unique name; by default examples are numbered from 0.
     """
 
     text: str = "text"
@@ -27,17 +27,17 @@ class TextColumns(NamedTuple):
 
 
 def read_labeled_text(path: Path, columns: TextColumns, labels: Sequence[str]) -> list[TextExample]:
-    """Reads the examples of a file.
+    """Read the examples of a file.
 
     Args:
-        path: of a tsv (a tab parts cells, quotes are letters), csv or jsonl, also compressed.
-        columns: of the file; with `label=None` labels are neither needed nor read.
-        labels: names of the classes in the order of their numbers, as `discover_labels` gives
-            them; empty for a regression.
+        path: a tsv (cells separated by tabs, quotes are text), csv or jsonl, possibly compressed.
+        columns: of the file; with `label=None` labels are neither required nor read.
+        labels: names of the classes in the order of their indices, as returned by
+            `discover_labels`; empty for a regression.
 
     Raises:
-        InputError: the file is missing or has no row, lacks a column, or a row is malformed, has an
-            empty text, an unknown label or an id that came before. The message names file and line.
+        InputError: the file is missing, has no row or lacks a column, or a row is malformed, has an
+            empty text, an unknown label or a repeated id. The message names file and line.
 
     Example: with labels `("neg", "pos")` the jsonl line `{"text": "Fine.", "label": "pos"}` is
     `TextExample("0", "Fine.", None, 1)`.
@@ -47,7 +47,7 @@ def read_labeled_text(path: Path, columns: TextColumns, labels: Sequence[str]) -
     for row in read_rows(path, needed):
         example = _to_example(row, columns, labels)
         if example.id in examples:
-            raise InputError(f"{row.place}: the id {example.id!r} came before")
+            raise InputError(f"{row.place}: the id {example.id!r} is repeated")
         examples[example.id] = example
     if not examples:
         raise InputError(f"{path} has no row")
@@ -55,10 +55,10 @@ def read_labeled_text(path: Path, columns: TextColumns, labels: Sequence[str]) -
 
 
 def discover_labels(path: Path, column: str) -> tuple[str, ...]:
-    """The names of the classes in a file for training, whole numbers by size, else by letter.
+    """Return the names of the classes in a training file, integers by size, else by letter.
 
     Raises:
-        InputError: the file is missing or malformed, a row has no label, or all have the same.
+        InputError: the file is missing or malformed, a row has no label, or all labels are equal.
     """
     places: dict[str, str] = {}
     for row in read_rows(path, [column]):
@@ -67,7 +67,7 @@ def discover_labels(path: Path, column: str) -> tuple[str, ...]:
         raise InputError(f"{places['']}: {column} is empty")
     if len(places) < 2:
         found = ", ".join(map(repr, places)) or "none"
-        raise InputError(f"{path}: {column} must hold at least two different labels, found {found}")
+        raise InputError(f"{path}: {column} must have at least two different labels, found {found}")
     return sort_labels(places)
 
 

@@ -1,4 +1,4 @@
-"""Labels of tasks as files spell them."""
+"""Labels of tasks as written in files."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,15 +7,15 @@ from data_pipeline.errors import InputError
 
 
 def parse_label(cell: str, labels: Sequence[str], place: str) -> int | float:
-    """A class's number by its name, or a score where there are no classes.
+    """Return the index of a named class, or a score if there are no classes.
 
     Args:
-        cell: what the file has; white space around it does not count.
-        labels: names of the classes in the order of their numbers; empty for a regression.
+        cell: the text in the file; surrounding white space is ignored.
+        labels: names of the classes in the order of their indices; empty for a regression.
         place: file and line.
 
     Raises:
-        InputError: there is no such class, or it is no finite number.
+        InputError: there is no such class, or the score is not a finite number.
 
     Example: `parse_label("pos", ("neg", "pos"), "a.tsv:2")` is 1, `parse_label("3.5", (), ...)`
     is 3.5.
@@ -35,11 +35,11 @@ def parse_label(cell: str, labels: Sequence[str], place: str) -> int | float:
 
 
 def sort_labels(names: Iterable[str]) -> tuple[str, ...]:
-    """The different names in the order of their numbers: whole numbers by size, else by letter.
+    """Return the distinct names in the order of their indices: integers by size, else by letter.
 
     Example: `sort_labels(["10", "9", "10"])` is `("9", "10")`.
     """
-    different = set(names)
-    if all(name.isascii() and name.removeprefix("-").isdigit() for name in different):
-        return tuple(sorted(different, key=lambda name: (int(name), name)))
-    return tuple(sorted(different))
+    distinct = set(names)
+    if all(name.isascii() and name.removeprefix("-").isdigit() for name in distinct):
+        return tuple(sorted(distinct, key=lambda name: (int(name), name)))
+    return tuple(sorted(distinct))

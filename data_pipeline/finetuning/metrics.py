@@ -1,62 +1,60 @@
-"""Metrics of classification and regression, and what a constant guess would get."""
+"""Metrics of classification and regression, and their constant baselines."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+import sklearn.metrics
 from jaxtyping import Float, Int, Real
 
 
 def accuracy(
     predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
 ) -> float:
-    """The share of the examples whose class was predicted."""
+    """Compute the fraction of examples whose class was predicted."""
     return float(np.mean(predictions == labels))
 
 
 def binary_f1(
-    predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
+    predictions: Int[np.ndarray, " examples"], labels: Int[np.ndarray, " examples"]
 ) -> float:
-    """The harmonic mean of precision and recall of class 1; 0 where both are 0 or undefined."""
-    hits = np.sum((predictions == 1) & (labels == 1))
-    marked = np.sum(predictions == 1) + np.sum(labels == 1)
-    return float(2 * hits / marked) if marked else 0.0
+    """Compute the F1 of class 1; 0 where precision and recall are 0 or undefined."""
+    return float(class_f1(predictions, labels, 2)[1])
 
 
 def matthews_correlation(
     predictions: Int[np.ndarray, " examples"], labels: Int[np.ndarray, " examples"]
 ) -> float:
-    """Matthews' correlation, for more than two classes Gorodkin's (2004); 0 where undefined."""
-    num_classes = int(max(predictions.max(), labels.max())) + 1
-    counts = confusion_matrix(predictions, labels, num_classes).astype(np.float64)
-    total, actual, predicted = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
-    covariance = np.trace(counts) * total - actual @ predicted
-    variances = (total**2 - actual @ actual) * (total**2 - predicted @ predicted)
-    return float(covariance / np.sqrt(variances)) if variances else 0.0
+    """Compute Matthews' correlation, Gorodkin's (2004) beyond two classes; 0 where undefined."""
+    if _is_constant(predictions) or _is_constant(labels):
+        return 0.0
+    return float(sklearn.metrics.matthews_corrcoef(labels, predictions))
 
 
 def pearson_correlation(
     predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
 ) -> float:
-    """Pearson's correlation; 0 where either side is constant."""
-    left = predictions.astype(np.float64) - np.mean(predictions, dtype=np.float64)
-    right = labels.astype(np.float64) - np.mean(labels, dtype=np.float64)
-    if np.all(predictions == predictions[0]) or np.all(labels == labels[0]):
+    """Compute Pearson's correlation in float64; 0 where either side is constant."""
+    if _is_constant(predictions) or _is_constant(labels):
         return 0.0
-    # Divided first, so that squares neither overflow nor vanish.
-    left, right = left / np.abs(left).max(), right / np.abs(right).max()
-    return float(left @ right / np.sqrt((left @ left) * (right @ right)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
+        correlation = scipy.stats.pearsonr(predictions.astype(float), labels.astype(float))
+    return float(correlation.statistic)
 
 
 def spearman_correlation(
     predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
 ) -> float:
-    """Spearman's rank correlation, ties sharing their mean rank; 0 where a side is constant."""
-    ranks = [
-        scipy.stats.rankdata(values, nan_policy="propagate") for values in (predictions, labels)
-    ]
-    return pearson_correlation(*ranks)
+    """Compute Spearman's rank correlation, with the mean rank for ties; 0 where one is constant."""
+    if _is_constant(predictions) or _is_constant(labels):
+        return 0.0
+    return float(scipy.stats.spearmanr(predictions, labels).statistic)
+
+
+def _is_constant(values: Real[np.ndarray, " examples"]) -> bool:
+    return bool(np.all(values == values[0]))
 
 
 METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -73,12 +71,12 @@ def compute_metrics(
     predictions: Real[np.ndarray, " examples"],
     labels: Real[np.ndarray, " examples"],
 ) -> dict[str, float]:
-    """Metrics by name; each is a share or a correlation, not in percent.
+    """Compute metrics by name; each is a fraction or a correlation, not a percentage.
 
     Args:
         names: keys of `METRICS`.
-        predictions: numbers of classes, or scores.
-        labels: the same of what is right.
+        predictions: indices of classes, or scores.
+        labels: likewise.
     """
     return {name: METRICS[name](predictions, labels) for name in names}
 
@@ -86,14 +84,14 @@ def compute_metrics(
 def constant_baseline(
     names: Sequence[str], labels: Real[np.ndarray, " examples"], num_classes: int
 ) -> dict[str, float]:
-    """The best that each metric gets from the same prediction for every example.
+    """Compute the best value of each metric with the same prediction for every example.
 
     A run whose metric is no better has learned nothing. For correlations it is 0.
 
     Args:
         names: keys of `METRICS`.
-        labels: numbers of classes, or scores.
-        num_classes: how many classes there are; 0 for a regression.
+        labels: indices of classes, or scores.
+        num_classes: the number of classes; 0 for a regression.
 
     Example: for labels `1 1 0`, accuracy is 2/3 (always 1), F1 4/5 (always 1), Matthews 0.
     """
@@ -109,33 +107,19 @@ def confusion_matrix(
     labels: Int[np.ndarray, " examples"],
     num_classes: int,
 ) -> Int[np.ndarray, "classes classes"]:
-    """How often the class of the row was taken for the class of the column.
+    """Count how often the class of the row was predicted as the class of the column.
 
     Example: predictions `0 1 1` and labels `0 0 1` give `[[1, 1], [0, 1]]`.
     """
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(counts, (labels, predictions), 1)
-    return counts
+    return sklearn.metrics.confusion_matrix(labels, predictions, labels=range(num_classes))
 
 
-class ClassScores(NamedTuple):
-    """Figures of each class; 0 where nothing was predicted, or nothing is there."""
-
-    precision: Float[np.ndarray, " classes"]
-    recall: Float[np.ndarray, " classes"]
-    f1: Float[np.ndarray, " classes"]
-
-
-def class_scores(confusion: Int[np.ndarray, "classes classes"]) -> ClassScores:
-    """Precision, recall and F1 of each class.
-
-    Args:
-        confusion: as `confusion_matrix` gives it.
-    """
-    hits = np.diag(confusion)
-    predicted, actual = confusion.sum(axis=0), confusion.sum(axis=1)
-    return ClassScores(
-        hits / np.maximum(predicted, 1),
-        hits / np.maximum(actual, 1),
-        2 * hits / np.maximum(predicted + actual, 1),
+def class_f1(
+    predictions: Int[np.ndarray, " examples"],
+    labels: Int[np.ndarray, " examples"],
+    num_classes: int,
+) -> Float[np.ndarray, " classes"]:
+    """Compute the F1 of each class; 0 where nothing was predicted and nothing is there."""
+    return sklearn.metrics.f1_score(
+        labels, predictions, labels=range(num_classes), average=None, zero_division=0.0
     )

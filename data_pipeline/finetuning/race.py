@@ -1,4 +1,4 @@
-"""RACE: passages with multiple-choice questions, one file each or joined in `all.txt`."""
+"""RACE: passages with multiple-choice questions, one per file or joined in `all.txt`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -17,7 +17,7 @@ _LETTERS = ("A", "B", "C", "D")
 
 
 class RaceGroup(StrEnum):
-    """Questions for middle school, for high school, or both."""
+    """Questions for middle school, for high school, or for both."""
 
     MIDDLE = "middle"
     HIGH = "high"
@@ -25,19 +25,19 @@ class RaceGroup(StrEnum):
 
 
 def read_race(directory: Path, split: str, group: RaceGroup = RaceGroup.ALL) -> list[ChoiceExample]:
-    """Reads the questions of a split, middle school first, files by name.
+    """Read the questions of a split, middle school first, files by name.
 
     Args:
-        directory: what holds `RACE/{train,dev,test}/{middle,high}/*.txt`, or that `RACE` itself. A
-            file is one passage, or has one a line.
+        directory: the directory of `RACE/{train,dev,test}/{middle,high}/*.txt`, or `RACE` itself. A
+            file has one passage, or one per line.
         split: `train`, `dev` or `test`.
-        group: which questions.
+        group: the school.
 
     Raises:
-        InputError: there are no such files; a passage is no such JSON, lacks a field, is empty or
-            came before; the numbers of questions, of lists of options and of answers differ; a
-            question is empty or has not four options; an answer is none of A, B, C, D. The message
-            names file and line.
+        InputError: there are no such files; a passage is not such JSON, lacks a field, is empty or
+            repeated; the numbers of questions, of lists of options and of answers differ; a
+            question is empty or does not have four options; an answer is not A, B, C or D. The
+            message names file and line.
 
     Example: `{"id": "high1.txt", "article": "It rains.", "questions": ["Is it _ ?"], "options":
     [["wet", "dry", "hot", "new"]], "answers": ["A"]}` is `ChoiceExample("high1.txt/0", "It rains.",
@@ -55,7 +55,7 @@ def read_race(directory: Path, split: str, group: RaceGroup = RaceGroup.ALL) -> 
             for place, record in _read_passages(path):
                 name = _require(record, "id", str, place)
                 if name in places:
-                    raise InputError(f"{place}: the passage {name} stands in {places[name]} too")
+                    raise InputError(f"{place}: the passage {name} is in {places[name]} too")
                 places[name] = place
                 examples += _to_examples(record, name, school, place)
     return examples
@@ -65,7 +65,7 @@ def _read_passages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     text = read_text(path)
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) > 1 and lines[0][1].strip() == "{":
-        lines = [(1, text)]  # one object, laid out over many lines
+        lines = [(1, text)]  # one object over many lines
     for number, line in lines:
         place = f"{path}:{number}"
         record = parse_object(line, str(path), number)
@@ -114,7 +114,7 @@ def _require(record: Mapping[str, Any], field: str, kind: type, place: str) -> A
 
 
 def join_option(question: str, option: str) -> str:
-    """The question with the option in its blank, or after it if it has none.
+    """Put the option into the question's blank, or after the question if it has none.
 
     Example: `join_option("It is _ .", "wet")` is `"It is wet ."`; `join_option("Why?", "So.")` is
     `"Why? So."`.
@@ -138,31 +138,31 @@ def lay_out_choice(
     max_seq_length: int = 512,
     max_qa_length: int = 128,
 ) -> ChoiceRow:
-    """Lays a context and one of the options out as a row.
+    """Lay out a context and one of the options as a row.
 
-    Of question and option (`join_option`) the last `max_qa_length` pieces are kept, and of the
-    context as many of the first ones as then fit.
+    Of question and option (`join_option`) the last `max_qa_length` tokens are kept, and of the
+    context as many of the first tokens as then fit.
 
     Args:
-        context_ids: pieces of the context.
-        option_ids: pieces of the question with the option.
-        cls_id: what opens the row.
-        sep_id: what ends the context and the option.
-        max_seq_length: pieces that the row may have.
-        max_qa_length: pieces of question and option that are kept.
+        context_ids: tokens of the context.
+        option_ids: tokens of the question with the option.
+        cls_id: the id of [CLS].
+        sep_id: the id of [SEP].
+        max_seq_length: upper bound of the row's tokens.
+        max_qa_length: upper bound of the tokens of question and option.
 
     Raises:
         InputError: the lengths leave no room for the context.
 
-    Example: context 11 12 13, option 7 8 9, in rows of 7 with 2 pieces of the option are ids
-    `2 11 12 3 8 9 3`, types `0 0 0 0 1 1 1`.
+    Example: context 11 12 13, option 7 8 9, in rows of 7 with 2 tokens of the option have ids
+    `2 11 12 3 8 9 3` and segment ids `0 0 0 0 1 1 1`.
     """
     option_ids = np.asarray(option_ids, np.int32)[max(0, len(option_ids) - max_qa_length) :]
     room = max_seq_length - len(option_ids) - 3
     if room < 1 or max_qa_length < 1:
         raise InputError(
             f"max_seq_length={max_seq_length} leaves no room for a context beside an option of "
-            f"{len(option_ids)} pieces (max_qa_length={max_qa_length})"
+            f"{len(option_ids)} tokens (max_qa_length={max_qa_length})"
         )
     context_ids = np.asarray(context_ids, np.int32)[:room]
     ids = np.concatenate([[cls_id], context_ids, [sep_id], option_ids, [sep_id]])
@@ -173,19 +173,19 @@ def lay_out_choice(
 def group_accuracies(
     examples: Sequence[ChoiceExample], predictions: Sequence[int] | Int32[np.ndarray, " examples"]
 ) -> dict[str, float]:
-    """The share of right choices in all questions, and in those of each school that has any.
+    """Compute the accuracy on all questions, and on those of each school that has any.
 
     Args:
-        examples: with their labels.
-        predictions: numbers of options.
+        examples: with labels.
+        predictions: indices of options.
 
     Returns:
         `accuracy`, `middle_accuracy`, `high_accuracy`.
     """
-    right = np.array([e.label == p for e, p in zip(examples, predictions, strict=True)])
+    correct = np.array([e.label == p for e, p in zip(examples, predictions, strict=True)])
     groups = np.array([example.group for example in examples])
-    figures = {"accuracy": float(right.mean())}
+    accuracies = {"accuracy": float(correct.mean())}
     for group in (RaceGroup.MIDDLE, RaceGroup.HIGH):
         if (groups == group).any():
-            figures[f"{group}_accuracy"] = float(right[groups == group].mean())
-    return figures
+            accuracies[f"{group}_accuracy"] = float(correct[groups == group].mean())
+    return accuracies

@@ -1,4 +1,4 @@
-"""Words with tags: CoNLL files, rows of word pieces, and entities scored as conlleval does."""
+"""Tagged words: CoNLL files, rows of tokens, and entities scored by the rules of conlleval."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,17 +16,17 @@ _DOCUMENT_START = "-DOCSTART-"
 
 
 def read_conll(path: Path, tags: Sequence[str] | None = None) -> list[TaggedExample]:
-    """Reads sentences: a word a line, in the first column, with its tag in the last.
+    """Read sentences: one word per line, in the first column, with its tag in the last.
 
-    White space parts the columns, blank lines part sentences, `-DOCSTART-` lines are left out.
+    Columns are separated by white space, sentences by blank lines; `-DOCSTART-` lines are skipped.
 
     Args:
-        path: the file, also compressed.
-        tags: those that there may be; None for all, as in a file for training.
+        path: the file, possibly compressed.
+        tags: the allowed tags; None for all, as in a training file.
 
     Raises:
         InputError: the file is missing, empty or not UTF-8, lines have different numbers of
-            columns or only one, or a tag is none of `tags`. The message names file and line.
+            columns or only one, or a tag is not allowed. The message names file and line.
 
     Example: the lines `U.N. NNP B-ORG`, `official NN O` and a blank one are
     `TaggedExample(("U.N.", "official"), ("B-ORG", "O"))`.
@@ -57,7 +57,7 @@ def read_conll(path: Path, tags: Sequence[str] | None = None) -> list[TaggedExam
 
 
 def discover_tags(examples: Iterable[TaggedExample]) -> tuple[str, ...]:
-    """The tags of the examples in the order of their numbers: by letter."""
+    """Return the tags of the examples in the order of their indices: by letter."""
     return tuple(sorted({tag for example in examples for tag in example.tags or ()}))
 
 
@@ -65,9 +65,9 @@ class TaggedRow(NamedTuple):
     """A row `[CLS] words [SEP]` of a sentence or a part of one, not padded.
 
     Attributes:
-        input_ids: the pieces.
-        first_word: number of the sentence's first word in this row.
-        word_positions: where in the row the first piece of each word stands.
+        input_ids: the tokens.
+        first_word: index in the sentence of the first word of this row.
+        word_positions: position of the first token of each word.
     """
 
     input_ids: Int32[np.ndarray, " length"]
@@ -83,16 +83,16 @@ def lay_out_words(
     unk_id: int,
     max_seq_length: int = 512,
 ) -> list[TaggedRow]:
-    """Lays the words of a sentence out in as many rows as they need; every word is in one of them.
+    """Lay out the words of a sentence in as many rows as needed, each word in one of them.
 
-    A word without pieces becomes an unknown one, a word longer than a row is cut.
+    A word without tokens becomes an unknown one, a word longer than a row is truncated.
 
     Args:
-        word_ids: pieces of each word.
-        cls_id: what opens a row.
-        sep_id: what ends it.
-        unk_id: stands for a word without pieces.
-        max_seq_length: pieces that a row may have.
+        word_ids: tokens of each word.
+        cls_id: the id of [CLS].
+        sep_id: the id of [SEP].
+        unk_id: the id of a word without tokens.
+        max_seq_length: upper bound of a row's tokens.
 
     Raises:
         InputError: rows are too short for a word.
@@ -111,7 +111,7 @@ def lay_out_words(
         begin = ends[first] - len(words[first])
         end = int(np.searchsorted(ends, begin + capacity, side="right"))
         starts = ends[first:end] - [len(ids) for ids in words[first:end]]
-        ids = [cls_id, *(piece for word in words[first:end] for piece in word), sep_id]
+        ids = [cls_id, *(token for word in words[first:end] for token in word), sep_id]
         rows.append(
             TaggedRow(np.array(ids, np.int32), first, (1 + starts - begin).astype(np.int32))
         )
@@ -120,11 +120,11 @@ def lay_out_words(
 
 
 class Entity(NamedTuple):
-    """A run of words of one kind.
+    """Consecutive words that name one thing.
 
     Attributes:
         kind: such as `LOC`.
-        first, last: numbers of its words.
+        first, last: indices of its words.
     """
 
     kind: str
@@ -133,11 +133,11 @@ class Entity(NamedTuple):
 
 
 def find_entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities that the tags of a sentence mark, by the rules of conlleval.
+    """Return the entities that the tags of a sentence mark, by the rules of conlleval.
 
-    The tags may be IOB1 (`B-` only between neighbors of a kind), IOB2 (`B-` at every beginning) or
-    BIOES (`E-` at an end, `S-` for a single word). Tags that no such scheme allows are read as
-    conlleval reads them: what changes kind, or follows nothing, begins an entity.
+    The tags may be IOB1 (`B-` only between neighbors of a kind), IOB2 (`B-` at every start) or
+    BIOES (`E-` at an end, `S-` for a single word). Tags that are invalid in all of them are read as
+    by conlleval: a change of kind, or a tag after `O` or an end, starts an entity.
 
     Raises:
         ValueError: a tag is neither `O` nor one of `B-`, `I-`, `E-`, `S-` and a kind.
@@ -170,65 +170,65 @@ def _is_entity_tag(tag: str) -> bool:
 
 
 def marks_entities(tags: Iterable[str]) -> bool:
-    """Whether tags are such as mark entities, rather than parts of speech and the like."""
-    different = set(tags)
-    return bool(different - {"O"}) and all(map(_is_entity_tag, different))
+    """Return True if tags mark entities, rather than, say, parts of speech."""
+    distinct = set(tags)
+    return bool(distinct - {"O"}) and all(map(_is_entity_tag, distinct))
 
 
 class EntityScores(NamedTuple):
-    """How many entities were found; precision, recall and F1 are 0 where there is nothing.
+    """Counts of entities; precision, recall and F1 are 0 where undefined.
 
     Attributes:
-        right: of the same kind and the same words as one that is there.
-        found: in the predictions.
-        present: in the labels.
+        correct: predictions with the kind and the words of a label.
+        predicted: entities in the predictions.
+        actual: entities in the labels.
     """
 
-    right: int
-    found: int
-    present: int
+    correct: int
+    predicted: int
+    actual: int
 
     @property
     def precision(self) -> float:
-        """The share of the found ones that are right."""
-        return self.right / max(self.found, 1)
+        """The fraction of predicted entities that are correct."""
+        return self.correct / max(self.predicted, 1)
 
     @property
     def recall(self) -> float:
-        """The share of the present ones that are found."""
-        return self.right / max(self.present, 1)
+        """The fraction of actual entities that are predicted."""
+        return self.correct / max(self.actual, 1)
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both."""
-        return 2 * self.right / max(self.found + self.present, 1)
+        """The harmonic mean of precision and recall."""
+        return 2 * self.correct / max(self.predicted + self.actual, 1)
 
 
 def score_entities(
     predictions: Sequence[Sequence[str]], labels: Sequence[Sequence[str]]
 ) -> tuple[EntityScores, dict[str, EntityScores]]:
-    """Compares entities of all sentences.
+    """Compare the entities of all sentences.
 
     Args:
-        predictions: tags of each sentence.
-        labels: the right ones.
+        predictions: predicted tags of each sentence.
+        labels: actual tags of each sentence.
 
     Returns:
-        Of all entities, and of each kind.
+        Scores over all entities, and over those of each kind.
 
     Raises:
-        ValueError: a tag marks no entity, or a sentence has more tags than the other side's.
+        ValueError: a tag marks no entity, or the numbers of tags of a sentence differ.
     """
-    right, found, present = Counter[str](), Counter[str](), Counter[str]()
-    for guessed, true in zip(predictions, labels, strict=True):
-        if len(guessed) != len(true):
-            raise ValueError(f"{len(guessed)} tags were predicted for {len(true)} words")
-        entities, expected = find_entities(guessed), find_entities(true)
-        found.update(entity.kind for entity in entities)
-        present.update(entity.kind for entity in expected)
-        right.update(entity.kind for entity in set(entities) & set(expected))
+    correct, predicted, actual = Counter[str](), Counter[str](), Counter[str]()
+    for guess, label in zip(predictions, labels, strict=True):
+        if len(guess) != len(label):
+            raise ValueError(f"{len(guess)} tags were predicted for {len(label)} words")
+        found, expected = find_entities(guess), find_entities(label)
+        predicted.update(entity.kind for entity in found)
+        actual.update(entity.kind for entity in expected)
+        correct.update(entity.kind for entity in set(found) & set(expected))
     kinds = {
-        kind: EntityScores(right[kind], found[kind], present[kind])
-        for kind in sorted(found.keys() | present.keys())
+        kind: EntityScores(correct[kind], predicted[kind], actual[kind])
+        for kind in sorted(predicted.keys() | actual.keys())
     }
-    return EntityScores(right.total(), found.total(), present.total()), kinds
+    return EntityScores(correct.total(), predicted.total(), actual.total()), kinds

@@ -21,8 +21,7 @@ from data_pipeline.config import DataConfig, Masking, MaskReach
 BITS_PER_POSITION = 4
 ORDER, LENGTH, CORRUPTION, REPLACEMENT = range(BITS_PER_POSITION)
 
-# Probabilities are compared as 24-bit integers, which are exact on every machine.
-PROBABILITY_BITS = 24
+PROBABILITY_BITS = 24  # probabilities are compared as integers, exact on every machine
 
 _SPAN_RATE, _MAX_SPAN = 0.2, 10  # SpanBERT §3.1
 

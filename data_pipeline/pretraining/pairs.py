@@ -8,7 +8,7 @@ epoch and the pair, and never changes a pair's length.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 
 from data_pipeline import randomness
 from data_pipeline.config import SentenceObjective
@@ -113,8 +113,8 @@ def sample_segments(
 
 
 def count_truncated(
-    lengths: Int64[np.ndarray, "pairs 2"], limit: int | Int64[np.ndarray, " pairs"]
-) -> Int64[np.ndarray, "pairs 2"]:
+    lengths: Int[np.ndarray, "pairs 2"], limit: int | Int[np.ndarray, " pairs"]
+) -> Int[np.ndarray, "pairs 2"]:
     """Count the tokens that each segment loses when a pair is truncated to `limit` tokens.
 
     Tokens are dropped one by one from the longer segment, the second at a tie: the longer loses

@@ -3,6 +3,7 @@
 This is the NumPy half of the way to a batch; it does not depend on masks.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -60,9 +61,9 @@ def lay_out_rows(
         sentence_order_positions  0  5
     """
     num_rows, length, num_pairs = shape
-    first, second = np.zeros((2, num_rows, num_pairs), np.int64)
-    first[rows, slots] = segments.lengths[:, 0] + 2  # [CLS] A [SEP]
-    second[rows, slots] = segments.lengths[:, 1] + 1  # B [SEP]
+    table = functools.partial(_scatter, rows, slots, (num_rows, num_pairs))
+    first = table(segments.lengths[:, 0] + 2)  # [CLS] A [SEP]
+    second = table(segments.lengths[:, 1] + 1)  # B [SEP]
     pair_lengths = first + second
     starts = np.cumsum(pair_lengths, axis=1) - pair_lengths
     flat_starts = starts + length * np.arange(num_rows)[:, None]
@@ -80,12 +81,10 @@ def lay_out_rows(
     shifts[rows, 2 * slots + 1] = segments.starts[:, 1] - middle
     origins = np.zeros_like(runs)
     origins[:, :-1:2] = origins[:, 1::2] = flat_starts
-    ordinals = np.append(np.arange(2 * num_pairs, dtype=np.int32) // 2 + 1, np.int32(0))
-    types = np.append(np.arange(2 * num_pairs, dtype=np.int32) % 2, np.int32(0))
+    parts = np.arange(2 * num_pairs, dtype=np.int32)
+    ordinals, types = np.append(parts // 2 + 1, np.int32(0)), np.append(parts % 2, np.int32(0))
 
-    def spread(values: np.ndarray) -> np.ndarray:
-        return np.repeat(np.broadcast_to(values, runs.shape).ravel(), runs.ravel())
-
+    spread = functools.partial(_spread, runs)
     positions = np.arange(num_rows * length)
     sequence_ids = spread(ordinals)
     # The special tokens at the ends of a run may have addresses outside the text.
@@ -93,19 +92,31 @@ def lay_out_rows(
     input_ids[cls] = cls_id
     input_ids[middle - 1] = input_ids[end - 1] = sep_id
     present = sequence_ids > 0
-    labels, weights = np.zeros(starts.shape, np.int32), np.zeros(starts.shape, np.float32)
-    labels[rows, slots], weights[rows, slots] = segments.labels, segments.weights
-    row_shape = (num_rows, length)
+    position_ids = ((positions - spread(origins)) * present).astype(np.int32)
     return Rows(
-        input_ids=(input_ids * present).reshape(row_shape),
-        token_type_ids=spread(types).reshape(row_shape),
-        position_ids=((positions - spread(origins)) * present).astype(np.int32).reshape(row_shape),
-        sequence_ids=sequence_ids.reshape(row_shape),
+        input_ids=(input_ids * present).reshape(num_rows, length),
+        token_type_ids=spread(types).reshape(num_rows, length),
+        position_ids=position_ids.reshape(num_rows, length),
+        sequence_ids=sequence_ids.reshape(num_rows, length),
         sentence_order_positions=(starts * (pair_lengths > 0)).astype(np.int32),
-        sentence_order_labels=labels,
-        sentence_order_weights=weights,
+        sentence_order_labels=table(segments.labels),
+        sentence_order_weights=table(segments.weights),
         pair_lengths=pair_lengths,
     )
+
+
+def _scatter(
+    rows: np.ndarray, slots: np.ndarray, shape: tuple[int, int], values: np.ndarray
+) -> np.ndarray:
+    """Return a table of pairs by row and slot, 0 where there is no pair."""
+    table = np.zeros(shape, values.dtype)
+    table[rows, slots] = values
+    return table
+
+
+def _spread(runs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Repeat one value per run over the positions of the run."""
+    return np.repeat(np.broadcast_to(values, runs.shape).ravel(), runs.ravel())
 
 
 def rows_of_batch(

@@ -25,7 +25,7 @@ class Padding(StrEnum):
 
 
 class AlbertTokenizer:
-    """Makes the inputs of a model: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
+    """Encoder of model inputs: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
 
     Attributes:
         tokenizer: encodes and decodes without special tokens.
@@ -153,7 +153,7 @@ class AlbertTokenizer:
             if not truncation:
                 raise InputError(
                     f"it has {length} tokens with the special ones, and may have {max_length}: "
-                    "shorten it or set truncation"
+                    "shorten it or ask for truncation"
                 )
             segments = _truncate(segments, max_length - num_special)
         cls, sep = (np.array([id], np.int32) for id in (self.cls_id, self.sep_id))

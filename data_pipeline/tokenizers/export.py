@@ -18,7 +18,7 @@ from data_pipeline.tokenizers.wordpiece import (
 )
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
 WORDPIECE_FILE = "vocab.txt"
 
@@ -54,7 +54,7 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: 
     config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(tokenizer.vocabulary_bytes())
-    for name, content in ((TOKENIZER_FILE, described), (CONFIG_FILE, config)):
+    for name, content in ((TOKENIZER_FILE, described), (TOKENIZER_CONFIG_FILE, config)):
         text = json.dumps(content, indent=1, ensure_ascii=False)
         write_atomically(directory / name, text + "\n")
 
@@ -88,27 +88,26 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
         "prepend_scheme": "always",
         "split": True,
     }
-    unigram = {
-        "type": "Unigram",
-        "unk_id": tokenizer.unk_id,
-        "vocab": [[piece.piece, piece.score] for piece in model.pieces],
-        "byte_fallback": False,
-    }
-    described = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added_tokens(tokenizer),
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": {
+    described = _describe(
+        tokenizer,
+        normalizer={"type": "Sequence", "normalizers": normalizers},
+        pre_tokenizer={
             "type": "Sequence",
             "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace],
         },
-        "post_processor": _template(tokenizer),
-        "decoder": metaspace,
-        "model": unigram,
-    }
-    config = {
+        decoder=metaspace,
+        model={
+            "type": "Unigram",
+            "unk_id": tokenizer.unk_id,
+            "vocab": [[piece.piece, piece.score] for piece in model.pieces],
+            "byte_fallback": False,
+        },
+    )
+    return _sentencepiece_config(tokenizer), described
+
+
+def _sentencepiece_config(tokenizer: SentencePieceTokenizer) -> _Json:
+    return {
         "tokenizer_class": "AlbertTokenizer",
         "do_lower_case": tokenizer.lower_case,
         "keep_accents": tokenizer.keep_accents,
@@ -119,7 +118,6 @@ def _describe_sentencepiece(tokenizer: SentencePieceTokenizer) -> tuple[_Json, _
         "mask_token": _added_token(tokenizer.tokens[tokenizer.mask_id], lstrip=True)
         | {"__type": "AddedToken"},
     }
-    return config, described
 
 
 def _replace(pattern: _Json, content: str) -> _Json:
@@ -130,29 +128,25 @@ def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
     vocabulary = {token: id for id, token in enumerate(tokenizer.tokens)}
     if len(vocabulary) < tokenizer.vocab_size:
         raise InputError("transformers requires the tokens of a vocabulary to be unique")
-    described = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added_tokens(tokenizer),
-        "normalizer": {
+    described = _describe(
+        tokenizer,
+        normalizer={
             "type": "BertNormalizer",
             "clean_text": True,
             "handle_chinese_chars": True,
             "strip_accents": not tokenizer.keep_accents,
             "lowercase": tokenizer.lower_case,
         },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": _template(tokenizer),
-        "decoder": {"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
-        "model": {
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        decoder={"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
+        model={
             "type": "WordPiece",
             "unk_token": tokenizer.tokens[tokenizer.unk_id],
             "continuing_subword_prefix": CONTINUATION,
             "max_input_chars_per_word": MAX_WORD_CHARACTERS,
             "vocab": vocabulary,
         },
-    }
+    )
     config = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": tokenizer.lower_case,
@@ -162,6 +156,23 @@ def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
         "mask_token": tokenizer.tokens[tokenizer.mask_id],
     }
     return config, described
+
+
+def _describe(
+    tokenizer: Tokenizer, *, normalizer: _Json, pre_tokenizer: _Json, decoder: _Json, model: _Json
+) -> _Json:
+    """Return the content of a tokenizer.json."""
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(tokenizer),
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": _template(tokenizer),
+        "decoder": decoder,
+        "model": model,
+    }
 
 
 def _special_tokens(tokenizer: Tokenizer) -> _Json:

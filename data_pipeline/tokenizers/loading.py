@@ -1,4 +1,4 @@
-"""Loading a tokenizer of either kind from its files."""
+"""Loading a tokenizer of either kind from files of this project, or from a bare vocabulary."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,12 @@ def load_tokenizer(
         settings["lower_case"] = lower_case
     if keep_accents is not None:
         settings["keep_accents"] = keep_accents
-    return kind.from_file(path, **settings)
+    try:
+        return kind.from_bytes(path.read_bytes(), **settings)
+    except OSError as error:
+        raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"tokenizer {path} cannot be used: {error}") from None
 
 
 def _read_settings(path: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
-from data_pipeline.tokenizers.export import CONFIG_FILE, TOKENIZER_FILE
+from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import (
     CLS,
@@ -53,7 +53,7 @@ def read_pretrained_tokenizer(
             return load_tokenizer(file.parent, lower_case=lower_case, keep_accents=keep_accents)
         settings = {"lower_case": True, "keep_accents": False}
         settings |= _normalizer_settings(stored.get("normalizer"))
-        settings |= _config_settings(file.parent / CONFIG_FILE) if local.is_dir() else {}
+        settings |= _config_settings(file.parent / TOKENIZER_CONFIG_FILE) if local.is_dir() else {}
         overrides = {"lower_case": lower_case, "keep_accents": keep_accents}
         settings |= {name: value for name, value in overrides.items() if value is not None}
         if not stored:

@@ -72,16 +72,11 @@ class SentencePieceTokenizer(Tokenizer):
         self.cls_id, self.sep_id, self.mask_id = (ids[piece] for piece in (CLS, SEP, MASK))
 
     @classmethod
-    def from_file(
-        cls, path: Path, *, lower_case: bool = True, keep_accents: bool = False
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
     ) -> "SentencePieceTokenizer":
-        """Read a `.model` file."""
-        try:
-            return cls(path.read_bytes(), lower_case=lower_case, keep_accents=keep_accents)
-        except OSError as error:
-            raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
-        except InputError as error:
-            raise InputError(f"tokenizer {path} cannot be used: {error}") from None
+        """Load a serialized model."""
+        return cls(vocabulary, lower_case=lower_case, keep_accents=keep_accents)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text, without special tokens other than unknown."""

@@ -1,6 +1,6 @@
 """SentencePiece models as protobuf messages, and the scores by which words are segmented."""
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from sentencepiece.sentencepiece_model_pb2 import (  # type: ignore[attr-defined]
     ModelProto,
     TrainerSpec,

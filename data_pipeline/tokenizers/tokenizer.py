@@ -28,7 +28,7 @@ EncodedText = tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, "_ 2"]]
 
 
 class Tokenizer(abc.ABC):
-    """Encodes text without special tokens, word by word.
+    """Encoder of text without special tokens, word by word.
 
     No token of either kind of vocabulary spans white space, so the ids of a sentence are those of
     its words one after the other, and a word is encoded only once.
@@ -58,6 +58,17 @@ class Tokenizer(abc.ABC):
         self._word_lengths = np.zeros(0, np.int64)
         self._word_ids = np.zeros(0, np.int32)
         self._words_with_offsets: dict[str, EncodedText] = {}
+
+    @classmethod
+    @abc.abstractmethod
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
+    ) -> "Tokenizer":
+        """Make a tokenizer from the content of a vocabulary's file.
+
+        Raises:
+            InputError: it is not a vocabulary of this kind, or lacks a special token.
+        """
 
     @property
     def vocab_size(self) -> int:

@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
@@ -38,7 +37,7 @@ _IDEOGRAPHS = (
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Splits words and punctuation marks, and each greedily into the longest known tokens."""
+    """Words and punctuation marks, each split greedily into the longest known tokens."""
 
     KIND = "wordpiece"
     VOCABULARY_FILE = "vocab.txt"
@@ -66,21 +65,17 @@ class WordPieceTokenizer(Tokenizer):
         self._longest_token = max(map(len, self.tokens))
 
     @classmethod
-    def from_file(
-        cls, path: Path, *, lower_case: bool = True, keep_accents: bool = False
+    def from_bytes(
+        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
     ) -> "WordPieceTokenizer":
         """Read a vocabulary of one token a line; a blank line is the token of one space."""
         try:
             # Only line feeds end a line: the Chinese vocabulary has U+2028 as a token.
-            lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-            tokens = [line.split()[0] if line.strip() else " " for line in lines]
-            return cls(tokens, lower_case=lower_case, keep_accents=keep_accents)
-        except OSError as error:
-            raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+            lines = vocabulary.decode("utf-8").removesuffix("\n").split("\n")
         except UnicodeDecodeError:
-            raise InputError(f"tokenizer {path} cannot be used: it is not UTF-8") from None
-        except InputError as error:
-            raise InputError(f"tokenizer {path} cannot be used: {error}") from None
+            raise InputError("it is not UTF-8") from None
+        tokens = [line.split()[0] if line.strip() else " " for line in lines]
+        return cls(tokens, lower_case=lower_case, keep_accents=keep_accents)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text, without special tokens other than unknown."""

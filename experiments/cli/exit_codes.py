@@ -4,11 +4,11 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status means."""
+    """Exit status of a command."""
 
     DONE = 0
     BAD_INPUT = 2
     NON_FINITE = 3
-    LOST_PROCESS = 4  # another process of the run is gone: start them all again
-    FAILED_POINTS = 5  # of a sweep: what was told of them says why
-    PREEMPTED = 75  # stopped by SIGTERM after saving: start it again
+    LOST_PROCESS = 4  # another process of the run is gone: restart all of them
+    FAILED_POINTS = 5  # of a sweep: their messages say why
+    PREEMPTED = 75  # stopped by SIGTERM after saving: restart it to resume

@@ -1,4 +1,4 @@
-"""Several hosts: how the processes of a run find each other, and how they end together."""
+"""Several hosts: joining the processes of a run, and ending them together."""
 
 import contextlib
 import importlib.util
@@ -11,20 +11,22 @@ from absl import flags
 
 from data_pipeline.errors import InputError
 
-# A process that is not heard of for this long is dead, and so is the run.
+flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
+
+# A process without a heartbeat for this long is dead, and so is the run.
 HEARTBEAT_TIMEOUT_SECONDS = 30
-# What the others get for leaving once one has left.
+# Time for the others to leave once one has left.
 SHUTDOWN_TIMEOUT_SECONDS = 20
 
 _HOST_FLAGS = ("coordinator_address", "num_processes", "process_id")
 
 
 class LostProcessError(RuntimeError):
-    """Another process of the run, or the way to it, is gone."""
+    """Another process of the run, or the connection to it, is gone."""
 
 
 def define_host_flags() -> None:
-    """Defines the flags that join processes where no launcher says how."""
+    """Define the flags that join processes without a launcher."""
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for several hosts")
     flags.DEFINE_integer("num_processes", None, "processes of the run", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "number of this process, from 0", lower_bound=0)
@@ -32,9 +34,9 @@ def define_host_flags() -> None:
 
 @contextlib.contextmanager
 def joined_hosts() -> Iterator[None]:
-    """Joins this process with the others of its run, if there are any, while it is entered.
+    """Join this process with the others of its run, if there are any, inside the context.
 
-    They are named by flags, or else found by what SLURM, Open MPI, a TPU slice or GKE tells.
+    They are named by flags, or else by SLURM, Open MPI, a TPU slice or GKE.
 
     Raises:
         InputError: the flags do not fit together, or the others cannot be reached.
@@ -61,13 +63,13 @@ def joined_hosts() -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0]
         raise LostProcessError(
             f"process {jax.process_index()} lost another one of {jax.process_count()} ({reason}); "
-            "start all of them again: the run goes on from its last checkpoint"
+            "restart all of them: the run resumes from its last checkpoint"
         ) from error
     jax.distributed.shutdown()
 
 
 def _host_flags_given() -> bool:
-    """Whether the flags name the processes; either all of them do or none."""
+    """Return True if the flags name the processes; either all of them do or none."""
     missing = [f"--{name}" for name in _HOST_FLAGS if flags.FLAGS[name].value is None]
     if 0 < len(missing) < len(_HOST_FLAGS):
         needed = ", ".join(f"--{name}" for name in _HOST_FLAGS)
@@ -79,7 +81,7 @@ def _host_flags_given() -> bool:
 
 
 def _has_launcher() -> bool:
-    """Whether something that JAX knows has started this process among others."""
+    """Return True if a launcher that JAX knows has started this process among others."""
     environment = os.environ
     in_slurm_step = "SLURM_STEP_NODELIST" in environment
     return (
@@ -90,7 +92,7 @@ def _has_launcher() -> bool:
 
 
 def _on_tpu() -> bool:
-    """A TPU machine knows by itself whether it is alone; GKE sets the list of its workers."""
+    """Return True on a TPU machine, which itself knows the others; GKE lists its workers."""
     if importlib.util.find_spec("libtpu") is None:
         return False
     devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]

@@ -16,29 +16,29 @@ from experiments.run.device_memory import memory_of
 _GIB = 2**30
 
 
-def micro_batch_counts(rows: int, holders: int) -> list[int]:
-    """In how many micro-batches a batch can be cut by halves, the fewest first.
+def micro_batch_counts(rows: int, shards: int) -> list[int]:
+    """Return the numbers of micro-batches into which halving splits a batch, the fewest first.
 
     Example: 24 rows on 2 devices can be taken in 1, 2 or 4 micro-batches.
     """
     counts = [1]
-    while rows // holders % (2 * counts[-1]) == 0:
+    while rows // shards % (2 * counts[-1]) == 0:
         counts.append(2 * counts[-1])
     return counts
 
 
 class CompiledSteps:
-    """A training step, compiled ahead of its use for each shape that a batch comes in.
+    """A training step that is compiled ahead of its use for each shape of batches.
 
-    It is itself a `TrainStep`, and says what it compiles and how long that takes.
+    It is itself a `TrainStep`, and logs what it compiles and how long that takes.
 
     Args:
-        step_of: number of micro-batches to what `parallel.compile_train_step` gives.
-        counts: a batch's rows to the numbers of micro-batches to try, the fewest first. Of several,
-            the first whose step fits the memory is taken.
+        step_of: returns `parallel.compile_train_step` of a number of micro-batches.
+        counts: returns the numbers of micro-batches to try for a number of rows, the fewest first.
+            Of several, the first whose step fits the memory is used.
         limit: bytes that a step may use on a device; None: not known.
-        say: takes a line for people.
-        costs: describes what the first compiled step will cost.
+        say: prints a line.
+        costs: returns the costs of the first compiled step in words.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CompiledSteps:
         return self.prepare(state, batch, key)(state, batch, key)
 
     def prepare(self, state: TrainState, batch: Any, key: Array) -> TrainStep:
-        """The step for batches of this one's shape.
+        """Return the step for batches of this one's shape.
 
         Raises:
             InputError: it does not fit the memory in any of several numbers of micro-batches.
@@ -84,8 +84,8 @@ class CompiledSteps:
             needed, limit = memory_of(compiled) or 0, self._limit or 0
             if not needed or not limit:
                 raise InputError(
-                    "--config.run.accumulation_steps=0 needs to know a device's memory, and this "
-                    "one does not tell: say how many micro-batches a step has"
+                    "--config.run.accumulation_steps=0 needs to know a device's memory, which is "
+                    "not known here: set the number of micro-batches"
                 )
             if needed <= limit:
                 self._say(f"{count} micro-batches a step: {needed / _GIB:.2f} GiB a device")
@@ -93,5 +93,5 @@ class CompiledSteps:
         raise InputError(
             f"a step in {counts[-1]} micro-batches, the smallest, needs {needed / _GIB:.2f} GiB a "
             f"device, there are {limit / _GIB:.2f}: --config.run.remat=full needs less, "
-            "--config.run.fsdp cuts parameters"
+            "--config.run.fsdp shards parameters"
         )

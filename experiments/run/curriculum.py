@@ -7,19 +7,23 @@ corpus from the beginning of an order of its own; its rows are planned, and its 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
 from albert_jax.batch import PretrainingBatch
+from albert_jax.settings import FieldError
 from albert_jax.training.flops import training_flops_per_row
 from albert_jax.training.parallel import rows_of_process
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset
+from data_pipeline.pretraining.records import RecordDataset
 from experiments.run.config import ExperimentConfig
 from experiments.run.metrics_log import StepWork
+from experiments.run.workdir import DataIdentity
 
 
 class Phase(NamedTuple):
@@ -61,23 +65,26 @@ class Curriculum:
     """The batches of a run through all of its phases: its `TrainingData`.
 
     Args:
-        corpus: the text.
+        corpus: the text; where `data.records_dir` is set, the tokenizer and the held-out text of
+            the records.
         config: the experiment.
         mesh: the devices.
 
+    Attributes:
+        phases: the phases.
+        identity: what is read, by its fingerprint.
+
     Raises:
-        InputError: the corpus is too small for a row of some phase, or a plan cannot be written.
+        InputError: the corpus is too small for a row of some phase, a plan cannot be written, or
+            records are missing or damaged.
+        FieldError: a setting does not match the records.
     """
 
     def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
         self.phases = phases_of(config)
         self._model, self._mesh = config.model, mesh
-        self._datasets = [
-            PretrainingDataset(
-                corpus, phase.data, seed=phase.seed, global_batch_size=phase.global_batch_size
-            )
-            for phase in self.phases
-        ]
+        self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
+        self.identity = _identify(corpus, config, self._datasets[0])
 
     def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
@@ -124,6 +131,28 @@ class Curriculum:
             predictions=phase.data.max_predictions_per_seq,
             pairs=dataset.max_pairs_per_row,
         )
+
+
+def _open_dataset(corpus: Corpus, phase: Phase) -> PretrainingDataset | RecordDataset:
+    batches: dict[str, int] = {"seed": phase.seed, "global_batch_size": phase.global_batch_size}
+    if not phase.data.records_dir:
+        return PretrainingDataset(corpus, phase.data, **batches)
+    records = RecordDataset(Path(phase.data.records_dir), phase.data, **batches)
+    if records.max_token_id >= corpus.metadata.vocab_size:
+        allowed = f"records whose ids are below the vocabulary size, {corpus.metadata.vocab_size}"
+        raise FieldError("data.records_dir", allowed, phase.data.records_dir)
+    return records
+
+
+def _identify(
+    corpus: Corpus, config: ExperimentConfig, dataset: PretrainingDataset | RecordDataset
+) -> DataIdentity:
+    data = config.data
+    if isinstance(dataset, RecordDataset):
+        flag, place = "--config.data.records_dir", data.records_dir
+        return DataIdentity("records", flag, place, dataset.fingerprint)
+    fingerprint = corpus.metadata.fingerprint
+    return DataIdentity("corpus", "--config.data.corpus_dir", data.corpus_dir, fingerprint)
 
 
 def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int:

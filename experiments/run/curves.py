@@ -1,4 +1,4 @@
-"""A run's curves as a picture."""
+"""Plots of a run's metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 matplotlib.use("Agg")
 
 CURVES_FILE = "curves.png"
-Panel = tuple[str, str]  # a figure's name, and the title above its curves
+Panel = tuple[str, str]  # name and title of a metric
 
 
 def plot_curves(
@@ -20,12 +20,12 @@ def plot_curves(
     *,
     title: str,
 ) -> None:
-    """Draws what `run_log.read_metrics` gives: one panel a figure, one line a split.
+    """Plot metrics over steps: one panel a metric, one line a split.
 
     Args:
-        entries: step, split and figures.
+        entries: step, split and metrics, as `read_metrics` gives them.
         path: the PNG to write.
-        panels: up to four figures.
+        panels: up to four metrics.
         title: above all panels.
     """
     figure = Figure(figsize=(10, 7), layout="constrained")

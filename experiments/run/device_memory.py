@@ -1,14 +1,14 @@
-"""What a compiled step needs of a device's memory, and what a device has."""
+"""Memory of devices: the need of a compiled step, and the limit of a device."""
 
 import os
 
 import jax
 
-_USABLE = 0.92  # the rest is for batches ahead, fragments, and what the compiler does not count
+_USABLE = 0.92  # the rest is for prefetched batches, fragmentation and uncounted buffers
 
 
 def memory_of(compiled: jax.stages.Compiled) -> int | None:
-    """Bytes that a compiled step needs on a device, arguments included, if the compiler tells."""
+    """Return the bytes of a compiled step on a device, arguments included, if they are known."""
     memory = compiled.memory_analysis()
     if memory is None:
         return None
@@ -18,15 +18,15 @@ def memory_of(compiled: jax.stages.Compiled) -> int | None:
 
 
 def activations_of(compiled: jax.stages.Compiled) -> int | None:
-    """Bytes of those that live only during the step: activations, gradients, workspace."""
+    """Return the bytes that are live only during the step: activations, gradients, workspace."""
     memory = compiled.memory_analysis()
     return None if memory is None else int(memory.temp_size_in_bytes)
 
 
 def memory_limit(device: jax.Device) -> int | None:
-    """Bytes that a step may use on a device, or None where the device does not tell.
+    """Return the bytes that a step may use on a device, if they are known.
 
-    The simulated devices of a host share what it has.
+    The simulated devices of a host share its memory.
     """
     if device.platform == "cpu":
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -37,8 +37,10 @@ def memory_limit(device: jax.Device) -> int | None:
 
 
 def format_memory(compiled: jax.stages.Compiled) -> str:
-    """A compiled step's memory in words. Example: ``0.12 GiB a device (0.05 of it for
-    activations) of 21.7``."""
+    """Return a compiled step's memory in words.
+
+    Example: ``0.12 GiB a device (0.05 of it for activations) of 21.7``
+    """
     needed, limit = memory_of(compiled), memory_limit(jax.local_devices()[0])
     text = "memory not known"
     if needed is not None:

@@ -1,4 +1,4 @@
-"""Whether a run still gets better."""
+"""Early stopping."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 
 
 class EarlyStopping:
-    """The evaluations of a run, and whether the last ones brought anything.
+    """The evaluations of a run, and the test that they have stopped improving.
 
     Args:
-        metric: the figure that counts; higher is better.
-        patience: how many evaluations without a better one are too many; None: no number is.
-        past: `run_log.read_metrics` of what was done before the run was taken up again, so that it
+        metric: the metric that counts; higher is better.
+        patience: evaluations without an improvement after which a run ends; None: it never does.
+        past: the entries that `read_metrics` gives of the run before it was resumed, so that it
             ends at the same step whether it was interrupted or not.
 
     Example: with patience 2, the evaluations 0.7, 0.9, 0.9, 0.8 have stalled, and 0.7, 0.9, 0.9 or
@@ -28,17 +28,17 @@ class EarlyStopping:
             if entry["split"] == "validation":
                 self.add(entry)
 
-    def add(self, figures: Mapping[str, Any]) -> None:
-        """Takes the figures of one more evaluation."""
-        if self._metric in figures:
-            self._values.append(figures[self._metric])
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Add the metrics of one evaluation."""
+        if self._metric in metrics:
+            self._values.append(metrics[self._metric])
 
     def stalled(self) -> bool:
-        """Whether as many evaluations as `patience` followed the best one."""
+        """Return True if as many evaluations as `patience` followed the best one."""
         return self._patience is not None and self._since_best() >= self._patience
 
-    def describe(self) -> str:
-        """Why a run has stalled, in words."""
+    def format(self) -> str:
+        """Return the reason of a stop in words."""
         best = max(self._values)
         return f"{self._since_best()} evaluations without a better {self._metric} than {best:.4g}"
 

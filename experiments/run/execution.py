@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
 from albert_jax.attention.dispatch import AttentionWorkload, choose_attention
@@ -27,6 +28,12 @@ def _check_reduction(run: TrainingRunConfig) -> None:
             "--config.run.reduction_dtype=bfloat16: XLA's compiler for CPUs does not survive such "
             "a reduction; float32 works here"
         )
+
+
+def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
+    """Set the directory of compiled programs: the run's, the environment's, or the workdir's."""
+    place = run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    jax.config.update("jax_compilation_cache_dir", place or str(workdir / "compile_cache"))
 
 
 def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:

@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar, `metrics.jsonl`, TensorBoard events, and words between."""
+"""Metrics logging: a progress bar, `metrics.jsonl`, TensorBoard events and log lines."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """The entries of a workdir's metrics file in order of steps; none where there is no file.
+    """Read the entries of a workdir's metrics file in order of steps; none where it is missing.
 
     Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and the part ``{"step": 4``
     of a line, left by a run that was killed, has one entry.
@@ -32,25 +32,25 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
 
 
 class StepWork(NamedTuple):
-    """What a step goes through."""
+    """The work of a step."""
 
     rows: int
     flops: float  # of products, forward and backward
 
 
 class RunLog:
-    """Where a run's figures go. Only the process that is told to writes anything.
+    """The log of a run.
 
-    A run that is taken up again first strikes out the figures of steps that it takes again, so
-    that the metrics file has each once.
+    A resumed run first removes the metrics of steps that it repeats, so that the metrics file has
+    each once.
 
     Args:
-        workdir: where the files lie; local or remote.
-        first_step: steps that were taken before and are not taken again.
+        workdir: the directory of the files; local or remote.
+        first_step: steps that were taken before and are not repeated.
         num_steps: steps of the whole run.
-        work_of_step: a step, counted from 0, to its rows and operations.
-        peak_flops: the peak of all devices together, or None where it is not known.
-        enabled: whether this process writes.
+        work_of_step: returns rows and operations of a step, counted from 0.
+        peak_flops: the peak of all devices together; None: not known.
+        enabled: True on the one process that writes.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RunLog:
         self._peak_flops = peak_flops
         self._enabled = enabled
         if enabled:
-            self._strike_out_after(first_step)
+            self._remove_after(first_step)
         self._events = tf.summary.create_file_writer(str(workdir)) if enabled else None
         self._bar = tqdm(
             total=num_steps,
@@ -81,38 +81,38 @@ class RunLog:
         )
 
     def say(self, text: str) -> None:
-        """A line for people, above the progress bar."""
+        """Print a line above the progress bar."""
         if self._enabled:
             tqdm.write(text, file=sys.stderr)
 
     def advance(self, step: int) -> None:
-        """Moves the progress bar."""
+        """Move the progress bar."""
         self._bar.update(step - self._bar.n)
 
-    def report(self, step: int, split: str, figures: Mapping[str, float]) -> None:
-        """Records figures of a split (`train`, `validation`) after a step."""
-        figures = dict(figures)
-        if seconds := figures.get("seconds_per_step"):
+    def report(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Log metrics of a split (`train`, `validation`, `optimizer`) after a step."""
+        metrics = dict(metrics)
+        if seconds := metrics.get("seconds_per_step"):
             work = self._work_of_step(step - 1)
-            figures["rows_per_second"] = work.rows / seconds
-            figures["flops_per_second"] = work.flops / seconds
+            metrics["rows_per_second"] = work.rows / seconds
+            metrics["flops_per_second"] = work.flops / seconds
             if self._peak_flops:
-                figures["share_of_peak"] = figures["flops_per_second"] / self._peak_flops
+                metrics["share_of_peak"] = metrics["flops_per_second"] / self._peak_flops
         if not self._enabled:
             return
-        entry = {"step": step, "split": split, "time": round(time.time(), 3), **figures}
+        entry = {"step": step, "split": split, "time": round(time.time(), 3), **metrics}
         self._append(json.dumps(entry) + "\n")
         assert self._events is not None
         with self._events.as_default(step):
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 tf.summary.scalar(f"{split}/{name}", value)
         if split == "train":
-            self._bar.set_postfix_str(_postfix(figures), refresh=False)
+            self._bar.set_postfix_str(_postfix(metrics), refresh=False)
         else:
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.say(f"step {step} {split}: {shown}")
 
-    def _strike_out_after(self, step: int) -> None:
+    def _remove_after(self, step: int) -> None:
         if not self._metrics_path.exists():
             return
         kept = [e for e in read_metrics(self._metrics_path.parent) if e["step"] <= step]
@@ -126,7 +126,7 @@ class RunLog:
 
     def _append(self, line: str) -> None:
         path = self._metrics_path
-        if is_remote(path):  # object stores know no appending
+        if is_remote(path):  # object stores cannot append
             path.write_text((path.read_text() if path.exists() else "") + line)
             return
         with path.open("a") as file:
@@ -146,11 +146,11 @@ class RunLog:
             self._events.close()
 
 
-def _postfix(figures: Mapping[str, float]) -> str:
-    parts = [f"loss {figures['loss']:.3f}"] if "loss" in figures else []
-    parts.append(f"{figures['rows_per_second']:.4g} rows/s")
-    if "share_of_peak" in figures:
-        parts.append(f"{figures['share_of_peak']:.0%} of peak")
-    if figures["loader_wait_share"] > 0.02:
-        parts.append(f"waiting for data {figures['loader_wait_share']:.0%}")
+def _postfix(metrics: Mapping[str, float]) -> str:
+    parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+    parts.append(f"{metrics['rows_per_second']:.4g} rows/s")
+    if "share_of_peak" in metrics:
+        parts.append(f"{metrics['share_of_peak']:.0%} of peak")
+    if metrics["loader_wait_share"] > 0.02:
+        parts.append(f"waiting for data {metrics['loader_wait_share']:.0%}")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""SIGTERM as a wish: the run saves its current step on all processes and leaves."""
+"""Preemption by SIGTERM: the run saves its current step on all processes and ends."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,10 +8,10 @@ from jax.experimental import multihost_utils
 
 
 class Preemption:
-    """Listens for SIGTERM while it is entered.
+    """A handler of SIGTERM while it is entered.
 
-    With several processes the one that gets the signal may be any of them: JAX's coordination
-    service then makes all of them agree on the step after which they stop.
+    Of several processes any one may get the signal: JAX's coordination service then makes all of
+    them agree on the step after which they stop.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Preemption:
         self._agreed = False
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after this step; the same answer on all processes, and on later steps."""
+        """Return True to stop after this step, on all processes alike, and at all later steps."""
         if jax.process_count() == 1:
             return self._signaled
         self._agreed = self._agreed or bool(multihost_utils.reached_preemption_sync_point(step))

@@ -32,6 +32,7 @@ from experiments.run.config import TrainingRunConfig
 from experiments.run.curves import CURVES_FILE, Panel, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.early_stopping import EarlyStopping
+from experiments.run.execution import set_compilation_cache
 from experiments.run.metrics_log import RunLog, StepWork, read_metrics
 from experiments.run.preemption import Preemption
 from experiments.run.workdir import Workdir
@@ -146,8 +147,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         path, run = self._workdir.path, self._config.run
-        cache = run.compile_cache_dir or str(path / "compile_cache")
-        jax.config.update("jax_compilation_cache_dir", cache)
+        set_compilation_cache(run, path)
         with contextlib.ExitStack() as exits:
             self._checkpoints = exits.enter_context(
                 Checkpoints(
@@ -255,7 +255,7 @@ class Run:
             self.say(f"stopped and saved at step {done}; the same command resumes the run")
             return ExitCode.PREEMPTED
         if done < self._num_steps:
-            self.say(f"ended early at step {done}: {self._early_stopping.describe()}")
+            self.say(f"ended early at step {done}: {self._early_stopping.format()}")
         return ExitCode.DONE
 
     # The hooks of the loop.

@@ -21,12 +21,13 @@ from experiments.run.config import ExperimentConfig
 
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
+_DATA_KINDS = ("corpus", "records", "dataset")
 
 
 class DataIdentity(NamedTuple):
     """The data that a run is trained on."""
 
-    kind: str  # "corpus"; names its file in the workdir
+    kind: str  # one of `_DATA_KINDS`; names its file in the workdir
     flag: str  # names its place
     path: str
     fingerprint: str  # SHA-256 of its content
@@ -129,11 +130,14 @@ def open_pretraining_corpus(config: ExperimentConfig) -> Corpus:
 
 
 def open_pretraining_workdir(
-    path: epath.PathLike, config: ExperimentConfig, corpus: Corpus, *, write: bool = True
+    path: epath.PathLike,
+    config: ExperimentConfig,
+    corpus: Corpus,
+    data: DataIdentity,
+    *,
+    write: bool = True,
 ) -> Workdir:
     """Open the workdir of a run on a corpus; see `open_workdir`."""
-    place = config.data.corpus_dir
-    data = DataIdentity("corpus", "--config.data.corpus_dir", place, corpus.metadata.fingerprint)
     files = model_files(config.model, corpus.path / TOKENIZER_DIRECTORY)
     return open_workdir(path, config, data, files, write=write)
 
@@ -166,16 +170,18 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
 
 
 def _check_data(root: epath.Path, data: DataIdentity) -> None:
-    file = root / f"{data.kind}.json"
-    if not file.exists():  # stopped before its first step
-        return
-    trained = json.loads(file.read_text())
-    if trained["fingerprint"] != data.fingerprint:
-        raise InputError(
-            f"--workdir={root} was trained on another {data.kind} ({trained['path']}, fingerprint "
-            f"{trained['fingerprint'][:12]}) than {data.flag}={data.path} "
-            f"({data.fingerprint[:12]})"
-        )
+    for kind in _DATA_KINDS:
+        file = root / f"{kind}.json"
+        if not file.exists():  # of another kind, or stopped before its first step
+            continue
+        trained = json.loads(file.read_text())
+        if (kind, trained["fingerprint"]) != (data.kind, data.fingerprint):
+            other = "another" if kind == data.kind else "a"
+            raise InputError(
+                f"--workdir={root} was trained on {other} {kind} ({trained['path']}, fingerprint "
+                f"{trained['fingerprint'][:12]}), not on {data.flag}={data.path} "
+                f"({data.fingerprint[:12]})"
+            )
 
 
 def _is_leftover(entry: epath.Path) -> bool:

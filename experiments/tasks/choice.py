@@ -17,7 +17,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from data_pipeline.finetuning.encoding import encode_choices
 from data_pipeline.finetuning.examples import ChoiceExample
-from data_pipeline.finetuning.metrics import class_scores, confusion_matrix
+from data_pipeline.finetuning.metrics import class_f1, confusion_matrix
 from data_pipeline.finetuning.race import NUM_OPTIONS, group_accuracies, read_race
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import ChoiceConfig, FinetuneConfig
@@ -98,7 +98,7 @@ def score_choices(examples: Sequence[ChoiceExample], outputs: Outputs) -> Scores
         {name: max(accuracies[name] for accuracies in constant) for name in metrics},
         OPTION_LETTERS,
         confusion,
-        class_scores(confusion).f1.tolist(),
+        class_f1(predictions, labels, NUM_OPTIONS).tolist(),
     )
 
 

@@ -60,7 +60,7 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
     tokenizer = AlbertTokenizer.from_pretrained(str(tokenizer_path))
     if tokenizer.vocab_size != model.vocab_size:
         raise InputError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces, the model has {model.vocab_size}"
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model has {model.vocab_size}"
         )
     if model.longest_row is not None and config.data.max_seq_length > model.longest_row:
         raise InputError(

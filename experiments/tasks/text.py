@@ -20,7 +20,7 @@ from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.glue import write_glue_submission
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
 from data_pipeline.finetuning.metrics import (
-    class_scores,
+    class_f1,
     compute_metrics,
     confusion_matrix,
     constant_baseline,
@@ -96,7 +96,8 @@ def score_texts(data: TextData, examples: Sequence[TextExample], predictions: np
     if not data.labels:
         return Scores(metrics, baseline)
     confusion = confusion_matrix(predictions, labels, len(data.labels))
-    return Scores(metrics, baseline, data.labels, confusion, class_scores(confusion).f1.tolist())
+    f1 = class_f1(predictions, labels, len(data.labels)).tolist()
+    return Scores(metrics, baseline, data.labels, confusion, f1)
 
 
 def write_texts(

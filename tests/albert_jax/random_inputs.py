@@ -1,4 +1,4 @@
-"""Random float64 parameters in the tree that the model promises to store, and random batches."""
+"""Random float64 parameters in the layout of checkpoints, and random batches."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
 
 
 def random_parameters(config: AlbertConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """A random float64 tree, biases and scales included, so that no term of the model is idle."""
+    """A random float64 tree, biases and scales included, so that no term of the model vanishes."""
     leaves = {}
     for path, shape in parameter_shapes(config).items():
         noise = rng.normal(size=shape)
@@ -78,9 +78,9 @@ def random_parameters(config: AlbertConfig, rng: np.random.Generator) -> dict[st
 def random_batch(
     config: AlbertConfig, rows: list[list[int]], length: int, rng: np.random.Generator
 ) -> PretrainingBatch:
-    """Random pieces in pairs of the given lengths, row by row, and in the padding after them too.
+    """Random tokens in pairs of the given lengths, row by row, and in the padding after them too.
 
-    Three prediction slots a pair, weighted 1, 0.5 and 0; slots of pairs that are not there weigh 0.
+    Three prediction slots a pair, weighted 1, 0.5 and 0; slots of missing pairs weigh 0.
     Example: rows ``[[4, 5], [3]]`` at length 9 have the sequence ids ``111122222`` and
     ``111000000``.
     """

@@ -1,4 +1,4 @@
-"""ALBERT a second time, in plain NumPy loops and float64: what the fast model has to equal.
+"""ALBERT a second time, in plain NumPy loops and float64: which the fast model has to equal.
 
 Written from the paper and the released format alone, not from `albert_jax`, so that the two share
 no mistake. Every function is analytic: it takes complex arrays and follows the real branch, so the
@@ -24,7 +24,7 @@ STEP = 1e-30  # so small that its square vanishes beside 1
 
 
 class Encoding(NamedTuple):
-    """What the encoder says of B rows of S positions."""
+    """The encoder's outputs for B rows of S positions."""
 
     hidden_states: list[Inexact[np.ndarray, "batch length hidden"]]  # input, then every block's
     pooler_output: Inexact[np.ndarray, "batch hidden"]
@@ -35,7 +35,7 @@ class Encoding(NamedTuple):
 
 
 class PreTraining(NamedTuple):
-    """What the two pre-training heads say; the last axis of `sop_logits` is in order, swapped."""
+    """The two pre-training heads' outputs; the last axis of `sop_logits` is in order, swapped."""
 
     prediction_logits: Inexact[np.ndarray, "batch predictions vocabulary"]
     sop_logits: Inexact[np.ndarray, "batch *pairs 2"]
@@ -52,10 +52,10 @@ def encode(
     token_type_ids: Int[np.ndarray, "batch length"] | None = None,
     position_ids: Int[np.ndarray, "batch length"] | None = None,
 ) -> Encoding:
-    """The encoder and the pooler (ALBERT §3.1), from the part of the tree called ``albert``.
+    """Apply encoder and pooler (ALBERT §3.1) with the part of the tree called ``albert``.
 
-    Under `attention_mask` every query, a padded one too, sees the keys whose mask is 1. Under
-    `sequence_ids` a query sees the keys of its own id, so that padding (id 0) sees padding.
+    Under `attention_mask` every query, a padded one too, attends to the keys whose mask is 1. Under
+    `sequence_ids` a query attends to the keys of its own id, and padding (id 0) to padding.
     """
     batch, length = input_ids.shape
     if token_type_ids is None:
@@ -84,7 +84,7 @@ def score_pretraining(
     sentence_order_positions: Int[np.ndarray, "batch pairs"] | None = None,
     **inputs: Int[np.ndarray, "batch length"] | None,
 ) -> PreTraining:
-    """The masked-LM head, tied to the word embeddings, and the sentence-order head on the pooler.
+    """Compute the masked-LM head, tied to the word table, and the sentence-order head.
 
     Without `masked_lm_positions` every position is scored; without `sentence_order_positions` the
     first position of a row stands for its only pair.
@@ -112,7 +112,7 @@ def sum_cross_entropy(
     labels: Int[np.ndarray, "*targets"],
     weights: Shaped[np.ndarray, "*targets"],
 ) -> tuple[complex, float]:
-    """The weighted sum of -log p(label) in natural units, and the sum of the weights."""
+    """Compute the weighted sum of -log p(label) in nats, and the sum of the weights."""
     total = 0.0 + 0.0j
     for target in np.ndindex(labels.shape):
         score = logits[target]
@@ -128,7 +128,7 @@ def differentiate_along(
     path: Path,
     direction: Inexact[np.ndarray, "..."],
 ) -> float:
-    """The derivative of an analytic function along a direction in one tensor of its tree."""
+    """Differentiate an analytic function along a direction in one tensor of its tree."""
     leaves = flatten_dict(parameters)
     moved = unflatten_dict({**leaves, path: leaves[path] + 1j * STEP * direction})
     return complex(function(moved)).imag / STEP
@@ -180,7 +180,7 @@ def _run_layers(
 
 
 def _take_copy(half: Tree, layer: int, inner: int, config: AlbertConfig) -> Tree:
-    """The parameters that one layer uses: with c copies for L layers, copy floor(layer · c / L)."""
+    """Select a layer's parameters: with c copies for L layers, copy floor(layer · c / L)."""
     leaves = flatten_dict(half)
     used = {path: layer * len(leaf) // config.num_hidden_layers for path, leaf in leaves.items()}
     return unflatten_dict({path: leaf[used[path], inner] for path, leaf in leaves.items()})
@@ -200,10 +200,10 @@ def _attend(
         part = slice(head * size, (head + 1) * size)
         q, k, v = query[:, part], key[:, part], value[:, part]
         if config.position_encoding == "rotary":
-            q, k = _turn(q), _turn(k)
+            q, k = _rotate(q), _rotate(k)
         rows = range(len(x))
         if config.position_encoding == "relative_local":
-            # For each query, keys and values of its own: those of the pieces and of the distances.
+            # For each query, keys and values of its own: those of the tokens and of the distances.
             far = [[_distance(i, j, config) for j in rows] for i in rows]
             keys = [k + encoder["relative_keys"][far[i]] for i in rows]
             values = [v + encoder["relative_values"][far[i]] for i in rows]
@@ -216,22 +216,22 @@ def _attend(
 
 
 def _distance(query: int, key: int, config: AlbertConfig) -> int:
-    """The row of the tables for a key so far to the right of a query."""
+    """Return the row of the tables for the distance from a query to a key."""
     limit = config.max_relative_distance
     return max(-limit, min(limit, key - query)) + limit
 
 
-def _turn(x: Inexact[np.ndarray, "length width"]) -> Inexact[np.ndarray, "length width"]:
-    """Entry pairs (i, width/2 + i) turned by position · 10000^(-2i/width)."""
+def _rotate(x: Inexact[np.ndarray, "length width"]) -> Inexact[np.ndarray, "length width"]:
+    """Entry pairs (i, width/2 + i) rotated by position · 10000^(-2i/width)."""
     length, width = x.shape
-    turned = np.zeros_like(x)
+    rotated = np.zeros_like(x)
     for position in range(length):
         for i in range(width // 2):
             angle = position * 10000 ** (-2 * i / width)
             a, b = x[position, i], x[position, width // 2 + i]
-            turned[position, i] = a * math.cos(angle) - b * math.sin(angle)
-            turned[position, width // 2 + i] = a * math.sin(angle) + b * math.cos(angle)
-    return turned
+            rotated[position, i] = a * math.cos(angle) - b * math.sin(angle)
+            rotated[position, width // 2 + i] = a * math.sin(angle) + b * math.cos(angle)
+    return rotated
 
 
 def _softmax(
@@ -282,6 +282,6 @@ def _activate(
 
 def _erf(x: Inexact[np.ndarray, "*shape"]) -> Inexact[np.ndarray, "*shape"]:
     """The error function; off the real line its first-order expansion, exact for a tiny step."""
-    slope = 2 / math.sqrt(math.pi) * np.exp(-x.real * x.real)
+    derivative = 2 / math.sqrt(math.pi) * np.exp(-x.real * x.real)
     value = np.vectorize(math.erf, otypes=[float])(x.real)
-    return value + 1j * slope * x.imag if np.iscomplexobj(x) else value
+    return value + 1j * derivative * x.imag if np.iscomplexobj(x) else value

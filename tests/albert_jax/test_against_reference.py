@@ -81,7 +81,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, Any]:
-    """What the encoder is told beside `input_ids`: as little as the layout allows."""
+    """Inputs of the encoder beside `input_ids`: as few as the layout allows."""
     if layout == "whole":
         return {}
     if layout == "padded":
@@ -94,7 +94,7 @@ def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, Any]:
 
 
 def compile_fast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A jit that optimizes little: each function here runs once, on few numbers."""
+    """Compile with few optimizations: each function here runs once, on few numbers."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -106,7 +106,7 @@ class Case(NamedTuple):
     positions: dict[str, Any]  # of the heads
 
 
-def draw_case(name: str) -> Case:
+def make_case(name: str) -> Case:
     layout, changes = CASES[name]
     config = dataclasses.replace(SMALL, **changes)
     rng = np.random.default_rng(list(CASES).index(name))
@@ -171,7 +171,7 @@ def assert_close(actual: Any, expected: Any, *, atol: float = 1e-10, where: str 
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_losses_and_gradients_equal_the_reference(name: str) -> None:
-    case = draw_case(name)
+    case = make_case(name)
     with jax.enable_x64(True):
         gradients, (outputs, losses) = run_model(case)
 
@@ -195,13 +195,13 @@ def test_outputs_losses_and_gradients_equal_the_reference(name: str) -> None:
     for path, gradient in flat.items():
         for _ in range(2):
             direction = rng.normal(size=gradient.shape)
-            slope = differentiate_along(objective, case.parameters, path, direction)
-            assert_close(np.vdot(gradient, direction), slope, atol=1e-13, where="/".join(path))
+            derivative = differentiate_along(objective, case.parameters, path, direction)
+            assert_close(np.vdot(gradient, direction), derivative, atol=1e-13, where="/".join(path))
 
 
 @pytest.mark.parametrize("name", ["plain", "padding", "packed rows"])
 def test_the_encoder_alone_equals_the_reference(name: str) -> None:
-    case = draw_case(name)
+    case = make_case(name)
     parameters = case.parameters["albert"]
     model = AlbertModel(case.config, dtype=jnp.float64)
     with jax.enable_x64(True):

@@ -1,9 +1,11 @@
 """The model's configuration: released JSONs, released sizes, and values that are rejected."""
 
+import importlib.metadata
 import json
 
 import pytest
 
+import albert_jax
 from albert_jax import AlbertConfig
 from albert_jax.config import (
     EmbeddingMapping,
@@ -99,3 +101,8 @@ def test_values_that_no_model_can_have_are_rejected(changes, words):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"base_v3.*base_v1.*xxlarge_zh"):
         AlbertConfig.from_name("base_v3")
+
+
+def test_the_package_has_the_version_of_its_distribution():
+    assert albert_jax.__version__ == importlib.metadata.version("albert-jax")
+    assert "__version__" in albert_jax.__all__

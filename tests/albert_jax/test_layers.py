@@ -1,4 +1,4 @@
-"""Products, GELU and layer norm: values, their own backward passes, and what these keep."""
+"""Matmul, GELU and layer norm: values, custom backward passes, and their residuals."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def multiply(x: Array, kernel: Array) -> Array:
 
 
 def inputs(*shapes: tuple[int, ...]) -> list[Array]:
-    """Normal, with few enough digits for bfloat16."""
+    """Normal numbers with few enough digits for bfloat16."""
     keys = jax.random.split(jax.random.key(0), len(shapes))
     return [
         jnp.round(24 * jax.random.normal(key, shape)) / 8
@@ -59,15 +59,15 @@ def test_values_and_gradients_are_those_of_the_definition(
     """In bfloat16 parameters and their gradients stay float32, and only ends are rounded."""
     operands = [operands[0].astype(dtype), *operands[1:]]
     exact = [operand.astype(jnp.float32) for operand in operands]
-    value, pull = jax.vjp(ours, *operands)
-    (slope,) = inputs(value.shape)
-    slope = slope.astype(dtype)
-    expected, exact_pull = jax.vjp(plain, *exact)
+    value, pullback = jax.vjp(ours, *operands)
+    (cotangent,) = inputs(value.shape)
+    cotangent = cotangent.astype(dtype)
+    expected, exact_pullback = jax.vjp(plain, *exact)
     assert value.dtype == dtype
     tolerance = 1e-5 if dtype == jnp.float32 else 2**-8
     for result, wanted, operand in zip(
-        (value, *pull(slope)),
-        (expected, *exact_pull(slope.astype(jnp.float32))),
+        (value, *pullback(cotangent)),
+        (expected, *exact_pullback(cotangent.astype(jnp.float32))),
         (operands[0], *operands),
         strict=True,
     ):
@@ -85,7 +85,7 @@ def test_the_backward_passes_keep_no_second_array_as_large_as_the_input() -> Non
 
     assert kept(gelu, x) == [x.size]
     assert kept(norm, x, scale, bias) == [ROWS, ROWS, FEATURES, x.size]
-    assert sum(kept(plain_gelu, x)) > x.size, "which is what it would keep otherwise"
+    assert sum(kept(plain_gelu, x)) > x.size, "which it would keep otherwise"
 
 
 def test_layer_norm_keeps_a_variance_that_is_small_beside_the_mean() -> None:

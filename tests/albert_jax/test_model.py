@@ -1,8 +1,7 @@
-"""The model's structure: counts to the unit, sharing, precision, compile time."""
+"""The model's structure: counts to the unit, sharing, precision, program size."""
 
 import dataclasses
 import functools
-import time
 
 import jax
 import jax.numpy as jnp
@@ -113,11 +112,18 @@ def test_initialization_by_width():
     def deviations(name, **changes):
         sizes = {"hidden_size": 2048, "intermediate_size": 512, "vocab_size": 3000}
         config = dataclasses.replace(TINY, **sizes, initialization=name, **changes)
-        params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
-        layer = params["encoder"]["layers"]["feed_forward"]
-        kernels = {name: layer[name]["kernel"] for name in ("intermediate", "output")}
-        kernels["words"] = params["embeddings"]["word_embeddings"]["embedding"]
-        return {name: float(jnp.std(kernel)) / 0.8796 for name, kernel in kernels.items()}
+
+        @jax.jit  # which leaves out the other kernels
+        def kernels(key):
+            params = AlbertModel(config).initialize(key)
+            layer = params["encoder"]["layers"]["feed_forward"]
+            kernels = {name: layer[name]["kernel"] for name in ("intermediate", "output")}
+            return kernels | {"words": params["embeddings"]["word_embeddings"]["embedding"]}
+
+        return {
+            name: float(jnp.std(kernel)) / 0.8796
+            for name, kernel in kernels(jax.random.key(0)).items()
+        }
 
     near = functools.partial(pytest.approx, rel=0.02)
     thin = 0.02 / 2**0.5
@@ -128,7 +134,7 @@ def test_initialization_by_width():
     assert found == {"intermediate": near(thin), "output": near(wide), "words": near(0.02)}
 
 
-def test_copies_are_drawn_apart():
+def test_copies_are_initialized_independently():
     config = dataclasses.replace(TINY, parameter_sharing=ParameterSharing.NONE, inner_group_num=2)
     params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
     kernel = params["encoder"]["layers"]["attention"]["query"]["kernel"].reshape(6, -1)
@@ -137,23 +143,30 @@ def test_copies_are_drawn_apart():
     assert not np.array_equal(kernel, value)
 
 
+@pytest.fixture(scope="module")
+def shared_layer():
+    """Parameters and last hidden state of a model whose layers are one."""
+    model = AlbertModel(TINY)
+    params = model.init(jax.random.key(0), IDS)["params"]
+    return params, model.apply({"params": params}, IDS).last_hidden_state
+
+
 @pytest.mark.parametrize("sharing", ["attention", "ffn", "none"])
-def test_layers_with_equal_weights_are_one_shared_layer(sharing):
-    shared = AlbertModel(TINY)
-    params = shared.init(jax.random.key(0), IDS)["params"]
+def test_layers_with_equal_weights_are_one_shared_layer(sharing, shared_layer):
+    params, expected = shared_layer
     config = dataclasses.replace(TINY, parameter_sharing=ParameterSharing(sharing))
     template = shapes(AlbertModel(config))
     copied = jax.tree.map(lambda x, like: jnp.broadcast_to(x, like.shape), params, template)
     np.testing.assert_allclose(
         AlbertModel(config).apply({"params": copied}, IDS).last_hidden_state,
-        shared.apply({"params": params}, IDS).last_hidden_state,
+        expected,
         rtol=1e-5,
         atol=1e-5,
     )
 
 
 def test_norms_before_the_halves_are_those_of_a_plain_residual_stream():
-    """Each half adds what it makes of the normed stream; one more norm, 2 H parameters, ends it."""
+    """Each half adds to the stream; one more norm, 2 H parameters, ends it."""
     config = dataclasses.replace(TINY, norm="pre")
     model = AlbertModel(config)
     params = model.init(jax.random.key(0), IDS)["params"]
@@ -202,8 +215,8 @@ def test_execution_changes_no_gradient():
         assert flops > plain_flops, f"{execution} is the same program"
 
 
-def test_remat_computes_again_what_it_says_and_no_more():
-    def products(remat):
+def test_remat_repeats_the_matmuls_that_it_names_and_no_others():
+    def matmuls(remat):
         model = AlbertModel(TINY, execution=Execution(remat))
         params = jax.eval_shape(lambda: model.init(jax.random.key(0), IDS)["params"])
 
@@ -212,12 +225,12 @@ def test_remat_computes_again_what_it_says_and_no_more():
 
         return str(jax.make_jaxpr(jax.grad(loss))(params)).count("dot_general[")
 
-    attention, parameters = 2, 6  # products of a layer
-    assert products(Remat.DOTS) == products(Remat.NONE) + attention
-    assert products(Remat.FULL) == products(Remat.NONE) + attention + parameters
+    attention, parameters = 2, 6  # matmuls of a layer
+    assert matmuls(Remat.DOTS) == matmuls(Remat.NONE) + attention
+    assert matmuls(Remat.FULL) == matmuls(Remat.NONE) + attention + parameters
 
 
-def test_every_layer_draws_its_own_dropout():
+def test_every_layer_has_its_own_dropout():
     config = dataclasses.replace(TINY, hidden_dropout_prob=0.5)
     model = AlbertModel(config)
     params = model.init(jax.random.key(0), IDS)["params"]
@@ -231,7 +244,7 @@ def test_every_layer_draws_its_own_dropout():
             rngs={"dropout": key},
         ).hidden_states
 
-    # Both halves return their input, normed and dropped, when their products are zero and their
+    # Both halves return their input, normed and dropped, when their kernels are zero and their
     # output biases are one: what changes from layer to layer is the dropout alone.
     layers = jax.tree.map(jnp.zeros_like, params["encoder"]["layers"])
     for half, last in (("attention", "dense"), ("feed_forward", "output")):
@@ -255,7 +268,7 @@ def test_bfloat16_keeps_logits_and_parameters_in_float32():
     np.testing.assert_allclose(outputs.prediction_logits, expected.prediction_logits, atol=0.02)
 
 
-def test_a_row_that_does_not_fit_is_refused():
+def test_a_row_that_does_not_fit_is_rejected():
     model = AlbertModel(TINY)
     params = shapes(model)
     with pytest.raises(ValueError, match="length 14, max_position_embeddings is 13"):
@@ -267,7 +280,7 @@ def test_a_row_that_does_not_fit_is_refused():
             ),
             params,
         )
-    with pytest.raises(ValueError, match="start again"):
+    with pytest.raises(ValueError, match="that restart"):
         jax.eval_shape(lambda p: model.apply({"params": p}, IDS, sequence_ids=IDS), params)
 
 
@@ -288,14 +301,14 @@ def test_position_encodings_without_a_table_read_rows_of_any_length(encoding, pa
     assert count(shapes(model)) == count(shapes(AlbertModel(absolute))) + parameters
     ids = np.arange(20, dtype=np.int32)[None]
     params = model.init(jax.random.key(0), ids)["params"]
-    whole = model.apply({"params": params}, ids).last_hidden_state
-    # As far as nothing is padding, a longer row says the same of its pieces.
+    both = np.concatenate([ids, ids[:, ::-1]])
+    whole, reverse = model.apply({"params": params}, both).last_hidden_state
+    assert np.allclose(reverse[::-1], whole, atol=1e-5) is (encoding == "none")
+    # Padding changes nothing: a longer row has the same hidden states at its tokens.
     longer = np.concatenate([ids, 7 + 0 * ids], axis=1)
     mask = np.repeat([[1, 0]], 20, axis=1).astype(np.int32)
     padded = model.apply({"params": params}, longer, mask).last_hidden_state
-    np.testing.assert_allclose(padded[:, :20], whole, rtol=1e-4, atol=1e-5)
-    turned = model.apply({"params": params}, ids[:, ::-1]).last_hidden_state[:, ::-1]
-    assert np.allclose(turned, whole, atol=1e-5) is (encoding == "none")
+    np.testing.assert_allclose(padded[0, :20], whole, rtol=1e-4, atol=1e-5)
 
 
 def test_rotary_needs_pairs():
@@ -303,20 +316,19 @@ def test_rotary_needs_pairs():
         dataclasses.replace(TINY, position_encoding="rotary")
 
 
-def test_compiling_depth_is_free():
-    """48 layers compile in at most 1.5 times what 12 take, gradients included."""
+def test_the_program_does_not_grow_with_depth():
+    """48 layers are as many operations as 12, before compilation and after, gradients included."""
 
-    def seconds(layers):
-        config = dataclasses.replace(TINY, num_hidden_layers=layers)
-        model = AlbertForPreTraining(config)
+    def lower(layers):
+        model = AlbertForPreTraining(dataclasses.replace(TINY, num_hidden_layers=layers))
 
         def loss(params):
             return model.apply({"params": params}, IDS).prediction_logits.sum()
 
-        lowered = jax.jit(jax.grad(loss)).lower(shapes(model))
-        start = time.process_time()
-        lowered.compile()
-        return time.process_time() - start
+        return jax.jit(jax.grad(loss)).lower(shapes(model))
 
-    seconds(2)
-    assert min(seconds(48) for _ in range(2)) <= 1.5 * max(seconds(12) for _ in range(2))
+    lowered = [lower(layers) for layers in (12, 48)]
+    operations = [each.as_text().count(" = ") for each in lowered]
+    assert operations[0] == operations[1] > 100
+    instructions = [each.compile().as_text().count(" = ") for each in lowered]
+    assert instructions[0] == instructions[1] > 100

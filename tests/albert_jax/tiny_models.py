@@ -1,4 +1,4 @@
-"""Small models of every kind with random parameters, for the tests of what they are written as."""
+"""Small models of every kind with random parameters."""
 
 import dataclasses
 from typing import Any
@@ -45,14 +45,14 @@ def make_model(name: str, changes: dict[str, Any], head: HeadConfig | None) -> A
 
 
 def random_params(model: Any, seed: int = 0) -> Any:
-    """Random float32 parameters; no two numbers alike."""
+    """Random float32 parameters, no two alike."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
     return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
 
 
 def assert_same(left: Any, right: Any) -> None:
-    """The same trees, bit for bit."""
+    """Assert that two trees are the same, bit for bit."""
     assert jax.tree.structure(left) == jax.tree.structure(right)
     for x, y in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         x, y = np.asarray(x), np.asarray(y)

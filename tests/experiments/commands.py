@@ -24,7 +24,7 @@ def start(
     devices: int = 1,
     **environment: str,
 ) -> subprocess.Popen[str]:
-    """Starts a run on echoes; its compiled programs are kept beside the corpus for the next."""
+    """Start a run on echoes."""
     xla_flags = (
         f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     )
@@ -32,14 +32,14 @@ def start(
         [
             *(sys.executable, *program, f"--config={ROOT}/tests/experiments/echo_config.py"),
             *(f"--config.data.corpus_dir={corpus}", f"--workdir={workdir}"),
-            *(f"--config.run.compile_cache_dir={corpus.parent}/compile_cache", *flags),
+            *flags,
         ],
         cwd=ROOT,
         env=os.environ
         | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": xla_flags,
-            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments",
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
         }
         | environment,
         stdout=subprocess.DEVNULL,

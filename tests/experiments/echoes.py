@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiny_corpora import write_corpus
 
 from albert_jax.config import AlbertConfig
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
@@ -22,6 +21,8 @@ def write_echoes(
 ) -> Path:
     """Documents such as `call3 call3 call3 call3. echo7 echo7 echo7 echo7 echo7.`: a masked word
     follows from its sentence, and the order of the sentences from their kinds."""
+    from tiny_corpora import write_corpus  # not on the path of the commands that tests start
+
     generator = np.random.default_rng(7)
 
     def document() -> list[list[int]]:

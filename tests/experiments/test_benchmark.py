@@ -13,6 +13,7 @@ import tiny_tasks
 from commands import ROOT
 from echoes import make_experiment, with_part, write_echoes
 
+from albert_jax.settings import FieldError
 from albert_jax.training.flops import training_flops_per_row
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import record, replay, with_shape
@@ -72,7 +73,7 @@ def test_a_given_length_has_slots_for_15_percent(recorded):
     config = with_part(recorded[0], "model", max_position_embeddings=512)
     for length, slots in ((128, 20), (512, 77)):
         assert with_shape(config, length=length).data.max_predictions_per_seq == slots
-    with pytest.raises(InputError, match="max_position_embeddings"):
+    with pytest.raises(FieldError, match="max_position_embeddings"):
         with_shape(config, length=513)
 
 
@@ -144,7 +145,10 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         ],
         cwd=ROOT,
         env=os.environ
-        | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments"}
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
+        }
         | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
         capture_output=True,
         text=True,

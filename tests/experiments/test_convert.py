@@ -17,7 +17,7 @@ from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
-from experiments.convert import Format, architecture_of, convert, lost
+from experiments.convert import Format, architecture_of, convert, list_losses
 
 TEXT = "The cat and the other one sat, 3,000 of them."
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -64,7 +64,7 @@ def test_a_model_goes_round_through_all_formats(sentencepiece, tmp_path):
     for number, to in enumerate([*Format, Format.TENSORFLOW, Format.HUGGINGFACE, Format.ORBAX]):
         stored = read_pretrained(path)
         tokenizer = AlbertTokenizer.from_pretrained(path)
-        assert lost(stored, tokenizer, to) == []
+        assert list_losses(stored, tokenizer, to) == []
         path = tmp_path / str(number)
         convert(stored, tokenizer, to, path)
         back = read_pretrained(path)
@@ -103,7 +103,7 @@ def test_labels_go_with_their_head(wordpiece, tmp_path):
     assert_same(back, params)
     stored = read_pretrained(tmp_path / "ours")
     assert stored.architecture == "AlbertForSequenceClassification"
-    assert lost(stored, wordpiece, Format.TENSORFLOW) == ["the labels (one, two, three)"]
+    assert list_losses(stored, wordpiece, Format.TENSORFLOW) == ["the labels (one, two, three)"]
     convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "released")
     again, back = AlbertForSequenceClassification.from_pretrained(tmp_path / "released")
     assert again.head.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
@@ -132,17 +132,17 @@ def test_a_cased_vocabulary_has_no_place_in_the_released_format(wordpiece, tmp_p
     AlbertModel(TINY).save_pretrained(tmp_path / "model", random_params(AlbertModel(TINY)))
     wordpiece.tokenizer.lower_case, wordpiece.tokenizer.keep_accents = False, True
     stored = read_pretrained(tmp_path / "model")
-    first, second = lost(stored, wordpiece, Format.TENSORFLOW)
+    first, second = list_losses(stored, wordpiece, Format.TENSORFLOW)
     assert "--do_lower_case=false" in first
     assert "accents" in second
-    assert lost(stored, wordpiece, Format.HUGGINGFACE) == []
+    assert list_losses(stored, wordpiece, Format.HUGGINGFACE) == []
 
 
 def test_what_cannot_be_written_leaves_nothing(sentencepiece, wordpiece, tmp_path):
     model = make_model("ForPreTraining", {"hidden_act": "gelu_erf"}, None)
     model.save_pretrained(tmp_path / "model", random_params(model), wordpiece)
     stored = read_pretrained(tmp_path / "model")
-    with pytest.raises(WeightsError, match="the tokenizer has 80 pieces, the model has 11"):
+    with pytest.raises(WeightsError, match="the tokenizer has 80 tokens, the model has 11"):
         convert(stored, sentencepiece, Format.ORBAX, tmp_path / "out")
     with pytest.raises(WeightsError, match="only the tanh form"):
         convert(stored, wordpiece, Format.TENSORFLOW, tmp_path / "out")

@@ -39,7 +39,6 @@ def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(autouse=True)
@@ -60,16 +59,12 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def make_config(
-    tokenizer: Path, texts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    """Make runs, on texts by default, that share their compiled programs."""
-    cache = str(tmp_path_factory.mktemp("cache"))
+def make_config(tokenizer: Path, texts: dict[str, Any]) -> Any:
+    """Make configurations of runs, on texts by default."""
 
     def make(
         task: TaskName = TaskName.TEXT, data: dict[str, Any] = texts, **run: Any
     ) -> FinetuneConfig:
-        run = {"compile_cache_dir": cache} | run
         return tiny_tasks.make_finetuning(task, tokenizer, data=data, **run)
 
     return make

@@ -18,19 +18,22 @@ from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
 from albert_jax.model import AlbertForPreTraining, AlbertModel
+from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import restore_params
 from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.pretraining.tfrecord import import_records
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
+from experiments.export_records import export_records
 from experiments.pretrain import pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig, InitGroups
 from experiments.run.initial_parameters import read_initial_parameters
 from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
-from experiments.run.workdir import open_pretraining_workdir
+from experiments.run.workdir import DataIdentity, open_pretraining_workdir
 
 STEPS = 60
 # What TensorFlow's native code prints when it is loaded, whatever its log level.
@@ -48,12 +51,10 @@ def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
-    cache = str(corpus.parent / "compile_cache")
-    run = {"evaluate_every": 30, "checkpoint_every": 20, "compile_cache_dir": cache} | run
+    run = {"evaluate_every": 30, "checkpoint_every": 20} | run
     return make_experiment(corpus, num_train_steps=STEPS, **run)
 
 
@@ -173,7 +174,7 @@ def test_what_does_not_fit_is_told_in_one_line_and_changes_nothing(
 def test_another_directory_and_another_corpus_are_refused(
     corpus: Path, finished: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"\(32\) must be at most .*\(16\)"):
+    with pytest.raises(FieldError, match=r"max_seq_length must be at most .*\(16\), got 32"):
         with_part(make_config(corpus), "model", max_position_embeddings=16)
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no run"):
@@ -186,13 +187,15 @@ def test_another_directory_and_another_corpus_are_refused(
 
 def test_a_run_killed_in_its_first_moments_is_taken_up(corpus: Path, tmp_path: Path) -> None:
     config = make_config(corpus, checkpoint_every=1, evaluate_every=1)
+    opened = open_corpus(corpus)
+    identity = DataIdentity("corpus", "--config.data.corpus_dir", str(corpus), "0" * 64)
     for left_behind in ([".config.json.x1y2"], ["config.json"], ["config.json", "corpus.json"]):
         workdir = tmp_path / str(len(list(tmp_path.iterdir())))
-        open_pretraining_workdir(workdir, config, open_corpus(corpus))
+        open_pretraining_workdir(workdir, config, opened, identity)
         (workdir / ".config.json.x1y2").touch()
         for path in set(workdir.iterdir()) - {workdir / name for name in left_behind}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        open_pretraining_workdir(workdir, config, open_corpus(corpus))
+        open_pretraining_workdir(workdir, config, opened, identity)
         assert (workdir / "tokenizer/vocab.txt").exists()
 
 
@@ -289,3 +292,26 @@ def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -
         "--config.model.vocab_size is 8"
     ]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_trains_on_imported_records(corpus: Path, tmp_path: Path) -> None:
+    """Batches that were exported and imported give the parameters of those of the corpus."""
+    config = with_part(make_config(corpus), "optimizer", num_train_steps=4, num_warmup_steps=1)
+    assert pretrain(config, tmp_path / "corpus") is ExitCode.DONE
+    export_records(config, [tmp_path / "a.tfrecord"], num_epochs=1)
+    import_records([tmp_path / "a.tfrecord"], tmp_path / "records")
+    records = with_part(config, "data", records_dir=str(tmp_path / "records"))
+    workdir = tmp_path / "run"
+    assert pretrain(records, workdir) is ExitCode.DONE
+    losses = {
+        name: [e["loss"] for e in read_metrics(tmp_path / name) if e["split"] == "train"]
+        for name in ("corpus", "run")
+    }
+    assert losses["run"][-1] == pytest.approx(losses["corpus"][-1], rel=0.05)  # another order
+    identity = json.loads((workdir / "records.json").read_text())
+    assert identity["path"] == str(tmp_path / "records") and len(identity["fingerprint"]) == 64
+    with pytest.raises(InputError, match=r"was trained on a records .*, not on --config"):
+        pretrain(config, workdir)
+    with pytest.raises(FieldError, match=r"data.max_seq_length must be 32, as in the records"):
+        pretrain(with_part(records, "data", max_seq_length=16), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

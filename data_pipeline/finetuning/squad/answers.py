@@ -1,4 +1,4 @@
-"""What a model says of a question's windows, turned into answers that stand in the context."""
+"""Answers: texts of the context for the best spans of a question, and files of predictions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 from jaxtyping import Int32
 
 from albert_jax.durable_files import write_atomically
@@ -18,9 +19,9 @@ class AnswerCandidate(NamedTuple):
 
     Attributes:
         text: its characters in the context.
-        start, end: which these are; `context[start:end]` is the text.
-        score: the model's, larger for better ones.
-        probability: among the candidates of the question.
+        start, end: their range; `context[start:end]` is the text.
+        score: of its span.
+        probability: softmax of the score over the candidates of the question.
     """
 
     text: str
@@ -31,12 +32,12 @@ class AnswerCandidate(NamedTuple):
 
 
 class QuestionPrediction(NamedTuple):
-    """What is answered to a question.
+    """The predicted answers to a question.
 
     Attributes:
         id: of the question.
-        candidates: the best first; at least one.
-        null_score: how much speaks for there being no answer; None if the model was not asked.
+        candidates: at least one, the best first.
+        null_score: the score of there being no answer; None if it was not predicted.
     """
 
     id: str
@@ -50,16 +51,16 @@ def predict_answer(
     spans: Sequence[TokenSpan],
     null_score: float | None = None,
 ) -> QuestionPrediction:
-    """Spans of pieces as texts of the context, each text once.
+    """Convert spans of tokens to texts of the context, each text once.
 
     Args:
         example: the question.
-        context_offsets: first and past-the-last character of each piece of its context.
+        context_offsets: first and past-the-last character of each token of its context.
         spans: the best first.
-        null_score: how much speaks for there being no answer.
+        null_score: the score of there being no answer.
 
-    Example: in the context `In 1066.`, whose pieces are the characters 0 to 2, 3 to 7 and 7 to 8,
-    the span of the second piece is `AnswerCandidate("1066", 3, 7, ...)`.
+    Example: in the context `In 1066.`, whose tokens are the characters 0 to 2, 3 to 7 and 7 to 8,
+    the span of the second token is `AnswerCandidate("1066", 3, 7, ...)`.
     """
     found: dict[str, tuple[int, int, float]] = {}
     for span in spans:
@@ -69,28 +70,25 @@ def predict_answer(
             start += len(text) - len(text.lstrip())
             found.setdefault(stripped, (start, start + len(stripped), span.score))
     if not found:
-        # Only pieces that stand for no character were marked: no context is without a word.
+        # All spans are white space; every context has a word.
         word = example.context.split()[0]
         start = example.context.index(word)
         found[word] = (start, start + len(word), spans[0].score if spans else 0.0)
-    scores = np.array([score for _, _, score in found.values()])
-    weights = np.exp(scores - scores.max())
+    probabilities = scipy.special.softmax([score for _, _, score in found.values()]).tolist()
     candidates = tuple(
         AnswerCandidate(text, *place, probability)
-        for (text, place), probability in zip(
-            found.items(), (weights / weights.sum()).tolist(), strict=True
-        )
+        for (text, place), probability in zip(found.items(), probabilities, strict=True)
     )
     return QuestionPrediction(example.id, candidates, null_score)
 
 
 def best_answers(predictions: Sequence[QuestionPrediction]) -> dict[str, str]:
-    """Id -> the text of the best candidate."""
+    """Return the text of the best candidate by id."""
     return {prediction.id: prediction.candidates[0].text for prediction in predictions}
 
 
 def null_scores(predictions: Sequence[QuestionPrediction]) -> dict[str, float]:
-    """Id -> null score, of the questions that have one."""
+    """Return the null scores by id, of the questions that have one."""
     return {
         prediction.id: prediction.null_score
         for prediction in predictions
@@ -101,13 +99,13 @@ def null_scores(predictions: Sequence[QuestionPrediction]) -> dict[str, float]:
 def write_squad_predictions(
     directory: Path, answers: Mapping[str, str], predictions: Sequence[QuestionPrediction]
 ) -> None:
-    """Writes what the official scorers read, and what lies behind it.
+    """Write the files that the official scorers read, and the candidates.
 
-    `predictions.json` holds id -> answer, `nbest_predictions.json` id -> candidates with their
-    characters, scores and probabilities, `null_odds.json` id -> null score if there are any.
+    `predictions.json` maps ids to answers, `nbest_predictions.json` to candidates with their
+    characters, scores and probabilities, `null_odds.json` to null scores if there are any.
 
     Args:
-        directory: where.
+        directory: the directory to write to.
         answers: id -> answer, empty for none.
         predictions: of the same questions.
     """

@@ -1,4 +1,4 @@
-"""SQuAD's questions to ids: one row a window."""
+"""Encoding of SQuAD's questions: one row per window."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from data_pipeline.tokenizers.albert import AlbertTokenizer
 
 
 class EncodedQuestion(NamedTuple):
-    """A question as rows.
+    """The windows of a question.
 
     Attributes:
-        windows: the rows, from left to right.
-        context_offsets: first and past-the-last character of each piece of the context.
+        windows: from left to right.
+        context_offsets: first and past-the-last character of each token of the context.
     """
 
     windows: list[Window]
@@ -33,18 +33,18 @@ def encode_questions(
     max_query_length: int,
     max_answer_length: int,
 ) -> list[EncodedQuestion]:
-    """Each question and its context in as many rows as the context needs; see `make_windows`.
+    """Encode each question and its context in as many windows as needed; see `make_windows`.
 
     Args:
         tokenizer: of the model.
-        examples: questions of one context should follow one another: it is then encoded once.
-        max_seq_length: pieces that a row may have.
-        doc_stride: pieces from one window's beginning to the next one's, at most.
-        max_query_length: pieces of a question that are kept.
-        max_answer_length: pieces of the longest answer that is to be found.
+        examples: questions; a context is encoded once for consecutive ones.
+        max_seq_length: upper bound of a row's tokens.
+        doc_stride: upper bound of the tokens between the starts of two windows.
+        max_query_length: upper bound of a question's tokens.
+        max_answer_length: upper bound of an answer's tokens.
 
     Raises:
-        InputError: a context has no pieces, or the lengths leave no room for it.
+        InputError: a context has no tokens, or the lengths leave no room for it.
     """
     encoded, context = [], None
     ids, offsets = tokenizer.encode_with_offsets("")
@@ -69,7 +69,7 @@ def encode_questions(
 
 
 def join_windows(questions: Sequence[EncodedQuestion]) -> EncodedExamples:
-    """The windows of all questions one after the other, as `SpanBatch` has them."""
+    """Join the windows of all questions, with the fields of `SpanBatch`."""
     windows = [window for question in questions for window in question.windows]
     return join_sequences(
         {

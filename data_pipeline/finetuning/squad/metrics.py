@@ -1,6 +1,6 @@
-"""Exact match and F1 as SQuAD's official scorers compute them, and the best null threshold.
+"""Exact match and F1 as computed by SQuAD's official scorers, and the best null threshold.
 
-Rajpurkar et al. 2016 (version 1.1) and 2018 (2.0). All figures are in percent.
+Rajpurkar et al. 2016 (version 1.1) and 2018 (2.0). All metrics are in percent.
 """
 
 import re
@@ -18,18 +18,18 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class AnswerScore(NamedTuple):
-    """How good one answer is, from 0 to 1."""
+    """Scores of one answer, from 0 to 1."""
 
     exact: float
     f1: float
 
 
 class BestThreshold(NamedTuple):
-    """The threshold on null scores that gives the best mean.
+    """The threshold on null scores with the best mean.
 
     Attributes:
         percent: that mean.
-        threshold: questions with a higher null score are left unanswered.
+        threshold: questions with a higher null score have no answer.
     """
 
     percent: float
@@ -37,7 +37,7 @@ class BestThreshold(NamedTuple):
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case without punctuation, articles and repeated spaces.
+    """Convert to lower case without punctuation, articles and repeated spaces.
 
     Example: `normalize_answer("The  U.S. army's")` is `"us armys"`.
     """
@@ -46,15 +46,15 @@ def normalize_answer(text: str) -> str:
 
 
 def score_v1(example: QuestionExample, answer: str) -> AnswerScore:
-    """Scores by the rules of version 1.1: the best over the reference answers."""
+    """Score by the rules of version 1.1: the best over the reference answers."""
     scores = [_compare(answer, reference.text) for reference in example.answers]
     return AnswerScore(max(s.exact for s in scores), max(s.f1 for s in scores))
 
 
 def score_v2(example: QuestionExample, answer: str) -> AnswerScore:
-    """Scores by the rules of version 2.0: of an impossible question the answer is no text.
+    """Score by the rules of version 2.0: the answer to an impossible question is empty.
 
-    References of which normalization leaves nothing do not count.
+    References that are empty after normalization are ignored.
     """
     references = [text for text, _ in example.answers if normalize_answer(text)] or [""]
     scores = []
@@ -79,11 +79,11 @@ def _compare(answer: str, reference: str) -> AnswerScore:
 def evaluate_v1(
     examples: Sequence[QuestionExample], answers: Mapping[str, str]
 ) -> dict[str, float]:
-    """Version 1.1: `exact_match` and `f1`.
+    """Compute `exact_match` and `f1` of version 1.1.
 
     Args:
         examples: the questions.
-        answers: id -> text; a question without one counts as wrong.
+        answers: id -> text; a missing answer is wrong.
     """
     scores = _score_all(score_v1, examples, answers)
     return {"exact_match": _percent(s.exact for s in scores), "f1": _percent(s.f1 for s in scores)}
@@ -92,28 +92,29 @@ def evaluate_v1(
 def evaluate_v2(
     examples: Sequence[QuestionExample], answers: Mapping[str, str]
 ) -> dict[str, float]:
-    """Version 2.0: `exact`, `f1`, `total`, and the same of the questions that have an answer
-    (`HasAns_`) and of those that have none (`NoAns_`), where there are any.
+    """Compute `exact`, `f1` and `total` of version 2.0.
+
+    The same are computed of the questions with an answer (`HasAns_`) and of those without
+    (`NoAns_`), if there are any.
 
     Args:
         examples: the questions.
-        answers: id -> text, empty where the question is held to be impossible; a question without
-            one counts as wrong.
+        answers: id -> text, empty if predicted to be impossible; a missing answer is wrong.
     """
     scores = _score_all(score_v2, examples, answers)
     has_answer = np.array([_has_answer(example) for example in examples], bool)
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for prefix, chosen in (
         ("", np.ones_like(has_answer)),
         ("HasAns_", has_answer),
         ("NoAns_", ~has_answer),
     ):
-        part = [scores[place] for place in np.flatnonzero(chosen)]
+        part = [scores[index] for index in np.flatnonzero(chosen)]
         if part:
-            figures[f"{prefix}exact"] = _percent(s.exact for s in part)
-            figures[f"{prefix}f1"] = _percent(s.f1 for s in part)
-            figures[f"{prefix}total"] = len(part)
-    return figures
+            metrics[f"{prefix}exact"] = _percent(s.exact for s in part)
+            metrics[f"{prefix}f1"] = _percent(s.f1 for s in part)
+            metrics[f"{prefix}total"] = len(part)
+    return metrics
 
 
 def find_best_thresholds(
@@ -121,30 +122,30 @@ def find_best_thresholds(
     answers: Mapping[str, str],
     null_scores: Mapping[str, float],
 ) -> tuple[BestThreshold, BestThreshold]:
-    """The thresholds with the best exact match and the best F1, by the official sweep.
+    """Find the thresholds with the best exact match and the best F1, by the official sweep.
 
-    Questions are answered one after the other by rising null score, from none on. Chosen and
-    reported on the same questions these are upper bounds; a threshold to report with is chosen on
-    others (see `split_by_article`).
+    Starting without answers, questions are answered one by one in ascending order of null scores.
+    Chosen and reported on the same questions the means are upper bounds; choose a threshold to
+    report with on other questions (see `split_by_article`).
 
     Args:
         examples: the questions.
-        answers: id -> the answer if there must be one.
-        null_scores: id -> how much speaks for no answer.
+        answers: id -> the best answer that is not empty.
+        null_scores: id -> the score of there being no answer.
 
     Returns:
-        For exact match and for F1. A threshold below all scores is 0 or, if that is not below,
-        just below the lowest.
+        The thresholds for exact match and for F1. A threshold below all scores is 0 or, if that is
+        not below, just below the lowest.
     """
     scores = _score_all(score_v2, examples, answers)
     nulls = np.array([null_scores[example.id] for example in examples], np.float64)
     has_answer = np.array([_has_answer(example) for example in examples], bool)
-    spoken = np.array([bool(answers[example.id]) for example in examples], bool)
+    answered = np.array([bool(answers[example.id]) for example in examples], bool)
     order = np.argsort(nulls, kind="stable")
     none = min(0.0, float(np.nextafter(nulls[order[0]], -np.inf)))
 
     def sweep(values: Iterable[float]) -> BestThreshold:
-        gains = np.where(has_answer, np.array(list(values)), -spoken.astype(np.float64))[order]
+        gains = np.where(has_answer, np.array(list(values)), -answered.astype(np.float64))[order]
         sums = np.sum(~has_answer) + np.concatenate([[0.0], np.cumsum(gains)])
         best = int(np.argmax(sums))
         threshold = none if best == 0 else float(nulls[order[best - 1]])
@@ -156,7 +157,7 @@ def find_best_thresholds(
 def apply_threshold(
     answers: Mapping[str, str], null_scores: Mapping[str, float], threshold: float
 ) -> dict[str, str]:
-    """The answers, emptied where the null score is above the threshold."""
+    """Return the answers, empty where the null score is above the threshold."""
     return {
         name: "" if null_scores[name] > threshold else answer for name, answer in answers.items()
     }
@@ -178,6 +179,6 @@ def _has_answer(example: QuestionExample) -> bool:
 
 
 def _percent(values: Iterable[float]) -> float:
-    """The mean in percent, summed in order as the official scorers do."""
+    """Return the mean in percent, summed in order as by the official scorers."""
     values = list(values)
     return 100.0 * sum(values) / len(values)

@@ -1,4 +1,4 @@
-"""SQuAD files, versions 1.1 and 2.0, and how their questions are divided."""
+"""SQuAD files, versions 1.1 and 2.0, and a division of their questions by article."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +12,16 @@ from data_pipeline.sources.json_text import parse_object, read_text, require_uni
 
 
 def read_squad(path: Path) -> list[QuestionExample]:
-    """Reads the questions of a file in their order.
+    """Read the questions of a file in their order.
 
     Args:
-        path: a JSON file as SQuAD publishes them, also compressed. Questions without
+        path: a JSON file in the format of SQuAD, possibly compressed. Questions without
             `is_impossible` have an answer (version 1.1).
 
     Raises:
-        InputError: the file is missing, no such JSON or has no question; a question or a context is
-            empty; an id came before; a question that can be answered has no answer, or one that
-            does not stand in the context where it says. The message names file, line and question.
+        InputError: the file is missing, not such JSON or has no question; a question or a context
+            is empty; an id is repeated; an answerable question has no answer, or one that is not
+            at its position in the context. The message names file, line and question.
 
     Example: the context `In 1066 or so.` with the question `When?`, answered by `1066` at 3, is one
     example with `answers=(Answer("1066", 3),)`.
@@ -33,7 +33,7 @@ def read_squad(path: Path) -> list[QuestionExample]:
     for example in _walk(record, text, str(path)):
         if example.id in examples:
             line = _find_line(text, example.id)
-            raise InputError(f"{path}:{line}: question {example.id}: its id comes more than once")
+            raise InputError(f"{path}:{line}: question {example.id}: its id is repeated")
         examples[example.id] = example
     if not examples:
         raise InputError(f"{path} has no question")
@@ -56,7 +56,7 @@ def _walk(record: Mapping[str, Any], text: str, path: str) -> Iterator[QuestionE
 
 
 def _find_line(text: str, name: str) -> int:
-    """The line where an id is first spelled out."""
+    """Return the line of the first occurrence of an id."""
     return text.count("\n", 0, max(text.find(json.dumps(name)), 0)) + 1
 
 
@@ -67,19 +67,19 @@ def _read_question(question: Mapping[str, Any], context: str, title: str) -> Que
         raise InputError(f"{place}: is_impossible must be true or false, found {impossible!r}")
     answers = []
     for answer in _list(question, "answers", place):
-        spelled, start = _text(answer, "text", place), answer.get("answer_start")
+        text, start = _text(answer, "text", place), answer.get("answer_start")
         if not isinstance(start, int) or start < 0:
-            raise InputError(f"{place}: answer_start must be a place, found {start!r}")
-        if not context.startswith(spelled, start):
+            raise InputError(f"{place}: answer_start must be a position, found {start!r}")
+        if not context.startswith(text, start):
             raise InputError(
-                f"{place}: the answer {spelled!r} does not stand at {start} in its context, there "
-                f"is {context[start : start + len(spelled)]!r}"
+                f"{place}: the answer {text!r} is not at {start} in its context, which has "
+                f"{context[start : start + len(text)]!r}"
             )
-        answers.append(Answer(spelled, start))
+        answers.append(Answer(text, start))
     if impossible and answers:
         raise InputError(f"{place}: it is impossible and has an answer")
     if not impossible and not answers:
-        raise InputError(f"{place}: it is not impossible and has no answer")
+        raise InputError(f"{place}: it is answerable and has no answer")
     return QuestionExample(
         question["id"],
         _text(question, "question", place),
@@ -93,17 +93,19 @@ def _read_question(question: Mapping[str, Any], context: str, title: str) -> Que
 def split_by_article(
     examples: Sequence[QuestionExample],
 ) -> tuple[list[QuestionExample], list[QuestionExample]]:
-    """Two halves without a common article: one to choose a threshold on, one to report.
+    """Divide questions into halves without a common article, to choose a threshold and to report.
 
-    Articles are taken in the order of their titles' hashes, in turn for the one and for the other,
-    so the halves depend only on which articles there are.
+    Articles go to either half in turn, in the order of their titles' hashes, so that the halves
+    depend only on the set of articles.
 
     Raises:
         InputError: there is only one article.
     """
     articles = {example.article for example in examples}
     if len(articles) < 2:
-        raise InputError("one article cannot be split to choose the null threshold on a part of it")
+        raise InputError(
+            "a single article cannot be split to choose the null threshold on part of it"
+        )
     chosen = set(sorted(articles, key=hash_text)[::2])
     return (
         [example for example in examples if example.article in chosen],
@@ -112,7 +114,7 @@ def split_by_article(
 
 
 def _list(record: Mapping[str, Any], key: str, place: str) -> list[Any]:
-    """The list of objects that stands under a key."""
+    """Return the list of objects under a key."""
     values = record.get(key)
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise InputError(f"{place}: {key} must be a list of objects")

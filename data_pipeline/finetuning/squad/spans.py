@@ -1,4 +1,4 @@
-"""Spans of context tokens that answer a question, found in the outputs of its windows."""
+"""Answer spans: the best spans of context tokens by a model's outputs for a question's windows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from data_pipeline.finetuning.squad.windows import Window
 
 
 class TokenSpan(NamedTuple):
-    """A candidate: its first and its last piece of the context, and how much speaks for it."""
+    """A candidate answer: its first and last token of the context, and its score."""
 
     first: int
     last: int
@@ -18,12 +18,12 @@ class TokenSpan(NamedTuple):
 
 
 class BeamOutputs(NamedTuple):
-    """What the conditional head says of one window: the best starts, and for each the best ends.
+    """Outputs of the conditional head for one window: the best starts, and the best ends of each.
 
     Attributes:
         start_log_probs, start_indices: of the starts in the row.
         end_log_probs, end_indices: of the ends, given the start.
-        answer_logit: how much speaks for there being no answer.
+        answer_logit: the logit of there being no answer.
     """
 
     start_log_probs: Float[np.ndarray, " starts"]
@@ -41,33 +41,33 @@ def find_spans(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> list[TokenSpan]:
-    """The best spans of a question by start logit plus end logit.
+    """Find the best spans of a question by start logit plus end logit.
 
-    All spans are compared, of up to `max_answer_length` pieces, that begin where the window is the
-    one with most context. Every piece is such a span in one of the windows, so there is always an
+    Candidates are all spans of up to `max_answer_length` tokens that start where their window has
+    the maximum context. Every token is such a span in one of the windows, so there is always an
     answer.
 
     Args:
-        windows: all of the question.
-        start_logits: of each window, for its row; padding after it does not count.
+        windows: all windows of the question.
+        start_logits: of each window, for its row; padding after it is ignored.
         end_logits: likewise.
-        n_best: how many spans are kept.
-        max_answer_length: pieces that an answer may have.
+        n_best: upper bound of the number of spans.
+        max_answer_length: upper bound of an answer's tokens.
 
     Returns:
-        The best first; of equals the first in the context.
+        Spans by descending score, ties by position.
 
-    Example: one window of two pieces with start logits `1 0` and end logits `0 2` there has the
-    spans `(0, 1, 3.0)`, `(1, 1, 2.0)`, `(0, 0, 1.0)`.
+    Example: one window of two tokens with start logits `1 0` and end logits `0 2` has the spans
+    `(0, 1, 3.0)`, `(1, 1, 2.0)`, `(0, 0, 1.0)`.
     """
     spans: list[TokenSpan] = []
     for window, starts, ends in zip(windows, start_logits, end_logits, strict=True):
-        pieces = len(window.has_max_context)
-        context = slice(window.context_position, window.context_position + pieces)
+        num_tokens = len(window.has_max_context)
+        context = slice(window.context_position, window.context_position + num_tokens)
         start = np.where(window.has_max_context, starts[context].astype(np.float64), -np.inf)
-        # Row i holds the ends of spans that begin at piece i, the shortest first.
-        end = np.full(pieces + max_answer_length - 1, -np.inf)
-        end[:pieces] = ends[context]
+        # Row i has the ends of spans that start at token i, the shortest first.
+        end = np.full(num_tokens + max_answer_length - 1, -np.inf)
+        end[:num_tokens] = ends[context]
         scores = start[:, None] + np.lib.stride_tricks.sliding_window_view(end, max_answer_length)
         best = np.argsort(-scores, axis=None, kind="stable")[:n_best]
         for first, length in zip(*np.unravel_index(best, scores.shape), strict=True):
@@ -82,11 +82,13 @@ def find_null_score(
     start_logits: Sequence[Float[np.ndarray, " _"]],
     end_logits: Sequence[Float[np.ndarray, " _"]],
 ) -> float:
-    """How much speaks for no answer by the logits of [CLS]: their sum in the window where it is
-    lowest, minus the score of the best span.
+    """Score the absence of an answer by the logits of [CLS].
+
+    The score is the sum of start and end logit, in the window where it is lowest, minus the score
+    of the best span.
 
     Args:
-        spans: of the question, as `find_spans` gives them.
+        spans: of the question, as returned by `find_spans`.
         start_logits, end_logits: of each of its windows.
     """
     sums = [
@@ -102,24 +104,24 @@ def find_beam_spans(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> list[TokenSpan]:
-    """The best spans of a question among those of the conditional head's beams.
+    """Find the best spans of a question among those of the conditional head's beams.
 
-    Spans outside the context, longer than `max_answer_length` pieces, with the end before the
-    start, or that begin where another window has more context, do not count. If that leaves none,
-    the likeliest start in the context is the answer, alone.
+    Spans outside the context, longer than `max_answer_length` tokens, with the end before the
+    start, or that start where another window has more context, are excluded. If none is left, the
+    most probable start in the context is the only answer.
 
     Args:
-        windows: all of the question.
+        windows: all windows of the question.
         outputs: of each window.
-        n_best: how many spans are kept.
-        max_answer_length: pieces that an answer may have.
+        n_best: upper bound of the number of spans.
+        max_answer_length: upper bound of an answer's tokens.
 
     Returns:
-        The best first, by the sum of both log-probabilities; of equals the first in the context.
+        Spans by descending sum of both log-probabilities, ties by position.
     """
     spans, lone_starts = [], []
     for window, beams in zip(windows, outputs, strict=True):
-        pieces = len(window.has_max_context)
+        num_tokens = len(window.has_max_context)
         for start, position, end_log_probs, end_indices in zip(
             beams.start_log_probs,
             beams.start_indices - window.context_position,
@@ -127,7 +129,7 @@ def find_beam_spans(
             beams.end_indices - window.context_position,
             strict=True,
         ):
-            if not 0 <= position < pieces:
+            if not 0 <= position < num_tokens:
                 continue
             first = window.first_token + int(position)
             lone_starts.append(TokenSpan(first, first, float(start)))
@@ -136,13 +138,13 @@ def find_beam_spans(
             spans += [
                 TokenSpan(first, window.first_token + int(last), float(start) + float(end))
                 for end, last in zip(end_log_probs, end_indices, strict=True)
-                if position <= last < min(pieces, position + max_answer_length)
+                if position <= last < min(num_tokens, position + max_answer_length)
             ]
     return _rank(spans, n_best) or _rank(lone_starts, 1)
 
 
 def find_beam_null_score(outputs: Sequence[BeamOutputs]) -> float:
-    """How much speaks for no answer by the conditional head: the least of any window."""
+    """Score the absence of an answer by the conditional head: the lowest logit of any window."""
     return min(beams.answer_logit for beams in outputs)
 
 

@@ -1,6 +1,6 @@
-"""A question and its context as rows: sliding windows, and answers as places of pieces.
+"""Sliding windows over a question's context, and answers as positions of tokens.
 
-Nothing here knows a tokenizer: ids come with the characters that each piece stands for.
+This does not depend on a tokenizer: ids come with the character range of each token.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ class Window(NamedTuple):
     """A row `[CLS] question [SEP] part of the context [SEP]`, not padded.
 
     Attributes:
-        input_ids: the pieces.
-        token_type_ids: 0 for `[CLS] question [SEP]`, 1 from there on.
-        p_mask: 0 where an answer may begin or end: at [CLS], which stands for none, and in the
-            context; 1 elsewhere.
-        context_position: place in the row of the first piece of the context.
-        first_token: which piece of the context that is.
-        has_max_context: of each piece of the context in the row, whether no other window of the
-            question shows more of what is around it.
-        start_position, end_position: places in the row of the first and the last piece of the
-            answer; 0 where the row is impossible.
-        is_impossible: whether the row does not hold the whole answer.
+        input_ids: the tokens.
+        token_type_ids: 0 for `[CLS] question [SEP]`, 1 after that.
+        p_mask: 0 where an answer may start or end: at [CLS], for no answer, and in the context; 1
+            elsewhere.
+        context_position: position in the row of its first token of the context.
+        first_token: index in the context of that token.
+        has_max_context: for each token of the context in the row, True if no other window has more
+            context around it.
+        start_position, end_position: positions in the row of the first and last token of the
+            answer; 0 if the row is impossible.
+        is_impossible: True if the row does not contain the whole answer.
     """
 
     input_ids: Int32[np.ndarray, " length"]
@@ -35,7 +35,7 @@ class Window(NamedTuple):
     p_mask: Int32[np.ndarray, " length"]
     context_position: int
     first_token: int
-    has_max_context: Bool[np.ndarray, " pieces"]
+    has_max_context: Bool[np.ndarray, " tokens"]
     start_position: int
     end_position: int
     is_impossible: bool
@@ -54,29 +54,29 @@ def make_windows(
     max_query_length: int = 64,
     max_answer_length: int = 30,
 ) -> list[Window]:
-    """Lays a question and its context out in as many rows as the context needs.
+    """Lay out a question and its context in as many windows as needed.
 
     Args:
-        example: tells the answer, the first one if there are several.
-        question_ids: pieces of the question, of which the first `max_query_length` are kept.
-        context_ids: pieces of the context.
+        example: the question, of whose answers the first is used.
+        question_ids: tokens of the question, of which the first `max_query_length` are kept.
+        context_ids: tokens of the context.
         context_offsets: first and past-the-last character of each of them, in ascending order.
-        cls_id: what opens a row.
-        sep_id: what ends the question and the context.
-        max_seq_length: pieces that a row may have.
-        doc_stride: pieces from one window's beginning to the next one's; fewer are taken where
-            an answer of `max_answer_length` pieces could otherwise be in no window whole.
-        max_query_length: pieces of a question that are kept.
-        max_answer_length: pieces of the longest answer that is to be found.
+        cls_id: the id of [CLS].
+        sep_id: the id of [SEP].
+        max_seq_length: upper bound of a row's tokens.
+        doc_stride: tokens between the starts of two windows; fewer if otherwise an answer of
+            `max_answer_length` tokens could be in no window as a whole.
+        max_query_length: upper bound of a question's tokens.
+        max_answer_length: upper bound of an answer's tokens.
 
     Returns:
         The windows from left to right.
 
     Raises:
-        InputError: the context has no pieces, or the lengths leave no room for it.
+        InputError: the context has no tokens, or the lengths leave no room for it.
 
     Example: question 7, context 11 12 13 14, whose answer is 13, in rows of 6 with stride 2 and
-    answers of one piece::
+    answers of one token::
 
         2 7 3 11 12 3    impossible    max context of 11
         2 7 3 13 14 3    start 3, end 3             ... 13, 14
@@ -87,10 +87,10 @@ def make_windows(
     if capacity < 1 or doc_stride < 1:
         raise InputError(
             f"max_seq_length={max_seq_length} and doc_stride={doc_stride} leave no room for the "
-            f"context beside a question of {len(question_ids)} pieces"
+            f"context beside a question of {len(question_ids)} tokens"
         )
     if not len(context_ids):
-        raise InputError(f"question {example.id}: its context has no pieces")
+        raise InputError(f"question {example.id}: its context has no tokens")
     stride = max(1, min(doc_stride, capacity + 1 - max_answer_length))
     spans = window_spans(len(context_ids), capacity, stride)
     best = find_max_context(spans, len(context_ids))
@@ -98,18 +98,17 @@ def make_windows(
     position = len(question_ids) + 2
     windows = []
     for number, (first, end) in enumerate(spans):
-        pieces = context_ids[first:end]
-        input_ids = np.concatenate([[cls_id], question_ids, [sep_id], pieces, [sep_id]])
-        places = np.arange(len(input_ids))
-        in_context = (places >= position) & (places < position + len(pieces))
+        ids = np.concatenate([[cls_id], question_ids, [sep_id], context_ids[first:end], [sep_id]])
+        positions = np.arange(len(ids))
+        in_context = (positions >= position) & (positions[::-1] > 0)
         target = (0, 0)
         if answer is not None and first <= answer[0] and answer[1] < end:
             target = (position + answer[0] - first, position + answer[1] - first)
         windows.append(
             Window(
-                input_ids=input_ids.astype(np.int32),
-                token_type_ids=(places >= position).astype(np.int32),
-                p_mask=(~in_context & (places > 0)).astype(np.int32),
+                input_ids=ids.astype(np.int32),
+                token_type_ids=(positions >= position).astype(np.int32),
+                p_mask=(~in_context & (positions > 0)).astype(np.int32),
                 context_position=position,
                 first_token=first,
                 has_max_context=best[first:end] == number,
@@ -121,40 +120,44 @@ def make_windows(
     return windows
 
 
-def window_spans(pieces: int, capacity: int, stride: int) -> list[tuple[int, int]]:
-    """First and past-the-last piece of each window; the stride is at most the capacity.
+def window_spans(num_tokens: int, capacity: int, stride: int) -> list[tuple[int, int]]:
+    """Return the first and past-the-last token of each window; the stride is at most the capacity.
 
     Example: `window_spans(7, 4, 2)` is `[(0, 4), (2, 6), (4, 7)]`.
     """
-    count = 1 + max(0, -(-(pieces - capacity) // stride))
-    return [(n * stride, min(n * stride + capacity, pieces)) for n in range(count)]
+    count = 1 + max(0, -(-(num_tokens - capacity) // stride))
+    return [(n * stride, min(n * stride + capacity, num_tokens)) for n in range(count)]
 
 
-def find_max_context(spans: Sequence[tuple[int, int]], pieces: int) -> Int32[np.ndarray, " pieces"]:
-    """Which window shows most around each piece: of the pieces to its left and to its right, the
-    fewer, plus a hundredth of the window's length; the first of equals.
+def find_max_context(
+    spans: Sequence[tuple[int, int]], num_tokens: int
+) -> Int32[np.ndarray, " tokens"]:
+    """Return the index of the window with the maximum context of each token.
 
-    Example: for windows `[(0, 4), (2, 6)]` it is `0 0 0 1 1 1`: piece 2 has one piece to its right
-    in the first and none to its left in the second, piece 3 the reverse.
+    A token's context is the smaller number of tokens to its left or right, plus a hundredth of the
+    window's length; the first of equals wins.
+
+    Example: for windows `[(0, 4), (2, 6)]` it is `0 0 0 1 1 1`: token 2 has one token to its right
+    in the first and none to its left in the second, token 3 the reverse.
     """
-    best = np.full(pieces, -1.0)
-    window = np.zeros(pieces, np.int32)
+    best = np.full(num_tokens, -1.0)
+    window = np.zeros(num_tokens, np.int32)
     for number, (first, end) in enumerate(spans):
-        place = np.arange(end - first)
-        score = np.minimum(place, place[::-1]) + 0.01 * len(place)
+        left = np.arange(end - first)
+        score = np.minimum(left, left[::-1]) + 0.01 * len(left)
         better = score > best[first:end]
         best[first:end][better] = score[better]
         window[first:end][better] = number
     return window
 
 
-def locate_answer(answer: Answer, offsets: Int32[np.ndarray, "pieces 2"]) -> tuple[int, int]:
-    """The first and the last piece that share a character with an answer.
+def locate_answer(answer: Answer, offsets: Int32[np.ndarray, "tokens 2"]) -> tuple[int, int]:
+    """Return the first and the last token that share a character with an answer.
 
-    An answer within a piece is that piece. One between two pieces, as of characters that the
-    tokenizer drops, is the piece after it, or the last one.
+    An answer within a token is that token. One between two tokens, as of characters that the
+    tokenizer drops, is the token after it, or the last one.
 
-    Example: for pieces of the characters 0 to 3, 4 to 9 and 9 to 12, the answer of the
+    Example: for tokens of the characters 0 to 3, 4 to 9 and 9 to 12, the answer of the
     characters 5 to 10 is `(1, 2)`.
     """
     end = answer.start + len(answer.text)

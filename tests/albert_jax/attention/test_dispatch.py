@@ -1,27 +1,27 @@
-"""Fused attention equals the reference; a device is given one that it can do and does right."""
+"""Every attention equals the reference; the choice falls on one that is supported and right."""
 
 import dataclasses
-import inspect
+import functools
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from jax._src.cudnn import fused_attention_stablehlo
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
-from albert_jax.attention import dispatch as choice
-from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention, deviation
-from albert_jax.attention.fused import cudnn_attention, packed_offsets, splash_attention
-from albert_jax.attention.reference import dot_product_attention, packed_mask
+from albert_jax.attention import blocked, dispatch
+from albert_jax.attention.dispatch import Attention, choose_attention, make_attention_fn
+from albert_jax.attention.implementation import AttentionWorkload
+from albert_jax.attention.mask import AttentionMask
+from albert_jax.attention.splash import SPLASH, splash_attention
+from albert_jax.attention.verification import error_of
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import PositionEncoding
 from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.config import OptimizerConfig
-from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import (
     compile_train_step,
     initialize_state,
@@ -38,18 +38,18 @@ CONFIG = AlbertConfig(
     intermediate_size=8,
     max_position_embeddings=128,
 )
-LENGTH = 128  # the shortest row that splash takes
+LENGTH = 128  # the shortest row that splash supports
 SIZES = (61, 40)  # of the two pairs of a packed row; padding ends it
 CPU = jax.devices()[0]
 
 
-def work(**changes: Any) -> AttentionWorkload:
+def workload(**changes: Any) -> AttentionWorkload:
     return AttentionWorkload(CONFIG, jnp.float32, (LENGTH,), True, CPU)._replace(**changes)
 
 
 def packed_batch() -> PretrainingBatch:
+    """Two pairs in a row, and a second row whose weights are 0."""
     rng = np.random.default_rng(0)
-    starts = [0, SIZES[0]]
     fields = {
         "input_ids": rng.integers(5, CONFIG.vocab_size, (1, LENGTH)),
         "token_type_ids": np.zeros((1, LENGTH)),
@@ -57,37 +57,45 @@ def packed_batch() -> PretrainingBatch:
         "sequence_ids": np.repeat([1, 2, 0], [*SIZES, LENGTH - sum(SIZES)])[None],
         "masked_lm_positions": np.array([[3, 9, 70, 99]]),
         "masked_lm_ids": np.array([[5, 6, 7, 8]]),
-        "masked_lm_weights": np.ones((1, 4), np.float32),
-        "sentence_order_positions": np.array([starts]),
+        "masked_lm_weights": np.ones((1, 4)),
+        "sentence_order_positions": np.array([[0, SIZES[0]]]),
         "sentence_order_labels": np.array([[0, 1]]),
-        "sentence_order_weights": np.ones((1, 2), np.float32),
+        "sentence_order_weights": np.ones((1, 2)),
     }
-    return PretrainingBatch(
-        **{k: v if v.dtype == np.float32 else v.astype(np.int32) for k, v in fields.items()}
-    )
+    rows = {
+        name: np.concatenate([row, np.zeros_like(row) if name.endswith("weights") else row])
+        for name, row in fields.items()
+    }
+    return as_batch(rows)
 
 
 def unpacked_batch(packed: PretrainingBatch) -> PretrainingBatch:
-    """The same two pairs, each at the start of a row of its own."""
-    rows = []
+    """The same two pairs, each at the start of a row of its own, in arrays of the same shapes."""
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in packed._fields}
     for pair, (start, size) in enumerate(zip((0, SIZES[0]), SIZES, strict=True)):
-        row = {}
         for name, array in packed._asdict().items():
             if name.startswith("masked_lm"):
-                row[name] = array[:, 2 * pair : 2 * pair + 2]
+                own = array[0, 2 * pair : 2 * pair + 2]
             elif name.startswith("sentence_order"):
-                row[name] = array[:, pair : pair + 1]
+                own = array[0, pair : pair + 1]
             else:
-                row[name] = np.pad(array[:, start : start + size], [(0, 0), (0, LENGTH - size)])
-        for name in ("masked_lm_positions", "sentence_order_positions"):
-            row[name] = row[name] - start
-        row["sequence_ids"] = np.minimum(row["sequence_ids"], 1)
-        rows.append(row)
-    return PretrainingBatch(**{k: np.concatenate([r[k] for r in rows]) for k in rows[0]})
+                own = array[0, start : start + size]
+            if name.endswith("positions"):
+                own = own - start
+            if name == "sequence_ids":
+                own = np.minimum(own, 1)
+            rows[name].append(np.pad(own, (0, array.shape[1] - len(own))))
+    return as_batch({name: np.stack(row) for name, row in rows.items()})
+
+
+def as_batch(rows: dict[str, np.ndarray]) -> PretrainingBatch:
+    return PretrainingBatch.from_numpy(
+        {k: v.astype(np.float32 if k.endswith("weights") else np.int32) for k, v in rows.items()}
+    )
 
 
 def initialize(key: jax.Array) -> Any:
-    """Parameters so large that scores differ, and what is wrong with attention is seen."""
+    """Initialize so large that scores differ, and errors of attention are seen."""
     model = AlbertForPreTraining(dataclasses.replace(CONFIG, initializer_range=0.5))
     return model.init(key, jnp.zeros((1, LENGTH), jnp.int32))["params"]
 
@@ -95,79 +103,87 @@ def initialize(key: jax.Array) -> Any:
 PARAMS = initialize(jax.random.key(0))
 
 
-def losses_and_gradients(attention: Attention, batch: PretrainingBatch, dtype: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def losses_and_gradients(attention: Attention, dtype: Any, batch: PretrainingBatch) -> Any:
     model = AlbertForPreTraining(CONFIG, dtype=dtype, execution=Execution(attention=attention))
-    loss = pretraining_objective(model).loss_fn
+    loss_fn = pretraining_objective(model).loss_fn
 
-    def total(params: Any, batch: PretrainingBatch) -> Any:
-        metrics = loss(params, batch, None)
+    def total(params: Any) -> Any:
+        metrics = loss_fn(params, batch, None)
         sums = {k: metrics[k].sum for k in ("masked_lm_loss", "sentence_order_loss")}
-        return jnp.stack(list(sums.values())).sum(), sums
+        return sum(sums.values()), sums
 
-    gradients, sums = jax.jit(jax.grad(total, has_aux=True))(PARAMS, batch)
+    gradients, sums = jax.grad(total, has_aux=True)(PARAMS)
     return sums, gradients
 
 
 @pytest.fixture
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocked attention takes rows as short as those of these tests by blocks."""
-    monkeypatch.setattr(choice, "SHORTEST_BLOCKED", LENGTH)
+    monkeypatch.setattr(blocked, "SHORTEST_BLOCKED", LENGTH)
 
 
 @pytest.mark.usefixtures("short_blocks")
-def test_packed_or_not_and_fused_or_not_losses_and_gradients_are_the_same() -> None:
+def test_packed_or_not_losses_and_gradients_of_every_attention_are_the_same() -> None:
     packed = packed_batch()
     alone = unpacked_batch(packed)
-    expected_sums, expected = losses_and_gradients(Attention.XLA, packed, jnp.float32)
+    expected_sums, expected = losses_and_gradients(Attention.XLA, jnp.float32, packed)
     assert min(expected_sums.values()) > 0.1
-    # In bfloat16 one of the two ways is enough: it shares everything but the rounding.
-    for attention, batch, dtype, within in (
-        (Attention.XLA, alone, jnp.float32, 1e-5),
-        (Attention.BLOCKED, packed, jnp.float32, 1e-5),
-        (Attention.BLOCKED, alone, jnp.float32, 1e-5),
-        (Attention.SPLASH, packed, jnp.float32, 1e-5),
-        (Attention.SPLASH, alone, jnp.float32, 1e-5),
-        (Attention.XLA, packed, jnp.bfloat16, 5e-2),
-        (Attention.BLOCKED, packed, jnp.bfloat16, 5e-2),
-        (Attention.SPLASH, packed, jnp.bfloat16, 5e-2),
-    ):
-        sums, gradients = losses_and_gradients(attention, batch, dtype)
-        for name, value in expected_sums.items():
-            np.testing.assert_allclose(sums[name], value, rtol=within)
-        # Of the tree as a whole: a leaf's own noise in bfloat16 may exceed the leaf.
-        differences = jax.tree.map(jnp.subtract, gradients, expected)
-        norms = [
-            np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree)))
-            for tree in (differences, expected)
-        ]
-        assert norms[0] < within * norms[1], (attention, dtype, batch.input_ids.shape)
+    for attention in (Attention.XLA, Attention.BLOCKED, Attention.SPLASH):
+        # In bfloat16 one of the two ways is enough: it shares everything but the rounding.
+        for batch, dtype, within in (
+            (packed, jnp.float32, 1e-5),
+            (alone, jnp.float32, 1e-5),
+            (packed, jnp.bfloat16, 5e-2),
+        ):
+            sums, gradients = losses_and_gradients(attention, dtype, batch)
+            for name, value in expected_sums.items():
+                np.testing.assert_allclose(sums[name], value, rtol=within)
+            # Of the tree as a whole: a leaf's own noise in bfloat16 may exceed the leaf.
+            difference = optax.tree.norm(optax.tree.sub(gradients, expected))
+            assert difference < within * optax.tree.norm(expected), (attention, dtype)
 
 
-def test_a_fused_attention_is_within_its_tolerance_and_a_leaking_one_is_not(
+def replaced(monkeypatch: pytest.MonkeyPatch, attention: Attention, **changes: Any) -> None:
+    """Register another implementation under an attention's name."""
+    implementation = dataclasses.replace(SPLASH, **changes)
+    monkeypatch.setattr(attention, "implementation", implementation)
+
+
+def test_splash_is_within_its_tolerance_and_a_leaking_kernel_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choice, "unsupported_reason", lambda *_: None)
-    for asked in (work(), work(packed=False, dtype=jnp.bfloat16)):
+    supported = {"unsupported_reason": lambda workload: None, "platform": "cpu"}
+    replaced(monkeypatch, Attention.SPLASH, **supported)
+    for asked in (workload(), workload(packed=False, dtype=jnp.bfloat16)):
         assert choose_attention(Attention.SPLASH, asked)[0] is Attention.SPLASH
 
-    def leaking(query: Any, key: Any, value: Any, ids: Any) -> Any:
-        return splash_attention(query, key, value, jnp.ones_like(ids))
+    def leaking(query: Any, key: Any, value: Any) -> Any:
+        return splash_attention(query, key, value, jnp.ones(query.shape[:2], jnp.int32))
 
-    def broken(query: Any, key: Any, value: Any, ids: Any) -> Any:
+    def broken(query: Any, key: Any, value: Any) -> Any:
         return jnp.full_like(query, jnp.nan) * (query + key + value)
 
+    monkeypatch.setattr(Attention.BLOCKED, "implementation", None)
     for wrong in (leaking, broken):
-        monkeypatch.setattr(choice, "splash_attention", wrong)
-        assert not deviation(Attention.SPLASH, work()) < 0.1
+        replaced(monkeypatch, Attention.SPLASH, bind=lambda mask, f=wrong: f, **supported)
+        error = error_of(Attention.SPLASH.implementation, workload())
+        assert not error < 0.1
+        monkeypatch.setattr(dispatch, "error_of", lambda *_, error=error: error)
         with pytest.raises(ValueError, match="off the reference on this device"):
-            choose_attention(Attention.SPLASH, work())
-        tpu = SimpleNamespace(platform="tpu")
-        monkeypatch.setattr(choice, "deviation", lambda *_: np.nan)
-        picked, line = choose_attention(Attention.AUTO, work(device=tpu))
+            choose_attention(Attention.SPLASH, workload())
+        picked, line = choose_attention(Attention.AUTO, workload())
         assert picked is Attention.XLA
         assert "not splash: it is" in line
-        monkeypatch.undo()
-        monkeypatch.setattr(choice, "unsupported_reason", lambda *_: None)
+
+
+def test_a_kernel_that_fails_on_the_device_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(mask: AttentionMask) -> Any:
+        raise RuntimeError("no such engine\nand a trace")
+
+    replaced(monkeypatch, Attention.BLOCKED, bind=failing, unsupported_reason=lambda _: None)
+    with pytest.raises(ValueError, match="it fails on this device: no such engine; xla and auto"):
+        choose_attention(Attention.BLOCKED, workload())
 
 
 def test_padding_stays_finite() -> None:
@@ -191,11 +207,11 @@ DROPPING = dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.1)
         ("splash", {"device": TPU, "lengths": (128, 96)}, "multiple of 128 long, they are 96"),
         ("splash", {"device": TPU, "lengths": ()}, "these are of any length"),
         ("splash", {"device": TPU, "partitioned": True}, "run.tensor must be 1"),
-        ("splash", {"device": TPU, "config": RELATIVE}, "learned relative positions"),
+        ("splash", {"device": TPU, "config": RELATIVE}, "position_encoding=relative_local"),
         ("splash", {"device": TPU, "config": DROPPING}, "must be 0, it is 0.1"),
         ("blocked", {"lengths": ()}, None),
         ("blocked", {"partitioned": True}, "run.tensor must be 1"),
-        ("blocked", {"config": RELATIVE}, "learned relative positions"),
+        ("blocked", {"config": RELATIVE}, "position_encoding=relative_local"),
         ("blocked", {"config": DROPPING}, "must be 0, it is 0.1"),
         ("cudnn", {"device": GPU, "dtype": jnp.bfloat16}, None),
         ("cudnn", {"device": TPU}, "for NVIDIA GPUs, this is a tpu"),
@@ -205,107 +221,62 @@ DROPPING = dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.1)
         ("xla", {"config": RELATIVE}, None),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_reason(
+def test_unsupported_workloads_are_rejected_with_the_reason(
     attention: str, changes: dict[str, Any], expected: str | None
 ) -> None:
-    why = choice.unsupported_reason(Attention(attention), work(**changes))
+    why = dispatch.unsupported_reason(Attention(attention), workload(**changes))
     assert why is None if expected is None else why is not None and expected in why
 
 
-def test_auto_takes_blocks_on_a_cpu_and_the_model_wants_it_settled() -> None:
-    assert choose_attention(Attention.AUTO, work()) == (Attention.BLOCKED, "attention: blocked")
-    assert choose_attention(Attention.XLA, work()) == (Attention.XLA, "attention: xla")
-    picked, line = choose_attention(Attention.AUTO, work(config=RELATIVE))
+def test_auto_takes_blocks_on_a_cpu_and_the_model_wants_it_resolved() -> None:
+    assert choose_attention(Attention.AUTO, workload()) == (Attention.BLOCKED, "attention: blocked")
+    assert choose_attention(Attention.XLA, workload()) == (Attention.XLA, "attention: xla")
+    picked, line = choose_attention(Attention.AUTO, workload(config=RELATIVE))
     assert picked is Attention.XLA
-    assert "not blocked: it does not know learned relative positions" in line
+    assert "not blocked: it supports no bias by position" in line
     with pytest.raises(ValueError, match="for TPUs, this is a cpu; xla and auto can"):
-        choose_attention(Attention.SPLASH, work())
-    with pytest.raises(ValueError, match="settled by choose_attention"):
-        choice.make_attention_fn(Attention.AUTO)
+        choose_attention(Attention.SPLASH, workload())
+    with pytest.raises(ValueError, match="resolved by choose_attention"):
+        make_attention_fn(Attention.AUTO, AttentionMask())
+
+
+@pytest.mark.parametrize("option", ["bias", "dropout_key"])
+def test_an_attention_rejects_what_it_does_not_support(option: str) -> None:
+    row = jnp.zeros((1, LENGTH, 1, 8))
+    attend = make_attention_fn(Attention.BLOCKED, AttentionMask())
+    with pytest.raises(ValueError, match=f"blocked supports no {option.partition('_')[0]}"):
+        attend(row, row, row, **{option: object()})
 
 
 @pytest.mark.parametrize("shorter", [0, 1])
 def test_long_rows_go_by_blocks_and_shorter_ones_do_not(
     monkeypatch: pytest.MonkeyPatch, shorter: int
 ) -> None:
-    taken = []
+    called = []
     for name in ("blocked_attention", "dot_product_attention"):
 
         def attend(query: Any, *_: Any, name: str = name, **__: Any) -> Any:
-            taken.append(name)
+            called.append(name)
             return query
 
-        monkeypatch.setattr(choice, name, attend)
-    length = choice.SHORTEST_BLOCKED - shorter
-    row = jnp.zeros((1, length, 1, 8))
-    choice.make_attention_fn(Attention.BLOCKED)(row, row, row)
-    assert taken == [("blocked_attention", "dot_product_attention")[shorter]]
-
-
-def test_offsets_of_packed_rows() -> None:
-    ids = jnp.array([[1, 1, 2, 0], [1, 2, 3, 3], [0, 0, 0, 0]])
-    offsets, lengths = packed_offsets(ids, 3)
-    np.testing.assert_array_equal(offsets, [[0, 2, -1, -1], [0, 1, 2, -1], [-1, -1, -1, -1]])
-    np.testing.assert_array_equal(lengths, [[2, 1, -1], [1, 1, 2], [-1, -1, -1]])
-
-
-def test_packed_rows_leave_no_position_to_chance_under_cudnn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """cuDNN's kernel writes only where it was told that a sequence lies. A stand-in for it says so
-    with NaN; whether the kernel itself is right is checked on the device, at the start of a run."""
-    ids = jnp.array([[1, 1, 1, 2, 2, 0, 0, 0], [1, 2, 2, 2, 3, 3, 3, 3], [1] * 8, [0] * 8])
-    told = []
-
-    def kernel(
-        query: jax.Array,
-        key: jax.Array,
-        value: jax.Array,
-        *,
-        q_offsets: jax.Array,
-        q_seqlen: jax.Array,
-        **_: Any,
-    ) -> jax.Array:
-        told.append(q_seqlen)
-        starts = q_offsets[:, :-1, None]
-        within = np.arange(query.shape[1]) - starts
-        covers = (starts >= 0) & (within >= 0) & (within < q_seqlen[:, :, None])
-        number = jnp.argmax(covers, axis=1)
-        context = dot_product_attention(query, key, value, packed_mask(number))
-        return jnp.where(covers.any(1)[:, :, None, None], context, jnp.nan)
-
-    monkeypatch.setattr(fused_attention_stablehlo, "dot_product_attention", kernel)
-    operands = list(jax.random.normal(jax.random.key(0), (3, *ids.shape, 2, 8)))
-    context = cudnn_attention(*operands, ids, max_sequences=3)
-    np.testing.assert_allclose(
-        context, dot_product_attention(*operands, packed_mask(ids)), rtol=1e-6, atol=1e-6
-    )
-    np.testing.assert_array_equal(
-        told[0], [[3, 2, 3, -1], [1, 3, 4, -1], [8, -1, -1, -1], [8, -1, -1, -1]]
-    )
-
-
-def test_the_private_function_of_jax_still_takes_what_it_is_given() -> None:
-    taken = inspect.signature(fused_attention_stablehlo.dot_product_attention).parameters
-    assert {"q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type"} <= set(taken)
-    assert fused_attention_stablehlo.MaskType.PADDING
+        monkeypatch.setattr(blocked, name, attend)
+    row = jnp.zeros((1, blocked.SHORTEST_BLOCKED - shorter, 1, 8))
+    make_attention_fn(Attention.BLOCKED, AttentionMask())(row, row, row)
+    assert called == [("blocked_attention", "dot_product_attention")[shorter]]
 
 
 @pytest.mark.usefixtures("short_blocks")
 def test_the_step_over_devices_is_the_same_with_splash_and_by_blocks() -> None:
-    single = packed_batch()
-    batch = PretrainingBatch(*(np.concatenate([x, x]) for x in single))
-    optimizer = make_optimizer(
-        OptimizerConfig(num_train_steps=2, num_warmup_steps=0), global_batch_size=2
-    )
     mesh = make_mesh(fsdp=2, devices=jax.devices()[:2])  # mapped by hand, as data is
+    optimizer = optax.sgd(0.1)
+    state = initialize_state(initialize, optimizer, jax.random.key(0), mesh)
+    batch = place_batch(unpacked_batch(packed_batch()), mesh)
 
     def loss_and_norm(attention: Attention) -> tuple[float, float]:
         model = AlbertForPreTraining(CONFIG, execution=Execution(attention=attention))
-        state = initialize_state(initialize, optimizer, jax.random.key(0), mesh)
         loss_fn, weight_fn, _ = pretraining_objective(model)
         step = compile_train_step(loss_fn, optimizer, state, mesh, weight_fn=weight_fn)
-        _, metrics = step(state, place_batch(batch, mesh), jax.random.key(0))
+        _, metrics = step(jax.tree.map(jnp.copy, state), batch, jax.random.key(0))
         return float(metrics["masked_lm_loss"].sum), float(metrics["grad_norm"].sum)
 
     expected = loss_and_norm(Attention.XLA)

@@ -1,4 +1,4 @@
-"""A pair in a packed row is as if it were alone: same scores, losses and gradients, no leaks."""
+"""A pair in a packed row has the scores, losses and gradients that it has alone; no leaks."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ ENCODINGS = {
     "rotary": dataclasses.replace(CONFIG, position_encoding=PositionEncoding.ROTARY, hidden_size=8),
 }
 LENGTH = 9
-ROWS = [[4, 5], [3, 2, 2]]  # two pieces of padding end the second
+ROWS = [[4, 5], [3, 2, 2]]  # two tokens of padding end the second
 RNG_SEED = 3
 POSITION_TABLE = ("albert", "embeddings", "position_embeddings", "embedding")
 
@@ -49,7 +49,7 @@ POSITION_TABLE = ("albert", "embeddings", "position_embeddings", "embedding")
 def compute(
     config: AlbertConfig, params: Tree, batch: PretrainingBatch, inputs: Inputs
 ) -> tuple[Tree, Any]:
-    """Gradient of the sum of all losses; scores; the losses' sums."""
+    """Compute the gradient of the sum of all losses, the scores, and the losses' sums."""
     model = AlbertForPreTraining(config, dtype=jnp.float64)
 
     def total(params: Tree) -> tuple[jax.Array, Any]:
@@ -70,7 +70,7 @@ def compute(
     return jax.grad(total, has_aux=True)(params)
 
 
-def weigh_only(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch:
+def weight_only(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch:
     """The same rows, with a loss for one pair alone."""
     predictions = np.zeros_like(batch.masked_lm_weights)
     order = np.zeros_like(batch.sentence_order_weights)
@@ -106,7 +106,7 @@ def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone(encodin
     parameters = random_parameters(config, rng)
     batch = random_batch(config, ROWS, LENGTH, rng)
     for row, pair in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]:
-        packed = weigh_only(batch, row, pair)
+        packed = weight_only(batch, row, pair)
         alone = take_alone(batch, row, pair)
         mask = (alone.sequence_ids > 0).astype(np.int32)
         with jax.enable_x64(True):
@@ -132,7 +132,7 @@ def test_each_pair_has_the_scores_losses_and_gradients_that_it_has_alone(encodin
 
 
 def influences(inputs: Inputs, positions: Inputs) -> list[np.ndarray]:
-    """Which input positions each output depends on, by gradient: bool, [outputs, length].
+    """Find the input positions that each output depends on, by gradient: bool, [outputs, length].
 
     Each input position gets a position embedding of its own, so that the gradient of its row in
     the table is the gradient of that input.
@@ -155,9 +155,12 @@ def influences(inputs: Inputs, positions: Inputs) -> list[np.ndarray]:
 
     with jax.enable_x64(True):
         leaves = flatten_dict(parameters)
-        slopes = jax.jit(jax.jacrev(run))(leaves[POSITION_TABLE], leaves)
-    # Each slope is [1, outputs, features, table row, embedding].
-    return [np.any(np.asarray(slope)[0] != 0, axis=(1, 3))[:, :LENGTH] for slope in slopes]
+        derivatives = jax.jit(jax.jacrev(run))(leaves[POSITION_TABLE], leaves)
+    # Each derivative is [1, outputs, features, table row, embedding].
+    return [
+        np.any(np.asarray(derivative)[0] != 0, axis=(1, 3))[:, :LENGTH]
+        for derivative in derivatives
+    ]
 
 
 def test_nothing_crosses_pairs_or_padding_in_a_packed_row() -> None:

@@ -109,6 +109,11 @@ def inputs_of(model):
     return {"input_ids": IDS}
 
 
+def compiled(model):
+    """Compile a model's forward pass; eagerly each call would compile its scan again."""
+    return jax.jit(model.apply, static_argnames=("deterministic", "output_hidden_states"))
+
+
 def by_name(tree):
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
@@ -145,11 +150,11 @@ def test_parameters_and_outputs_have_their_names_and_shapes(name):
 def test_only_the_classifier_is_dropped_and_only_in_training(name):
     model, *_ = CASES[f"AlbertFor{name}"]
     model = dataclasses.replace(model, head=dataclasses.replace(THREE, classifier_dropout_prob=0.5))
-    variables = model.init(jax.random.key(0), IDS)
+    variables, apply = model.init(jax.random.key(0), IDS), compiled(model)
 
     def run(seed, **options):
         rngs = {"dropout": jax.random.key(seed)}
-        outputs = model.apply(variables, IDS, rngs=rngs, output_hidden_states=True, **options)
+        outputs = apply(variables, IDS, rngs=rngs, output_hidden_states=True, **options)
         return outputs.logits, outputs.hidden_states[-1]
 
     (first, hidden), (second, same) = run(1, deterministic=False), run(2, deterministic=False)
@@ -176,18 +181,12 @@ def test_an_untied_head_does_not_read_the_word_table():
     config = dataclasses.replace(TINY, tie_word_embeddings=False)
     variables = AlbertForMaskedLM(config).init(jax.random.key(0), IDS)
     params = variables["params"]
-    tied = AlbertForMaskedLM(TINY)
-    assert not np.allclose(
-        AlbertForMaskedLM(config).apply(variables, IDS).logits,
-        tied.apply(variables, IDS).logits,
-    )
+    untied, tied = compiled(AlbertForMaskedLM(config)), compiled(AlbertForMaskedLM(TINY))
+    assert not np.allclose(untied(variables, IDS).logits, tied(variables, IDS).logits)
     params["predictions"]["decoder"] = params["albert"]["embeddings"]["word_embeddings"][
         "embedding"
     ]
-    np.testing.assert_array_equal(
-        AlbertForMaskedLM(config).apply(variables, IDS).logits,
-        tied.apply(variables, IDS).logits,
-    )
+    np.testing.assert_array_equal(untied(variables, IDS).logits, tied(variables, IDS).logits)
 
 
 def test_choices_are_scored_each_for_itself():
@@ -198,11 +197,11 @@ def test_choices_are_scored_each_for_itself():
     types = (rows % 2).astype(np.int32)
     variables = model.init(jax.random.key(0), rows)
     logits = model.apply(variables, rows, mask, types).logits
-    alone = AlbertForSequenceClassification(TINY, HeadConfig(labels=("right",)))
+    alone = compiled(AlbertForSequenceClassification(TINY, HeadConfig(labels=("right",))))
     for choice in range(3):
         np.testing.assert_allclose(
             logits[:, choice : choice + 1],
-            alone.apply(variables, rows[:, choice], mask[:, choice], types[:, choice]).logits,
+            alone(variables, rows[:, choice], mask[:, choice], types[:, choice]).logits,
             rtol=1e-5,
         )
 
@@ -210,6 +209,7 @@ def test_choices_are_scored_each_for_itself():
 class TestConditionalSpan:
     model = AlbertForConditionalSpan(TINY, start_n_top=3, end_n_top=2)
     mask = np.array([[1] * 7, [1] * 6 + [0]], np.int32)
+    apply = staticmethod(compiled(model))
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -218,10 +218,10 @@ class TestConditionalSpan:
 
     def given(self, variables, start):
         starts = np.full(len(IDS), start, np.int32)
-        return self.model.apply(variables, IDS, self.mask, p_mask=P_MASK, start_positions=starts)
+        return self.apply(variables, IDS, self.mask, p_mask=P_MASK, start_positions=starts)
 
     def test_the_search_finds_what_scoring_every_span_finds(self, variables):
-        found = self.model.apply(variables, IDS, self.mask, p_mask=P_MASK)
+        found = self.apply(variables, IDS, self.mask, p_mask=P_MASK)
         by_start = [self.given(variables, start) for start in range(7)]
         starts = np.asarray(by_start[0].start_log_probs)
         ends = np.stack([outputs.end_log_probs for outputs in by_start], 1)
@@ -245,11 +245,9 @@ class TestConditionalSpan:
             np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, rtol=1e-5)
             assert (np.asarray(log_probs)[P_MASK == 1] < -1e29).all()
 
-    def test_answerability_reads_expected_start_and_first_piece(self, variables):
+    def test_answerability_reads_expected_start_and_first_token(self, variables):
         params = variables["params"]
-        outputs = self.model.apply(
-            variables, IDS, self.mask, p_mask=P_MASK, output_hidden_states=True
-        )
+        outputs = self.apply(variables, IDS, self.mask, p_mask=P_MASK, output_hidden_states=True)
         hidden = np.asarray(outputs.hidden_states[-1], np.float64)
         starts = np.exp(np.asarray(self.given(variables, 0).start_log_probs, np.float64))
         both = np.concatenate([np.einsum("bs,bsh->bh", starts, hidden), hidden[:, 0]], -1)
@@ -258,12 +256,12 @@ class TestConditionalSpan:
         np.testing.assert_allclose(outputs.answer_logits, expected[:, 0], rtol=1e-4, atol=1e-6)
 
     def test_a_short_row_has_fewer_spans(self, variables):
-        outputs = self.model.apply(variables, IDS[:, :2], p_mask=P_MASK[:, :2])
+        outputs = self.apply(variables, IDS[:, :2], p_mask=P_MASK[:, :2])
         assert outputs.start_indices.shape == (2, 2)
         assert outputs.end_indices.shape == (2, 2, 2)
 
 
-def test_heads_refuse_what_they_cannot_be():
+def test_heads_reject_impossible_configurations():
     assert HeadConfig().num_labels == 2
     assert HeadConfig(problem_type="regression").problem_type is ProblemType.REGRESSION
     with pytest.raises(ValueError, match=r"problem_type.*regression.*'ranking'"):

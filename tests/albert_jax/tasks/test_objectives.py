@@ -46,7 +46,7 @@ WEIGHTS = np.array([1, 1, 0], np.float32)
 
 
 def make_fields(*shape: int) -> dict[str, np.ndarray]:
-    """Rows of 7, 5 and 7 pieces."""
+    """Rows of 7, 5 and 7 tokens."""
     generator = np.random.default_rng(1)
     mask = np.ones((*shape, LENGTH), np.int32)
     mask[1, ..., 5:] = 0
@@ -141,8 +141,8 @@ def expected_loss(name: str, batch: Any, outputs: dict[str, np.ndarray]) -> dict
     if name == "scores":
         return {"regression_loss": ((outputs["logits"][:2, 0] - batch.labels[:2]) ** 2).mean()}
     if name == "labels":
-        shares = 1 / (1 + np.exp(-outputs["logits"][:2].astype(np.float64)))
-        right = np.where(batch.labels[:2] > 0, shares, 1 - shares)
+        probabilities = 1 / (1 + np.exp(-outputs["logits"][:2].astype(np.float64)))
+        right = np.where(batch.labels[:2] > 0, probabilities, 1 - probabilities)
         return {"classification_loss": -np.log(right).mean()}
     starts, ends = (log_softmax(outputs[f"{end}_logits"])[two] for end in ("start", "end"))
     chosen = starts[two, batch.start_positions[:2]] + ends[two, batch.end_positions[:2]]
@@ -162,7 +162,7 @@ def test_losses_are_those_of_the_formulas(task: tuple[str, Any, Any, Objective])
         assert found["accuracy"] == right.mean()
 
 
-def test_the_tags_loss_is_that_of_first_pieces() -> None:
+def test_the_tags_loss_is_that_of_first_tokens() -> None:
     model, batch, objective = tagging()
     params = model.initialize(jax.random.key(3))
     logits = model.apply(
@@ -238,8 +238,8 @@ def test_the_conditional_head_s_beam_is_that_of_all_pairs() -> None:
     ]
     assert found["span_loss"] == pytest.approx(-np.mean(chosen) / 2, rel=1e-5)
     logits = beams["answer_logits"][:2].astype(np.float64)
-    shares = 1 / (1 + np.exp(-logits))
-    right = np.where(batch.is_impossible[:2] > 0, shares, 1 - shares)
+    probabilities = 1 / (1 + np.exp(-logits))
+    right = np.where(batch.is_impossible[:2] > 0, probabilities, 1 - probabilities)
     assert found["answerability_loss"] == pytest.approx(-np.log(right).mean() / 2, rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The command: text in, the same corpus out however it is built, and one line for a mistake."""
+"""The command: the corpus is the same however it is built, and mistakes are one-line errors."""
 
 import fcntl
 import itertools
@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
-from data_pipeline.corpus.build_flags import define_flags
+from data_pipeline.corpus.build_config import BuildConfig
+from data_pipeline.corpus.build_flags import define_flags, read_build_config
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.sources.documents import Source, SourceFormat
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 
@@ -44,7 +46,7 @@ sys.exit(build_corpus.main(["build_corpus", *sys.argv[3:]]))
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """Two files of 60 documents each; every sentence is long, and every one is different."""
+    """Write two files of 60 documents each, whose sentences are long and all different."""
     random = np.random.default_rng(1)
     words = ["".join(random.choice(SYLLABLES, n)) for n in random.integers(1, 4, 200)]
     directory = tmp_path_factory.mktemp("text")
@@ -63,9 +65,9 @@ def text(tmp_path_factory):
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     """Write a vocabulary of all syllables."""
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *SYLLABLES]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *SYLLABLES]
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
-    path.write_text("\n".join([*pieces, *(f"##{piece}" for piece in SYLLABLES)]) + "\n")
+    path.write_text("\n".join([*tokens, *(f"##{token}" for token in SYLLABLES)]) + "\n")
     return path
 
 
@@ -124,7 +126,7 @@ def test_all_text_is_there_in_order_and_split_by_its_hash(text, built):
     assert all(sentence.endswith(" .") for sentence in sentences)
 
 
-def test_metadata_tells_what_was_built(built):
+def test_metadata_describes_the_build(built):
     metadata = open_corpus(built).metadata
     report = metadata.report
     assert metadata.sources[0].name == "text"
@@ -165,7 +167,7 @@ def test_two_processes_build_the_same(text, vocabulary, tmp_path, built):
     assert files_of(tmp_path / "corpus") == files_of(built)
 
 
-def test_killed_builds_go_on_to_the_same_corpus(text, vocabulary, tmp_path, built):
+def test_killed_builds_resume_to_the_same_corpus(text, vocabulary, tmp_path, built):
     output = tmp_path / "corpus"
     command = arguments(text, vocabulary, output)[1:]
     for fatal in (1, 3, 2):  # before any text, then after some, then after some more
@@ -175,7 +177,7 @@ def test_killed_builds_go_on_to_the_same_corpus(text, vocabulary, tmp_path, buil
     assert "Resuming the build" in done.stderr
     journal = json.loads((tmp_path / "corpus.partial/work/journal.json").read_text())
     assert journal["blocks"] == 8
-    # What was written after the last entry of the journal does not count.
+    # Text written after the last entry of the journal is cut off.
     with (tmp_path / "corpus.partial/corpus/train/shard-00000/tokens.bin").open("ab") as file:
         file.write(b"garbage")
     done = run("-c", SMALL_STEPS, 0, "0", *command)
@@ -183,7 +185,7 @@ def test_killed_builds_go_on_to_the_same_corpus(text, vocabulary, tmp_path, buil
     assert files_of(output) == files_of(built)
 
 
-def test_a_full_disk_is_one_line_and_the_build_goes_on_later(text, vocabulary, tmp_path, built):
+def test_a_full_disk_is_a_one_line_error_and_the_build_resumes(text, vocabulary, tmp_path, built):
     command = arguments(text, vocabulary, tmp_path / "corpus")[1:]
     done = run("-c", SMALL_STEPS, 0, "9000", *command)
     assert done.returncode == BAD_INPUT
@@ -195,7 +197,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_later(text, vocabulary, t
     assert files_of(tmp_path / "corpus") == files_of(built)
 
 
-def test_other_settings_start_over_and_say_why(text, vocabulary, tmp_path, built):
+def test_other_settings_start_over_with_a_reason(text, vocabulary, tmp_path, built):
     output = tmp_path / "corpus"
     command = arguments(text, vocabulary, output)[1:]
     assert run("-c", SMALL_STEPS, 3, "0", *command, "--held_out=0.1").returncode < 0
@@ -216,7 +218,7 @@ def test_training_a_vocabulary_is_reproducible(text, tmp_path):
 
 
 def test_duplicates_are_dropped_and_no_held_out_sentence_is_trained_on(vocabulary, tmp_path, built):
-    """Text is added that repeats documents, and that quotes held-out sentences."""
+    """Added text repeats documents and quotes held-out sentences."""
     corpus = open_corpus(built)
     held_out = read_documents(corpus, "validation")
     quoted = [document[0] for document in held_out]
@@ -267,7 +269,7 @@ def test_several_sources_are_counted_apart(text, vocabulary, tmp_path):
     assert all(source.counts["validation"]["documents"] for source in metadata.sources)
 
 
-def test_an_existing_corpus_is_replaced_only_if_asked(text, vocabulary, tmp_path, capsys):
+def test_an_existing_corpus_is_replaced_only_with_overwrite(text, vocabulary, tmp_path, capsys):
     output = tmp_path / "corpus"
     output.mkdir()
     (output / "precious").write_text("data")
@@ -356,7 +358,7 @@ def test_mistakes_in_sources(tmp_path, capsys, source, message):
     assert message in capsys.readouterr().err
 
 
-def test_text_without_any_text_is_refused(vocabulary, tmp_path, capsys):
+def test_input_without_text_is_rejected(vocabulary, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("\n \n")
     assert main(arguments(tmp_path, vocabulary, tmp_path / "corpus")) == BAD_INPUT
     assert "holds no text for training" in capsys.readouterr().err
@@ -366,6 +368,18 @@ def test_help_names_every_flag(capsys):
     assert main(["build_corpus", "--help"]) == DONE
     printed = capsys.readouterr().out
     assert all(f"--{name}" in printed or f"--[no]{name}" in printed for name in define_flags())
+
+
+def test_flags_have_the_defaults_of_the_dataclass():
+    source = Source("text", SourceFormat.TEXT, ("a.txt",))
+    values = define_flags()
+    values(["build_corpus", "--input=a.txt", "--format=text", "--output_dir=c"])
+    config = read_build_config(values)
+    assert config == BuildConfig((source,), "c")
+    assert config.num_processes >= 1  # 0, the default, means one a core
+    others = define_flags()
+    others(["build_corpus", "--vocab_size=99"])
+    assert (values.vocab_size, others.vocab_size) == (30_000, 99)
 
 
 def test_seen_hashes_agree_with_a_set():

@@ -1,4 +1,4 @@
-"""Fine-tuning batches: each example once an epoch, rows of like length together, any step alone."""
+"""Fine-tuning batches: each example once per epoch, rows of similar length, any step by itself."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from data_pipeline.finetuning.encoded_examples import (
 
 
 def make_examples(lengths: list[int], choices: int | None = None) -> EncodedExamples:
-    """Sequence n holds n + 1 only; the label of an example is its number."""
+    """Make sequences of which number n has only n + 1; labels are the indices of examples."""
     ids = [np.full(length, number + 1, np.int32) for number, length in enumerate(lengths)]
     count = len(lengths) // (choices or 1)
     return join_sequences(
@@ -33,7 +33,7 @@ def make_dataset(lengths: list[int], **arguments: int) -> FinetuningDataset:
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=91).tolist()
 
 
-def test_a_batch_is_padded_and_filled_up() -> None:
+def test_a_batch_is_padded_and_filled() -> None:
     batch = make_examples([3, 2, 5]).take(np.array([1, 0]), length=4, batch_size=3)
     assert batch["input_ids"].tolist() == [[2, 2, 0, 0], [1, 1, 1, 0], [2, 2, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 0]]
@@ -97,7 +97,7 @@ def test_an_epoch_takes_each_example_once(num_lengths: int) -> None:
     assert orders[0] != sorted(orders[0])
 
 
-def test_rows_of_like_length_stand_together() -> None:
+def test_rows_of_similar_length_are_batched_together() -> None:
     dataset = make_dataset(LENGTHS, num_lengths=8)
     mixed = 0
     for step in range(dataset.steps_per_epoch):
@@ -107,7 +107,7 @@ def test_rows_of_like_length_stand_together() -> None:
     assert mixed < len(dataset.lengths)  # one at most for each step from a length to the next
 
 
-def test_a_step_does_not_depend_on_where_one_begins_or_on_other_rows() -> None:
+def test_a_step_does_not_depend_on_the_first_step_or_on_other_rows() -> None:
     dataset, again = make_dataset(LENGTHS), make_dataset(LENGTHS)
     expected = next(itertools.islice(dataset.batches(0), 30, None))
     for batch in (again.batch(30), next(again.batches(30))):
@@ -120,7 +120,7 @@ def test_a_step_does_not_depend_on_where_one_begins_or_on_other_rows() -> None:
     assert any((other[name] != array).any() for name, array in expected.items() if name == "labels")
 
 
-def test_evaluation_leaves_nothing_out() -> None:
+def test_evaluation_covers_every_example() -> None:
     examples = make_examples(LENGTHS)
     seen: list[int] = []
     widths = set()
@@ -136,7 +136,7 @@ def test_evaluation_leaves_nothing_out() -> None:
     assert widths == set(choose_lengths(np.array(LENGTHS), 3))
 
 
-def test_a_fingerprint_is_that_of_everything() -> None:
+def test_a_fingerprint_depends_on_all_content() -> None:
     examples = make_examples([3, 2])
     prints = {
         fingerprint(splits)

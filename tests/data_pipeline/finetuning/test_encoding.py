@@ -1,4 +1,4 @@
-"""Examples of the tasks to ids: special pieces, truncation, labels, tags at first pieces."""
+"""Encoded examples: special tokens, truncation, labels, tags at first tokens."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from data_pipeline.finetuning.encoding import (
     encode_choices,
     encode_texts,
     encode_words,
-    truncate_pairs,
 )
 from data_pipeline.finetuning.examples import (
     Answer,
@@ -18,6 +17,7 @@ from data_pipeline.finetuning.examples import (
     TextExample,
 )
 from data_pipeline.finetuning.squad.encoding import encode_questions, join_windows
+from data_pipeline.pretraining.pairs import count_truncated
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
@@ -35,11 +35,12 @@ def sequences(examples: EncodedExamples, field: str) -> list[list[int]]:
     return [part.tolist() for part in parts]
 
 
-def test_pairs_are_truncated_piece_by_piece() -> None:
+def test_pairs_are_truncated_token_by_token() -> None:
     generator = np.random.default_rng(0)
     first, second, budget = generator.integers(0, 12, size=(3, 500))
     budget = budget + 1
-    kept = truncate_pairs(first, second, budget)
+    lengths = np.stack([first, second], axis=1)
+    kept = (lengths - count_truncated(lengths, budget)).T
     for a, b, limit, kept_a, kept_b in zip(first, second, budget, *kept, strict=True):
         while a + b > limit:
             if a > b:
@@ -59,7 +60,7 @@ def test_texts_and_pairs(tokenizer: AlbertTokenizer) -> None:
     assert sequences(encoded, "input_ids") == [
         [2, 5, 6, 3],
         [2, 5, 6, 7, 3, 8, 3],
-        [2, 5, 6, 3, 5, 9, 3],  # 4 and 3 pieces where 4 fit
+        [2, 5, 6, 3, 5, 9, 3],  # 4 and 3 tokens where 4 fit
     ]
     assert sequences(encoded, "token_type_ids") == [
         [0, 0, 0, 0],
@@ -85,7 +86,7 @@ def test_choices(tokenizer: AlbertTokenizer) -> None:
     assert encoded.values["labels"].tolist() == [2]
 
 
-def test_words_are_tagged_at_their_first_piece(tokenizer: AlbertTokenizer) -> None:
+def test_words_are_tagged_at_their_first_token(tokenizer: AlbertTokenizer) -> None:
     examples = [
         TaggedExample(("ae", "b", "f"), ("X", "O", "X")),
         TaggedExample(("c",), None),

@@ -1,4 +1,4 @@
-"""GLUE's files as they are laid out officially, TFDS, what is malformed, what is submitted."""
+"""GLUE: official layouts, TFDS, malformed rows, submissions."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from data_pipeline.finetuning.metrics import METRICS
 REAL_FILES = Path("../shared/data/glue")
 
 _MNLI = "index promptID pairID genre b1 b2 p1 p2 sentence1 sentence2"
-# Task, split -> columns (none where the file has no header), a row, the example that it is.
+# Task, split -> columns (empty if the file has no header), a row, its example.
 LAYOUTS = {
     ("cola", "train"): ("", 'gj04|0|*|They "drank.', ("0", 'They "drank.', None, 0)),
     ("cola", "test"): ("index sentence", "7|He ran.", ("7", "He ran.", None, None)),
@@ -93,7 +93,7 @@ def test_every_task_is_laid_out_above():
         assert set(task.metrics) <= set(METRICS)
 
 
-def test_a_byte_order_mark_and_quotes_are_no_text(tmp_path):
+def test_byte_order_marks_and_quotes(tmp_path):
     columns, _, _ = LAYOUTS["mrpc", "train"]
     place = write(tmp_path, "mrpc", "dev", "\ufeff" + columns, '1|1|2|" A|B "', '0|3|4|"C"|"')
     examples, _ = read_glue(*place)
@@ -110,19 +110,19 @@ MALFORMED = [
     ("4|1|2|A| |0", "question2 is empty"),
     ("5|1|2|A|B|2", "label '2' is none of 0, 1"),
     ("6|1|2|A|B|", "label '' is none of 0, 1"),
-    ("0|1|2|A|B|1", "the id 0 came before"),
+    ("0|1|2|A|B|1", "the id 0 is repeated"),
 ]
 
 
 @pytest.mark.parametrize(("row", "message"), MALFORMED)
-def test_a_malformed_row_is_refused_by_file_and_line(tmp_path, row, message):
+def test_a_malformed_row_is_an_error_with_file_and_line(tmp_path, row, message):
     header = "id|qid1|qid2|question1|question2|is_duplicate"
     place = write(tmp_path, "qqp", "train", header, "0|1|2|A|B|0", row, "9|1|2|C|D|1")
     with pytest.raises(InputError, match=f"train.tsv:3: {message}"):
         read_glue(*place)
 
 
-def test_malformed_rows_are_left_out_and_told_of_if_so_chosen(tmp_path):
+def test_malformed_rows_are_skipped_and_reported_if_configured(tmp_path):
     header = "id|qid1|qid2|question1|question2|is_duplicate"
     rows = [row for row, _ in MALFORMED]
     place = write(tmp_path, "qqp", "train", header, "0|1|2|A|B|0", *rows, "9|1|2|C|D|1")
@@ -130,18 +130,18 @@ def test_malformed_rows_are_left_out_and_told_of_if_so_chosen(tmp_path):
     path.write_bytes(path.read_bytes() + b"\n10\t1\t2\tcaf\xe9\tB\t0\n")
     examples, malformed = read_glue(*place, MalformedRows.SKIP)
     assert [example.id for example in examples] == ["0", "9"]
-    told = [f"{path}:{line}: {message}" for line, (_, message) in enumerate(MALFORMED, 3)]
-    assert malformed == [*told, f"{path}:11: byte 11 (0xe9) is not UTF-8"]
+    expected = [f"{path}:{line}: {message}" for line, (_, message) in enumerate(MALFORMED, 3)]
+    assert malformed == [*expected, f"{path}:11: byte 11 (0xe9) is not UTF-8"]
 
 
-def test_numbers_of_rows_do_not_shift_when_one_is_left_out(tmp_path):
+def test_numbers_of_rows_do_not_shift_when_one_is_skipped(tmp_path):
     place = write(tmp_path, "sst-2", "train", "sentence|label", "a|1", "b", "c|0")
     examples, _ = read_glue(*place, MalformedRows.SKIP)
     assert [(example.id, example.text_a) for example in examples] == [("0", "a"), ("2", "c")]
 
 
 @pytest.mark.parametrize("malformed", MalformedRows)
-def test_a_file_that_is_no_such_file_is_refused_in_any_case(tmp_path, malformed):
+def test_a_file_of_another_format_is_always_an_error(tmp_path, malformed):
     for lines, message in (
         (["sentence|score", "A|1"], "train.tsv:1: no column 'label' among 'sentence', 'score'"),
         (["sentence|label"], "train.tsv has no row"),
@@ -164,7 +164,7 @@ def test_scores_out_of_range(tmp_path, score):
 
 
 def prepare_tfds(tmp_path, task, features, splits):
-    """Writes a data set where TFDS looks for the prepared GLUE."""
+    """Write a dataset where TFDS looks for the prepared GLUE."""
     import tensorflow_datasets as tfds
 
     config = tfds.builder_cls("glue")(config=GLUE_TASKS[task].tfds[0], data_dir=str(tmp_path))
@@ -187,7 +187,7 @@ def prepare_tfds(tmp_path, task, features, splits):
 
 
 def test_prepared_tfds_data_sets(tmp_path):
-    """Data sets as TFDS lays them out: its classes become ours by name, else by number."""
+    """Classes of TFDS are matched by name, else by index."""
     import tensorflow_datasets as tfds
 
     text = tfds.features.Text()
@@ -195,12 +195,12 @@ def test_prepared_tfds_data_sets(tmp_path):
     pairs = [
         {"premise": f"A{n}", "hypothesis": "B", "label": n % 3, "idx": n + 5} for n in range(5)
     ]
-    hidden = [pair | {"label": -1} for pair in pairs]
+    unlabeled = [pair | {"label": -1} for pair in pairs]
     prepare_tfds(
         tmp_path,
         "mnli",
         {"premise": text, "hypothesis": text, "label": labels},
-        {"train": pairs, "validation_matched": pairs[:1], "test_mismatched": hidden},
+        {"train": pairs, "validation_matched": pairs[:1], "test_mismatched": unlabeled},
     )
     task = GLUE_TASKS["mnli"]
     examples, malformed = read_glue_tfds(task, "train", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Labeled texts out of tsv, csv and jsonl, and what can be wrong with them."""
+"""Labeled texts from tsv, csv and jsonl, and their errors."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def test_all_formats_plain_and_compressed(tmp_path, name):
     assert read_labeled_text(packed, COLUMNS, LABELS) == EXAMPLES
 
 
-def test_only_what_is_named_is_read(tmp_path):
+def test_only_named_columns_are_read(tmp_path):
     path = write(tmp_path, "a.tsv", FILES["a.tsv"])
     assert read_labeled_text(path, TextColumns("body", label=None), ()) == [
         TextExample("0", 'One, "two".', None, None),
@@ -54,7 +54,7 @@ def test_a_csv_cell_over_several_lines(tmp_path):
     assert read_labeled_text(path, TextColumns(), ("0", "1"))[0].text_a == "One.\nTwo."
 
 
-def test_values_of_json_that_are_no_text(tmp_path):
+def test_json_values_other_than_text(tmp_path):
     path = write(tmp_path, "a.jsonl", '{"text": "A", "label": 10}\n{"text": "B", "label": 9}\n')
     assert discover_labels(path, "label") == ("9", "10")
     examples = read_labeled_text(path, TextColumns(), ("9", "10"))
@@ -84,7 +84,7 @@ def test_values_of_json_that_are_no_text(tmp_path):
         ("a.txt", "text\tlabel\n", r"a.txt: the name must end in .tsv, .csv, .jsonl"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_and_line(tmp_path, name, content, message):
+def test_errors_name_file_and_line(tmp_path, name, content, message):
     path = write(tmp_path, name, content)
     with pytest.raises(InputError, match=message) as error:
         read_labeled_text(path, TextColumns(), ("0", "1"))
@@ -93,7 +93,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path, name, content, messa
 
 def test_ids_and_scores(tmp_path):
     path = write(tmp_path, "a.tsv", "text\tlabel\tid\nA\t1\t7\nB\t2.5\t7\n")
-    with pytest.raises(InputError, match=r"a.tsv:3: the id '7' came before"):
+    with pytest.raises(InputError, match=r"a.tsv:3: the id '7' is repeated"):
         read_labeled_text(path, TextColumns(id="id"), ())
     path = write(tmp_path, "a.tsv", "text\tlabel\tid\nA\t1\t \n")
     with pytest.raises(InputError, match=r"a.tsv:2: id is empty"):
@@ -104,7 +104,7 @@ def test_ids_and_scores(tmp_path):
             read_labeled_text(path, TextColumns(), ())
 
 
-def test_labels_to_be_found(tmp_path):
+def test_discovery_of_labels(tmp_path):
     for content, message in (
         ("label\na\n\nb\n \n", "a.tsv:5: label is empty"),
         ("label\na\na\n", "at least two different labels, found 'a'"),

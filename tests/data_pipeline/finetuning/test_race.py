@@ -1,4 +1,4 @@
-"""RACE: both forms of its files, what is wrong with them, rows of options."""
+"""RACE: both forms of its files, their errors, rows of options."""
 
 import json
 import tarfile
@@ -38,7 +38,7 @@ def write(tmp_path, files):
     return tmp_path
 
 
-def test_one_passage_a_file_and_all_in_one_are_the_same(tmp_path):
+def test_one_passage_per_file_and_all_in_one_are_the_same(tmp_path):
     passages = {
         "middle": [passage("middle1.txt"), passage("middle2.txt", answers=["B", "C"])],
         "high": [passage("high1.txt", questions=["Who?"], options=[OPTIONS], answers=["C"])],
@@ -87,11 +87,11 @@ def test_an_object_over_many_lines_and_no_answers(tmp_path):
         ({"article": None}, "article must be a text, found None"),
         ({"questions": "Why?"}, "questions must be a list, found 'Why"),
         ({"id": 5}, "id must be a text, found 5"),
-        ({"id": "middle0.txt"}, "the passage middle0.txt stands in .*all.txt:1 too"),
+        ({"id": "middle0.txt"}, "the passage middle0.txt is in .*all.txt:1 too"),
         ({"article": "\ud800"}, r"'\\ud800' is not Unicode text"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_and_line(tmp_path, fields, message):
+def test_errors_name_file_and_line(tmp_path, fields, message):
     passages = [passage("middle0.txt"), passage(**fields)]
     with pytest.raises(InputError, match=f"all.txt:2: {message}") as error:
         read_race(write(tmp_path, {"middle/all.txt": passages}), "train", RaceGroup.MIDDLE)
@@ -113,7 +113,7 @@ def test_an_option_fills_the_blank_or_follows():
     assert join_option("Why?", "So.") == "Why? So."
 
 
-def test_rows_keep_the_context_s_beginning_and_the_option_s_end():
+def test_rows_keep_the_start_of_the_context_and_the_end_of_the_option():
     row = lay_out_choice([11, 12, 13], [7, 8, 9], cls_id=2, sep_id=3)
     assert row.input_ids.tolist() == [2, 11, 12, 13, 3, 7, 8, 9, 3]
     assert row.token_type_ids.tolist() == [0] * 5 + [1] * 4

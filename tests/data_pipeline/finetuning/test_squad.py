@@ -1,4 +1,4 @@
-"""SQuAD: files read, windows laid out by hand, spans decoded against brute force, scores."""
+"""SQuAD: files, windows laid out by hand, spans compared with brute force, scores."""
 
 import itertools
 import json
@@ -68,14 +68,14 @@ def test_both_versions_are_read(tmp_path):
     [
         (
             [question(answers=[("1067", 24)])],
-            "dev.json:11: question q1: the answer '1067' does",
+            "dev.json:11: question q1: the answer '1067' is",
         ),
-        ([question(answers=[("1066", 23)])], "does not stand at 23 in its context, there is ' 106"),
-        ([question(answers=[("1066", -16)])], "answer_start must be a place, found -16"),
+        ([question(answers=[("1066", 23)])], "is not at 23 in its context, which has ' 106"),
+        ([question(answers=[("1066", -16)])], "answer_start must be a position, found -16"),
         ([question(answers=[("", 24)])], "question q1: text is empty"),
-        ([question(), question()], "dev.json:11: question q1: its id comes more than once"),
+        ([question(), question()], "dev.json:11: question q1: its id is repeated"),
         ([question(), question("q2", " ")], "dev.json:21: question q2: question is empty"),
-        ([question(answers=())], "question q1: it is not impossible and has no answer"),
+        ([question(answers=())], "question q1: it is answerable and has no answer"),
         ([question(is_impossible=True)], "question q1: it is impossible and has an answer"),
         ([question(is_impossible=1)], "is_impossible must be true or false, found 1"),
         ([question(5)], "article 'Castle': id must be a text, found 5"),
@@ -84,7 +84,7 @@ def test_both_versions_are_read(tmp_path):
         ([], "has no question"),
     ],
 )
-def test_what_is_wrong_with_a_question_is_said_with_its_line(tmp_path, questions, message):
+def test_errors_of_a_question_name_its_line(tmp_path, questions, message):
     with pytest.raises(InputError, match=message) as error:
         read_squad(write(tmp_path, *questions))
     assert "\n" not in str(error.value)
@@ -101,13 +101,13 @@ def test_what_is_wrong_with_a_question_is_said_with_its_line(tmp_path, questions
         ("", "dev.json is empty"),
     ],
 )
-def test_what_is_no_squad_file(tmp_path, content, message):
+def test_files_of_another_format(tmp_path, content, message):
     (tmp_path / "dev.json").write_text(content)
     with pytest.raises(InputError, match=message):
         read_squad(tmp_path / "dev.json")
 
 
-# Pieces of the context: "The castle", " was", " built", " in", " 1066", " by William."
+# Tokens of the context: "The castle", " was", " built", " in", " 1066", " by William."
 OFFSETS = np.array([[0, 10], [11, 14], [15, 20], [21, 23], [24, 28], [29, 40]], np.int32)
 EXAMPLE = QuestionExample("q1", "When?", CONTEXT, (Answer("1066", 24), Answer("in 1066", 21)))
 
@@ -144,7 +144,7 @@ def test_windows_slide_and_only_a_whole_answer_counts():
         [2, 7, 8, 3, 13, 14, 15, 16, 3],
     ]
     assert [window.first_token for window in windows] == [0, 2]
-    # Piece 2 has two pieces to its left and one to its right in the first window.
+    # Token 2 has two tokens to its left and one to its right in the first window.
     assert [window.has_max_context.tolist() for window in windows] == [
         [True, True, True, False],
         [False, True, True, True],
@@ -166,7 +166,7 @@ def test_an_impossible_question_and_a_long_one():
 
 
 @pytest.mark.parametrize("max_answer_length", [1, 2, 3, 4])
-def test_windows_share_what_the_longest_answer_needs(max_answer_length):
+def test_windows_overlap_by_the_longest_answer(max_answer_length):
     sizes = {"max_seq_length": 9, "doc_stride": 128, "max_answer_length": max_answer_length}
     for first in range(7 - max_answer_length):
         start, end = OFFSETS[first, 0], OFFSETS[first + max_answer_length - 1, 1]
@@ -176,17 +176,17 @@ def test_windows_share_what_the_longest_answer_needs(max_answer_length):
         assert windows[1].first_token == 5 - max_answer_length
 
 
-def test_no_room_and_no_pieces():
+def test_no_room_and_no_tokens():
     with pytest.raises(InputError, match="max_seq_length=5 and doc_stride=128 leave no room"):
         lay_out(max_seq_length=5)
     with pytest.raises(InputError, match="doc_stride=0 leave no room"):
         lay_out(doc_stride=0)
-    with pytest.raises(InputError, match="question q1: its context has no pieces"):
+    with pytest.raises(InputError, match="question q1: its context has no tokens"):
         make_windows(EXAMPLE, [7], [], np.zeros((0, 2), np.int32), cls_id=2, sep_id=3)
 
 
 @pytest.mark.parametrize(
-    ("pieces", "capacity", "stride", "expected"),
+    ("num_tokens", "capacity", "stride", "expected"),
     [
         (7, 4, 2, [(0, 4), (2, 6), (4, 7)]),
         (4, 4, 2, [(0, 4)]),
@@ -195,22 +195,22 @@ def test_no_room_and_no_pieces():
         (8, 4, 2, [(0, 4), (2, 6), (4, 8)]),
     ],
 )
-def test_division(pieces, capacity, stride, expected):
-    assert window_spans(pieces, capacity, stride) == expected
+def test_spans_of_windows(num_tokens, capacity, stride, expected):
+    assert window_spans(num_tokens, capacity, stride) == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_max_context_against_the_rule_spelled_out(seed):
-    draws = np.random.default_rng(seed)
-    pieces = int(draws.integers(1, 60))
-    capacity = int(draws.integers(1, 20))
-    spans = window_spans(pieces, capacity, int(draws.integers(1, capacity + 1)))
-    # One that is longer than the others, which the length alone tells apart.
-    spans.append((0, min(pieces, capacity + 3)))
-    for piece, window in enumerate(find_max_context(spans, pieces)):
+def test_max_context_by_brute_force(seed):
+    random = np.random.default_rng(seed)
+    num_tokens = int(random.integers(1, 60))
+    capacity = int(random.integers(1, 20))
+    spans = window_spans(num_tokens, capacity, int(random.integers(1, capacity + 1)))
+    # One longer than the others, so that the length decides between equal contexts.
+    spans.append((0, min(num_tokens, capacity + 3)))
+    for token, window in enumerate(find_max_context(spans, num_tokens)):
         scores = [
-            min(piece - first, end - 1 - piece) + 0.01 * (end - first)
-            if first <= piece < end
+            min(token - first, end - 1 - token) + 0.01 * (end - first)
+            if first <= token < end
             else -1
             for first, end in spans
         ]
@@ -222,27 +222,27 @@ def test_max_context_against_the_rule_spelled_out(seed):
     [
         (Answer("1066", 24), (4, 4)),
         (Answer("in 1066", 21), (3, 4)),
-        (Answer("06", 25), (4, 4)),  # inside a piece
-        (Answer("castle was b", 4), (0, 2)),  # half of two pieces
-        (Answer(" ", 28), (5, 5)),  # between two pieces: the one after it
+        (Answer("06", 25), (4, 4)),  # inside a token
+        (Answer("castle was b", 4), (0, 2)),  # half of two tokens
+        (Answer(" ", 28), (5, 5)),  # between two tokens: the one after it
         (Answer("!", 40), (5, 5)),  # after all of them
         (Answer(CONTEXT, 0), (0, 5)),
     ],
 )
-def test_every_answer_has_its_pieces(answer, expected):
+def test_every_answer_has_its_tokens(answer, expected):
     assert locate_answer(answer, OFFSETS) == expected
 
 
-def test_pieces_that_share_a_character_all_belong_to_it():
+def test_tokens_that_share_a_character_all_belong_to_it():
     offsets = np.array([[0, 1], [1, 2], [1, 2], [1, 2], [2, 3]], np.int32)
     assert locate_answer(Answer("½", 1), offsets) == (1, 3)
 
 
-def draw_logits(windows, seed, padding=3):
-    draws = np.random.default_rng(seed)
+def random_logits(windows, seed, padding=3):
+    random = np.random.default_rng(seed)
     # Few values, so that there are ties, and the highest where no answer may be.
     logits = [
-        [draws.integers(0, 5, len(w.input_ids) + padding).astype(np.float32) for w in windows]
+        [random.integers(0, 5, len(w.input_ids) + padding).astype(np.float32) for w in windows]
         for _ in range(2)
     ]
     for values, window in itertools.product((0, 1), range(len(windows))):
@@ -267,7 +267,7 @@ def spans_by_brute_force(windows, starts, ends, max_answer_length):
 @pytest.mark.parametrize(("n_best", "max_answer_length"), [(1, 1), (3, 2), (20, 30)])
 def test_spans_against_brute_force(seed, n_best, max_answer_length):
     windows = lay_out(max_seq_length=9, doc_stride=1 + seed % 3)
-    starts, ends = draw_logits(windows, seed)
+    starts, ends = random_logits(windows, seed)
     spans = find_spans(windows, starts, ends, n_best=n_best, max_answer_length=max_answer_length)
     expected = spans_by_brute_force(windows, starts, ends, max_answer_length)
     assert [tuple(span) for span in spans] == expected[:n_best]
@@ -276,7 +276,7 @@ def test_spans_against_brute_force(seed, n_best, max_answer_length):
 
 
 def search_beams(window, start, end, count):
-    """What the conditional head would give if ends did not depend on starts."""
+    """Return the outputs of a conditional head whose ends do not depend on starts."""
     start, end = start[: len(window.input_ids)], end[: len(window.input_ids)]
     starts = np.argsort(-start, kind="stable")[:count]
     ends = np.argsort(-end, kind="stable")[:count]
@@ -288,7 +288,7 @@ def search_beams(window, start, end, count):
 @pytest.mark.parametrize("seed", range(6))
 def test_beams_as_wide_as_the_row_find_the_same_spans(seed):
     windows = lay_out(max_seq_length=9, doc_stride=2)
-    starts, ends = draw_logits(windows, seed)
+    starts, ends = random_logits(windows, seed)
     outputs = [
         search_beams(*each, len(each[0].input_ids))
         for each in zip(windows, starts, ends, strict=True)
@@ -302,7 +302,7 @@ def test_narrow_beams_still_answer():
     windows = lay_out(max_seq_length=9, doc_stride=2)
     beams = BeamOutputs(
         start_log_probs=np.array([-0.1, -0.5, -0.7]),
-        start_indices=np.array([0, 6, 7]),  # [CLS], piece 2, piece 3
+        start_indices=np.array([0, 6, 7]),  # [CLS], token 2, token 3
         end_log_probs=np.array([[-0.1], [-0.2], [-0.3]]),
         end_indices=np.array([[0], [5], [5]]),  # before the starts
         answer_logit=0.25,
@@ -313,7 +313,7 @@ def test_narrow_beams_still_answer():
     assert find_beam_null_score([beams, second]) == -1.5
 
 
-def test_texts_are_cut_out_of_the_context_once_each():
+def test_answers_are_distinct_texts_of_the_context():
     context = " Yes, yes, YES "
     example = QuestionExample("q", "Q?", context, (Answer("yes", 6),))
     offsets = np.array([[0, 5], [1, 4], [6, 9], [11, 14], [14, 15], [14, 14]], np.int32)
@@ -330,7 +330,7 @@ def test_texts_are_cut_out_of_the_context_once_each():
     weights = np.exp([2.0, 1.0, 1.0, 0.0])
     probabilities = [candidate.probability for candidate in prediction.candidates]
     np.testing.assert_allclose(probabilities, weights / weights.sum())
-    # Where nothing but blanks was marked, the answer is still no blank.
+    # If all spans are white space, the answer is still a word.
     assert predict_answer(example, offsets, [TokenSpan(5, 5, 1.0)]).candidates[0][:3] == (
         "Yes,",
         1,
@@ -367,8 +367,8 @@ def test_files_of_predictions(tmp_path):
         ("1066 1066", ["1066"], (0, 2 / 3), (0, 2 / 3)),
         ("U.S.", ["us", "the U S"], (1, 1), (1, 1)),
         ("x", ["1066"], (0, 0), (0, 0)),
-        ("a", ["the"], (1, 0), (1, 1)),  # nothing is left of either
-        ("the", ["the", "1066"], (1, 0), (0, 0)),  # of a reference nothing is left
+        ("a", ["the"], (1, 0), (1, 1)),  # both are empty after normalization
+        ("the", ["the", "1066"], (1, 0), (0, 0)),  # a reference is empty after normalization
         ("", ["1066"], (0, 0), (0, 0)),
     ],
 )
@@ -378,7 +378,7 @@ def test_scores_by_hand(answer, references, first, second):
     assert squad_metrics.score_v2(example, answer) == pytest.approx(second, abs=1e-12)
 
 
-def test_an_impossible_question_is_answered_by_nothing():
+def test_the_answer_to_an_impossible_question_is_empty():
     example = QuestionExample("q", "Q?", "C", (), is_impossible=True)
     assert squad_metrics.score_v2(example, "") == (1, 1)
     assert squad_metrics.score_v2(example, "x") == (0, 0)
@@ -393,7 +393,7 @@ def some_questions():
     return examples, answers
 
 
-def test_figures_of_whole_files():
+def test_metrics_of_whole_files():
     examples, answers = some_questions()
     assert squad_metrics.evaluate_v2(examples, answers) == pytest.approx(
         {
@@ -410,28 +410,28 @@ def test_figures_of_whole_files():
         abs=1e-9,
     )
     possible = [example for example in examples if example.answers]
-    figures = squad_metrics.evaluate_v1(possible, answers)
-    assert figures == pytest.approx({"exact_match": 100 / 3, "f1": 500 / 9}, abs=1e-9)
-    del answers["1"]  # no answer is a wrong one
-    figures = squad_metrics.evaluate_v1(possible, answers)
-    assert figures == pytest.approx({"exact_match": 100 / 6, "f1": 700 / 18}, abs=1e-9)
+    metrics = squad_metrics.evaluate_v1(possible, answers)
+    assert metrics == pytest.approx({"exact_match": 100 / 3, "f1": 500 / 9}, abs=1e-9)
+    del answers["1"]  # a missing answer is wrong
+    metrics = squad_metrics.evaluate_v1(possible, answers)
+    assert metrics == pytest.approx({"exact_match": 100 / 6, "f1": 700 / 18}, abs=1e-9)
     assert "NoAns_f1" not in squad_metrics.evaluate_v2(possible, answers)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_threshold_against_all_thresholds(seed):
     examples, answers = some_questions()
-    draws = np.random.default_rng(seed).permutation(9) - (4.0 if seed % 2 else 0.0)
-    nulls = {str(n): float(score) for n, score in enumerate(draws)}
+    thresholds = np.random.default_rng(seed).permutation(9) - (4.0 if seed % 2 else 0.0)
+    nulls = {str(n): float(score) for n, score in enumerate(thresholds)}
     found = squad_metrics.find_best_thresholds(examples, answers, nulls)
     for (percent, threshold), key in zip(found, ("exact", "f1"), strict=True):
 
-        def figure(at, key=key):
+        def metric(at, key=key):
             emptied = squad_metrics.apply_threshold(answers, nulls, at)
             return squad_metrics.evaluate_v2(examples, emptied)[key]
 
-        assert percent == pytest.approx(figure(threshold), abs=1e-9)
-        assert percent == pytest.approx(max(map(figure, [-100.0, *draws.tolist()])), abs=1e-9)
+        assert percent == pytest.approx(metric(threshold), abs=1e-9)
+        assert percent == pytest.approx(max(map(metric, [-100.0, *thresholds.tolist()])), abs=1e-9)
 
 
 def test_a_threshold_below_all_scores():
@@ -450,7 +450,7 @@ def test_halves_share_no_article():
     assert articles == [set("abd"), set("ce")]  # in the order of their hashes: d c b e a
     assert len(first) + len(second) == 15
     assert split_by_article(examples[::-1])[0][::-1] == first
-    with pytest.raises(InputError, match="one article cannot be split"):
+    with pytest.raises(InputError, match="a single article cannot be split"):
         split_by_article(examples[:3])
 
 
@@ -467,8 +467,8 @@ def test_halves_share_no_article():
 def test_published_predictions_have_their_published_scores(system, exact_match, f1):
     examples = read_squad(REAL_FILES / "dev-v1.1.json")
     path = REAL_FILES / "published_predictions" / f"v1.1_{system}.json"
-    figures = squad_metrics.evaluate_v1(examples, json.loads(path.read_text()))
-    assert figures == pytest.approx({"exact_match": exact_match, "f1": f1}, abs=1e-9)
+    metrics = squad_metrics.evaluate_v1(examples, json.loads(path.read_text()))
+    assert metrics == pytest.approx({"exact_match": exact_match, "f1": f1}, abs=1e-9)
 
 
 @pytest.mark.slow
@@ -491,8 +491,8 @@ def test_all_of_the_real_files(name, questions, impossible, articles):
 @pytest.mark.slow
 @NEEDS_REAL_FILES
 @pytest.mark.parametrize("name", ["dev-v1.1.json", "train_du44-v1.1.json", "dev-v2.0-sample.json"])
-def test_no_answer_is_lost_between_characters_and_pieces(name):
-    """A model that knows the right pieces of every window has all answers, up to part of a word."""
+def test_no_answer_is_lost_between_characters_and_tokens(name):
+    """A model that predicts the tokens of every answer has all answers, up to part of a word."""
     tokenizer = AlbertTokenizer.from_pretrained(REAL_FILES.parent / "albert_spm/30k-clean.model")
     examples = [example for example in read_squad(REAL_FILES / name) if example.answers][::4]
     cut = 0
@@ -517,11 +517,11 @@ def test_no_answer_is_lost_between_characters_and_pieces(name):
         answer = example.answers[0]
         first, last = locate_answer(answer, offsets)
         if last - first >= 30:
-            continue  # longer than what is looked for
+            continue  # longer than max_answer_length
         assert answer.text.strip() in best.text
         only = example._replace(answers=(answer,))
         if not squad_metrics.score_v1(only, best.text).exact:
-            # Pieces do not end inside a word or a number, where a few answers do.
+            # Tokens do not end inside a word or a number, where a few answers do.
             assert cuts_word(example.context, answer), (answer, best)
             cut += 1
     assert cut < len(examples) / 50

@@ -1,4 +1,4 @@
-"""CoNLL files, rows of words, and entities against conlleval's rules."""
+"""CoNLL files, rows of words, and entities by the rules of conlleval."""
 
 import itertools
 
@@ -57,7 +57,7 @@ def test_sentences_of_a_file(tmp_path):
         (b"caf\xe9 O\n", "train.txt:1: byte 4 .* is not UTF-8"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_and_line(tmp_path, content, message):
+def test_errors_name_file_and_line(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
         read_conll(write(tmp_path, content), ("O", "B-ORG"))
 
@@ -134,7 +134,7 @@ def test_tags_that_mark_no_entity(tag):
     assert not marks_entities(["O", "B-X", tag])
 
 
-def test_which_tags_mark_entities():
+def test_tags_that_mark_entities():
     assert marks_entities(["O", "B-X", "E-Y"])
     assert marks_entities(["I-X"])
     assert not marks_entities(["O"])

@@ -37,6 +37,7 @@ class House:
 
     paint: Paint = dataclasses.field(default_factory=Paint)
     heated: bool = setting(False, "whether it has a stove")
+    heated_floor: bool = setting(False, "whether the floor is warm")
 
 
 def test_a_listing_shows_values_defaults_help_and_allowed_values() -> None:
@@ -47,6 +48,8 @@ def test_a_listing_shows_values_defaults_help_and_allowed_values() -> None:
 config: A house.
   --config.heated=false
       whether it has a stove (true or false)
+  --config.heated_floor=false
+      whether the floor is warm (true or false)
 
 paint: Paint of a house.
   --config.paint.color=blue  (default red)
@@ -59,7 +62,9 @@ paint: Paint of a house.
 def test_a_part_is_a_group_or_a_setting() -> None:
     assert format_settings(House(), "paint").count("--config.") == 2
     assert format_settings(House(), "paint.color").count("--config.") == 1
-    assert format_settings(House(), "heated").startswith("config: A house.\n  --config.heated")
+    assert format_settings(House(), "heated") == (
+        "config: A house.\n  --config.heated=false\n      whether it has a stove (true or false)"
+    )
     phases = format_settings(ExperimentConfig(), "phases")
     assert phases.count("num_steps") == 2 and "--config.run" not in phases
 

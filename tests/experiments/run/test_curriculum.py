@@ -108,16 +108,13 @@ def test_a_phase_that_cannot_be_is_named(
 def one_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mesh = make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr(execution, "make_mesh", lambda **_: mesh)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     corpus: Path, tmp_path: Path, one_device: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     every = {"checkpoint_every": 3, "log_every": 1, "keep_checkpoints": 9}
-    cache = {"compile_cache_dir": str(tmp_path / "cache")}
-    config: ExperimentConfig = make_config(corpus, FIRST, SECOND, **every, **cache)
+    config: ExperimentConfig = make_config(corpus, FIRST, SECOND, **every)
     whole = tmp_path / "whole"
     assert pretrain(config, whole) is ExitCode.DONE
     said = capsys.readouterr().err

@@ -1,0 +1,150 @@
+"""cuDNN's fused attention for NVIDIA GPUs, in half precision."""
+
+import inspect
+import math
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from albert_jax.attention.implementation import (
+    AttentionFn,
+    AttentionImplementation,
+    AttentionWorkload,
+)
+from albert_jax.attention.mask import AttentionMask
+
+_HOPPER = 9.0  # the compute capability from which cuDNN supports packed rows
+_PRIVATE_ARGUMENTS = frozenset(
+    ("q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type")
+)
+
+
+def cudnn_attention(
+    query: Float[Array, "batch length heads width"],
+    key: Float[Array, "batch length heads width"],
+    value: Float[Array, "batch length heads width"],
+    sequence_ids: Int[Array, "batch length"],
+    *,
+    max_sequences: int,
+) -> Float[Array, "batch length heads width"]:
+    """Compute cuDNN's fused attention, masked by lengths or offsets and never by a dense mask.
+
+    Args:
+        query: of each position and head, in bfloat16 or float16.
+        key: likewise.
+        value: likewise.
+        sequence_ids: the sequence that a position belongs to, 0 for padding.
+        max_sequences: upper bound of a row's sequences. One is masked by its length, several by
+            their offsets, for which JAX has no public function yet.
+    """
+    if max_sequences > 1:
+        return _packed_cudnn_attention(query, key, value, sequence_ids, max_sequences)
+    real = (sequence_ids > 0)[:, :, None, None]
+    # The kernel writes neither results nor gradients at padding: what lies there may be anything.
+    query, key, value = (jnp.where(real, x, 0) for x in (query, key, value))
+    lengths = jnp.sum(sequence_ids > 0, axis=1, dtype=jnp.int32)
+    context = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
+    return jnp.where(real, context, 0)
+
+
+def _packed_cudnn_attention(
+    query: Array, key: Array, value: Array, sequence_ids: Array, max_sequences: int
+) -> Array:
+    """Padding is one more sequence of its row, which attends to itself as in `packed_mask`: so the
+    kernel writes every position, and nothing has to be set to zero before and after it."""
+    cudnn = private_cudnn()
+    if cudnn is None:
+        raise NotImplementedError(_no_packed_kernel())
+    padding = sequence_ids.max(axis=1, keepdims=True) + 1
+    numbered = jnp.where(sequence_ids > 0, sequence_ids, padding)
+    offsets, lengths = packed_offsets(numbered, max_sequences + 1)
+    context: Array = cudnn.dot_product_attention(
+        query,
+        key,
+        value,
+        q_seqlen=lengths,
+        kv_seqlen=lengths,
+        q_offsets=offsets,
+        kv_offsets=offsets,
+        scale=1 / math.sqrt(query.shape[-1]),
+        mask_type=cudnn.MaskType.PADDING,
+    )
+    return context
+
+
+def private_cudnn() -> ModuleType | None:
+    """Import JAX's private module for packed rows; None if this JAX has it not, or another one."""
+    try:
+        from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+        arguments = inspect.signature(cudnn.dot_product_attention).parameters
+        return cudnn if arguments.keys() >= _PRIVATE_ARGUMENTS and cudnn.MaskType.PADDING else None
+    except (ImportError, AttributeError):
+        return None
+
+
+def _no_packed_kernel() -> str:
+    return (
+        f"packed rows need jax._src.cudnn.fused_attention_stablehlo, which JAX {jax.__version__} "
+        "does not have in the form known here"
+    )
+
+
+def packed_offsets(
+    sequence_ids: Int[Array, "batch length"], max_sequences: int
+) -> tuple[Int[Array, "batch offsets"], Int[Array, "batch sequences"]]:
+    """Compute where each sequence of a row starts, and its length; -1 for those that are missing.
+
+    Offsets have one entry more than there may be sequences, which is always -1.
+
+    Example: ``[1, 1, 2, 0]`` with at most 3 gives the offsets ``[0, 2, -1, -1]`` and the lengths
+    ``[2, 1, -1]``.
+    """
+    numbers = jnp.arange(1, max_sequences + 1)
+    lengths = jnp.sum(sequence_ids[:, None, :] == numbers[:, None], axis=-1, dtype=jnp.int32)
+    starts = jnp.cumsum(lengths, axis=1, dtype=jnp.int32) - lengths
+    starts = jnp.where(lengths > 0, starts, -1)
+    return jnp.pad(starts, ((0, 0), (0, 1)), constant_values=-1), jnp.where(
+        lengths > 0, lengths, -1
+    )
+
+
+def bind(mask: AttentionMask) -> AttentionFn:
+    """Return `cudnn_attention` under a mask."""
+    max_sequences = 1 if mask.sequence_ids is None else mask.max_sequences
+    if max_sequences is None:
+        raise ValueError("cudnn needs pooled_positions: they bound the sequences of a packed row")
+
+    def attend(query: Array, key: Array, value: Array) -> Array:
+        ids = mask.segment_ids(*query.shape[:2])
+        return cudnn_attention(query, key, value, ids, max_sequences=max_sequences)
+
+    return attend
+
+
+def unsupported_reason(workload: AttentionWorkload) -> str | None:
+    """Return why a workload is unsupported, or None if it is supported."""
+    device, dtype, width = workload.device, jnp.dtype(workload.dtype), workload.head_width
+    if device.platform != "gpu":
+        return f"it is for NVIDIA GPUs, this is a {device.platform}"
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return f"it computes in bfloat16 or float16, run.dtype is {dtype.name}"
+    if width % 8 or width > 128:
+        return f"heads must have a width of 8, 16, ..., 128, they have {width}"
+    capability = float(getattr(device, "compute_capability", 0))
+    if workload.packed and capability < _HOPPER:
+        return f"packed rows need compute capability {_HOPPER}, this GPU has {capability}"
+    return _no_packed_kernel() if workload.packed and private_cudnn() is None else None
+
+
+CUDNN = AttentionImplementation(bind, unsupported_reason, platform="gpu")

@@ -1,0 +1,54 @@
+"""The attention mask: which keys a query attends to."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Int
+
+from albert_jax.layers import AnyArray
+
+
+class AttentionMask(NamedTuple):
+    """Rows with padding, or packed rows, or (all None) rows of real tokens alone."""
+
+    attention_mask: Int[AnyArray, "batch length"] | None = None  # 1 for a real token
+    # Of packed rows: 1, 2, ... for the sequences of a row one after another, 0 for the padding
+    # behind them.
+    sequence_ids: Int[AnyArray, "batch length"] | None = None
+    max_sequences: int | None = None  # upper bound of the sequences in a packed row
+
+    def dense(self) -> Bool[Array, "batch 1 #length length"] | None:
+        """Return True where a query attends to a key; None if all attend to all."""
+        if self.sequence_ids is not None:
+            return packed_mask(self.sequence_ids)
+        return None if self.attention_mask is None else padding_mask(self.attention_mask)
+
+    def segment_ids(self, batch: int, length: int) -> Int[Array, "batch length"]:
+        """Return the ids of tokens that attend to each other, 0 for padding.
+
+        Without packing, padding is expected behind the real tokens.
+        """
+        ids = self.attention_mask if self.sequence_ids is None else self.sequence_ids
+        return jnp.ones((batch, length), jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
+
+
+def padding_mask(attention_mask: Int[AnyArray, "batch length"]) -> Bool[Array, "batch 1 1 length"]:
+    """Return a mask by which every position, padding too, attends to the real ones (mask 1).
+
+    Example: ``[1, 1, 0]`` gives each of the three queries ``[True, True, False]``.
+    """
+    return jnp.asarray(attention_mask, bool)[:, None, None, :]
+
+
+def packed_mask(
+    sequence_ids: Int[AnyArray, "batch length"],
+) -> Bool[Array, "batch 1 length length"]:
+    """Return a mask by which every position attends to its own sequence.
+
+    Padding (id 0) attends to padding, so that its results are finite.
+
+    Example: ``[1, 1, 2, 0]`` lets the first two attend to each other, the others to themselves.
+    """
+    ids = jnp.asarray(sequence_ids)
+    return (ids[:, :, None] == ids[:, None, :])[:, None]

@@ -1,0 +1,72 @@
+"""Comparison of an attention with the reference on the device at hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
+
+from albert_jax.attention.implementation import AttentionImplementation, AttentionWorkload
+from albert_jax.attention.mask import AttentionMask
+from albert_jax.attention.reference import REFERENCE
+
+_SEED = 0
+_LENGTH = 128  # of the rows compared where rows may have any length
+
+
+def tolerance(workload: AttentionWorkload) -> float:
+    """Return the largest error allowed: that of the precision, far below that of a wrong mask."""
+    if workload.device.platform == "cpu":
+        return 1e-5 if jnp.dtype(workload.dtype) == jnp.float32 else 2e-2
+    return 2e-2  # products of float32 are not exact on accelerators either
+
+
+def error_of(implementation: AttentionImplementation, workload: AttentionWorkload) -> float:
+    """Compute the largest relative error of an attention, of its result and of all three gradients.
+
+    It is taken against the float32 reference on two rows of three sequences and padding (of one
+    sequence where rows are not packed), over the real tokens, for each length that rows have.
+    """
+    lengths = workload.lengths or (_LENGTH,)
+    return _largest([_error(implementation, workload, length) for length in lengths])
+
+
+def _largest(errors: list[float]) -> float:
+    """Return the largest error, NaN if there is one."""
+    return max(errors, key=lambda error: np.inf if np.isnan(error) else error)
+
+
+def _error(
+    implementation: AttentionImplementation, workload: AttentionWorkload, length: int
+) -> float:
+    sizes = [length // 2, length // 4, length // 8]
+    ids = np.repeat([1, 2, 3, 0], [*sizes, length - sum(sizes)])
+    rows = np.stack([ids, np.where(ids == 3, 0, ids)]).astype(np.int32)
+    if not workload.packed:
+        rows = (rows > 0).astype(np.int32)
+    mask = AttentionMask(sequence_ids=rows, max_sequences=3 if workload.packed else 1)
+    shape = (*rows.shape, workload.config.num_attention_heads, workload.head_width)
+    dtype = jnp.dtype(workload.dtype)
+    keys = jax.random.split(jax.random.key(_SEED), 4)
+    *operands, cotangent = (jax.random.normal(key, shape).astype(dtype) for key in keys)
+    cotangent = jnp.where((rows > 0)[:, :, None, None], cotangent, 0)
+
+    def results(implementation: AttentionImplementation, dtype: DTypeLike) -> tuple[Array, ...]:
+        attend = implementation.bind(mask)
+
+        @jax.jit
+        def run(operands: list[Array], cotangent: Array) -> tuple[Array, ...]:
+            value, pullback = jax.vjp(attend, *operands)
+            return value * (cotangent != 0), *pullback(cotangent)
+
+        with jax.default_device(workload.device):
+            return run([x.astype(dtype) for x in operands], cotangent.astype(dtype))
+
+    with jax.default_matmul_precision("float32"):
+        expected = results(REFERENCE, jnp.promote_types(dtype, jnp.float32))
+    return _largest(
+        [
+            float(np.linalg.norm(np.subtract(a, e, dtype=np.float64)) / np.linalg.norm(e))
+            for a, e in zip(results(implementation, dtype), expected, strict=True)
+        ]
+    )

@@ -1,0 +1,162 @@
+"""The documents: every command and every Python block runs, every name in them exists."""
+
+import configparser
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from documents import LANGUAGES, PAGES, Command, all_commands, read_blocks, without_blocks
+from sandbox import CommandServer, Sandbox
+
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.run.config import ExperimentConfig
+from experiments.tasks.config import FinetuneConfig
+
+# How a command is checked, by its beginning; one that fits none makes the tests fail.
+MODULE = r"(?P<environment>(\w+=\S+ )*)python -m (?P<module>(data_pipeline|experiments)\.\w+)\b"
+KINDS = {
+    "run": MODULE,
+    "launched": r"(srun|gcloud) ",  # on machines that are not here: flags are checked
+    "flags": r"--config\.",  # to be appended to a command
+    "make": r"make ",
+    "install": r"pip install ",
+    "elsewhere": r"(hf download|tensorboard|git) ",  # other projects' commands
+}
+COMMANDS = all_commands()
+
+
+def kind_of(command: Command) -> str | None:
+    return next((kind for kind, start in KINDS.items() if re.match(start, command.text)), None)
+
+
+def commands(*kinds: str) -> pytest.MarkDecorator:
+    found = {one.text: one for one in reversed(COMMANDS) if kind_of(one) in kinds}
+    return pytest.mark.parametrize("command", [*found.values()][::-1], ids=lambda one: one.name)
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    server = CommandServer()
+    yield Sandbox(tmp_path_factory.mktemp("documents"), server)
+    server.close()
+
+
+def test_every_command_is_of_a_kind_that_is_checked() -> None:
+    assert [one for one in COMMANDS if kind_of(one) is None] == []
+    assert len(COMMANDS) > 20
+
+
+def test_every_block_names_its_language() -> None:
+    for page in PAGES:
+        for block in read_blocks(page):
+            assert block.language in LANGUAGES, f"{page}:{block.line}"
+        indented = re.findall(r"(?<=\n\n) {4}\S.*", without_blocks(page))
+        assert not indented, f"{page}: code stands in fences, not indented: {indented[0]}"
+
+
+@commands("run")
+def test_commands_run(command: Command, sandbox: Sandbox) -> None:
+    match = re.match(MODULE, command.text)
+    assert match is not None
+    module, *arguments = shlex.split(command.text[match.start("module") :].partition(" | ")[0])
+    environment = dict(one.split("=", 1) for one in match["environment"].split())
+    if module.startswith("experiments."):
+        sandbox.run([module, *arguments], parse_only=True)
+    sandbox.run([module, *arguments], **environment)
+
+
+@commands("launched")
+def test_launched_commands_have_valid_flags(command: Command, sandbox: Sandbox) -> None:
+    launched = re.search(r"python -m ([^\"]+)", command.text)
+    assert launched is not None
+    sandbox.run(shlex.split(launched[1]), parse_only=True)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+@commands("flags")
+def test_flags_have_names_and_values_that_exist(command: Command) -> None:
+    kinds = {"albert_base_v1": ExperimentConfig, "finetune/squad_v2": FinetuneConfig}
+    errors = []
+    for name, kind in kinds.items():
+        config = f"--config=experiments/configs/{name}.py"
+        argv = ["command", config, *shlex.split(command.text)]
+        try:
+            read_flags(argv, kind)
+        except Exception as error:
+            errors.append(error)
+    assert len(errors) < len(kinds), errors
+
+
+def read_flags(argv: list[str], kind: type[ExperimentConfig] | type[FinetuneConfig]) -> None:
+    from absl import flags
+
+    values = flags.FlagValues()
+    flag = define_config_flag(values, argv)
+    parse_flags(argv, values, config_kind=kind)
+    read_config_flag(flag, kind)
+
+
+@commands("make")
+def test_make_knows_the_targets(command: Command) -> None:
+    subprocess.run(["make", "-n", *command.text.split()[1:]], check=True, capture_output=True)
+
+
+@commands("install")
+def test_extras_exist(command: Command) -> None:
+    setup = configparser.ConfigParser()
+    setup.read("setup.cfg")
+    for extras in re.findall(r"\.\[(.*?)\]", command.text):
+        assert set(extras.split(",")) <= set(setup["options.extras_require"]), command.text
+
+
+def python_pages(*, torch: bool) -> list[Path]:
+    """Pages with Python, those that need torch or the others."""
+
+    def needs_torch(page: Path) -> bool:
+        return any("transformers import" in code for code in python_of(page))
+
+    return [page for page in PAGES if python_of(page) and (torch is False or needs_torch(page))]
+
+
+def python_of(page: Path) -> list[str]:
+    return [block.code for block in read_blocks(page) if block.language == "python"]
+
+
+def run_python(page: Path, blocks: list[str], sandbox: Sandbox, directory: Path) -> None:
+    program = directory / f"{page.stem}.py"
+    program.write_text("\n".join(blocks))
+    sandbox.provide(program.read_text())
+    sandbox.run([str(program)])
+
+
+@pytest.mark.parametrize("page", python_pages(torch=False), ids=str)
+def test_python_runs_from_top_to_bottom(page: Path, sandbox: Sandbox, tmp_path: Path) -> None:
+    blocks = [code for code in python_of(page) if "transformers import" not in code]
+    run_python(page, blocks, sandbox, tmp_path)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("page", python_pages(torch=True), ids=str)
+def test_python_with_transformers_runs(page: Path, sandbox: Sandbox, tmp_path: Path) -> None:
+    run_python(page, python_of(page), sandbox, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_and_files_exist(page: Path) -> None:
+    text = without_blocks(page)
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
+    if page.name == "CHANGELOG.md":  # names files of the past too
+        return
+    for name in re.findall(
+        r"`((?:albert_jax|data_pipeline|experiments|tests|docs)/[^\s`*{<]+)`", text
+    ):
+        assert Path(name).exists(), name
+
+
+def test_readme_is_short() -> None:
+    assert len(Path("README.md").read_text().splitlines()) <= 150
