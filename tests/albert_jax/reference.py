@@ -35,7 +35,7 @@ class Encoding(NamedTuple):
 
 
 class PreTraining(NamedTuple):
-    """The outputs of the two pre-training heads; `sop_logits` are for in order, swapped."""
+    """The two pre-training heads' outputs; the last axis of `sop_logits` is in order, swapped."""
 
     prediction_logits: Inexact[np.ndarray, "batch predictions vocabulary"]
     sop_logits: Inexact[np.ndarray, "batch *pairs 2"]
@@ -52,7 +52,7 @@ def encode(
     token_type_ids: Int[np.ndarray, "batch length"] | None = None,
     position_ids: Int[np.ndarray, "batch length"] | None = None,
 ) -> Encoding:
-    """Compute the encoder and the pooler (ALBERT §3.1), from the part of the tree called ``albert``.
+    """Apply encoder and pooler (ALBERT §3.1) with the part of the tree called ``albert``.
 
     Under `attention_mask` every query, a padded one too, attends to the keys whose mask is 1. Under
     `sequence_ids` a query attends to the keys of its own id, and padding (id 0) to padding.
@@ -84,7 +84,7 @@ def score_pretraining(
     sentence_order_positions: Int[np.ndarray, "batch pairs"] | None = None,
     **inputs: Int[np.ndarray, "batch length"] | None,
 ) -> PreTraining:
-    """Compute the masked-LM head, tied to the word embeddings, and the sentence-order head on the pooler.
+    """Compute the masked-LM head, tied to the word table, and the sentence-order head.
 
     Without `masked_lm_positions` every position is scored; without `sentence_order_positions` the
     first position of a row stands for its only pair.
@@ -128,7 +128,7 @@ def differentiate_along(
     path: Path,
     direction: Inexact[np.ndarray, "..."],
 ) -> float:
-    """Compute the derivative of an analytic function along a direction in one tensor of its tree."""
+    """Differentiate an analytic function along a direction in one tensor of its tree."""
     leaves = flatten_dict(parameters)
     moved = unflatten_dict({**leaves, path: leaves[path] + 1j * STEP * direction})
     return complex(function(moved)).imag / STEP
@@ -180,7 +180,7 @@ def _run_layers(
 
 
 def _take_copy(half: Tree, layer: int, inner: int, config: AlbertConfig) -> Tree:
-    """Select the parameters that one layer uses: with c copies for L layers, copy floor(layer · c / L)."""
+    """Select a layer's parameters: with c copies for L layers, copy floor(layer · c / L)."""
     leaves = flatten_dict(half)
     used = {path: layer * len(leaf) // config.num_hidden_layers for path, leaf in leaves.items()}
     return unflatten_dict({path: leaf[used[path], inner] for path, leaf in leaves.items()})
