@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from albert_jax.durable_files import hash_text
+from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.corpus.build_config import BuildConfig
-from data_pipeline.corpus.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus

@@ -32,7 +32,7 @@ ORDER = {
     "data_pipeline": (
         *("errors", "config", "remote", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
-        "build_corpus",
+        *("build_flags", "build_corpus"),
     ),
     "experiments": (
         *("cli", "run", "evaluation", "tasks", "prediction", "benchmarks", "sweeping"),
