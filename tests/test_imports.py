@@ -16,7 +16,6 @@ ORDER = {
         *(
             "settings",
             "lazy_exports",
-            "version",
             "durable_files",
             "config",
             "batch",
