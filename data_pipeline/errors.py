@@ -23,7 +23,7 @@ def is_storage_error(error: OSError) -> bool:
     return error.errno in _STORAGE_ERRORS
 
 
-def refuse(message: str) -> NoReturn:
+def raise_input_error(message: str) -> NoReturn:
     """Raise an `InputError`: the default of functions that take a callback for bad input.
 
     Raises:

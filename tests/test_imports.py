@@ -16,7 +16,6 @@ ORDER = {
         *(
             "settings",
             "lazy_exports",
-            "version",
             "durable_files",
             "config",
             "batch",
@@ -32,7 +31,7 @@ ORDER = {
     "data_pipeline": (
         *("errors", "config", "remote", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
-        "build_corpus",
+        *("build_flags", "build_corpus"),
     ),
     "experiments": (
         *("cli", "run", "evaluation", "tasks", "prediction", "benchmarks", "sweeping"),

@@ -1,4 +1,4 @@
-"""Directories as transformers writes and reads them: ``config.json`` and a state dict."""
+"""Directories of Hugging Face transformers: ``config.json`` and a state dict."""
 
 import dataclasses
 import json
@@ -29,17 +29,17 @@ TORCH_FILE = "pytorch_model.bin"
 _ENCODER = "albert."
 _BARE_ENCODER = "AlbertModel"
 _WORD_TABLE = "embeddings.word_embeddings.weight"
-# What old files keep besides parameters, and what is tied to another tensor.
+# Entries of old files that are no parameters, or are tied to another tensor.
 _POSITIONS = re.compile(r"(albert\.)?embeddings\.(position_ids|token_type_ids)")
 _TIED_TWICE = ("predictions.decoder.weight", "predictions.decoder.bias")
 _UNTIED_UNUSED = ("predictions.bias",)
 
 
 def is_huggingface_directory(path: epath.Path) -> bool:
-    """Whether ``config.json`` is one of theirs; a workdir has a file of that name too.
+    """Return True if ``config.json`` has a ``model_type``; a workdir has a file of that name too.
 
     Raises:
-        WeightsError: it is no JSON.
+        WeightsError: it is not a JSON object.
     """
     file = path / HUGGINGFACE_CONFIG_FILE
     return file.exists() and "model_type" in _read_json(file)
@@ -49,15 +49,15 @@ def _read_json(file: epath.Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"{file} is no JSON object: {error}") from error
+        raise WeightsError(f"{file} is not a JSON object: {error}") from error
 
 
 def read_huggingface(directory: epath.Path) -> StoredWeights:
-    """Reads configuration and tensors; any of their classes' directories, old or new.
+    """Read configuration and tensors of a directory saved by any version of transformers.
 
     Raises:
-        WeightsError: there are no weights, they cannot be read, or the configuration is not one
-            of an ALBERT that we have.
+        WeightsError: there are no weights, they cannot be read, or the configuration is not that
+            of a supported ALBERT.
     """
     file = directory / HUGGINGFACE_CONFIG_FILE
     values = _read_json(file)
@@ -79,7 +79,7 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
 
 
 def _read_tensors(directory: epath.Path) -> FlatTree:
-    # Only a directory of these needs the package.
+    # Imported here, as no other format needs safetensors.
     from albert_jax.interop.safetensors_files import read_safetensors, read_sharded
 
     readers = {
@@ -96,7 +96,7 @@ def _read_tensors(directory: epath.Path) -> FlatTree:
 
 
 def _with_prefix(tensors: FlatTree) -> FlatTree:
-    """Under the names of a model with a head; a bare encoder's directory leaves the prefix out."""
+    """Add the encoder's prefix, which the directory of a bare encoder omits."""
     if _WORD_TABLE not in tensors:
         return tensors
     return {f"{_ENCODER}{name}": tensor for name, tensor in tensors.items()}
@@ -120,29 +120,29 @@ def write_huggingface(
     architecture: str,
     special_ids: tuple[int, int, int] | None = None,
 ) -> None:
-    """Writes what transformers 5 and 4.57 load: ``config.json`` and ``model.safetensors``.
+    """Write ``config.json`` and ``model.safetensors`` for transformers 5 and 4.57.
 
     Args:
-        directory: exists and is empty.
-        params: by our names, all of one type.
+        directory: an empty directory.
+        params: by our names, all of one dtype.
         config: the encoder's configuration.
-        head: what a classifier among the parameters tells apart.
-        architecture: their class, which the Auto classes then choose.
+        head: configuration of a classifier among the parameters.
+        architecture: transformers' class, for its Auto classes.
         special_ids: of padding, [CLS] and [SEP]; by default those of the released vocabulary.
 
     Raises:
-        WeightsError: they cannot hold the model.
+        WeightsError: transformers has no such model.
     """
     from albert_jax.interop.safetensors_files import write_safetensors
 
     dtype, *others = sorted({parameter.dtype.name for parameter in params.values()})
     if others:
-        raise WeightsError(f"parameters are of several types: {', '.join([dtype, *others])}")
+        raise WeightsError(f"parameters are of several dtypes: {', '.join([dtype, *others])}")
     options: dict[str, Any] = {"architecture": architecture, "dtype": dtype}
     if special_ids is not None:
         options["special_ids"] = special_ids
     values = to_json(config, head, **options)
-    if not config.has_embedding_mapping:  # theirs always maps: by the identity, nothing changes
+    if not config.has_embedding_mapping:  # transformers always maps: here, by the identity
         config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.ALWAYS)
         mapping = "albert/encoder/embedding_hidden_mapping_in"
         params = {
@@ -152,7 +152,7 @@ def write_huggingface(
         }
     tensors = export_tensors(params, huggingface_mapping(config))
     if not config.tie_word_embeddings and "predictions/bias" in params:
-        tensors["predictions.bias"] = params["predictions/bias"]  # read by none, missed by theirs
+        tensors["predictions.bias"] = params["predictions/bias"]  # unused, but expected
     if architecture == _BARE_ENCODER:
         tensors = {name.removeprefix(_ENCODER): tensor for name, tensor in tensors.items()}
     (directory / HUGGINGFACE_CONFIG_FILE).write_text(

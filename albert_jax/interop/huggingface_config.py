@@ -1,4 +1,4 @@
-"""Hugging Face's ``config.json`` of an ALBERT, to and from our configurations."""
+"""Conversion between Hugging Face's ``config.json`` and our configurations."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from albert_jax.config import (
 )
 from albert_jax.interop.names import WeightsError, check_layer_groups, num_groups_in_file
 
-# Theirs on the left. Their "gelu" is the erf form, that of the released files the tanh form.
+# By transformers' names. Its "gelu" is the erf form, that of the released files the tanh form.
 _ACTIVATIONS = {
     "gelu_new": HiddenAct.GELU,
     "gelu_pytorch_tanh": HiddenAct.GELU,
@@ -23,8 +23,8 @@ _ACTIVATIONS = {
     "tanh": HiddenAct.TANH,
     "linear": HiddenAct.LINEAR,
 }
-# Fields that both sides have under one name and with one meaning.
-_SAME = tuple(
+# Fields of the same name and meaning in both.
+_SHARED_FIELDS = tuple(
     field.name
     for field in dataclasses.fields(AlbertConfig)
     if field.name
@@ -33,7 +33,7 @@ _SAME = tuple(
         *("max_relative_distance", "norm", "initialization", "extra"),
     }
 )
-# Keys of the released files that no model reads; all else there belongs to transformers.
+# Keys of the released files that no model reads; all other unknown keys are transformers' own.
 _RELEASED_EXTRA = (
     "down_scale_factor",
     "net_structure_type",
@@ -45,14 +45,14 @@ _WITH_LABELS = ("AlbertForSequenceClassification", "AlbertForTokenClassification
 
 
 def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
-    """The encoder's configuration.
+    """Convert the encoder's configuration.
 
-    Their defaults are ours, those of the released code. Their embeddings are always mapped to the
-    hidden size.
+    The defaults are ours, those of the released code. In transformers, embeddings are always mapped
+    to the hidden size.
 
     Raises:
-        WeightsError: it is no ALBERT, an activation of theirs is none of ours, or they would put
-            layers into groups otherwise than we do.
+        WeightsError: it is not an ALBERT, the activation is unsupported, or transformers would
+            assign layers to other groups.
         ValueError: a value is out of range.
     """
     if values.get("model_type") != "albert":
@@ -62,7 +62,7 @@ def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
         raise WeightsError(
             f"hidden_act must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
         )
-    fields = {name: values[name] for name in _SAME if values.get(name) is not None}
+    fields = {name: values[name] for name in _SHARED_FIELDS if values.get(name) is not None}
     config = AlbertConfig(
         **fields,
         hidden_act=_ACTIVATIONS[activation],
@@ -75,7 +75,7 @@ def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
 
 
 def head_from_json(values: Mapping[str, Any]) -> HeadConfig:
-    """What a classifier tells apart; two labels without a name where nothing is said of it."""
+    """Convert the head's configuration; two unnamed labels if there is none."""
     names = values.get("id2label")
     if names is None:
         names = {str(i): f"LABEL_{i}" for i in range(values.get("num_labels", 2))}
@@ -95,17 +95,17 @@ def to_json(
     dtype: str,
     special_ids: tuple[int, int, int] = (0, 2, 3),
 ) -> dict[str, Any]:
-    """Their configuration, every size written out and every number of the type that they insist on.
+    """Convert to transformers' configuration, with every size and in the types that it requires.
 
     Args:
         config: the encoder's configuration.
-        head: what the classifier tells apart, where `architecture` has one.
-        architecture: their class, such as ``AlbertForMaskedLM``.
+        head: the head's configuration, where `architecture` has labels.
+        architecture: transformers' class, such as ``AlbertForMaskedLM``.
         dtype: of the weights, such as ``float32``.
         special_ids: of padding, [CLS] and [SEP].
 
     Raises:
-        WeightsError: they cannot hold how parameters are shared.
+        WeightsError: transformers does not support the parameter sharing.
     """
     ours = dataclasses.replace(
         config,
@@ -115,7 +115,7 @@ def to_json(
     check_layer_groups(ours, _group, "transformers'")
     pad, bos, eos = special_ids
     values: dict[str, Any] = {"architectures": [architecture], "model_type": "albert"}
-    for name in _SAME:
+    for name in _SHARED_FIELDS:
         value = getattr(ours, name)
         values[name] = float(value) if _IS_FLOAT[name] else value
     names = {activation: name for name, activation in reversed(_ACTIVATIONS.items())}
@@ -140,5 +140,5 @@ _IS_FLOAT = {field.name: field.type is float for field in dataclasses.fields(Alb
 
 
 def _group(layer: int, layers: int, groups: int) -> int:
-    """The group of a layer in transformers, its rounding included."""
+    """Return the group of a layer in transformers, with its rounding."""
     return int(layer / (layers / groups))

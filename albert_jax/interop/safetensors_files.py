@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, as NumPy arrays, without torch."""
+"""Tensors of safetensors files as NumPy arrays, without torch."""
 
 import json
 import os
@@ -22,20 +22,20 @@ _DTYPES = {
 
 
 def read_safetensors(file: epath.Path) -> FlatTree:
-    """The tensors of one file.
+    """Read the tensors of one file.
 
     Raises:
-        WeightsError: it is cut short or damaged, or holds a type that no ALBERT has.
+        WeightsError: it is truncated or damaged, or has an unsupported dtype.
     """
     try:
         stored = deserialize(file.read_bytes())
     except SafetensorError as error:
-        raise WeightsError(f"{file} is no whole safetensors file: {error}") from error
+        raise WeightsError(f"{file} is not a complete safetensors file: {error}") from error
     tensors = {}
     for name, tensor in stored:
         if tensor["dtype"] not in _DTYPES:
             raise WeightsError(
-                f"{file}: {name} is of type {tensor['dtype']}, known are {', '.join(_DTYPES)}"
+                f"{file}: {name} has dtype {tensor['dtype']}, supported are {', '.join(_DTYPES)}"
             )
         flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
         tensors[name] = flat.reshape(tensor["shape"])
@@ -43,28 +43,27 @@ def read_safetensors(file: epath.Path) -> FlatTree:
 
 
 def read_sharded(index: epath.Path) -> FlatTree:
-    """The tensors of all files that an index names.
+    """Read the tensors of all files that an index names.
 
     Raises:
-        WeightsError: the index is none, a file is missing or damaged, or a tensor is not where the
-            index says.
+        WeightsError: it is not an index, a file is missing or damaged, or a tensor is in no file.
     """
     try:
-        places: dict[str, str] = dict(json.loads(index.read_text())["weight_map"])
+        shards: dict[str, str] = dict(json.loads(index.read_text())["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{index} is no index of shards: {error!r}") from error
+        raise WeightsError(f"{index} is not an index of shards: {error!r}") from error
     tensors: FlatTree = {}
-    for shard in sorted(set(places.values())):
+    for shard in sorted(set(shards.values())):
         file = index.parent / shard
         if file.parent != index.parent or not file.exists():
-            raise WeightsError(f"{index} names {shard}, which is not there")
+            raise WeightsError(f"{index} names {shard}, which does not exist")
         tensors |= read_safetensors(file)
-    if absent := sorted(places.keys() - tensors.keys()):
-        raise WeightsError(f"{index} names {', '.join(absent)}, which no shard holds")
+    if absent := sorted(shards.keys() - tensors.keys()):
+        raise WeightsError(f"{index} names {', '.join(absent)}, which no shard contains")
     return tensors
 
 
 def write_safetensors(file: os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes one file, marked as older readers want it."""
+    """Write one file, with the format entry that older readers require."""
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     save_file(contiguous, file, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""Weights as a file holds them, and fitting them to the parameters that a model wants."""
+"""Weights of any format, read as the parameters of a model."""
 
 import dataclasses
 import json
@@ -14,20 +14,20 @@ from jaxtyping import PyTree
 from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
 
-_MOST_LISTED = 40  # names in an error
+_MAX_LISTED = 40  # faults in an error message
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredWeights:
-    """What a directory holds.
+    """Tensors under the names of their format, with the configuration beside them.
 
     Attributes:
         source: the directory, for messages.
-        config: the encoder's configuration, from the file beside the weights.
-        head: what its classifier tells apart, if it has one.
-        architecture: the class that it was saved from (``AlbertForMaskedLM``), where that is known.
-        step: training steps taken, where that is known.
-        tensors: by the names of the file's format.
+        config: the encoder's configuration.
+        head: the classifier's configuration, if there is a classifier.
+        architecture: the class that was saved (``AlbertForMaskedLM``), if known.
+        step: number of training steps taken, if known.
+        tensors: by the names of the format.
         mapping: every name that the format has for a model of this configuration.
     """
 
@@ -40,7 +40,7 @@ class StoredWeights:
     mapping: Mapping[str, ParameterSlice]
 
     def faults(self, wanted: Collection[str]) -> list[str]:
-        """What keeps the wanted parameters from being read: missing, misshapen, unknown names."""
+        """List what is wrong: unknown names, wrong shapes, missing parts of wanted parameters."""
         faults = [
             f"{name} is unknown" for name in sorted(self.tensors.keys() - self.mapping.keys())
         ]
@@ -50,60 +50,62 @@ class StoredWeights:
                 faults.append(f"{name} is missing")
             elif tensor is not None and not target.fits(tensor):
                 shape = ", ".join("any" if size is None else str(size) for size in target.shape)
-                faults.append(f"{name} has shape {tensor.shape}, its configuration says ({shape})")
+                faults.append(
+                    f"{name} has shape {tensor.shape}, its configuration requires ({shape})"
+                )
         return faults
 
     def available(self) -> set[str]:
-        """The parameters of which there is at least a part."""
+        """Return the parameters of which there is at least a part."""
         return {self.mapping[name].path for name in self.tensors.keys() & self.mapping.keys()}
 
     def read(self, wanted: Collection[str]) -> FlatTree:
-        """The wanted parameters that are there whole and in shape, in the type of the file."""
-        whole: FlatTree = {}
+        """Return the wanted parameters that are complete and of the right shape, in their dtype."""
+        params: FlatTree = {}
         stacks: dict[str, dict[tuple[int, int], np.ndarray]] = {}
-        broken = set()
+        incomplete = set()
         for name, target in self.mapping.items():
             if target.path not in wanted:
                 continue
             tensor = self.tensors.get(name)
             if tensor is None or not target.fits(tensor):
-                broken.add(target.path)
+                incomplete.add(target.path)
                 continue
             parameter = tensor.T if target.transposed else tensor
             if target.block is None:
-                whole[target.path] = np.ascontiguousarray(parameter)
+                params[target.path] = np.ascontiguousarray(parameter)
             else:
                 stacks.setdefault(target.path, {})[target.block] = parameter
-        whole |= {path: _stack(slots) for path, slots in stacks.items() if path not in broken}
-        return whole
+        params |= {path: _stack(slots) for path, slots in stacks.items() if path not in incomplete}
+        return params
 
     def read_all(self) -> FlatTree:
-        """Every parameter that is there.
+        """Return every parameter that is stored.
 
         Raises:
-            WeightsError: something is unknown, misshapen, or there in part; all of it is listed.
+            WeightsError: a name is unknown, a shape wrong, or a part missing; all are listed.
         """
         found = self.available()
         self.raise_faults(self.faults(found))
         return self.read(found)
 
     def raise_faults(self, faults: list[str]) -> None:
-        """Raises a `WeightsError` that lists the faults, if there are any."""
+        """Raise a `WeightsError` that lists the faults, if there are any."""
         if faults:
-            rest = len(faults) - _MOST_LISTED
+            rest = len(faults) - _MAX_LISTED
             more = f"; and {rest} more" if rest > 0 else ""
-            raise WeightsError(f"{self.source}: {'; '.join(faults[:_MOST_LISTED])}{more}")
+            raise WeightsError(f"{self.source}: {'; '.join(faults[:_MAX_LISTED])}{more}")
 
 
 def _stack(slices: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
-    """``[copies, inner, ...]`` from its slices by copy and inner block."""
+    """Stack slices by [copy, inner] to ``[copies, inner, ...]``."""
     copies, inner = (1 + max(axis) for axis in zip(*slices, strict=True))
     rows = [np.stack([slices[copy, block] for block in range(inner)]) for copy in range(copies)]
     return np.stack(rows)
 
 
 def flatten(params: PyTree) -> dict[str, Any]:
-    """Leaves by name. Example: ``{"pooler": {"bias": b}}`` gives ``{"pooler/bias": b}``."""
+    """Return leaves by name. Example: ``{"pooler": {"bias": b}}`` gives ``{"pooler/bias": b}``."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -111,15 +113,15 @@ def flatten(params: PyTree) -> dict[str, Any]:
 
 
 def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Invert `flatten`."""
     return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in params.items()})
 
 
 def read_albert_config(file: epath.Path) -> AlbertConfig:
-    """Reads an ``albert_config.json``, local or remote.
+    """Read an ``albert_config.json``, local or remote.
 
     Raises:
-        WeightsError: there is none, or it is no configuration.
+        WeightsError: it does not exist, or is not a configuration.
     """
     try:
         return AlbertConfig.from_dict(json.loads(file.read_text()))

@@ -1,6 +1,6 @@
-"""Checkpoints of the released code: ``albert_config.json`` and a TF bundle beside it.
+"""Checkpoints of the released code: ``albert_config.json`` and a TensorFlow bundle.
 
-TensorFlow is imported where a bundle is opened or written, and nowhere else.
+TensorFlow is imported only where a bundle is read or written.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ CHECKPOINT = "model.ckpt-best"
 
 _HUB_PREFIX = "module/"
 _STEP = "global_step"
-# The optimizer's slots, and what else a training run keeps beside its parameters.
+# Optimizer slots and other training state.
 _NO_PARAMETER = re.compile(
     r".*/(adam_[mv]|lamb_[mv]|Adam(_1)?|AdamW(_1)?|LAMB(_1)?|Momentum)|beta[12]_power|save_counter"
     r"|_CHECKPOINTABLE_OBJECT_GRAPH",
@@ -42,11 +42,11 @@ _NO_PARAMETER = re.compile(
 
 
 def find_checkpoint(path: epath.Path) -> tuple[epath.Path, epath.Path] | None:
-    """The configuration and the prefix of the checkpoint that a path means, if it means one.
+    """Return the configuration file and the prefix of the checkpoint at a path; None without one.
 
-    It may be a released directory, a TF-Hub module (``assets/`` and ``variables/``), or a prefix
+    The path is a released directory, a TF-Hub module (``assets/`` and ``variables/``), or a prefix
     (``albert_base/model.ckpt-best``). Of several checkpoints in a directory the one called best is
-    taken, otherwise that of the most steps.
+    chosen, otherwise that of the most steps.
     """
     if path.with_name(path.name + ".index").exists():
         return path.parent / ALBERT_CONFIG_FILE, path
@@ -67,11 +67,11 @@ def _preference(name: str) -> tuple[bool, int, str]:
 
 
 def read_tensorflow(config_file: epath.Path, prefix: epath.Path) -> StoredWeights:
-    """Reads a checkpoint's parameters; optimizer slots are left where they are.
+    """Read the parameters of a checkpoint, without optimizer slots.
 
     Raises:
         WeightsError: the configuration or the checkpoint cannot be read, or the released code would
-            put layers into groups otherwise than we do.
+            assign layers to other groups.
     """
     config = read_albert_config(config_file)
     check_layer_groups(config, _group, "the released code's")
@@ -96,36 +96,33 @@ def _read_bundle(prefix: epath.Path) -> FlatTree:
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        names = [name for name in reader.get_variable_to_shape_map() if not _is_slot(name)]
+        variables = reader.get_variable_to_shape_map()
+        names = [name for name in variables if not _NO_PARAMETER.fullmatch(name)]
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"checkpoint {prefix} cannot be read: {reason}") from error
 
 
-def _is_slot(name: str) -> bool:
-    return _NO_PARAMETER.fullmatch(name) is not None
-
-
 def write_tensorflow(
     directory: Path, params: Mapping[str, np.ndarray], config: AlbertConfig, *, step: int = 0
 ) -> None:
-    """Writes ``albert_config.json`` and ``model.ckpt-best`` under the released names.
+    """Write ``albert_config.json`` and ``model.ckpt-best`` with the released names.
 
     Args:
-        directory: exists and is empty.
+        directory: an empty directory.
         params: by our names.
         config: the encoder's configuration; layers that share nothing become groups of one.
         step: written as ``global_step``, as in the released files.
 
     Raises:
-        WeightsError: the released code cannot hold the model.
+        WeightsError: the released code has no such model.
     """
     config = dataclasses.replace(
         config, num_hidden_groups=num_groups_in_file(config), parameter_sharing=ParameterSharing.ALL
     )
     check_layer_groups(config, _group, "the released code's")
-    for name, value, only in (
+    for name, is_unsupported, only in (
         ("hidden_act", config.hidden_act is HiddenAct.GELU_ERF, "the tanh form of gelu"),
         ("tie_word_embeddings", not config.tie_word_embeddings, "true"),
         ("layer_norm_eps", config.layer_norm_eps != 1e-12, "1e-12"),
@@ -136,9 +133,9 @@ def write_tensorflow(
             "when_needed, where embedding_size is hidden_size",
         ),
     ):
-        if value:
+        if is_unsupported:
             raise WeightsError(
-                f"model.{name}={getattr(config, name)}: the released code has only {only}"
+                f"model.{name}={getattr(config, name)}: the released code supports only {only}"
             )
     config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.WHEN_NEEDED)
     tensors = export_tensors(params, tensorflow_mapping(config))
@@ -159,5 +156,5 @@ def _write_bundle(prefix: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _group(layer: int, layers: int, groups: int) -> int:
-    """The group of a layer in the released code, its rounding included."""
+    """Return the group of a layer in the released code, with its rounding."""
     return int(layer / layers * groups)

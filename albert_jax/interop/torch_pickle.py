@@ -1,7 +1,7 @@
-"""Tensors in torch's own files, read without torch and without running what is pickled there.
+"""Tensors of torch's pickle files, read without torch and without executing the pickle.
 
-A pickle is a program. This one may call three things: those that lay out a tensor's bytes, and an
-ordered dictionary. Whatever else it names is refused before it is looked up.
+A pickle is a program. Ours may call three functions: the two that rebuild a tensor, and an ordered
+dictionary. Any other name is rejected before it is looked up.
 """
 
 import collections
@@ -41,10 +41,11 @@ class _Tensor(NamedTuple):
 
 
 def read_torch_file(file: epath.Path) -> FlatTree:
-    """The tensors of a ``pytorch_model.bin``, in the format of torch 1.6 and later or before it.
+    """Read the tensors of a ``pytorch_model.bin``, in the format of torch 1.6 or the one before.
 
     Raises:
-        WeightsError: it is damaged, is no flat table of tensors, or wants to call something.
+        WeightsError: it is damaged, is not a flat table of tensors, or calls a function that is not
+            allowed.
     """
     content = file.read_bytes()
     try:
@@ -53,8 +54,10 @@ def read_torch_file(file: epath.Path) -> FlatTree:
         else:
             table, storages = _read_legacy(content)
         if not isinstance(table, Mapping):
-            raise pickle.UnpicklingError(f"it holds a {type(table).__name__}, no table of tensors")
-        return {name: _lay_out(name, tensor, storages) for name, tensor in table.items()}
+            raise pickle.UnpicklingError(
+                f"it contains a {type(table).__name__}, not a table of tensors"
+            )
+        return {name: _to_array(name, tensor, storages) for name, tensor in table.items()}
     except (
         *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError),
         *(TypeError, IndexError, AttributeError),
@@ -69,19 +72,19 @@ def _read_zip(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     root = pickled.removesuffix("data.pkl")
     order = f"{root}byteorder"
     if order in archive.namelist() and archive.read(order) != b"little":
-        raise pickle.UnpicklingError("its numbers are big-endian")
+        raise pickle.UnpicklingError("it is big-endian")
     table = _Unpickler(io.BytesIO(archive.read(pickled))).load()
     return table, lambda storage: archive.read(f"{root}data/{storage.key}")
 
 
 def _read_legacy(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
-    """Pickles one after another, then for each storage its length and its bytes."""
+    """Read pickles one after another, then the length and the bytes of each storage."""
     stream = io.BytesIO(content)
     if _Unpickler(stream).load() != _LEGACY_MAGIC:
-        raise pickle.UnpicklingError("it does not begin as torch's files do")
+        raise pickle.UnpicklingError("it does not begin like a file of torch")
     _Unpickler(stream).load()  # version of the format, always the same
     if _Unpickler(stream).load().get("little_endian") is not True:
-        raise pickle.UnpicklingError("its numbers are big-endian")
+        raise pickle.UnpicklingError("it is big-endian")
     unpickler = _Unpickler(stream)
     table = unpickler.load()
     storages = {}
@@ -105,12 +108,12 @@ class _Unpickler(pickle.Unpickler):
             return lambda tensor, requires_grad, hooks: tensor
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        raise pickle.UnpicklingError(f"it wants to use {module}.{name}, which is not allowed")
+        raise pickle.UnpicklingError(f"it uses {module}.{name}, which is not allowed")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, *_ = pid
         if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError(f"it refers to {kind!r}, which is no storage")
+            raise pickle.UnpicklingError(f"it refers to {kind!r}, which is not a storage")
         return self.storages.setdefault(str(key), _Storage(str(key), dtype))
 
 
@@ -125,15 +128,15 @@ def _rebuild_tensor(
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _lay_out(name: str, tensor: Any, storages: Callable[[_Storage], bytes]) -> np.ndarray:
-    """The array that a tensor's offset and strides cut out of its storage."""
+def _to_array(name: str, tensor: Any, storages: Callable[[_Storage], bytes]) -> np.ndarray:
+    """Return the array at a tensor's offset and strides in its storage."""
     if not isinstance(tensor, _Tensor):
-        raise pickle.UnpicklingError(f"{name} is a {type(tensor).__name__}, no tensor")
+        raise pickle.UnpicklingError(f"{name} is a {type(tensor).__name__}, not a tensor")
     flat = np.frombuffer(storages(tensor.storage), tensor.storage.dtype)
     steps = zip(tensor.shape, tensor.strides, strict=True)
     last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
     if min(tensor.offset, *tensor.strides, 0) < 0 or (0 not in tensor.shape and last >= len(flat)):
-        raise pickle.UnpicklingError(f"{name} reaches beyond its {len(flat)} numbers")
+        raise pickle.UnpicklingError(f"{name} reaches beyond the end of its {len(flat)} elements")
     itemsize = flat.itemsize
     return np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.shape, [stride * itemsize for stride in tensor.strides]

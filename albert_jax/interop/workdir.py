@@ -1,4 +1,4 @@
-"""Workdirs of this project as models: configuration, head and one checkpoint's parameters."""
+"""Workdirs of this project as models: configuration, head and the parameters of a checkpoint."""
 
 import dataclasses
 import json
@@ -15,29 +15,32 @@ CHECKPOINTS = "checkpoints"
 
 
 def split_step(path: epath.Path) -> tuple[epath.Path, int | None]:
-    """Workdir and step. Example: ``runs/a/checkpoints/500`` is step 500 of ``runs/a``."""
+    """Split a path into workdir and step.
+
+    Example: ``runs/a/checkpoints/500`` is step 500 of ``runs/a``.
+    """
     if path.parent.name == CHECKPOINTS and path.name.isdigit():
         return path.parent.parent, int(path.name)
     return path, None
 
 
 def is_workdir(path: epath.Path) -> bool:
-    """Whether `read_workdir` reads it."""
+    """Return True if `read_workdir` can read a path."""
     return (path / ALBERT_CONFIG_FILE).exists() and (path / CHECKPOINTS).exists()
 
 
 def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
-    """Reads the parameters of one checkpoint.
+    """Read the parameters of one checkpoint.
 
     Args:
         path: the workdir.
-        step: which checkpoint; None for the best one, or the newest where none is called that.
+        step: step of the checkpoint; None for the best one, see `resolve_step`.
 
     Raises:
         WeightsError: the configuration cannot be read.
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    # Orbax takes seconds to import, and only a workdir needs it.
+    # Imported here, as Orbax takes seconds to import and no other format needs it.
     from albert_jax.training.checkpoint import restore_params
     from albert_jax.training.integrity import resolve_step
 
@@ -52,12 +55,12 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
 
 
 def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
-    """The class that a fine-tuned workdir's parameters belong to, and what its head tells apart.
+    """Read the class of a fine-tuned model and the configuration of its head.
 
-    Pre-training leaves no such file, and then both are None.
+    Both are None without the file, as in a workdir of pre-training.
 
     Raises:
-        WeightsError: the file is none that `write_head` wrote.
+        WeightsError: the file was not written by `write_head`.
     """
     if not file.exists():
         return None, None
@@ -70,7 +73,7 @@ def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
 
 
 def write_head(file: epath.Path, architecture: str, head: HeadConfig) -> None:
-    """Writes a workdir's ``head.json``.
+    """Write a workdir's ``head.json``.
 
     Example: ``{"architecture": "AlbertForTokenClassification", "labels": ["B", "I", "O"],
     "problem_type": "single_label_classification", "classifier_dropout_prob": 0.1}``

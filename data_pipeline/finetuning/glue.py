@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Real
 
 from albert_jax.durable_files import write_atomically
-from data_pipeline.errors import InputError, refuse
+from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.glue_tasks import Columns, GlueFile, GlueTask
 from data_pipeline.finetuning.labels import parse_label
@@ -64,7 +64,7 @@ def read_glue(
     examples: dict[str, TextExample] = {}
     skipped: list[str] = []
     on_malformed: Callable[[str], object] = (
-        refuse if malformed is MalformedRows.REFUSE else skipped.append
+        raise_input_error if malformed is MalformedRows.REFUSE else skipped.append
     )
     columns = file.columns
     needed = [*columns.texts, *filter(None, (columns.label, columns.id))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipeline.errors import InputError, refuse
+from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.sources.json_text import parse_object, require_unicode
 from data_pipeline.sources.text_files import InputFile, decode_lines, find_file
 
@@ -32,7 +32,7 @@ def read_rows(
     columns: Sequence[str],
     *,
     header: Sequence[str] | None = None,
-    on_malformed: Callable[[str], object] = refuse,
+    on_malformed: Callable[[str], object] = raise_input_error,
 ) -> Iterator[TableRow]:
     """Read the rows of a table in order, without blank lines.
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import zstandard
 from etils import epath
 
-from data_pipeline.errors import InputError, refuse
+from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.remote import is_remote, open_remote
 
 # A longer line is no text that anyone wrote, and would be held in memory.
@@ -166,7 +166,7 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
 
 
 def decode_lines(
-    file: InputFile, on_malformed: Callable[[str], object] = refuse
+    file: InputFile, on_malformed: Callable[[str], object] = raise_input_error
 ) -> Iterator[tuple[int, str]]:
     """Read numbered lines with their line ends.
 

@@ -122,12 +122,16 @@ def encode_texts(
             row = tokenizer.encode_row(
                 *text.fields.values(),
                 truncation=truncate,
-                max_length=max_length,
+                max_length=max_length if truncate else None,
                 mask_words=mask_words,
             )
         except InputError as error:
-            message = str(error).replace("ask for truncation", "give --truncate")
-            raise InputError(f"{text.source}: {message}") from None
+            raise InputError(f"{text.source}: {error}") from None
+        if (length := len(row["input_ids"])) > max_length:
+            raise InputError(
+                f"{text.source}: it has {length} tokens with the special ones, and may have "
+                f"{max_length}: shorten it or give --truncate"
+            )
         return {name: array for name, array in row.items() if name != "offsets"}
 
     return [encode(text) for text in texts]

@@ -39,7 +39,7 @@ def start(
         | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": xla_flags,
-            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments",
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
         }
         | environment,
         stdout=subprocess.DEVNULL,

@@ -145,7 +145,10 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         ],
         cwd=ROOT,
         env=os.environ
-        | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments"}
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
+        }
         | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
         capture_output=True,
         text=True,

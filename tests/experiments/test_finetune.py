@@ -1,4 +1,4 @@
-"""Fine-tuning from beginning to end: each kind of task is learned, stopped, taken up, reported."""
+"""Fine-tuning end to end: every kind of task is learned, interrupted, resumed and reported."""
 
 import dataclasses
 import json
@@ -35,10 +35,17 @@ LABELS = {"good": "pos", "bad": "neg"}
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
-    """What several devices compute is tested with the step; here they would only cost time."""
+    """Use one device: several are tested with the step, and would only cost time here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip pictures, which take a third of a short run; `finished` is made before this applies."""
+    monkeypatch.setattr(training_run, "plot_curves", lambda *_, **__: None)
+    monkeypatch.setattr("experiments.tasks.report._plot", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def make_config(tokenizer: Path, texts: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def finished(make_config: Any, texts: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on texts, in rows of two lengths, that nothing interrupted."""
+    """An uninterrupted run on texts, in rows of two lengths."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     assert finetune(make_config(data=texts | {"num_lengths": 2}), workdir) is ExitCode.DONE
     return workdir
@@ -75,7 +82,7 @@ def read_report(workdir: Path) -> dict[str, Any]:
     return json.loads((workdir / "report.json").read_text())
 
 
-def test_texts_are_told_apart_and_reported(finished: Path) -> None:
+def test_texts_are_classified_and_reported(finished: Path) -> None:
     report = read_report(finished)
     assert report["value"] > 0.95
     assert 0.4 < report["baseline"] < 0.65
@@ -106,33 +113,33 @@ def test_a_workdir_is_a_model(finished: Path) -> None:
     assert (finished / "tokenizer/vocab.txt").exists()
 
 
-@pytest.mark.parametrize("signaled_at", [33, 40])  # between evaluations, and at one
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+def test_an_interrupted_run_resumes_as_if_nothing_had_happened(
     make_config: Any,
     texts: Any,
     finished: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    signaled_at: int,
 ) -> None:
     config = make_config(data=texts | {"num_lengths": 2})
     train = training_run.train
+    # Between evaluations; and at one, which comes before the interruption.
+    for signaled_at, stopped_at in ((33, 33), (40, 41)):
 
-    def train_and_signal(*args: Any, hooks: Any, **others: Any) -> Any:
-        def advance(step: int) -> None:
-            if step == signaled_at - 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            note_step(step)
+        def train_and_signal(*args: Any, hooks: Any, at: int = signaled_at, **others: Any) -> Any:
+            def advance(step: int) -> None:
+                if step == at - 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                note_step(step)
 
-        note_step, hooks.advance = hooks.advance, advance
-        return train(*args, hooks=hooks, **others)
+            note_step, hooks.advance = hooks.advance, advance
+            return train(*args, hooks=hooks, **others)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(training_run, "train", train_and_signal)
-        assert finetune(config, tmp_path) is ExitCode.PREEMPTED
-    steps = [int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*")]
-    assert max(steps) == signaled_at + (signaled_at == 40)  # the evaluation that is due comes first
-    assert not (tmp_path / "report.json").exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(training_run, "train", train_and_signal)
+            assert finetune(config, tmp_path) is ExitCode.PREEMPTED
+        steps = [int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*")]
+        assert max(steps) == stopped_at
+        assert not (tmp_path / "report.json").exists()
     assert finetune(config, tmp_path) is ExitCode.DONE
     assert_same_params(tmp_path, finished)
 
@@ -171,7 +178,7 @@ def test_seeds_and_rates_are_reported_together(make_config: Any, tmp_path: Path)
     assert (tmp_path / names[0] / "report.json").stat().st_mtime_ns >= written
 
 
-def test_a_run_without_progress_ends_early_and_stays_ended(
+def test_a_run_that_does_not_improve_ends_early_and_stays_ended(
     make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config(patience=2, evaluate_every=10, checkpoint_every=10)
@@ -179,12 +186,12 @@ def test_a_run_without_progress_ends_early_and_stays_ended(
     config = dataclasses.replace(config, optimizer=still)
     for _ in range(2):
         assert finetune(config, tmp_path) is ExitCode.DONE
-        said = capsys.readouterr().err
-        assert "ended early at step 30: 2 evaluations without a better accuracy than" in said
+        message = capsys.readouterr().err
+        assert "ended early at step 30: 2 evaluations without a better accuracy than" in message
         assert max(entry["step"] for entry in read_metrics(tmp_path)) == 30
 
 
-def test_a_run_starts_from_another_s_parameters_or_sizes(
+def test_a_run_starts_from_the_parameters_or_the_sizes_of_another(
     make_config: Any,
     texts: Any,
     finished: Path,
@@ -216,7 +223,7 @@ def test_a_run_starts_from_another_s_parameters_or_sizes(
     assert not np.allclose(*kernels)
 
 
-def test_another_head_is_drawn_and_said_so(
+def test_a_head_for_other_labels_is_initialized_with_a_warning(
     make_config: Any, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
@@ -239,7 +246,7 @@ def test_another_head_is_drawn_and_said_so(
     ],
     ids=["glue", "scores", "tags", "spans", "spans_or_none", "choices"],
 )
-def test_each_kind_of_task_is_learned(
+def test_every_kind_of_task_is_learned(
     make_config: Any,
     tmp_path: Path,
     task: str,
@@ -260,7 +267,7 @@ def test_each_kind_of_task_is_learned(
     _CHECKS[task](tmp_path / "run", report)
 
 
-def ask(task: str, model: Path, **fields: Any) -> dict[str, Any]:
+def predict(task: str, model: Path, **fields: Any) -> dict[str, Any]:
     options = PredictionOptions(model=str(model))
     ((_, result),) = TASKS[task].predict([RawInput(fields, "example 1")], options)
     assert TASKS[task].format(result)
@@ -272,21 +279,21 @@ def check_submission(workdir: Path, report: dict[str, Any]) -> None:
     assert lines[0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines[1:]] == [str(number) for number in range(20)]
     assert {line.split("\t")[1] for line in lines[1:]} == {"0", "1"}
-    told = ask("classify", workdir, text="word1 good word2")
-    assert told["label"] == "1"
-    assert told["probabilities"]["1"] > 0.5
-    assert sum(told["probabilities"].values()) == pytest.approx(1)
+    predicted = predict("classify", workdir, text="word1 good word2")
+    assert predicted["label"] == "1"
+    assert predicted["probabilities"]["1"] > 0.5
+    assert sum(predicted["probabilities"].values()) == pytest.approx(1)
     with pytest.raises(InputError, match="gives labels: use --task=classify"):
-        ask("score", workdir, text="word1")
+        predict("score", workdir, text="word1")
 
 
 def check_scores(workdir: Path, report: dict[str, Any]) -> None:
     assert set(report["splits"]["dev"]["figures"]) == {"pearson", "spearman"}
     assert (workdir / "test_predictions.tsv").read_text().startswith("id\tprediction\n0\t")
-    good, bad = (ask("score", workdir, text=f"word1 {key}")["score"] for key in ("good", "bad"))
+    good, bad = (predict("score", workdir, text=f"word1 {key}")["score"] for key in ("good", "bad"))
     assert good > bad
     with pytest.raises(InputError, match="gives a score: use --task=score"):
-        ask("classify", workdir, text="word1")
+        predict("classify", workdir, text="word1")
 
 
 def check_tags(workdir: Path, report: dict[str, Any]) -> None:
@@ -295,17 +302,17 @@ def check_tags(workdir: Path, report: dict[str, Any]) -> None:
     assert len(sentences) == 60
     assert all(len(line.split(" ")) == 3 for line in sentences[0].splitlines())
     words = ["word1", "good", *["word2"] * 80, "bad"]  # more than a row holds
-    told = ask("tag", workdir, text=" ".join(words))["tags"]
-    assert [word for word, _ in told] == words
-    assert ["good", "B-GOOD"] in told
+    predicted = predict("tag", workdir, text=" ".join(words))["tags"]
+    assert [word for word, _ in predicted] == words
+    assert ["good", "B-GOOD"] in predicted
 
 
 def check_answers(workdir: Path, report: dict[str, Any]) -> None:
     answers = json.loads((workdir / "predictions.json").read_text())
     assert set(answers) == {str(number) for number in range(60)}
-    best = json.loads((workdir / "nbest_predictions.json").read_text())
+    candidates = json.loads((workdir / "nbest_predictions.json").read_text())
     for name, answer in answers.items():
-        assert answer in ("", best[name][0]["text"])
+        assert answer in ("", candidates[name][0]["text"])
     figures = report["splits"]["dev"]["figures"]
     if "null_threshold" in figures:
         assert figures["total"] == 30  # half of the articles; the others chose the threshold
@@ -315,10 +322,12 @@ def check_answers(workdir: Path, report: dict[str, Any]) -> None:
     else:
         assert "" not in answers.values()
     context = "word3 word4 bad word5"
-    told = ask("answer", workdir, question="word0 word1", context=context)
-    best_one = told["candidates"][0]
-    assert context[best_one["start"] : best_one["end"]] == best_one["text"] == "bad"
-    assert told["answer"] in ("", "bad")
+    predicted = predict("answer", workdir, question="word0 word1", context=context)
+    best_candidate = predicted["candidates"][0]
+    assert (
+        context[best_candidate["start"] : best_candidate["end"]] == best_candidate["text"] == "bad"
+    )
+    assert predicted["answer"] in ("", "bad")
 
 
 def check_choices(workdir: Path, report: dict[str, Any]) -> None:
@@ -329,10 +338,10 @@ def check_choices(workdir: Path, report: dict[str, Any]) -> None:
     assert set(letters.values()) <= set("ABCD")
     assert len(letters) == 20
     options = ["bad", "fair", "good", "word1"]
-    told = ask("choose", workdir, context="word2", question="word5 _ .", options=options)
-    assert told["choice"] == "ABCD"[int(np.argmax(list(told["probabilities"].values())))]
+    predicted = predict("choose", workdir, context="word2", question="word5 _ .", options=options)
+    assert predicted["choice"] == "ABCD"[int(np.argmax(list(predicted["probabilities"].values())))]
     with pytest.raises(InputError, match="example 1: expected 4 options, found 3"):
-        ask("choose", workdir, context="word2", question="word5 _ .", options=options[:3])
+        predict("choose", workdir, context="word2", question="word5 _ .", options=options[:3])
 
 
 _CHECKS = {
@@ -355,7 +364,7 @@ _CHECKS = {
         ({"max_seq_length": 128}, "max_seq_length (128) must be at most the model's"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
+def test_a_mistake_is_reported_in_one_line_and_nothing_is_written(
     make_config: Any,
     texts: Any,
     tmp_path: Path,
@@ -370,7 +379,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_other_data_in_a_workdir_are_refused(
+def test_other_data_in_a_workdir_are_rejected(
     make_config: Any, finished: Path, tmp_path: Path
 ) -> None:
     other = tiny_tasks.write_texts(tmp_path, {"good": "neg", "bad": "pos"})

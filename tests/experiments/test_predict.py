@@ -1,4 +1,4 @@
-"""The command that uses a model: gaps, vectors, orders, and what it refuses."""
+"""Prediction: [MASK], embeddings, sentence order, and rejected inputs."""
 
 import dataclasses
 import json
@@ -22,6 +22,7 @@ from albert_jax.training.parallel import make_mesh
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from experiments.cli import command
 from experiments.predict import TASKS, check_output, predict
 from experiments.prediction.inputs import inputs_from_flags, read_inputs
 from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
@@ -32,11 +33,13 @@ CONFIG = dataclasses.replace(TINY, vocab_size=len(WORDPIECES), max_position_embe
 TEXTS = ["the [MASK] hello x", "hello", "the hello [MASK], [MASK] (don't) the x the", "x e 2 0 1 x"]
 FULL = AlbertForPreTraining(CONFIG)
 PARAMS = random_params(FULL)
+# Compiled: op by op, every operation would be compiled for every length.
+APPLY_FULL, APPLY_ENCODER = jax.jit(FULL.apply), jax.jit(AlbertModel(CONFIG).apply)
 
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows over several devices are tested with inference; here they would only cost time."""
+    """Use one device: several are tested with inference, and would only cost time here."""
     mesh = make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr("experiments.prediction.inference.make_mesh", lambda: mesh)
 
@@ -53,44 +56,48 @@ def examples(*texts: str, pairs: tuple[str, ...] = ()) -> list[RawInput]:
 
 
 def results(task: str, given: list[RawInput], model: Path, **options: Any) -> list[dict[str, Any]]:
-    """In the order of the examples."""
+    """The results in the order of the inputs."""
     numbered = dict(TASKS[task].predict(given, PredictionOptions(str(model), **options)))
     return [numbered[number] for number in range(len(given))]
 
 
 def outputs_of(text: str, pair: str | None = None, **options: Any) -> Any:
-    """What the model gives for a text alone, without padding."""
+    """The outputs for a text alone, without padding, and its inputs."""
     inputs = TOKENIZER(text, pair, **options)
-    return FULL.apply({"params": PARAMS}, **inputs, output_hidden_states=True), inputs
+    return APPLY_FULL({"params": PARAMS}, **inputs), inputs
 
 
-def test_gaps_are_filled_with_the_likeliest_pieces(saved):
+def encoder_outputs_of(*texts: str, **options: Any) -> Any:
+    """The encoder's outputs for a text or a pair alone."""
+    return APPLY_ENCODER({"params": PARAMS["albert"]}, **TOKENIZER(*texts, **options))
+
+
+def test_masks_are_filled_with_the_most_probable_tokens(saved):
     masked = [text for text in TEXTS if "[MASK]" in text]
     for text, result in zip(masked, results("fill-mask", examples(*masked), saved), strict=True):
         outputs, inputs = outputs_of(text, mask_words=True)
-        gaps = np.flatnonzero(inputs["input_ids"][0] == TOKENIZER.mask_id)
+        positions = np.flatnonzero(inputs["input_ids"][0] == TOKENIZER.mask_id)
         assert result["text"] == text
-        assert len(result["masks"]) == len(gaps)
-        for gap, candidates in zip(gaps, result["masks"], strict=True):
-            shares = np.asarray(jax.nn.softmax(outputs.prediction_logits[0, gap]))
-            best = np.argsort(-shares, kind="stable")[:5]
-            pieces = [WORDPIECES[id] for id in best]
-            assert [candidate["piece"] for candidate in candidates] == pieces
+        assert len(result["masks"]) == len(positions)
+        for position, candidates in zip(positions, result["masks"], strict=True):
+            probabilities = np.asarray(jax.nn.softmax(outputs.prediction_logits[0, position]))
+            best = np.argsort(-probabilities, kind="stable")[:5]
+            tokens = [WORDPIECES[id] for id in best]
+            assert [candidate["piece"] for candidate in candidates] == tokens
             found = [candidate["probability"] for candidate in candidates]
-            np.testing.assert_allclose(found, shares[best], rtol=1e-5)
+            np.testing.assert_allclose(found, probabilities[best], rtol=1e-5)
     first = result["masks"][1][0]
     written = first["piece"].removeprefix("##")
     glued = first["piece"].startswith("##")
-    between = "the hello [MASK]," + ("" if glued else " ") + written
-    assert first["text"] == between + " (don't) the x the"
+    beginning = "the hello [MASK]," + ("" if glued else " ") + written
+    assert first["text"] == beginning + " (don't) the x the"
 
 
 @pytest.mark.parametrize("pooling", Pooling)
-def test_vectors_are_those_of_the_text_alone(saved, pooling):
-    encoder = AlbertModel(CONFIG)
+def test_embeddings_do_not_depend_on_the_batch(saved, pooling):
     found = results("encode", examples(*TEXTS), saved, pooling=pooling)
     for text, result in zip(TEXTS, found, strict=True):
-        outputs = encoder.apply({"params": PARAMS["albert"]}, **TOKENIZER(text))
+        outputs = encoder_outputs_of(text)
         expected = {
             Pooling.POOLED: outputs.pooler_output[0],
             Pooling.FIRST: outputs.last_hidden_state[0, 0],
@@ -100,10 +107,10 @@ def test_vectors_are_those_of_the_text_alone(saved, pooling):
         assert result["embedding"].dtype == np.float32
 
 
-def test_vectors_of_pairs_and_in_half_precision(saved):
+def test_embeddings_of_pairs_and_in_half_precision(saved):
     pair = examples("the x", pairs=("hello",))
     (exact,) = results("encode", pair, saved)
-    outputs = AlbertModel(CONFIG).apply({"params": PARAMS["albert"]}, **TOKENIZER("the x", "hello"))
+    outputs = encoder_outputs_of("the x", "hello")
     np.testing.assert_allclose(exact["embedding"], outputs.pooler_output[0], rtol=2e-4, atol=1e-5)
     (coarse,) = results("encode", pair, saved, dtype=jnp.bfloat16)
     assert coarse["embedding"].dtype == np.float32
@@ -117,12 +124,12 @@ def test_the_order_of_two_texts(saved):
         in_order, swapped = jax.nn.softmax(outputs.sop_logits[0])
         assert result["in_order"] == pytest.approx(float(in_order), rel=1e-4)
         assert result["swapped"] == pytest.approx(float(swapped), rel=1e-4)
-        said = TASKS["sentence-order"].format(result)
-        assert ("swapped" in said) is bool(swapped > in_order)
-        assert example.text("text_pair") in said
+        text = TASKS["sentence-order"].format(result)
+        assert ("swapped" in text) is bool(swapped > in_order)
+        assert example.text("text_pair") in text
 
 
-def test_output_is_in_order_as_json_as_vectors_or_in_words(saved, tmp_path, capsys):
+def test_output_is_in_order_as_json_embeddings_or_text(saved, tmp_path, capsys):
     options = PredictionOptions(str(saved), pooling=Pooling.FIRST)
     given = examples(*TEXTS)
     vectors = results("encode", given, saved, pooling=Pooling.FIRST)
@@ -149,7 +156,7 @@ def test_output_is_in_order_as_json_as_vectors_or_in_words(saved, tmp_path, caps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "vectors.npy"]
 
 
-def test_what_stops_in_the_middle_leaves_no_file(tmp_path):
+def test_an_error_in_the_middle_leaves_no_file(tmp_path):
     def stopping(*_: Any) -> Any:
         yield 0, {"embedding": np.zeros(3)}
         raise InputError("stopped")
@@ -177,21 +184,20 @@ LONG = "x " * 30
         ("encode", [RawInput({"text": "\ud800"}, "line 7")], "line 7: .* half a surrogate pair"),
     ],
 )
-def test_texts_that_cannot_be_used_are_refused(task, given, message, saved):
+def test_unusable_texts_are_rejected(task, given, message, saved):
     with pytest.raises(InputError, match=message):
         results(task, given, saved)
 
 
-def test_long_texts_are_cut_where_that_is_asked_for(saved):
+def test_long_texts_are_truncated_on_request(saved):
     (result,) = results("encode", examples(LONG), saved, truncate=True)
-    inputs = TOKENIZER(LONG, truncation=True, max_length=24)
-    outputs = AlbertModel(CONFIG).apply({"params": PARAMS["albert"]}, **inputs)
+    outputs = encoder_outputs_of(LONG, truncation=True, max_length=24)
     np.testing.assert_allclose(result["embedding"], outputs.pooler_output[0], rtol=2e-4, atol=1e-5)
     with pytest.raises(InputError, match=r"no \[MASK\] is left of the truncated text"):
         results("fill-mask", examples(f"{LONG}[MASK]"), saved, truncate=True)
 
 
-def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
+def test_unusable_models_are_rejected(saved, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="holds no weights"):
         results("encode", examples("x"), tmp_path / "empty")
@@ -217,7 +223,7 @@ def test_models_that_cannot_be_used_are_refused(saved, tmp_path):
         (None, b"", "cannot be read: No such file"),
     ],
 )
-def test_files_that_cannot_be_used_are_refused(name, content, message, tmp_path):
+def test_unusable_files_are_rejected(name, content, message, tmp_path):
     path = tmp_path / (name or "missing.txt")
     if name:
         path.write_bytes(content)
@@ -225,7 +231,7 @@ def test_files_that_cannot_be_used_are_refused(name, content, message, tmp_path)
         read_inputs(path)
 
 
-def test_files_of_texts(tmp_path):
+def test_text_files_and_json_lines(tmp_path):
     (tmp_path / "a.txt").write_bytes("one\u2028two\r\nthree".encode())
     found = read_inputs(tmp_path / "a.txt")
     assert [example.text() for example in found] == ["one\u2028two", "three"]
@@ -237,8 +243,8 @@ def test_files_of_texts(tmp_path):
         examples("a", "b", pairs=("c",))
 
 
-def test_the_command_from_end_to_end(saved, tmp_path):
-    """A workdir's like, flags, statuses, one line for each mistake."""
+def test_the_command_from_end_to_end(saved):
+    """Flags, exit codes, one line for each mistake."""
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -255,17 +261,22 @@ def test_the_command_from_end_to_end(saved, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["masks"][0]) == 2
     assert "rows of 16 tokens" in done.stderr
-    taken = tmp_path / "taken.jsonl"
-    taken.write_text("")
-    done = call("--task=fill-mask", model, "--text=[MASK]", f"--output={taken}")
-    message = f"error: --output={taken} exists already; --overwrite replaces it\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
-    done = call("--task=fill-mask", model, "--text=[MASK]", f"--input={taken}")
+    done = call("--task=fill-mask", model, "--text=[MASK]", "--input=texts.txt")
     message = "error: give either --text, which may be repeated, or --input=FILE\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
-def test_outputs_that_cannot_be_written_are_refused(tmp_path):
+def test_an_existing_output_is_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken.jsonl"
+    taken.write_text("")
+    assert command.call(lambda: check_output(taken, "fill-mask", overwrite=False)) == 2
+    message = f"error: --output={taken} exists already; --overwrite replaces it\n"
+    assert tuple(capsys.readouterr()) == ("", message)
+
+
+def test_unusable_outputs_are_rejected(tmp_path):
     (tmp_path / "taken.npy").write_bytes(b"")
     for name, task, message in (
         ("a.npy", "fill-mask", r"must end in \.jsonl for --task=fill-mask"),

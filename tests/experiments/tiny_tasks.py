@@ -137,7 +137,7 @@ def tiny_model(vocab_size: int) -> AlbertConfig:
         vocab_size=vocab_size,
         embedding_size=16,
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,
         hidden_dropout_prob=0.1,

@@ -44,7 +44,7 @@ LENGTH = 11
 
 
 def draw(rows):
-    """Rows of pairs, every slot in use weighing 1, at one position once."""
+    """Rows of pairs; slots in use have weight 1 and different positions."""
     batch = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
     batch = {name: np.array(field) for name, field in batch.items()}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)

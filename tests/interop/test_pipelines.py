@@ -1,4 +1,4 @@
-"""What is exported works in transformers' pipelines as it does here."""
+"""Exported models give the same results in transformers' pipelines."""
 
 import dataclasses
 import itertools
@@ -32,7 +32,7 @@ def export(model: Any, tokenizer: AlbertTokenizer, directory: Path) -> tuple[Any
     return type(model).from_pretrained(directory)
 
 
-def test_gaps_are_filled_alike(tokenizer: AlbertTokenizer, tmp_path: Path) -> None:
+def test_masks_are_filled_alike(tokenizer: AlbertTokenizer, tmp_path: Path) -> None:
     import transformers
 
     export(AlbertForPreTraining(CONFIG), tokenizer, tmp_path / "model")

@@ -1,13 +1,13 @@
-"""Exported tokenizers in transformers against ours: the same ids, types and padding.
+"""Exported tokenizers in transformers against ours: the same token ids, segment ids and padding.
 
-In their texts a literal special piece is that piece. For [MASK] we do the same where it is asked
-for (`mask_words`), which is how the two are compared; the other special pieces never come out of a
-text here, so texts that have them are left out. Three differences of their code stay:
+transformers parses special tokens in a text. We do so for [MASK] on request (`mask_words`), which
+is how the two are compared; texts with other special tokens are excluded. Three differences remain,
+and are excluded too:
 
-- Its tables of characters are those of Unicode 9, of 2016: what came later is left out.
+- transformers has the character tables of Unicode 9 (2016): no later characters are compared.
 - With `keep_accents` it drops a mark that directly follows a character with a compatibility form
   ("½" and an accent), and composes nothing where several follow a letter; U+0344 is two marks.
-- BERT's words of ideographs lack a page of them there, U+2B820 to U+2B91F.
+- Its rule for BERT's ideographs omits the range U+2B820 to U+2B91F.
 """
 
 import itertools
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.interop
 
 # Relative to the project, where a machine has them.
 DATA = Path(__file__).parents[3] / "shared/data"
-BY_MISTAKE = {"\u0344", *map(chr, range(0x2B820, 0x2B920))}
+EXCLUDED = {"\u0344", *map(chr, range(0x2B820, 0x2B920))}
 SPECIAL = re.compile(r"\[(CLS|SEP|PAD|UNK)\]|<(pad|unk)>")
 MARK_AFTER_COMPATIBILITY_FORM = re.compile(
     "[^a-zA-Z][\u0300-\u0345\u093e\u0bc7\ufe0f\u20e3]"
@@ -39,7 +39,7 @@ MARK_AFTER_COMPATIBILITY_FORM = re.compile(
 
 
 def export(tokenizer: AlbertTokenizer, directory: Path) -> Any:
-    """What transformers reads of an exported directory."""
+    """Export a tokenizer and load it in transformers."""
     from transformers import AutoTokenizer
 
     tokenizer.save_pretrained(directory, model_max_length=64)
@@ -48,7 +48,7 @@ def export(tokenizer: AlbertTokenizer, directory: Path) -> Any:
 
 
 def differing(ours: AlbertTokenizer, theirs: Any, texts: list[str]) -> list[str]:
-    """The texts of which the two make different ids."""
+    """Return the texts that have different ids in the two."""
     plain = [text for text in texts if "[MASK]" not in text]
     ids, lengths = ours.tokenizer.encode_lines(plain)
     found = dict(zip(plain, np.split(ids, np.cumsum(lengths)[:-1]), strict=True))
@@ -60,7 +60,7 @@ def differing(ours: AlbertTokenizer, theirs: Any, texts: list[str]) -> list[str]
 
 
 def comparable(texts: list[str], kind: str, setting: str) -> list[str]:
-    """The texts without what is said above."""
+    """Exclude the texts with the differences listed above."""
     texts = [text for text in texts if not SPECIAL.search(text)]
     if SETTINGS[setting]["keep_accents"] and kind == "sentencepiece":
         texts = [text for text in texts if not MARK_AFTER_COMPATIBILITY_FORM.search(text)]
@@ -69,7 +69,7 @@ def comparable(texts: list[str], kind: str, setting: str) -> list[str]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_nasty_texts(kind, setting, tmp_path):
+def test_odd_texts_have_the_same_ids(kind, setting, tmp_path):
     ours = AlbertTokenizer(make(kind, setting))
     theirs = export(ours, tmp_path)
     assert type(theirs).__name__ == {"sentencepiece": "AlbertTokenizer"}.get(kind, "BertTokenizer")
@@ -88,8 +88,8 @@ def test_numbers_before_commas(tmp_path):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_character_of_old(kind, setting, tmp_path):
-    """Each inside a word; ideographs and syllables of Hangul, which are alike, by sample."""
+def test_every_character_of_unicode_9(kind, setting, tmp_path):
+    """Each inside a word; of ideographs and Hangul syllables, which are alike, a sample."""
     ours = AlbertTokenizer(make(kind, setting))
     theirs = export(ours, tmp_path)
     dense = [range(0x3400, 0xA000, 50), range(0xAC00, 0xD7A4, 50), range(0x20000, 0x2FA20, 50)]
@@ -98,13 +98,13 @@ def test_every_character_of_old(kind, setting, tmp_path):
         *(range(0x10000, 0x20000), *dense),
     )
     chars = [chr(point) for point in points]
-    known = [char for char in chars if in_their_tables(char) and char not in BY_MISTAKE]
+    known = [char for char in chars if in_tables_of_transformers(char) and char not in EXCLUDED]
     assert len(known) > 0.98 * len(chars)
     assert differing(ours, theirs, [f"A{char}B x" for char in known]) == []
 
 
-def in_their_tables(char: str) -> bool:
-    """Whether their functions of single characters are those of Python, whose tables are newer."""
+def in_tables_of_transformers(char: str) -> bool:
+    """Return True if transformers' tables agree with Python's newer ones on a character."""
     from tokenizers import normalizers, pre_tokenizers
 
     is_symbol = char in "$+<=>^`|~"  # punctuation to BERT
@@ -153,8 +153,8 @@ def test_rows_pairs_padding_and_truncation(tmp_path):
         assert decoded == ours.decode(row), text
 
 
-def test_what_they_save_is_read(tmp_path):
-    """Version 5 saves no .model; scores and replacements come out of its tokenizer.json."""
+def test_tokenizers_saved_by_transformers_are_read(tmp_path):
+    """Version 5 saves no .model; scores and replacements are read from its tokenizer.json."""
     for kind, setting in itertools.product(KINDS, SETTINGS):
         ours = AlbertTokenizer(make(kind, setting))
         theirs = export(ours, tmp_path / kind / setting / "ours")
@@ -169,7 +169,7 @@ def test_what_they_save_is_read(tmp_path):
         assert again.tokenizer.keep_accents is ours.tokenizer.keep_accents
 
 
-def test_the_mask_is_found_in_a_text(tmp_path):
+def test_mask_tokens_in_a_text(tmp_path):
     ours = AlbertTokenizer(trained())
     theirs = export(ours, tmp_path)
     assert theirs.mask_token == "[MASK]"
@@ -194,7 +194,7 @@ def test_thousands_of_lines_with_the_released_vocabulary(setting, tmp_path):
 
 
 def wiki_lines() -> Iterator[str]:
-    """Paragraphs of the text that machines of ours have."""
+    """Yield paragraphs of a Wikipedia dump, where a machine has it."""
     import tarfile
 
     with tarfile.open(DATA / "wiki_en/wiki_en.tar.xz") as archive:

@@ -1,18 +1,19 @@
 """Models against Hugging Face transformers: outputs, losses and every entry of the gradients.
 
-Ours writes a directory that transformers' Auto class loads; transformers writes it back, and its
-gradients beside it, and ours reads both. So every number passes through files in both directions,
-and the two are compared by nothing but numbers.
+Our model writes a directory that transformers' Auto class loads; transformers writes it back, with
+its gradients beside it, and our model reads both. So every value passes through files in both
+directions, and the two implementations are compared by values alone.
 
-Where the two define ALBERT differently, the comparison stays where they agree:
+Where the two define ALBERT differently, the comparison is restricted to what they share:
 
-- Their piece 0 passes no gradient to its row on the way in (`padding_idx`), so pieces here are 1
-  and up, and 0 stands in the padding alone, which no loss reads.
-- They drop out in front of the sentence-order classifier and not behind the feed-forward layer, so
-  both models run without dropout.
-- They always map the embeddings to the hidden size, so equal sizes are compared with the mapping.
-- They know no packed rows: there they get the attention mask that follows from the sequence ids,
-  and the order of the first pair alone is scored.
+- In transformers the embedding of token 0 has no gradient (`padding_idx`), so token ids here are at
+  least 1, and 0 is used for padding only, which no loss reads.
+- transformers applies dropout before the sentence-order classifier and not after the feed-forward
+  layer, so both models run without dropout.
+- transformers always maps the embeddings to the hidden size, so equal sizes are compared with the
+  mapping.
+- transformers has no packed rows: it gets the attention mask that follows from the sequence ids,
+  and only the order of the first pair is scored.
 """
 
 import dataclasses
@@ -54,7 +55,7 @@ UNTIED = {"tie_word_embeddings": False}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model of ours, the rows that it gets, and their implementation of attention."""
+    """Our model, its input rows, and transformers' attention implementation."""
 
     architecture: str = "PreTraining"
     rows: list[list[int]] = dataclasses.field(default_factory=lambda: PADDED)
@@ -132,7 +133,7 @@ def draw_parameters(case: Case, rng: np.random.Generator) -> Tree:
 
 
 def draw_inputs(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Pieces, types, positions and sequence ids, a row each."""
+    """Token ids, segment ids, positions and sequence ids."""
     config, size = case.config, (len(case.rows), LENGTH)
     inputs = {
         "input_ids": rng.integers(1, config.vocab_size, size=size),
@@ -153,7 +154,7 @@ def draw_inputs(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
 def draw_labels(
     case: Case, inputs: dict[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Labels under their names; -100 where a piece has none."""
+    """Labels by name; -100 where a token has none."""
     rows = len(case.rows)
     unlabeled = (rng.random((rows, LENGTH)) < 0.5) | (inputs["sequence_ids"] == 0)
     unlabeled[0, :2] = False
@@ -177,26 +178,26 @@ def draw_labels(
 
 
 def to_choices(case: Case, array: Any) -> Any:
-    """Two rows are an example's choices, where there are choices."""
+    """Reshape pairs of rows to the choices of an example, for a multiple-choice model."""
     if case.architecture != "MultipleChoice":
         return array
     return array.reshape(-1, 2, LENGTH)
 
 
 def whole_row_loss(outputs: Any) -> Any:
-    """A number that an encoder's first row, which has no padding, and every pooled row lead to."""
+    """Return a loss that depends on the first row, which has no padding, and on all pooled rows."""
     return (outputs.last_hidden_state[0] ** 3).sum() + outputs.pooler_output.sum()
 
 
 def run_theirs(
     case: Case, theirs: Any, inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Loss, logits and hidden states; leaves the gradients in the parameters."""
+    """Return loss, logits and hidden states; the gradients are left in the parameters."""
     import torch
 
     ids = torch.tensor(inputs["sequence_ids"])
     mask = (ids > 0).long()
-    if case.packed:  # theirs takes a mask of four axes as what to add to the scores
+    if case.packed:  # transformers adds a mask of rank 4 to the attention scores
         same = ids[:, None, :, None] == ids[:, None, None, :]
         mask = (~same).double() * -1e30
     names = ("input_ids", "token_type_ids", *(["position_ids"] if case.packed else []))
@@ -219,7 +220,7 @@ def run_theirs(
 
 
 def our_loss(case: Case, outputs: Any, labels: dict[str, np.ndarray]) -> Any:
-    """What transformers computes from logits and labels."""
+    """Compute the loss of transformers from logits and labels."""
 
     def cross_entropy(logits: Any, classes: np.ndarray) -> Any:
         chosen = np.flatnonzero(classes.reshape(-1) >= 0)
@@ -248,14 +249,14 @@ def run_ours(
     inputs: dict[str, np.ndarray],
     labels: dict[str, np.ndarray],
 ) -> tuple[Tree, Tree]:
-    """The same of our model, computed in the given type, and the gradients."""
+    """Return the same of our model, computed in the given dtype, and the gradients."""
     model = case.model(dtype)
     ids = inputs["sequence_ids"]
     masks: dict[str, Any] = {"attention_mask": to_choices(case, (ids > 0).astype(np.int32))}
     if case.packed:
         masks = {"sequence_ids": ids, "position_ids": inputs["position_ids"]}
 
-    # Runs once on few numbers: compiling costs more than it saves.
+    # Runs once on small arrays: optimization costs more time than it saves.
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def compute(params: Tree) -> Any:
         def score(params: Tree) -> tuple[Any, Any]:
@@ -277,7 +278,7 @@ def run_ours(
 
 
 def read_gradients(case: Case, theirs: Any, directory: Path) -> Tree:
-    """Their gradients as our tree: written as a model's weights, and read as such."""
+    """Return transformers' gradients as our tree: written and read like a model's weights."""
     from safetensors.torch import save_file
 
     directory.mkdir()
@@ -299,7 +300,7 @@ def test_outputs_losses_and_gradients_equal_those_of_transformers(
 ) -> None:
     import torch
 
-    torch.set_num_threads(1)  # more only get into each other's way on matrices this small
+    torch.set_num_threads(1)  # more threads are slower on matrices this small
     case, rng = CASES[name], np.random.default_rng(list(CASES).index(name))
     params, inputs = draw_parameters(case, rng), draw_inputs(case, rng)
     labels = draw_labels(case, inputs, rng)
@@ -318,7 +319,7 @@ def test_outputs_losses_and_gradients_equal_those_of_transformers(
             tmp_path / "back", dtype=np.float64
         )
         jax.tree.map(np.testing.assert_array_equal, back, params)
-        if case.changes.get("parameter_sharing") is None:  # they call it groups
+        if case.changes.get("parameter_sharing") is None:  # transformers has groups instead
             assert model.config == case.config
         if case.head is not None:
             assert model.head == case.head
@@ -382,7 +383,7 @@ def theirs() -> Any:
 
 
 def save_torch(theirs: Any, directory: Path, **options: Any) -> None:
-    """What releases before the fifth wrote: everything in memory, in torch's format."""
+    """Write torch's format, as releases before the fifth did: everything in the state dict."""
     import torch
 
     theirs.config.save_pretrained(directory)
@@ -409,7 +410,7 @@ def in_shards(theirs: Any, directory: Path) -> None:
     ],
     ids=["shards", "torch", "torch before 1.6", "torch, bfloat16", "bfloat16", "float16"],
 )
-def test_every_kind_of_file_holds_the_same_numbers(
+def test_every_kind_of_file_is_read_alike(
     theirs: Any, save: Any, dtype: str, tmp_path: Path
 ) -> None:
     import torch
@@ -427,8 +428,8 @@ def test_every_kind_of_file_holds_the_same_numbers(
     np.testing.assert_allclose(outputs.sop_logits, expected.sop_logits, rtol=2e-4, atol=2e-5)
 
 
-def test_their_configuration_takes_what_we_write(tmp_path: Path) -> None:
-    """Whole numbers for floats and the like are refused by the fifth release."""
+def test_transformers_reads_our_configuration(tmp_path: Path) -> None:
+    """The fifth release rejects integers for floats and the like."""
     import transformers
 
     config = AlbertConfig.from_dict(

@@ -1,4 +1,4 @@
-"""Hugging Face's directories: round trips bit for bit, every kind of file, every refusal."""
+"""Hugging Face directories: exact round trips, every kind of file, every error."""
 
 import dataclasses
 import json
@@ -50,26 +50,26 @@ EXACT = {
 
 @pytest.fixture
 def pretraining(tmp_path):
-    """A directory of the pre-training model, to be read or spoilt."""
+    """A directory of the pre-training model, to be read or damaged."""
     model = make_model(*MODELS["pre-training"])
     model.save_pretrained(tmp_path / "model", random_params(model))
     return tmp_path / "model"
 
 
 def change(file: Path, **changes) -> None:
-    """Replaces values of a JSON; those that are None are left out."""
+    """Replace values of a JSON file; None removes one."""
     values = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
 
 
 def add(directory: Path, **tensors) -> None:
-    """Adds tensors to a file, or removes those that are None."""
+    """Add tensors to a file; None removes one."""
     stored = load_file(directory / WEIGHTS) | {n.replace("__", "."): t for n, t in tensors.items()}
     save_file({n: t for n, t in stored.items() if t is not None}, directory / WEIGHTS)
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_written_and_read_again_it_is_the_same_to_the_bit(name, tmp_path):
+def test_a_round_trip_is_exact(name, tmp_path):
     model = make_model(*EXACT[name])
     params = random_params(model)
     model.save_pretrained(tmp_path / "first", params)
@@ -99,7 +99,7 @@ def test_layers_that_share_nothing_become_groups(tmp_path):
     assert_same(back, params)
 
 
-def test_the_file_says_everything_that_strict_readers_want(tmp_path):
+def test_the_configuration_is_complete_for_strict_readers(tmp_path):
     config = dataclasses.replace(TINY, hidden_dropout_prob=0, extra={"gap_size": 0, "mine": 1})
     model = AlbertForTokenClassification(config, THREE)
     model.save_pretrained(tmp_path / "model", random_params(model))
@@ -136,7 +136,7 @@ def test_the_file_says_everything_that_strict_readers_want(tmp_path):
     assert '"hidden_dropout_prob": 0.0' in text
 
 
-def test_heads_are_read_as_they_are_meant():
+def test_head_configurations_are_read():
     def head(**values):
         return head_from_json({"model_type": "albert", **values})
 
@@ -160,7 +160,7 @@ def test_heads_are_read_as_they_are_meant():
         ("relu", HiddenAct.RELU),
     ],
 )
-def test_their_gelu_is_the_erf_form(theirs, ours):
+def test_gelu_of_transformers_is_the_erf_form(theirs, ours):
     sizes = {"hidden_size": 12, "num_attention_heads": 3}
     values = {"model_type": "albert", "hidden_act": theirs, **sizes}
     config = config_from_json(values)
@@ -171,7 +171,7 @@ def test_their_gelu_is_the_erf_form(theirs, ours):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
-def test_files_of_other_types_are_read_in_float32(dtype, tmp_path):
+def test_files_of_other_dtypes_are_read_as_float32(dtype, tmp_path):
     model = make_model(*MODELS["masked LM"])
     params = random_params(model)
     cast = {path: x.astype(dtype) for path, x in flatten(params).items()}
@@ -184,7 +184,7 @@ def test_files_of_other_types_are_read_in_float32(dtype, tmp_path):
         np.testing.assert_array_equal(value, cast[path].astype(np.float32))
 
 
-def test_old_files_keep_more_than_parameters(pretraining):
+def test_entries_of_old_files_that_are_no_parameters_are_ignored(pretraining):
     stored = load_file(pretraining / WEIGHTS)
     expected = read_pretrained(pretraining).params
     add(
@@ -200,7 +200,7 @@ def test_old_files_keep_more_than_parameters(pretraining):
     )
 
 
-def test_shards_are_one_file(pretraining):
+def test_shards_are_read_like_one_file(pretraining):
     expected = read_pretrained(pretraining).params
     tensors = load_file(pretraining / WEIGHTS)
     (pretraining / WEIGHTS).unlink()
@@ -215,13 +215,13 @@ def test_shards_are_one_file(pretraining):
     assert_same(read_pretrained(pretraining).params, expected)
 
     index.write_text(json.dumps({"weight_map": places | {"extra": "model-00000.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"index\.json names extra, which no shard holds"):
+    with pytest.raises(WeightsError, match=r"index\.json names extra, which no shard contains"):
         read_pretrained(pretraining)
     index.write_text(json.dumps({"weight_map": places | {"extra": "../other.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"names \.\./other\.safetensors, which is not there"):
+    with pytest.raises(WeightsError, match=r"names \.\./other\.safetensors, which does not exist"):
         read_pretrained(pretraining)
     index.write_text("{}")
-    with pytest.raises(WeightsError, match=r"index\.json is no index of shards"):
+    with pytest.raises(WeightsError, match=r"index\.json is not an index of shards"):
         read_pretrained(pretraining)
 
 
@@ -242,7 +242,7 @@ class TestStrictness:
         for fault in (
             "albert.pooler.bias is missing",
             "predictions.LayerNorm.weight is missing",
-            "sop_classifier.classifier.bias has shape (3,), its configuration says (2)",
+            "sop_classifier.classifier.bias has shape (3,), its configuration requires (2)",
             "albert.encoder.extra is unknown",
         ):
             assert fault in message
@@ -251,7 +251,7 @@ class TestStrictness:
         assert "extra is unknown" in str(everything.value)
         assert "sop_classifier" in str(everything.value)
 
-    def test_a_missing_block_of_a_group_is_missed(self, tmp_path):
+    def test_a_missing_block_of_a_group_is_reported(self, tmp_path):
         model = make_model(*MODELS["groups"])
         model.save_pretrained(tmp_path / "model", random_params(model))
         layer = "albert__encoder__albert_layer_groups__2__albert_layers__1"
@@ -260,14 +260,14 @@ class TestStrictness:
             with pytest.raises(WeightsError, match=r"groups\.2\.albert_layers\.1\.ffn\.bias is mi"):
                 read(tmp_path / "model")
 
-    def test_heads_of_other_tasks_are_no_fault(self, pretraining):
+    def test_heads_of_other_tasks_are_ignored(self, pretraining):
         model, params = AlbertModel.from_pretrained(pretraining)
         assert model.config == TINY
         assert_same({"albert": params}, {"albert": read_pretrained(pretraining).params["albert"]})
         with pytest.raises(WeightsError, match=r"classifier\.weight is missing"):
             AlbertForSequenceClassification.from_pretrained(pretraining)
 
-    def test_what_is_left_out_is_drawn_from_a_seed_and_said(self, pretraining, caplog):
+    def test_missing_parameters_are_initialized_and_logged(self, pretraining, caplog):
         with caplog.at_level(logging.WARNING):
             model, params = AlbertForSequenceClassification.from_pretrained(
                 pretraining, strict=False, head=THREE
@@ -283,7 +283,7 @@ class TestStrictness:
         assert_same(params["classifier"], fresh["classifier"])
         assert_same(params["albert"], read_pretrained(pretraining).params["albert"])
 
-    def test_other_labels_are_refused_or_drawn(self, tmp_path, caplog):
+    def test_heads_with_other_labels_are_rejected_or_initialized(self, tmp_path, caplog):
         model = make_model(*MODELS["classes"])
         model.save_pretrained(tmp_path / "model", random_params(model))
         two = HeadConfig(labels=("no", "yes"))
@@ -298,7 +298,7 @@ class TestStrictness:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hidden_size": 6}, ["query.weight has shape (4, 4), its configuration says (6, 6)"]),
+        ({"hidden_size": 6}, ["query.weight has shape (4, 4), its configuration requires (6, 6)"]),
         ({"num_hidden_groups": 2}, ["groups.1.albert_layers.0.attention.query.weight is missing"]),
         ({"vocab_size": 12}, ["word_embeddings.weight", "(11, 3)", "(12, 3)"]),
         ({"model_type": "bert"}, ["config.json", "model_type must be albert, got 'bert'"]),
@@ -312,7 +312,7 @@ class TestStrictness:
     ],
     ids=str,
 )
-def test_a_configuration_that_cannot_be_is_refused(changes, words, pretraining):
+def test_an_impossible_configuration_is_rejected(changes, words, pretraining):
     change(pretraining / CONFIG, **changes)
     with pytest.raises(WeightsError) as error:
         AlbertForPreTraining.from_pretrained(pretraining)
@@ -320,7 +320,7 @@ def test_a_configuration_that_cannot_be_is_refused(changes, words, pretraining):
     assert "\n" not in str(error.value)
 
 
-def test_labels_that_are_no_labels_are_refused(tmp_path):
+def test_invalid_labels_are_rejected(tmp_path):
     model = make_model(*MODELS["classes"])
     model.save_pretrained(tmp_path / "model", random_params(model))
     change(tmp_path / "model" / CONFIG, id2label={"0": "a", "1": "a", "2": "b"})
@@ -332,7 +332,7 @@ def test_labels_that_are_no_labels_are_refused(tmp_path):
 
 
 class TestBadDirectories:
-    def test_nothing_there(self, tmp_path):
+    def test_a_path_without_weights(self, tmp_path):
         with pytest.raises(WeightsError, match=r"there is no .*nowhere"):
             read_pretrained(tmp_path / "nowhere")
         with pytest.raises(WeightsError, match=r"holds no weights: .*Hugging Face.*workdir"):
@@ -345,24 +345,24 @@ class TestBadDirectories:
 
     def test_broken_configuration(self, pretraining):
         (pretraining / CONFIG).write_text("{")
-        with pytest.raises(WeightsError, match=r"config\.json is no JSON object"):
+        with pytest.raises(WeightsError, match=r"config\.json is not a JSON object"):
             read_pretrained(pretraining)
 
     @pytest.mark.parametrize("kept", [0, 7, 100, -1], ids="{} bytes".format)
-    def test_cut_short(self, kept, pretraining):
+    def test_truncated_files(self, kept, pretraining):
         content = (pretraining / WEIGHTS).read_bytes()
         (pretraining / WEIGHTS).write_bytes(content[:kept])
-        with pytest.raises(WeightsError, match=r"model\.safetensors is no whole safetensors file"):
+        with pytest.raises(WeightsError, match=r"model\.safetensors is not a complete safetensors"):
             read_pretrained(pretraining)
 
-    def test_numbers_of_no_such_type(self, pretraining):
+    def test_unsupported_dtypes(self, pretraining):
         add(pretraining, albert__pooler__bias=np.zeros(4, np.int8))
         with pytest.raises(
-            WeightsError, match=r"albert\.pooler\.bias is of type I8, known are F64"
+            WeightsError, match=r"albert\.pooler\.bias has dtype I8, supported are F64"
         ):
             read_pretrained(pretraining)
 
-    def test_steps_are_of_workdirs(self, pretraining):
+    def test_only_workdirs_have_steps(self, pretraining):
         with pytest.raises(WeightsError, match="no workdir with checkpoints, of which step 5"):
             read_pretrained(pretraining, step=5)
 
@@ -370,7 +370,7 @@ class TestBadDirectories:
 class TestWriting:
     model = make_model(*MODELS["masked LM"])
 
-    def test_what_is_there_is_left_alone(self, tmp_path):
+    def test_existing_files_are_not_overwritten(self, tmp_path):
         (tmp_path / "model").mkdir()
         (tmp_path / "model/mine").write_text("")
         with pytest.raises(WeightsError, match="exists already"):
@@ -392,7 +392,7 @@ class TestWriting:
             self.model.save_pretrained(tmp_path / "model", random_params(self.model), Tokenizer())
         assert list(tmp_path.iterdir()) == []
 
-    def test_the_tokenizer_is_written_beside_and_its_pieces_named(self, tmp_path):
+    def test_the_tokenizer_is_written_and_its_special_ids_named(self, tmp_path):
         class Tokenizer:
             vocab_size, pad_id, cls_id, sep_id = 11, 5, 7, 8
 
@@ -407,7 +407,7 @@ class TestWriting:
         with pytest.raises(WeightsError, match="tokenizer has 12 tokens, vocab_size is 11"):
             self.model.save_pretrained(tmp_path / "other", random_params(self.model), Tokenizer())
 
-    def test_other_parameters_are_refused(self, tmp_path):
+    def test_parameters_of_other_models_are_rejected(self, tmp_path):
         params = random_params(make_model(*MODELS["pre-training"]))
         with pytest.raises(
             WeightsError, match=r"not the parameters of AlbertForMaskedLM: albert/p"
@@ -415,16 +415,20 @@ class TestWriting:
             self.model.save_pretrained(tmp_path / "model", params)
         params = random_params(self.model)
         params["predictions"]["bias"] = params["predictions"]["bias"].astype(np.float16)
-        with pytest.raises(WeightsError, match="several types: float16, float32"):
+        with pytest.raises(WeightsError, match="several dtypes: float16, float32"):
             self.model.save_pretrained(tmp_path / "model", params)
 
     @pytest.mark.parametrize(
         ("name", "changes", "words"),
         [
             ("ForPreTraining", {"parameter_sharing": "ffn"}, "shares one half"),
-            ("ForPreTraining", {"norm": "pre"}, "norm=pre: other formats can hold post alone"),
-            ("ForPreTraining", {"position_encoding": "rotary"}, "encoding=rotary: .* absolute alo"),
-            ("ForPreTraining", {"position_encoding": "none"}, "encoding=none: .* absolute alone"),
+            ("ForPreTraining", {"norm": "pre"}, "norm=pre: other formats support only post"),
+            (
+                "ForPreTraining",
+                {"position_encoding": "rotary"},
+                "encoding=rotary: .* only absol",
+            ),
+            ("ForPreTraining", {"position_encoding": "none"}, "encoding=none: .* only absolute"),
             (
                 "ForPreTraining",
                 {"num_hidden_layers": 18, "num_hidden_groups": 14},
@@ -433,7 +437,7 @@ class TestWriting:
             ("ForConditionalSpan", {}, "no name for answer_class"),
         ],
     )
-    def test_what_they_cannot_hold_is_refused(self, name, changes, words, tmp_path):
+    def test_models_that_transformers_lacks_are_rejected(self, name, changes, words, tmp_path):
         model = make_model(name, changes, None)
         with pytest.raises(WeightsError, match=words):
             model.save_pretrained(tmp_path / "model", random_params(model))
@@ -449,7 +453,7 @@ def number(value: int) -> bytes:
 
 
 def pickled_table(tensors, *, storage="FloatStorage", call="torch._utils _rebuild_tensor_v2"):
-    """What torch pickles of a state dict, written out opcode by opcode; needs no torch."""
+    """Pickle a state dict like torch, opcode by opcode, without torch."""
     table = b"\x80\x02ccollections\nOrderedDict\n)R("
     for key, (name, tensor) in enumerate(tensors.items()):
         place = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
@@ -487,11 +491,11 @@ class TestTorchFiles:
     def tensors(self, pretraining):
         tensors = load_file(pretraining / WEIGHTS)
         (pretraining / WEIGHTS).unlink()
-        turned = "predictions.dense.weight"  # as it lies in torch's memory after a transposition
-        return tensors | {turned: np.asfortranarray(tensors[turned])}
+        transposed = "predictions.dense.weight"  # stored transposed in memory
+        return tensors | {transposed: np.asfortranarray(tensors[transposed])}
 
     @pytest.mark.parametrize("write", [write_zip, write_legacy])
-    def test_both_formats_hold_the_numbers(self, write, tensors, pretraining):
+    def test_both_formats_are_read(self, write, tensors, pretraining):
         write(pretraining / "pytorch_model.bin", tensors)
         params = read_pretrained(pretraining).params
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -502,29 +506,29 @@ class TestTorchFiles:
     @pytest.mark.parametrize(
         "call", ["os system", "builtins eval", "torch._utils _rebuild_sparse_tensor", "torch load"]
     )
-    def test_nothing_else_is_called(self, write, call, tensors, pretraining):
+    def test_no_other_function_is_called(self, write, call, tensors, pretraining):
         write(pretraining / "pytorch_model.bin", tensors, call=call)
         with pytest.raises(WeightsError, match=rf"{call.replace(' ', '.')}, which is not allowed"):
             read_pretrained(pretraining)
 
     @pytest.mark.parametrize("kept", [0, 10, 200, -500], ids="{} bytes".format)
     @pytest.mark.parametrize("write", [write_zip, write_legacy])
-    def test_cut_short(self, write, kept, tensors, pretraining):
+    def test_truncated_files(self, write, kept, tensors, pretraining):
         file = pretraining / "pytorch_model.bin"
         write(file, tensors)
         file.write_bytes(file.read_bytes()[:kept])
         with pytest.raises(WeightsError, match=r"pytorch_model\.bin cannot be read as a file of"):
             read_pretrained(pretraining)
 
-    def test_what_is_no_table(self, tensors, pretraining):
+    def test_pickles_of_anything_else_are_rejected(self, tensors, pretraining):
         file = pretraining / "pytorch_model.bin"
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("model/data.pkl", pickle.dumps([1], protocol=2))
-        with pytest.raises(WeightsError, match="holds a list, no table of tensors"):
+        with pytest.raises(WeightsError, match="contains a list, not a table of tensors"):
             read_pretrained(pretraining)
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("model/data.pkl", pickle.dumps({"a": 1}, protocol=2))
-        with pytest.raises(WeightsError, match="a is a int, no tensor"):
+        with pytest.raises(WeightsError, match="a is a int, not a tensor"):
             read_pretrained(pretraining)
         write_zip(file, {"a": np.zeros(3, np.float32)}, storage="BoolStorage")
         with pytest.raises(WeightsError, match=r"torch\.BoolStorage, which is not allowed"):
@@ -532,5 +536,5 @@ class TestTorchFiles:
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("model/data.pkl", pickled_table({"a": np.zeros(3, np.float32)}))
             archive.writestr("model/data/0", b"\0" * 8)
-        with pytest.raises(WeightsError, match="a reaches beyond its 2 numbers"):
+        with pytest.raises(WeightsError, match="a reaches beyond the end of its 2 elements"):
             read_pretrained(pretraining)

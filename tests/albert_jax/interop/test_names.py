@@ -1,4 +1,4 @@
-"""What others call our parameters, and what shapes the tables say that these have."""
+"""Names of parameters in other formats, and their shapes in the tables."""
 
 import dataclasses
 
@@ -80,7 +80,7 @@ def test_unanswerable_questions_have_the_released_names_and_no_others():
         {"position_encoding": "rotary", "norm": "pre"},
     ],
 )
-def test_what_other_formats_lack_has_its_shapes_in_workdirs(changes):
+def test_parameters_that_other_formats_lack_have_shapes_in_workdirs(changes):
     config = dataclasses.replace(TINY, **changes)
     shapes = AlbertForPreTraining(config).parameter_shapes()
     mapping = native_mapping(config)
@@ -89,7 +89,7 @@ def test_what_other_formats_lack_has_its_shapes_in_workdirs(changes):
     assert {path for path in mapping if not path.startswith(heads)} == set(shapes)
 
 
-def test_tensors_are_turned_and_cut_where_the_formats_differ():
+def test_tensors_are_transposed_and_unstacked_where_the_formats_differ():
     config = dataclasses.replace(TINY, num_hidden_layers=6, num_hidden_groups=3, inner_group_num=2)
     params = arrays(
         {
@@ -121,7 +121,7 @@ def test_tensors_are_turned_and_cut_where_the_formats_differ():
 
 
 @pytest.mark.parametrize("sharing", ParameterSharing)
-def test_our_own_table_has_every_parameter_and_its_shape(sharing):
+def test_the_native_mapping_has_every_parameter_and_its_shape(sharing):
     config = dataclasses.replace(
         TINY, num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2, parameter_sharing=sharing
     )
@@ -131,14 +131,14 @@ def test_our_own_table_has_every_parameter_and_its_shape(sharing):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_our_own_table_has_every_head(name):
+def test_the_native_mapping_has_every_head(name):
     model = make_model(*MODELS[name])
     mapping = native_mapping(model.config)
     for path, shape in model.parameter_shapes().items():
         assert mapping[path].fits(np.zeros(shape)), path
 
 
-def test_an_untied_head_has_a_table_and_its_bias_moves():
+def test_an_untied_head_has_a_table_and_a_renamed_bias():
     config = dataclasses.replace(TINY, **UNTIED)
     mapping = huggingface_mapping(config)
     assert mapping["predictions.decoder.weight"].path == "predictions/decoder"
@@ -147,7 +147,7 @@ def test_an_untied_head_has_a_table_and_its_bias_moves():
 
 
 @pytest.mark.parametrize("sharing", ["attention", "ffn"])
-def test_sharing_one_half_alone_can_be_held_by_nobody(sharing):
+def test_sharing_one_half_alone_is_rejected_by_other_formats(sharing):
     config = dataclasses.replace(TINY, parameter_sharing=sharing)
     for mapping in (huggingface_mapping, tensorflow_mapping):
         with pytest.raises(WeightsError, match=f"parameter_sharing={sharing}.*all and none"):

@@ -1,4 +1,4 @@
-"""Checkpoints of the released code: names, round trips bit for bit, what is skipped or refused."""
+"""Checkpoints of the released code: names, exact round trips, what is skipped or rejected."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def read_bundle(prefix: Path) -> dict[str, np.ndarray]:
 
 
 def write_bundle(prefix: Path, tensors: dict[str, np.ndarray]) -> None:
-    """As TensorFlow 1's own Saver writes it."""
+    """Write a bundle with TensorFlow 1's own Saver."""
     import tensorflow as tf
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -59,7 +59,7 @@ def write_bundle(prefix: Path, tensors: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture
 def released(tmp_path):
-    """A pre-training checkpoint as the released code leaves it, slots and all."""
+    """A pre-training checkpoint of the released code, with optimizer slots."""
     model = make_model(*MODELS["pre-training"])
     params = random_params(model)
     write(model, params, tmp_path / "ours")
@@ -77,7 +77,7 @@ def released(tmp_path):
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_written_and_read_again_it_is_the_same_to_the_bit(name, tmp_path):
+def test_a_round_trip_is_exact(name, tmp_path):
     model = make_model(*EXACT[name])
     params = random_params(model)
     write(model, params, tmp_path / "first", step=70_000)
@@ -125,7 +125,7 @@ def test_the_released_base_checkpoint_has_our_names_and_shapes(tmp_path):
     assert ours == released
 
 
-def test_slots_are_left_where_they_are(released):
+def test_optimizer_slots_are_skipped(released):
     directory, params, _ = released
     _, back = AlbertForPreTraining.from_pretrained(directory)
     assert_same(back, params)
@@ -133,7 +133,7 @@ def test_slots_are_left_where_they_are(released):
     assert_same(back, params)
 
 
-def test_a_hub_module_is_a_checkpoint_too(released, tmp_path):
+def test_a_hub_module_is_read(released, tmp_path):
     directory, params, tensors = released
     hub = tmp_path / "hub"
     for name in ("assets", "variables"):
@@ -148,7 +148,7 @@ def test_a_hub_module_is_a_checkpoint_too(released, tmp_path):
         AlbertForPreTraining.from_pretrained(hub)
 
 
-def test_the_best_checkpoint_is_taken_or_the_last(released):
+def test_the_best_checkpoint_is_read_or_the_last(released):
     directory, params, tensors = released
     other = {name: tensor * 2 for name, tensor in tensors.items()}
 
@@ -188,14 +188,14 @@ def test_everything_wrong_is_listed_at_once(released):
         AlbertForPreTraining.from_pretrained(directory)
     for fault in (
         "bert/pooler/dense/bias is missing",
-        "cls/predictions/output_bias has shape (12,), its configuration says (11)",
+        "cls/predictions/output_bias has shape (12,), its configuration requires (11)",
         "bert/encoder/layer_0/kernel is unknown",
     ):
         assert fault in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_damaged_checkpoint_is_refused(released):
+def test_a_damaged_checkpoint_is_rejected(released):
     directory, _, _ = released
     data = directory / "model.ckpt-20.data-00000-of-00001"
     content = bytearray(data.read_bytes())
@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint_is_refused(released):
         read_pretrained(directory)
 
 
-def test_a_configuration_that_cannot_be_read_is_refused(released):
+def test_an_unreadable_configuration_is_rejected(released):
     directory, _, _ = released
     file = directory / ALBERT_CONFIG_FILE
     file.write_text(json.dumps(TINY.to_dict() | {"hidden_act": "swish"}))
@@ -235,7 +235,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(released):
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps=1e-05: .* only 1e-12"),
         (EQUAL, "embedding_mapping=always: .* only when_needed"),
         ({"parameter_sharing": "attention"}, "shares one half of a layer alone"),
-        ({"position_encoding": "relative_local"}, "relative_local: .* hold absolute alone"),
+        ({"position_encoding": "relative_local"}, "relative_local: .* only absolute"),
         (
             {"num_hidden_layers": 22, "num_hidden_groups": 22},
             "22 layers in 22 groups, .*released code's rounding",
@@ -243,7 +243,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(released):
     ],
     ids=str,
 )
-def test_what_the_released_code_cannot_hold_is_refused(changes, words, tmp_path):
+def test_models_that_the_released_code_lacks_are_rejected(changes, words, tmp_path):
     model = make_model("ForPreTraining", changes, None)
     with pytest.raises(WeightsError, match=words):
         write(model, random_params(model), tmp_path / "model")

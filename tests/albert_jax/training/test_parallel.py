@@ -1,4 +1,4 @@
-"""What the compiler makes of the step: where the collectives stand, and what they move."""
+"""Collectives of the compiled step: where they are, and how much they communicate."""
 
 import math
 import re
@@ -7,89 +7,22 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import pytest
+from spread_steps import compiled_step, initial_state, lowered_step
 
-from albert_jax import AlbertConfig, AlbertForPreTraining
-from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training import flops
 from albert_jax.training.collectives import parse_collectives
-from albert_jax.training.config import OptimizerConfig
-from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import (
-    Parallelism,
-    compile_train_step,
-    make_mesh,
-    partition_spec,
-    rows_of_process,
-)
-from albert_jax.training.train_step import create_train_state
-
-CONFIG = AlbertConfig(
-    vocab_size=32,
-    embedding_size=8,
-    hidden_size=16,
-    num_hidden_layers=3,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=16,
-)
-B, S, P = 16, 8, 2
+from albert_jax.training.parallel import make_mesh, partition_spec, rows_of_process
 
 
-def lowered_step(
-    *,
-    fsdp=1,
-    tensor=1,
-    accumulation_steps=1,
-    reduction_dtype="float32",
-    parallelism=Parallelism.PJIT,
-):
-    """The step before the compiler has it, the number of parameters, and the mesh."""
-    mesh = make_mesh(fsdp=fsdp, tensor=tensor)
-    model = AlbertForPreTraining(CONFIG)
-    optimizer = make_optimizer(
-        OptimizerConfig(num_train_steps=10, num_warmup_steps=1), global_batch_size=B
-    )
-
-    def create(key):
-        params = model.init(key, jnp.zeros((1, S), jnp.int32))["params"]
-        return create_train_state(params, optimizer)
-
-    state = jax.eval_shape(create, jax.random.key(0))
-    objective = pretraining_objective(model)
-    step = compile_train_step(
-        objective.loss_fn,
-        optimizer,
-        state,
-        mesh,
-        weight_fn=objective.weight_fn,
-        accumulation_steps=accumulation_steps,
-        parallelism=parallelism,
-        reduction_dtype=reduction_dtype,
-    )
-    row = jax.ShapeDtypeStruct((B, S), jnp.int32)
-    slot = jax.ShapeDtypeStruct((B, P), jnp.int32)
-    pair = jax.ShapeDtypeStruct((B, 1), jnp.int32)
-    weight = {"masked_lm": slot.update(dtype=jnp.float32), "order": pair.update(dtype=jnp.float32)}
-    batch = PretrainingBatch(
-        row, row, row, row, slot, slot, weight["masked_lm"], pair, pair, weight["order"]
-    )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return step.lower(state, batch, key), parameters, mesh
-
-
-def compiled_step(**spread):
-    """The collectives of the step, and the number of parameters."""
-    lowered, parameters, mesh = lowered_step(**spread)
-    text = lowered.compile().as_text()
-    assert " while(" in text, "the layers are expected to be a loop"
-    return parse_collectives(text, mesh), parameters
+def num_parameters():
+    return sum(leaf.size for leaf in jax.tree.leaves(initial_state().params))
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("float32", "f32"), ("bfloat16", "bf16")])
-def test_gradients_are_added_up_in_the_type_that_is_asked_for(dtype, name):
+def test_gradients_are_reduced_in_the_given_dtype(dtype, name):
     # Not compiled: XLA's compiler for CPUs aborts on a sum in bfloat16.
-    lowered, parameters, _ = lowered_step(reduction_dtype=dtype)
+    parameters = num_parameters()
+    lowered, _ = lowered_step(**({} if dtype == "float32" else {"reduction_dtype": dtype}))
     reduced = dict.fromkeys(("f32", "bf16"), 0)
     for types in re.findall(r"stablehlo\.all_reduce.*?\}\) : \((.*?)\)", lowered.as_text(), re.S):
         for shape, element in re.findall(r"tensor<((?:\d+x)*)(\w+)>", types):
@@ -110,23 +43,27 @@ def test_gradients_are_added_up_in_the_type_that_is_asked_for(dtype, name):
     ids=str,
 )
 def test_gradients_cross_the_row_axes_once_and_outside_every_loop(spread):
-    found, parameters = compiled_step(**spread)
+    step, mesh = compiled_step(**spread)
+    text, parameters = step.as_text(), num_parameters()
+    assert " while(" in text, "the layers are expected to be a loop"
+    found = parse_collectives(text, mesh)
     inside = {axis for c in found if c.in_loop for axis in c.axes}
-    cut = "tensor" in spread
-    assert inside == ({"tensor"} if cut else set()), "halves of products are added up in the layers"
+    tensor_parallel = "tensor" in spread
+    allowed = {"tensor"} if tensor_parallel else set()
+    assert inside == allowed, "partial matmuls are reduced in the layers"
     gathered = sum(c.elements for c in found if c.kind == "all-gather" and "fsdp" in c.axes)
     assert gathered <= parameters
-    # Each parameter once, each device its own part of those that are cut, and a few scalars.
+    # Each parameter once, of sharded ones each device its shard, and a few scalars.
     crossing = [c for c in found if "data" in c.axes]
     elements = sum(c.elements for c in crossing)
     assert elements <= parameters + 32
-    if not cut:
+    if not tensor_parallel:
         assert elements >= parameters
         assert 4 * parameters <= sum(c.bytes for c in crossing) <= 4 * (parameters + 32)
 
 
-def test_the_reader_of_hlo_sees_a_reduction_in_a_loop():
-    """Plain jit reduces the gradient of a shared block in every layer: the fault must be found."""
+def test_a_reduction_in_a_loop_is_found_in_the_hlo():
+    """Plain jit reduces the gradient of a shared layer in every iteration."""
     mesh = make_mesh()
     rows = jax.sharding.NamedSharding(mesh, jax.P("data"))
 
@@ -142,7 +79,7 @@ def test_the_reader_of_hlo_sees_a_reduction_in_a_loop():
     assert [c for c in found if c.in_loop and c.axes == ("data",) and c.bytes >= 4 * 64]
 
 
-def test_rules_cut_what_divides():
+def test_axes_that_divide_are_sharded():
     mesh = make_mesh(fsdp=2, tensor=2)
     kernel = "albert/encoder/layers/attention/query/kernel"
     assert partition_spec(kernel, (1, 1, 8, 8), mesh) == jax.P(None, None, "fsdp", "tensor")
@@ -150,7 +87,7 @@ def test_rules_cut_what_divides():
     assert partition_spec("0/mu/" + kernel, (1, 1, 8, 8), mesh) == partition_spec(
         kernel, (1, 1, 8, 8), mesh
     )
-    assert partition_spec("3/ratios/" + kernel, (1, 1), mesh) == jax.P(), "a ratio is no kernel"
+    assert partition_spec("3/ratios/" + kernel, (1, 1), mesh) == jax.P(), "a ratio is not a kernel"
     assert partition_spec("albert/pooler/kernel", (8, 8), mesh) == jax.P("fsdp", None)
     assert partition_spec("predictions/bias", (8,), mesh) == jax.P()
 
@@ -159,3 +96,11 @@ def test_one_process_loads_every_row():
     rows = rows_of_process(16, make_mesh(fsdp=2))
     assert rows.tolist() == list(range(16))
     assert all(a < b for a, b in pairwise(rows))
+
+
+def test_the_peak_of_a_mesh_is_known_if_that_of_every_device_is(monkeypatch):
+    mesh = make_mesh()
+    monkeypatch.setattr(flops, "peak_flops", lambda device: 3e12)
+    assert flops.mesh_peak_flops(mesh) == 8 * 3e12
+    monkeypatch.setattr(flops, "peak_flops", lambda device: 3e12 if device.id else None)
+    assert flops.mesh_peak_flops(mesh) is None

@@ -83,7 +83,7 @@ def test_two_processes_compute_what_one_does_and_fall_and_stop_together(tmp_path
         ),
     ],
 )
-def test_host_flags_that_do_not_fit_are_told(
+def test_host_flags_that_do_not_fit_are_reported(
     tmp_path: Path, flags: list[str], message: str
 ) -> None:
     process = start(tmp_path / "corpus", tmp_path / "run", *flags)

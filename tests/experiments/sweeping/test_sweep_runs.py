@@ -308,7 +308,7 @@ def test_a_sweep_is_killed_and_goes_on(tmp_path: Path) -> None:
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
-            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments",
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
         }
         return subprocess.Popen(
             [*command, *flags],

@@ -1,0 +1,152 @@
+"""Names of the modules and parameters in every format, and the shapes of the parameters."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from albert_jax.config import AlbertConfig, Norm, PositionEncoding
+
+Shape = tuple[int | None, ...]  # None: the number of labels of a classifier
+
+
+class Leaf(NamedTuple):
+    """A parameter of a module under its name in each format."""
+
+    native: str
+    huggingface: str
+    tensorflow: str
+    huggingface_transposed: bool = False
+    tensorflow_transposed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A module under its name in each format; None if the format does not have it."""
+
+    native: str
+    huggingface: str | None
+    tensorflow: str | None
+    leaves: tuple[Leaf, ...]
+    sizes: str  # axes of its largest parameter; the others have the last axis only
+
+    def below(self, native: str, huggingface: str, tensorflow: str) -> "Module":
+        """Prefix the names: the same module as part of another."""
+        return dataclasses.replace(
+            self,
+            native=native + self.native,
+            huggingface=f"{huggingface}{self.huggingface}",
+            tensorflow=f"{tensorflow}{self.tensorflow}",
+        )
+
+
+_TABLE = (Leaf("embedding", "weight", ""),)
+_DENSE = (Leaf("kernel", "weight", "kernel", True), Leaf("bias", "bias", "bias"))
+_NORM = (Leaf("scale", "weight", "gamma"), Leaf("bias", "bias", "beta"))
+_OUTPUT_BIAS = Leaf("bias", "bias", "output_bias")
+_OUTPUT = (Leaf("kernel", "weight", "output_weights", True, True), _OUTPUT_BIAS)
+
+# Sizes: V vocabulary, P positions, T token types, E embedding, H hidden, F feed-forward, n labels.
+_EMBEDDINGS = (
+    Module("word_embeddings", "word_embeddings", "word_embeddings", _TABLE, "V E"),
+    Module("position_embeddings", "position_embeddings", "position_embeddings", _TABLE, "P E"),
+    Module(
+        "token_type_embeddings", "token_type_embeddings", "token_type_embeddings", _TABLE, "T E"
+    ),
+    Module("layer_norm", "LayerNorm", "LayerNorm", _NORM, "E"),
+)
+_MAPPING = Module(
+    "albert/encoder/embedding_hidden_mapping_in",
+    "albert.encoder.embedding_hidden_mapping_in",
+    "bert/encoder/embedding_hidden_mapping_in",
+    _DENSE,
+    "E H",
+)
+# In no other format, see `num_groups_in_file`. Sizes: D distances, W width of a head.
+_RELATIVE = Module(
+    "albert/encoder",
+    None,
+    None,
+    (Leaf("relative_keys", "", ""), Leaf("relative_values", "", "")),
+    "D W",
+)
+_LAST_NORM = Module("albert/encoder/layer_norm", None, None, _NORM, "H")
+_ATTENTION = (
+    Module("query", "attention.query", "attention_1/self/query", _DENSE, "H H"),
+    Module("key", "attention.key", "attention_1/self/key", _DENSE, "H H"),
+    Module("value", "attention.value", "attention_1/self/value", _DENSE, "H H"),
+    Module("dense", "attention.dense", "attention_1/output/dense", _DENSE, "H H"),
+    Module("layer_norm", "attention.LayerNorm", "LayerNorm", _NORM, "H"),
+)
+_FEED_FORWARD = (
+    Module("intermediate", "ffn", "ffn_1/intermediate/dense", _DENSE, "H F"),
+    Module("output", "ffn_output", "ffn_1/intermediate/output/dense", _DENSE, "F H"),
+    Module("layer_norm", "full_layer_layer_norm", "LayerNorm_1", _NORM, "H"),
+)
+_PREDICTIONS = (
+    Module("dense", "dense", "transform/dense", _DENSE, "H E"),
+    Module("layer_norm", "LayerNorm", "transform/LayerNorm", _NORM, "E"),
+)
+_TIED = (Module("predictions", "predictions", "cls/predictions", (_OUTPUT_BIAS,), "V"),)
+_UNTIED = (
+    Module("predictions", "predictions.decoder", None, (Leaf("decoder", "weight", ""),), "V E"),
+    Module("predictions", "predictions.decoder", None, (_OUTPUT_BIAS,), "V"),
+)
+_CLASSIFIERS = (
+    Module("albert/pooler", "albert.pooler", "bert/pooler/dense", _DENSE, "H H"),
+    Module("sop_classifier", "sop_classifier.classifier", "cls/seq_relationship", _OUTPUT, "H 2"),
+    Module("classifier", "classifier", "", _OUTPUT, "H n"),
+    Module("qa_outputs", "qa_outputs", "cls/squad", _OUTPUT, "H 2"),
+    Module("start_logits/dense", None, "start_logits/dense", _DENSE, "H 1"),
+    Module("end_logits/dense_0", None, "end_logits/dense_0", _DENSE, "2H H"),
+    Module("end_logits/layer_norm", None, "end_logits/LayerNorm", _NORM, "H"),
+    Module("end_logits/dense_1", None, "end_logits/dense_1", _DENSE, "H 1"),
+    Module("answer_class/dense_0", None, "answer_class/dense_0", _DENSE, "2H H"),
+    Module("answer_class/dense_1", None, "answer_class/dense_1", _DENSE[:1], "H 1"),
+)
+
+
+def modules_outside_layers(config: AlbertConfig) -> Iterator[Module]:
+    """Yield the modules of a model with all heads, except those of its layers."""
+    for module in _EMBEDDINGS:
+        if module.sizes == "P E" and config.position_encoding is not PositionEncoding.ABSOLUTE:
+            continue
+        yield module.below("albert/embeddings/", "albert.embeddings.", "bert/embeddings/")
+    if config.has_embedding_mapping:
+        yield _MAPPING
+    if config.position_encoding is PositionEncoding.RELATIVE_LOCAL:
+        yield _RELATIVE
+    if config.norm is Norm.PRE:
+        yield _LAST_NORM
+    for module in _PREDICTIONS:
+        yield module.below("predictions/", "predictions.", "cls/predictions/")
+    yield from _TIED if config.tie_word_embeddings else _UNTIED
+    yield from _CLASSIFIERS
+
+
+def modules_of_layer(group: int, inner: int) -> Iterator[Module]:
+    """Yield the modules of one inner block of a layer group."""
+    huggingface = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}."
+    tensorflow = f"bert/encoder/transformer/group_{group}/inner_group_{inner}/"
+    for half, modules in (("attention", _ATTENTION), ("feed_forward", _FEED_FORWARD)):
+        for module in modules:
+            yield module.below(f"albert/encoder/layers/{half}/", huggingface, tensorflow)
+
+
+def parameter_shape(config: AlbertConfig, module: Module, leaf: Leaf) -> Shape:
+    """Return the native shape of a parameter, without the leading axes of a stack of layers."""
+    sizes: dict[str, int | None] = {
+        "V": config.vocab_size,
+        "P": config.max_position_embeddings,
+        "T": config.type_vocab_size,
+        "E": config.embedding_size,
+        "H": config.hidden_size,
+        "2H": 2 * config.hidden_size,
+        "F": config.intermediate_size,
+        "D": 2 * config.max_relative_distance + 1,
+        "W": config.hidden_size // config.num_attention_heads,
+        "n": None,
+        "1": 1,
+        "2": 2,
+    }
+    shape = tuple(sizes[axis] for axis in module.sizes.split())
+    return shape[-1:] if leaf.native == "bias" else shape
