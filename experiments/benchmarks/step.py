@@ -4,7 +4,7 @@ import functools
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -99,28 +99,19 @@ def step_candidates(
     placed = [place_batch(PretrainingBatch.from_numpy(b), mesh) for b in batches.batches]
     cycle = itertools.cycle(placed)
 
-    def compile_candidate(kind: StepKind, step: jax.stages.Wrapped, *arguments: Any) -> Candidate:
-        started = time.perf_counter()
-        compiled = step.lower(*arguments).compile()
-        seconds = time.perf_counter() - started
+    def train(compiled: jax.stages.Compiled, steps: int) -> None:
+        nonlocal state  # donated
+        for _ in range(steps):
+            state, _ = compiled(state, next(cycle), key)
+        jax.block_until_ready(state)
 
-        def train(steps: int) -> None:
-            nonlocal state  # donated
-            for _ in range(steps):
-                state, _ = compiled(state, next(cycle), key)
-            jax.block_until_ready(state)
-
-        def forward(steps: int) -> None:
-            results = [compiled(state.params, next(cycle)) for _ in range(steps)]
-            jax.block_until_ready(results)
-
-        run = train if kind is StepKind.TRAIN else forward
-        memory = functools.partial(memory_of, compiled)
-        return Candidate(SYSTEM, kind, run, seconds, memory, compiled.as_text)
+    def forward(compiled: jax.stages.Compiled, steps: int) -> None:
+        results = [compiled(state.params, next(cycle)) for _ in range(steps)]
+        jax.block_until_ready(results)
 
     candidates = []
     if StepKind.TRAIN in kinds:
-        train_step = compile_train_step(
+        step = compile_train_step(
             objective.loss_fn,
             optimizer,
             state,
@@ -130,13 +121,26 @@ def step_candidates(
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,
         )
-        candidates.append(compile_candidate(StepKind.TRAIN, train_step, state, placed[0], key))
+        candidates.append(_candidate(StepKind.TRAIN, train, step, state, placed[0], key))
     if StepKind.FORWARD in kinds:
-        forward_step = compile_eval_step(objective.loss_fn, state.params, mesh)
-        candidates.append(
-            compile_candidate(StepKind.FORWARD, forward_step, state.params, placed[0])
-        )
+        step = compile_eval_step(objective.loss_fn, state.params, mesh)
+        candidates.append(_candidate(StepKind.FORWARD, forward, step, state.params, placed[0]))
     return candidates
+
+
+def _candidate(
+    kind: StepKind,
+    run: Callable[[jax.stages.Compiled, int], None],
+    step: jax.stages.Wrapped,
+    *arguments: Any,
+) -> Candidate:
+    """Compile a step for some arguments; `run` takes so many steps with it."""
+    started = time.perf_counter()
+    compiled = step.lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+    memory = functools.partial(memory_of, compiled)
+    run_steps = functools.partial(run, compiled)
+    return Candidate(SYSTEM, kind, run_steps, seconds, memory, compiled.as_text)
 
 
 def _make_model(config: ExperimentConfig, mesh: Mesh, packed: bool) -> AlbertForPreTraining:

@@ -173,12 +173,7 @@ def make_run(
 ) -> tuple[Callable[[int], None], float | None]:
     """Return a candidate's steps, the first one taken, and the seconds of its compilation if any.
 
-    Args:
-        config: optimizer, clipping and compute type.
-        model: transformers' model.
-        tensors: batches to cycle through.
-        variant: how to run it.
-        kind: what a step computes.
+    Optimizer, clipping and compute type are those of `config`; the steps cycle through `tensors`.
     """
     torch, _ = import_torch()
     loss_fn = gathered_loss if variant in _GATHERING else plain_loss

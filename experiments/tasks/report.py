@@ -100,7 +100,7 @@ def write_summary_report(
     """Write the report on several runs: median and spread of each learning rate.
 
     Args:
-        config: the settings that the runs share.
+        config: the settings common to the runs.
         task: their task.
         reports: theirs, by the name of the run's directory.
         path: the workdir.

@@ -1,4 +1,4 @@
-"""Tasks that are learned in seconds: a word decides."""
+"""Fine-tuning tasks that are learned in seconds: one word decides."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ KEYS = ("good", "bad", "fair")
 
 
 def write_tokenizer(directory: Path, *words: str) -> Path:
-    """A vocabulary of the words above, and others."""
+    """Write a vocabulary of the words above, and others."""
     WordPieceTokenizer([*SPECIAL, *FILLERS, *KEYS, *words]).save(directory)
     return directory
 
@@ -37,7 +37,7 @@ def write_table(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...]
 
 
 def sentences(count: int, keys: Sequence[str], seed: int) -> Iterator[tuple[list[str], str]]:
-    """Sentences of 2 to 12 words with one of the keys among them, and which one it is."""
+    """Yield sentences of 2 to 12 words, one of them a key, and their key."""
     generator = np.random.default_rng(seed)
     for _ in range(count):
         key = str(generator.choice(list(keys)))
@@ -47,7 +47,7 @@ def sentences(count: int, keys: Sequence[str], seed: int) -> Iterator[tuple[list
 
 
 def write_texts(directory: Path, labels: dict[str, str]) -> dict[str, Any]:
-    """Texts whose key has a label, in three files."""
+    """Write texts whose label depends on the key, in three files."""
     for number, (split, count) in enumerate((("train", 160), ("dev", 60), ("test", 20))):
         rows = [
             (" ".join(words), labels[key]) for words, key in sentences(count, [*labels], number)
@@ -57,7 +57,7 @@ def write_texts(directory: Path, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def write_sst2(directory: Path) -> dict[str, Any]:
-    """Texts with labels as the official files of SST-2 have them."""
+    """Write texts in the form of SST-2's official files."""
     for number, (split, count) in enumerate((("train", 160), ("dev", 60))):
         rows = [
             (" ".join(words), str(int(key == "good")))
@@ -71,7 +71,7 @@ def write_sst2(directory: Path) -> dict[str, Any]:
 
 
 def write_tags(directory: Path) -> dict[str, Any]:
-    """Sentences whose key is an entity."""
+    """Write sentences whose key is an entity."""
     tags = {"good": "B-GOOD", "bad": "B-BAD"}
     for number, (split, count) in enumerate((("train", 160), ("dev", 60))):
         lines = [
@@ -83,18 +83,18 @@ def write_tags(directory: Path) -> dict[str, Any]:
 
 
 def write_scores(directory: Path) -> dict[str, Any]:
-    """Texts whose key has a score."""
+    """Write texts whose score depends on the key."""
     data = write_texts(directory, {"good": "5", "bad": "1", "fair": "3"})
     return data | {"problem_type": ProblemType.REGRESSION}
 
 
 def write_answerable(directory: Path) -> dict[str, Any]:
-    """Contexts whose key is the answer."""
+    """Write contexts whose key is the answer."""
     return write_questions(directory, impossible=False)
 
 
 def write_questions(directory: Path, *, impossible: bool = True) -> dict[str, Any]:
-    """Contexts whose key is the answer, and others that have none."""
+    """Write contexts whose key is the answer, and others without an answer."""
     for number, (split, count) in enumerate((("train", 160), ("dev", 60))):
         articles: list[dict[str, Any]] = [{"title": str(t), "paragraphs": []} for t in range(6)]
         keys = ["good", "bad", "word9"] if impossible else ["good", "bad"]
@@ -113,7 +113,7 @@ def write_questions(directory: Path, *, impossible: bool = True) -> dict[str, An
 
 
 def write_choices(directory: Path) -> dict[str, Any]:
-    """Passages with a question each, whose right option is the good one."""
+    """Write passages with one question each, whose right option is "good"."""
     generator = np.random.default_rng(5)
     for split, count in (("train", 60), ("dev", 20)):
         for group in ("middle", "high"):
@@ -149,7 +149,7 @@ def tiny_model(vocab_size: int) -> AlbertConfig:
 def make_finetuning(
     task: TaskName, tokenizer: Path, *, steps: int = 60, data: dict[str, Any], **run: Any
 ) -> FinetuneConfig:
-    """A tiny model from random parameters."""
+    """Configure a tiny model with random parameters."""
     vocabulary = (tokenizer / "vocab.txt").read_text().split()
     data = {"tokenizer": str(tokenizer), "max_seq_length": 32, "num_lengths": 1} | data
     return FinetuneConfig(

@@ -43,8 +43,8 @@ CONFIG = AlbertConfig(
 LENGTH = 11
 
 
-def draw(rows):
-    """Rows of pairs; slots in use have weight 1 and different positions."""
+def make_batch(rows):
+    """A batch of pairs whose used slots have weight 1 and different positions."""
     batch = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
     batch = {name: np.array(field) for name, field in batch.items()}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
@@ -68,7 +68,7 @@ def test_both_losses_of_transformers_equal_ours(rows, fused, tmp_path):
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape))
-    batch = draw(rows)
+    batch = make_batch(rows)
     tensors = to_tensors(batch, packed=packed, device=torch.device("cpu"))
     theirs.save_pretrained(tmp_path)
     model, params = AlbertForPreTraining.from_pretrained(tmp_path)
@@ -90,7 +90,7 @@ def test_training_steps_train_and_forward_steps_do_not():
         optimizer=OptimizerConfig(learning_rate=1e-2, num_train_steps=10, num_warmup_steps=1),
         global_batch_size=2,
     )
-    tensors = [to_tensors(draw([[11], [7]]), packed=False, device=torch.device("cpu"))]
+    tensors = [to_tensors(make_batch([[11], [7]]), packed=False, device=torch.device("cpu"))]
     for row in (TorchVariant.EAGER, TorchVariant.GATHERED):
         model = transformers.AlbertForPreTraining(transformers_config(CONFIG))
         start = plain_loss(model, tensors[0]).item()

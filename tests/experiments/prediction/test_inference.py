@@ -1,4 +1,4 @@
-"""Rows of any lengths: each gets what it gets alone, and few shapes are compiled."""
+"""Inference on rows of any lengths: outputs independent of the batch, few compiled shapes."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def rows_of(lengths: list[int]) -> list[EncodedRow]:
 
 
 def summed(params: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    """The rows' sums, and their pieces doubled."""
+    """The rows' sums, and their ids doubled."""
     weighted = batch["input_ids"] * batch["attention_mask"] * params
     return {"sum": weighted.sum(-1), "doubled": 2 * batch["input_ids"]}
 
@@ -35,7 +35,7 @@ def make(logged: list[str], devices: int = 1, **options: Any) -> Inference:
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_each_row_gets_its_own_outputs_in_its_place(devices):
+def test_outputs_do_not_depend_on_the_batch(devices):
     lengths = [40, 1, 16, 17, 3, 33, 16, 2, 32, 40, 5]
     rows = rows_of(lengths)
     logged: list[str] = []
@@ -58,7 +58,7 @@ def compiled_shapes(lengths: list[int], tokens_per_batch: int) -> list[str]:
     return [line.removeprefix("compiled for ").rpartition(" in ")[0] for line in logged]
 
 
-def test_batches_are_full_and_what_is_left_over_joins_somewhat_longer_rows():
+def test_batches_are_full_and_the_rest_joins_somewhat_longer_rows():
     assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 tokens"]
     assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 tokens"]
     assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 tokens", "1 rows of 40 tokens"]
@@ -95,6 +95,6 @@ def test_choices_of_a_row_keep_their_axis():
         assert sums.tolist() == row["input_ids"].sum(-1).tolist()
 
 
-def test_a_row_that_is_too_long_is_refused():
+def test_rows_that_are_too_long_are_rejected():
     with pytest.raises(ValueError, match="row 1 has 41 tokens, at most 40 fit"):
         make([]).in_order(rows_of([4, 41]))

@@ -1,4 +1,4 @@
-"""Sweeps: that every shipped one is sound, and what mistakes in one are message."""
+"""Sweeps: every shipped one is valid, and mistakes are reported."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ def test_every_point_of_every_sweep_builds_and_has_its_parameters(name: str) -> 
             assert f"{one.parameters:,} parameters" in line
 
 
-def test_every_sweep_says_what_it_asks_and_costs() -> None:
+def test_every_sweep_states_its_question_and_cost() -> None:
     assert len(SWEEPS) >= 16
     for name, path in SWEEPS.items():
         text = path.read_text(encoding="utf-8")
@@ -150,7 +150,7 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
         assert f"{metric}_loss" in metrics
 
 
-def test_a_grid_names_its_rows_and_a_table_row_its_tasks() -> None:
+def test_rows_of_a_grid_and_of_the_paper_s_tables() -> None:
     rows = grid({"data.ngram": [1, 2], "model.norm": ["pre"]}, {"2-pre": {"mnli": 80.0}})
     assert [row.name for row in rows] == ["1-pre", "2-pre"]
     assert rows[1].overrides == {"data.ngram": 2, "model.norm": "pre"}
@@ -189,12 +189,12 @@ def test_a_row_starts_from_another_at_its_own_seed() -> None:
         ),
     ],
 )
-def test_a_sweep_that_cannot_be_run_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_sweeps_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sweep("base.py", **{"rows": (SweepRow("a", {}),)} | arguments)
 
 
-def test_a_name_must_do_for_a_directory() -> None:
+def test_row_names_must_be_allowed_for_directories() -> None:
     for name in ("", "a/b", "..", "-x", "a b"):
         with pytest.raises(ValueError, match="a row's name is a directory's too"):
             SweepRow(name, {})
@@ -213,14 +213,14 @@ HEAD = "from experiments.sweeping import Size, Sweep, SweepRow\n"
         (f"{HEAD}def get_sweep(size): return SweepRow('a', nothing)", "NameError: name 'nothing'"),
     ],
 )
-def test_a_file_that_gives_no_sweep_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_files_without_a_sweep_are_rejected(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(content)
     with pytest.raises(InputError, match=rf"^--sweep={path}: .*{message}"):
         load_sweep(str(path), Size.SMALL)
 
 
-def test_mistakes_on_the_command_line_are_told(tmp_path: Path) -> None:
+def test_mistakes_on_the_command_line_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file; did you mean .*parameter_sharing\.py\?"):
         load_sweep("parameter_sharin.py", Size.SMALL)
     with pytest.raises(InputError, match=r"^--override=data.ngram: must be NAME=VALUE"):

@@ -1,4 +1,4 @@
-"""Sweeps at work: launched, failing in part, stopped, gone on with, reported."""
+"""Running sweeps: launched, failing in part, stopped, resumed, reported."""
 
 import json
 import os
@@ -51,17 +51,17 @@ def make_point(
 
 
 class Launched:
-    """What a launcher did and said."""
+    """A launcher's run: its log messages, and the states of the points."""
 
     def __init__(self, directory: Path, points: Sequence[PlannedPoint], slots: int = 1) -> None:
-        self.said: list[str] = []
-        self.launcher = LocalLauncher(directory / "logs", [[]] * slots, self.said.append)
+        self.logged: list[str] = []
+        self.launcher = LocalLauncher(directory / "logs", [[]] * slots, self.logged.append)
         outcomes = self.launcher.run(points)
         self.states = [str(outcomes[number].state) for number in sorted(outcomes)]
         self.message = [outcomes[number].message for number in sorted(outcomes)]
 
 
-def test_a_failed_point_is_told_with_its_last_lines_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_failed_point_is_reported_with_its_last_lines_and_the_others_run(tmp_path: Path) -> None:
     fails = "print('one'); print('two\\rthree'); raise SystemExit('the end of it')"
     points = [
         make_point(tmp_path, 0, TOUCH, fails, TOUCH),
@@ -78,10 +78,10 @@ def test_a_failed_point_is_told_with_its_last_lines_and_the_others_go_on(tmp_pat
     assert "succeeded without writing" in run.message[3]
     assert not (tmp_path / "product_0_2").exists()
     assert not (tmp_path / "product_1_0").exists()
-    assert any("point 0 (row0, seed 7) failed with exit status 1" in line for line in run.said)
+    assert any("point 0 (row0, seed 7) failed with exit status 1" in line for line in run.logged)
 
 
-def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+def test_finished_commands_are_not_repeated(tmp_path: Path) -> None:
     once = "import os, sys; os.mkdir(sys.argv[1])"  # fails the second time
     points = [make_point(tmp_path, 0, once, once)]
     assert Launched(tmp_path, points).states == ["done"]
@@ -139,8 +139,8 @@ def test_a_signal_stops_the_points_which_save(tmp_path: Path) -> None:
     assert not (tmp_path / "product_1_0").exists()
 
 
-def test_a_point_that_still_runs_from_before_is_waited_for(tmp_path: Path) -> None:
-    """As if the launcher had been killed: its child goes on, and holds the log's lock."""
+def test_a_point_that_is_still_running_is_waited_for(tmp_path: Path) -> None:
+    """The launcher was killed; its child process goes on, and holds the log's lock."""
     slow = (
         "import pathlib, sys, time; here = pathlib.Path(sys.argv[1]); time.sleep(1.5); "
         "assert not here.exists(); here.touch()"
@@ -162,10 +162,10 @@ def test_a_point_that_still_runs_from_before_is_waited_for(tmp_path: Path) -> No
     assert not (tmp_path / "product_0_0").exists()
     run = Launched(tmp_path, [point])
     assert run.states == ["done"]
-    assert run.said[0] == "point 0 (row0, seed 7) is still running: waiting"
+    assert run.logged[0] == "point 0 (row0, seed 7) is still running: waiting"
 
 
-def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_divided_among_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     assert device_slots(1, None) == [[]]
     assert device_slots(2, None) == [["0", "1"], ["2", "3"]]
@@ -176,7 +176,7 @@ def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_slots(3, None) == [[], [], []]
 
 
-def test_slurm_s_script_runs_its_point_and_queues_what_was_stopped_again(tmp_path: Path) -> None:
+def test_slurm_scripts_run_their_points_and_requeue_stopped_ones(tmp_path: Path) -> None:
     stops = f"import sys; sys.exit({int(ExitCode.PREEMPTED)})"
     points = [
         make_point(tmp_path, 0, TOUCH, TOUCH),
@@ -213,13 +213,15 @@ def test_slurm_s_script_runs_its_point_and_queues_what_was_stopped_again(tmp_pat
     assert not (tmp_path / "product_1_1").exists()
 
 
-def tell(planned: PlannedPoint, step: int, accuracy: float, gap: float, task: float | None) -> None:
-    """Writes what a run and its fine-tuning would have written."""
+def write_results(
+    planned: PlannedPoint, step: int, accuracy: float, gap: float, task: float | None
+) -> None:
+    """Write the files of a run and of its fine-tuning."""
     planned.point.workdir.mkdir(parents=True)
     entries: list[dict[str, Any]] = [{"step": step - 10, "split": "train", "rows_per_second": 50.0}]
-    for at, share in ((step - 30, 0.5), (step, 1.0)):
-        figures = {"masked_lm_accuracy": share * accuracy, "masked_lm_loss": 4.0}
-        entries.append({"step": at, "split": "validation", "context_gap": gap} | figures)
+    for at, fraction in ((step - 30, 0.5), (step, 1.0)):
+        metrics = {"masked_lm_accuracy": fraction * accuracy, "masked_lm_loss": 4.0}
+        entries.append({"step": at, "split": "validation", "context_gap": gap} | metrics)
     lines = [json.dumps(entry) + "\n" for entry in entries]
     (planned.point.workdir / "metrics.jsonl").write_text("".join(lines))
     if task is not None:
@@ -234,10 +236,10 @@ def with_seed(planned: PlannedPoint, seed: int) -> PlannedPoint:
     return planned._replace(point=planned.point._replace(seed=seed, workdir=workdir))
 
 
-def test_a_report_has_medians_and_spread_and_the_paper_s_order(tmp_path: Path) -> None:
-    """Rows 0 to 2 stand as 80 < 81 < 82 in the paper; here 20, 30 (29 to 31), 30.5, so the first is
-    told from both, and the other two are not told apart. Row 3 never left the plateau, and one seed
-    of row 4 has not run to the end, the other not at all."""
+def test_a_report_has_medians_spreads_and_the_paper_s_order(tmp_path: Path) -> None:
+    """Rows 0 to 2 have 80, 81 and 82 in the paper and 20, 30 (29 to 31) and 30.5 here: the first
+    differs from both, the other two are undecided. Row 3 never left the plateau; one seed of row 4
+    is not done, the other has not run."""
     papers: list[dict[str, float]] = [
         {"average": 80.0, "sst2": 90.0},
         {"average": 81.0, "sst2": 91.0},
@@ -254,8 +256,8 @@ def test_a_report_has_medians_and_spread_and_the_paper_s_order(tmp_path: Path) -
         (0.9, 0.9, 0.8, 0.8, None, None, None, None),
         strict=True,
     ):
-        tell(point, 60, accuracy, gap, task)
-    tell(points[8], 40, 0.1, 0.5, None)
+        write_results(point, 60, accuracy, gap, task)
+    write_results(points[8], 40, 0.1, 0.5, None)
 
     results = read_results(points)
     assert compare_orders(results) == [
@@ -278,7 +280,7 @@ def test_a_report_has_medians_and_spread_and_the_paper_s_order(tmp_path: Path) -
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_a_report_over_points_that_have_not_run_is_refused(tmp_path: Path) -> None:
+def test_a_report_needs_points_that_have_run(tmp_path: Path) -> None:
     points = [make_point(tmp_path, number) for number in range(3)]
     with pytest.raises(InputError, match="nothing to report: none of the 3 points under"):
         read_results(points)
@@ -298,7 +300,7 @@ def get_sweep(size):
 
 
 @pytest.mark.slow
-def test_a_sweep_is_killed_and_goes_on(tmp_path: Path) -> None:
+def test_a_killed_sweep_resumes(tmp_path: Path) -> None:
     corpus, directory = write_echoes(tmp_path / "corpus"), tmp_path / "sweep"
     (tmp_path / "mine.py").write_text(SWEEP.format(root=ROOT))
 
@@ -342,7 +344,7 @@ def test_a_sweep_is_killed_and_goes_on(tmp_path: Path) -> None:
         assert point["status"] == "done"
         probed = {f"{stem}_{kind}" for stem in STEMS for kind in ("probe", "untrained")}
         assert probed <= point["figures"].keys()
-        asked = {"sentence_order_accuracy", "next_sentence_accuracy"} & point["figures"].keys()
-        assert asked == {f"{'next_sentence' if name == 'nsp' else 'sentence_order'}_accuracy"}
+        trained = {"sentence_order_accuracy", "next_sentence_accuracy"} & point["figures"].keys()
+        assert trained == {f"{'next_sentence' if name == 'nsp' else 'sentence_order'}_accuracy"}
     assert rows["broken"]["points"][0]["status"] == "not run"
     assert rows["sop"]["figures"]["sentence_order_probe"]["median"] > 80

@@ -1,4 +1,4 @@
-"""What is made of a run's figures: early ends, failed runs, medians and spreads."""
+"""Early stopping, failed runs, medians and spreads."""
 
 import json
 import statistics
@@ -31,7 +31,7 @@ from experiments.tasks.text_examples import TextData
         ([0.7, 0.6, 0.5, 0.4], None, False),
     ],
 )
-def test_a_run_has_stalled_when_nothing_better_came(
+def test_a_run_has_stalled_without_improvement(
     values: list[float], patience: int | None, stalled: bool
 ) -> None:
     for split in range(len(values) + 1):  # before and after it was taken up again
@@ -59,12 +59,12 @@ def test_medians_and_spreads() -> None:
     assert summarize_runs(runs[-1:])["median"] is None
 
 
-def test_the_best_rate_comes_first_and_failed_runs_are_called_so(tmp_path: Path) -> None:
+def test_the_best_rate_comes_first_and_failed_runs_are_marked(tmp_path: Path) -> None:
     config = FinetuneConfig(task=TaskName.RTE, run=FinetuneRunConfig(learning_rates="1e-5,1e-3"))
     reports = {
         "a": failed_run(config, "step 3 is not finite"),
         "b": RunReport(1e-3, 1, 0.61, 0.53, None, 40),
-        "c": RunReport(1e-3, 2, 0.53, 0.53, "no better than one answer to everything", 20),
+        "c": RunReport(1e-3, 2, 0.53, 0.53, "no better than a constant answer", 20),
     }
     task: Any = SimpleNamespace(metrics=("accuracy",))
     write_summary_report(config, task, reports, epath.Path(tmp_path))
@@ -74,11 +74,11 @@ def test_the_best_rate_comes_first_and_failed_runs_are_called_so(tmp_path: Path)
     assert lines[0] == "# rte: median accuracy 0.5700"
     assert "| a |  |  |  | FAILED: step 3 is not finite |" in lines
     assert "| b | 0.6100 | 0.5300 | 40 |  |" in lines
-    assert lines[-1].endswith("| FAILED: no better than one answer to everything |")
+    assert lines[-1].endswith("| FAILED: no better than a constant answer |")
     assert (tmp_path / "scores.png").stat().st_size
 
 
-def test_one_answer_to_everything_is_the_baseline() -> None:
+def test_a_constant_answer_is_the_baseline() -> None:
     labels = [0, 1, 1, 1]
     examples = [TextExample(str(n), "x", None, label) for n, label in enumerate(labels)]
     texts = TextData(("no", "yes"), ("accuracy", "f1"), examples, {"dev": examples}, {})
