@@ -4,6 +4,7 @@ import dataclasses
 from enum import StrEnum
 from typing import ClassVar
 
+from albert_jax.attention.cudnn_slots import FEWEST_SLOTS
 from albert_jax.attention.dispatch import Attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
@@ -115,6 +116,21 @@ class RunConfig(TrainingRunConfig):
     init_groups: InitGroups = setting(
         InitGroups.SAME, "group of `init_from` that each group of layers is initialized from"
     )
+    sequence_slots: int = setting(
+        0,
+        "sequences a packed row, on average, that cudnn has room for; 0: in each as many as in any",
+        at_least=0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = None
+        if self.sequence_slots == 1:
+            allowed = f"0, or at least {FEWEST_SLOTS} (padding behind a row counts as a sequence)"
+        elif self.sequence_slots and (self.tensor > 1 or not self.accumulation_steps):
+            allowed = "0 for tensor > 1 and for accumulation_steps=0"
+        if allowed is not None:
+            raise FieldError("sequence_slots", allowed, self.sequence_slots)
 
 
 @dataclasses.dataclass(frozen=True)

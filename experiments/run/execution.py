@@ -7,7 +7,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from albert_jax.attention.dispatch import AttentionWorkload, choose_attention
+from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Execution
 from albert_jax.training.parallel import make_mesh, rows_of_process
@@ -58,7 +58,13 @@ def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
 
 
 def resolve_execution(
-    run: TrainingRunConfig, model: AlbertConfig, mesh: Mesh, *, lengths: Iterable[int], packed: bool
+    run: TrainingRunConfig,
+    model: AlbertConfig,
+    mesh: Mesh,
+    *,
+    lengths: Iterable[int],
+    packed: bool,
+    sequence_slots: int = 0,
 ) -> tuple[Execution, str]:
     """Return the execution of a run's models, and a log line about it.
 
@@ -68,6 +74,7 @@ def resolve_execution(
         mesh: the devices.
         lengths: lengths of rows; empty where they may have any.
         packed: True if a row may hold several pairs.
+        sequence_slots: as in `RunConfig`. Only cudnn on packed rows uses them.
 
     Raises:
         InputError: the attention that is set cannot be used here.
@@ -79,12 +86,19 @@ def resolve_execution(
         packed,
         jax.local_devices()[0],
         partitioned=mesh.shape["tensor"] > 1,
+        slotted=packed and sequence_slots > 0,
     )
     try:
         attention, line = choose_attention(run.attention, work)
     except ValueError as error:
         raise InputError(f"--config.run.attention={run.attention}: {error}") from error
-    return Execution(run.remat, attention, resolve_unroll(run, model, work.device)), line
+    slots = sequence_slots if work.slotted and attention is Attention.CUDNN else None
+    if slots:
+        line = f"{line}, {slots} sequence slots a row"
+    elif sequence_slots:
+        line = f"{line}; run.sequence_slots={sequence_slots} is for cudnn on packed rows: not used"
+    unroll = resolve_unroll(run, model, work.device)
+    return Execution(run.remat, attention, unroll, slots), line
 
 
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:

@@ -81,6 +81,7 @@ BASE_V1 = {
     "run.dtype": "float32",
     "run.reduction_dtype": "float32",
     "run.attention": "auto",
+    "run.sequence_slots": 0,
     "run.unroll": 0,
     "run.remat": "none",
     "run.deterministic_kernels": False,
