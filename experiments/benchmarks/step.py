@@ -37,7 +37,7 @@ from experiments.benchmarks.timing import (
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
 from experiments.run.config import ExperimentConfig
 from experiments.run.device_memory import memory_of
-from experiments.run.execution import open_mesh, resolve_execution
+from experiments.run.execution import compiler_options, open_mesh, resolve_execution
 
 SYSTEM = "albert-jax"
 
@@ -121,6 +121,7 @@ def step_candidates(
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,
+            compiler_options=compiler_options(config.run),
         )
         candidates.append(_candidate(StepKind.TRAIN, train, step, state, placed[0], key))
     if StepKind.FORWARD in kinds:

@@ -67,6 +67,7 @@ class TrainingRunConfig:
         0, "layers compiled as one; 0: all of them on a GPU, 1 elsewhere", at_least=0
     )
     remat: Remat = setting(Remat.NONE, "what the backward pass recomputes to save memory")
+    compiler_options: str = setting("", "XLA's options, name=value,...; none: no defaults either")
     deterministic_kernels: bool = setting(
         False, "bit-identical resuming on GPUs, at some cost in speed"
     )
@@ -117,9 +118,7 @@ class RunConfig(TrainingRunConfig):
         InitGroups.SAME, "group of `init_from` that each group of layers is initialized from"
     )
     sequence_slots: int = setting(
-        0,
-        "sequences a packed row, on average, that cudnn has room for; 0: in each as many as in any",
-        at_least=0,
+        0, "sequences a packed row, on average, that cudnn has room for; 0: the most", at_least=0
     )
 
     def __post_init__(self) -> None:

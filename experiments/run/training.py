@@ -32,7 +32,7 @@ from experiments.run.config import TrainingRunConfig
 from experiments.run.curves import CURVES_FILE, Panel, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.early_stopping import EarlyStopping
-from experiments.run.execution import set_compilation_cache
+from experiments.run.execution import compiler_options, set_compilation_cache
 from experiments.run.metrics_log import RunLog, StepWork, read_metrics
 from experiments.run.preemption import Preemption
 from experiments.run.workdir import Workdir
@@ -223,6 +223,7 @@ class Run:
                 accumulation_steps=accumulation_steps,
                 parallelism=run.parallelism,
                 reduction_dtype=run.reduction_dtype,
+                compiler_options=compiler_options(run),
             )
 
         def counts(rows: int) -> list[int]:

@@ -84,6 +84,7 @@ BASE_V1 = {
     "run.sequence_slots": 0,
     "run.unroll": 0,
     "run.remat": "none",
+    "run.compiler_options": "",
     "run.deterministic_kernels": False,
     "run.log_every": 100,
     "run.evaluate_every": 5000,

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from echoes import make_experiment, write_echoes
@@ -14,11 +15,13 @@ from albert_jax.attention.dispatch import Attention
 from albert_jax.attention.implementation import AttentionWorkload
 from albert_jax.config import AlbertConfig
 from albert_jax.settings import FieldError
+from albert_jax.training.objective import Objective
 from albert_jax.training.parallel import make_mesh
+from albert_jax.training.train_step import TrainState
 from data_pipeline.corpus.reader import open_corpus
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.step import sequence_slots
-from experiments.run import execution
+from experiments.run import execution, training
 from experiments.run.config import ExperimentConfig, RunConfig, TrainingRunConfig
 from experiments.run.curriculum import Curriculum
 
@@ -102,3 +105,55 @@ def test_the_benchmark_finds_the_slots_of_its_batches() -> None:
     assert sequence_slots(config, make_mesh(devices=jax.devices()[:1]), batches) == 0
     gpu.shape = {"tensor": 2}
     assert sequence_slots(config, gpu, batches) == 0
+
+
+def test_compiler_options_are_those_of_the_platform_and_the_run_s_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known, more = "xla_gpu_enable_triton_gemm", "xla_gpu_autotune_level"
+    assert execution.compiler_options(TrainingRunConfig()) == {}  # on a CPU
+    options = {known: False, "xla_of_another_version": True}
+    monkeypatch.setitem(execution.COMPILER_OPTIONS, "cpu", options)
+    for text, expected in {
+        "": {known: False},
+        "none": {},
+        f"{more}=2": {known: False, more: "2"},
+        f"{known}=true, {more}=0": {known: True, more: "0"},
+    }.items():
+        assert execution.compiler_options(TrainingRunConfig(compiler_options=text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("xla_no_such_option=1", "No such compile option: 'xla_no_such_option'"),
+        ("xla_gpu_autotune_level=high", "'high' is not a valid int32 value"),
+        ("xla_gpu_autotune_level", "name=value"),
+        ("xla_gpu_autotune_level=", "name=value"),
+    ],
+)
+def test_compiler_options_that_cannot_be_are_rejected_before_the_run(
+    text: str, message: str
+) -> None:
+    run = TrainingRunConfig(compiler_options=text)
+    with pytest.raises(FieldError, match=r"^run\.compiler_options must be ") as raised:
+        execution.open_mesh(run, 8)
+    assert message in str(raised.value)
+    assert repr(text) in str(raised.value)
+
+
+def test_a_run_compiles_its_step_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def compile_train_step(*_: Any, **options: Any) -> None:
+        given.append(options["compiler_options"])
+
+    monkeypatch.setattr(training, "compile_train_step", compile_train_step)
+    config = SimpleNamespace(run=TrainingRunConfig(compiler_options="xla_gpu_autotune_level=2"))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    run: Any = SimpleNamespace(_config=config, _mesh=mesh, _optimizer=None, say=print)
+    run._format_costs = print
+    objective = Objective(lambda *_: {}, lambda _: {}, lambda *_: {})
+    state = TrainState(jnp.zeros((), jnp.int32), {}, {})
+    training.Run.compile(run, objective, state)._step_of(1)
+    assert given == [{"xla_gpu_autotune_level": "2"}]
