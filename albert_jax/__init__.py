@@ -1,6 +1,7 @@
 """ALBERT in JAX and Flax."""
 
-from typing import TYPE_CHECKING
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
 
 from albert_jax.lazy_exports import lazy_exports
 
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
         AlbertForSequenceClassification,
         AlbertForTokenClassification,
     )
-    from albert_jax.version import __version__
 
-__getattr__, __all__ = lazy_exports(
+_get_export, __all__ = lazy_exports(
     __name__,
     {
         "config": ["AlbertConfig", "HeadConfig", "ProblemType"],
@@ -32,6 +32,11 @@ __getattr__, __all__ = lazy_exports(
             "AlbertForSequenceClassification",
             "AlbertForTokenClassification",
         ],
-        "version": ["__version__"],
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("albert-jax")
+    return _get_export(name)

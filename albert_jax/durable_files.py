@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,11 @@ def hash_text(text: str) -> str:
 
 
 def partial_name(path: Path) -> Path:
-    """Return the name under which this process writes what it renames to `path` at the end."""
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    """Return the name under which this process writes what it renames to `path` at the end.
+
+    Hosts may share the directory, and processes in containers often share the number 1.
+    """
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
 
 
 @contextlib.contextmanager

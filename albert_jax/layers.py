@@ -23,6 +23,7 @@ from albert_jax.config import AlbertConfig, HiddenAct, Initialization
 _REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not made smaller
 
 AnyArray = Array | np.ndarray  # accepted from callers: batches often come from NumPy
+HeadVectors = Float[Array, "batch length heads width"]  # queries, keys, values, contexts
 
 _GELU_SCALE, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 

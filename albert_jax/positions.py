@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig, PositionEncoding
-from albert_jax.layers import AnyArray, at_least_float32, embedding_table, initializer
+from albert_jax.layers import AnyArray, HeadVectors, at_least_float32, embedding_table, initializer
 
 _ROTARY_BASE = 10_000.0
 
@@ -21,15 +21,13 @@ _ROTARY_BASE = 10_000.0
 class PositionBias:
     """What the distance of a query and a key adds inside attention."""
 
-    def scores(
-        self, query: Float[Array, "batch length heads width"]
-    ) -> Float[Array, "batch heads length length"]:
+    def scores(self, query: HeadVectors) -> Float[Array, "batch heads length length"]:
         """Compute what is added to query times key, before that is scaled."""
         raise NotImplementedError
 
     def context(
         self, probabilities: Float[Array, "batch heads length length"]
-    ) -> Float[Array, "batch length heads width"] | float:
+    ) -> HeadVectors | float:
         """Compute what is added to the weighted sum of values."""
         return 0.0
 
@@ -53,9 +51,7 @@ class PositionEncoder:
         built here is its child, stored under its name."""
         return embedded
 
-    def rotate(
-        self, x: Float[Array, "batch length heads width"]
-    ) -> Float[Array, "batch length heads width"]:
+    def rotate(self, x: HeadVectors) -> HeadVectors:
         """Transform the queries, and likewise the keys, of a layer."""
         return x
 
@@ -94,9 +90,7 @@ class AbsolutePositions(PositionEncoder):
 class RotaryPositions(PositionEncoder):
     """Queries and keys rotated by angles that grow along the row (Su et al. 2021)."""
 
-    def rotate(
-        self, x: Float[Array, "batch length heads width"]
-    ) -> Float[Array, "batch length heads width"]:
+    def rotate(self, x: HeadVectors) -> HeadVectors:
         """Rotate each pair of entries of the vector at position t by t times the pair's angle.
 
         Pair i is entries i and width / 2 + i; its angle is 10000^(-2 i / width). The product of a
@@ -142,16 +136,12 @@ class RelativeBias(PositionBias):
     keys: Float[Array, "distances width"]
     values: Float[Array, "distances width"]
 
-    def scores(
-        self, query: Float[Array, "batch length heads width"]
-    ) -> Float[Array, "batch heads length length"]:
+    def scores(self, query: HeadVectors) -> Float[Array, "batch heads length length"]:
         keys = _by_distance(self.keys, query.shape[1])
         dtype = at_least_float32(query.dtype)
         return jnp.einsum("bqhd,qkd->bhqk", query, keys, preferred_element_type=dtype)
 
-    def context(
-        self, probabilities: Float[Array, "batch heads length length"]
-    ) -> Float[Array, "batch length heads width"]:
+    def context(self, probabilities: Float[Array, "batch heads length length"]) -> HeadVectors:
         values = _by_distance(self.values, probabilities.shape[-1])
         return jnp.einsum("bhqk,qkd->bqhd", probabilities, values)
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from absl import flags
 
 from albert_jax.durable_files import hash_text
+from albert_jax.settings import FieldError
+from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.corpus.build_config import BuildConfig
-from data_pipeline.corpus.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
             inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
         print(format_report(build(read_build_config(values))))
-    except (flags.Error, InputError) as error:
+    except (flags.Error, InputError, FieldError) as error:
         return _report(str(error))
     except OSError as error:
         if not is_storage_error(error):

@@ -26,17 +26,32 @@ class Corruption(StrEnum):
 
 
 class SentenceObjective(StrEnum):
-    """Sentence-level objective: sentence order, BERT's next sentence, or none (Table 5)."""
+    """Sentence-level objective: sentence order, BERT's next sentence, or none (Table 5).
 
-    SOP = "sop"
-    NSP = "nsp"
-    NONE = "none"
+    A member is all that adds an objective whose label is 1 for swapped segments, for a second
+    segment of another document, or for both.
 
-    @property
-    def metric_name(self) -> str | None:
-        """Prefix of the objective's metrics (``sentence_order_accuracy``); None if it has none."""
-        names = {SentenceObjective.SOP: "sentence_order", SentenceObjective.NSP: "next_sentence"}
-        return names.get(self)
+    Attributes:
+        metric_name: prefix of its metrics (``sentence_order_accuracy``); None if it has none.
+        swaps: True if half of the pairs have their segments swapped.
+        random_segments: True if half of the pairs have a second segment of another document.
+    """
+
+    metric_name: str | None
+    swaps: bool
+    random_segments: bool
+
+    def __new__(
+        cls, value: str, metric_name: str | None, swaps: bool, random_segments: bool
+    ) -> "SentenceObjective":
+        member = str.__new__(cls, value)
+        member._value_, member.metric_name = value, metric_name
+        member.swaps, member.random_segments = swaps, random_segments
+        return member
+
+    SOP = "sop", "sentence_order", True, False
+    NSP = "nsp", "next_sentence", False, True
+    NONE = "none", None, False, False
 
 
 class SingleSentence(StrEnum):

@@ -19,13 +19,18 @@ from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import define_host_flags, joined_hosts
+from experiments.finetuning.open_run import Finetuning, open_finetuning
+from experiments.finetuning.report import (
+    RunReport,
+    failed_run,
+    write_run_report,
+    write_summary_report,
+)
+from experiments.finetuning.starting_point import read_task_parameters, workdir_files
 from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.finetuning import Finetuning, open_finetuning
-from experiments.tasks.report import RunReport, failed_run, write_run_report, write_summary_report
-from experiments.tasks.starting_point import read_task_parameters, workdir_files
 
 
 def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ ORDER = {
         *(
             "settings",
             "lazy_exports",
-            "version",
             "durable_files",
             "config",
             "batch",
@@ -32,11 +32,11 @@ ORDER = {
     "data_pipeline": (
         *("errors", "config", "remote", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
-        "build_corpus",
+        *("build_flags", "build_corpus"),
     ),
     "experiments": (
-        *("cli", "run", "evaluation", "tasks", "prediction", "benchmarks", "sweeping"),
-        *("configs", "configs/finetune", "sweeps"),
+        *("cli", "run", "evaluation", "tasks", "finetuning", "prediction", "benchmarks"),
+        *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
         *("probe", "export_records", "import_records"),
     ),
@@ -47,7 +47,7 @@ FORBIDDEN = {
     "data_pipeline": ("albert_jax", "experiments", "jax", "flax", "optax", "orbax"),
     "experiments": ("tests",),
 }
-# What it may all the same: how settings are described and checked is told once, without JAX.
+# The exceptions: files without JAX that all packages use.
 ALLOWED = {
     "data_pipeline": (
         "albert_jax.settings",
@@ -111,6 +111,23 @@ def test_rooms_import_only_what_stands_before_them(package: str) -> None:
         for other in imported_files(path):
             if other.parts[0] == package and other.name != "__init__.py":
                 assert order[room(other)] <= order[room(path)], f"{path} imports {other}"
+
+
+def test_a_folder_holds_few_files_and_says_what_for() -> None:
+    """Files of data (configs, sweeps) are as many as there are experiments."""
+    folders = {path.parent for package in ORDER for path in Path(package).rglob("[a-z]*.py")}
+    for folder in folders:
+        docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert docstring and docstring.splitlines()[0].endswith("."), folder
+        if not {"configs", "sweeps"} & set(folder.parts):
+            assert 4 <= len(list(folder.glob("[a-z]*.py"))) <= 12, folder
+
+
+def test_every_exported_name_is_there() -> None:
+    for init in (path for package in ORDER for path in Path(package).rglob("__init__.py")):
+        package = importlib.import_module(".".join(init.parent.parts))
+        for name in getattr(package, "__all__", ()):
+            assert getattr(package, name) is not None, f"{package.__name__}.{name}"
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:

@@ -21,7 +21,7 @@ from albert_jax.attention.implementation import (
 )
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.attention.reference import dot_product_attention
-from albert_jax.layers import at_least_float32
+from albert_jax.layers import HeadVectors, at_least_float32
 
 SHORTEST_BLOCKED = 256  # shorter rows gain nothing: the scores of all their heads fit in a cache
 _MAX_SCORES = 2**18  # of a block: a MiB in float32
@@ -55,12 +55,12 @@ def heads_per_block(heads: int, length: int) -> int:
 
 @jax.custom_vjp
 def blocked_attention(
-    query: Float[Array, "batch length heads width"],
-    key: Float[Array, "batch length heads width"],
-    value: Float[Array, "batch length heads width"],
+    query: HeadVectors,
+    key: HeadVectors,
+    value: HeadVectors,
     query_ids: Int[Array, "batch length"],
     key_ids: Int[Array, "batch length"],
-) -> Float[Array, "batch length heads width"]:
+) -> HeadVectors:
     """Compute `dot_product_attention` where a query attends to the keys that have its id.
 
     Its custom gradient can be taken once, in reverse mode.
@@ -151,16 +151,12 @@ def _transpose(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
-def _split(
-    x: Float[Array, "batch length heads width"], size: int
-) -> Float[Array, "blocks size length width"]:
+def _split(x: HeadVectors, size: int) -> Float[Array, "blocks size length width"]:
     batch, length, heads, width = x.shape
     return x.swapaxes(1, 2).reshape(batch * heads // size, size, length, width)
 
 
-def _join(
-    x: Float[Array, "blocks size length width"], batch: int
-) -> Float[Array, "batch length heads width"]:
+def _join(x: Float[Array, "blocks size length width"], batch: int) -> HeadVectors:
     length, width = x.shape[2:]
     return x.reshape(batch, -1, length, width).swapaxes(1, 2)
 

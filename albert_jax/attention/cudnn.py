@@ -7,7 +7,7 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from albert_jax.attention.implementation import (
     AttentionFn,
@@ -15,6 +15,7 @@ from albert_jax.attention.implementation import (
     AttentionWorkload,
 )
 from albert_jax.attention.mask import AttentionMask
+from albert_jax.layers import HeadVectors
 
 _HOPPER = 9.0  # the compute capability from which cuDNN supports packed rows
 _PRIVATE_ARGUMENTS = frozenset(
@@ -23,13 +24,13 @@ _PRIVATE_ARGUMENTS = frozenset(
 
 
 def cudnn_attention(
-    query: Float[Array, "batch length heads width"],
-    key: Float[Array, "batch length heads width"],
-    value: Float[Array, "batch length heads width"],
+    query: HeadVectors,
+    key: HeadVectors,
+    value: HeadVectors,
     sequence_ids: Int[Array, "batch length"],
     *,
     max_sequences: int,
-) -> Float[Array, "batch length heads width"]:
+) -> HeadVectors:
     """Compute cuDNN's fused attention, masked by lengths or offsets and never by a dense mask.
 
     Args:

@@ -5,24 +5,24 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from albert_jax.attention.implementation import AttentionFn, AttentionImplementation
 from albert_jax.attention.mask import AttentionMask
-from albert_jax.layers import at_least_float32
+from albert_jax.layers import HeadVectors, at_least_float32
 from albert_jax.positions import PositionBias
 
 
 def dot_product_attention(
-    query: Float[Array, "batch length heads width"],
-    key: Float[Array, "batch length heads width"],
-    value: Float[Array, "batch length heads width"],
+    query: HeadVectors,
+    key: HeadVectors,
+    value: HeadVectors,
     mask: Bool[Array, "batch 1 #length length"] | None = None,
     *,
     bias: PositionBias | None = None,
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
-) -> Float[Array, "batch length heads width"]:
+) -> HeadVectors:
     """Compute the softmax of query times key over the root of the width, times value.
 
     Scores and softmax are at least float32. A masked score is the lowest finite number, so a query

@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from albert_jax.attention.implementation import (
     AttentionFn,
@@ -19,17 +19,18 @@ from albert_jax.attention.implementation import (
     AttentionWorkload,
 )
 from albert_jax.attention.mask import AttentionMask
+from albert_jax.layers import HeadVectors
 
 LANES = 128  # row lengths must be multiples of it
 _BLOCK_SIZES = (512, 384, 256, 128)
 
 
 def splash_attention(
-    query: Float[Array, "batch length heads width"],
-    key: Float[Array, "batch length heads width"],
-    value: Float[Array, "batch length heads width"],
+    query: HeadVectors,
+    key: HeadVectors,
+    value: HeadVectors,
     sequence_ids: Int[Array, "batch length"],
-) -> Float[Array, "batch length heads width"]:
+) -> HeadVectors:
     """Compute splash attention; on other devices than TPUs it is interpreted, for tests.
 
     Args:

@@ -22,6 +22,7 @@ Clipping applies to the gradient of the global batch. The released code clips on
 it sums, so that its clipping depends on the number of cores.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -46,14 +47,28 @@ def make_optimizer(
     parameters. The schedule's step is the number of updates made.
     """
     clip = config.max_grad_norm
-    is_lamb = config.name is OptimizerName.LAMB
     return optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        scale_by_moments(config),
-        optax.add_decayed_weights(config.weight_decay, mask=adaptation_mask),
-        optax.masked(scale_by_trust_ratio(), adaptation_mask) if is_lamb else optax.identity(),
+        *UPDATE_RULES[config.name](config),
         optax.scale_by_learning_rate(make_schedule(config, global_batch_size=global_batch_size)),
     )
+
+
+def lamb(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Return moments, weight decay and trust ratios."""
+    return *adamw(config)[:2], optax.masked(scale_by_trust_ratio(), adaptation_mask)
+
+
+def adamw(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Return moments and weight decay; the state has a third part, as LAMB's has."""
+    decay = optax.add_decayed_weights(config.weight_decay, mask=adaptation_mask)
+    return scale_by_moments(config), decay, optax.identity()
+
+
+# Transformations between clipping and learning rate; their number and order shape the stored state.
+UPDATE_RULES: dict[
+    OptimizerName, Callable[[OptimizerConfig], tuple[optax.GradientTransformation, ...]]
+] = {OptimizerName.LAMB: lamb, OptimizerName.ADAMW: adamw}
 
 
 def adaptation_mask(params: PyTree) -> PyTree[bool]:

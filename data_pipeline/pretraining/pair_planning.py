@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline import randomness
-from data_pipeline.config import DataConfig, SentenceObjective, SingleSentence
+from data_pipeline.config import DataConfig, SingleSentence
 from data_pipeline.corpus.chunks import Chunks, cut_documents
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
@@ -91,7 +91,7 @@ def _cut_block(
     block: _Block, config: DataConfig, key: int, sampler: RandomDocumentSampler
 ) -> np.ndarray:
     targets = sample_target_lengths(block.documents, block.readings, config, key=key)
-    next_sentence = config.sentence_objective is SentenceObjective.NSP
+    random_segments = config.sentence_objective.random_segments
 
     def split(chunks: Chunks) -> tuple[np.ndarray, np.ndarray]:
         is_random, kept = sampler.split(
@@ -105,14 +105,13 @@ def _cut_block(
         return split(Chunks(documents, firsts, ends))[1]
 
     chunks = cut_documents(
-        block.offsets, block.firsts, block.ends, targets, put_back if next_sentence else None
+        block.offsets, block.firsts, block.ends, targets, put_back if random_segments else None
     )
-    if next_sentence:
+    if random_segments:
         is_random, ends = split(chunks)
         chunks = chunks._replace(ends=ends)
     elif (
-        config.single_sentence is SingleSentence.RANDOM_DOCUMENT
-        and config.sentence_objective is SentenceObjective.SOP
+        config.single_sentence is SingleSentence.RANDOM_DOCUMENT and config.sentence_objective.swaps
     ):
         is_random = chunks.ends - chunks.firsts == 1
     else:

@@ -67,7 +67,7 @@ def sample_segments(
     """Split, swap and truncate pairs at random (ALBERT §3.1).
 
     k sentences are split after 1 to k - 1 of them, all equally likely; one sentence is split
-    between two of its tokens, and its order is not predicted. With the SOP objective half of the
+    between two of its tokens, and its order is not predicted. If the objective swaps, half of the
     pairs are swapped. Each sample is a function of `key`, the pair's number and the epoch alone.
 
     Args:
@@ -98,7 +98,7 @@ def sample_segments(
     lengths = np.stack([first_length, total - first_length], axis=1)
     lengths[is_random, 1] = pairs["other_length"][is_random]
 
-    swapped = (bits[:, 1] >= 2**31) & ~is_random & (objective is SentenceObjective.SOP)
+    swapped = (bits[:, 1] >= 2**31) & ~is_random & objective.swaps
     starts[swapped] = starts[swapped, ::-1]
     lengths[swapped] = lengths[swapped, ::-1]
 
@@ -108,7 +108,7 @@ def sample_segments(
         starts,
         lengths - cuts,
         (swapped | is_random).astype(np.int32),
-        (~single & (objective is not SentenceObjective.NONE)).astype(np.float32),
+        (~single & (objective.metric_name is not None)).astype(np.float32),
     )
 
 

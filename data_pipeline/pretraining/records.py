@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from albert_jax.durable_files import hash_file, write_atomically
 from albert_jax.settings import FieldError
-from data_pipeline.config import DataConfig, SentenceObjective
+from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows
 
@@ -172,7 +172,7 @@ class RecordDataset:
             "sentence_order_positions": 0 * one,
             "sentence_order_labels": arrays["labels"][records][:, None],
             "sentence_order_weights": one
-            * (self._config.sentence_objective is not SentenceObjective.NONE),
+            * (self._config.sentence_objective.metric_name is not None),
         }
         return {
             name: np.asarray(values, np.float32 if name.endswith("_weights") else np.int32)

@@ -26,8 +26,8 @@ from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
 from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
 from experiments.benchmarks.torch import import_torch, transformers_config
+from experiments.finetuning.open_run import Finetuning, open_finetuning
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.finetuning import Finetuning, open_finetuning
 
 
 class Trainer(NamedTuple):

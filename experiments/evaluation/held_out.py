@@ -74,16 +74,17 @@ class HeldOutEvaluator:
         """Return loss and accuracy of the objectives trained on, the context gap, and the number
         of pairs.
 
-        Masked LM is measured on the same pairs whatever the sentence objective; next-sentence
-        prediction is measured on pairs of its own.
+        Masked LM is measured on the same pairs whatever the sentence objective; one with random
+        segments is measured on pairs of its own.
         """
         if self._eval_step is None:
             self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
         step = functools.partial(self._eval_step, params)
         sums = self.measure(step)
         shuffled = self._add_up(step, map(_shuffle, self.batches()))
-        if self._config.data.sentence_objective is SentenceObjective.NSP:
-            pairs = self._add_up(step, self.batches(SentenceObjective.NSP))
+        objective = self._config.data.sentence_objective
+        if objective.random_segments:
+            pairs = self._add_up(step, self.batches(objective))
             sums |= {name: pairs[name] for name in pairs if not name.startswith("masked_lm")}
         metrics = summarize(sums)
         metrics["context_gap"] = summarize(shuffled)["masked_lm_loss"] - metrics["masked_lm_loss"]

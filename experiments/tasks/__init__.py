@@ -1,4 +1,4 @@
-"""Fine-tuning tasks: the kinds of tasks, their runs, evaluation and reports."""
+"""Fine-tuning tasks: configuration, and each kind with its data, model, metrics and predictions."""
 
 from albert_jax.lazy_exports import lazy_exports
 
@@ -9,7 +9,5 @@ __getattr__, __all__ = lazy_exports(
         "task": ["FinetuningTask", "RawPrediction", "Scores", "TaskKind"],
         "raw_inputs": ["EncodedInput", "PredictionOptions", "RawInput"],
         "registry": ["TASK_KINDS", "open_task"],
-        "evaluation": ["TaskEvaluator"],
-        "report": ["RunReport", "write_run_report", "write_summary_report"],
     },
 )

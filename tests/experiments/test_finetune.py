@@ -21,14 +21,14 @@ from data_pipeline.errors import InputError
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
+from experiments.finetuning.open_run import open_finetuning
+from experiments.finetuning.starting_point import read_task_parameters
 from experiments.predict import TASKS
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
-from experiments.tasks.finetuning import open_finetuning
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
-from experiments.tasks.starting_point import read_task_parameters
 
 LABELS = {"good": "pos", "bad": "neg"}
 
@@ -45,7 +45,7 @@ def one_device() -> Iterator[None]:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip pictures, which take a third of a short run; `finished` is made before this applies."""
     monkeypatch.setattr(training_run, "plot_curves", lambda *_, **__: None)
-    monkeypatch.setattr("experiments.tasks.report._plot", lambda *_, **__: None)
+    monkeypatch.setattr("experiments.finetuning.report._plot", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, what is damaged never does, whatever kills the process."""
+"""Checkpoints: saved states are restored, damaged ones never, however the process is killed."""
 
 import functools
 import logging
@@ -29,7 +29,7 @@ from albert_jax.training.checkpoint import (
 
 
 class State(NamedTuple):
-    """Stands for a training state: named parts, a nested optimizer state, a scalar."""
+    """A stand-in for a training state: named parts, a nested optimizer state, a scalar."""
 
     step: Any
     params: Any
@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 
 def make_state(step: int, size: int = 20_000) -> State:
-    """A state whose every number tells the step."""
+    """A state whose values depend on the step."""
     values = np.random.default_rng(step).standard_normal(size, dtype=np.float32)
     params = {"layer": {"kernel": jnp.asarray(values), "bias": jnp.full(3, step, jnp.float32)}}
     return State(jnp.int32(step), params, ({"m": params}, jnp.int32(step)))
@@ -81,7 +81,7 @@ def truncate(checkpoint: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def test_a_state_comes_back_as_it_was_with_its_documents_and_parameters_alone(
+def test_a_state_is_restored_with_its_documents_and_its_parameters_alone(
     tmp_path: Path,
 ) -> None:
     documents = {"albert_config": {"hidden_size": 7}}
@@ -190,7 +190,7 @@ def test_the_log_is_filtered_only_while_checkpoints_are_open(tmp_path: Path) -> 
     ],
     ids=["flipped", "truncated", "missing", "no manifest", "bad manifest", "metrics"],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     tmp_path: Path,
     damage: Callable[[Path], object],
     named: str,
@@ -208,14 +208,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
     with Checkpoints(tmp_path, keep=3) as checkpoints:
         assert_same(checkpoints.restore(shapes(make_state(0))), make_state(2))
-        # The run goes on from there, and comes by the same step again.
+        # The run resumes from there, and saves the same step again.
         checkpoints.save(3, make_state(3), finite=True)
     assert_same(restore(tmp_path), make_state(3))
     assert (tmp_path / "damaged" / "3").is_dir()
     assert "checkpoint 3 is damaged" in caplog.text
 
 
-def test_where_all_are_damaged_nothing_is_started_and_nothing_touched(tmp_path: Path) -> None:
+def test_if_all_are_damaged_nothing_is_started_and_nothing_moved(tmp_path: Path) -> None:
     save_steps(tmp_path, 1, 2)
     flip_one_byte(tmp_path / "1")
     truncate(tmp_path / "2")
@@ -227,7 +227,7 @@ def test_where_all_are_damaged_nothing_is_started_and_nothing_touched(tmp_path: 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint under"):
         restore_params(tmp_path / "nowhere")
     save_steps(tmp_path, 1)
@@ -236,7 +236,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_every_file_but_the_stamps_is_in_the_manifest(tmp_path: Path) -> None:
-    """Whatever Orbax writes: a flipped byte in any file is found, but for two that hold no data."""
+    """A flipped byte is found in any file that Orbax writes, except two that contain no data."""
     save_steps(tmp_path, 1)
     checkpoint = tmp_path / "1"
     files = [path for path in checkpoint.rglob("*") if path.is_file()]
@@ -305,14 +305,14 @@ with Checkpoints(sys.argv[1], keep=2) as checkpoints:
 
 
 @pytest.mark.slow
-def test_killed_while_saving_it_opens_at_a_whole_checkpoint(tmp_path: Path) -> None:
-    draw = random.Random(0)
+def test_killed_while_saving_it_opens_at_an_intact_checkpoint(tmp_path: Path) -> None:
+    rng = random.Random(0)
     last = 0
     for _ in range(12):
         process = run_script(SAVE_FOR_EVER, tmp_path)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(draw.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         with Checkpoints(tmp_path, keep=2) as checkpoints:
@@ -353,12 +353,12 @@ try:
             )
             result.write_text(f"restored {checkpoints.manager.latest_step()} {same}")
 except CheckpointError as error:
-    result.write_text(f"refused: {error}")
+    result.write_text(f"rejected: {error}")
 """
 
 
 @pytest.mark.slow
-def test_two_processes_save_check_and_refuse_together(tmp_path: Path) -> None:
+def test_two_processes_save_verify_and_reject_together(tmp_path: Path) -> None:
     directory, results = tmp_path / "checkpoints", [tmp_path / "first", tmp_path / "second"]
 
     def run_both() -> list[str]:
@@ -381,5 +381,5 @@ def test_two_processes_save_check_and_refuse_together(tmp_path: Path) -> None:
     flip_one_byte(directory / "1")
     flip_one_byte(directory / "2")
     first, second = run_both()
-    assert first.startswith("refused: every checkpoint under")
-    assert second == "refused: process 0 rejects the checkpoints; its message says why"
+    assert first.startswith("rejected: every checkpoint under")
+    assert second == "rejected: process 0 rejects the checkpoints; its message says why"

@@ -43,7 +43,7 @@ def x64():
 
 @pytest.fixture
 def unchecked():
-    """Lets values of the wrong type through to the configuration, which judges them itself."""
+    """Pass values of the wrong type to the configuration, which checks them itself."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -135,7 +135,7 @@ def test_three_steps_give_the_worked_weights_and_ratios(x64, name):
             assert trust_ratios(state) == {}
 
 
-def test_float32_follows_the_worked_weights_and_keeps_its_type():
+def test_float32_gives_the_worked_weights_and_keeps_its_dtype():
     history = run(
         OptimizerConfig(**CONSTANT),
         {"kernel": jnp.array([3.0, 4.0])},
@@ -147,19 +147,19 @@ def test_float32_follows_the_worked_weights_and_keeps_its_type():
     assert set(floats) == {jnp.dtype("float32")}
 
 
-def test_coarse_gradients_are_squared_in_the_parameters_type():
-    params, coarse = (
+def test_bfloat16_gradients_are_squared_in_the_dtype_of_the_parameters():
+    params, low = (
         {"kernel": jnp.ones(8)},
         {"kernel": jnp.linspace(0.1, 1, 8, dtype=jnp.bfloat16)},
     )
-    fine = jax.tree.map(lambda g: g.astype(jnp.float32), coarse)
+    full = jax.tree.map(lambda g: g.astype(jnp.float32), low)
     config = OptimizerConfig(**CONSTANT)
-    expected, found = (run(config, params, [grads])[-1] for grads in (fine, coarse))
+    expected, found = (run(config, params, [grads])[-1] for grads in (full, low))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("name", OptimizerName)
-def test_equals_optax_where_optax_means_the_same(x64, name):
+def test_equals_optax_where_optax_is_the_same_algorithm(x64, name):
     """Bias-corrected, unclipped, nothing stacked and (for lamb) nothing excluded."""
     config = OptimizerConfig(name=name, bias_correction=True, max_grad_norm=None, **WARMED_UP)
     schedule = make_schedule(config, global_batch_size=1)
@@ -178,7 +178,7 @@ def test_equals_optax_where_optax_means_the_same(x64, name):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), ours, expected)
 
 
-def test_no_norm_no_ratio():
+def test_the_ratio_is_1_where_a_norm_is_0():
     """A weight or an update of norm 0 has ratio 1; no ratio is bounded."""
     scaling = scale_by_trust_ratio()
     params = {"zero": jnp.zeros(2), "still": jnp.array([3.0, 4.0]), "far": jnp.array([3e4, 4e4])}
@@ -229,10 +229,10 @@ def test_stacked_equals_unstacked(x64, sharing):
     params, *gradients = (random_like(shapes, seed) for seed in range(5))
     config = OptimizerConfig(**WARMED_UP)
     stacked = run(config, params, gradients)
-    apart = run(
+    unstacked = run(
         config, unflatten_dict(unstack(params)), [unflatten_dict(unstack(g)) for g in gradients]
     )
-    for (ours, our_state), (theirs, their_state) in zip(stacked, apart, strict=True):
+    for (ours, our_state), (theirs, their_state) in zip(stacked, unstacked, strict=True):
         theirs = flatten_dict(theirs)
         for path, leaf in unstack(ours).items():
             np.testing.assert_allclose(
@@ -250,13 +250,13 @@ def test_stacked_equals_unstacked(x64, sharing):
 
 @pytest.mark.parametrize("name", OptimizerName)
 def test_state_can_be_donated(name):
-    """No buffer stands in the state twice, which donation would refuse."""
+    """No buffer is in the state twice, which could not be donated."""
     optimizer = make_optimizer(OptimizerConfig(name=name), global_batch_size=1)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     jax.jit(optimizer.update, donate_argnums=1)(params, optimizer.init(params), params)
 
 
-def test_stack_without_its_axes_is_refused():
+def test_a_stack_without_its_axes_is_rejected():
     params = {"layers": {"query": {"kernel": jnp.ones((3, 3))}}}
     with pytest.raises(ValueError, match=r"layers/query/kernel .* \[copies, inner\].*\(3, 3\)"):
         make_lamb().init(params)
@@ -344,7 +344,7 @@ def test_schedule_from_the_end_of_warm_up():
         (ScheduleName.INVERSE_ROOT, [2 / (n / 20) ** 0.5 for n in (20, 50, 80, 100, 140, 150)]),
     ],
 )
-def test_schedules_that_the_paper_did_not_use(schedule, expected):
+def test_schedules_that_albert_did_not_use(schedule, expected):
     """Right after warm-up, a quarter, half and two thirds on, at the end and beyond it."""
     settings: dict[str, Any] = {"learning_rate": 2.0, "num_warmup_steps": 20}
     settings |= {"num_train_steps": 140, "schedule": schedule}
@@ -353,7 +353,7 @@ def test_schedules_that_the_paper_did_not_use(schedule, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_a_stable_rate_falls_at_the_end_alone():
+def test_a_stable_rate_decays_at_the_end_only():
     """Over the last fifth of 100 steps, with the power 2."""
     found = rates(
         [10, 79, 80, 81, 90, 99, 100],
@@ -456,7 +456,7 @@ def test_bad_settings_name_the_flag(unchecked, settings, message):
         OptimizerConfig(**settings)
 
 
-def test_whole_numbers_and_plain_strings_are_welcome(unchecked):
+def test_integers_and_plain_strings_are_converted(unchecked):
     config = OptimizerConfig(name="adamw", schedule="poly", learning_rate=1, max_grad_norm=None)
     assert config.name is OptimizerName.ADAMW
     assert config.schedule is ScheduleName.POLY

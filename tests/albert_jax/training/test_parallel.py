@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 from spread_steps import compiled_step, initial_state, lowered_step
 
+from albert_jax.training import flops
 from albert_jax.training.collectives import parse_collectives
 from albert_jax.training.parallel import make_mesh, partition_spec, rows_of_process
 
@@ -95,3 +96,11 @@ def test_one_process_loads_every_row():
     rows = rows_of_process(16, make_mesh(fsdp=2))
     assert rows.tolist() == list(range(16))
     assert all(a < b for a, b in pairwise(rows))
+
+
+def test_the_peak_of_a_mesh_is_known_if_that_of_every_device_is(monkeypatch):
+    mesh = make_mesh()
+    monkeypatch.setattr(flops, "peak_flops", lambda device: 3e12)
+    assert flops.mesh_peak_flops(mesh) == 8 * 3e12
+    monkeypatch.setattr(flops, "peak_flops", lambda device: 3e12 if device.id else None)
+    assert flops.mesh_peak_flops(mesh) is None

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
+from data_pipeline.build_flags import define_flags, read_build_config
 from data_pipeline.corpus.build_config import BuildConfig
-from data_pipeline.corpus.build_flags import define_flags, read_build_config
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus

@@ -12,9 +12,14 @@ from etils import epath
 
 from albert_jax.config import HeadConfig
 from data_pipeline.finetuning.examples import TextExample
+from experiments.finetuning.report import (
+    RunReport,
+    failed_run,
+    summarize_runs,
+    write_summary_report,
+)
 from experiments.run.early_stopping import EarlyStopping
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
-from experiments.tasks.report import RunReport, failed_run, summarize_runs, write_summary_report
 from experiments.tasks.task import Outputs
 from experiments.tasks.text import predict_labels, score_texts
 from experiments.tasks.text_examples import TextData

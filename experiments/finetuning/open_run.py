@@ -14,13 +14,13 @@ from albert_jax.training.flops import training_flops_per_row
 from albert_jax.training.parallel import rows_of_process
 from data_pipeline.finetuning.dataset import FinetuningDataset
 from data_pipeline.finetuning.encoded_examples import fingerprint
+from experiments.finetuning.evaluation import TaskEvaluator
+from experiments.finetuning.starting_point import StartingPoint, open_starting_point
 from experiments.run.execution import open_mesh, resolve_execution
 from experiments.run.metrics_log import StepWork
 from experiments.run.workdir import DataIdentity
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.evaluation import TaskEvaluator
 from experiments.tasks.registry import open_task
-from experiments.tasks.starting_point import StartingPoint, open_starting_point
 from experiments.tasks.task import FinetuningTask
 
 

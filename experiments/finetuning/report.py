@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from albert_jax.training.checkpoint import BEST, restore_params
 from experiments.cli.dataclass_forms import to_dict
+from experiments.finetuning.evaluation import TaskEvaluator
+from experiments.finetuning.report_format import format_run, format_summary
 from experiments.run.metrics_log import read_metrics
 from experiments.run.workdir import CHECKPOINTS, REPORT_FILE, write_text
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.evaluation import TaskEvaluator
-from experiments.tasks.report_format import format_run, format_summary
 from experiments.tasks.task import FinetuningTask, Scores
 
 MARKDOWN_FILE = "report.md"
