@@ -6,11 +6,8 @@ beside the weights defines the model, never a preset.
 """
 
 import dataclasses
-import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,38 +19,16 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
-from albert_jax.durable_files import new_directory
 from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
 from albert_jax.interop.names import WeightsError
+from albert_jax.interop.parameter_fitting import fit_parameters
+from albert_jax.interop.saving import SavableTokenizer, save_huggingface
 from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
 from albert_jax.layers import at_least_float32
 
-_ENCODER = ("albert/embeddings/", "albert/encoder/")
 INITIALIZATION_SEED = 0  # of parameters that strict=False does not find
 
 Model = TypeVar("Model", bound="PretrainedModel")
-
-_log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class SavableTokenizer(Protocol):
-    """The tokenizer interface of `save_pretrained`; `data_pipeline.AlbertTokenizer` has it."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def pad_id(self) -> int: ...
-
-    @property
-    def cls_id(self) -> int: ...
-
-    @property
-    def sep_id(self) -> int: ...
-
-    def save_pretrained(self, directory: Path, *, model_max_length: int) -> None:
-        """Write its files in Hugging Face's layout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,127 +201,3 @@ class PretrainedModel:
             architecture=type(self).__name__,
             tokenizer=tokenizer,
         )
-
-
-def fit_parameters(
-    stored: StoredWeights,
-    model: PretrainedModel,
-    *,
-    seed: int,
-    required: Sequence[str],
-    read: Sequence[str] = ("",),
-    dtype: DTypeLike = jnp.float32,
-    strict: bool = True,
-    from_first_group: bool = False,
-) -> PyTree:
-    """Fit stored weights to the parameters of a model. What is not stored is initialized.
-
-    Args:
-        stored: weights under the names of their format.
-        model: the model that the parameters are for.
-        seed: of what is initialized, which is logged.
-        required: prefixes of the names of parameters that must be stored, such as
-            ``albert/encoder/``; the empty string for all.
-        read: prefixes of the names of parameters that are read where they are stored.
-        dtype: of the result.
-        strict: False to log what does not fit, and to initialize it, instead of raising.
-        from_first_group: fill all copies of a layer from the first one.
-
-    Returns:
-        Host arrays in the shapes of the model's parameters.
-
-    Raises:
-        WeightsError: weights are missing, unknown, damaged or of another shape, or the stored model
-            computes something else with the same parameters; all of the reasons are listed.
-    """
-    shapes = model.parameter_shapes()
-    readable = {name for name in shapes if name.startswith(tuple(read))}
-    found = stored.read(readable)
-    if from_first_group:
-        for name in found.keys() & {name for name in shapes if "/layers/" in name}:
-            first = found[name][:1]
-            found[name] = np.broadcast_to(first, (shapes[name][0], *first.shape[1:]))
-    needed = {name for name in readable if name.startswith(tuple(required))}
-    faults = [
-        *_disagreements(stored.config, model.config),
-        *stored.faults(needed | (readable & stored.available())),
-        *_misfits(stored, found, shapes, needed),
-    ]
-    if strict:
-        stored.raise_faults(faults)
-    missing = sorted(n for n in shapes if n not in found or found[n].shape != shapes[n])
-    if missing:
-        reasons = "".join(f"{fault}; " for fault in faults)
-        _log.warning(
-            "%s: %sinitialized at random from seed %d: %s",
-            *(stored.source, reasons, seed, ", ".join(missing)),
-        )
-        fresh = flatten(jax.jit(model.initialize)(jax.random.key(seed)))
-        found |= {name: fresh[name.removeprefix(model.PREFIX)] for name in missing}
-    return unflatten(
-        {name.removeprefix(model.PREFIX): np.asarray(found[name], dtype) for name in shapes}
-    )
-
-
-def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:
-    """Yield settings by which two models compute different things with the same parameters."""
-    for name in ("num_attention_heads", "hidden_act", "layer_norm_eps"):
-        there, here = getattr(stored, name), getattr(config, name)
-        if there != here:
-            yield f"{name} is {there} there, model.{name} is {here}"
-
-
-def _misfits(
-    stored: StoredWeights,
-    found: Mapping[str, np.ndarray],
-    shapes: Mapping[str, tuple[int, ...]],
-    needed: Collection[str],
-) -> Iterator[str]:
-    """Yield parameters of another shape, and those that one encoder has and the other lacks."""
-    known = {target.path for target in stored.mapping.values()}
-    for name in sorted(shapes):
-        if name in found and found[name].shape != shapes[name]:
-            yield f"{name} has shape {found[name].shape}, the model has {shapes[name]}"
-        elif name in needed and name not in known:
-            yield f"{name} is missing"
-    for name in sorted(stored.available() - shapes.keys()):
-        if name.startswith(_ENCODER):
-            yield f"{name} is not a parameter of the model"
-
-
-def save_huggingface(
-    path: str | os.PathLike[str],
-    params: Mapping[str, np.ndarray],
-    config: AlbertConfig,
-    head: HeadConfig | None,
-    *,
-    architecture: str,
-    tokenizer: SavableTokenizer | None,
-) -> None:
-    """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
-
-    Args:
-        path: a new directory.
-        params: parameters by their names in a model with a head, all of one type.
-        config: the encoder's configuration.
-        head: labels of a classifier among the parameters.
-        architecture: the class that transformers' Auto classes choose.
-        tokenizer: written beside the model.
-
-    Raises:
-        WeightsError: see `PretrainedModel.save_pretrained`.
-    """
-    ids = None
-    if tokenizer is not None:
-        ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-        if tokenizer.vocab_size != config.vocab_size:
-            raise WeightsError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, vocab_size is "
-                f"{config.vocab_size}"
-            )
-    with new_directory(path, error=WeightsError) as directory:
-        huggingface.write_huggingface(
-            directory, params, config, head, architecture=architecture, special_ids=ids
-        )
-        if tokenizer is not None:
-            tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)

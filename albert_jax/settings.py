@@ -30,7 +30,8 @@ class FieldError(ValueError):
     """
 
     def __init__(self, field: str, allowed: str, got: Any, hint: str = "") -> None:
-        super().__init__(f"{field} must be {allowed}, got {got!r}{hint}")
+        shown = str(got) if isinstance(got, StrEnum) else got
+        super().__init__(f"{field} must be {allowed}, got {shown!r}{hint}")
         self.field, self.allowed, self.got, self.hint = field, allowed, got, hint
 
     def named(self, field: str) -> "FieldError":

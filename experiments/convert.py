@@ -15,15 +15,11 @@ from etils import epath
 
 from albert_jax.durable_files import new_directory
 from albert_jax.interop.names import WeightsError
+from albert_jax.interop.saving import save_huggingface
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, HEAD_FILE, write_head
-from albert_jax.pretrained import (
-    PretrainedWeights,
-    directory_of,
-    read_pretrained,
-    save_huggingface,
-)
+from albert_jax.pretrained import PretrainedWeights, directory_of, read_pretrained
 from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer

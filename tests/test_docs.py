@@ -1,5 +1,6 @@
 """The documents: every command and every Python block runs, every name in them exists."""
 
+import ast
 import configparser
 import re
 import shlex
@@ -8,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from absl import flags
 from documents import LANGUAGES, PAGES, Command, all_commands, read_blocks, without_blocks
 from sandbox import CommandServer, Sandbox
 
+from albert_jax.settings import all_settings
 from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
 from experiments.run.config import ExperimentConfig
 from experiments.tasks.config import FinetuneConfig
@@ -18,8 +22,9 @@ from experiments.tasks.config import FinetuneConfig
 # How a command is checked, by its beginning; one that fits none makes the tests fail.
 MODULE = r"(?P<environment>(\w+=\S+ )*)python -m (?P<module>(data_pipeline|experiments)\.\w+)\b"
 KINDS = {
+    # On machines that are not here: flags are checked.
+    "launched": r"srun |gcloud |.* --coordinator_address=",
     "run": MODULE,
-    "launched": r"(srun|gcloud) ",  # on machines that are not here: flags are checked
     "flags": r"--config\.",  # to be appended to a command
     "make": r"make ",
     "install": r"pip install ",
@@ -91,8 +96,6 @@ def test_flags_have_names_and_values_that_exist(command: Command) -> None:
 
 
 def read_flags(argv: list[str], kind: type[ExperimentConfig] | type[FinetuneConfig]) -> None:
-    from absl import flags
-
     values = flags.FlagValues()
     flag = define_config_flag(values, argv)
     parse_flags(argv, values, config_kind=kind)
@@ -160,3 +163,68 @@ def test_links_and_files_exist(page: Path) -> None:
 
 def test_readme_is_short() -> None:
     assert len(Path("README.md").read_text().splitlines()) <= 150
+
+
+def describe_folders() -> str:
+    """Return the table of docs/rooms.md: each folder with the first sentence of its docstring."""
+    lines = []
+    for package in ("albert_jax", "data_pipeline", "experiments"):
+        for path in sorted(Path(package).rglob("__init__.py")):
+            docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+            sentence = " ".join(docstring.split("\n\n")[0].split())
+            lines.append(f"| `{path.parent}` | {sentence} |")
+    return "\n".join(lines)
+
+
+def test_rooms_are_described_as_the_folders_describe_themselves() -> None:
+    assert describe_folders() in Path("docs/rooms.md").read_text(), describe_folders()
+
+
+@pytest.mark.parametrize(
+    ("heading", "most"), [("From document to checkpoint", 15), ("From flag to layer", 5)]
+)
+def test_walks_are_short(heading: str, most: int) -> None:
+    section = Path("docs/training.md").read_text().partition(f"## {heading}\n")[2]
+    steps = re.findall(r"^\d+\. `(\S+)`", section.partition("\n## ")[0], re.M)
+    assert 3 < len(steps) <= most
+    assert all(Path(step).is_file() for step in steps)
+
+
+def string_literals() -> list[str]:
+    """Return the texts in the code, with ... for what is filled in."""
+    texts = []
+    for package in ("albert_jax", "data_pipeline", "experiments"):
+        for path in Path(package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    parts = (getattr(part, "value", "...") for part in node.values)
+                    texts.append("".join(p if isinstance(p, str) else "..." for p in parts))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    texts.append(node.value)
+    return texts
+
+
+def test_messages_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `(.+?)` \|", Path("docs/troubleshooting.md").read_text(), re.M)
+    assert len(rows) > 10
+    texts = string_literals()
+    for message in rows:
+        parts = [re.escape(part) for part in re.split(r"\s*\.{3,}\s*", message) if part]
+        pattern = re.compile(r".*".join(parts), re.S)
+        assert any(pattern.search(text) for text in texts), message
+
+
+def test_settings_that_are_named_exist() -> None:
+    known = {one.name for kind in (ExperimentConfig, FinetuneConfig) for one in all_settings(kind)}
+    for page in PAGES:
+        for name in re.findall(r"--config\.([a-z_0-9]+(?:\.[a-z_0-9]+)*)", page.read_text()):
+            assert any(f"{one}.".startswith(f"{name}.") for one in known), f"{page}: {name}"
+
+
+def test_citation_and_hooks_are_readable() -> None:
+    assert yaml.safe_load(Path("CITATION.cff").read_text())["license"] == "Apache-2.0"
+    hooks = yaml.safe_load(Path(".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    lint = subprocess.run(["make", "-n", "lint"], check=True, capture_output=True, text=True)
+    for hook in hooks:
+        command = hook["entry"].removesuffix(" --fix")
+        assert command in lint.stdout, f"{command} is not what `make lint` runs"

@@ -12,11 +12,11 @@ import numpy as np
 
 from data_pipeline.config import DataConfig, Packing
 from data_pipeline.corpus.reader import Corpus, open_corpus
-from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.timing import Windows
 from experiments.run.config import ExperimentConfig
+from experiments.run.workdir import open_pretraining_corpus
 
 _MASKED_LM_PROB = 0.15
 _POSITIONS_PER_BATCH = 1 << 18  # 512 rows of 512, 2,048 of 128
@@ -132,13 +132,7 @@ def read_batches(config: ExperimentConfig, count: int) -> Batches:
     Raises:
         InputError: there is no such corpus, or it has another vocabulary than the model.
     """
-    corpus = open_corpus(config.data.corpus_dir)
-    if corpus.metadata.vocab_size != config.model.vocab_size:
-        raise InputError(
-            f"--config.data.corpus_dir={config.data.corpus_dir} has a vocabulary of "
-            f"{corpus.metadata.vocab_size} tokens, --config.model.vocab_size is "
-            f"{config.model.vocab_size}"
-        )
+    corpus = open_pretraining_corpus(config)
     dataset = PretrainingDataset(
         corpus, config.data, seed=config.seed, global_batch_size=config.global_batch_size
     )

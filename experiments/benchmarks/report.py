@@ -1,20 +1,17 @@
 """Output of benchmarks: a Markdown table, and JSON lines with the environment of each row."""
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_DISTRIBUTIONS = (
-    *("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "tensorflow-cpu"),
-    *("sentencepiece", "torch", "transformers"),
-)
+from experiments.cli.versions import LIBRARIES, commit, installed_versions
+
+_DISTRIBUTIONS = (*LIBRARIES, "torch", "transformers")
 _MISSING = "-"  # not measured, or unknown
 
 
@@ -28,8 +25,8 @@ def environment(device: str) -> dict[str, Any]:
         "device": device,
         "host": f"{processor_name()} x {os.cpu_count()}",
         "python": platform.python_version(),
-        "versions": _versions(),
-        "commit": _commit(),
+        "versions": installed_versions(_DISTRIBUTIONS),
+        "commit": commit(),
         "command": " ".join(["python -m experiments.benchmark", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
     }
@@ -76,26 +73,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
     return str(value)
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of those libraries that are installed."""
-    found = {}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit() -> str:
-    """Return the commit of the running code, marked if it has been changed since."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):  # no git, or no clone
-        return "unknown"
-    return done.stdout.strip()

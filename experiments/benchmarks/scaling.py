@@ -58,7 +58,7 @@ def _measure(config: ExperimentConfig, mesh: Mesh) -> dict[str, Any]:
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(create, key)
-    objective = pretraining_objective(model)
+    objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     step = compile_train_step(
         objective.loss_fn,
         optimizer,

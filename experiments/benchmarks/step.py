@@ -93,7 +93,7 @@ def step_candidates(
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
     model = _make_model(config, mesh, batches)
-    objective = pretraining_objective(model)
+    objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
     key = jax.random.key(config.seed)
     state = initialize_state(model.initialize, optimizer, key, mesh)

@@ -3,7 +3,8 @@
 from jaxtyping import PyTree
 
 from albert_jax.interop.names import WeightsError
-from albert_jax.pretrained import PretrainedModel, fit_parameters, open_weights
+from albert_jax.interop.parameter_fitting import fit_parameters
+from albert_jax.pretrained import PretrainedModel, open_weights
 from data_pipeline.errors import InputError
 from experiments.run.config import InitGroups
 

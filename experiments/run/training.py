@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +13,6 @@ from jaxtyping import PyTree
 
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
-from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
@@ -28,72 +27,13 @@ from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
-from experiments.run.config import TrainingRunConfig
-from experiments.run.curves import CURVES_FILE, Panel, plot_curves
+from experiments.run.curves import CURVES_FILE, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
-from experiments.run.early_stopping import EarlyStopping
 from experiments.run.execution import compiler_options, set_compilation_cache
-from experiments.run.metrics_log import RunLog, StepWork, read_metrics
-from experiments.run.preemption import Preemption
+from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
+from experiments.run.metrics_log import RunLog, read_metrics
+from experiments.run.stopping import EarlyStopping, Preemption
 from experiments.run.workdir import Workdir
-
-
-class TrainingConfig(Protocol):
-    """The part that the configurations of pre-training and fine-tuning have in common."""
-
-    @property
-    def optimizer(self) -> OptimizerConfig: ...
-
-    @property
-    def run(self) -> TrainingRunConfig: ...
-
-    @property
-    def global_batch_size(self) -> int: ...
-
-    @property
-    def seed(self) -> int: ...
-
-
-class TrainingData(Protocol):
-    """The batches of a run."""
-
-    @property
-    def num_shapes(self) -> int:
-        """Number of shapes that batches may have; the step is compiled for each."""
-
-    @property
-    def mean_flops(self) -> float:
-        """Floating-point operations of a batch's matrix products, forward and backward, on
-        average over the run."""
-
-    def batches(self, start_step: int) -> Iterator[Any]:
-        """Yield this process's rows of the batches of steps start_step, start_step + 1, ..."""
-
-    def work_of_step(self, step: int) -> StepWork:
-        """Return rows and operations of a step, counted from 0."""
-
-
-class Evaluator(Protocol):
-    """Held-out evaluation of a run.
-
-    Attributes:
-        best_metric: the metric whose highest value marks the best checkpoint.
-        panels: the metrics that are plotted.
-        decides: True if evaluations decide how the run ends. An interruption then waits for one
-            that is due, since the resumed run must have seen them all.
-    """
-
-    @property
-    def best_metric(self) -> str: ...
-
-    @property
-    def panels(self) -> Sequence[Panel]: ...
-
-    @property
-    def decides(self) -> bool: ...
-
-    def evaluate(self, params: PyTree) -> dict[str, float]:
-        """Return the metrics of parameters."""
 
 
 class Run:

@@ -105,4 +105,3 @@ def test_unknown_name_lists_the_known_ones():
 
 def test_the_package_has_the_version_of_its_distribution():
     assert albert_jax.__version__ == importlib.metadata.version("albert-jax")
-    assert "__version__" in albert_jax.__all__

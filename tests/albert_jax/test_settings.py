@@ -96,6 +96,7 @@ def test_a_bad_value_is_reported_with_what_is_allowed(values: dict[str, Any], me
 
 
 def test_an_error_can_be_seen_from_the_dataclass_around_it() -> None:
+    assert str(FieldError("shape", "square", Shape.ROUND)).endswith("got 'round'")
     error = FieldError("shape", "one of a, b", "c", "; did you mean b?").within("tile")
     assert error.field == "tile.shape"
     outer = error.within("--config")

@@ -363,7 +363,7 @@ class TestBadDirectories:
             read_pretrained(pretraining)
 
     def test_only_workdirs_have_steps(self, pretraining):
-        with pytest.raises(WeightsError, match="no workdir with checkpoints, of which step 5"):
+        with pytest.raises(WeightsError, match="is no workdir, so it has no checkpoint of step 5"):
             read_pretrained(pretraining, step=5)
 
 

@@ -18,7 +18,7 @@ from experiments.finetuning.report import (
     summarize_runs,
     write_summary_report,
 )
-from experiments.run.early_stopping import EarlyStopping
+from experiments.run.stopping import EarlyStopping
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
 from experiments.tasks.task import Outputs
 from experiments.tasks.text import predict_labels, score_texts

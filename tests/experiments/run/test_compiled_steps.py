@@ -70,7 +70,7 @@ def test_a_number_that_was_named_is_taken_as_it_is() -> None:
 
 
 def test_without_a_known_memory_nothing_is_guessed() -> None:
-    with pytest.raises(InputError, match="this one does not tell"):
+    with pytest.raises(InputError, match="which is not known here"):
         take(steps(None, []), 16, 4)
 
 

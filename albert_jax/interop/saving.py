@@ -1,0 +1,71 @@
+"""Directories that transformers loads: a model's parameters, configuration and tokenizer."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.durable_files import new_directory
+from albert_jax.interop import huggingface
+from albert_jax.interop.names import WeightsError
+
+
+@runtime_checkable
+class SavableTokenizer(Protocol):
+    """The tokenizer interface of `save_pretrained`; `data_pipeline.AlbertTokenizer` has it."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def pad_id(self) -> int: ...
+
+    @property
+    def cls_id(self) -> int: ...
+
+    @property
+    def sep_id(self) -> int: ...
+
+    def save_pretrained(self, directory: Path, *, model_max_length: int) -> None:
+        """Write its files in Hugging Face's layout."""
+
+
+def save_huggingface(
+    path: str | os.PathLike[str],
+    params: Mapping[str, np.ndarray],
+    config: AlbertConfig,
+    head: HeadConfig | None,
+    *,
+    architecture: str,
+    tokenizer: SavableTokenizer | None,
+) -> None:
+    """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
+
+    Args:
+        path: a new directory.
+        params: parameters by their names in a model with a head, all of one type.
+        config: the encoder's configuration.
+        head: labels of a classifier among the parameters.
+        architecture: the class that transformers' Auto classes choose.
+        tokenizer: written beside the model.
+
+    Raises:
+        WeightsError: see `PretrainedModel.save_pretrained`.
+    """
+    ids = None
+    if tokenizer is not None:
+        ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+        if tokenizer.vocab_size != config.vocab_size:
+            raise WeightsError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, vocab_size is "
+                f"{config.vocab_size}"
+            )
+    with new_directory(path, error=WeightsError) as directory:
+        huggingface.write_huggingface(
+            directory, params, config, head, architecture=architecture, special_ids=ids
+        )
+        if tokenizer is not None:
+            tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)
