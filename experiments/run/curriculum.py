@@ -20,6 +20,7 @@ from albert_jax.training.flops import training_flops_per_row
 from albert_jax.training.parallel import rows_of_process
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
+from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from data_pipeline.pretraining.records import RecordDataset
 from experiments.run.config import ExperimentConfig
@@ -102,7 +103,7 @@ class Curriculum:
         end: the last phase goes on.
 
         Raises:
-            FieldError: a batch has more sequences than slots.
+            InputError: a batch has more sequences than slots.
         """
         last = self.phases[-1]
         for phase, dataset in zip(self.phases, self._datasets, strict=True):
@@ -126,7 +127,8 @@ class Curriculum:
                     f"at least {needed} for the sequences of this batch, or 0 to have room for as "
                     "many in each row as any may have"
                 )
-                raise FieldError("run.sequence_slots", allowed, self._sequence_slots)
+                name, slots = "--config.run.sequence_slots", self._sequence_slots
+                raise InputError(str(FieldError(name, allowed, slots)))
         return PretrainingBatch.from_numpy(arrays)
 
     def phase_of(self, step: int) -> int:

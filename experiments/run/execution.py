@@ -48,9 +48,9 @@ def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
     option that this compiler does not know is left out.
 
     Raises:
-        FieldError: an option is not written ``name=value``, or the compiler rejects it.
+        InputError: an option is not written ``name=value``, or the compiler rejects it.
     """
-    given = run.compiler_options.strip()
+    flag, given = "--config.run.compiler_options", run.compiler_options.strip()
     if given == "none":
         return {}
     defaults = COMPILER_OPTIONS.get(jax.default_backend(), {})
@@ -58,11 +58,12 @@ def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
     for item in filter(None, given.split(",")):
         name, equals, text = (part.strip() for part in item.partition("="))
         if not (name and equals and text):
-            allowed = "none, or name=value,name=value,... without spaces"
-            raise FieldError("run.compiler_options", allowed, given)
+            allowed = "none, or name=value,name=value,..."
+            raise InputError(str(FieldError(flag, allowed, given)))
         value = {"true": True, "false": False}.get(text.lower(), text)
         if error := _compiler_error(name, value):
-            raise FieldError("run.compiler_options", f"options of this compiler ({error})", given)
+            allowed = f"options of this compiler ({error})"
+            raise InputError(str(FieldError(flag, allowed, given)))
         options[name] = value
     return options
 
@@ -92,8 +93,7 @@ def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
 
     Raises:
         InputError: the devices or the rows of a micro-batch do not divide, or the devices cannot
-            reduce gradients in the type that is set.
-        FieldError: the compiler rejects an option.
+            reduce gradients in the type that is set, or the compiler rejects an option.
     """
     _check_reduction(run)
     compiler_options(run)
@@ -126,8 +126,7 @@ def resolve_execution(
         sequence_slots: as in `RunConfig`. Only cudnn on packed rows uses them.
 
     Raises:
-        InputError: the attention that is set cannot be used here.
-        FieldError: fused layers are set and cannot be used here.
+        InputError: the attention or the fused layers that are set cannot be used here.
     """
     work = AttentionWorkload(
         model,
@@ -161,7 +160,7 @@ def _check_fused_layers(workload: AttentionWorkload) -> float:
             return check_fused_layers(workload)
         except ValueError as error:
             reason = str(error)
-    raise FieldError("run.fused_layers", f"false here ({reason})", True)
+    raise InputError(str(FieldError("--config.run.fused_layers", f"false here ({reason})", True)))
 
 
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:

@@ -47,14 +47,14 @@ def test_the_verification_rejects_a_wrong_kernel(
     elif fault == "not finite":
         monkeypatch.setattr(fused_gelu, "_derivative", lambda x: x * jnp.nan)
     else:
-        name = "_forward_kernel" if fault == "norm" else "_backward_kernel"
-        real, ignored = getattr(fused_norm, name), 3 if fault == "norm" else 1
+        # Scale and bias, or mean and inverse deviation.
+        name, first = ("_forward_kernel", 3) if fault == "norm" else ("_backward_kernel", 2)
+        real = getattr(fused_norm, name)
 
         def wrong(*refs: Any, **options: Any) -> None:
-            """Ignore the scale: read the bias, or the scale before it is complete."""
-            refs = list(refs)
-            refs[ignored] = refs[ignored + 1] if fault == "norm" else refs[6]
-            real(*refs, **options)
+            swapped = list(refs)
+            swapped[first : first + 2] = refs[first + 1], refs[first]
+            real(*swapped, **options)
 
         monkeypatch.setattr(fused_norm, name, wrong)
     with pytest.raises(

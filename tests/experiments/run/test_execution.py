@@ -19,6 +19,7 @@ from albert_jax.training.objective import Objective
 from albert_jax.training.parallel import make_mesh
 from albert_jax.training.train_step import TrainState
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.step import sequence_slots
 from experiments.run import execution, training
@@ -88,9 +89,9 @@ def test_a_batch_with_more_sequences_than_slots_is_rejected_in_words(tmp_path: P
     # Rows of a batch by device, then by micro-batch: rows 0, 2, ... and 1, 3, ... of each device.
     needed = int(np.ceil(runs.reshape(4, 2, -1, 2).mean(axis=2).max()))
     assert len(read(needed)) == 4
-    message = rf"run.sequence_slots must be at least {needed} for .* got {needed - 1}"
+    message = rf"^--config\.run\.sequence_slots must be at least {needed} for .* got {needed - 1}"
     assert needed > 2, "the example needs more than the fewest slots"
-    with pytest.raises(FieldError, match=message):
+    with pytest.raises(InputError, match=message):
         read(needed - 1)
 
 
@@ -136,7 +137,7 @@ def test_compiler_options_that_cannot_be_are_rejected_before_the_run(
     text: str, message: str
 ) -> None:
     run = TrainingRunConfig(compiler_options=text)
-    with pytest.raises(FieldError, match=r"^run\.compiler_options must be ") as raised:
+    with pytest.raises(InputError, match=r"^--config\.run\.compiler_options must be ") as raised:
         execution.open_mesh(run, 8)
     assert message in str(raised.value)
     assert repr(text) in str(raised.value)
@@ -167,7 +168,7 @@ def test_fused_layers_are_verified_or_rejected_in_words(monkeypatch: pytest.Monk
         return execution.resolve_execution(run, CONFIG, mesh, lengths=[8], packed=False)
 
     with pytest.raises(
-        FieldError, match=r"^run\.fused_layers must be false here \(they are for NV"
+        InputError, match=r"^--config\.run\.fused_layers must be false here \(they are for NV"
     ):
         resolve()
     monkeypatch.setattr(execution, "unsupported_reason", lambda _: None)
@@ -180,5 +181,5 @@ def test_fused_layers_are_verified_or_rejected_in_words(monkeypatch: pytest.Monk
         raise ValueError("fused layers are 1 off")
 
     monkeypatch.setattr(execution, "check_fused_layers", fail)
-    with pytest.raises(FieldError, match=r"must be false here \(fused layers are 1 off\)"):
+    with pytest.raises(InputError, match=r"must be false here \(fused layers are 1 off\)"):
         resolve()
