@@ -47,6 +47,9 @@ class Execution:
     remat: Remat = Remat.NONE
     attention: Attention = Attention.XLA
     unroll: int = 1  # layers per iteration of the scan: more to fuse, more to compile
+    # Sequences a packed row for which cuDNN has room, on average over the rows of a device, padding
+    # behind a row counted as one; None: in each row as many as any may have.
+    sequence_slots: int | None = None
 
 
 _POLICIES: dict[Remat, Callable[..., bool] | None] = {

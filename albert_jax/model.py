@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
+from albert_jax.attention.cudnn_slots import slots_suffice
 from albert_jax.attention.dispatch import make_attention_fn
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.config import AlbertConfig
@@ -106,12 +107,17 @@ class AlbertModel(PretrainedModel, nn.Module):
         if sequence_ids is not None and attention_mask is not None:
             raise ValueError("give attention_mask or sequence_ids, not both")
         max_sequences = None if pooled_positions is None else pooled_positions.shape[1]
-        mask = AttentionMask(attention_mask, sequence_ids, max_sequences)
+        slots = None if sequence_ids is None else self.execution.sequence_slots
+        mask = AttentionMask(attention_mask, sequence_ids, max_sequences, slots)
         attend = make_attention_fn(self.execution.attention, mask)
 
         embedded = self.embeddings(
             input_ids, token_type_ids, position_ids, deterministic=deterministic
         )
+        if sequence_ids is not None and slots is not None:
+            # A sequence without a slot would get whatever is in memory. No loss may come of it.
+            enough = slots_suffice(jnp.asarray(sequence_ids), slots)
+            embedded = jnp.where(enough, embedded, jnp.nan)
         hidden, hidden_states = self.encoder(
             embedded, attend, deterministic=deterministic, output_hidden_states=output_hidden_states
         )

@@ -40,14 +40,15 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     phases = phases_of(config)
     mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))
     corpus = open_pretraining_corpus(config)
-    batches = Curriculum(corpus, config, mesh)
     execution, attention = resolve_execution(
         config.run,
         config.model,
         mesh,
         lengths=[phase.data.max_seq_length for phase in phases],
         packed=config.data.packing is Packing.PACKED,
+        sequence_slots=config.run.sequence_slots,
     )
+    batches = Curriculum(corpus, config, mesh, sequence_slots=execution.sequence_slots)
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int
 
+from albert_jax.attention.cudnn_slots import missing_kernels, slot_kernels, slotted_attention
 from albert_jax.attention.implementation import (
     AttentionFn,
     AttentionImplementation,
@@ -128,6 +129,8 @@ def bind(mask: AttentionMask) -> AttentionFn:
 
     def attend(query: Array, key: Array, value: Array) -> Array:
         ids = mask.segment_ids(*query.shape[:2])
+        if max_sequences > 1 and mask.sequence_slots is not None:
+            return slotted_attention(query, key, value, ids, slots=mask.sequence_slots)
         return cudnn_attention(query, key, value, ids, max_sequences=max_sequences)
 
     return attend
@@ -145,6 +148,10 @@ def unsupported_reason(workload: AttentionWorkload) -> str | None:
     capability = float(getattr(device, "compute_capability", 0))
     if workload.packed and capability < _HOPPER:
         return f"packed rows need compute capability {_HOPPER}, this GPU has {capability}"
+    if workload.slotted and workload.partitioned:
+        return "with run.sequence_slots it cannot be split over devices: run.tensor must be 1"
+    if workload.slotted and slot_kernels() is None:
+        return missing_kernels()
     return _no_packed_kernel() if workload.packed and private_cudnn() is None else None
 
 

@@ -26,6 +26,7 @@ class AttentionWorkload(NamedTuple):
     packed: bool  # True if a row may hold several sequences
     device: jax.Device
     partitioned: bool = False  # True if run.tensor splits arrays over devices
+    slotted: bool = False  # True if the rows of a batch share slots for their sequences
 
     @property
     def head_width(self) -> int:

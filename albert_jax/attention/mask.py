@@ -17,6 +17,7 @@ class AttentionMask(NamedTuple):
     # behind them.
     sequence_ids: Int[AnyArray, "batch length"] | None = None
     max_sequences: int | None = None  # upper bound of the sequences in a packed row
+    sequence_slots: int | None = None  # of packed rows, for cuDNN: see `Execution`
 
     def dense(self) -> Bool[Array, "batch 1 #length length"] | None:
         """Return True where a query attends to a key; None if all attend to all."""

@@ -6,6 +6,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from albert_jax.attention.cudnn_slots import slots_needed
 from albert_jax.attention.implementation import AttentionImplementation, AttentionWorkload
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.attention.reference import REFERENCE
@@ -44,7 +45,11 @@ def _error(
     rows = np.stack([ids, np.where(ids == 3, 0, ids)]).astype(np.int32)
     if not workload.packed:
         rows = (rows > 0).astype(np.int32)
-    mask = AttentionMask(sequence_ids=rows, max_sequences=3 if workload.packed else 1)
+    mask = AttentionMask(
+        sequence_ids=rows,
+        max_sequences=3 if workload.packed else 1,
+        sequence_slots=slots_needed(rows) if workload.slotted else None,
+    )
     shape = (*rows.shape, workload.config.num_attention_heads, workload.head_width)
     dtype = jnp.dtype(workload.dtype)
     keys = jax.random.split(jax.random.key(_SEED), 4)

@@ -10,7 +10,7 @@ the compiler.
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,7 @@ from albert_jax.training.train_step import (
     make_train_step,
 )
 
+CompilerOption = bool | int | float | str
 P = PartitionSpec
 ROW_AXES = (DATA_AXIS, "fsdp")
 MESH_AXES = (*ROW_AXES, "tensor")
@@ -190,6 +191,7 @@ def compile_train_step(
     accumulation_steps: int = 1,
     parallelism: Parallelism = Parallelism.PJIT,
     reduction_dtype: DTypeLike = jnp.float32,
+    compiler_options: Mapping[str, CompilerOption] | None = None,
 ) -> jax.stages.Wrapped:
     """Jit the training step, a `TrainStep`, for a mesh.
 
@@ -205,10 +207,12 @@ def compile_train_step(
         accumulation_steps: number of micro-batches of a step.
         parallelism: the transformation that distributes the step.
         reduction_dtype: dtype in which gradients are summed over devices.
+        compiler_options: XLA's options by name.
 
     Raises:
         ValueError: `pmap` with more than the data axis.
     """
+    options = dict(compiler_options or {}) or None
     make_step = functools.partial(
         make_train_step,
         loss_fn,
@@ -218,7 +222,7 @@ def compile_train_step(
         reduction_dtype=reduction_dtype,
     )
     if parallelism is Parallelism.PMAP:
-        return _pmap_train_step(make_step(), mesh)
+        return _pmap_train_step(make_step(), mesh, options)
     row_axes = [axis for axis in ROW_AXES if mesh.shape[axis] > 1]
     step = make_step(row_axes=row_axes, map_over_rows=map_over_rows(mesh, row_axes))
     shardings = state_shardings(state, mesh)
@@ -228,10 +232,13 @@ def compile_train_step(
         in_shardings=(shardings, NamedSharding(mesh, ROWS), replicated),
         out_shardings=(shardings, replicated),
         donate_argnums=0,
+        compiler_options=options,
     )
 
 
-def _pmap_train_step(step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
+def _pmap_train_step(
+    step: TrainStep, mesh: Mesh, options: dict[str, CompilerOption] | None
+) -> jax.stages.Wrapped:
     for axis in ("fsdp", "tensor"):
         if mesh.shape[axis] > 1:
             raise ValueError(
@@ -252,7 +259,7 @@ def _pmap_train_step(step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
         by_device = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
         return mapped(state, by_device, rng)
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, compiler_options=options)
 
 
 def compile_eval_step(loss_fn: LossFn, params: PyTree, mesh: Mesh) -> jax.stages.Wrapped:

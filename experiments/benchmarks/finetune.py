@@ -27,6 +27,7 @@ from experiments.benchmarks.report import rounded
 from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
 from experiments.benchmarks.torch import import_torch, transformers_config
 from experiments.finetuning.open_run import Finetuning, open_finetuning
+from experiments.run.execution import compiler_options
 from experiments.tasks.config import FinetuneConfig
 
 
@@ -94,7 +95,12 @@ def _ours(finetuning: Finetuning, num_batches: int) -> Trainer:
     placed = [place_batch(batch, mesh) for batch in host]
     cycle = itertools.cycle(placed)
     step = compile_train_step(
-        task.objective.loss_fn, optimizer, state, mesh, weight_fn=task.objective.weight_fn
+        task.objective.loss_fn,
+        optimizer,
+        state,
+        mesh,
+        weight_fn=task.objective.weight_fn,
+        compiler_options=compiler_options(config.run),
     )
     compiled = {
         batch.input_ids.shape: step.lower(state, batch, key).compile()

@@ -23,7 +23,7 @@ from albert_jax.training.parallel import DATA_AXIS, compile_train_step, make_mes
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.benchmarks.report import rounded
 from experiments.run.config import ExperimentConfig
-from experiments.run.execution import resolve_unroll
+from experiments.run.execution import compiler_options, resolve_unroll
 
 
 def measure_scaling(
@@ -67,6 +67,7 @@ def _measure(config: ExperimentConfig, mesh: Mesh) -> dict[str, Any]:
         weight_fn=objective.weight_fn,
         accumulation_steps=max(1, run.accumulation_steps),
         reduction_dtype=run.reduction_dtype,
+        compiler_options=compiler_options(run),
     )
     lowered = step.lower(state, _shapes(config, rows), key)
     started = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from albert_jax.attention.cudnn_slots import slot_kernels, slots_needed
 from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
@@ -36,7 +37,7 @@ from experiments.benchmarks.timing import (
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
 from experiments.run.config import ExperimentConfig
 from experiments.run.device_memory import memory_of
-from experiments.run.execution import open_mesh, resolve_execution
+from experiments.run.execution import compiler_options, open_mesh, resolve_execution
 
 SYSTEM = "albert-jax"
 
@@ -91,7 +92,7 @@ def step_candidates(
     if not config.run.accumulation_steps:
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
-    model = _make_model(config, mesh, batches.is_packed)
+    model = _make_model(config, mesh, batches)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
     key = jax.random.key(config.seed)
@@ -120,6 +121,7 @@ def step_candidates(
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,
+            compiler_options=compiler_options(config.run),
         )
         candidates.append(_candidate(StepKind.TRAIN, train, step, state, placed[0], key))
     if StepKind.FORWARD in kinds:
@@ -143,13 +145,29 @@ def _candidate(
     return Candidate(SYSTEM, kind, run_steps, seconds, memory, compiled.as_text)
 
 
-def _make_model(config: ExperimentConfig, mesh: Mesh, packed: bool) -> AlbertForPreTraining:
-    lengths = [config.data.max_seq_length]
+def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> AlbertForPreTraining:
     execution, message = resolve_execution(
-        config.run, config.model, mesh, lengths=lengths, packed=packed
+        config.run,
+        config.model,
+        mesh,
+        lengths=[config.data.max_seq_length],
+        packed=batches.is_packed,
+        sequence_slots=sequence_slots(config, mesh, batches),
     )
     print(message, file=sys.stderr, flush=True)
     return AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+
+
+def sequence_slots(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> int:
+    """Return the experiment's sequence slots; on a GPU, where it has none, those of the batches."""
+    usable = mesh.devices.flat[0].platform == "gpu" and mesh.shape["tensor"] == 1
+    if config.run.sequence_slots or not batches.is_packed or not usable or not slot_kernels():
+        return config.run.sequence_slots
+    shards, micro_batches = mesh.size, config.run.accumulation_steps
+    return max(
+        slots_needed(batch["sequence_ids"], shards=shards, micro_batches=micro_batches)
+        for batch in batches.batches
+    )
 
 
 def device_name() -> str:

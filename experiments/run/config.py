@@ -4,6 +4,7 @@ import dataclasses
 from enum import StrEnum
 from typing import ClassVar
 
+from albert_jax.attention.cudnn_slots import FEWEST_SLOTS
 from albert_jax.attention.dispatch import Attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
@@ -66,6 +67,7 @@ class TrainingRunConfig:
         0, "layers compiled as one; 0: all of them on a GPU, 1 elsewhere", at_least=0
     )
     remat: Remat = setting(Remat.NONE, "what the backward pass recomputes to save memory")
+    compiler_options: str = setting("", "XLA's options, name=value,...; none: no defaults either")
     deterministic_kernels: bool = setting(
         False, "bit-identical resuming on GPUs, at some cost in speed"
     )
@@ -115,6 +117,19 @@ class RunConfig(TrainingRunConfig):
     init_groups: InitGroups = setting(
         InitGroups.SAME, "group of `init_from` that each group of layers is initialized from"
     )
+    sequence_slots: int = setting(
+        0, "sequences a packed row, on average, that cudnn has room for; 0: the most", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = None
+        if self.sequence_slots == 1:
+            allowed = f"0, or at least {FEWEST_SLOTS} (padding behind a row counts as a sequence)"
+        elif self.sequence_slots and (self.tensor > 1 or not self.accumulation_steps):
+            allowed = "0 for tensor > 1 and for accumulation_steps=0"
+        if allowed is not None:
+            raise FieldError("sequence_slots", allowed, self.sequence_slots)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from albert_jax.attention.cudnn_slots import slots_needed
 from albert_jax.batch import PretrainingBatch
 from albert_jax.settings import FieldError
 from albert_jax.training.flops import training_flops_per_row
@@ -69,6 +70,7 @@ class Curriculum:
             the records.
         config: the experiment.
         mesh: the devices.
+        sequence_slots: see `Execution`; every batch is checked to have no more sequences.
 
     Attributes:
         phases: the phases.
@@ -80,15 +82,28 @@ class Curriculum:
         FieldError: a setting does not match the records.
     """
 
-    def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: ExperimentConfig,
+        mesh: Mesh,
+        *,
+        sequence_slots: int | None = None,
+    ) -> None:
         self.phases = phases_of(config)
         self._model, self._mesh = config.model, mesh
+        self._sequence_slots = sequence_slots
+        self._accumulation_steps = config.run.accumulation_steps
         self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
         self.identity = _identify(corpus, config, self._datasets[0])
 
     def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
-        end: the last phase goes on."""
+        end: the last phase goes on.
+
+        Raises:
+            FieldError: a batch has more sequences than slots.
+        """
         last = self.phases[-1]
         for phase, dataset in zip(self.phases, self._datasets, strict=True):
             if phase is not last and phase.end <= start_step:
@@ -97,7 +112,22 @@ class Curriculum:
             rows = rows_of_process(phase.global_batch_size, self._mesh)
             batches = dataset.batches(start_step=skipped, rows=rows)
             count = None if phase is last else phase.end - phase.begin - skipped
-            yield from map(PretrainingBatch.from_numpy, itertools.islice(batches, count))
+            yield from map(self._read, itertools.islice(batches, count))
+
+    def _read(self, arrays: dict[str, np.ndarray]) -> PretrainingBatch:
+        if self._sequence_slots is not None:
+            needed = slots_needed(
+                arrays["sequence_ids"],
+                shards=len(self._mesh.local_devices),
+                micro_batches=self._accumulation_steps,
+            )
+            if needed > self._sequence_slots:
+                allowed = (
+                    f"at least {needed} for the sequences of this batch, or 0 to have room for as "
+                    "many in each row as any may have"
+                )
+                raise FieldError("run.sequence_slots", allowed, self._sequence_slots)
+        return PretrainingBatch.from_numpy(arrays)
 
     def phase_of(self, step: int) -> int:
         """Return the number of the phase that a step, counted from 0, belongs to."""

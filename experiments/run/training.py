@@ -29,7 +29,7 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
 from experiments.run.curves import CURVES_FILE, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
-from experiments.run.execution import set_compilation_cache
+from experiments.run.execution import compiler_options, set_compilation_cache
 from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
 from experiments.run.metrics_log import RunLog, read_metrics
 from experiments.run.stopping import EarlyStopping, Preemption
@@ -163,6 +163,7 @@ class Run:
                 accumulation_steps=accumulation_steps,
                 parallelism=run.parallelism,
                 reduction_dtype=run.reduction_dtype,
+                compiler_options=compiler_options(run),
             )
 
         def counts(rows: int) -> list[int]:

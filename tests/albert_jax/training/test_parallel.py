@@ -11,7 +11,7 @@ from spread_steps import compiled_step, initial_state, lowered_step
 
 from albert_jax.training import flops
 from albert_jax.training.collectives import parse_collectives
-from albert_jax.training.parallel import make_mesh, partition_spec, rows_of_process
+from albert_jax.training.parallel import Parallelism, make_mesh, partition_spec, rows_of_process
 
 
 def num_parameters():
@@ -104,3 +104,12 @@ def test_the_peak_of_a_mesh_is_known_if_that_of_every_device_is(monkeypatch):
     assert flops.mesh_peak_flops(mesh) == 8 * 3e12
     monkeypatch.setattr(flops, "peak_flops", lambda device: 3e12 if device.id else None)
     assert flops.mesh_peak_flops(mesh) is None
+
+
+@pytest.mark.parametrize("parallelism", list(Parallelism))
+def test_the_step_is_compiled_with_the_options_given(parallelism):
+    """The compiler rejects an option that it does not know, so it was given it."""
+    options = {"no_such_option": 1}
+    lowered, _ = lowered_step.__wrapped__(parallelism=parallelism, compiler_options=options)
+    with pytest.raises(RuntimeError, match="no_such_option"):
+        lowered.compile()

@@ -1,0 +1,159 @@
+"""The execution of a run, resolved for devices that this machine does not have."""
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from echoes import make_experiment, write_echoes
+
+from albert_jax.attention.dispatch import Attention
+from albert_jax.attention.implementation import AttentionWorkload
+from albert_jax.config import AlbertConfig
+from albert_jax.settings import FieldError
+from albert_jax.training.objective import Objective
+from albert_jax.training.parallel import make_mesh
+from albert_jax.training.train_step import TrainState
+from data_pipeline.corpus.reader import open_corpus
+from experiments.benchmarks.batches import Batches
+from experiments.benchmarks.step import sequence_slots
+from experiments.run import execution, training
+from experiments.run.config import ExperimentConfig, RunConfig, TrainingRunConfig
+from experiments.run.curriculum import Curriculum
+
+CONFIG = AlbertConfig(attention_probs_dropout_prob=0.0)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "packed", "slots", "words"),
+    [
+        (Attention.CUDNN, True, 2, ", 2 sequence slots a row"),
+        (Attention.XLA, True, None, "sequence_slots=2 is for cudnn on packed rows: not used"),
+        (Attention.CUDNN, False, None, "sequence_slots=2 is for cudnn on packed rows: not used"),
+    ],
+)
+def test_slots_are_for_packed_rows_under_cudnn(
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: Attention,
+    packed: bool,
+    slots: int | None,
+    words: str,
+) -> None:
+    workloads = []
+
+    def choose(wanted: Attention, workload: AttentionWorkload) -> tuple[Attention, str]:
+        workloads.append(workload)
+        return chosen, str(wanted)
+
+    monkeypatch.setattr(execution, "choose_attention", choose)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    resolved, line = execution.resolve_execution(
+        TrainingRunConfig(), CONFIG, mesh, lengths=[512], packed=packed, sequence_slots=2
+    )
+    assert resolved.sequence_slots == slots
+    assert line.endswith(words)
+    assert workloads[0].slotted is packed  # what the verification covers
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sequence_slots": 1},
+        {"sequence_slots": -1},
+        {"sequence_slots": 2, "tensor": 2},
+        {"sequence_slots": 2, "accumulation_steps": 0},
+    ],
+)
+def test_impossible_slots_are_rejected(settings: dict[str, int]) -> None:
+    with pytest.raises(FieldError, match=r"^sequence_slots must be"):
+        RunConfig(**settings)
+    RunConfig(sequence_slots=2)
+
+
+def test_a_batch_with_more_sequences_than_slots_is_rejected_in_words(tmp_path: Path) -> None:
+    corpus = write_echoes(tmp_path / "corpus")
+    config = make_experiment(corpus, num_train_steps=20, accumulation_steps=2)
+    mesh = make_mesh(devices=jax.devices()[:2])
+
+    def read(slots: int | None) -> list[Any]:
+        batches = Curriculum(open_corpus(corpus), config, mesh, sequence_slots=slots).batches(0)
+        return list(itertools.islice(batches, 4))
+
+    ids = np.stack([batch.sequence_ids for batch in read(None)])
+    runs = (np.diff(ids, axis=-1) != 0).sum(-1) + 1
+    # Rows of a batch by device, then by micro-batch: rows 0, 2, ... and 1, 3, ... of each device.
+    needed = int(np.ceil(runs.reshape(4, 2, -1, 2).mean(axis=2).max()))
+    assert len(read(needed)) == 4
+    message = rf"run.sequence_slots must be at least {needed} for .* got {needed - 1}"
+    assert needed > 2, "the example needs more than the fewest slots"
+    with pytest.raises(FieldError, match=message):
+        read(needed - 1)
+
+
+def test_the_benchmark_finds_the_slots_of_its_batches() -> None:
+    ids = np.array([[1, 2, 3, 0], [1, 1, 2, 2]])
+    batches = Batches([{"sequence_ids": ids}], "test")
+    config = ExperimentConfig()
+    gpu: Any = SimpleNamespace(
+        devices=np.array([SimpleNamespace(platform="gpu")]), shape={"tensor": 1}, size=1
+    )
+    assert sequence_slots(config, gpu, batches) == 3
+    assert sequence_slots(config, make_mesh(devices=jax.devices()[:1]), batches) == 0
+    gpu.shape = {"tensor": 2}
+    assert sequence_slots(config, gpu, batches) == 0
+
+
+def test_compiler_options_are_those_of_the_platform_and_the_run_s_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known, more = "xla_gpu_enable_triton_gemm", "xla_gpu_autotune_level"
+    assert execution.compiler_options(TrainingRunConfig()) == {}  # on a CPU
+    options = {known: False, "xla_of_another_version": True}
+    monkeypatch.setitem(execution.COMPILER_OPTIONS, "cpu", options)
+    for text, expected in {
+        "": {known: False},
+        "none": {},
+        f"{more}=2": {known: False, more: "2"},
+        f"{known}=true, {more}=0": {known: True, more: "0"},
+    }.items():
+        assert execution.compiler_options(TrainingRunConfig(compiler_options=text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("xla_no_such_option=1", "No such compile option: 'xla_no_such_option'"),
+        ("xla_gpu_autotune_level=high", "'high' is not a valid int32 value"),
+        ("xla_gpu_autotune_level", "name=value"),
+        ("xla_gpu_autotune_level=", "name=value"),
+    ],
+)
+def test_compiler_options_that_cannot_be_are_rejected_before_the_run(
+    text: str, message: str
+) -> None:
+    run = TrainingRunConfig(compiler_options=text)
+    with pytest.raises(FieldError, match=r"^run\.compiler_options must be ") as raised:
+        execution.open_mesh(run, 8)
+    assert message in str(raised.value)
+    assert repr(text) in str(raised.value)
+
+
+def test_a_run_compiles_its_step_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def compile_train_step(*_: Any, **options: Any) -> None:
+        given.append(options["compiler_options"])
+
+    monkeypatch.setattr(training, "compile_train_step", compile_train_step)
+    config = SimpleNamespace(run=TrainingRunConfig(compiler_options="xla_gpu_autotune_level=2"))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    run: Any = SimpleNamespace(_config=config, _mesh=mesh, _optimizer=None, say=print)
+    run._format_costs = print
+    objective = Objective(lambda *_: {}, lambda _: {}, lambda *_: {})
+    state = TrainState(jnp.zeros((), jnp.int32), {}, {})
+    training.Run.compile(run, objective, state)._step_of(1)
+    assert given == [{"xla_gpu_autotune_level": "2"}]
