@@ -26,7 +26,8 @@ from albert_jax.attention.dispatch import Attention
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig, Norm
-from albert_jax.layers import ACTIVATIONS, LayerNorm, dense
+from albert_jax.fused_layers.halves import project_and_add, widen
+from albert_jax.layers import LayerNorm, dense
 from albert_jax.positions import position_encoder
 
 Params = dict[str, Any]
@@ -50,6 +51,7 @@ class Execution:
     # Sequences a packed row for which cuDNN has room, on average over the rows of a device, padding
     # behind a row counted as one; None: in each row as many as any may have.
     sequence_slots: int | None = None
+    fused: bool = False  # Triton kernels for the passes between matrix products
 
 
 _POLICIES: dict[Remat, Callable[..., bool] | None] = {
@@ -63,6 +65,7 @@ class SelfAttention(nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
+    fused: bool = False
 
     @nn.compact
     def __call__(
@@ -90,11 +93,11 @@ class SelfAttention(nn.Module):
             dropout["dropout_rate"] = config.attention_probs_dropout_prob
             dropout["dropout_key"] = self.make_rng("dropout")
         context = attend(query, key, value, **dropout)
-        output = dense(config, config.hidden_size, self.dtype, "dense")(
-            context.reshape(hidden.shape)
+        output = dense(config, config.hidden_size, self.dtype, "dense")
+        context = context.reshape(hidden.shape)
+        return project_and_add(
+            hidden, context, output, norm, fused=self.fused, deterministic=deterministic
         )
-        output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
-        return hidden + output if config.norm is Norm.PRE else norm(hidden + output)
 
 
 class FeedForward(nn.Module):
@@ -102,6 +105,7 @@ class FeedForward(nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
+    fused: bool = False
 
     @nn.compact
     def __call__(
@@ -114,12 +118,13 @@ class FeedForward(nn.Module):
         del attend  # both halves are called alike
         config = self.config
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
-        output = norm(hidden) if config.norm is Norm.PRE else hidden
-        output = dense(config, config.intermediate_size, self.dtype, "intermediate")(output)
-        output = ACTIVATIONS[config.hidden_act](output)
-        output = dense(config, config.hidden_size, self.dtype, "output")(output)
-        output = nn.Dropout(config.hidden_dropout_prob)(output, deterministic=deterministic)
-        return hidden + output if config.norm is Norm.PRE else norm(hidden + output)
+        inputs = norm(hidden) if config.norm is Norm.PRE else hidden
+        intermediate = dense(config, config.intermediate_size, self.dtype, "intermediate")
+        wide = widen(inputs, intermediate, fused=self.fused)
+        output = dense(config, config.hidden_size, self.dtype, "output")
+        return project_and_add(
+            hidden, wide, output, norm, fused=self.fused, deterministic=deterministic
+        )
 
 
 class AlbertEncoder(nn.Module):
@@ -159,8 +164,8 @@ class AlbertEncoder(nn.Module):
         if bias is not None:
             attend = functools.partial(attend, bias=bias)
         halves = {
-            "attention": SelfAttention(config, self.dtype, parent=None),
-            "feed_forward": FeedForward(config, self.dtype, parent=None),
+            "attention": SelfAttention(config, self.dtype, self.execution.fused, parent=None),
+            "feed_forward": FeedForward(config, self.dtype, self.execution.fused, parent=None),
         }
         stacks = self.param("layers", _initialize_layers, config, halves)
         keys = None

@@ -8,7 +8,6 @@ rematerialization policy finds the matrix products in it.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ _REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not
 AnyArray = Array | np.ndarray  # accepted from callers: batches often come from NumPy
 HeadVectors = Float[Array, "batch length heads width"]  # queries, keys, values, contexts
 
-_GELU_SCALE, _GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
+GELU_SCALE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
 @jax.custom_vjp
@@ -45,8 +44,8 @@ def _gelu_forward(x: Array) -> tuple[Array, Array]:
 def _gelu_backward(x: Array, cotangent: Array) -> tuple[Array]:
     dtype = x.dtype
     x = x.astype(at_least_float32(dtype))
-    tanh = jnp.tanh(_GELU_SCALE * (x + _GELU_CUBIC * x**3))
-    inner = _GELU_SCALE * (1 + 3 * _GELU_CUBIC * x**2)
+    tanh = jnp.tanh(GELU_SCALE * (x + GELU_CUBIC * x**3))
+    inner = GELU_SCALE * (1 + 3 * GELU_CUBIC * x**2)
     derivative = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner
     return ((cotangent.astype(x.dtype) * derivative).astype(dtype),)
 
@@ -94,36 +93,52 @@ def matmul(
     JAX derives sums over several axes and comes out transposed, for which a CPU first writes the
     transpose of the other operand too.
     """
-    return _matmul_forward(x, kernel)[0]
+    return matmul_forward(x, kernel)[0]
 
 
-def _matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Return `matmul` and the residuals of `matmul_backward`."""
     dimensions = (((x.ndim - 1,), (0,)), ((), ()))
     return jax.lax.dot_general(x, kernel, dimensions), (x, kernel)
 
 
-def _matmul_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+def matmul_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    """Return the gradients of `matmul`."""
     x, kernel = residuals
     vectors, cotangents = (y.reshape(-1, y.shape[-1]) for y in (x, cotangent))
     of_kernel = jax.lax.dot_general(vectors, cotangents, (((0,), (0,)), ((), ())))
     return cotangent @ kernel.T, of_kernel
 
 
-matmul.defvjp(_matmul_forward, _matmul_backward)
+matmul.defvjp(matmul_forward, matmul_backward)
 
 
-def dense(
-    config: AlbertConfig, features: int, dtype: DTypeLike, name: str | None = None
-) -> nn.Dense:
-    """Build a dense layer with bias; float32 parameters, computed in `dtype`."""
+class Dense(nn.Module):
+    """A dense layer with bias; float32 parameters, computed in `dtype`."""
 
-    def initialize(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        return initializer(config, inputs=shape[0])(key, shape, dtype)
+    config: AlbertConfig
+    features: int
+    dtype: DTypeLike = jnp.float32
 
-    def multiply(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-        return matmul(x, kernel)
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
+        kernel, bias = self.parameters(x.shape[-1])
+        # Reshaped, the bias has a gradient that is one sum; broadcast, it is two.
+        return matmul(x.astype(self.dtype), kernel) + bias.reshape(*[1] * (x.ndim - 1), -1)
 
-    return nn.Dense(features, dtype=dtype, kernel_init=initialize, name=name, dot_general=multiply)
+    @nn.compact
+    def parameters(
+        self, inputs: int
+    ) -> tuple[Float[Array, "inputs features"], Float[Array, " features"]]:
+        """Return kernel and bias in `dtype`, for another computation with them."""
+        initialize = initializer(self.config, inputs=inputs)
+        kernel = self.param("kernel", initialize, (inputs, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
+
+
+def dense(config: AlbertConfig, features: int, dtype: DTypeLike, name: str | None = None) -> Dense:
+    """Build a dense layer."""
+    return Dense(config, features, dtype, name=name)
 
 
 def embedding_table(
@@ -194,8 +209,14 @@ class LayerNorm(nn.Module):
     epsilon: float
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        return layer_norm(x, scale, bias, self.epsilon, self.dtype)
+        return layer_norm(x, *self.parameters(x.shape[-1]), self.epsilon, self.dtype)
+
+    @nn.compact
+    def parameters(
+        self, features: int
+    ) -> tuple[Float[AnyArray, " features"], Float[AnyArray, " features"]]:
+        """Return scale and bias, for another computation with them."""
+        scale = self.param("scale", nn.initializers.ones, (features,))
+        bias = self.param("bias", nn.initializers.zeros, (features,))
+        return scale, bias

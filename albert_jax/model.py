@@ -182,12 +182,12 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
             output_hidden_states=output_hidden_states,
             output_pooled=output_sop_logits,
         )
-        hidden = outputs.last_hidden_state
+        hidden, pooled = outputs.last_hidden_state, outputs.pooler_output
         if masked_lm_positions is not None:
             hidden = gather_positions(hidden, masked_lm_positions)
         return AlbertForPreTrainingOutput(
             prediction_logits=self.predict_tokens(hidden),
-            sop_logits=self.sop_classifier(outputs.pooler_output) if output_sop_logits else None,
+            sop_logits=None if pooled is None else self.sop_classifier(pooled),
             hidden_states=outputs.hidden_states,
         )
 

@@ -23,6 +23,7 @@ ORDER = {
             "layers",
             "positions",
             "attention",
+            "fused_layers",
             "embeddings",
             "encoder",
             "heads",

@@ -66,6 +66,7 @@ class TrainingRunConfig:
     unroll: int = setting(
         0, "layers compiled as one; 0: all of them on a GPU, 1 elsewhere", at_least=0
     )
+    fused_layers: bool = setting(False, "Triton kernels between matrix products, on NVIDIA GPUs")
     remat: Remat = setting(Remat.NONE, "what the backward pass recomputes to save memory")
     compiler_options: str = setting("", "XLA's options, name=value,...; none: no defaults either")
     deterministic_kernels: bool = setting(

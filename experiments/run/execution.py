@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Execution
+from albert_jax.fused_layers.verification import check_fused_layers, unsupported_reason
 from albert_jax.settings import FieldError
 from albert_jax.training.parallel import CompilerOption, make_mesh, rows_of_process
 from data_pipeline.errors import InputError
@@ -126,6 +127,7 @@ def resolve_execution(
 
     Raises:
         InputError: the attention that is set cannot be used here.
+        FieldError: fused layers are set and cannot be used here.
     """
     work = AttentionWorkload(
         model,
@@ -145,8 +147,21 @@ def resolve_execution(
         line = f"{line}, {slots} sequence slots a row"
     elif sequence_slots:
         line = f"{line}; run.sequence_slots={sequence_slots} is for cudnn on packed rows: not used"
+    if run.fused_layers:
+        difference = _check_fused_layers(work)
+        line = f"{line}; fused layers, within {difference:.1g} of the plain ones on this device"
     unroll = resolve_unroll(run, model, work.device)
-    return Execution(run.remat, attention, unroll, slots), line
+    return Execution(run.remat, attention, unroll, slots, run.fused_layers), line
+
+
+def _check_fused_layers(workload: AttentionWorkload) -> float:
+    reason = unsupported_reason(workload)
+    if reason is None:
+        try:
+            return check_fused_layers(workload)
+        except ValueError as error:
+            reason = str(error)
+    raise FieldError("run.fused_layers", f"false here ({reason})", True)
 
 
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:

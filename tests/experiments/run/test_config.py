@@ -83,6 +83,7 @@ BASE_V1 = {
     "run.attention": "auto",
     "run.sequence_slots": 0,
     "run.unroll": 0,
+    "run.fused_layers": False,
     "run.remat": "none",
     "run.compiler_options": "",
     "run.deterministic_kernels": False,

@@ -157,3 +157,28 @@ def test_a_run_compiles_its_step_with_the_options(monkeypatch: pytest.MonkeyPatc
     state = TrainState(jnp.zeros((), jnp.int32), {}, {})
     training.Run.compile(run, objective, state)._step_of(1)
     assert given == [{"xla_gpu_autotune_level": "2"}]
+
+
+def test_fused_layers_are_verified_or_rejected_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = make_mesh(devices=jax.devices()[:1])
+    run = TrainingRunConfig(fused_layers=True)
+
+    def resolve() -> tuple[execution.Execution, str]:
+        return execution.resolve_execution(run, CONFIG, mesh, lengths=[8], packed=False)
+
+    with pytest.raises(
+        FieldError, match=r"^run\.fused_layers must be false here \(they are for NV"
+    ):
+        resolve()
+    monkeypatch.setattr(execution, "unsupported_reason", lambda _: None)
+    monkeypatch.setattr(execution, "check_fused_layers", lambda *_: 0.002)
+    resolved, line = resolve()
+    assert resolved.fused
+    assert line.endswith("; fused layers, within 0.002 of the plain ones on this device")
+
+    def fail(*_: Any) -> float:
+        raise ValueError("fused layers are 1 off")
+
+    monkeypatch.setattr(execution, "check_fused_layers", fail)
+    with pytest.raises(FieldError, match=r"must be false here \(fused layers are 1 off\)"):
+        resolve()
