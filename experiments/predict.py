@@ -28,7 +28,7 @@ from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.prediction.finetuned import finetuned_tasks
 from experiments.prediction.inference import put_in_order
-from experiments.prediction.inputs import inputs_from_flags, read_inputs
+from experiments.prediction.inputs import choose_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
 from experiments.prediction.task import NumberedResults, PredictionTask
 from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
@@ -113,9 +113,7 @@ def _inputs() -> list[RawInput]:
     given = {name: flags.FLAGS[name].value or [] for name in _FIELDS}
     if flags.FLAGS.option:
         given["options"] = [flags.FLAGS.option]
-    if bool(flags.FLAGS.input) == any(given.values()):
-        raise InputError("give either --text, which may be repeated, or --input=FILE")
-    return read_inputs(Path(flags.FLAGS.input)) if flags.FLAGS.input else inputs_from_flags(given)
+    return choose_inputs(given, flags.FLAGS.input and Path(flags.FLAGS.input))
 
 
 def main() -> ExitCode:

@@ -6,7 +6,7 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "inference": ["Inference", "put_in_order"],
-        "inputs": ["inputs_from_flags", "read_inputs"],
+        "inputs": ["choose_inputs", "inputs_from_flags", "read_inputs"],
         "task": ["LoadedModel", "PredictionTask", "load_model"],
         "pretrained": ["PRETRAINING_TASKS"],
         "finetuned": ["finetuned_tasks"],

@@ -9,6 +9,17 @@ from data_pipeline.errors import InputError
 from experiments.tasks.raw_inputs import RawInput
 
 
+def choose_inputs(fields: Mapping[str, Sequence[Any]], path: Path | None) -> list[RawInput]:
+    """Return the inputs of either the flags or a file.
+
+    Raises:
+        InputError: both are given, or neither; see also `inputs_from_flags` and `read_inputs`.
+    """
+    if (path is not None) == any(fields.values()):
+        raise InputError("give either --text, which may be repeated, or --input=FILE")
+    return inputs_from_flags(fields) if path is None else read_inputs(path)
+
+
 def inputs_from_flags(fields: Mapping[str, Sequence[Any]]) -> list[RawInput]:
     """Return inputs whose fields are repeated flags; unused flags are empty.
 

@@ -29,7 +29,7 @@ _TINY_MODEL = (
     *(f"--config.model.{name}" for name in ("num_hidden_layers=4", "max_position_embeddings=512")),
 )
 _SHORT_RUN = (
-    *(f"--config.run.{name}=1" for name in ("log_every", "evaluate_every", "checkpoint_every")),
+    *(f"--config.run.{name}=2" for name in ("log_every", "evaluate_every", "checkpoint_every")),
     "--config.run.evaluation_batch_size=8",
     *("--config.optimizer.num_train_steps=2", "--config.optimizer.num_warmup_steps=1"),
     *("--config.global_batch_size=4", "--config.data.max_seq_length=32"),
@@ -145,7 +145,7 @@ class Sandbox:
             elif str(path.relative_to(self._shared)) not in written and not link.exists():
                 link.symlink_to(path)
         if "XLA_FLAGS" in environment:
-            fewer = environment["XLA_FLAGS"].replace("device_count=8", "device_count=2")
+            fewer = environment["XLA_FLAGS"].replace("device_count=8", "device_count=1")
             environment["XLA_FLAGS"] = f"{fewer} {UNOPTIMIZED}"
         return self._execute(argv, directory, parse_only=parse_only, **environment)
 
@@ -165,8 +165,7 @@ class Sandbox:
     def _small(self, argv: Sequence[str]) -> list[str]:
         command = " ".join(argv)
         small = next((flags for name, flags in SMALL.items() if command.startswith(name)), ())
-        cache = f"--config.run.compile_cache_dir={self._root / 'compiled'}"
-        return [*small, *([cache] if "--config=" in command else [])]
+        return [*small]
 
     def _execute(
         self, argv: Sequence[str], cwd: Path, *, parse_only: bool = False, **environment: str

@@ -24,7 +24,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli import command
 from experiments.predict import TASKS, check_output, predict
-from experiments.prediction.inputs import inputs_from_flags, read_inputs
+from experiments.prediction.inputs import choose_inputs, inputs_from_flags, read_inputs
 from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
 
 ROOT = Path(__file__).parents[2]
@@ -244,29 +244,22 @@ def test_text_files_and_json_lines(tmp_path):
 
 
 def test_the_command_from_end_to_end(saved):
-    """Flags, exit codes, one line for each mistake."""
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "experiments.predict", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    model = f"--model={saved}"
-    done = call("--task=fill-mask", model, "--text=the [MASK]", "--json", "--top_k=2")
+    """Flags, exit code and output."""
+    arguments = ("--task=fill-mask", f"--model={saved}", "--text=the [MASK]", "--json", "--top_k=2")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.predict", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["masks"][0]) == 2
     assert "rows of 16 tokens" in done.stderr
-    done = call("--task=fill-mask", model, "--text=[MASK]", "--input=texts.txt")
-    message = "error: give either --text, which may be repeated, or --input=FILE\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
-def test_an_existing_output_is_reported_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = tmp_path / "taken.jsonl"
@@ -274,6 +267,10 @@ def test_an_existing_output_is_reported_in_one_line(
     assert command.call(lambda: check_output(taken, "fill-mask", overwrite=False)) == 2
     message = f"error: --output={taken} exists already; --overwrite replaces it\n"
     assert tuple(capsys.readouterr()) == ("", message)
+    for fields, path in (({"text": ["[MASK]"]}, taken), ({"text": []}, None)):
+        assert command.call(lambda f=fields, p=path: choose_inputs(f, p) and None) == 2
+        message = "error: give either --text, which may be repeated, or --input=FILE\n"
+        assert tuple(capsys.readouterr()) == ("", message)
 
 
 def test_unusable_outputs_are_rejected(tmp_path):
