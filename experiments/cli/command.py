@@ -8,7 +8,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from albert_jax.interop.names import WeightsError
-from albert_jax.settings import FieldError
+from albert_jax.settings import FieldError, all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.integrity import CheckpointError
 from data_pipeline.errors import InputError, is_storage_error
@@ -48,10 +48,10 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
         except InputError as error:
             sys.exit(_report(error, ExitCode.BAD_INPUT))
 
-    app.run(lambda _: call(main), flags_parser=parser)
+    app.run(lambda _: call(main, config_kind), flags_parser=parser)
 
 
-def call(main: Callable[[], ExitCode | None]) -> ExitCode:
+def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> ExitCode:
     """Call `main` for its exit status.
 
     A user's mistake, a checkpoint or weights that cannot be used and a full disk become one line on
@@ -64,7 +64,11 @@ def call(main: Callable[[], ExitCode | None]) -> ExitCode:
     except LostProcessError as error:
         _report(error, ExitCode.LOST_PROCESS)
         os._exit(ExitCode.LOST_PROCESS)  # an orderly exit would wait for the lost process
-    except (InputError, FieldError, CheckpointError, WeightsError) as error:
+    except FieldError as error:
+        if config_kind and error.field in {one.name for one in all_settings(config_kind)}:
+            error = error.named(f"--config.{error.field}")
+        return _report(error, ExitCode.BAD_INPUT)
+    except (InputError, CheckpointError, WeightsError) as error:
         return _report(error, ExitCode.BAD_INPUT)
     except OSError as error:
         if not is_storage_error(error):

@@ -17,6 +17,7 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.integrity import CheckpointError
 from data_pipeline.errors import InputError
 from experiments.cli.command import call
+from experiments.run.config import ExperimentConfig
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,17 @@ def test_errors_that_a_user_can_fix_become_one_line_and_a_status(
 
     assert call(main) == code
     assert capsys.readouterr().err == f"error: {error}\n".replace("\nof", " of")
+
+
+def test_an_error_of_a_setting_names_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(field: str = "data.plan_dir") -> None:
+        raise FieldError(field, "a directory", "x")
+
+    assert call(main, ExperimentConfig) == 2
+    message = "must be a directory, got 'x'\n"
+    assert capsys.readouterr().err == f"error: --config.data.plan_dir {message}"
+    assert call(lambda: main("length"), ExperimentConfig) == 2
+    assert capsys.readouterr().err == f"error: length {message}"
 
 
 def test_a_bug_of_the_program_keeps_its_traceback() -> None:
