@@ -39,7 +39,7 @@ class ParameterSharing(StrEnum):
 
 
 class EmbeddingMapping(StrEnum):
-    """When a dense layer maps embedding to hidden size: if they differ (the paper), or always."""
+    """A dense layer from embedding to hidden size: if they differ (the paper), or always."""
 
     WHEN_NEEDED = "when_needed"
     ALWAYS = "always"

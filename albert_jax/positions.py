@@ -19,7 +19,7 @@ _ROTARY_BASE = 10_000.0
 
 
 class PositionBias:
-    """What the distance of a query and a key adds inside attention."""
+    """The contribution of the distance between a query and a key inside attention."""
 
     def scores(self, query: HeadVectors) -> Float[Array, "batch heads length length"]:
         """Compute what is added to query times key, before that is scaled."""

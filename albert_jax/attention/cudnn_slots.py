@@ -34,7 +34,7 @@ _OPTIONS = (
 
 
 class BatchOffsets(NamedTuple):
-    """Where each sequence of a batch starts, counted through all rows, and its length.
+    """The start of each sequence of a batch, counted through all rows, and its length.
 
     Unused slots start behind the last row and have length 0. There is one more start a row than
     there are lengths.

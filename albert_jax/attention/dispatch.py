@@ -19,7 +19,7 @@ from albert_jax.attention.verification import error_of, tolerance
 
 
 class Attention(StrEnum):
-    """How attention is computed. A member is all that registers an implementation."""
+    """Implementations of attention. A member is all that registers one."""
 
     implementation: AttentionImplementation | None
 

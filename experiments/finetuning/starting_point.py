@@ -101,7 +101,7 @@ def _has_same_head(init_from: str, task: FinetuningTask) -> bool:
 
 
 def workdir_files(start: StartingPoint, task: FinetuningTask) -> dict[str, bytes]:
-    """What makes a workdir loadable as a fine-tuned model: sizes, tokenizer, head."""
+    """Return the files of a workdir that can be loaded as a fine-tuned model."""
     with tempfile.TemporaryDirectory() as directory:
         head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))
         write_head(head, type(task.model).__name__, task.head)

@@ -40,7 +40,7 @@ class InitGroups(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
-    """How a model is trained: devices, intervals, files. Results are the same up to rounding and
+    """The run of a training: devices, intervals, files. Results are the same up to rounding and
     dropout masks, so these settings may change when a run is resumed.
 
     Raises:
@@ -101,7 +101,7 @@ class TrainingRunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(TrainingRunConfig):
-    """How pre-training is run and evaluated.
+    """The run and evaluation of pre-training.
 
     Raises:
         FieldError: a value is not allowed.

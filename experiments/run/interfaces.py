@@ -1,4 +1,4 @@
-"""What a training run is made of: the interfaces that pre-training and fine-tuning implement."""
+"""The parts of a training run: interfaces that pre-training and fine-tuning implement."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol

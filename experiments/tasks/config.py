@@ -154,7 +154,7 @@ class DropoutConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneRunConfig(TrainingRunConfig):
-    """How fine-tuning is run, once or with several seeds and rates.
+    """The run of a fine-tuning, once or with several seeds and rates.
 
     Raises:
         FieldError: a value is not allowed.
