@@ -8,6 +8,7 @@ rematerialization policy finds the matrix products in it.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +185,7 @@ def _layer_norm_forward(
 
 
 def _layer_norm_backward(
-    epsilon: float, dtype: DTypeLike, residuals: tuple[AnyArray, ...], cotangent: Array
+    epsilon: float, dtype: DTypeLike, residuals: tuple[Any, ...], cotangent: Array
 ) -> tuple[Array, Array, Array]:
     del epsilon
     # Without the barrier, XLA's GPU compiler computes each row's moments again for every feature's

@@ -134,7 +134,7 @@ def _forward(
 
 
 def _backward(
-    residuals: tuple[Array, ...], cotangent: Array
+    residuals: tuple[Any, ...], cotangent: Array
 ) -> tuple[Array, Array, Array, None, None]:
     cudnn: Any = slot_kernels()
     query, key, value, starts, lengths, statistics, context = residuals
