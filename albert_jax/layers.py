@@ -176,7 +176,7 @@ def layer_norm(
 
 def _layer_norm_forward(
     x: Array, scale: AnyArray, bias: AnyArray, epsilon: float, dtype: DTypeLike
-) -> tuple[Array, tuple[AnyArray, ...]]:
+) -> tuple[Array, tuple[Any, ...]]:
     values = x.astype(at_least_float32(dtype))
     mean = values.mean(-1, keepdims=True)
     centered = values - mean

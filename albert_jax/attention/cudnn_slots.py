@@ -120,7 +120,7 @@ def _attention(query: Array, key: Array, value: Array, starts: Array, lengths: A
 
 def _forward(
     query: Array, key: Array, value: Array, starts: Array, lengths: Array
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[Array, tuple[Any, ...]]:
     cudnn: Any = slot_kernels()
     context, statistics = cudnn._dot_product_attention_fwd_p.bind(
         query,
@@ -154,7 +154,7 @@ def _backward(
 _attention.defvjp(_forward, _backward)
 
 
-def _masking(query: Array, starts: Array, lengths: Array) -> tuple[Array, ...]:
+def _masking(query: Array, starts: Array, lengths: Array) -> tuple[Any, ...]:
     """The inputs behind query, key and value: neither a bias nor tables of pages."""
     offsets = starts * math.prod(query.shape[2:])  # in numbers, not in positions
     nothing = jnp.zeros(0, query.dtype)

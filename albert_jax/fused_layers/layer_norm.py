@@ -61,7 +61,7 @@ def _forward(
     bias: AnyArray,
     epsilon: float,
     dtype: DTypeLike,
-) -> tuple[Array, tuple[AnyArray, ...]]:
+) -> tuple[Array, tuple[Any, ...]]:
     shape = residual.shape
     tiling = _tiling(shape)
     moments = jax.ShapeDtypeStruct((tiling.vectors,), jnp.float32)
