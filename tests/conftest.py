@@ -1,12 +1,17 @@
 """Settings before anything is imported: simulated devices, one compilation cache, shape checks."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+
+# Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process.
+if importlib.util.find_spec("triton"):
+    importlib.import_module("triton")
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Unoptimized machine code: a test compiles for longer than it computes.
