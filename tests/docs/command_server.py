@@ -5,6 +5,7 @@ Reads one JSON object a line from stdin (see `Request`), and answers each with i
 
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -15,6 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 MODULES = (
+    # Before TensorFlow, see tests/conftest.py.
+    *(["triton"] if importlib.util.find_spec("triton") else []),
     "data_pipeline.build_corpus",
     "data_pipeline.pretraining.dataset",
     *(
