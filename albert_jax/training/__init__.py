@@ -1,4 +1,4 @@
-"""Training: losses, optimizer, the compiled step, devices, the loop and checkpoints."""
+"""Training: losses, optimizer, the compiled step, the loop and checkpoints."""
 
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
         compile_predict_step,
         compile_train_step,
         initialize_state,
-        make_mesh,
-        place_batch,
     )
     from albert_jax.training.schedule import make_schedule
     from albert_jax.training.train_step import TrainState, create_train_state
@@ -36,7 +34,7 @@ __getattr__, __all__ = lazy_exports(
         "optimizer": ["make_optimizer", "trust_ratios"],
         "parallel": [
             *("Parallelism", "compile_eval_step", "compile_predict_step", "compile_train_step"),
-            *("initialize_state", "make_mesh", "place_batch"),
+            "initialize_state",
         ],
         "schedule": ["make_schedule"],
         "train_step": ["TrainState", "create_train_state"],

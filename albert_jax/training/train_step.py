@@ -10,9 +10,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Int32, PyTree
 
+from albert_jax.devices.mesh import DATA_AXIS
 from albert_jax.training.losses import LossFn, Metrics, Ratio, WeightFn, safe_divide
 
-DATA_AXIS = "data"
 DROPOUT_STREAM = 0  # folded into the root key; another use of the key takes another number
 
 # (parameters, batch, key) -> gradients and metrics of the global batch

@@ -53,6 +53,9 @@ class TrainingRunConfig:
         1, "devices that share one copy of parameters and optimizer state", at_least=1
     )
     tensor: int = setting(1, "devices that share each matmul", at_least=1)
+    dcn_data: int | None = setting(
+        None, "TPU slices, or hosts, that a slow network joins; none: found", at_least=1
+    )
     accumulation_steps: int = setting(
         1, "micro-batches a step; 0: as few as the memory allows", at_least=0
     )

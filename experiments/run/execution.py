@@ -11,10 +11,12 @@ from jax.sharding import Mesh
 
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import rows_of_process
 from albert_jax.encoder import Execution
 from albert_jax.fused_layers.verification import check_fused_layers, unsupported_reason
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import CompilerOption, make_mesh, rows_of_process
+from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
 from experiments.run.config import ReductionDtype, TrainingRunConfig
 
@@ -98,7 +100,7 @@ def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
     _check_reduction(run)
     compiler_options(run)
     try:
-        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor)
+        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor, dcn_data=run.dcn_data)
         for rows in batch_sizes:
             rows_of_process(rows // max(1, run.accumulation_steps), mesh)
     except ValueError as error:

@@ -11,18 +11,14 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from albert_jax.devices.flops import mesh_peak_flops
+from albert_jax.devices.sharding import place_batch, state_shardings
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
-from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
-from albert_jax.training.parallel import (
-    compile_train_step,
-    initialize_state,
-    place_batch,
-    state_shardings,
-)
+from albert_jax.training.parallel import compile_train_step, initialize_state
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode

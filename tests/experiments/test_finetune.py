@@ -14,9 +14,9 @@ import pytest
 import tiny_tasks
 from commands import assert_same_params
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.training.checkpoint import restore_params
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.errors import InputError
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode

@@ -9,16 +9,11 @@ import pytest
 from spread_steps import CONFIG, compiled_step, initial_state, lowered_step, make_batch
 
 from albert_jax import AlbertForPreTraining
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import place_batch, rows_of_process, state_shardings
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import summarize
-from albert_jax.training.parallel import (
-    Parallelism,
-    compile_eval_step,
-    make_mesh,
-    place_batch,
-    rows_of_process,
-    state_shardings,
-)
+from albert_jax.training.parallel import Parallelism, compile_eval_step
 
 
 def run(*, steps=4, poison=(), **spread):
