@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError, restore_params
     from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
     from albert_jax.training.integrity import CheckpointError, newest_step, resolve_step
-    from albert_jax.training.loop import BatchQueue, Intervals, LoopHooks, train
+    from albert_jax.training.loop import Intervals, LoopHooks, train
     from albert_jax.training.losses import Ratio, cross_entropy, summarize
     from albert_jax.training.objective import Objective
     from albert_jax.training.optimizer import make_optimizer, trust_ratios
@@ -28,7 +28,7 @@ __getattr__, __all__ = lazy_exports(
         "checkpoint": ["Checkpoints", "NonFiniteStateError", "restore_params"],
         "config": ["OptimizerConfig", "OptimizerName", "ScheduleName"],
         "integrity": ["CheckpointError", "newest_step", "resolve_step"],
-        "loop": ["BatchQueue", "Intervals", "LoopHooks", "train"],
+        "loop": ["Intervals", "LoopHooks", "train"],
         "losses": ["Ratio", "cross_entropy", "summarize"],
         "objective": ["Objective"],
         "optimizer": ["make_optimizer", "trust_ratios"],

@@ -41,11 +41,35 @@ class Parallelism(StrEnum):
     PMAP = "pmap"  # over the data axis alone
 
 
+def abstract_state(
+    initialize: Callable[[Array], PyTree],
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    mesh: Mesh,
+    *,
+    keep_history: bool = False,
+) -> TrainState:
+    """Return the shapes, types and shardings of a state; arguments as of `initialize_state`."""
+
+    def create(key: Array) -> TrainState:
+        return create_train_state(initialize(key), optimizer, keep_history=keep_history)
+
+    shapes = jax.eval_shape(create, key)
+    state: TrainState = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_shardings(shapes, mesh),
+    )
+    return state
+
+
 def initialize_state(
     initialize: Callable[[Array], PyTree],
     optimizer: optax.GradientTransformation,
     key: Array,
     mesh: Mesh,
+    *,
+    keep_history: bool = False,
 ) -> TrainState:
     """Initialize a sharded state; each shard is computed on the devices that hold it.
 
@@ -54,10 +78,11 @@ def initialize_state(
         optimizer: the gradient transformation, for its state.
         key: random key of the parameters.
         mesh: the devices.
+        keep_history: True for a run that skips steps.
     """
 
     def create(key: Array) -> TrainState:
-        return create_train_state(initialize(key), optimizer)
+        return create_train_state(initialize(key), optimizer, keep_history=keep_history)
 
     shardings = state_shardings(jax.eval_shape(create, key), mesh)
     return jax.jit(create, out_shardings=shardings)(key)
@@ -103,6 +128,7 @@ def compile_train_step(
     accumulation_steps: int = 1,
     parallelism: Parallelism = Parallelism.PJIT,
     reduction_dtype: DTypeLike = jnp.float32,
+    spike_sigmas: float | None = None,
     compiler_options: Mapping[str, CompilerOption] | None = None,
 ) -> jax.stages.Wrapped:
     """Jit the training step, a `TrainStep`, for a mesh.
@@ -119,6 +145,7 @@ def compile_train_step(
         accumulation_steps: number of micro-batches of a step.
         parallelism: the transformation that distributes the step.
         reduction_dtype: dtype in which gradients are summed over devices.
+        spike_sigmas: see `make_train_step`.
         compiler_options: XLA's options by name.
 
     Raises:
@@ -132,6 +159,7 @@ def compile_train_step(
         weight_fn=weight_fn,
         accumulation_steps=accumulation_steps,
         reduction_dtype=reduction_dtype,
+        spike_sigmas=spike_sigmas,
     )
     if parallelism is Parallelism.PMAP:
         return _pmap_train_step(make_step(), mesh, options)

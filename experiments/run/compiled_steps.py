@@ -14,6 +14,7 @@ from data_pipeline.errors import InputError
 from experiments.run.device_memory import memory_of
 
 _GIB = 2**30
+Shapes = tuple[tuple[int, ...], ...]
 
 
 def micro_batch_counts(rows: int, shards: int) -> list[int]:
@@ -51,7 +52,8 @@ class CompiledSteps:
     ) -> None:
         self._step_of, self._counts, self._limit = step_of, counts, limit
         self._say, self._costs = say, costs
-        self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
+        self._compiled: dict[Shapes, TrainStep] = {}
+        self._micro_batches: dict[Shapes, int] = {}
 
     def __call__(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
         return self.prepare(state, batch, key)(state, batch, key)
@@ -62,25 +64,31 @@ class CompiledSteps:
         Raises:
             InputError: it does not fit the memory in any of several numbers of micro-batches.
         """
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        shapes = _shapes(batch)
         if shapes not in self._compiled:
             first = not self._compiled
             rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
             self._say(f"compiling the training step{rows} ...")
             start = time.perf_counter()
-            compiled = self._compile(state, batch, key)
+            compiled, self._micro_batches[shapes] = self._compile(state, batch, key)
             said = f"compiled in {time.perf_counter() - start:.1f} s"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled
         return self._compiled[shapes]
 
-    def _compile(self, state: TrainState, batch: Any, key: Array) -> jax.stages.Compiled:
+    def micro_batches(self, batch: Any) -> int:
+        """Return the number of micro-batches of the step that is compiled for a batch's shape."""
+        return self._micro_batches[_shapes(batch)]
+
+    def _compile(
+        self, state: TrainState, batch: Any, key: Array
+    ) -> tuple[jax.stages.Compiled, int]:
         needed = limit = 0
         counts = self._counts(jax.tree.leaves(batch)[0].shape[0])
         for count in counts:
             compiled = self._step_of(count).lower(state, batch, key).compile()
             if len(counts) == 1:
-                return compiled
+                return compiled, count
             needed, limit = memory_of(compiled) or 0, self._limit or 0
             if not needed or not limit:
                 raise InputError(
@@ -89,9 +97,13 @@ class CompiledSteps:
                 )
             if needed <= limit:
                 self._say(f"{count} micro-batches a step: {needed / _GIB:.2f} GiB a device")
-                return compiled
+                return compiled, count
         raise InputError(
             f"a step in {counts[-1]} micro-batches, the smallest, needs {needed / _GIB:.2f} GiB a "
             f"device, there are {limit / _GIB:.2f}: --config.run.remat=full needs less, "
             "--config.run.fsdp shards parameters"
         )
+
+
+def _shapes(batch: Any) -> Shapes:
+    return tuple(leaf.shape for leaf in jax.tree.leaves(batch))

@@ -76,6 +76,18 @@ class TrainingRunConfig:
         False, "bit-identical resuming on GPUs, at some cost in speed"
     )
 
+    skip_nonfinite_steps: int = setting(
+        0, "steps in a row that may be not finite, and are skipped", at_least=0
+    )
+    skip_spike_sigmas: float | None = setting(
+        None,
+        "deviations above the last 128 losses or gradient norms that skip a step; none: no step",
+        above=0,
+    )
+    check_determinism_every: int | None = setting(
+        None, "steps between two that are computed twice and compared; none: no step", at_least=1
+    )
+
     log_every: int = setting(100, "steps between two log lines", at_least=1)
     evaluate_every: int = setting(5000, "steps between two evaluations", at_least=1)
     checkpoint_every: int = setting(5000, "steps between two checkpoints", at_least=1)

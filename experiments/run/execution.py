@@ -43,6 +43,13 @@ def _check_reduction(run: TrainingRunConfig) -> None:
         )
 
 
+def _check_determinism(run: TrainingRunConfig) -> None:
+    every = run.check_determinism_every
+    if every is not None and jax.default_backend() == "gpu" and not run.deterministic_kernels:
+        allowed = "none without --config.run.deterministic_kernels on GPUs"
+        raise InputError(str(FieldError("--config.run.check_determinism_every", allowed, every)))
+
+
 def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
     """Return XLA's options for the training step: those of the platform and the run's own.
 
@@ -95,9 +102,11 @@ def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
 
     Raises:
         InputError: the devices or the rows of a micro-batch do not divide, or the devices cannot
-            reduce gradients in the type that is set, or the compiler rejects an option.
+            reduce gradients in the type that is set, or compute a step twice to the same bits, or
+            the compiler rejects an option.
     """
     _check_reduction(run)
+    _check_determinism(run)
     compiler_options(run)
     try:
         mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor, dcn_data=run.dcn_data)

@@ -92,10 +92,13 @@ def test_a_non_finite_step_is_not_applied(spread):
     state, history = run(poison={2}, **spread)
     expected, _ = run(steps=2, **spread)
     assert [step["finite"] for step in history] == [1, 1, 0, 1]
-    assert int(state.step) == 3, "the poisoned step does not count"
+    assert int(state.step) == 4, "its batch is not taken again"
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     after, _ = run(steps=3, poison={2}, **spread)
-    jax.tree.map(np.testing.assert_array_equal, after, expected)
+    jax.tree.map(np.testing.assert_array_equal, after.params, expected.params)
+    # Of the optimizer's state the schedule alone has advanced, with the batch.
+    pairs = zip(jax.tree.leaves(after.opt_state), jax.tree.leaves(expected.opt_state), strict=True)
+    assert [(int(new), int(old)) for new, old in pairs if (new != old).any()] == [(3, 2)]
 
 
 def test_dropout_is_a_function_of_key_and_step(one_device):
