@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import UInt32
 
 from albert_jax.devices.fingerprint import fingerprint
@@ -144,9 +144,9 @@ def compare_fingerprints(
     """
     grid = mesh.devices
 
-    def check(differs: np.ndarray, devices: np.ndarray, what: str) -> None:
-        if differs.any():
-            found = list(devices[differs].flat)
+    def check(differs: ArrayLike, devices: np.ndarray, what: str) -> None:
+        found = list(devices[np.asarray(differs)].flat)
+        if found:
             names = ", ".join(f"{device} (process {device.process_index})" for device in found)
             raise DeterminismError(
                 f"step {step}, computed twice, is wrong on {names}: {what}", found
@@ -155,8 +155,11 @@ def compare_fingerprints(
     by_shard = grid.reshape(-1, grid.shape[-1])  # devices that share a matmul share the gradients
     check(first.gradients != second.gradients, by_shard, "its gradients differ in bits")
     check(first.states != second.states, grid, "its new state differs in bits")
-    outliers = np.apply_along_axis(_outliers, 0, first.states)
-    check(outliers, grid, "its state differs in bits from the copies on other devices")
+    check(
+        np.apply_along_axis(_outliers, 0, first.states),
+        grid,
+        "its state differs in bits from the copies on other devices",
+    )
 
 
 def _outliers(copies: np.ndarray) -> np.ndarray:

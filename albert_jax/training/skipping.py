@@ -17,12 +17,12 @@ FEWEST = WINDOW // 2  # of them before any step counts as a spike
 class StepHistory(NamedTuple):
     """The steps before a step, as far as they decide whether it is applied.
 
-    The finite step of number ``count`` stands at index ``count % WINDOW``.
+    A finite step stands at the index that is the number of finite steps before it, modulo `WINDOW`.
     """
 
     losses: Float32[Array, "window"]
     grad_norms: Float32[Array, "window"]
-    count: Int32[Array, ""]  # finite steps
+    finite_steps: Int32[Array, ""]  # number of all that were
     nonfinite_in_a_row: Int32[Array, ""]  # steps up to the last one
 
 
@@ -44,7 +44,7 @@ def extend_history(
     A spike is part of it, so that a loss that has risen for good is soon the new level; a step that
     is not finite only counts in its row.
     """
-    index = history.count % WINDOW
+    index = history.finite_steps % WINDOW
 
     def put(values: Array, value: Array) -> Array:
         return jnp.where(finite, values.at[index].set(value.astype(values.dtype)), values)
@@ -52,7 +52,7 @@ def extend_history(
     return StepHistory(
         put(history.losses, loss),
         put(history.grad_norms, grad_norm),
-        history.count + finite.astype(jnp.int32),
+        history.finite_steps + finite.astype(jnp.int32),
         jnp.where(finite, 0, history.nonfinite_in_a_row + 1),
     )
 

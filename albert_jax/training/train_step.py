@@ -217,8 +217,10 @@ def make_train_step(
 def _is_spike(
     history: StepHistory, loss: Array, grad_norm: Array, sigmas: float
 ) -> Bool[Array, ""]:
-    above = deviations(history.losses, history.count, loss)
-    return jnp.maximum(above, deviations(history.grad_norms, history.count, grad_norm)) > sigmas
+    above = deviations(history.losses, history.finite_steps, loss)
+    return (
+        jnp.maximum(above, deviations(history.grad_norms, history.finite_steps, grad_norm)) > sigmas
+    )
 
 
 def _choose(applied: Bool[Array, ""], after: PyTree, before: PyTree) -> PyTree:

@@ -18,7 +18,7 @@ from albert_jax.training.skipping import FEWEST, WINDOW, deviations
 from albert_jax.training.train_step import TrainState
 
 SIGMAS = 5.0
-SPIKES, NOT_FINITE = {40: 30.0, 150: 30.0, 151: 1e4}, {70, 71, 200}
+SPIKES, NOT_FINITE = {40: 30.0, 150: 30.0, 151: 1e4, 152: 30.0}, {70, 71, 200}
 STEPS = 210
 
 
@@ -69,6 +69,7 @@ def test_spikes_and_what_is_not_finite_are_skipped(whole: tuple[Any, list[Any]])
     assert spikes == expected_spikes(history)
     assert {150, 151} <= set(spikes)
     assert 40 not in spikes, "too few steps are known"
+    assert 152 not in spikes, "a spike is one of the last steps, too"
     assert {n for n, metrics in enumerate(history) if not metrics["finite"]} == NOT_FINITE
     adam, schedule = (
         next(s for s in jax.tree.leaves(state.opt_state, is_leaf=is_kind) if is_kind(s))
@@ -79,7 +80,7 @@ def test_spikes_and_what_is_not_finite_are_skipped(whole: tuple[Any, list[Any]])
     )
     assert (int(state.step), int(schedule.count)) == (STEPS, STEPS)
     assert int(adam.count) == STEPS - len(spikes) - len(NOT_FINITE)
-    assert int(state.history.count) == STEPS - len(NOT_FINITE)
+    assert int(state.history.finite_steps) == STEPS - len(NOT_FINITE)
     assert int(state.history.nonfinite_in_a_row) == 0
 
 
