@@ -104,7 +104,7 @@ class CheckedStep:
 
     Args:
         train_step: the step.
-        fingerprints_of: returns `compile_step_fingerprints` for the shape of a batch.
+        fingerprints: the function that `compile_step_fingerprints` jits.
         mesh: the devices.
         every: number of steps between two that are checked.
         step: number of steps taken.
@@ -116,19 +116,19 @@ class CheckedStep:
     def __init__(
         self,
         train_step: TrainStep,
-        fingerprints_of: Callable[[Any], Callable[..., StepFingerprints]],
+        fingerprints: Callable[[TrainState, Any, Array], StepFingerprints],
         mesh: Mesh,
         *,
         every: int,
         step: int,
     ) -> None:
-        self._train_step, self._fingerprints_of = train_step, fingerprints_of
+        self._train_step, self._fingerprints = train_step, fingerprints
         self._mesh, self._every, self._step = mesh, every, step
 
     def __call__(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
         self._step += 1
         if self._step % self._every == 0:
-            compute = functools.partial(self._fingerprints_of(batch), state, batch, key)
+            compute = functools.partial(self._fingerprints, state, batch, key)
             first, second = (jax.device_get(compute()) for _ in range(2))
             compare_fingerprints(first, second, self._mesh, self._step)
         return self._train_step(state, batch, key)

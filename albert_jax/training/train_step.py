@@ -217,10 +217,9 @@ def make_train_step(
 def _is_spike(
     history: StepHistory, loss: Array, grad_norm: Array, sigmas: float
 ) -> Bool[Array, ""]:
-    above = deviations(history.losses, history.finite_steps, loss)
-    return (
-        jnp.maximum(above, deviations(history.grad_norms, history.finite_steps, grad_norm)) > sigmas
-    )
+    of_loss = deviations(history.losses, history.finite_steps, loss)
+    of_norm = deviations(history.grad_norms, history.finite_steps, grad_norm)
+    return jnp.maximum(of_loss, of_norm) > sigmas
 
 
 def _choose(applied: Bool[Array, ""], after: PyTree, before: PyTree) -> PyTree:

@@ -7,14 +7,12 @@ from typing import Any
 import jax
 from jax import Array
 
-from albert_jax.training.losses import Metrics
 from albert_jax.training.parallel import TrainStep
 from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
 from experiments.run.device_memory import memory_of
 
 _GIB = 2**30
-Shapes = tuple[tuple[int, ...], ...]
 
 
 def micro_batch_counts(rows: int, shards: int) -> list[int]:
@@ -40,6 +38,7 @@ class CompiledSteps:
         limit: bytes that a step may use on a device; None: not known.
         say: prints a line.
         costs: returns the costs of the first compiled step in words.
+        name: of what is compiled, if it is another function of state, batch and key.
     """
 
     def __init__(
@@ -49,13 +48,13 @@ class CompiledSteps:
         limit: int | None,
         say: Callable[[str], None],
         costs: Callable[[jax.stages.Compiled], str],
+        name: str = "the training step",
     ) -> None:
         self._step_of, self._counts, self._limit = step_of, counts, limit
-        self._say, self._costs = say, costs
-        self._compiled: dict[Shapes, TrainStep] = {}
-        self._micro_batches: dict[Shapes, int] = {}
+        self._say, self._costs, self._name = say, costs, name
+        self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
 
-    def __call__(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
+    def __call__(self, state: TrainState, batch: Any, key: Array) -> Any:
         return self.prepare(state, batch, key)(state, batch, key)
 
     def prepare(self, state: TrainState, batch: Any, key: Array) -> TrainStep:
@@ -64,31 +63,25 @@ class CompiledSteps:
         Raises:
             InputError: it does not fit the memory in any of several numbers of micro-batches.
         """
-        shapes = _shapes(batch)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
         if shapes not in self._compiled:
             first = not self._compiled
             rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
-            self._say(f"compiling the training step{rows} ...")
+            self._say(f"compiling {self._name}{rows} ...")
             start = time.perf_counter()
-            compiled, self._micro_batches[shapes] = self._compile(state, batch, key)
+            compiled = self._compile(state, batch, key)
             said = f"compiled in {time.perf_counter() - start:.1f} s"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled
         return self._compiled[shapes]
 
-    def micro_batches(self, batch: Any) -> int:
-        """Return the number of micro-batches of the step that is compiled for a batch's shape."""
-        return self._micro_batches[_shapes(batch)]
-
-    def _compile(
-        self, state: TrainState, batch: Any, key: Array
-    ) -> tuple[jax.stages.Compiled, int]:
+    def _compile(self, state: TrainState, batch: Any, key: Array) -> jax.stages.Compiled:
         needed = limit = 0
         counts = self._counts(jax.tree.leaves(batch)[0].shape[0])
         for count in counts:
             compiled = self._step_of(count).lower(state, batch, key).compile()
             if len(counts) == 1:
-                return compiled, count
+                return compiled
             needed, limit = memory_of(compiled) or 0, self._limit or 0
             if not needed or not limit:
                 raise InputError(
@@ -97,13 +90,9 @@ class CompiledSteps:
                 )
             if needed <= limit:
                 self._say(f"{count} micro-batches a step: {needed / _GIB:.2f} GiB a device")
-                return compiled, count
+                return compiled
         raise InputError(
             f"a step in {counts[-1]} micro-batches, the smallest, needs {needed / _GIB:.2f} GiB a "
             f"device, there are {limit / _GIB:.2f}: --config.run.remat=full needs less, "
             "--config.run.fsdp shards parameters"
         )
-
-
-def _shapes(batch: Any) -> Shapes:
-    return tuple(leaf.shape for leaf in jax.tree.leaves(batch))

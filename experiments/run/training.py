@@ -189,23 +189,19 @@ class Run:
                 *step, accumulation_steps=count, parallelism=run.parallelism, **options
             )
 
-        @functools.cache
         def compile_fingerprints(count: int) -> jax.stages.Wrapped:
             return compile_step_fingerprints(*step, accumulation_steps=count, **options)
-
-        self._compile_fingerprints = compile_fingerprints
 
         def counts(rows: int) -> list[int]:
             given = run.accumulation_steps
             return [given] if given else micro_batch_counts(rows, row_shards)
 
-        return CompiledSteps(
-            compile_step,
-            counts,
-            memory_limit(jax.local_devices()[0]),
-            self.say,
-            functools.partial(self._format_costs, state),
+        limit = memory_limit(jax.local_devices()[0])
+        self._fingerprints = CompiledSteps(
+            compile_fingerprints, counts, limit, self.say, format_memory, "the check of determinism"
         )
+        costs = functools.partial(self._format_costs, state)
+        return CompiledSteps(compile_step, counts, limit, self.say, costs)
 
     def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
         """Train up to the last step, or until early stopping or SIGTERM ends the run.
@@ -299,12 +295,9 @@ class Run:
         step.prepare(state, queue.next, self._key)
         checked: TrainStep = step
         if run.check_determinism_every is not None:
+            every = run.check_determinism_every
             checked = CheckedStep(
-                step,
-                lambda batch: self._compile_fingerprints(step.micro_batches(batch)),
-                self._mesh,
-                every=run.check_determinism_every,
-                step=int(state.step),
+                step, self._fingerprints, self._mesh, every=every, step=int(state.step)
             )
         try:
             return train(

@@ -39,7 +39,7 @@ def check(
         taken.append(len(taken) + 1)
         return state, {}
 
-    checked = CheckedStep(step, lambda batch: compute, mesh, every=2, step=0)
+    checked = CheckedStep(step, compute, mesh, every=2, step=0)
     for number in range(4):
         state, _ = checked(state, place_batch(make_batch(number), mesh), jax.random.key(1))
     return taken
