@@ -79,11 +79,12 @@ test-interop: $(VENV)/.interop
 LIBTPU := import importlib.metadata as m; \
 	print(next(r.partition(";")[0] for r in m.requires("jax") if r.startswith("libtpu")))
 
-$(VENV)/libtpu: $(VENV)/.installed
-	@echo "Adding the compiler for TPUs (about 1 GB) ..."
-	$(INSTALL) --no-deps --upgrade --target $@ "$$($(VENV)/bin/python -c '$(LIBTPU)')"
+$(VENV)/.tpu: $(VENV)/.installed
+	@echo "Adding the compiler for TPUs (about 700 MB) ..."
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/libtpu "$$($(VENV)/bin/python -c '$(LIBTPU)')"
+	@touch $@
 
-test-tpu: $(VENV)/libtpu
+test-tpu: $(VENV)/.tpu
 	PYTHONPATH=$(VENV)/libtpu $(RUN) pytest -m "tpu"
 
 clean:

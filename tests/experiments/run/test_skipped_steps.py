@@ -97,6 +97,7 @@ def test_an_interrupted_run_skips_as_one_that_nothing_interrupted(
     assert sum(row["steps"] for row in rows(stopped, "train")) == STEPS
 
 
+@pytest.mark.slow
 def test_the_settings_may_change_when_a_run_is_resumed(
     corpus: Path,
     tmp_path: Path,
