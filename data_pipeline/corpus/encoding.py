@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import sentencex
 from jaxtyping import Bool, UInt64
 
 from data_pipeline.corpus.deduplication import hash_documents, hash_sentences
@@ -19,6 +18,7 @@ from data_pipeline.corpus.writer import EncodedDocuments
 from data_pipeline.errors import InputError
 from data_pipeline.sources.docstrings import read_documentation
 from data_pipeline.sources.documents import Document, Source, SourceFormat
+from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import InputFile, ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.normalization import normalize
@@ -56,24 +56,6 @@ class EncodedBlock(NamedTuple):
         """Return the documents of a mask, and the hashes of their sentences."""
         kept = np.repeat(mask, self.documents.sentence_counts)
         return self.documents.select_sentences(kept), self.sentence_hashes[kept]
-
-
-class SentenceSplitter(NamedTuple):
-    """Splitter of paragraphs into sentences."""
-
-    language: str  # ISO code, such as en
-    formats: tuple[SourceFormat, ...]  # of the sources
-
-    def split(self, document: Document, source: int) -> list[str]:
-        """Return the sentences of a document of a source, none of them blank."""
-        if self.formats[source] is SourceFormat.SENTENCES:
-            return document
-        return [
-            stripped
-            for paragraph in document
-            for sentence in sentencex.segment(self.language, paragraph)
-            if (stripped := sentence.strip())
-        ]
 
 
 class EncodingTask(NamedTuple):
