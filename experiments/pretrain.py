@@ -57,6 +57,7 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     )
     with Run(workdir, config, model, batches, evaluator, mesh) as training:
         training.say(attention)
+        training.say(batches.describe_coverage())
         state = training.restore() or training.initialize(_initial_parameters(config, model))
         step = training.compile(objective, state)
         return training.train(state, step)

@@ -43,7 +43,10 @@ class DocumentBlock(NamedTuple):
 
 
 class EncodedBlock(NamedTuple):
-    """The documents of a block as ids, without those that have no tokens."""
+    """The documents of a block as ids, without those that have no tokens.
+
+    The parts of an overlong sentence count as sentences.
+    """
 
     documents: EncodedDocuments
     document_hashes: UInt64[np.ndarray, " documents"]
@@ -70,16 +73,22 @@ class EncodingTask(NamedTuple):
 
         def encode(block: DocumentBlock) -> EncodedBlock:
             documents = block.read()
-            sentences = [self.splitter.split(d, block.source) for d in documents]
+            split = [self.splitter.split(document, block.source) for document in documents]
+            sentences = list(itertools.chain.from_iterable(split))
             tokens, lengths = tokenizer.encode_lines(list(itertools.chain.from_iterable(sentences)))
-            document_of = np.repeat(np.arange(len(sentences)), list(map(len, sentences)))
-            counts = np.bincount(document_of[lengths > 0], minlength=len(sentences))
-            hashes = hash_documents(documents)[counts > 0]
-            lengths, counts = lengths[lengths > 0], counts[counts > 0]
+            # All parts of a sentence have the hash of the whole.
+            sentence_of = np.repeat(np.arange(len(sentences)), list(map(len, sentences)))
+            whole = np.bincount(sentence_of, lengths, minlength=len(sentences)).astype(np.int32)
+            sentence_hashes = hash_sentences(tokens, whole)[sentence_of]
+            document_of = np.repeat(np.arange(len(split)), list(map(len, split)))[sentence_of]
+            kept = lengths > 0
+            counts = np.bincount(document_of[kept], minlength=len(split))
+            document_hashes = hash_documents(documents)[counts > 0]
+            lengths, counts = lengths[kept], counts[counts > 0]
             return EncodedBlock(
                 EncodedDocuments(tokens, lengths, counts, np.full(len(counts), block.source)),
-                hashes,
-                hash_sentences(tokens, lengths),
+                document_hashes,
+                sentence_hashes[kept],
                 block.bytes_read,
             )
 
@@ -106,9 +115,10 @@ class SamplingTask(NamedTuple):
             hashes = hash_documents(documents)
             is_sampled = is_held_out(hashes, highest) & ~is_held_out(hashes, self.held_out)
             sentences = (
-                normalize(sentence, **options)
+                normalize(part, **options)
                 for document in itertools.compress(documents, is_sampled)
                 for sentence in self.splitter.split(document, block.source)
+                for part in sentence
             )
             return list(filter(None, sentences)), block.bytes_read
 

@@ -27,10 +27,11 @@ _CLOSING_MARK = re.compile(r"[\"“”„«»‹›’)\]}」』》）】〕]")
 _PART = re.compile(
     "|".join(
         (
-            r"\S.{15,62}?[，；：、]",  # up to the first of these marks after 16 characters
-            r"\S.{15,62}[,;:–—،؛](?=\s|$)",  # up to the last clause mark of 64 characters
-            r"\S(?:.{0,62}\S)?(?=\s|$)",  # as many whole words as 64 characters hold
-            rf"[^\s，；：、]{{1,{LONGEST_SENTENCE - 1}}}[，；：、]?|\S",  # a longer word
+            r"\S.{7,30}?[，；：、]",  # up to the first of these marks after 8 characters
+            r"\S.{7,30}[,;:–—،؛](?=\s|$)",  # up to the last clause mark of 32 characters
+            r"\S(?:.{0,30}\S)?(?=\s|$)",  # as many whole words as 32 characters hold
+            rf"(?<!\S)\S{{33,{_LONGEST_RUN}}}(?=\s|$)",  # one longer word
+            r"[^\s，；：、]{1,16}[，；：、]?|\S",  # some characters of no word
         )
     ),
     re.DOTALL,
@@ -43,23 +44,22 @@ class SentenceSplitter(NamedTuple):
     language: str  # ISO code, such as en
     formats: tuple[SourceFormat, ...]  # of the sources
 
-    def split(self, document: Document, source: int) -> list[str]:
-        """Return the sentences of a document of a source, none of them blank."""
+    def split(self, document: Document, source: int) -> list[list[str]]:
+        """Return the sentences of a document of a source, each of them as its parts.
+
+        A sentence has one part, itself, unless it is overlong. No part is blank.
+        """
         is_split = self.formats[source] is SourceFormat.SENTENCES
         return [
-            sentence
+            cut(sentence)
             for paragraph in document
-            for found in ([paragraph] if is_split else _segment(self.language, paragraph))
-            for sentence in (cut_overlong(found, self.language) if _is_overlong(found) else [found])
+            for found in ([paragraph] if is_split else _segment(paragraph, self.language))
+            for sentence in (segment_inside(found, self.language) if is_overlong(found) else [found])
         ]
 
 
-def cut_overlong(text: str, language: str) -> Iterator[str]:
-    """Yield the sentences inside the quotations and brackets of a text; cut those that are still
-    too long after clause marks, else between words, into parts of at most 64 characters.
-
-    Only a longer word, or clause without spaces, gives longer parts, of at most `LONGEST_SENTENCE`
-    characters. Nothing but white space is left out.
+def segment_inside(text: str, language: str) -> Iterator[str]:
+    """Yield the sentences of a text, those inside its quotations and brackets counted apart.
 
     Example: of "The bolt is 5" long. It is new. The hole is 6" deep." the three sentences.
     """
@@ -68,19 +68,32 @@ def cut_overlong(text: str, language: str) -> Iterator[str]:
     unpaired = _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text))
     start = 0
     for found in sentencex.segment(language, unpaired):
-        sentence = text[start : start + len(found)].strip()
-        start += len(found)
-        if _is_overlong(sentence):
-            yield from _PART.findall(sentence)
-        elif sentence:
+        end = start + len(found)
+        if sentence := text[start:end].strip():
             yield sentence
+        start = end
 
 
-def _segment(language: str, paragraph: str) -> Iterator[str]:
-    return filter(None, map(str.strip, sentencex.segment(language, paragraph)))
+def cut(sentence: str) -> list[str]:
+    """Cut an overlong sentence after clause marks, else between words, into parts of at most 32
+    characters; return another one as it is.
+
+    Longer words are parts of their own; what has no space in 250 characters is cut anywhere.
+    Nothing but white space is left out. Parts are that short because a pair ends with a whole one,
+    and what is too much of it is truncated.
+
+    Example: "..., not only in Rome, but also in the whole of Italy and Spain, ..." has the parts
+    "not only in Rome,", "but also in the whole of Italy", "and Spain,".
+    """
+    return _PART.findall(sentence) if is_overlong(sentence) else [sentence]
 
 
-def _is_overlong(text: str) -> bool:
-    return len(text) > LONGEST_SENTENCE or (
-        len(text) > _LONGEST_RUN and max(map(len, text.split())) > _LONGEST_RUN
+def is_overlong(sentence: str) -> bool:
+    """Return True for a sentence that is longer than those of ordinary text."""
+    return len(sentence) > LONGEST_SENTENCE or (
+        len(sentence) > _LONGEST_RUN and max(map(len, sentence.split())) > _LONGEST_RUN
     )
+
+
+def _segment(paragraph: str, language: str) -> Iterator[str]:
+    return filter(None, map(str.strip, sentencex.segment(language, paragraph)))
