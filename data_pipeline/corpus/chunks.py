@@ -1,5 +1,6 @@
 """Documents cut into chunks: runs of whole sentences, and of parts of very long ones."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,15 +48,14 @@ class LongSentenceCutter:
     """Cuts sentences that are longer than a row's text into parts of a few tokens.
 
     Args:
-        tokenizer: of the text.
+        load_tokenizer: loads the text's tokenizer; not called before a sentence is long.
         max_num_tokens: tokens that a row's text may have.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_num_tokens: int) -> None:
-        self.max_num_tokens = max_num_tokens
+    def __init__(self, load_tokenizer: Callable[[], Tokenizer], max_num_tokens: int) -> None:
+        self._load_tokenizer = load_tokenizer
+        self._max_num_tokens = max_num_tokens
         self._part_tokens = min(max(max_num_tokens // _PARTS_PER_ROW, 1), _MOST_PART_TOKENS)
-        self._starts_word = tokenizer.word_starts(WordStartRule.SPACE)
-        self._ends_clause = np.array([token.endswith(CLAUSE_MARKS) for token in tokenizer.tokens])
 
     def cut(self, tokens: np.ndarray, offsets: Int64[np.ndarray, " boundaries"]) -> Units:
         """Cut the long ones among sentences after clause marks, else between words, else anywhere.
@@ -68,7 +68,7 @@ class LongSentenceCutter:
             offsets: token offset of each sentence, and of the end.
         """
         lengths = np.diff(offsets)
-        long = np.flatnonzero(lengths > self.max_num_tokens)
+        long = np.flatnonzero(lengths > self._max_num_tokens)
         if not len(long):
             return whole_sentences(offsets)
         counts = np.ones(len(lengths), np.int64)
@@ -85,13 +85,21 @@ class LongSentenceCutter:
             cut[units] = starts + self._best(tokens, starts, offsets[sentences + 1])
         return Units(cut, firsts)
 
+    @functools.cached_property
+    def _token_kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of the tokens that start a word, and of those that end a clause."""
+        tokenizer = self._load_tokenizer()
+        ends_clause = np.array([token.endswith(CLAUSE_MARKS) for token in tokenizer.tokens])
+        return tokenizer.word_starts(WordStartRule.SPACE), ends_clause
+
     def _best(self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return which of the tokens from each start on begins a part best."""
         positions = starts[:, None] + np.arange(self._part_tokens)
         inside = positions < ends[:, None]
         positions = np.minimum(positions, ends[:, None] - 1)
-        begins_word = self._starts_word[tokens[positions]]
-        after_clause = self._ends_clause[tokens[positions - 1]]
+        starts_word, ends_clause = self._token_kinds
+        begins_word = starts_word[tokens[positions]]
+        after_clause = ends_clause[tokens[positions - 1]]
         rank: UInt8[np.ndarray, "units tokens"] = begins_word.astype(np.uint8)
         rank[begins_word & after_clause] = 2
         rank[~inside] = 0

@@ -60,7 +60,7 @@ def measure_rows(split: Split, tokenizer: Tokenizer, length: int) -> tuple[float
         epoch of them reads; the others are truncated, other ones in each epoch.
     """
     capacity = length - _SPECIAL_TOKENS
-    cutter = LongSentenceCutter(tokenizer, capacity)
+    cutter = LongSentenceCutter(lambda: tokenizer, capacity)
     filled = rows = 0
     for shard in split.shards:
         for first in range(0, len(shard.document_sources), _DOCUMENTS_PER_READ):

@@ -1,6 +1,6 @@
 """Pair planning: all pairs of a corpus split in the order of its text, one block at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +17,11 @@ from data_pipeline.corpus.chunks import (
 )
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
-from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, is_splittable
+from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, count_read, is_splittable
 from data_pipeline.pretraining.random_documents import RandomDocumentSampler
 
 _BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
+_PAIRS_PER_READ = 1 << 16
 
 
 class _Block(NamedTuple):
@@ -51,25 +52,45 @@ def generate_pairs(
         variant: index of the plan's variant, which selects the random numbers.
     """
     part = corpus.splits[split]
-    key = randomness.derive_key("plan", variant)
+    key = _plan_key(variant)
     sampler = RandomDocumentSampler(
         SentenceIndex(part), part.num_documents, key=randomness.derive_key("foreign text", variant)
     )
     cutter = None
     if corpus.metadata.cuts_long_sentences:
-        cutter = LongSentenceCutter(corpus.load_tokenizer(), config.max_num_tokens)
+        cutter = LongSentenceCutter(corpus.load_tokenizer, config.max_num_tokens)
     for shard, block in _read_blocks(corpus, split, key):
-        units = cutter.cut(shard.tokens, block.offsets) if cutter else whole_sentences(block.offsets)
+        units = (
+            cutter.cut(shard.tokens, block.offsets) if cutter else whole_sentences(block.offsets)
+        )
         yield _cut_block(block, units, config, key, sampler)
 
 
-def count_tokens(corpus: Corpus, split: str, variant: int) -> int:
-    """Count the tokens that an epoch is to read, those of a document read twice counted twice."""
-    key = randomness.derive_key("plan", variant)
-    return sum(
-        int((block.offsets[block.ends] - block.offsets[block.firsts]).sum())
-        for _, block in _read_blocks(corpus, split, key)
-    )
+def measure_coverage(
+    corpus: Corpus, split: str, config: DataConfig, planned: Sequence[np.ndarray]
+) -> float:
+    """Return the fraction of a split's tokens that an epoch reads, on average over variants.
+
+    The tokens of a document that is read twice count twice, those of random second segments not.
+
+    Args:
+        corpus: the corpus.
+        split: the name of the split.
+        config: how documents are cut.
+        planned: of each variant, the pairs in the rows of an epoch.
+    """
+    read = tokens = 0
+    for variant, pairs in enumerate(planned):
+        for first in range(0, len(pairs), _PAIRS_PER_READ):
+            window = pairs[first : first + _PAIRS_PER_READ]
+            read += int(count_read(window, config.max_num_tokens).sum())
+        for _, block in _read_blocks(corpus, split, _plan_key(variant)):
+            tokens += int((block.offsets[block.ends] - block.offsets[block.firsts]).sum())
+    return read / tokens
+
+
+def _plan_key(variant: int) -> int:
+    return randomness.derive_key("plan", variant)
 
 
 def _read_blocks(corpus: Corpus, split: str, key: int) -> Iterator[tuple[Shard, _Block]]:
@@ -146,7 +167,7 @@ def _cut_block(
     elif (
         config.single_sentence is SingleSentence.RANDOM_DOCUMENT and config.sentence_objective.swaps
     ):
-        is_random = units.sentences(chunks.firsts) == units.sentences(chunks.ends - 1)
+        is_random = chunks.ends - chunks.firsts == 1
     else:
         chunks = borrow_sentences(chunks)
         is_random = np.zeros(len(chunks.firsts), bool)

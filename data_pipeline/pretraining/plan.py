@@ -20,12 +20,11 @@ import numpy as np
 from albert_jax.durable_files import hash_file, hash_text
 from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig, Packing
-from data_pipeline.corpus.chunks import LOW_COVERAGE
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.packing import SPECIAL_TOKENS_PER_PAIR, pack_pairs
-from data_pipeline.pretraining.pair_planning import count_tokens, generate_pairs
-from data_pipeline.pretraining.pairs import PAIR, count_read, pair_lengths
+from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
+from data_pipeline.pretraining.pairs import PAIR, pair_lengths
 
 _FORMAT = 2
 _WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
@@ -98,21 +97,6 @@ def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
     return _open(path)
 
 
-def format_coverage(max_seq_length: int, coverage: float) -> str:
-    """Describe how many of the training tokens an epoch reads; a warning if they are few.
-
-    Example: `format_coverage(512, 0.97)` is ``an epoch of rows of 512 reads 97.0 % of the training
-    tokens; the others are truncated, other ones in each epoch``.
-    """
-    text = (
-        f"an epoch of rows of {max_seq_length} reads {100 * coverage:.1f} % of the training tokens;"
-        " the others are truncated, other ones in each epoch"
-    )
-    if coverage >= LOW_COVERAGE:
-        return text
-    return f"warning: {text}: longer rows (--config.data.max_seq_length) read more"
-
-
 def _settings(corpus: Corpus, split: str, config: DataConfig) -> dict[str, Any]:
     return {
         "format": _FORMAT,
@@ -154,7 +138,12 @@ def _build(
             "max_pairs": max(variant["max_pairs"] for variant in variants),
             "fill": sum(variant["filled"] for variant in variants)
             / sum(variant["rows"] * config.max_seq_length for variant in variants),
-            "coverage": _measure_coverage(corpus, split, config, num_rows, partial),
+            "coverage": measure_coverage(
+                corpus,
+                split,
+                config,
+                [_planned_pairs(partial, number, num_rows) for number in range(len(variants))],
+            ),
             "files": {
                 file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
                 for file in sorted(partial.iterdir())
@@ -206,20 +195,11 @@ def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) 
     return counts
 
 
-def _measure_coverage(
-    corpus: Corpus, split: str, config: DataConfig, num_rows: int, directory: Path
-) -> float:
-    """Return the fraction of the tokens of all documents that the rows of an epoch read."""
-    read = tokens = 0
-    for number in range(config.num_plan_variants):
-        pairs = np.memmap(directory / f"{number:03d}.pairs.bin", PAIR, mode="r")
-        row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
-        planned = pairs[: row_starts[num_rows]]
-        for first in range(0, len(planned), _WINDOW):
-            window = planned[first : first + _WINDOW]
-            read += int(count_read(window, config.max_num_tokens).sum())
-        tokens += count_tokens(corpus, split, number)
-    return read / tokens
+def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
+    """Map the pairs of a variant's first rows, which are those that an epoch reads."""
+    row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
+    pairs = np.memmap(directory / f"{number:03d}.pairs.bin", PAIR, mode="r")
+    return pairs[: row_starts[num_rows]]
 
 
 def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ longer than any sentence of ordinary text is therefore cut further.
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
+from unicodedata import category
 
 import sentencex
 
@@ -18,20 +19,35 @@ from data_pipeline.sources.documents import Document, SourceFormat
 LONGEST_SENTENCE = 1000  # characters
 _LONGEST_RUN = 250  # characters without a space, as in Chinese, or in base64
 
-# Marks that end a clause; those of scripts without spaces need none after them.
-CLAUSE_MARKS = (*",;:–—،؛", *"，；：、")
+# Marks that end a clause: those of scripts with spaces, and those that no space follows.
+_SPACED_MARKS, _UNSPACED_MARKS = ",;:–—،؛", "，；：、"  # noqa: RUF001
+CLAUSE_MARKS = (*_SPACED_MARKS, *_UNSPACED_MARKS)
 
-_OPENING_MARK = re.compile(r"(?<!\S)[\"“”„«»‹‘(\[{]|[「『《（【〔]")
-_CLOSING_MARK = re.compile(r"[\"“”„«»‹›’)\]}」』》）】〕]")
+
+def _characters(*categories: str) -> str:
+    """Return a regular expression for the quotation marks and brackets of Unicode categories."""
+    found = (chr(code) for code in range(1 << 16) if category(chr(code)) in categories)
+    return f'[{re.escape("".join(found))}"]'
+
+
+# A mark that may be either, as straight ones may, opens where a word begins.
+_OPENING_MARK = re.compile(
+    rf"(?<!\S){_characters('Ps', 'Pi', 'Pe', 'Pf')}|(?!\"){_characters('Ps', 'Pi')}"
+)
+_CLOSING_MARK = re.compile(_characters("Pe", "Pf"))
+
 # What a part may be, in the order in which it is tried.
 _PART = re.compile(
     "|".join(
         (
-            r"\S.{7,30}?[，；：、]",  # up to the first of these marks after 8 characters
-            r"\S.{7,30}[,;:–—،؛](?=\s|$)",  # up to the last clause mark of 32 characters
-            r"\S(?:.{0,30}\S)?(?=\s|$)",  # as many whole words as 32 characters hold
-            rf"(?<!\S)\S{{33,{_LONGEST_RUN}}}(?=\s|$)",  # one longer word
-            r"[^\s，；：、]{1,16}[，；：、]?|\S",  # some characters of no word
+            # Up to the first mark after 8 characters, the last one of 32 characters, or as many
+            # whole words as 32 characters hold.
+            rf"\S.{{7,30}}?[{_UNSPACED_MARKS}]",
+            rf"\S.{{7,30}}[{_SPACED_MARKS}](?=\s|$)",
+            r"\S(?:.{0,30}\S)?(?=\s|$)",
+            # A longer word, or some characters of what is none.
+            rf"(?<!\S)\S{{33,{_LONGEST_RUN}}}(?=\s|$)",
+            rf"[^\s{_UNSPACED_MARKS}]{{1,16}}[{_UNSPACED_MARKS}]?|\S",
         )
     ),
     re.DOTALL,
@@ -54,7 +70,9 @@ class SentenceSplitter(NamedTuple):
             cut(sentence)
             for paragraph in document
             for found in ([paragraph] if is_split else _segment(paragraph, self.language))
-            for sentence in (segment_inside(found, self.language) if is_overlong(found) else [found])
+            for sentence in (
+                segment_inside(found, self.language) if is_overlong(found) else [found]
+            )
         ]
 
 
