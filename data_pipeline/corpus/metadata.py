@@ -13,7 +13,8 @@ from data_pipeline.corpus.splits import TRAIN, VALIDATION, open_shard
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WHOLE_SENTENCES_VERSION = 1  # read as well; see `cuts_long_sentences`
 METADATA_FILE = "metadata.json"
 
 _COUNTED = ("documents", "sentences", "tokens")
@@ -38,7 +39,8 @@ class CorpusMetadata:
 
     Attributes:
         format_version: of the directory's layout.
-        fingerprint: SHA-256 over the names and hashes of all files: equal for equal content.
+        fingerprint: SHA-256 over the format version and the names and hashes of all files: equal
+            for equal batches.
         vocab_size: tokens in the vocabulary.
         sources: where the documents came from; `Shard.document_sources` indexes them.
         splits: split -> shards, documents, sentences, tokens.
@@ -58,6 +60,15 @@ class CorpusMetadata:
     report: Mapping[str, Any]
     versions: Mapping[str, str]
 
+    @property
+    def cuts_long_sentences(self) -> bool:
+        """True if plans cut sentences that are longer than a row, so that all of them is read.
+
+        Plans of a corpus of before leave them whole and truncate them, so that a run on it keeps
+        its batches.
+        """
+        return self.format_version > _WHOLE_SENTENCES_VERSION
+
     def to_json(self) -> str:
         """Return the text of `metadata.json`."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -74,10 +85,10 @@ class CorpusMetadata:
             version = fields["format_version"]
         except (ValueError, TypeError, KeyError):
             raise CorpusError("it is not the metadata of a corpus") from None
-        if version != FORMAT_VERSION:
+        if version not in (_WHOLE_SENTENCES_VERSION, FORMAT_VERSION):
             raise CorpusError(
-                f"it has format version {version!r}, and this program reads {FORMAT_VERSION}: "
-                "build the corpus again"
+                f"it has format version {version!r}, and this program reads "
+                f"{_WHOLE_SENTENCES_VERSION} and {FORMAT_VERSION}: build the corpus again"
             )
         try:
             fields["sources"] = tuple(SourceMetadata(**source) for source in fields["sources"])
@@ -126,7 +137,7 @@ def describe_corpus(
     hashes = "".join(f"{file['sha256']} {name}\n" for name, file in files.items())
     return CorpusMetadata(
         format_version=FORMAT_VERSION,
-        fingerprint=hash_text(hashes),
+        fingerprint=hash_text(f"format {FORMAT_VERSION}\n{hashes}"),
         vocab_size=vocab_size,
         sources=tuple(
             SourceMetadata(name, weight, counts[name]) for name, weight in sources.items()

@@ -23,10 +23,10 @@ from data_pipeline.config import DataConfig, Packing
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.packing import SPECIAL_TOKENS_PER_PAIR, pack_pairs
-from data_pipeline.pretraining.pair_planning import generate_pairs
+from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
 from data_pipeline.pretraining.pairs import PAIR, pair_lengths
 
-_FORMAT = 1
+_FORMAT = 2
 _WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
 
 # The settings that a plan depends on; masks, seeds and directories are not among them.
@@ -62,6 +62,7 @@ class Plan:
     num_rows: int  # rows an epoch, the same for each variant
     max_pairs: int  # most pairs in a row
     fill: float  # fraction of the rows' positions filled
+    coverage: float  # fraction of the split's tokens that an epoch reads, on average over variants
     variants: tuple[Variant, ...]
 
     def variant_of(self, epoch: int) -> Variant:
@@ -137,6 +138,12 @@ def _build(
             "max_pairs": max(variant["max_pairs"] for variant in variants),
             "fill": sum(variant["filled"] for variant in variants)
             / sum(variant["rows"] * config.max_seq_length for variant in variants),
+            "coverage": measure_coverage(
+                corpus,
+                split,
+                config,
+                [_planned_pairs(partial, number, num_rows) for number in range(len(variants))],
+            ),
             "files": {
                 file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
                 for file in sorted(partial.iterdir())
@@ -188,6 +195,13 @@ def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) 
     return counts
 
 
+def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
+    """Map the pairs of a variant's first rows, which are those that an epoch reads."""
+    row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
+    pairs = np.memmap(directory / f"{number:03d}.pairs.bin", PAIR, mode="r")
+    return pairs[: row_starts[num_rows]]
+
+
 def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
     held: list[np.ndarray] = []
@@ -219,6 +233,7 @@ def _open(path: Path) -> Plan:
         num_rows=metadata["num_rows"],
         max_pairs=metadata["max_pairs"],
         fill=metadata["fill"],
+        coverage=metadata["coverage"],
         variants=tuple(
             Variant(files[f"{number:03d}.pairs.bin"], files[f"{number:03d}.row_starts.bin"])
             for number in range(len(files) // 2)
