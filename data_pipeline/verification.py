@@ -87,7 +87,7 @@ def find_damaged_files(directory: Path, files: Files, *, hashes: bool = True) ->
     whole = {name: record for name, record in files.items() if name not in damage}
     if not hashes or not _unverified(directory, whole):
         return damage
-    with host_lock(directory, f"verifying the files of {directory}"):
+    with host_lock(_marker_file(directory), f"verifying the files of {directory}"):
         started = time.time()
         todo = _unverified(directory, whole)
         with ThreadPoolExecutor() as pool:
@@ -119,10 +119,14 @@ def _unverified(directory: Path, files: Files) -> dict[str, tuple[str, float]]:
     return found
 
 
+def _marker_file(directory: Path) -> Path:
+    return host_file(directory, "verified")
+
+
 def _read_marker(directory: Path) -> dict[str, Any]:
     """Return the time at which each file was verified; a marker that is damaged names none."""
     try:
-        marker = json.loads(host_file(directory, "verified").read_text(encoding="utf-8"))
+        marker = json.loads(_marker_file(directory).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return marker if isinstance(marker, dict) else {}
@@ -141,7 +145,7 @@ def _mark_verified(
         for name, (identity, changed) in verified.items()
         if name not in damage and changed < at - _YOUNG_SECONDS
     }
-    file = host_file(directory, "verified")
+    file = _marker_file(directory)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(marker))
@@ -168,7 +172,7 @@ def unseal(sealed: Mapping[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in sealed.items() if name != SEALS}
     seals = sealed.get(SEALS)
     if not isinstance(seals, dict):
-        raise DamageError("it has no seals")
+        raise DamageError(f"it has no {SEALS}, without which changes would not show")
     for name in [*fields, *seals]:
         if name not in fields or name not in seals:
             raise DamageError(f"{name} was added or removed after it was written")
