@@ -6,6 +6,8 @@ directory names what was verified. The fields of the metadata have seals of thei
 
 import json
 import logging
+import os
+import stat
 import time
 from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +82,7 @@ def find_damaged_files(directory: Path, files: Files, *, hashes: bool = True) ->
     """
     damage = {}
     for name, record in files.items():
-        size = _size(directory / name)
+        size = _size(f"{directory}/{name}")
         if size != record["bytes"]:
             found = "is missing" if size is None else f"has {size:,} bytes"
             damage[name] = f"{name} {found}, its metadata says {record['bytes']:,} bytes"
@@ -100,8 +102,13 @@ def find_damaged_files(directory: Path, files: Files, *, hashes: bool = True) ->
     return damage
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+def _size(path: str) -> int | None:
+    """Return the size of a regular file, None if there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _unverified(directory: Path, files: Files) -> dict[str, tuple[str, float]]:
@@ -110,7 +117,7 @@ def _unverified(directory: Path, files: Files) -> dict[str, tuple[str, float]]:
     now = time.time()
     found = {}
     for name, record in files.items():
-        status = (directory / name).stat()
+        status = os.stat(f"{directory}/{name}")
         times = (status.st_mtime_ns, status.st_ctime_ns)
         identity = f"{name} {record['sha256']} {status.st_size} {times} {status.st_ino}"
         verified = marker.get(identity)

@@ -57,7 +57,7 @@ class CorpusMetadata:
 
     Attributes:
         format_version: of the directory's layout.
-        fingerprint: SHA-256 over all that batches are made of; see `fingerprint`.
+        fingerprint: SHA-256 over all that batches are made of; see `fingerprint_content`.
         vocab_size: tokens in the vocabulary.
         sources: where the documents came from; `Shard.document_sources` indexes them.
         splits: split -> shards, documents, sentences, tokens.
@@ -85,7 +85,7 @@ class CorpusMetadata:
     @property
     def unsealed_fingerprint(self) -> str | None:
         """The fingerprint by which a corpus of the format without seals was known; else None."""
-        return hash_files(self.files) if self.format_version == _UNSEALED_VERSION else None
+        return _hash_files(self.files) if self.format_version == _UNSEALED_VERSION else None
 
     def shard_sizes(self, split: str) -> list[ShardSize]:
         """Return the amount of text in each shard of a split, by the sizes of its files."""
@@ -111,7 +111,7 @@ class CorpusMetadata:
         except DamageError as error:
             raise CorpusError(f"it is not the metadata of a corpus: {error}") from None
         version = fields.get("format_version")
-        if version not in (FORMAT_VERSION, _UNSEALED_VERSION):
+        if not is_count(version) or version not in (FORMAT_VERSION, _UNSEALED_VERSION):
             raise CorpusError(
                 f"it has format version {version!r}, and this program reads "
                 f"{_UNSEALED_VERSION} and {FORMAT_VERSION}: build the corpus again"
@@ -133,8 +133,10 @@ class CorpusMetadata:
         sources = tuple(SourceMetadata(**source) for source in fields["sources"])
         metadata = cls(**fields | {"sources": sources})
         _check_counts(metadata)
-        content = fingerprint(metadata.files, metadata.weights)
-        if metadata.fingerprint != (content if is_sealed else hash_files(metadata.files)):
+        content = fingerprint_content(
+            metadata.files, metadata.weights, format_version=metadata.format_version
+        )
+        if metadata.fingerprint != (metadata.unsealed_fingerprint or content):
             raise DamageError("fingerprint is not the one of its files and weights")
         return dataclasses.replace(metadata, fingerprint=content)
 
@@ -143,18 +145,21 @@ class CorpusMetadata:
         write_atomically(directory / METADATA_FILE, self.to_json())
 
 
-def fingerprint(files: Files, weights: Mapping[str, float]) -> str:
-    """Return the SHA-256 over the names and hashes of all files, and over the sources' weights.
+def fingerprint_content(
+    files: Files, weights: Mapping[str, float], *, format_version: int = FORMAT_VERSION
+) -> str:
+    """Return the SHA-256 over all that batches are made of.
 
-    Equal weights have no effect on batches and do not count, which leaves `hash_files`.
+    That is the format, the names and hashes of all files, and the weights of the sources. Corpora
+    without seals were known by their files alone; there, weights count where they have an effect.
     """
-    if len(set(weights.values())) <= 1:
-        return hash_files(files)
-    return hash_text(hash_files(files) + "".join(f"\n{float(w)!r}" for w in weights.values()))
+    if format_version == _UNSEALED_VERSION and len(set(weights.values())) <= 1:
+        return _hash_files(files)
+    listed = "".join(f"{float(weight)!r}\n" for weight in weights.values())
+    return hash_text(f"format {format_version}\n{_hash_files(files)}\n{listed}")
 
 
-def hash_files(files: Files) -> str:
-    """Return the SHA-256 over the names and hashes of all files."""
+def _hash_files(files: Files) -> str:
     names = sorted(files, key=lambda name: name.split("/"))
     return hash_text("".join(f"{files[name]['sha256']} {name}\n" for name in names))
 
@@ -212,15 +217,13 @@ def _check_weights(sources: Sequence[Mapping[str, Any]], settings: Mapping[str, 
     given = settings.get("sources")
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         return
-    built = {one.get("name"): one.get("weight") for one in given}
-    if list(built) != [source["name"] for source in sources]:
+    if [one.get("name") for one in given] != [source["name"] for source in sources]:
         raise DamageError("sources are not those of the build, which its settings name")
-    for source in sources:
-        name, weight = source["name"], source["weight"]
-        if built[name] != weight:
+    for source, built in zip(sources, given, strict=True):
+        if source["weight"] != built.get("weight"):
             raise DamageError(
-                f"the weight of source {name} is {weight}, and it was built with {built[name]}; "
-                "to change a weight, build the corpus again"
+                f"the weight of source {source['name']} is {source['weight']}, and it was built "
+                f"with {built.get('weight')}; to change a weight, build the corpus again"
             )
 
 

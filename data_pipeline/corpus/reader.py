@@ -46,7 +46,15 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     local = stage(str(path), METADATA_FILE, parse_files) if is_remote(path) else Path(path)
     metadata = _read_metadata(local, path)
     check_files(local, metadata.files, verify=verify)
-    return map_corpus(local, metadata)
+    corpus = map_corpus(local, metadata)
+    if metadata.unsealed_fingerprint:  # nothing else would show that the number was changed
+        vocab_size = corpus.load_tokenizer().vocab_size
+        if vocab_size != metadata.vocab_size:
+            raise CorpusError(
+                f"corpus {path} is damaged: its metadata says that there are {metadata.vocab_size} "
+                f"tokens in the vocabulary, and the tokenizer has {vocab_size}"
+            )
+    return corpus
 
 
 def map_corpus(path: Path, metadata: CorpusMetadata) -> Corpus:
@@ -81,13 +89,13 @@ def list_files(path: Path) -> list[str]:
     Hidden files, such as those that file managers and network file systems leave, do not count.
     """
     found = [
-        Path(directory, name).relative_to(path)
+        f"{os.path.relpath(directory, path)}/{name}"
         for part in (TOKENIZER_DIRECTORY, TRAIN, VALIDATION)
         for directory, _, names in os.walk(path / part)
         for name in names
         if not name.startswith(".")
     ]
-    return [name.as_posix() for name in sorted(found)]
+    return sorted(found, key=lambda name: name.split("/"))
 
 
 def _read_metadata(local: Path, path: str | Path) -> CorpusMetadata:

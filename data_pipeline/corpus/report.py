@@ -13,7 +13,7 @@ from data_pipeline.corpus.metadata import (
     FORMAT_VERSION,
     CorpusMetadata,
     SourceMetadata,
-    fingerprint,
+    fingerprint_content,
 )
 from data_pipeline.corpus.reader import Corpus, list_files
 from data_pipeline.corpus.splits import TRAIN, VALIDATION, Shard, Split, shard_name
@@ -58,7 +58,7 @@ def describe_corpus(
     files = describe_files(directory, list_files(directory))
     return CorpusMetadata(
         format_version=FORMAT_VERSION,
-        fingerprint=fingerprint(files, sources),
+        fingerprint=fingerprint_content(files, sources),
         vocab_size=vocab_size,
         sources=tuple(
             SourceMetadata(name, weight, counts[name]) for name, weight in sources.items()

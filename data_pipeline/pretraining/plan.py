@@ -242,7 +242,5 @@ def _open(path: Path, settings: dict[str, Any]) -> Plan:
         num_rows=metadata["num_rows"],
         max_pairs=metadata["max_pairs"],
         fill=metadata["fill"],
-        variants=LazySequence(
-            settings["num_plan_variants"], open_variant, max_open=_OPEN_VARIANTS
-        ),
+        variants=LazySequence(settings["num_plan_variants"], open_variant, max_open=_OPEN_VARIANTS),
     )

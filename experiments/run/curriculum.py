@@ -183,8 +183,15 @@ def _identify(
     if isinstance(dataset, RecordDataset):
         flag, place = "--config.data.records_dir", data.records_dir
         return DataIdentity("records", flag, place, dataset.fingerprint)
-    fingerprint = corpus.metadata.fingerprint
-    return DataIdentity("corpus", "--config.data.corpus_dir", data.corpus_dir, fingerprint)
+    metadata = corpus.metadata
+    return DataIdentity(
+        "corpus",
+        "--config.data.corpus_dir",
+        data.corpus_dir,
+        metadata.fingerprint,
+        former_fingerprint=metadata.unsealed_fingerprint,
+        weights=metadata.weights,
+    )
 
 
 def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int:

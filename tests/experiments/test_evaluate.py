@@ -1,5 +1,6 @@
 """Held-out evaluation: metrics, baselines, layers and probes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,42 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
         make_evaluator(write_echoes(tmp_path / "empty", held_out=0), 1)
     with pytest.raises(InputError, match=r"--config\.run\.evaluation_batch_size: .* 3 rows"):
         make_evaluator(corpus, 2, evaluation_batch_size=3)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def test_evaluations_leave_no_descriptors(corpus: Path) -> None:
+    evaluator = make_evaluator(corpus, 1)
+
+    def evaluate() -> int:
+        seen: list[int] = []
+        evaluator.measure(lambda batch: seen.append(len(batch.input_ids)) or {})  # type: ignore[func-returns-value]
+        assert seen
+        return open_descriptors()
+
+    assert len({evaluate() for _ in range(5)}) == 1
+
+
+@pytest.mark.slow
+def test_evaluations_leave_no_memory(corpus: Path) -> None:
+    evaluator = make_evaluator(corpus, 1)
+    params = make_params(make_experiment(corpus, num_train_steps=60))
+
+    def evaluate(times: int) -> tuple[int, float]:
+        for _ in range(times):
+            evaluator.evaluate(params)
+        return open_descriptors(), resident_megabytes()
+
+    descriptors, before = evaluate(50)
+    again, after = evaluate(100)
+    assert descriptors == again
+    assert after - before < 40  # each evaluation once left 3.5
 
 
 def make_params(config: ExperimentConfig) -> Any:

@@ -3,7 +3,10 @@
 import functools
 import itertools
 import shutil
+import subprocess
+import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from tiny_corpora import FIRST_ID, make_corpus, random_lengths
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.settings import FieldError
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import HeldOutDataset, PretrainingDataset
@@ -266,6 +270,43 @@ def test_held_out_batches_are_always_the_same(corpus):
     capped = read(max_pairs=20)
     assert len(capped) == 2 and (capped[1]["sequence_ids"] > 0).any(axis=1).sum() == 4
     assert_equal(capped[0], whole[0])
+
+
+def test_closed_batches_end_and_drop_their_source(make_dataset):
+    class Source:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return {}
+
+    source = Source()
+    alive = weakref.ref(source)
+    batches = BatchIterator(source)
+    del source
+    assert next(batches) == {} and alive()
+    batches.close()
+    assert not alive() and not list(batches)
+    with make_dataset().batches(start_step=0) as batches:
+        next(batches)
+    assert not list(batches)
+
+
+@pytest.mark.slow
+def test_a_process_with_batches_left_open_ends(corpus):
+    code = (
+        "import sys; from data_pipeline.corpus import open_corpus; "
+        "from data_pipeline.config import DataConfig; "
+        "from data_pipeline.pretraining import PretrainingDataset; "
+        "config = DataConfig(max_seq_length=48, max_predictions_per_seq=8); "
+        "data = PretrainingDataset(open_corpus(sys.argv[1]), config, seed=0, global_batch_size=4); "
+        "batches = data.batches(start_step=0); next(batches); print('left open')"
+    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code, corpus.path], capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (0, "left open\n"), done.stderr
 
 
 def test_shuffling_a_batch_moves_visible_tokens(make_dataset):
