@@ -290,30 +290,31 @@ class Run:
 
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run
-        batches = self._data.batches(int(state.step))
-        queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
-        step.prepare(state, queue.next, self._key)
-        checked: TrainStep = step
-        if run.check_determinism_every is not None:
-            every = run.check_determinism_every
-            checked = CheckedStep(
-                step, self._fingerprints, self._mesh, every=every, step=int(state.step)
-            )
         try:
-            return train(
-                state,
-                checked,
-                queue,
-                self._key,
-                num_steps=self._num_steps,
-                intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-                hooks=self,
-                skip_nonfinite=run.skip_nonfinite_steps,
-            )
+            with contextlib.closing(self._data.batches(int(state.step))) as batches:
+                queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                step.prepare(state, queue.next, self._key)
+                return train(
+                    state,
+                    self._checked(step, int(state.step)),
+                    queue,
+                    self._key,
+                    num_steps=self._num_steps,
+                    intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
+                    hooks=self,
+                    skip_nonfinite=run.skip_nonfinite_steps,
+                )
         except NonFiniteStepError as error:
             raise NonFiniteStateError(f"{error}; {self._last_saved('good ')}") from error
         except DeterminismError as error:
             raise DeterminismError(f"{error}; {self._last_saved()}", error.devices) from error
+
+    def _checked(self, step: CompiledSteps, first: int) -> TrainStep:
+        """Return a step that is computed twice at intervals, if the run asks for it."""
+        every = self._config.run.check_determinism_every
+        if every is None:
+            return step
+        return CheckedStep(step, self._fingerprints, self._mesh, every=every, step=first)
 
     def _last_saved(self, kind: str = "") -> str:
         """Return the last checkpoint in words, as soon as it is written."""
