@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from albert_jax.durable_files import hash_file, write_atomically
 from albert_jax.settings import FieldError
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows
