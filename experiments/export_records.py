@@ -32,7 +32,7 @@ def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int)
         The number of records written.
 
     Raises:
-        InputError: the corpus does not exist, or a file exists already.
+        InputError: the corpus does not exist, or a file exists already or cannot be written.
         FieldError: rows are packed.
     """
     corpus = open_corpus(config.data.corpus_dir)

@@ -20,7 +20,6 @@ from data_pipeline.corpus.encoding import (
     EncodedBlock,
     EncodingTask,
     SamplingTask,
-    SentenceSplitter,
     map_in_order,
     read_blocks,
 )
@@ -32,6 +31,7 @@ from data_pipeline.corpus.report import describe_corpus, describe_training_text
 from data_pipeline.corpus.splits import TRAIN, VALIDATION
 from data_pipeline.corpus.writer import SplitWriter
 from data_pipeline.errors import InputError
+from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece

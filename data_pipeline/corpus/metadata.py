@@ -31,7 +31,7 @@ from data_pipeline.verification import (
 )
 
 FORMAT_VERSION = 2
-_UNSEALED_VERSION = 1  # whose fingerprint is over the files alone
+_FIRST_VERSION = 1  # without seals; see `cuts_long_sentences` and `first_fingerprint`
 METADATA_FILE = "metadata.json"
 
 COUNTED = ("documents", "sentences", "tokens")
@@ -78,14 +78,23 @@ class CorpusMetadata:
     versions: Mapping[str, str]
 
     @property
+    def cuts_long_sentences(self) -> bool:
+        """True if plans cut sentences that are longer than a row, so that all of them is read.
+
+        Plans of a corpus of before leave them whole and truncate them, so that a run on it keeps
+        its batches.
+        """
+        return self.format_version > _FIRST_VERSION
+
+    @property
     def weights(self) -> dict[str, float]:
         """The weight of each source, in the order of the sources."""
         return {source.name: source.weight for source in self.sources}
 
     @property
-    def unsealed_fingerprint(self) -> str | None:
+    def first_fingerprint(self) -> str | None:
         """The fingerprint by which a corpus of the format without seals was known; else None."""
-        return _hash_files(self.files) if self.format_version == _UNSEALED_VERSION else None
+        return _hash_files(self.files) if self.format_version == _FIRST_VERSION else None
 
     def shard_sizes(self, split: str) -> list[ShardSize]:
         """Return the amount of text in each shard of a split, by the sizes of its files."""
@@ -111,10 +120,10 @@ class CorpusMetadata:
         except DamageError as error:
             raise CorpusError(f"it is not the metadata of a corpus: {error}") from None
         version = fields.get("format_version")
-        if not is_count(version) or version not in (FORMAT_VERSION, _UNSEALED_VERSION):
+        if not is_count(version) or version not in (FORMAT_VERSION, _FIRST_VERSION):
             raise CorpusError(
                 f"it has format version {version!r}, and this program reads "
-                f"{_UNSEALED_VERSION} and {FORMAT_VERSION}: build the corpus again"
+                f"{_FIRST_VERSION} and {FORMAT_VERSION}: build the corpus again"
             )
         try:
             return cls._from_fields(fields)
@@ -129,14 +138,14 @@ class CorpusMetadata:
         if is_sealed:
             fields = unseal(fields)
         elif SEALS in fields:
-            raise DamageError(f"format version {_UNSEALED_VERSION} has no {SEALS}")
+            raise DamageError(f"format version {_FIRST_VERSION} has no {SEALS}")
         sources = tuple(SourceMetadata(**source) for source in fields["sources"])
         metadata = cls(**fields | {"sources": sources})
         _check_counts(metadata)
         content = fingerprint_content(
             metadata.files, metadata.weights, format_version=metadata.format_version
         )
-        if metadata.fingerprint != (metadata.unsealed_fingerprint or content):
+        if metadata.fingerprint != (metadata.first_fingerprint or content):
             raise DamageError("fingerprint is not the one of its files and weights")
         return dataclasses.replace(metadata, fingerprint=content)
 
@@ -153,7 +162,7 @@ def fingerprint_content(
     That is the format, the names and hashes of all files, and the weights of the sources. Corpora
     without seals were known by their files alone; there, weights count where they have an effect.
     """
-    if format_version == _UNSEALED_VERSION and len(set(weights.values())) <= 1:
+    if format_version == _FIRST_VERSION and len(set(weights.values())) <= 1:
         return _hash_files(files)
     listed = "".join(f"{float(weight)!r}\n" for weight in weights.values())
     return hash_text(f"format {format_version}\n{_hash_files(files)}\n{listed}")

@@ -80,6 +80,9 @@ class PretrainingDataset:
         seed: of all random numbers.
         global_batch_size: rows of a batch over all processes.
 
+    Attributes:
+        coverage: fraction of the corpus's training tokens that an epoch reads.
+
     Raises:
         InputError: the corpus is too small for a row.
         FieldError: there are no rows in a batch, or the plan cannot be written.
@@ -95,6 +98,7 @@ class PretrainingDataset:
         plan = self._reader.plan
         self.rows_per_epoch, self.max_pairs_per_row = plan.num_rows, plan.max_pairs
         self.fill = plan.fill
+        self.coverage = plan.coverage
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ import numpy as np
 from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.settings import FieldError
 from data_pipeline.cache import cache_directory, host_lock
-from data_pipeline.config import DataConfig, Packing
+from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.memory_maps import LazySequence, MappedDirectory
-from data_pipeline.pretraining.packing import SPECIAL_TOKENS_PER_PAIR, pack_pairs
-from data_pipeline.pretraining.pair_planning import generate_pairs
-from data_pipeline.pretraining.pairs import PAIR, pair_lengths
+from data_pipeline.pretraining.packing import write_rows
+from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
+from data_pipeline.pretraining.pairs import PAIR
 from data_pipeline.verification import (
     DamageError,
     describe_files,
@@ -36,10 +35,9 @@ from data_pipeline.verification import (
     unseal,
 )
 
-_FORMAT = 1
+_FORMAT = 2
 _METADATA = "metadata.json"
 _OPEN_VARIANTS = 4  # a batch reads at most two, or more if it holds whole epochs
-_WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
 
 # The settings that a plan depends on; masks, seeds and directories are not among them.
 _FIELDS = (
@@ -74,6 +72,7 @@ class Plan:
     num_rows: int  # rows an epoch, the same for each variant
     max_pairs: int  # most pairs in a row
     fill: float  # fraction of the rows' positions filled
+    coverage: float  # fraction of the split's tokens that an epoch reads, on average over variants
     variants: LazySequence[Variant]
 
     def variant_of(self, epoch: int) -> Variant:
@@ -142,7 +141,7 @@ def _build(
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
     try:
         variants = [
-            _write_variant(
+            write_rows(
                 generate_pairs(corpus, split, config, number), config, partial / f"{number:03d}"
             )
             for number in range(config.num_plan_variants)
@@ -158,6 +157,12 @@ def _build(
             "max_pairs": max(variant["max_pairs"] for variant in variants),
             "fill": sum(variant["filled"] for variant in variants)
             / sum(variant["rows"] * config.max_seq_length for variant in variants),
+            "coverage": measure_coverage(
+                corpus,
+                split,
+                config,
+                [_planned_pairs(partial, number, num_rows) for number in range(len(variants))],
+            ),
             "files": describe_files(partial, sorted(file.name for file in partial.iterdir())),
         }
         write_atomically(partial / _METADATA, json.dumps(seal(metadata), indent=2) + "\n")
@@ -178,48 +183,11 @@ def _put_in_place(partial: Path, path: Path, settings: dict[str, Any]) -> None:
             os.rename(partial, path)
 
 
-def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> dict[str, int]:
-    counts = {"rows": 0, "filled": 0, "max_pairs": 1}
-    with (
-        open(f"{stem}.pairs.bin", "wb") as pairs_file,
-        open(f"{stem}.row_starts.bin", "wb") as starts_file,
-    ):
-        num_pairs = 0
-        np.zeros(1, "<i8").tofile(starts_file)
-        for window in _windows(pairs):
-            lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
-            if config.packing is Packing.PACKED:
-                order, sizes = pack_pairs(
-                    lengths,
-                    row_length=config.max_seq_length,
-                    max_pairs_per_row=config.max_pairs_per_row,
-                )
-                window = window[order]
-            else:
-                sizes = np.ones(len(window), np.int64)
-            window.tofile(pairs_file)
-            (num_pairs + np.cumsum(sizes)).astype("<i8").tofile(starts_file)
-            num_pairs += len(window)
-            counts["rows"] += len(sizes)
-            counts["filled"] += int(lengths.sum())
-            counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
-    return counts
-
-
-def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
-    held: list[np.ndarray] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += len(block)
-        if count >= _WINDOW:
-            joined = np.concatenate(held)
-            whole = count // _WINDOW * _WINDOW
-            yield from joined[:whole].reshape(-1, _WINDOW)
-            held, count = [joined[whole:]], count - whole
-    if count:
-        yield np.concatenate(held)
+def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
+    """Map the pairs of a variant's first rows, which are those that an epoch reads."""
+    row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
+    pairs = np.memmap(directory / f"{number:03d}.pairs.bin", PAIR, mode="r")
+    return pairs[: row_starts[num_rows]]
 
 
 def _open(path: Path, settings: dict[str, Any]) -> Plan:
@@ -242,5 +210,6 @@ def _open(path: Path, settings: dict[str, Any]) -> Plan:
         num_rows=metadata["num_rows"],
         max_pairs=metadata["max_pairs"],
         fill=metadata["fill"],
+        coverage=metadata["coverage"],
         variants=LazySequence(settings["num_plan_variants"], open_variant, max_open=_OPEN_VARIANTS),
     )

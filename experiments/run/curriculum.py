@@ -22,6 +22,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
+from data_pipeline.pretraining.display import format_coverage
 from data_pipeline.pretraining.records import RecordDataset
 from experiments.run.config import ExperimentConfig
 from experiments.run.metrics_log import StepWork
@@ -94,9 +95,23 @@ class Curriculum:
         self.phases = phases_of(config)
         self._model, self._mesh = config.model, mesh
         self._sequence_slots = sequence_slots
+        self._cuts_long_sentences = corpus.metadata.cuts_long_sentences
         self._accumulation_steps = config.run.accumulation_steps
         self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
         self.identity = _identify(corpus, config, self._datasets[0])
+
+    def describe_coverage(self) -> list[str]:
+        """Describe in a line a phase how much of the corpus an epoch reads; empty for records."""
+        lines = [
+            format_coverage(
+                dataset.coverage,
+                phase.data.max_seq_length,
+                cuts_long_sentences=self._cuts_long_sentences,
+            )
+            for phase, dataset in zip(self.phases, self._datasets, strict=True)
+            if isinstance(dataset, PretrainingDataset)
+        ]
+        return list(dict.fromkeys(lines))
 
     def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
@@ -189,7 +204,7 @@ def _identify(
         "--config.data.corpus_dir",
         data.corpus_dir,
         metadata.fingerprint,
-        former_fingerprint=metadata.unsealed_fingerprint,
+        former_fingerprint=metadata.first_fingerprint,
         weights=metadata.weights,
     )
 

@@ -270,7 +270,7 @@ def test_weights_are_part_of_the_fingerprint(tmp_path):
 
     light, heavy = read("light", a=1.0, b=2.0), read("heavy", a=1.0, b=9.0)
     assert light.fingerprint != heavy.fingerprint
-    assert light.unsealed_fingerprint is heavy.unsealed_fingerprint is None
+    assert light.first_fingerprint is heavy.first_fingerprint is None
     assert heavy.weights == {"a": 1.0, "b": 9.0}
 
 
@@ -279,7 +279,7 @@ def test_a_corpus_of_before_is_read_and_checked_by_its_numbers(tmp_path):
     fields = as_first_format(path)
     corpus = open_corpus(path)
     assert read_documents(corpus.splits["train"]) == TRAIN
-    assert corpus.metadata.fingerprint == corpus.metadata.unsealed_fingerprint
+    assert corpus.metadata.fingerprint == corpus.metadata.first_fingerprint
     assert corpus.metadata.fingerprint == fields["fingerprint"]
     one_file = "train/shard-00000/tokens.bin"
     for place, value in (
@@ -314,7 +314,7 @@ def test_unequal_weights_of_a_corpus_of_before_count(tmp_path):
         former.append(open_corpus(path).metadata)
     light, heavy = former
     assert light.fingerprint != heavy.fingerprint
-    assert light.unsealed_fingerprint == heavy.unsealed_fingerprint
+    assert light.first_fingerprint == heavy.first_fingerprint
 
 
 @contextlib.contextmanager
@@ -333,22 +333,22 @@ def open_descriptors() -> int:
 
 
 def test_many_shards_are_read_with_few_descriptors(tmp_path):
-    documents = [[[5 + n % 8] * 3, [5 + n // 8 % 8]] for n in range(300)]
+    documents = [[[5 + n % 8] * 3, [5 + n // 8 % 8]] for n in range(80)]
     path = tmp_path / "corpus"
     write_corpus(path, {"train": documents}, WordPieceTokenizer(TOKENS), max_shard_bytes=30)
     used = open_descriptors()
     with most_descriptors(used + 130):
         train = open_corpus(path).splits["train"]
-        assert len(train.shards) == 300
+        assert len(train.shards) == 80
         flat = np.array([token for sentence in documents for part in sentence for token in part])
         order = np.random.default_rng(0).permutation(len(flat))
         assert train.read(order).tolist() == flat[order].tolist()
         index = SentenceIndex(train)
-        assert index.addresses(np.arange(601)).tolist() == [
-            *itertools.chain.from_iterable((4 * n, 4 * n + 3) for n in range(300)),
-            1200,
+        assert index.addresses(np.arange(161)).tolist() == [
+            *itertools.chain.from_iterable((4 * n, 4 * n + 3) for n in range(80)),
+            320,
         ]
-        assert index.first_sentences(np.array([300, 7, 0])).tolist() == [600, 14, 0]
+        assert index.first_sentences(np.array([80, 7, 0])).tolist() == [160, 14, 0]
         assert open_descriptors() - used <= 64
     del train, index
     assert open_descriptors() == used
