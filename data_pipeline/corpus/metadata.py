@@ -31,7 +31,7 @@ from data_pipeline.verification import (
 )
 
 FORMAT_VERSION = 2
-_FIRST_VERSION = 1  # without seals; see `cuts_long_sentences` and `first_fingerprint`
+_UNSEALED_VERSION = 1  # read as well; its fingerprint is over the files alone
 METADATA_FILE = "metadata.json"
 
 COUNTED = ("documents", "sentences", "tokens")
@@ -84,7 +84,7 @@ class CorpusMetadata:
         Plans of a corpus of before leave them whole and truncate them, so that a run on it keeps
         its batches.
         """
-        return self.format_version > _FIRST_VERSION
+        return self.format_version > _UNSEALED_VERSION
 
     @property
     def weights(self) -> dict[str, float]:
@@ -92,9 +92,9 @@ class CorpusMetadata:
         return {source.name: source.weight for source in self.sources}
 
     @property
-    def first_fingerprint(self) -> str | None:
+    def unsealed_fingerprint(self) -> str | None:
         """The fingerprint by which a corpus of the format without seals was known; else None."""
-        return _hash_files(self.files) if self.format_version == _FIRST_VERSION else None
+        return _hash_files(self.files) if self.format_version == _UNSEALED_VERSION else None
 
     def shard_sizes(self, split: str) -> list[ShardSize]:
         """Return the amount of text in each shard of a split, by the sizes of its files."""
@@ -120,10 +120,10 @@ class CorpusMetadata:
         except DamageError as error:
             raise CorpusError(f"it is not the metadata of a corpus: {error}") from None
         version = fields.get("format_version")
-        if not is_count(version) or version not in (FORMAT_VERSION, _FIRST_VERSION):
+        if not is_count(version) or version not in (FORMAT_VERSION, _UNSEALED_VERSION):
             raise CorpusError(
                 f"it has format version {version!r}, and this program reads "
-                f"{_FIRST_VERSION} and {FORMAT_VERSION}: build the corpus again"
+                f"{_UNSEALED_VERSION} and {FORMAT_VERSION}: build the corpus again"
             )
         try:
             return cls._from_fields(fields)
@@ -138,14 +138,14 @@ class CorpusMetadata:
         if is_sealed:
             fields = unseal(fields)
         elif SEALS in fields:
-            raise DamageError(f"format version {_FIRST_VERSION} has no {SEALS}")
+            raise DamageError(f"format version {_UNSEALED_VERSION} has no {SEALS}")
         sources = tuple(SourceMetadata(**source) for source in fields["sources"])
         metadata = cls(**fields | {"sources": sources})
         _check_counts(metadata)
         content = fingerprint_content(
             metadata.files, metadata.weights, format_version=metadata.format_version
         )
-        if metadata.fingerprint != (metadata.first_fingerprint or content):
+        if metadata.fingerprint != (metadata.unsealed_fingerprint or content):
             raise DamageError("fingerprint is not the one of its files and weights")
         return dataclasses.replace(metadata, fingerprint=content)
 
@@ -162,7 +162,7 @@ def fingerprint_content(
     That is the format, the names and hashes of all files, and the weights of the sources. Corpora
     without seals were known by their files alone; there, weights count where they have an effect.
     """
-    if format_version == _FIRST_VERSION and len(set(weights.values())) <= 1:
+    if format_version == _UNSEALED_VERSION and len(set(weights.values())) <= 1:
         return _hash_files(files)
     listed = "".join(f"{float(weight)!r}\n" for weight in weights.values())
     return hash_text(f"format {format_version}\n{_hash_files(files)}\n{listed}")

@@ -47,7 +47,7 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     metadata = _read_metadata(local, path)
     check_files(local, metadata.files, verify=verify)
     corpus = map_corpus(local, metadata)
-    if metadata.first_fingerprint:  # nothing else would show that the number was changed
+    if metadata.unsealed_fingerprint:  # nothing else would show that the number was changed
         vocab_size = corpus.load_tokenizer().vocab_size
         if vocab_size != metadata.vocab_size:
             raise CorpusError(

@@ -204,7 +204,7 @@ def _identify(
         "--config.data.corpus_dir",
         data.corpus_dir,
         metadata.fingerprint,
-        former_fingerprint=metadata.first_fingerprint,
+        former_fingerprint=metadata.unsealed_fingerprint,
         weights=metadata.weights,
     )
 

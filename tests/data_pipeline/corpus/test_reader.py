@@ -270,7 +270,7 @@ def test_weights_are_part_of_the_fingerprint(tmp_path):
 
     light, heavy = read("light", a=1.0, b=2.0), read("heavy", a=1.0, b=9.0)
     assert light.fingerprint != heavy.fingerprint
-    assert light.first_fingerprint is heavy.first_fingerprint is None
+    assert light.unsealed_fingerprint is heavy.unsealed_fingerprint is None
     assert heavy.weights == {"a": 1.0, "b": 9.0}
 
 
@@ -279,7 +279,7 @@ def test_a_corpus_of_before_is_read_and_checked_by_its_numbers(tmp_path):
     fields = as_first_format(path)
     corpus = open_corpus(path)
     assert read_documents(corpus.splits["train"]) == TRAIN
-    assert corpus.metadata.fingerprint == corpus.metadata.first_fingerprint
+    assert corpus.metadata.fingerprint == corpus.metadata.unsealed_fingerprint
     assert corpus.metadata.fingerprint == fields["fingerprint"]
     one_file = "train/shard-00000/tokens.bin"
     for place, value in (
@@ -314,7 +314,7 @@ def test_unequal_weights_of_a_corpus_of_before_count(tmp_path):
         former.append(open_corpus(path).metadata)
     light, heavy = former
     assert light.fingerprint != heavy.fingerprint
-    assert light.first_fingerprint == heavy.first_fingerprint
+    assert light.unsealed_fingerprint == heavy.unsealed_fingerprint
 
 
 @contextlib.contextmanager

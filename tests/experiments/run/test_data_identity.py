@@ -65,7 +65,7 @@ def test_a_workdir_of_before_is_resumed_on_its_corpus(
     before = open_corpus(path)._replace(
         metadata=dataclasses.replace(open_corpus(path).metadata, format_version=1)
     )
-    old = before.metadata.first_fingerprint
+    old = before.metadata.unsealed_fingerprint
     assert old is not None
     del fields["seals"]
     (path / "metadata.json").write_text(
