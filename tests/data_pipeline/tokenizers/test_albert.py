@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from etils import epath
 from tiny_vocabularies import (
     KINDS,
     ODD,
@@ -21,6 +22,7 @@ from tiny_vocabularies import (
 
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers import pretrained
 from data_pipeline.tokenizers.albert import Padding
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 from data_pipeline.tokenizers.sentencepiece_model import parse_model, with_same_replacement
@@ -194,6 +196,7 @@ def write_config(directory: Path, **config: object) -> Path:
     [
         ({}, True, False),
         ({"do_lower_case": False}, False, False),
+        ({"tokenizer_class": None, "do_lower_case": None, "keep_accents": None}, True, False),
         ({"tokenizer_class": "BertTokenizer", "do_lower_case": False}, False, True),
         ({"tokenizer_class": "BertTokenizerFast", "strip_accents": None}, True, False),
         ({"do_lower_case": True, "strip_accents": False}, True, True),
@@ -203,6 +206,29 @@ def write_config(directory: Path, **config: object) -> Path:
 def test_settings_of_a_tokenizer_config(config, lower_case, keep_accents, tmp_path):
     read = AlbertTokenizer.from_pretrained(write_config(tmp_path / "bert", **config)).tokenizer
     assert (read.lower_case, read.keep_accents) == (lower_case, keep_accents)
+
+
+def test_remote_tokenizers_are_read(tmp_path, monkeypatch):
+    """A directory stands for the store."""
+    monkeypatch.setattr(
+        pretrained,
+        "open_remote",
+        lambda url: epath.Path(url.replace("gs://bucket", str(tmp_path))),
+    )
+    tokenizer = AlbertTokenizer(trained())
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    tokenizer.tokenizer.save(tmp_path / "run/tokenizer")
+    (tmp_path / "empty").mkdir()
+    write_config(tmp_path / "spaced", tokenize_chinese_chars=False)
+    for name in ("theirs", "run", "theirs/spiece.model", "theirs/tokenizer.json"):
+        assert same(AlbertTokenizer.from_pretrained(f"gs://bucket/{name}"), tokenizer), name
+    for name, message in {
+        "empty": "there is no tokenizer in gs://bucket/empty: ",
+        "nowhere": "gs://bucket/nowhere: there is no such file or directory",
+        "spaced": r"gs://bucket/spaced/tokenizer_config\.json: tokenize_chinese_chars=false",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            AlbertTokenizer.from_pretrained(f"gs://bucket/{name}")
 
 
 def test_unsupported_tokenizers_are_one_line_errors(tmp_path):
