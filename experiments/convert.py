@@ -161,7 +161,7 @@ def main() -> ExitCode:
     """Read the flags and convert."""
     source, to = flags.FLAGS["from"].value, flags.FLAGS.to
     stored = read_pretrained(source, step=flags.FLAGS.step)
-    tokenizer = find_tokenizer(flags.FLAGS.tokenizer, source)
+    tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
     convert(stored, tokenizer, to, Path(flags.FLAGS.output))
     count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
     config = stored.config

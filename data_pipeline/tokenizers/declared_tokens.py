@@ -62,16 +62,19 @@ def with_declared_tokens(tokenizer: Tokenizer, files: Mapping[str, Path]) -> Tok
     added = _in_order_of_ids(merged, tokenizer)
     if not added:
         return tokenizer
+    (*_, file) = files.values()
     try:
-        return type(tokenizer).from_bytes(
+        extended = type(tokenizer).from_bytes(
             tokenizer.vocabulary_bytes(),
             lower_case=tokenizer.lower_case,
             keep_accents=tokenizer.keep_accents,
             added_tokens=added,
         )
     except InputError as error:
-        (*_, file) = files.values()
         raise InputError(f"tokenizer {file.parent}: {error}") from None
+    if extended.tokens[: tokenizer.vocab_size] != tokenizer.tokens:
+        raise InputError(f"tokenizer {file.parent}: a token of its vocabulary has white space")
+    return extended
 
 
 def _in_order_of_ids(merged: Mapping[str, _Declaration], tokenizer: Tokenizer) -> list[AddedToken]:
@@ -178,8 +181,8 @@ def _described(file: Path, value: Any, id: int | None, *, special: bool = False)
     return _Declaration(token, id, file)
 
 
-def _of_type(kind: type, value: Any, file: Path | None, name: str) -> Any:
+def _of_type(kind: type[list] | type[dict], value: Any, file: Path | None, name: str) -> Any:
     if not isinstance(value, kind):
-        wanted = {list: "a list", dict: "an object"}[kind]
+        wanted = "a list" if kind is list else "an object"
         raise InputError(f"tokenizer {file}: {name} must be {wanted}, got {str(value)[:60]!r}")
     return value

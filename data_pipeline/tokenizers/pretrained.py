@@ -152,7 +152,7 @@ def _normalizer_settings(normalizer: Any) -> dict[str, bool]:
     return {"lower_case": "Lowercase" in steps, "keep_accents": "StripAccents" not in steps}
 
 
-def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]) -> Tokenizer:
+def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, Any]) -> Tokenizer:
     """Build the tokenizer of a tokenizer.json, the only file that transformers 5 saves."""
     model = stored.get("model")
     model = model if isinstance(model, dict) else {}

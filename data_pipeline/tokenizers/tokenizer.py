@@ -243,7 +243,7 @@ class Tokenizer(abc.ABC):
         if encoded is None:
             if len(self._words_with_offsets) > _MAX_CACHED_WORDS:
                 self._words_with_offsets.clear()
-            rows = self.added_tokens.encode_word(word, self._encode_word_with_offsets)
-            rows = np.array(rows, np.int32).reshape(-1, 3)
+            tokens = self.added_tokens.encode_word(word, self._encode_word_with_offsets)
+            rows = np.array(tokens, np.int32).reshape(-1, 3)
             encoded = self._words_with_offsets[word] = rows[:, 0].copy(), rows[:, 1:].copy()
         return encoded

@@ -140,7 +140,8 @@ def test_triton_is_loaded_before_tensorflow(tmp_path):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        env=os.environ
+        | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
     )
     first, *_, last = done.stderr.splitlines()
     assert (first, done.returncode) == ("triton False", 2), done.stderr
