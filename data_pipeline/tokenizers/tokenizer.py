@@ -108,8 +108,8 @@ class Tokenizer(abc.ABC):
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special tokens.
 
-        Text never becomes a special token other than unknown: a literal "[MASK]" is encoded
-        character by character.
+        Text becomes no special token but unknown and those that were added: a literal "[MASK]" is
+        encoded character by character.
         """
         ids, _ = self.encode_lines([text])
         return ids.tolist()
