@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from albert_jax.settings import FieldError, check_settings, setting
+from albert_jax.settings import FieldError, check_settings, setting, without_nulls
 
 
 class HiddenAct(StrEnum):
@@ -248,8 +248,9 @@ class AlbertConfig:
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> "AlbertConfig":
-        """Read a released ``albert_config.json``."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read a released ``albert_config.json``, in which null counts as absent."""
+        text = Path(path).read_text(encoding="utf-8")
+        return cls.from_dict(json.loads(text, object_hook=without_nulls))
 
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON that `from_json_file` and the released code read."""

@@ -229,6 +229,11 @@ def split_optional(hint: Any) -> tuple[Any, bool]:
     return typing.get_origin(hint) or hint, optional
 
 
+def without_nulls(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop what is null in an object of JSON, where it counts as absent: an `object_hook`."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 _DESCRIPTIONS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",

@@ -20,6 +20,7 @@ from albert_jax.interop.names import (
 )
 from albert_jax.interop.stored_weights import StoredWeights
 from albert_jax.interop.torch_pickle import read_torch_file
+from albert_jax.settings import without_nulls
 
 HUGGINGFACE_CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -47,7 +48,7 @@ def is_huggingface_directory(path: epath.Path) -> bool:
 
 def _read_json(file: epath.Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_text(), object_hook=without_nulls))
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file} is not a JSON object: {error}") from error
 
@@ -66,6 +67,7 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{file}: {error}") from error
     tensors = _drop_duplicates(_with_prefix(_read_tensors(directory)), config)
+    config, tensors = _drop_identity(config, tensors)
     architectures = values.get("architectures") or [None]
     return StoredWeights(
         source=str(directory),
@@ -109,6 +111,19 @@ def _drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
         for name, tensor in tensors.items()
         if name not in unread and not _POSITIONS.fullmatch(name)
     }
+
+
+def _drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfig, FlatTree]:
+    """Drop a mapping of the embeddings that changes nothing, which `write_huggingface` adds."""
+    names = [f"{_ENCODER}encoder.embedding_hidden_mapping_in.{leaf}" for leaf in ("weight", "bias")]
+    kernel, bias = (tensors.get(name) for name in names)
+    identity = np.eye(config.hidden_size)
+    if config.embedding_size != config.hidden_size or kernel is None or bias is None:
+        return config, tensors
+    if not np.array_equal(kernel, identity) or np.any(bias):
+        return config, tensors
+    kept = {name: tensor for name, tensor in tensors.items() if name not in names}
+    return dataclasses.replace(config, embedding_mapping=EmbeddingMapping.WHEN_NEEDED), kept
 
 
 def write_huggingface(

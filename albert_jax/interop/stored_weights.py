@@ -13,6 +13,9 @@ from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
+from albert_jax.settings import without_nulls
+
+ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
 
 _MAX_LISTED = 40  # faults in an error message
 
@@ -80,13 +83,19 @@ class StoredWeights:
         return params
 
     def read_all(self) -> FlatTree:
-        """Return every parameter that is stored.
+        """Return every parameter that is stored, those of an encoder at least.
 
         Raises:
             WeightsError: a name is unknown, a shape wrong, or a part missing; all are listed.
         """
         found = self.available()
-        self.raise_faults(self.faults(found))
+        if not found:
+            raise WeightsError(
+                f"{self.source} holds no weights: none of its tensors is a parameter"
+            )
+        names = (target.path for target in self.mapping.values())
+        encoder = {name for name in names if name.startswith(ENCODER)}
+        self.raise_faults(self.faults(found | encoder))
         return self.read(found)
 
     def raise_faults(self, faults: list[str]) -> None:
@@ -124,7 +133,7 @@ def read_albert_config(file: epath.Path) -> AlbertConfig:
         WeightsError: it does not exist, or is not a configuration.
     """
     try:
-        return AlbertConfig.from_dict(json.loads(file.read_text()))
+        return AlbertConfig.from_dict(json.loads(file.read_text(), object_hook=without_nulls))
     except FileNotFoundError as error:
         raise WeightsError(f"there is no {file}") from error
     except (ValueError, TypeError, AttributeError) as error:

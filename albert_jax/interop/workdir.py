@@ -8,6 +8,7 @@ from etils import epath
 from albert_jax.config import HeadConfig
 from albert_jax.interop.names import WeightsError, native_mapping
 from albert_jax.interop.stored_weights import StoredWeights, flatten, read_albert_config
+from albert_jax.settings import without_nulls
 
 ALBERT_CONFIG_FILE = "albert_config.json"
 HEAD_FILE = "head.json"
@@ -65,7 +66,7 @@ def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
     if not file.exists():
         return None, None
     try:
-        values = dict(json.loads(file.read_text()))
+        values = dict(json.loads(file.read_text(), object_hook=without_nulls))
         architecture = values.pop("architecture")
         return architecture, HeadConfig(**values)
     except (ValueError, TypeError, KeyError) as error:

@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from albert_jax.settings import without_nulls
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.added_tokens import AddedToken
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
@@ -24,7 +27,7 @@ def load_tokenizer(
     """
     kinds = {kind.KIND: kind for kind in (SentencePieceTokenizer, WordPieceTokenizer)}
     path = Path(path)
-    settings = {"lower_case": True, "keep_accents": False}
+    settings: dict[str, Any] = {"lower_case": True, "keep_accents": False}
     if path.is_dir():
         stored = _read_settings(path / SETTINGS_FILE)
         name = stored.get("kind")
@@ -35,6 +38,8 @@ def load_tokenizer(
             )
         kind = kinds[name]
         settings = {key: bool(stored.get(key, default)) for key, default in settings.items()}
+        added = stored.get("added_tokens", [])
+        settings["added_tokens"] = _read_added_tokens(path / SETTINGS_FILE, added)
         path = path / kind.VOCABULARY_FILE
     elif path.suffix in (".model", ".txt"):
         kind = SentencePieceTokenizer if path.suffix == ".model" else WordPieceTokenizer
@@ -55,13 +60,30 @@ def load_tokenizer(
         raise InputError(f"tokenizer {path} cannot be used: {error}") from None
 
 
-def _read_settings(path: Path) -> dict[str, object]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file of a tokenizer's settings. In it, null counts as absent.
+
+    Raises:
+        InputError: it is not a JSON object.
+    """
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=without_nulls)
     except ValueError as error:
         raise InputError(f"tokenizer {path} is not JSON: {error}") from None
-    if not isinstance(settings, dict):
+    if not isinstance(content, dict):
         raise InputError(f"tokenizer {path} must hold a JSON object")
-    return settings
+    return content
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(path)
+    except FileNotFoundError:
+        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
+
+
+def _read_added_tokens(path: Path, stored: Any) -> list[AddedToken]:
+    try:
+        return [AddedToken.from_json(token) for token in stored]
+    except (InputError, TypeError, AttributeError) as error:
+        raise InputError(f"tokenizer {path} has malformed added_tokens: {error}") from None

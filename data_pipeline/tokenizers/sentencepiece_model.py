@@ -1,6 +1,8 @@
-"""SentencePiece models as protobuf messages, and the scores by which words are segmented."""
+"""SentencePiece models as protobuf messages: scores of pieces, and replacements of characters."""
 
+import numpy as np
 from google.protobuf.message import DecodeError
+from jaxtyping import UInt32
 from sentencepiece.sentencepiece_model_pb2 import (  # type: ignore[attr-defined]
     ModelProto,
     TrainerSpec,
@@ -18,6 +20,14 @@ _GRID = 2.0**-13
 
 # Subtracted from the score of pieces such as `▁2011,`, so that they are never chosen.
 NUMBER_PENALTY = 100.0
+
+# The table of replacements is a double-array trie (Darts): its size in bytes, its 32-bit units, and
+# the replacements, each ended by a zero byte. A unit holds a label (bits 0 to 7 and 31), a flag
+# that one of its children is a value (8), and the offset of its children (10 to 30, times 256 if
+# bit 9 is set), which is added to its own position without carrying. Units with equal children
+# share them.
+_LABEL = 1 << 31 | 0xFF
+_HAS_VALUE = 1 << 8
 
 
 def parse_model(serialized: bytes) -> ModelProto:
@@ -90,3 +100,31 @@ def remove_penalty(model: ModelProto) -> None:
 def is_number_with_comma(piece: str) -> bool:
     """Return True if a piece ends in a digit and a comma, as `▁2011,` does."""
     return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
+
+
+def with_same_replacement(charsmap: bytes, characters: str, other: str) -> bytes:
+    """Change the table so that it replaces some ASCII characters as it replaces another one.
+
+    Characters that are not in the table stay without a replacement.
+    """
+    size = int.from_bytes(charsmap[:4], "little")
+    units = np.frombuffer(charsmap, "<u4", size // 4, offset=4).copy()
+    model = _find(units, other)
+    for char in characters:
+        position = _find(units, char)
+        if position is not None and model is not None:
+            distance = position ^ _children(units, model)
+            units[position] = distance << 10 | _HAS_VALUE | ord(char)
+    return charsmap[:4] + units.tobytes() + charsmap[4 + size :]
+
+
+def _find(units: UInt32[np.ndarray, " units"], char: str) -> int | None:
+    """Return the position of the unit of an ASCII character, if it has a replacement."""
+    position = _children(units, 0) ^ ord(char)
+    is_present = position < len(units) and int(units[position]) & _LABEL == ord(char)
+    return position if is_present and int(units[position]) & _HAS_VALUE else None
+
+
+def _children(units: UInt32[np.ndarray, " units"], parent: int) -> int:
+    unit = int(units[parent])
+    return parent ^ (unit >> 10 & 0x1FFFFF) << (unit >> 6 & 8)
