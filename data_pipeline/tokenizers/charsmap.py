@@ -7,10 +7,26 @@ set), which is added to its own position without carrying. Units with equal chil
 """
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Int64, UInt32
 
 _LABEL = 1 << 31 | 0xFF
 _HAS_VALUE = 1 << 8
+
+
+def is_charsmap(charsmap: bytes) -> bool:
+    """Return True if no walk through the table leaves it; SentencePiece itself does not look."""
+    size = int.from_bytes(charsmap[:4], "little")
+    replacements = charsmap[4 + size :]
+    if size % 4 or not size or 4 + size > len(charsmap) or not replacements.endswith(b"\0"):
+        return False
+    units = np.frombuffer(charsmap, "<u4", size // 4, offset=4)
+    is_value = units >> 31 == 1
+    # A walk goes on by any byte of the text, within the block of 256 that holds the children.
+    children = np.arange(len(units)) ^ _offsets(units)
+    stays_inside = (children | 0xFF) < len(units)
+    has_value = is_value[np.minimum(children, len(units) - 1)]
+    follows = stays_inside & (has_value | (units & _HAS_VALUE == 0))
+    return bool(np.where(is_value, (units & 0x7FFFFFFF) < len(replacements), follows).all())
 
 
 def with_same_replacement(charsmap: bytes, characters: str, other: str) -> bytes:
@@ -37,5 +53,9 @@ def _find(units: UInt32[np.ndarray, " units"], char: str) -> int | None:
 
 
 def _children(units: UInt32[np.ndarray, " units"], parent: int) -> int:
-    unit = int(units[parent])
-    return parent ^ (unit >> 10 & 0x1FFFFF) << (unit >> 6 & 8)
+    return parent ^ int(_offsets(units[parent : parent + 1])[0])
+
+
+def _offsets(units: UInt32[np.ndarray, " units"]) -> Int64[np.ndarray, " units"]:
+    unit = units.astype(np.int64)
+    return (unit >> 10 & 0x1FFFFF) << (unit >> 6 & 8)

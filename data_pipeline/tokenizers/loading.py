@@ -1,8 +1,8 @@
 """Loading a tokenizer of either kind from files of this project, or from a bare vocabulary."""
 
-import json
 from pathlib import Path
 
+from albert_jax.input_files import read_bytes, read_json_object
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
@@ -47,21 +47,14 @@ def load_tokenizer(
         settings["lower_case"] = lower_case
     if keep_accents is not None:
         settings["keep_accents"] = keep_accents
+    content = read_bytes(path, error=InputError, name=f"tokenizer {path}")
     try:
-        return kind.from_bytes(path.read_bytes(), **settings)
-    except OSError as error:
-        raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+        return kind.from_bytes(content, **settings)
     except InputError as error:
         raise InputError(f"tokenizer {path} cannot be used: {error}") from None
 
 
 def _read_settings(path: Path) -> dict[str, object]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
-    except ValueError as error:
-        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"tokenizer {path} must hold a JSON object")
-    return settings
+    if not path.exists():
+        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}")
+    return read_json_object(path, error=InputError, name=f"tokenizer {path}")

@@ -1,13 +1,13 @@
 """The tokenizer of a pretrained model, in the layout of this project, Hugging Face or Google."""
 
 import base64
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from albert_jax.input_files import read_json_object
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
@@ -99,13 +99,7 @@ def _vocabulary_file(directory: Path) -> Path:
 
 
 def _read_json(path: Path) -> _Json:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"tokenizer {path} must hold a JSON object")
-    return content
+    return read_json_object(path, error=InputError, name=f"tokenizer {path}")
 
 
 def _config_settings(path: Path) -> dict[str, bool]:

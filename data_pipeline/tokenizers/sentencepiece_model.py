@@ -1,5 +1,7 @@
 """SentencePiece models as protobuf messages, and the scores by which words are segmented."""
 
+import math
+
 from google.protobuf.message import DecodeError
 from sentencepiece.sentencepiece_model_pb2 import (  # type: ignore[attr-defined]
     ModelProto,
@@ -7,6 +9,7 @@ from sentencepiece.sentencepiece_model_pb2 import (  # type: ignore[attr-defined
 )
 
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.charsmap import is_charsmap
 
 PieceType = ModelProto.SentencePiece.Type
 
@@ -32,6 +35,11 @@ def parse_model(serialized: bytes) -> ModelProto:
         raise InputError("it is not a SentencePiece model") from None
     if model.trainer_spec.model_type != TrainerSpec.UNIGRAM:
         raise InputError("it is a SentencePiece model of another type than unigram")
+    for spec in (model.normalizer_spec, model.denormalizer_spec):
+        if spec.precompiled_charsmap and not is_charsmap(spec.precompiled_charsmap):
+            raise InputError("its table of replaced characters is damaged")
+    if not all(math.isfinite(piece.score) for piece in model.pieces):
+        raise InputError("it has a score that is not finite")
     return model
 
 

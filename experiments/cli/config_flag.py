@@ -55,7 +55,7 @@ def define_config_flag(
             flag_values=flag_values,
             sys_argv=_config_first(sys.argv if argv is None else argv),
         )
-    except flags.Error as error:  # it reads the command line's flag files at once
+    except (flags.Error, UnicodeDecodeError) as error:  # it reads flag files at once
         print("error:", error, file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
     if required:
@@ -94,7 +94,7 @@ def parse_flags(
     """
     path = None
     if config_kind is not None:
-        written = _before_double_dash(flag_values.read_flags_from_files(argv, force_gnu=False))
+        written = _before_double_dash(expand_flag_files(argv, flag_values))
         if path := _config_path(written):
             check_config_file(path)
         _check_overrides(written, config_kind)
@@ -104,14 +104,26 @@ def parse_flags(
         name = error.flagname
         close = did_you_mean(name, {known: f"--{known}" for known in flag_values})
         raise InputError(f"there is no flag --{name}{close}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever the config file ends with
         line = failing_line(error, path) if path else None
-        if line is None and not isinstance(error, flags.Error):
+        if line is None and not isinstance(error, flags.Error | UnicodeDecodeError):
             raise
         message = " ".join(str(error).split()).removeprefix("flag ")
         if missing := re.match(r"--(\S+)=None: .*other than None", message):
             message = f"--{missing[1]} is missing: {flag_values[missing[1]].help}"
         raise InputError(line or message) from error
+
+
+def expand_flag_files(argv: Sequence[str], flag_values: flags.FlagValues) -> list[str]:
+    """Return a command line with the lines of the files that `--flagfile` names.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    try:
+        return flag_values.read_flags_from_files(list(argv), force_gnu=False)
+    except (flags.Error, UnicodeDecodeError) as error:
+        raise InputError(f"--flagfile: {error}") from error
 
 
 class _ParserWithNone(flags.ArgumentParser):

@@ -82,7 +82,7 @@ def test_empty_activation_is_linear():
             {"hidden_size": 100, "num_attention_heads": 12},
             ["hidden_size must", "num_attention_heads (12)", "100"],
         ),
-        ({"vocab_size": 0}, ["vocab_size", ">= 1", "0"]),
+        ({"vocab_size": 0}, ["vocab_size", "in [1, 10000000]", "0"]),
         ({"num_hidden_layers": 12.0}, ["num_hidden_layers", "whole number", "12.0"]),
         ({"hidden_dropout_prob": 1.0}, ["hidden_dropout_prob", "[0, 1)"]),
         ({"hidden_dropout_prob": "0.1"}, ["hidden_dropout_prob", "a number", "'0.1'"]),

@@ -218,7 +218,7 @@ def test_shards_are_read_like_one_file(pretraining):
     with pytest.raises(WeightsError, match=r"index\.json names extra, which no shard contains"):
         read_pretrained(pretraining)
     index.write_text(json.dumps({"weight_map": places | {"extra": "../other.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"names \.\./other\.safetensors, which does not exist"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors', which is no file"):
         read_pretrained(pretraining)
     index.write_text("{}")
     with pytest.raises(WeightsError, match=r"index\.json is not an index of shards"):
@@ -345,7 +345,7 @@ class TestBadDirectories:
 
     def test_broken_configuration(self, pretraining):
         (pretraining / CONFIG).write_text("{")
-        with pytest.raises(WeightsError, match=r"config\.json is not a JSON object"):
+        with pytest.raises(WeightsError, match=r"config\.json: this is not JSON"):
             read_pretrained(pretraining)
 
     @pytest.mark.parametrize("kept", [0, 7, 100, -1], ids="{} bytes".format)

@@ -217,7 +217,7 @@ def test_unusable_tokenizers_are_one_line_errors(tmp_path):
         "noise.model": "not a SentencePiece model",
         "vocab.txt": r"lacks the special tokens \[PAD\], \[CLS\], \[SEP\], \[MASK\]",
         "latin.txt": "not UTF-8",
-        "missing.model": "No such file",
+        "missing.model": "does not exist",
         "empty": "has no tokenizer.json",
         "vocab.json": "must be a directory",
     }.items():
