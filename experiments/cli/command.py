@@ -21,6 +21,8 @@ from experiments.cli.versions import describe_versions
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
 
+_LONGEST_LINE = 4000  # characters: messages quote flags and files, of whatever length
+
 
 def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
@@ -93,5 +95,8 @@ def _print_and_exit(text: str) -> NoReturn:
 
 
 def _report(error: Exception, code: ExitCode) -> ExitCode:
-    print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+    line = " ".join(str(error).split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[:_LONGEST_LINE]} …"
+    print("error:", line, file=sys.stderr, flush=True)
     return code

@@ -33,6 +33,8 @@ def failing_line(error: BaseException, path: str) -> str | None:
         error = error.__cause__ or error.__context__ or error
     if isinstance(error, SyntaxError) and error.filename == path:
         return f"--config={path}: line {error.lineno}: {error.msg}"
+    if isinstance(error, SyntaxError) and error.filename is None:  # of a file with zero bytes
+        return f"--config={path}: {error.msg}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == path:
             message = " ".join(str(error).split())

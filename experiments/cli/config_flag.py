@@ -95,7 +95,7 @@ def parse_flags(
     path = None
     if config_kind is not None:
         written = _before_double_dash(expand_flag_files(argv, flag_values))
-        if path := _config_path(written):
+        for path in _config_paths(written):
             check_config_file(path)
         _check_overrides(written, config_kind)
     try:
@@ -106,7 +106,9 @@ def parse_flags(
         raise InputError(f"there is no flag --{name}{close}") from error
     except (Exception, SystemExit) as error:  # whatever the config file ends with
         line = failing_line(error, path) if path else None
-        if line is None and not isinstance(error, flags.Error | UnicodeDecodeError):
+        if line is None and isinstance(error, RecursionError):  # absl seeks a similar name
+            line = "there is no flag of so long a name"
+        if line is None and not isinstance(error, flags.Error):
             raise
         message = " ".join(str(error).split()).removeprefix("flag ")
         if missing := re.match(r"--(\S+)=None: .*other than None", message):
@@ -122,8 +124,11 @@ def expand_flag_files(argv: Sequence[str], flag_values: flags.FlagValues) -> lis
     """
     try:
         return flag_values.read_flags_from_files(list(argv), force_gnu=False)
-    except (flags.Error, UnicodeDecodeError) as error:
-        raise InputError(f"--flagfile: {error}") from error
+    except flags.Error as error:
+        raise InputError(str(error)) from error
+    except UnicodeDecodeError as error:
+        named = [argument for argument in argv if argument.lstrip("-").startswith("flagfile")]
+        raise InputError(f"{' '.join(named)}: the file is not UTF-8: {error}") from error
 
 
 class _ParserWithNone(flags.ArgumentParser):
@@ -162,20 +167,20 @@ def _config_first(argv: Sequence[str]) -> list[str]:
     return [program, *arguments]
 
 
-def _config_path(arguments: Sequence[str]) -> str | None:
-    """Return the file that ``--config`` names, without the argument that follows a colon."""
-    path = None
+def _config_paths(arguments: Sequence[str]) -> list[str]:
+    """Return the files that ``--config`` names, without the argument that follows a colon."""
+    paths = []
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
         if re.fullmatch(r"--?config", argument):
-            path = after
-        elif match := re.match(r"--?config=(.*)", argument):
-            path = match[1]
-    return path and path.split(":", 1)[0]
+            paths.append(after)
+        elif match := re.match(r"--?config=(.*)", argument, re.DOTALL):
+            paths.append(match[1])
+    return [path.split(":", 1)[0] for path in paths]
 
 
 def _check_overrides(arguments: Sequence[str], config_kind: type[Config]) -> None:
     names = [one.name for one in all_settings(config_kind)]
-    groups = {name.rpartition(".")[0] for name in names}
+    groups = {name.rpartition(".")[0] for name in names} - {""}
     for argument in arguments:
         match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if match and match[1] not in (*names, *groups):
