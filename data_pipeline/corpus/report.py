@@ -1,19 +1,87 @@
-"""The closing report of a build: statistics of the training text, and their printed form."""
+"""The description of a finished corpus: counts, hashes, statistics, and the printed report."""
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline.corpus.chunks import cut_documents
-from data_pipeline.corpus.reader import Corpus
-from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split
+from data_pipeline.corpus.metadata import (
+    COUNTED,
+    FORMAT_VERSION,
+    CorpusMetadata,
+    SourceMetadata,
+    fingerprint,
+)
+from data_pipeline.corpus.reader import Corpus, list_files
+from data_pipeline.corpus.splits import TRAIN, VALIDATION, Shard, Split, shard_name
+from data_pipeline.memory_maps import MappedDirectory
 from data_pipeline.tokenizers.tokenizer import Tokenizer
+from data_pipeline.verification import describe_files
 
 _ROW_LENGTH, _SPECIAL_TOKENS = 512, 3
 _MOST_FREQUENT = 20
 _TOKENS_PER_READ = 1 << 22
 _DOCUMENTS_PER_READ = 1 << 14
+
+
+def describe_corpus(
+    directory: Path,
+    *,
+    vocab_size: int,
+    sources: Mapping[str, float],
+    settings: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> CorpusMetadata:
+    """Count the text of a finished directory and hash its files; the report is left empty.
+
+    Args:
+        directory: holds the tokenizer and both splits, complete.
+        vocab_size: tokens in the vocabulary.
+        sources: name -> weight, in the order in which documents number them.
+        settings: of the build.
+        versions: of libraries.
+    """
+    counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in sources}
+    splits = {}
+    for split in (TRAIN, VALIDATION):
+        num_shards = len(list((directory / split).glob("shard-*")))
+        mapped = MappedDirectory(directory / split)
+        shards = (Shard(mapped, shard_name(n), vocab_size) for n in range(num_shards))
+        per_source = _count_by_source(shards, len(sources))
+        for name, numbers in zip(sources, per_source.tolist(), strict=True):
+            counts[name][split] = dict(zip(COUNTED, numbers, strict=True))
+        totals = per_source.sum(axis=0).tolist()
+        splits[split] = {"shards": num_shards, **dict(zip(COUNTED, totals, strict=True))}
+    files = describe_files(directory, list_files(directory))
+    return CorpusMetadata(
+        format_version=FORMAT_VERSION,
+        fingerprint=fingerprint(files, sources),
+        vocab_size=vocab_size,
+        sources=tuple(
+            SourceMetadata(name, weight, counts[name]) for name, weight in sources.items()
+        ),
+        splits=splits,
+        files=files,
+        settings=settings,
+        report={},
+        versions=versions,
+    )
+
+
+def _count_by_source(shards: Iterable[Shard], num_sources: int) -> np.ndarray:
+    """Count the documents, sentences and tokens of each source: int64 [sources, 3]."""
+    counts = np.zeros((num_sources, 3), np.int64)
+    for shard in shards:
+        sentences = np.diff(shard.document_offsets)
+        tokens = np.diff(shard.sentence_offsets[shard.document_offsets])
+        for column, weights in enumerate((None, sentences, tokens)):
+            counts[:, column] += np.bincount(
+                shard.document_sources, weights, minlength=num_sources
+            ).astype(np.int64)
+    return counts
 
 
 def describe_training_text(corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.nda
     from data_pipeline.pretraining.dataset import PretrainingDataset
 
     dataset = PretrainingDataset(corpus, DataConfig(), seed=seed, global_batch_size=num_rows)
-    return next(iter(dataset.batches(start_step=0)))
+    with dataset.batches(start_step=0) as batches:
+        return next(batches)
 
 
 def format_batch(

@@ -147,11 +147,11 @@ class RecordDataset:
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> BatchIterator:
         """Return the batches from a step on; see `TrainingDataset.batches`."""
         wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = itertools.count(start_step * self.global_batch_size, self.global_batch_size)
-        return (self._read(first + wanted) for first in firsts)
+        return BatchIterator(self._read(first + wanted) for first in firsts)
 
     def _read(self, numbers: Int64[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
         _, records = shuffle_rows(numbers, self.rows_per_epoch, seed=self._seed)

@@ -6,7 +6,7 @@ corpus from the beginning of an order of its own; its rows are planned, and its 
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +98,7 @@ class Curriculum:
         self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
         self.identity = _identify(corpus, config, self._datasets[0])
 
-    def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
+    def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
         end: the last phase goes on.
 
@@ -111,9 +111,9 @@ class Curriculum:
                 continue
             skipped = max(start_step - phase.begin, 0)
             rows = rows_of_process(phase.global_batch_size, self._mesh)
-            batches = dataset.batches(start_step=skipped, rows=rows)
             count = None if phase is last else phase.end - phase.begin - skipped
-            yield from map(self._read, itertools.islice(batches, count))
+            with dataset.batches(start_step=skipped, rows=rows) as batches:
+                yield from map(self._read, itertools.islice(batches, count))
 
     def _read(self, arrays: dict[str, np.ndarray]) -> PretrainingBatch:
         if self._sequence_slots is not None:

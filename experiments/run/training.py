@@ -258,19 +258,19 @@ class Run:
 
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run
-        batches = self._data.batches(int(state.step))
-        queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
-        step.prepare(state, queue.next, self._key)
         try:
-            return train(
-                state,
-                step,
-                queue,
-                self._key,
-                num_steps=self._num_steps,
-                intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-                hooks=self,
-            )
+            with contextlib.closing(self._data.batches(int(state.step))) as batches:
+                queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                step.prepare(state, queue.next, self._key)
+                return train(
+                    state,
+                    step,
+                    queue,
+                    self._key,
+                    num_steps=self._num_steps,
+                    intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
+                    hooks=self,
+                )
         except NonFiniteStepError as error:
             self._checkpoints.wait_until_finished()
             saved = self._checkpoints.manager.latest_step()

@@ -15,6 +15,7 @@ from albert_jax.training.parallel import make_mesh
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.pretraining.dataset import HeldOutDataset
 from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
 from experiments.evaluation.layers import evaluate_layers, format_layers
 from experiments.evaluation.probing import (
@@ -52,10 +53,9 @@ def test_baselines_count_the_words_under_the_masks(
         {"masked_lm_ids": np.array([[5, 5, 6, 0]]), "masked_lm_weights": np.array([[1, 1, 1, 0]])},
         {"masked_lm_ids": np.array([[7, 6, 5, 7]]), "masked_lm_weights": np.array([[1, 1, 1, 1]])},
     ]
-    monkeypatch.setattr(
-        "experiments.evaluation.held_out.held_out_batches", lambda *_, **__: iter(batches)
-    )
-    accuracy, entropy = make_evaluator(corpus, devices=1).baselines()
+    evaluator = make_evaluator(corpus, devices=1)
+    monkeypatch.setattr(HeldOutDataset, "batches", lambda _: iter(batches))
+    accuracy, entropy = evaluator.baselines()
     assert accuracy == pytest.approx(3 / 7)
     assert entropy == pytest.approx(3 / 7 * np.log(7 / 3) + 4 / 7 * np.log(7 / 2))
 

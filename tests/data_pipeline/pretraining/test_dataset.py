@@ -13,7 +13,7 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.dataset import PretrainingDataset, held_out_batches
+from data_pipeline.pretraining.dataset import HeldOutDataset, PretrainingDataset
 from data_pipeline.pretraining.masking import shuffle_visible_words
 
 CLS, SEP = 2, 3
@@ -230,7 +230,7 @@ def test_any_step_costs_as_much_as_the_first(make_dataset):
 
 
 def test_held_out_batches_have_every_pair_once(corpus):
-    batches = list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16))
+    batches = list(HeldOutDataset(corpus, max_seq_length=LENGTH, batch_size=16).batches())
     rows = [(row["sequence_ids"] > 0).any(axis=1) for row in batches]
     count = int(sum(part.sum() for part in rows))
     assert all(part.all() for part in rows[:-1])
@@ -253,11 +253,13 @@ def test_held_out_batches_have_every_pair_once(corpus):
 
 def test_held_out_batches_are_always_the_same(corpus):
     def read(**settings) -> list[dict]:
-        return list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16, **settings))
+        dataset = HeldOutDataset(corpus, max_seq_length=LENGTH, batch_size=16, **settings)
+        once, again = list(dataset.batches()), list(dataset.batches())
+        for ours, theirs in zip(again, once, strict=True):
+            assert_equal(ours, theirs)
+        return once
 
     whole = read()
-    for ours, theirs in zip(read(), whole, strict=True):
-        assert_equal(ours, theirs)
     for ours, theirs in zip(read(rows=np.arange(4, 9)), whole, strict=True):
         assert_equal(ours, theirs, slice(4, 9))
     # With an upper bound they are the first of the same rows.
@@ -283,4 +285,4 @@ def test_bad_requests(corpus, make_dataset, tmp_path):
         make_dataset().batches(start_step=0, rows=np.array([16]))
     nothing_held_out = make_corpus(tmp_path / "corpus", [[4, 5]], [])
     with pytest.raises(InputError, match="no documents for validation"):
-        held_out_batches(nothing_held_out, max_seq_length=32, batch_size=4)
+        HeldOutDataset(nothing_held_out, max_seq_length=32, batch_size=4)
