@@ -275,12 +275,12 @@ class AlbertConfig:
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> "AlbertConfig":
-        """Read a released ``albert_config.json``.
+        """Read a released ``albert_config.json``, in which null counts as absent.
 
         Raises:
             ValueError: it is no JSON object; a `FieldError`: a value is not allowed.
         """
-        return cls.from_dict(read_json_object(Path(path), error=ValueError))
+        return cls.from_dict(read_json_object(Path(path), error=ValueError, drop_nulls=True))
 
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON that `from_json_file` and the released code read."""

@@ -87,9 +87,19 @@ def read_text(file: ReadablePath, *, error: type[Exception], name: str | None = 
 
 
 def read_json_object(
-    file: ReadablePath, *, error: type[Exception], name: str | None = None
+    file: ReadablePath,
+    *,
+    error: type[Exception],
+    name: str | None = None,
+    drop_nulls: bool = False,
 ) -> dict[str, Any]:
     """Read a file that holds one JSON object.
+
+    Args:
+        file: local or remote.
+        error: the exception to raise.
+        name: the file's name in messages; its path by default.
+        drop_nulls: leave out what is null, here and inside: in a model's files it counts as absent.
 
     Raises:
         error: it is no JSON object, or a text in it is not Unicode; see also `read_text`.
@@ -100,7 +110,15 @@ def read_json_object(
     if not isinstance(content, dict):
         raise error(f"{name or os.fspath(file)} must be a JSON object, got {shorten(content)}")
     require_unicode(content, name or os.fspath(file), error=error)
-    return content
+    return _without_nulls(content) if drop_nulls else content
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return value
 
 
 def parse_json(text: str, name: str, *, error: type[Exception], line: int | None = None) -> Any:

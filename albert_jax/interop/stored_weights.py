@@ -15,6 +15,8 @@ from albert_jax.input_files import read_json_object
 from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
 from albert_jax.settings import FieldError
 
+ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
+
 _MAX_LISTED = 40  # faults in an error message
 
 
@@ -81,13 +83,19 @@ class StoredWeights:
         return params
 
     def read_all(self) -> FlatTree:
-        """Return every parameter that is stored.
+        """Return every parameter that is stored, those of an encoder at least.
 
         Raises:
             WeightsError: a name is unknown, a shape wrong, or a part missing; all are listed.
         """
         found = self.available()
-        self.raise_faults(self.faults(found))
+        if not found:
+            raise WeightsError(
+                f"{self.source} holds no weights: none of its tensors is a parameter"
+            )
+        names = (target.path for target in self.mapping.values())
+        encoder = {name for name in names if name.startswith(ENCODER)}
+        self.raise_faults(self.faults(found | encoder))
         return self.read(found)
 
     def raise_faults(self, faults: list[str]) -> None:
@@ -124,7 +132,7 @@ def read_albert_config(file: epath.Path) -> AlbertConfig:
     Raises:
         WeightsError: it does not exist, or is not a configuration.
     """
-    values = read_json_object(file, error=WeightsError)
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
     try:
         return AlbertConfig.from_dict(values)
     except FieldError as error:

@@ -66,7 +66,7 @@ def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
     """
     if not file.exists():
         return None, None
-    values = read_json_object(file, error=WeightsError)
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
     require_fields(values, {"architecture": str, "labels": list}, str(file), error=WeightsError)
     architecture = values.pop("architecture")
     try:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from albert_jax.durable_files import hash_file, write_atomically
 from albert_jax.input_files import read_json_object, require_fields, shorten
 from albert_jax.settings import FieldError
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows

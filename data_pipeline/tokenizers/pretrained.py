@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from albert_jax.input_files import read_json_object
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
+from data_pipeline.tokenizers.declared_tokens import DECLARING_FILES, with_declared_tokens
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from data_pipeline.tokenizers.loading import load_tokenizer
+from data_pipeline.tokenizers.loading import load_tokenizer, read_tokenizer_json
 from data_pipeline.tokenizers.sentencepiece import (
     CLS,
     MASK,
@@ -24,6 +24,10 @@ from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, TOKENIZER_DIRECTOR
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 _Json = dict[str, Any]
+
+
+class MissingTokenizerError(InputError):
+    """A directory has no tokenizer, not even one that is damaged or unsupported."""
 
 
 def read_pretrained_tokenizer(
@@ -41,14 +45,13 @@ def read_pretrained_tokenizer(
 
     Raises:
         InputError: there is no supported tokenizer, or there are several.
+        MissingTokenizerError: a directory has none at all.
     """
     with _local(path) as local:
-        if not local.exists():
-            raise InputError(f"tokenizer {path}: there is no such file or directory")
         if local.is_dir() and (local / TOKENIZER_DIRECTORY / SETTINGS_FILE).is_file():
             local = local / TOKENIZER_DIRECTORY
         file = _vocabulary_file(local) if local.is_dir() else local
-        stored = _read_json(file) if file.suffix == ".json" else {}
+        stored = read_tokenizer_json(file) if file.suffix == ".json" else {}
         if "kind" in stored:
             return load_tokenizer(file.parent, lower_case=lower_case, keep_accents=keep_accents)
         settings = {"lower_case": True, "keep_accents": False}
@@ -56,32 +59,49 @@ def read_pretrained_tokenizer(
         settings |= _config_settings(file.parent / TOKENIZER_CONFIG_FILE) if local.is_dir() else {}
         overrides = {"lower_case": lower_case, "keep_accents": keep_accents}
         settings |= {name: value for name, value in overrides.items() if value is not None}
-        if not stored:
-            return load_tokenizer(file, **settings)
-        return _from_tokenizer_json(file, stored, settings)
+        if stored:
+            tokenizer = _from_tokenizer_json(file, stored, settings)
+        else:
+            tokenizer = load_tokenizer(file, **settings)
+        declaring = {TOKENIZER_FILE: file} if stored else {}
+        if local.is_dir():
+            beside = {name: local / name for name in DECLARING_FILES}
+            declaring = {name: one for name, one in beside.items() if one.is_file()}
+        return with_declared_tokens(tokenizer, declaring)
 
 
 @contextmanager
 def _local(path: str | Path) -> Iterator[Path]:
     """Yield the path, or a copy of the small files of a remote one."""
     if not is_remote(path):
+        if not Path(path).exists():
+            raise InputError(f"tokenizer {path}: there is no such file or directory")
         yield Path(path)
         return
     remote = open_remote(str(path))
-    if (remote / TOKENIZER_DIRECTORY).exists():
-        remote = remote / TOKENIZER_DIRECTORY
-    with tempfile.TemporaryDirectory() as copy:
-        files = remote.iterdir() if remote.is_dir() else [remote]
-        for file in files:
+    if not remote.exists():
+        raise InputError(f"tokenizer {path}: there is no such file or directory")
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        if not remote.is_dir():
+            (copy / remote.name).write_bytes(remote.read_bytes())
+            yield copy / remote.name
+            return
+        if (remote / TOKENIZER_DIRECTORY).exists():
+            remote = remote / TOKENIZER_DIRECTORY
+        for file in remote.iterdir():
             if file.suffix in (".model", ".txt", ".json"):
-                (Path(copy) / file.name).write_bytes(file.read_bytes())
-        yield Path(copy)
+                (copy / file.name).write_bytes(file.read_bytes())
+        try:
+            yield copy
+        except InputError as error:  # about the path that was given, not about its copy
+            raise type(error)(str(error).replace(directory, str(path))) from None
 
 
 def _vocabulary_file(directory: Path) -> Path:
     """Find the file that describes the tokenizer best."""
     stored = directory / TOKENIZER_FILE
-    if stored.is_file() and "kind" in _read_json(stored):
+    if stored.is_file() and "kind" in read_tokenizer_json(stored):
         return stored
     for pattern in ("*.model", "vocab*.txt"):
         found = sorted(directory.glob(pattern))
@@ -92,21 +112,17 @@ def _vocabulary_file(directory: Path) -> Path:
             return found[0]
     if stored.is_file():
         return stored
-    raise InputError(
+    raise MissingTokenizerError(
         f"there is no tokenizer in {directory}: no {TOKENIZER_DIRECTORY}/, no .model, no "
         f"vocab*.txt and no {TOKENIZER_FILE}"
     )
-
-
-def _read_json(path: Path) -> _Json:
-    return read_json_object(path, error=InputError, name=f"tokenizer {path}")
 
 
 def _config_settings(path: Path) -> dict[str, bool]:
     """Read the settings of a tokenizer_config.json, if there is one."""
     if not path.is_file():
         return {}
-    config = _read_json(path)
+    config = read_tokenizer_json(path)
     if config.get("tokenize_chinese_chars") is False:
         raise InputError(f"tokenizer {path}: tokenize_chinese_chars=false is not supported")
     settings = {}
@@ -144,13 +160,6 @@ def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]
     if kind not in ("Unigram", "WordPiece"):
         raise InputError(f"tokenizer {path}: its model must be Unigram or WordPiece, got {kind!r}")
     try:
-        count = len(model["vocab"])
-        added = [token for token in stored.get("added_tokens", []) if token["id"] >= count]
-        if added:
-            raise InputError(
-                f"it has {len(added)} tokens outside its vocabulary, such as "
-                f"{added[0]['content']!r}, which is not supported"
-            )
         if kind == "WordPiece":
             tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
             return WordPieceTokenizer(tokens, **settings)

@@ -39,6 +39,13 @@ class InitGroups(StrEnum):
     FROM_FIRST = "from_first"
 
 
+class InitEmbeddings(StrEnum):
+    """Source of what depends on the vocabulary: the word table, and the masked-LM head's output."""
+
+    STORED = "stored"  # `init_from`, whose vocabulary must be the run's
+    FRESH = "fresh"  # initialized, for another vocabulary
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
     """The run of a training: devices, intervals, files. Results are the same up to rounding and
@@ -87,6 +94,11 @@ class TrainingRunConfig:
     init_from: str | None = setting(
         None, "workdir or checkpoint with the initial parameters of a new run"
     )
+    init_embeddings: InitEmbeddings = setting(
+        InitEmbeddings.STORED,
+        "word embeddings and masked-LM output bias of a run with `init_from`; fresh: initialized, "
+        "for another vocabulary",
+    )
     compile_cache_dir: str | None = setting(
         None, "cache of compiled programs; none: in the workdir"
     )
@@ -96,6 +108,9 @@ class TrainingRunConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.init_from is None and self.init_embeddings is not InitEmbeddings.STORED:
+            allowed = f"{InitEmbeddings.STORED} without init_from"
+            raise FieldError("init_embeddings", allowed, self.init_embeddings)
         if self.parallelism is Parallelism.PMAP:
             for name in ("fsdp", "tensor"):
                 if (size := getattr(self, name)) > 1:

@@ -131,6 +131,23 @@ def test_metrics_of_a_step(recorded):
     assert "times_fastest_rival" not in unknown[0]
 
 
+def test_triton_is_loaded_before_tensorflow(tmp_path):
+    (tmp_path / "triton.py").write_text(
+        "import sys; print('triton', 'tensorflow' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark", "--what=encode", "--against=torch"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ
+        | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    first, *_, last = done.stderr.splitlines()
+    assert (first, done.returncode) == ("triton False", 2), done.stderr
+    assert last.startswith("error: --what=encode needs --model")
+
+
 def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path):
     _, _, path = recorded
     code = (

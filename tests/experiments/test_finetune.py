@@ -227,8 +227,8 @@ def test_a_head_for_other_labels_is_initialized_with_a_warning(
 ) -> None:
     data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
     config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
-    task = open_finetuning(config, tmp_path / "run").task
-    params = read_task_parameters(config, task)
+    opened = open_finetuning(config, tmp_path / "run")
+    params = read_task_parameters(config, opened.start, opened.task)
     assert params["classifier"]["kernel"].shape == (32, 3)
     assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
 

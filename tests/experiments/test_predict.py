@@ -16,7 +16,7 @@ import pytest
 from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
-from albert_jax import AlbertForPreTraining, AlbertModel
+from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
 from albert_jax.interop.names import WeightsError
 from albert_jax.training.parallel import make_mesh
 from data_pipeline import AlbertTokenizer
@@ -105,6 +105,21 @@ def test_embeddings_do_not_depend_on_the_batch(saved, pooling):
         }[pooling]
         np.testing.assert_allclose(result["embedding"], expected, rtol=2e-4, atol=1e-5)
         assert result["embedding"].dtype == np.float32
+
+
+def test_only_pooled_embeddings_need_a_pooler(saved, tmp_path):
+    model = AlbertForMaskedLM(CONFIG)
+    encoder = {name: PARAMS["albert"][name] for name in ("embeddings", "encoder")}
+    params = {"albert": encoder, "predictions": PARAMS["predictions"]}
+    model.save_pretrained(tmp_path / "headless", params, TOKENIZER)
+    for pooling in (Pooling.MEAN, Pooling.FIRST):
+        found, expected = (
+            results("encode", examples(*TEXTS[:1]), path, pooling=pooling)[0]["embedding"]
+            for path in (tmp_path / "headless", saved)
+        )
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(WeightsError, match="missing; --pooling=mean and --pooling=first need no"):
+        results("encode", examples(*TEXTS), tmp_path / "headless", pooling=Pooling.POOLED)
 
 
 def test_embeddings_of_pairs_and_in_half_precision(saved):

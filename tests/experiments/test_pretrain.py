@@ -33,7 +33,7 @@ from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig, InitGroups
 from experiments.run.curriculum import Curriculum
-from experiments.run.initial_parameters import read_initial_parameters
+from experiments.run.initial_parameters import open_initial_weights, read_initial_parameters
 from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
 from experiments.run.workdir import DataIdentity, open_pretraining_workdir
 
@@ -225,7 +225,8 @@ def warm_start(
     """The parameters for a model like that of the corpus's runs, with changes."""
     model = AlbertForPreTraining(with_part(make_config(corpus), "model", **changes).model)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
-    params = read_initial_parameters(str(init_from), model, seed=7, groups=groups)
+    stored = open_initial_weights(str(init_from))
+    params = read_initial_parameters(stored, model, seed=7, groups=groups)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     return params
 

@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,10 +35,12 @@ from albert_jax import (
     ProblemType,
     read_pretrained,
 )
-from albert_jax.config import HiddenAct
+from albert_jax.config import AlbertConfig, HiddenAct
 from albert_jax.interop.huggingface_config import config_from_json, head_from_json, to_json
 from albert_jax.interop.names import WeightsError
+from albert_jax.interop.parameter_fitting import fit_parameters
 from albert_jax.interop.stored_weights import flatten
+from albert_jax.pretrained import open_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 EXACT = {
@@ -45,6 +48,7 @@ EXACT = {
     "untied": ("ForPreTraining", UNTIED, None),
     "untied masked LM": ("ForMaskedLM", UNTIED, None),
     "equal sizes": ("ForMaskedLM", EQUAL, None),
+    "equal sizes, no mapping": ("ForMaskedLM", {"embedding_size": 4}, None),
     "erf": ("ForPreTraining", {"hidden_act": "gelu_erf", "layer_norm_eps": 1e-3}, None),
 }
 
@@ -87,6 +91,55 @@ def test_a_round_trip_is_exact(name, tmp_path):
     assert everything.architecture == type(model).__name__
     in_full = {"albert": params} if isinstance(model, AlbertModel) else params
     assert_same(everything.params, in_full)
+
+
+def test_null_counts_as_absent(pretraining):
+    expected = open_weights(pretraining).config
+    file = pretraining / CONFIG
+    values = json.loads(file.read_text())
+    nulls = ("hidden_act", "num_labels", "classifier_dropout_prob", "id2label", "layer_norm_eps")
+    assert set(values) >= {"hidden_act", "layer_norm_eps"}
+    file.write_text(json.dumps(values | dict.fromkeys((*nulls, "architectures", "gap_size"))))
+    found = open_weights(pretraining)
+    assert found.config == expected
+    assert found.config.extra == {}
+    file.write_text(json.dumps({"hidden_act": None, "gap_size": None, "vocab_size": 7}))
+    config = AlbertConfig.from_json_file(file)
+    assert (config.hidden_act, config.vocab_size, config.extra) == (HiddenAct.GELU, 7, {})
+
+
+def test_a_mapping_that_is_not_the_model_s_names_the_setting(tmp_path):
+    for mapping, other, fault in (
+        ("always", "when_needed", "bias is not a parameter of the model"),
+        ("when_needed", "always", "bias is missing"),
+    ):
+        changes = {"embedding_size": 4, "embedding_mapping": mapping}
+        stored = make_model("ForMaskedLM", changes, None)
+        stored.save_pretrained(tmp_path / mapping, random_params(stored))
+        model = make_model("ForMaskedLM", changes | {"embedding_mapping": other}, None)
+        hint = rf"embedding_hidden_mapping_in/{fault} \(set model\.embedding_mapping={mapping}\)"
+        with pytest.raises(WeightsError, match=hint):
+            fit_parameters(open_weights(tmp_path / mapping), model, seed=0, required=("",))
+
+
+def test_only_what_is_used_must_be_there(tmp_path):
+    stored = make_model("ForMaskedLM", {}, None)
+    params = random_params(stored)
+    stored.save_pretrained(tmp_path / "model", params)
+    model, found = AlbertModel.from_pretrained(tmp_path / "model", add_pooling_layer=False)
+    assert_same(found, jax.tree.map(jnp.asarray, params["albert"]))
+    assert not model.add_pooling_layer
+    with pytest.raises(WeightsError, match=r"albert\.pooler\.weight is missing"):
+        AlbertModel.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kept", [(), ("albert.pooler.weight", "albert.pooler.bias")])
+def test_a_directory_without_an_encoder_is_no_model(kept, pretraining):
+    tensors = load_file(pretraining / WEIGHTS)
+    save_file({name: tensors[name] for name in kept}, pretraining / WEIGHTS)
+    fault = r"word_embeddings\.weight is missing" if kept else "holds no weights"
+    with pytest.raises(WeightsError, match=fault):
+        read_pretrained(pretraining)
 
 
 def test_layers_that_share_nothing_become_groups(tmp_path):
