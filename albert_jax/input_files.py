@@ -20,6 +20,7 @@ BYTE_ORDER_MARK = "\ufeff"
 _MAX_BYTES = 1 << 30
 # Of JSON. Python's own limit differs between its versions, and between reading and writing.
 _MAX_DEPTH = 100
+_LARGEST = (1 << 63) - 1  # of whole numbers
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _KINDS = {
@@ -198,7 +199,9 @@ def require_fields(
         value = content[name]
         accepted = (int, float) if kind is float else kind
         fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-        if not fits or (kind is int and not 0 <= value < 1 << 63):
+        if fits and kind in (int, float) and isinstance(value, int):
+            fits = (0 if kind is int else -_LARGEST) <= value <= _LARGEST
+        if not fits:
             raise error(f"{place}: {name} must be {_KINDS[kind]}, got {shorten(value)}")
 
 

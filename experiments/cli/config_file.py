@@ -1,5 +1,6 @@
 """The file that ``--config`` names: which there are, and where one failed."""
 
+import os
 import traceback
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def check_config_file(path: str) -> None:
     Raises:
         InputError: it does not; the message names one that does.
     """
-    if Path(path).is_file():
+    if os.path.isfile(path):  # unlike Path's, also for a name that is too long
         return
     known = {
         file.name: f"experiments/configs/{file.relative_to(CONFIGS)}"

@@ -550,3 +550,58 @@ class TestTorchFiles:
             archive.writestr("model/data/0", b"\0" * 8)
         with pytest.raises(WeightsError, match="a reaches beyond the end of its 2 elements"):
             read_pretrained(pretraining)
+
+    @pytest.mark.parametrize(
+        ("pickled", "message"),
+        [
+            (
+                b"\x80\x04\x8e" + (1 << 42).to_bytes(8, "little") + b".",
+                "expected 4398046511104 byt",
+            ),
+            (
+                b"\x80\x05\x96" + (1 << 42).to_bytes(8, "little") + b".",
+                "expected 4398046511104 byt",
+            ),
+            (b"\x80\x02}r\xff\xff\xff\xff.", "its memory has 4294967295 slots in 9 bytes"),
+        ],
+    )
+    def test_no_memory_is_asked_for_that_the_file_does_not_have(
+        self, pickled, message, tensors, pretraining
+    ):
+        file = pretraining / "pytorch_model.bin"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("model/data.pkl", pickled)
+        with pytest.raises(WeightsError, match=message):
+            read_pretrained(pretraining)
+
+    @pytest.mark.parametrize("write", [write_zip, write_legacy])
+    def test_elements_are_not_repeated(self, write, tensors, pretraining):
+        """Strides of 0 would make gigabytes of one element."""
+        repeated = np.broadcast_to(np.float32(1), (1 << 15, 1 << 15))
+        sizes = (size.to_bytes(4, "little") for size in (repeated.size, 1))
+        table = pickled_table({"a": repeated}).replace(*sizes)
+        file = pretraining / "pytorch_model.bin"
+        write(file, {"a": np.ones(1, np.float32)})
+        ours = pickled_table({"a": np.ones(1, np.float32)})
+        content = file.read_bytes()
+        if write is write_legacy:
+            file.write_bytes(content.replace(ours, table))
+        else:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("model/data.pkl", table)
+                archive.writestr("model/data/0", b"\0" * 4)
+        with pytest.raises(WeightsError, match="a repeats the 1 elements that are stored"):
+            read_pretrained(pretraining)
+
+    def test_entries_are_neither_encrypted_nor_compressed(self, tensors, pretraining):
+        file = pretraining / "pytorch_model.bin"
+        write_zip(file, tensors)
+        content = bytearray(file.read_bytes())
+        content[content.rindex(b"PK\x01\x02") + 8] |= 1  # of the last entry
+        file.write_bytes(bytes(content))
+        with pytest.raises(WeightsError, match="is encrypted"):
+            read_pretrained(pretraining)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("model/data.pkl", b"\0" * 100_000)
+        with pytest.raises(WeightsError, match="is compressed"):
+            read_pretrained(pretraining)
