@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ from data_pipeline.pretraining.records import RecordDataset
 from data_pipeline.pretraining.tfrecord import import_records, write_records
 from data_pipeline.sources.documents import Source, SourceFormat
 from data_pipeline.sources.text_files import ReadingProgress
+from data_pipeline.tokenizers.declared_tokens import ADDED_TOKENS_FILE, SPECIAL_TOKENS_FILE
 from data_pipeline.tokenizers.export import write_tokenizer
 from data_pipeline.tokenizers.pretrained import read_pretrained_tokenizer
 from experiments.benchmarks.batches import Batches, record, replay
@@ -154,6 +156,14 @@ def _tokenizers(root: Path) -> Readers:
         add(f"{kind} settings", own / "tokenizer.json", own)
         add(f"{kind} tokenizer.json", exported / "tokenizer.json", exported / "tokenizer.json")
         add(f"{kind} tokenizer_config.json", exported / "tokenizer_config.json", exported)
+        declared = root / f"{kind}-declared"
+        shutil.copytree(exported, declared)
+        added, special = (declared / name for name in (ADDED_TOKENS_FILE, SPECIAL_TOKENS_FILE))
+        added.write_text(json.dumps({"[ENT]": tokenizer.vocab_size}))
+        listed = {"cls_token": "[CLS]", "additional_special_tokens": ["[ENT]"]}
+        special.write_text(json.dumps(listed))
+        add(f"{kind} {added.name}", added, declared)
+        add(f"{kind} {special.name}", special, declared)
     return readers
 
 
