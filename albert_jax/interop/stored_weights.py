@@ -1,7 +1,6 @@
 """Weights of any format, read as the parameters of a model."""
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,8 +11,9 @@ from flax.traverse_util import unflatten_dict
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.input_files import read_json_object
 from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
-from albert_jax.settings import without_nulls
+from albert_jax.settings import FieldError
 
 ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
 
@@ -132,9 +132,8 @@ def read_albert_config(file: epath.Path) -> AlbertConfig:
     Raises:
         WeightsError: it does not exist, or is not a configuration.
     """
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
     try:
-        return AlbertConfig.from_dict(json.loads(file.read_text(), object_hook=without_nulls))
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no {file}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+        return AlbertConfig.from_dict(values)
+    except FieldError as error:
         raise WeightsError(f"{file}: {error}") from error

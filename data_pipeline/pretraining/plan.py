@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax.durable_files import hash_text, write_atomically
+from albert_jax.input_files import read_json_object
 from albert_jax.settings import FieldError
 from data_pipeline.cache import cache_directory, host_lock
 from data_pipeline.config import DataConfig
@@ -30,7 +31,6 @@ from data_pipeline.verification import (
     DamageError,
     describe_files,
     find_damaged_files,
-    read_json_object,
     seal,
     unseal,
 )
@@ -192,7 +192,7 @@ def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
 
 def _open(path: Path, settings: dict[str, Any]) -> Plan:
     """Open a plan, or raise one of `_DAMAGE` unless its metadata and its files are as written."""
-    metadata = unseal(read_json_object(path / _METADATA))
+    metadata = unseal(read_json_object(path / _METADATA, error=DamageError))
     if metadata["settings"] != settings:
         raise DamageError("it is the plan of other settings")
     for damage in find_damaged_files(path, metadata["files"]).values():

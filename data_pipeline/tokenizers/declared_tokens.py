@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.added_tokens import AddedToken
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from data_pipeline.tokenizers.loading import read_json_object
+from data_pipeline.tokenizers.loading import read_tokenizer_json
 from data_pipeline.tokenizers.sentencepiece import USER_DEFINED, SentencePieceTokenizer
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
@@ -99,7 +99,7 @@ def _in_order_of_ids(merged: Mapping[str, _Declaration], tokenizer: Tokenizer) -
 
 def _declarations(files: Mapping[str, Path], tokenizer: Tokenizer) -> Iterator[_Declaration]:
     """Yield all declarations, for each token those with flags first."""
-    contents = {name: read_json_object(file) for name, file in files.items()}
+    contents = {name: read_tokenizer_json(file) for name, file in files.items()}
     config = contents.get(TOKENIZER_CONFIG_FILE, {})
     decoder = config.get("added_tokens_decoder", {})
     for key, values in _of_type(

@@ -1,10 +1,9 @@
 """Loading a tokenizer of either kind from files of this project, or from a bare vocabulary."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from albert_jax.settings import without_nulls
+from albert_jax.input_files import read_bytes, read_json_object
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.added_tokens import AddedToken
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -52,34 +51,26 @@ def load_tokenizer(
         settings["lower_case"] = lower_case
     if keep_accents is not None:
         settings["keep_accents"] = keep_accents
+    content = read_bytes(path, error=InputError, name=f"tokenizer {path}")
     try:
-        return kind.from_bytes(path.read_bytes(), **settings)
-    except OSError as error:
-        raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+        return kind.from_bytes(content, **settings)
     except InputError as error:
         raise InputError(f"tokenizer {path} cannot be used: {error}") from None
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_tokenizer_json(path: Path) -> dict[str, Any]:
     """Read a file of a tokenizer's settings. In it, null counts as absent.
 
     Raises:
-        InputError: it is not a JSON object.
+        InputError: there is no such file, or it is not a JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=without_nulls)
-    except ValueError as error:
-        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"tokenizer {path} must hold a JSON object")
-    return content
+    return read_json_object(path, error=InputError, name=f"tokenizer {path}", drop_nulls=True)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        return read_json_object(path)
-    except FileNotFoundError:
-        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
+    if not path.exists():
+        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}")
+    return read_tokenizer_json(path)
 
 
 def _read_added_tokens(path: Path, stored: Any) -> list[AddedToken]:

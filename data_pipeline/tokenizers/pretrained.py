@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from albert_jax.input_files import require_fields
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
 from data_pipeline.tokenizers.declared_tokens import DECLARING_FILES, with_declared_tokens
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from data_pipeline.tokenizers.loading import load_tokenizer, read_json_object
+from data_pipeline.tokenizers.loading import load_tokenizer, read_tokenizer_json
 from data_pipeline.tokenizers.sentencepiece import (
     CLS,
     MASK,
@@ -51,11 +52,11 @@ def read_pretrained_tokenizer(
         if local.is_dir() and (local / TOKENIZER_DIRECTORY / SETTINGS_FILE).is_file():
             local = local / TOKENIZER_DIRECTORY
         file = _vocabulary_file(local) if local.is_dir() else local
-        stored = read_json_object(file) if file.suffix == ".json" else {}
+        stored = read_tokenizer_json(file) if file.suffix == ".json" else {}
         if "kind" in stored:
             return load_tokenizer(file.parent, lower_case=lower_case, keep_accents=keep_accents)
         settings = {"lower_case": True, "keep_accents": False}
-        settings |= _normalizer_settings(stored.get("normalizer"))
+        settings |= _normalizer_settings(file, stored.get("normalizer"))
         settings |= _config_settings(file.parent / TOKENIZER_CONFIG_FILE) if local.is_dir() else {}
         overrides = {"lower_case": lower_case, "keep_accents": keep_accents}
         settings |= {name: value for name, value in overrides.items() if value is not None}
@@ -101,7 +102,7 @@ def _local(path: str | Path) -> Iterator[Path]:
 def _vocabulary_file(directory: Path) -> Path:
     """Find the file that describes the tokenizer best."""
     stored = directory / TOKENIZER_FILE
-    if stored.is_file() and "kind" in read_json_object(stored):
+    if stored.is_file() and "kind" in read_tokenizer_json(stored):
         return stored
     for pattern in ("*.model", "vocab*.txt"):
         found = sorted(directory.glob(pattern))
@@ -122,7 +123,7 @@ def _config_settings(path: Path) -> dict[str, bool]:
     """Read the settings of a tokenizer_config.json, if there is one."""
     if not path.is_file():
         return {}
-    config = read_json_object(path)
+    config = read_tokenizer_json(path)
     if config.get("tokenize_chinese_chars") is False:
         raise InputError(f"tokenizer {path}: tokenize_chinese_chars=false is not supported")
     settings = {}
@@ -138,17 +139,22 @@ def _config_settings(path: Path) -> dict[str, bool]:
     return settings
 
 
-def _normalizer_settings(normalizer: Any) -> dict[str, bool]:
+def _normalizer_settings(file: Path, normalizer: Any) -> dict[str, bool]:
     """Read the treatment of case and accents from the normalizer of a tokenizer.json."""
     if not isinstance(normalizer, Mapping):
         return {}
     if normalizer.get("type") == "BertNormalizer":
         if not normalizer.get("handle_chinese_chars", True):
-            raise InputError("a tokenizer.json with handle_chinese_chars=false is not supported")
+            raise InputError(f"tokenizer {file}: handle_chinese_chars=false is not supported")
         lower = bool(normalizer.get("lowercase", True))
         strip = normalizer.get("strip_accents")
         return {"lower_case": lower, "keep_accents": not (lower if strip is None else strip)}
-    steps = {step.get("type") for step in normalizer.get("normalizers", [])}
+    place = f"tokenizer {file}: normalizer"
+    normalizer = {"normalizers": [], **normalizer}
+    require_fields(normalizer, {"normalizers": list}, place, error=InputError)
+    for step in normalizer["normalizers"]:
+        require_fields(step, {"type": str}, f"{place}: a step", error=InputError)
+    steps = {step["type"] for step in normalizer["normalizers"]}
     return {"lower_case": "Lowercase" in steps, "keep_accents": "StripAccents" not in steps}
 
 

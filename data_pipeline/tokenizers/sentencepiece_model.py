@@ -1,8 +1,10 @@
 """SentencePiece models as protobuf messages: scores of pieces, and replacements of characters."""
 
+import math
+
 import numpy as np
 from google.protobuf.message import DecodeError
-from jaxtyping import UInt32
+from jaxtyping import Int64, UInt32
 from sentencepiece.sentencepiece_model_pb2 import (  # type: ignore[attr-defined]
     ModelProto,
     TrainerSpec,
@@ -42,6 +44,11 @@ def parse_model(serialized: bytes) -> ModelProto:
         raise InputError("it is not a SentencePiece model") from None
     if model.trainer_spec.model_type != TrainerSpec.UNIGRAM:
         raise InputError("it is a SentencePiece model of another type than unigram")
+    for spec in (model.normalizer_spec, model.denormalizer_spec):
+        if spec.precompiled_charsmap and not is_charsmap(spec.precompiled_charsmap):
+            raise InputError("its table of replaced characters is damaged")
+    if not all(math.isfinite(piece.score) for piece in model.pieces):
+        raise InputError("it has a score that is not finite")
     return model
 
 
@@ -102,6 +109,22 @@ def is_number_with_comma(piece: str) -> bool:
     return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
+def is_charsmap(charsmap: bytes) -> bool:
+    """Return True if no walk through the table leaves it; SentencePiece itself does not look."""
+    size = int.from_bytes(charsmap[:4], "little")
+    replacements = charsmap[4 + size :]
+    if size % 4 or not size or 4 + size > len(charsmap) or not replacements.endswith(b"\0"):
+        return False
+    units = np.frombuffer(charsmap, "<u4", size // 4, offset=4)
+    is_value = units >> 31 == 1
+    # A walk goes on by any byte of the text, within the block of 256 that holds the children.
+    children = np.arange(len(units)) ^ _offsets(units)
+    stays_inside = (children | 0xFF) < len(units)
+    has_value = is_value[np.minimum(children, len(units) - 1)]
+    follows = stays_inside & (has_value | (units & _HAS_VALUE == 0))
+    return bool(np.where(is_value, (units & 0x7FFFFFFF) < len(replacements), follows).all())
+
+
 def with_same_replacement(charsmap: bytes, characters: str, other: str) -> bytes:
     """Change the table so that it replaces some ASCII characters as it replaces another one.
 
@@ -126,5 +149,9 @@ def _find(units: UInt32[np.ndarray, " units"], char: str) -> int | None:
 
 
 def _children(units: UInt32[np.ndarray, " units"], parent: int) -> int:
-    unit = int(units[parent])
-    return parent ^ (unit >> 10 & 0x1FFFFF) << (unit >> 6 & 8)
+    return parent ^ int(_offsets(units[parent : parent + 1])[0])
+
+
+def _offsets(units: UInt32[np.ndarray, " units"]) -> Int64[np.ndarray, " units"]:
+    unit = units.astype(np.int64)
+    return (unit >> 10 & 0x1FFFFF) << (unit >> 6 & 8)

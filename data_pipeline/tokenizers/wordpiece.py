@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from albert_jax.input_files import BYTE_ORDER_MARK
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.added_tokens import AddedToken
@@ -89,7 +90,8 @@ class WordPieceTokenizer(Tokenizer):
         """Read a vocabulary of one token a line; a blank line is the token of one space."""
         try:
             # Only line feeds end a line: the Chinese vocabulary has U+2028 as a token.
-            lines = vocabulary.decode("utf-8").removesuffix("\n").split("\n")
+            text = vocabulary.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+            lines = text.removesuffix("\n").split("\n")
         except UnicodeDecodeError:
             raise InputError("it is not UTF-8") from None
         tokens = [line.split()[0] if line.strip() else " " for line in lines]

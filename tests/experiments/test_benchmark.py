@@ -1,10 +1,12 @@
 """The benchmark: recordings, fair turns, metrics, and a whole run without TensorFlow."""
 
+import io
 import itertools
 import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import jax
 import numpy as np
@@ -67,6 +69,28 @@ def test_recordings_that_are_damaged_or_do_not_fit_the_model_are_rejected(record
             replay(file, config)
     with pytest.raises(InputError, match=r"uses token 2\d, --config.model.vocab_size is 20"):
         replay(path, with_part(config, "model", vocab_size=20))
+
+
+def test_no_recording_asks_for_more_memory_than_it_has(recorded, tmp_path):
+    config, _, path = recorded
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    for count, message in (
+        (1 << 40, "does not have the elements of its shape"),  # 4 TiB
+        (0, "does not have the elements of its shape"),
+    ):
+        ids, shape = io.BytesIO(), arrays["input_ids"].shape
+        np.save(ids, arrays["input_ids"])
+        header = ids.getvalue().replace(f"({shape[0]},".encode(), f"({count},".encode(), 1)
+        file = tmp_path / "changed.npz"
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                content = io.BytesIO()
+                np.save(content, array)
+                written = header if name == "input_ids" else content.getvalue()
+                archive.writestr(f"{name}.npy", written)
+        with pytest.raises(InputError, match=f"--replay={file} is not a recording.*{message}"):
+            replay(file, config)
 
 
 def test_a_given_length_has_slots_for_15_percent(recorded):

@@ -233,9 +233,9 @@ def test_unusable_models_are_rejected(saved, tmp_path):
         ("a.txt", b"", "is empty"),
         ("a.txt", b"caf\xe9\n", "is not UTF-8"),
         ("a.csv", b"a\n", r"must end in \.txt or \.jsonl"),
-        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is not JSON"),
-        ("a.jsonl", b"[1]\n", r"line 1 must be a JSON object, got \[1\]"),
-        (None, b"", "cannot be read: No such file"),
+        ("a.jsonl", b'{"text": "a"}\n{\n', r"a\.jsonl:2: this is not JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: expected a JSON object, got '\[1\]'"),
+        (None, b"", "does not exist"),
     ],
 )
 def test_unusable_files_are_rejected(name, content, message, tmp_path):
@@ -250,7 +250,7 @@ def test_text_files_and_json_lines(tmp_path):
     (tmp_path / "a.txt").write_bytes("one\u2028two\r\nthree".encode())
     found = read_inputs(tmp_path / "a.txt")
     assert [example.text() for example in found] == ["one\u2028two", "three"]
-    assert found[1].source.endswith("a.txt, line 2")
+    assert found[1].source.endswith("a.txt:2")
     (tmp_path / "a.jsonl").write_text('{"text": "a", "text_pair": "b", "id": 7}\n')
     (example,) = read_inputs(tmp_path / "a.jsonl")
     assert example.fields == {"text": "a", "text_pair": "b", "id": 7}
