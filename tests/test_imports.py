@@ -28,7 +28,7 @@ ORDER = {
             "encoder",
             "heads",
         ),
-        *("training", "interop", "pretrained", "model", "tasks"),
+        *("devices", "training", "interop", "pretrained", "model", "tasks"),
     ),
     "data_pipeline": (
         *("errors", "cache", "verification", "memory_maps", "batch_iterator"),

@@ -24,6 +24,7 @@ from albert_jax.training.integrity import (
 )
 
 DELETED = "deleted"
+STATE = "state"  # the item of a checkpoint that every run has
 
 _log = logging.getLogger(__name__)
 _ABSL_LOG = logging.getLogger("absl")  # Orbax logs here, also from threads of its own
@@ -106,6 +107,7 @@ class Checkpoints:
         *,
         finite: Array | bool,
         metrics: Mapping[str, float] | None = None,
+        further: Mapping[str, PyTree] | None = None,
     ) -> None:
         """Copy the state off the devices and return; it is written in the background.
 
@@ -117,6 +119,7 @@ class Checkpoints:
             finite: True if the loss and the gradients that led to this very state were finite.
                 Reading it waits for the step; metrics fetched one step late would not.
             metrics: held-out metrics of this state; they decide which checkpoint is the best.
+            further: pytrees that some runs have, by name; each is an item beside the state.
 
         Raises:
             NonFiniteStateError: `finite` is false.
@@ -131,12 +134,14 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         self._step_being_saved = step
-        items = {name: ocp.args.JsonSave(item) for name, item in self._documents.items()}
+        trees = {STATE: state, **(further or {})}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items |= {name: ocp.args.JsonSave(item) for name, item in self._documents.items()}
         ranked = metrics if metrics and self._best_metric in metrics else None
         try:
             self.manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), **items),
+                args=ocp.args.Composite(**items),
                 metrics=None if ranked is None else {k: float(v) for k, v in ranked.items()},
                 force=True,
             )
@@ -145,12 +150,13 @@ class Checkpoints:
                 raise
             raise self._write_error(error) from error
 
-    def restore(self, abstract_state: PyTree) -> PyTree | None:
-        """Restore the newest checkpoint; None if there is none yet.
+    def restore(self, abstract: PyTree, *, item: str = STATE) -> PyTree | None:
+        """Restore the newest checkpoint; None if there is none yet, or if it lacks the item.
 
         Args:
-            abstract_state: the state as a tree of `jax.ShapeDtypeStruct` with the shardings to
-                restore to, which may differ from those at the time of saving.
+            abstract: the item as a tree of `jax.ShapeDtypeStruct` with the shardings to restore to,
+                which may differ from those at the time of saving.
+            item: the state, or the name of a further pytree.
 
         Raises:
             ValueError: the checkpoint has other names or shapes.
@@ -158,10 +164,12 @@ class Checkpoints:
         step = self.manager.latest_step()
         if step is None:
             return None
+        if item != STATE and not (self.directory / str(step) / item).exists():
+            return None
         restored = self.manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
         )
-        return restored.state
+        return restored[item]
 
     def check(self) -> None:
         """Raise the error of the save in the background, if it has failed; do not wait for it.

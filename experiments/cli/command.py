@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from albert_jax.interop.names import WeightsError
 from albert_jax.settings import FieldError, all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
+from albert_jax.training.determinism import DeterminismError
 from albert_jax.training.integrity import CheckpointError
 from data_pipeline.errors import InputError, is_storage_error
 from experiments.cli.config_dicts import Config
@@ -54,6 +55,8 @@ def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None =
         return main() or ExitCode.DONE
     except NonFiniteStateError as error:
         return _report(error, ExitCode.NON_FINITE)
+    except DeterminismError as error:
+        return _report(error, ExitCode.FAULTY_DEVICE)
     except LostProcessError as error:
         _report(error, ExitCode.LOST_PROCESS)
         os._exit(ExitCode.LOST_PROCESS)  # an orderly exit would wait for the lost process

@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.sharding import place_batch, rows_of_process
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import Metrics, Ratio, summarize
-from albert_jax.training.parallel import compile_eval_step, place_batch, rows_of_process
+from albert_jax.training.parallel import compile_eval_step
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import VALIDATION

@@ -9,9 +9,9 @@ from etils import epath
 from jax.sharding import Mesh
 
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.sharding import rows_of_process
 from albert_jax.tasks.batches import TaskBatch
-from albert_jax.training.flops import training_flops_per_row
-from albert_jax.training.parallel import rows_of_process
 from data_pipeline.finetuning.dataset import FinetuningDataset
 from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.finetuning.evaluation import TaskEvaluator

@@ -153,7 +153,7 @@ def _run_content(
     logged = [entry for entry in read_metrics(path) if entry["split"] == "train"]
     steps = [0, *(entry["step"] for entry in logged)]
     seconds = sum(
-        (step - before) * entry["seconds_per_step"]
+        entry.get("steps", step - before) * entry["seconds_per_step"]  # old runs do not say
         for before, step, entry in zip(steps, steps[1:], logged, strict=False)
     )
     return {

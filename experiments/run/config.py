@@ -61,6 +61,9 @@ class TrainingRunConfig:
         1, "devices that share one copy of parameters and optimizer state", at_least=1
     )
     tensor: int = setting(1, "devices that share each matmul", at_least=1)
+    dcn_data: int | None = setting(
+        None, "TPU slices, or hosts, that a slow network joins; none: found", at_least=1
+    )
     accumulation_steps: int = setting(
         1, "micro-batches a step; 0: as few as the memory allows", at_least=0, at_most=MOST_ROWS
     )
@@ -79,6 +82,18 @@ class TrainingRunConfig:
     compiler_options: str = setting("", "XLA's options, name=value,...; none: no defaults either")
     deterministic_kernels: bool = setting(
         False, "bit-identical resuming on GPUs, at some cost in speed"
+    )
+
+    skip_nonfinite_steps: int = setting(
+        0, "steps in a row that may be not finite, and are skipped", at_least=0
+    )
+    skip_spike_sigmas: float | None = setting(
+        None,
+        "deviations above the last 128 losses or gradient norms that skip a step; none: no step",
+        above=0,
+    )
+    check_determinism_every: int | None = setting(
+        None, "steps between two that are computed twice and compared; none: no step", at_least=1
     )
 
     log_every: int = setting(100, "steps between two log lines", at_least=1)

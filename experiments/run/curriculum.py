@@ -15,9 +15,9 @@ from jax.sharding import Mesh
 
 from albert_jax.attention.cudnn_slots import slots_needed
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.sharding import rows_of_process
 from albert_jax.settings import FieldError
-from albert_jax.training.flops import training_flops_per_row
-from albert_jax.training.parallel import rows_of_process
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError

@@ -15,8 +15,8 @@ import tiny_tasks
 from commands import ROOT
 from echoes import make_experiment, with_part, write_echoes
 
+from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.settings import FieldError
-from albert_jax.training.flops import training_flops_per_row
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import record, replay, with_shape
 from experiments.benchmarks.data import read_batches

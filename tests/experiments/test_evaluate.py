@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from echoes import make_experiment, with_part, write_echoes
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError

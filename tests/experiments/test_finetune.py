@@ -14,10 +14,10 @@ import pytest
 import tiny_tasks
 from commands import assert_same_params
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.pretrained import open_weights
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.training.checkpoint import restore_params
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.loading import load_tokenizer
 from experiments.cli.command import call

@@ -17,8 +17,8 @@ from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.interop.names import WeightsError
-from albert_jax.training.parallel import make_mesh
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer

@@ -17,10 +17,10 @@ import pytest
 from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import restore_params
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.records import RecordDataset

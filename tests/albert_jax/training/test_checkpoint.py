@@ -93,6 +93,20 @@ def test_a_state_is_restored_with_its_documents_and_its_parameters_alone(
     assert (tmp_path / "5/albert_config/metadata").read_text() == '{"hidden_size": 7}'
 
 
+def test_an_item_that_some_runs_have_leaves_the_state_as_it_was(tmp_path: Path) -> None:
+    history = {"losses": jnp.arange(4.0)}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, make_state(1), finite=True)
+        checkpoints.wait_until_finished()
+        assert checkpoints.restore(shapes(history), item="history") is None
+        checkpoints.save(2, make_state(2), finite=True, further={"history": history})
+        checkpoints.wait_until_finished()
+        assert_same(checkpoints.restore(shapes(history), item="history"), history)
+        assert_same(checkpoints.restore(shapes(make_state(0))), make_state(2))
+    one, two = (tmp_path / f"{step}/state/_METADATA" for step in (1, 2))
+    assert one.read_text() == two.read_text()
+
+
 @pytest.mark.parametrize(("devices_before", "devices_after"), [(1, 8), (8, 1), (8, 4)])
 def test_a_state_is_restored_onto_another_sharding(
     tmp_path: Path, devices_before: int, devices_after: int

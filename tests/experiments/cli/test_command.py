@@ -14,6 +14,7 @@ from config_files import BASE
 
 from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import NonFiniteStateError
+from albert_jax.training.determinism import DeterminismError
 from albert_jax.training.integrity import CheckpointError
 from data_pipeline.errors import InputError
 from experiments.cli.command import call
@@ -29,6 +30,7 @@ from experiments.run.config import ExperimentConfig
         (OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl"), 2),
         (OSError(errno.ENAMETOOLONG, "File name too long", "metrics.jsonl"), 2),
         (NonFiniteStateError("step 7 is not finite"), 3),
+        (DeterminismError("step 8 is wrong on cpu:3", []), 6),
     ],
 )
 def test_errors_that_a_user_can_fix_become_one_line_and_a_status(

@@ -13,8 +13,8 @@ import pytest
 from commands import assert_same_params
 from echoes import make_experiment, write_echoes
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.cli.exit_codes import ExitCode

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from echoes import make_experiment, write_echoes
 
-from albert_jax.training.parallel import make_mesh
+from albert_jax.devices.mesh import make_mesh
 from data_pipeline.corpus.metadata import (
     CorpusMetadata,
     SourceMetadata,
