@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     values = define_flags()
     try:
-        rest = values(list(argv))
+        rest = _parse(values, argv)
         if values.help:
             print(f"{__doc__}\n{values.get_help(include_special_flags=False)}")
             return DONE
@@ -60,6 +60,16 @@ def main(argv: Sequence[str]) -> int:
         _report("interrupted; the same command resumes from here")
         return INTERRUPTED
     return DONE
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Parse the flags and return what is left of the command line."""
+    try:
+        return values(list(argv))
+    except RecursionError:  # of absl, which looks for a similar name letter by letter
+        raise InputError("there is no flag of so long a name") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"--flagfile: the file is not UTF-8: {error}") from None
 
 
 def build(config: BuildConfig) -> Corpus:

@@ -7,6 +7,7 @@ _STORAGE_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
         *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG),
+        *(errno.ELOOP, errno.EISDIR),
     }
 )
 

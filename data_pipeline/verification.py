@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.durable_files import hash_file, hash_text, write_atomically
+from albert_jax.input_files import parse_json, read_json_object
 from data_pipeline.cache import host_file, host_lock
 from data_pipeline.errors import InputError
 
@@ -133,10 +134,9 @@ def _marker_file(directory: Path) -> Path:
 def _read_marker(directory: Path) -> dict[str, Any]:
     """Return the time at which each file was verified; a marker that is damaged names none."""
     try:
-        marker = json.loads(_marker_file(directory).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(_marker_file(directory), error=DamageError)
+    except DamageError:
         return {}
-    return marker if isinstance(marker, dict) else {}
 
 
 def _mark_verified(
@@ -192,26 +192,13 @@ def _hash_value(value: Any) -> str:
     return hash_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        DamageError: it does not, or not in UTF-8.
-        OSError: there is no such file.
-    """
-    return parse_json_object(path.read_bytes())
-
-
-def parse_json_object(content: str | bytes) -> dict[str, Any]:
+def parse_json_object(text: str) -> dict[str, Any]:
     """Parse JSON that is an object.
 
     Raises:
         DamageError: it is not.
     """
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError):
-        raise DamageError("it is not complete JSON") from None
+    parsed = parse_json(text, "it", error=DamageError)
     if not isinstance(parsed, dict):
         raise DamageError("it is not a JSON object")
     return parsed

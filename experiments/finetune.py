@@ -57,7 +57,7 @@ def _finetune_once(
     files = workdir_files(finetuning.start, task)
     workdir = open_workdir(path, config, finetuning.data, files, write=is_writer)
     patience = config.run.patience
-    read = functools.partial(read_task_parameters, config, task)
+    read = functools.partial(read_task_parameters, config, finetuning.start, task)
     starts_pretrained = config.run.init_from is not None and config.run.init_weights
     with Run(
         workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience

@@ -4,7 +4,6 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -15,6 +14,7 @@ from jaxtyping import PyTree
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
+from data_pipeline.corpus.reader import Corpus
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
@@ -23,7 +23,11 @@ from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
-from experiments.run.initial_parameters import read_initial_parameters
+from experiments.run.initial_parameters import (
+    check_vocabulary,
+    open_initial_weights,
+    read_initial_parameters,
+)
 from experiments.run.training import Run
 from experiments.run.workdir import open_pretraining_corpus, open_pretraining_workdir
 
@@ -59,24 +63,34 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         training.say(attention)
         for line in batches.describe_coverage():
             training.say(line)
-        state = training.restore() or training.initialize(_initial_parameters(config, model))
+        state = training.restore() or training.initialize(
+            _initial_parameters(config, model, corpus)
+        )
         step = training.compile(objective, state)
         return training.train(state, step)
 
 
 def _initial_parameters(
-    config: ExperimentConfig, model: AlbertForPreTraining
+    config: ExperimentConfig, model: AlbertForPreTraining, corpus: Corpus
 ) -> Callable[[], PyTree] | None:
     """The reader of the parameters that a new run starts from; None for random ones."""
-    if config.run.init_from is None:
+    run, init_from = config.run, config.run.init_from
+    if init_from is None:
         return None
-    return functools.partial(
-        read_initial_parameters,
-        config.run.init_from,
-        model,
-        seed=config.seed,
-        groups=config.run.init_groups,
-    )
+
+    def read() -> PyTree:
+        stored = open_initial_weights(init_from)
+        whose = f"corpus {corpus.path}"
+        check_vocabulary(init_from, corpus.load_tokenizer(), run.init_embeddings, whose=whose)
+        return read_initial_parameters(
+            stored,
+            model,
+            seed=config.seed,
+            groups=run.init_groups,
+            embeddings=run.init_embeddings,
+        )
+
+    return read
 
 
 def main() -> ExitCode:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process.
+# Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process: see
+# `load_triton` of the benchmark, which cannot be imported yet.
 if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
 

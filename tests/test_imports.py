@@ -18,13 +18,13 @@ ORDER = {
             "settings",
             "lazy_exports",
             "durable_files",
+            "input_files",
             "config",
             "batch",
             "layers",
             "positions",
             "attention",
             "fused_layers",
-            "embeddings",
             "encoder",
             "heads",
         ),
@@ -55,6 +55,7 @@ ALLOWED = {
         "albert_jax.settings",
         "albert_jax.lazy_exports",
         "albert_jax.durable_files",
+        "albert_jax.input_files",  # one reader of JSON for all: what it bears, all bear
     )
 }
 

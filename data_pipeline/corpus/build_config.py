@@ -30,7 +30,9 @@ class BuildConfig:
 
     sources: tuple[Source, ...]
     output_dir: str = setting(dataclasses.MISSING, "Directory of the new corpus; may be remote.")
-    vocab_size: int = setting(30_000, "Tokens of a vocabulary to train.", at_least=14)
+    vocab_size: int = setting(
+        30_000, "Tokens of a vocabulary to train.", at_least=14, at_most=10_000_000
+    )
     tokenizer: str | None = setting(
         None,
         "An existing vocabulary: a SentencePiece .model, a WordPiece .txt, or the tokenizer of a "
@@ -64,6 +66,7 @@ class BuildConfig:
         0,
         "Processes that split and encode; 0 means one a core. The corpus does not depend on it.",
         at_least=0,
+        at_most=4096,
     )
     overwrite: bool = setting(False, "Replace a corpus at --output_dir, once the new one is whole.")
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.durable_files import write_atomically
+from albert_jax.input_files import read_json_object, require_fields
 from data_pipeline.errors import InputError
 
 JOURNAL_FILE = "journal.json"
+_FIELDS = {"settings": dict, "has_tokenizer": bool, "blocks": int, "positions": dict}
 
 
 @dataclasses.dataclass
@@ -43,9 +45,15 @@ class Journal:
     @classmethod
     def load(cls, directory: Path) -> "Journal | None":
         """Read the journal of an earlier run, or return None if there is none that can be read."""
+        file = directory / JOURNAL_FILE
         try:
-            return cls(**json.loads((directory / JOURNAL_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            fields = read_json_object(file, error=InputError)
+            require_fields(fields, _FIELDS, str(file), error=InputError)
+            for name, position in fields["positions"].items():
+                kinds = dict.fromkeys(position, int)
+                require_fields(position, kinds, f"{file}: {name}", error=InputError)
+            return cls(**fields)
+        except (InputError, TypeError):
             return None
 
 

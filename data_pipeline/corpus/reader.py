@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from albert_jax.input_files import read_text
 from data_pipeline.corpus.metadata import (
     METADATA_FILE,
     CorpusError,
@@ -101,16 +102,14 @@ def list_files(path: Path) -> list[str]:
 def _read_metadata(local: Path, path: str | Path) -> CorpusMetadata:
     if not local.is_dir():
         raise CorpusError(f"{path} is not a corpus: there is no such directory")
-    try:
-        text = (local / METADATA_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not (local / METADATA_FILE).exists():
         raise CorpusError(
             f"{path} is not a corpus: it has no {METADATA_FILE}, which data_pipeline.build_corpus "
             "writes last"
-        ) from None
-    except UnicodeDecodeError:
-        raise CorpusError(f"corpus {path}: {METADATA_FILE} is damaged") from None
+        )
+    name = f"corpus {path}: {METADATA_FILE}"
+    text = read_text(local / METADATA_FILE, error=CorpusError, name=name)
     try:
         return CorpusMetadata.from_json(text)
     except CorpusError as error:
-        raise CorpusError(f"corpus {path}: {METADATA_FILE}: {error}") from None
+        raise CorpusError(f"{name}: {error}") from None

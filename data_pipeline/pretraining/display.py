@@ -7,9 +7,7 @@ import numpy as np
 
 from data_pipeline.corpus.chunks import LOW_COVERAGE
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.tokenizers.sentencepiece import WORD_MARK
 from data_pipeline.tokenizers.tokenizer import Tokenizer
-from data_pipeline.tokenizers.wordpiece import CONTINUATION, WordPieceTokenizer
 
 # Codes of a terminal's colors and weights.
 _SEGMENTS = ("36", "32")  # A cyan, B green
@@ -97,24 +95,17 @@ def _format_pair(
     text = []
     for position in inside.tolist():
         id = int(batch["input_ids"][row, position])
-        space, token = _split_space(tokenizer.tokens[id], tokenizer)
+        token, separate = tokenizer.surface_form(id)
         if position in labels:
-            space, label = _split_space(tokenizer.tokens[labels[position]], tokenizer)
+            label, separate = tokenizer.surface_form(labels[position])
             if id == labels[position]:
                 shown = paint(f"{{{label}}}", _KEPT)
             else:
                 code = _MASKED if id == tokenizer.mask_id else _REPLACED
                 shown = paint(f"{{{token}={label}}}", code)
         elif id in (tokenizer.cls_id, tokenizer.sep_id):
-            space, shown = " ", paint(token, _SPECIAL)
+            separate, shown = True, paint(token, _SPECIAL)
         else:
             shown = paint(token, _SEGMENTS[batch["token_type_ids"][row, position]])
-        text.append(space + shown)
+        text.append(f" {shown}" if separate else shown)
     return [paint(heading, _HEADING), "".join(text).strip(), ""]
-
-
-def _split_space(token: str, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Split a token into the space before it, if any, and its letters."""
-    if isinstance(tokenizer, WordPieceTokenizer):
-        return ("", token[len(CONTINUATION) :]) if token.startswith(CONTINUATION) else (" ", token)
-    return (" ", token[1:]) if token.startswith(WORD_MARK) else ("", token)

@@ -11,27 +11,26 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from albert_jax.durable_files import hash_text, write_atomically
+from albert_jax.input_files import read_json_object
 from albert_jax.settings import FieldError
 from data_pipeline.cache import cache_directory, host_lock
-from data_pipeline.config import DataConfig, Packing
+from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.memory_maps import LazySequence, MappedDirectory
-from data_pipeline.pretraining.packing import SPECIAL_TOKENS_PER_PAIR, pack_pairs
+from data_pipeline.pretraining.packing import write_rows
 from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
-from data_pipeline.pretraining.pairs import PAIR, pair_lengths
+from data_pipeline.pretraining.pairs import PAIR
 from data_pipeline.verification import (
     DamageError,
     describe_files,
     find_damaged_files,
-    read_json_object,
     seal,
     unseal,
 )
@@ -39,7 +38,6 @@ from data_pipeline.verification import (
 _FORMAT = 2
 _METADATA = "metadata.json"
 _OPEN_VARIANTS = 4  # a batch reads at most two, or more if it holds whole epochs
-_WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
 
 # The settings that a plan depends on; masks, seeds and directories are not among them.
 _FIELDS = (
@@ -143,7 +141,7 @@ def _build(
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
     try:
         variants = [
-            _write_variant(
+            write_rows(
                 generate_pairs(corpus, split, config, number), config, partial / f"{number:03d}"
             )
             for number in range(config.num_plan_variants)
@@ -185,34 +183,6 @@ def _put_in_place(partial: Path, path: Path, settings: dict[str, Any]) -> None:
             os.rename(partial, path)
 
 
-def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> dict[str, int]:
-    counts = {"rows": 0, "filled": 0, "max_pairs": 1}
-    with (
-        open(f"{stem}.pairs.bin", "wb") as pairs_file,
-        open(f"{stem}.row_starts.bin", "wb") as starts_file,
-    ):
-        num_pairs = 0
-        np.zeros(1, "<i8").tofile(starts_file)
-        for window in _windows(pairs):
-            lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
-            if config.packing is Packing.PACKED:
-                order, sizes = pack_pairs(
-                    lengths,
-                    row_length=config.max_seq_length,
-                    max_pairs_per_row=config.max_pairs_per_row,
-                )
-                window = window[order]
-            else:
-                sizes = np.ones(len(window), np.int64)
-            window.tofile(pairs_file)
-            (num_pairs + np.cumsum(sizes)).astype("<i8").tofile(starts_file)
-            num_pairs += len(window)
-            counts["rows"] += len(sizes)
-            counts["filled"] += int(lengths.sum())
-            counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
-    return counts
-
-
 def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
     """Map the pairs of a variant's first rows, which are those that an epoch reads."""
     row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
@@ -220,25 +190,9 @@ def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
     return pairs[: row_starts[num_rows]]
 
 
-def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
-    held: list[np.ndarray] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += len(block)
-        if count >= _WINDOW:
-            joined = np.concatenate(held)
-            whole = count // _WINDOW * _WINDOW
-            yield from joined[:whole].reshape(-1, _WINDOW)
-            held, count = [joined[whole:]], count - whole
-    if count:
-        yield np.concatenate(held)
-
-
 def _open(path: Path, settings: dict[str, Any]) -> Plan:
     """Open a plan, or raise one of `_DAMAGE` unless its metadata and its files are as written."""
-    metadata = unseal(read_json_object(path / _METADATA))
+    metadata = unseal(read_json_object(path / _METADATA, error=DamageError))
     if metadata["settings"] != settings:
         raise DamageError("it is the plan of other settings")
     for damage in find_damaged_files(path, metadata["files"]).values():

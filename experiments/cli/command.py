@@ -22,6 +22,8 @@ from experiments.cli.versions import describe_versions
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
 
+_LONGEST_LINE = 4000  # characters: messages quote flags and files, of whatever length
+
 
 def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
@@ -35,19 +37,10 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
 
     def parser(argv: Sequence[str]) -> list[str]:
-        try:
-            if config_kind is not None and (listing := requested_listing(argv, config_kind)):
-                _print_and_exit(listing)
-            if {"--version", "-version"} & set(argv):
-                _print_and_exit(describe_versions())
-            rest = parse_flags(argv, config_kind=config_kind)
-            if rest[1:]:
-                raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
-            if not flags.FLAGS["verbosity"].present:  # Orbax logs every file that it touches
-                logging.set_verbosity(logging.WARNING)
-            return rest
-        except InputError as error:
-            sys.exit(_report(error, ExitCode.BAD_INPUT))
+        rest: list[str] = []
+        if code := call(lambda: rest.extend(_parse(argv, config_kind))):
+            sys.exit(code)
+        return rest
 
     app.run(lambda _: call(main, config_kind), flags_parser=parser)
 
@@ -79,6 +72,23 @@ def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None =
         return _report(error, ExitCode.BAD_INPUT)
 
 
+def _parse(argv: Sequence[str], config_kind: type[Config] | None) -> list[str]:
+    """Parse the flags, or print what they ask for and end the process."""
+    if config_kind is not None and (listing := requested_listing(argv, config_kind)):
+        _print_and_exit(listing)
+    if {"--version", "-version"} & set(argv):
+        _print_and_exit(describe_versions())
+    try:
+        rest = parse_flags(argv, config_kind=config_kind)
+    except SystemExit:  # of --help, which absl ends like a failure
+        sys.exit(ExitCode.DONE)
+    if rest[1:]:
+        raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
+    if not flags.FLAGS["verbosity"].present:  # Orbax logs every file that it touches
+        logging.set_verbosity(logging.WARNING)
+    return rest
+
+
 def _print_and_exit(text: str) -> NoReturn:
     try:
         print(text, flush=True)
@@ -88,5 +98,8 @@ def _print_and_exit(text: str) -> NoReturn:
 
 
 def _report(error: Exception, code: ExitCode) -> ExitCode:
-    print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+    line = " ".join(str(error).split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[:_LONGEST_LINE]} …"
+    print("error:", line, file=sys.stderr, flush=True)
     return code

@@ -1,5 +1,6 @@
 """The file that ``--config`` names: which there are, and where one failed."""
 
+import os
 import traceback
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def check_config_file(path: str) -> None:
     Raises:
         InputError: it does not; the message names one that does.
     """
-    if Path(path).is_file():
+    if os.path.isfile(path):  # unlike Path's, also for a name that is too long
         return
     known = {
         file.name: f"experiments/configs/{file.relative_to(CONFIGS)}"
@@ -33,6 +34,8 @@ def failing_line(error: BaseException, path: str) -> str | None:
         error = error.__cause__ or error.__context__ or error
     if isinstance(error, SyntaxError) and error.filename == path:
         return f"--config={path}: line {error.lineno}: {error.msg}"
+    if isinstance(error, SyntaxError) and error.filename is None:  # of a file with zero bytes
+        return f"--config={path}: {error.msg}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == path:
             message = " ".join(str(error).split())

@@ -45,6 +45,7 @@ class HeldOutEvaluator:
         mesh: the devices.
 
     Attributes:
+        dataset: the pairs that masked LM is measured on, this process's rows of each batch.
         model: the run's model, with the heads of pre-training.
         best_metric: the metric that marks the best checkpoint.
         panels: the metrics that are plotted.
@@ -66,7 +67,7 @@ class HeldOutEvaluator:
             raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
         self._corpus, self._config, self._mesh = corpus, config, mesh
         objective = config.data.sentence_objective
-        self._masked_lm = self._open(self._rows, SentenceObjective.SOP)
+        self.dataset = self._open(self._rows, SentenceObjective.SOP)
         self._random_segments = None
         if objective.random_segments:
             self._random_segments = self._open(self._rows, objective)
@@ -87,7 +88,7 @@ class HeldOutEvaluator:
             self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
         step = functools.partial(self._eval_step, params)
         sums = self.measure(step)
-        shuffled = self._add_up(step, map(_shuffle, self._masked_lm.batches()))
+        shuffled = self._add_up(step, map(_shuffle, self.dataset.batches()))
         if self._random_segments is not None:
             pairs = self._add_up(step, self._random_segments.batches())
             sums |= {name: pairs[name] for name in pairs if not name.startswith("masked_lm")}
@@ -99,7 +100,7 @@ class HeldOutEvaluator:
 
     def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:
         """Return the sum of a step's metrics over the held-out batches."""
-        return self._add_up(step, self._masked_lm.batches())
+        return self._add_up(step, self.dataset.batches())
 
     def baselines(self) -> Baselines:
         """Return the results of guessing on the same positions, those of all processes."""

@@ -309,12 +309,12 @@ class Run:
         except DeterminismError as error:
             raise DeterminismError(f"{error}; {self._last_saved()}", error.devices) from error
 
-    def _checked(self, step: CompiledSteps, first: int) -> TrainStep:
-        """Return a step that is computed twice at intervals, if the run asks for it."""
+    def _checked(self, step: CompiledSteps, first_step: int) -> TrainStep:
+        """The step, computed twice as often as the settings say."""
         every = self._config.run.check_determinism_every
         if every is None:
             return step
-        return CheckedStep(step, self._fingerprints, self._mesh, every=every, step=first)
+        return CheckedStep(step, self._fingerprints, self._mesh, every=every, step=first_step)
 
     def _last_saved(self, kind: str = "") -> str:
         """Return the last checkpoint in words, as soon as it is written."""

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from albert_jax.config import AlbertConfig
 from albert_jax.durable_files import write_atomically
+from albert_jax.input_files import read_text
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
@@ -56,7 +57,7 @@ def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
     file = epath.Path(path) / CONFIG_FILE
     if not file.exists():
         raise InputError(f"--workdir={path} holds no run: it has no {CONFIG_FILE}")
-    return from_json(file.read_text(), kind, source=str(file))
+    return from_json(read_text(file, error=InputError), kind, source=str(file))
 
 
 def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:

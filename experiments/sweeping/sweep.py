@@ -1,6 +1,7 @@
 """A sweep: the rows of a table as overrides of one config file, and the seeds of each."""
 
 import itertools
+import os
 import re
 import runpy
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     Raises:
         InputError: there is no such file, or it returns no sweep.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # unlike Path's, also for a name that is too long
         known = {file.name: f"experiments/sweeps/{file.name}" for file in SWEEPS.glob("[a-z]*.py")}
         raise InputError(
             f"--sweep={path}: there is no such file{did_you_mean(Path(path).name, known)}"
@@ -126,7 +127,7 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     try:
         content = runpy.run_path(path)
         sweep = content["get_sweep"](size) if "get_sweep" in content else None
-    except (SyntaxError, ImportError, NameError, TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever the file ends with
         raise InputError(f"--sweep={path}: {type(error).__name__}: {error}") from error
     if not isinstance(sweep, Sweep):
         raise InputError(f"--sweep={path}: its get_sweep(size) must return a Sweep")

@@ -224,7 +224,7 @@ def test_a_probe_is_where_the_gradient_of_its_penalized_loss_is_zero(penalty: fl
 def test_a_probe_sees_segments_and_no_padding(corpus: Path) -> None:
     config = make_experiment(corpus, num_train_steps=60)
     features = make_features(AlbertModel(config.model), make_params(config)["albert"])
-    batch = next(make_evaluator(corpus, 1, evaluation_batch_size=4).batches())
+    batch = next(make_evaluator(corpus, 1, evaluation_batch_size=4).dataset.batches())
     seen = np.asarray(features(batch))
     hidden = config.model.hidden_size
     assert seen.shape == (4, 5 * hidden)

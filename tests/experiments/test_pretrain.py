@@ -28,12 +28,12 @@ from data_pipeline.pretraining.tfrecord import import_records
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.export_records import export_records
-from experiments.pretrain import pretrain
+from experiments.pretrain import _initial_parameters, pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
-from experiments.run.config import ExperimentConfig, InitGroups
+from experiments.run.config import ExperimentConfig, InitEmbeddings, InitGroups
 from experiments.run.curriculum import Curriculum
-from experiments.run.initial_parameters import read_initial_parameters
+from experiments.run.initial_parameters import open_initial_weights, read_initial_parameters
 from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
 from experiments.run.workdir import DataIdentity, open_pretraining_workdir
 
@@ -225,7 +225,8 @@ def warm_start(
     """The parameters for a model like that of the corpus's runs, with changes."""
     model = AlbertForPreTraining(with_part(make_config(corpus), "model", **changes).model)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
-    params = read_initial_parameters(str(init_from), model, seed=7, groups=groups)
+    stored = open_initial_weights(str(init_from))
+    params = read_initial_parameters(stored, model, seed=7, groups=groups)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     return params
 
@@ -282,6 +283,29 @@ def test_a_run_starts_from_any_stored_model(
         assert fault in str(error.value)
     with pytest.raises(InputError, match=r"--config\.run\.init_from=.*: there is no .*nowhere"):
         warm_start(corpus, tmp_path / "nowhere")
+
+
+def test_another_vocabulary_is_refused_or_initialized(
+    corpus: Path, finished: Path, tmp_path: Path
+) -> None:
+    """The same tokens under other ids."""
+    other = shutil.copytree(finished, tmp_path / "other")
+    *first, last, before = (other / "tokenizer/vocab.txt").read_text().splitlines()
+    (other / "tokenizer/vocab.txt").write_text("\n".join([*first, before, last]) + "\n")
+    config = make_config(corpus, init_from=str(other))
+    with pytest.raises(InputError, match=f"another vocabulary than corpus {corpus}: 2 of 21 ids"):
+        pretrain(config, tmp_path / "run")
+    config = with_part(config, "run", init_embeddings=InitEmbeddings.FRESH)
+    read = _initial_parameters(config, AlbertForPreTraining(config.model), open_corpus(corpus))
+    assert read is not None
+    params, stored = read(), restore_params(finished / "checkpoints")
+    embeddings = params["albert"]["embeddings"].pop("word_embeddings")["embedding"]
+    assert not np.allclose(
+        embeddings, stored["albert"]["embeddings"].pop("word_embeddings")["embedding"]
+    )
+    assert not params["predictions"].pop("bias").any()
+    del stored["predictions"]["bias"]
+    jax.tree.map(np.testing.assert_array_equal, params, stored)
 
 
 def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -> None:

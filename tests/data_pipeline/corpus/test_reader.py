@@ -333,22 +333,22 @@ def open_descriptors() -> int:
 
 
 def test_many_shards_are_read_with_few_descriptors(tmp_path):
-    documents = [[[5 + n % 8] * 3, [5 + n // 8 % 8]] for n in range(300)]
+    documents = [[[5 + n % 8] * 3, [5 + n // 8 % 8]] for n in range(80)]
     path = tmp_path / "corpus"
     write_corpus(path, {"train": documents}, WordPieceTokenizer(TOKENS), max_shard_bytes=30)
     used = open_descriptors()
     with most_descriptors(used + 130):
         train = open_corpus(path).splits["train"]
-        assert len(train.shards) == 300
+        assert len(train.shards) == 80
         flat = np.array([token for sentence in documents for part in sentence for token in part])
         order = np.random.default_rng(0).permutation(len(flat))
         assert train.read(order).tolist() == flat[order].tolist()
         index = SentenceIndex(train)
-        assert index.addresses(np.arange(601)).tolist() == [
-            *itertools.chain.from_iterable((4 * n, 4 * n + 3) for n in range(300)),
-            1200,
+        assert index.addresses(np.arange(161)).tolist() == [
+            *itertools.chain.from_iterable((4 * n, 4 * n + 3) for n in range(80)),
+            320,
         ]
-        assert index.first_sentences(np.array([300, 7, 0])).tolist() == [600, 14, 0]
+        assert index.first_sentences(np.array([80, 7, 0])).tolist() == [160, 14, 0]
         assert open_descriptors() - used <= 64
     del train, index
     assert open_descriptors() == used

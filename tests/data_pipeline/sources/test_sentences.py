@@ -55,6 +55,8 @@ def test_worked_example_of_parts():
     assert cut(text)[-4:] == parts
     chinese = "".join(f"{'天地玄黄' * clause}，" for clause in range(1, 5)) * 20  # noqa: RUF001
     assert [len(part) for part in cut(chinese)[:3]] == [5 + 9, 13, 17]
+    assert cut("x" * 250) == ["x" * 250]
+    assert cut("x" * 251) == ["x" * 16] * 14 + ["x" * 27]
 
 
 def many_texts() -> dict[str, str]:

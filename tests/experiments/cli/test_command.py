@@ -104,6 +104,13 @@ def run_command(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess
             "",
             "error: there is no flag --config.sed; did you mean --config.seed?\n",
         ),
+        (
+            ["--workdir=x", f"--config.{'a' * 5_000}=1"],
+            2,
+            "",
+            f"error: there is no flag --config.{'a' * 3974} …\n",
+        ),
+        (["--workdir=x", "--config="], 2, "", "error: --config=: there is no such file\n"),
         (["--workdir=x", "y"], 2, "", "error: 'y' is no flag; a flag is written --name=value\n"),
     ],
 )
@@ -134,5 +141,6 @@ def test_a_command_prints_the_versions_that_an_issue_needs(tmp_path: Path) -> No
 
 def test_help_names_the_config_flag_and_how_its_settings_are_listed(tmp_path: Path) -> None:
     done = run_command(tmp_path, "--help")
+    assert done.returncode == 0
     for flag in ("--config:", "--list_config:", "--[no]version:", "--workdir:"):
         assert f"\n  {flag}" in done.stdout

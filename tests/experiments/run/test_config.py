@@ -96,6 +96,7 @@ BASE_V1 = {
     "run.evaluation_seq_length": None,
     "run.init_from": None,
     "run.init_groups": "same",
+    "run.init_embeddings": "stored",
     "run.compile_cache_dir": None,
     "run.change_num_train_steps": False,
     **{
