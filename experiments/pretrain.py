@@ -7,7 +7,6 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
 import functools
 from collections.abc import Callable
 
-import jax
 from absl import flags
 from etils import epath
 from jaxtyping import PyTree
@@ -52,10 +51,10 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
-    workdir = open_pretraining_workdir(
-        path, config, corpus, batches.identity, write=jax.process_index() == 0
-    )
-    with Run(workdir, config, model, batches, evaluator, mesh) as training:
+    with (
+        open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
+        Run(workdir, config, model, batches, evaluator, mesh) as training,
+    ):
         training.say(attention)
         state = training.restore() or training.initialize(_initial_parameters(config, model))
         step = training.compile(objective, state)

@@ -28,15 +28,15 @@ ORDER = {
             "encoder",
             "heads",
         ),
-        *("training", "interop", "pretrained", "model", "tasks"),
+        *("training", "training/checkpoint", "interop", "pretrained", "model", "tasks"),
     ),
     "data_pipeline": (
-        *("errors", "config", "remote", "randomness", "sources"),
+        *("errors", "config", "remote", "locks", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
         *("build_flags", "build_corpus"),
     ),
     "experiments": (
-        *("cli", "run", "evaluation", "tasks", "finetuning", "prediction", "benchmarks"),
+        *("cli", "metrics", "run", "evaluation", "tasks", "finetuning", "prediction", "benchmarks"),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
         *("probe", "export_records", "import_records"),

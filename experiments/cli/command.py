@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from albert_jax.interop.names import WeightsError
 from albert_jax.settings import FieldError, all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
-from albert_jax.training.integrity import CheckpointError
+from albert_jax.training.checkpoint.integrity import CheckpointError
 from data_pipeline.errors import InputError, is_storage_error
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags

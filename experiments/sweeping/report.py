@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from data_pipeline.config import SentenceObjective
 from experiments.evaluation.held_out import pretraining_panels
-from experiments.run.curves import CURVES_FILE
+from experiments.metrics.curves import CURVES_FILE
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.results import (
     PLATEAU_GAP,

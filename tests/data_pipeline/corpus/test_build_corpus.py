@@ -1,6 +1,5 @@
 """The command: the corpus is the same however it is built, and mistakes are one-line errors."""
 
-import fcntl
 import itertools
 import json
 import os
@@ -18,6 +17,7 @@ from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.locks import lock
 from data_pipeline.sources.documents import Source, SourceFormat
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
@@ -291,11 +291,9 @@ def test_an_existing_corpus_is_replaced_only_with_overwrite(text, vocabulary, tm
 def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys):
     output = tmp_path / "corpus"
     (tmp_path / "corpus.partial").mkdir()
-    descriptor = os.open(tmp_path / "corpus.partial", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert main(arguments(text, vocabulary, output)) == BAD_INPUT
-    assert "another process is building in" in capsys.readouterr().err
-    os.close(descriptor)
+    with lock(tmp_path / "corpus.partial", "build"):
+        assert main(arguments(text, vocabulary, output)) == BAD_INPUT
+    assert f"in use by another build (host {os.uname().nodename}" in capsys.readouterr().err
     assert main(arguments(text, vocabulary, output)) == DONE
 
 

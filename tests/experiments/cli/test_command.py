@@ -14,7 +14,7 @@ from config_files import BASE
 
 from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import NonFiniteStateError
-from albert_jax.training.integrity import CheckpointError
+from albert_jax.training.checkpoint.integrity import CheckpointError
 from data_pipeline.errors import InputError
 from experiments.cli.command import call
 from experiments.run.config import ExperimentConfig
