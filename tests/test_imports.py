@@ -31,7 +31,7 @@ ORDER = {
         *("training", "training/checkpoint", "interop", "pretrained", "model", "tasks"),
     ),
     "data_pipeline": (
-        *("errors", "config", "remote", "locks", "randomness", "sources"),
+        *("errors", "terminal", "config", "remote", "locks", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
         *("build_flags", "build_corpus"),
     ),

@@ -1,6 +1,5 @@
 """Running a command: flags in, an exit status out, one line for a user's mistake."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -11,7 +10,8 @@ from albert_jax.interop.names import WeightsError
 from albert_jax.settings import FieldError, all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.checkpoint.integrity import CheckpointError
-from data_pipeline.errors import InputError, is_storage_error
+from data_pipeline.errors import InputError, storage_failure
+from data_pipeline.terminal import protect_output
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
@@ -31,6 +31,7 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
     """
+    protect_output()
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
 
     def parser(argv: Sequence[str]) -> list[str]:
@@ -54,11 +55,14 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
 def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> ExitCode:
     """Call `main` for its exit status.
 
-    A user's mistake, a checkpoint or weights that cannot be used and a full disk become one line on
-    stderr; anything else is a bug of the program and keeps its traceback.
+    A user's mistake, a checkpoint or weights that cannot be used, a full disk and a store that
+    cannot be reached become one line on stderr; anything else is a bug of the program and keeps its
+    traceback.
     """
     try:
-        return main() or ExitCode.DONE
+        code = main() or ExitCode.DONE
+        sys.stdout.flush()  # the results, to what may be a full disk
+        return code
     except NonFiniteStateError as error:
         return _report(error, ExitCode.NON_FINITE)
     except LostProcessError as error:
@@ -70,20 +74,18 @@ def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None =
         return _report(error, ExitCode.BAD_INPUT)
     except (InputError, CheckpointError, WeightsError) as error:
         return _report(error, ExitCode.BAD_INPUT)
-    except OSError as error:
-        if not is_storage_error(error):
+    except Exception as error:
+        failure = storage_failure(error)
+        if failure is None:
             raise
-        return _report(error, ExitCode.BAD_INPUT)
+        return _report(failure, ExitCode.BAD_INPUT)
 
 
 def _print_and_exit(text: str) -> NoReturn:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # `| head` has read enough; nothing is left to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
     sys.exit(ExitCode.DONE)
 
 
-def _report(error: Exception, code: ExitCode) -> ExitCode:
+def _report(error: Exception | str, code: ExitCode) -> ExitCode:
     print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
     return code

@@ -15,6 +15,7 @@ from albert_jax.training.checkpoint import resolve_step, restore_params
 from experiments.cli.dataclass_forms import to_dict
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.report_format import format_run, format_summary
+from experiments.metrics.curves import save_figure
 from experiments.metrics.metrics_file import read_metrics
 from experiments.run.workdir import CHECKPOINTS, REPORT_FILE, write_text
 from experiments.tasks.config import FinetuneConfig
@@ -196,5 +197,4 @@ def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str) -> None:
     axes.invert_yaxis()
     axes.set_xlim(min(0, *bars.values()), 1.1 * max(*bars.values(), 1))
     axes.set_title(title)
-    with (path / SCORES_PLOT_FILE).open("wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(figure, path / SCORES_PLOT_FILE)

@@ -15,6 +15,7 @@ from albert_jax.training.first_process import on_first_process
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.locks import LOCK_FILE, lock
+from data_pipeline.remote import open_path
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.config_dicts import Config, ConfigT, from_json, to_json
 from experiments.metrics.metrics_file import replace
@@ -50,7 +51,7 @@ def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    file = epath.Path(path) / CONFIG_FILE
+    file = open_path(path) / CONFIG_FILE
     if not file.exists():
         raise InputError(f"--workdir={path} holds no run: it has no {CONFIG_FILE}")
     return from_json(read_text(file), kind, source=str(file))
@@ -92,7 +93,7 @@ def open_workdir(
         InputError: the directory holds another experiment, or something else, or another run is
             using it; it is left as it was.
     """
-    root = epath.Path(path)
+    root = open_path(path)
     if root.exists() and not root.is_dir():
         raise InputError(f"--workdir={path} is no directory")
     changes = _check(root, config, data)

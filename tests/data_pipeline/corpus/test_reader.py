@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_pipeline import remote
 from data_pipeline.corpus.metadata import CorpusError
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.corpus.writer import SplitWriter
+from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
@@ -175,3 +177,29 @@ def test_published_corpus_can_be_staged(tmp_path, monkeypatch):
     remote.publish(local, "gs://bucket/corpus", "metadata.json")
     staged = open_corpus("gs://bucket/corpus")
     assert staged.metadata == open_corpus(local).metadata
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/corpus", "hdfs://host/corpus", "foo://corpus"])
+def test_a_store_without_its_library_is_named(url: str) -> None:
+    remote._find_fault.cache_clear()
+    with pytest.raises(InputError, match=rf"{url} cannot be reached: .*{url.partition(':')[0]}"):
+        remote.open_path(url)
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+
+    class Slow:
+        def __init__(self, url: str) -> None:
+            assert url == "gs://bucket"
+
+        def exists(self) -> bool:
+            return waits.wait(60)
+
+    remote._find_fault.cache_clear()
+    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(remote.epath, "Path", Slow)
+    with pytest.raises(InputError, match=r"gs://bucket/corpus cannot be reached: it does not answ"):
+        open_corpus("gs://bucket/corpus")
+    waits.set()
+    remote._find_fault.cache_clear()
