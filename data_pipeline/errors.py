@@ -28,7 +28,8 @@ def storage_failure(error: BaseException) -> str | None:
     Example: ``[Errno 28] No space left on device: 'metrics.jsonl'``
     """
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+    # A file that is missing, where nobody expects it to be: removed meanwhile, or in no real place.
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS | {errno.ENOENT}:
         return text
     if isinstance(error, KeyError) and re.fullmatch(r"'\w+://'", text):  # from etils.epath
         return f"no file system for {text.strip(chr(39))} is installed"

@@ -31,7 +31,7 @@ class _ProtectedStream(io.TextIOWrapper):
         self._raises = raises
         self._stream = stream  # which would close the file if it were collected
         super().__init__(
-            stream.buffer,  # type: ignore[arg-type]
+            stream.buffer,
             encoding=stream.encoding,
             errors="replace" if raises else "backslashreplace",
             line_buffering=stream.isatty() or not raises,

@@ -1,5 +1,6 @@
 """Running a command: flags in, an exit status out, one line for a user's mistake."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn

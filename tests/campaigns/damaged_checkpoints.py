@@ -205,7 +205,8 @@ def fault_of_resuming(directory: Path) -> str | None:
 
     status = call(resume)
     if status == 2:
-        return None
+        intact = [step for step in STEPS if _same_files(directory / str(step), step)]
+        return f"refused, though {intact} are intact" if intact else None
     if status != 0:
         return f"status {status}"
     step, state = restored[0]
@@ -232,6 +233,18 @@ def fault_of_reading(directory: Path, step: int | None) -> str | None:
         read.append((chosen, restore_params(directory, chosen)))
 
     return None if call(evaluate) == 2 else _difference(read[0][1], read[0][0])
+
+
+def _same_files(checkpoint: Path, step: int) -> bool:
+    """Return True if nothing was done to a checkpoint."""
+    intact = checkpoint.parents[1] / "intact" / str(step)
+    if not checkpoint.is_dir():
+        return False
+    names = {path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file()}
+    expected = {path.relative_to(intact) for path in intact.rglob("*") if path.is_file()}
+    return names == expected and all(
+        (checkpoint / name).read_bytes() == (intact / name).read_bytes() for name in names
+    )
 
 
 def _difference(found: Any, step: int) -> str | None:

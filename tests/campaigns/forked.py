@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import command_server
 from command_server import MODULES, Request, execute
 
 from tests.campaigns import ROOT
@@ -28,30 +29,41 @@ class ForkedCommand:
         argv: a module or a Python file, and its arguments.
         output: the file of what it prints.
         environment: variables to be set.
+        seconds: after which it is ended as hanging.
+
+    Attributes:
+        pid: its number.
+        status: its exit status, minus the signal's number after a kill; None while it runs.
     """
 
     def __init__(
-        self, argv: Sequence[str], output: Path, environment: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        output: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        seconds: int = 900,
     ) -> None:
-        self.output = output
+        self.output, self._seconds = output, seconds
         request = Request(list(argv), str(ROOT), str(output), dict(environment or {}), False)
         self.status: int | None = None
-        self._pid = os.fork()
-        if self._pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
+            command_server.TIMEOUT_SECONDS = seconds
             execute(request)
             os._exit(70)  # not reached
 
     def poll(self) -> int | None:
         """Return the exit status, minus the signal's number after a kill; None while it runs."""
         if self.status is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status
 
     def wait(self) -> int:
         """Wait for its end; return the exit status."""
-        self.wait_for(lambda: False, 600)
+        self.wait_for(lambda: False, self._seconds)
         if self.status is None:
             self.kill()
             raise TimeoutError(f"a command hangs: {self.printed()}")
@@ -70,8 +82,8 @@ class ForkedCommand:
         """Kill it; return False if it has ended before."""
         if self.poll() is not None:
             return False
-        os.kill(self._pid, signal.SIGKILL)
-        _, status = os.waitpid(self._pid, 0)
+        os.kill(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
         self.status = os.waitstatus_to_exitcode(status)
         return self.status == -signal.SIGKILL
 

@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,10 +66,10 @@ TRAINING = {
     "ending": Phase(_printed(f"step {STEPS} validation"), 0.6),
 }
 BUILDING = {
-    "vocabulary": Phase(_present("../corpus.partial/work/vocabulary_sample.txt"), 0.5),
-    "encoding": Phase(_present("../corpus.partial/work/held_out"), 0.5),
-    "journal": Phase(_present("../corpus.partial/work/.journal.json.*"), 0.002),
-    "finishing": Phase(_present("../corpus.partial/corpus/metadata.json"), 0.01),
+    "vocabulary": Phase(_present("corpus.partial/work/vocabulary_sample.txt"), 0.5),
+    "encoding": Phase(_present("corpus.partial/work/held_out"), 0.5),
+    "journal": Phase(_present("corpus.partial/work/.journal.json.*"), 0.002),
+    "finishing": Phase(_present("corpus.partial/corpus/metadata.json"), 0.01),
 }
 
 
@@ -92,7 +92,9 @@ class Victim:
 class Training(Victim):
     phases = TRAINING
 
-    def start(self, directory: Path, output: Path, environment: dict[str, str]) -> ForkedCommand:
+    def start(
+        self, directory: Path, output: Path, environment: dict[str, str], *more: str
+    ) -> ForkedCommand:
         flags = [
             f"--config={ROOT}/tests/experiments/echo_config.py",
             f"--config.data.corpus_dir={self.shared}/echoes",
@@ -100,6 +102,7 @@ class Training(Victim):
             f"--config.optimizer.num_train_steps={STEPS}",
             f"--config.run.evaluate_every={EVALUATE_EVERY}",
             f"--config.run.checkpoint_every={SAVE_EVERY}",
+            *more,
         ]
         environment = {"JAX_COMPILATION_CACHE_DIR": f"{self.shared}/compiled"} | environment
         return ForkedCommand(["experiments.pretrain", *flags], output, environment)
@@ -133,7 +136,6 @@ class Building(Victim):
             *("--format=text", "--vocab_size=150", "--held_out=0.1", "--num_processes=1"),
             f"--output_dir={directory / 'corpus'}",
         ]
-        directory.mkdir(exist_ok=True)
         return ForkedCommand([_SMALL_BLOCKS, *flags], output, environment)
 
     def fault(self, directory: Path) -> str | None:
@@ -141,7 +143,7 @@ class Building(Victim):
             found = [path for path in corpus.rglob("*") if path.is_file()]
             return {str(path.relative_to(corpus)): path.read_bytes() for path in found}
 
-        built, expected = files(directory), files(self.shared / "Building")
+        built, expected = files(directory / "corpus"), files(self.shared / "Building/corpus")
         differing = [n for n in {*built, *expected} if built.get(n) != expected.get(n)]
         return f"the corpus differs in {sorted(differing)}" if differing else None
 
@@ -209,7 +211,7 @@ def _kill(
     return process.kill()
 
 
-def prepare(shared: Path) -> None:
+def prepare(shared: Path, kinds: Collection[type[Victim]]) -> None:
     """Make the text and the corpus, and what undisturbed runs leave, with the time they take."""
     write_echoes(shared / "echoes")
     choose, text = random.Random(7), shared / "text"
@@ -225,7 +227,7 @@ def prepare(shared: Path) -> None:
             for _ in range(600)
         ]
         (text / name).write_text("\n\n".join(documents) + "\n")
-    for kind in (Training, Building):
+    for kind in kinds:
         victim, directory = kind(shared, shared), shared / kind.__name__
         victim.start(shared / "warm", shared / "output.txt", {}).wait()  # fills the compile cache
         shutil.rmtree(shared / "warm")
@@ -241,11 +243,11 @@ def main() -> None:
     campaign = Campaign("kills", count=200, description=str(__doc__).splitlines()[0])
     import_commands()
     with campaign.directory() as place:
-        prepare(place)
         building = round(BUILDING_SHARE * campaign.count)
         counts = np.diff(np.linspace(0, campaign.count - building, TRAINING_LANES + 1).astype(int))
         lanes = [(Building, building), *((Training, int(count)) for count in counts)]
         chosen = [n for n in range(len(lanes)) if campaign.only in (None, n)]
+        prepare(place, {lanes[number][0] for number in chosen})
         pids = []
         for number in chosen:
             kind, kills = lanes[number]

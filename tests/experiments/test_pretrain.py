@@ -280,6 +280,23 @@ def test_a_run_cannot_be_made_shorter_than_it_is(
     assert snapshot(finished) == before
 
 
+@pytest.mark.parametrize(
+    ("workdir", "message"),
+    [
+        ("/dev/null/run", "Not a directory: '/dev/null/run'"),
+        ("/proc/run", "/proc/run"),
+        ("foo://bucket/run", "foo://bucket/run cannot be reached: no file system for foo://"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_is_told_in_one_line(
+    corpus: Path, capsys: pytest.CaptureFixture[str], workdir: str, message: str
+) -> None:
+    assert call(lambda: pretrain(make_config(corpus), workdir)) is ExitCode.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
 def warm_start(
     corpus: Path, init_from: Path, groups: InitGroups = InitGroups.SAME, **changes: Any
 ) -> Any:
