@@ -89,7 +89,9 @@ def main() -> None:
     campaign = Campaign("full_disk", count=60, description=str(__doc__).partition("\n")[0])
     import_commands()
     with campaign.directory() as directory:
-        prepare(directory, (Training, Building))
+        chosen = [list(NEEDS)[number % len(NEEDS)] for number in campaign.numbers]
+        used = [base for base in (Training, Building) if any(issubclass(k, base) for k in chosen)]
+        prepare(directory, used)
         disk = directory / "disk"
         disk.mkdir()
         for number in campaign.numbers:

@@ -190,7 +190,7 @@ def test_a_full_disk_is_a_one_line_error_and_the_build_resumes(text, vocabulary,
     done = run("-c", SMALL_STEPS, 0, "9000", *command)
     assert done.returncode == BAD_INPUT
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: cannot write: File too large")
+    assert error.startswith("error: [Errno 27] File too large")
     assert "not a corpus yet" in error
     assert not (tmp_path / "corpus").exists()
     assert run("-c", SMALL_STEPS, 0, "0", *command).returncode == DONE
