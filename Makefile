@@ -17,7 +17,9 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # A process compiles on one core, mostly; files stay whole, for what their tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: setup demo test test-slow test-interop test-tpu lint format clean
+CAMPAIGNS := $(filter-out __init__ campaign forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
+
+.PHONY: setup demo test test-slow test-interop test-tpu test-campaigns lint format clean
 
 setup: $(VENV)/.installed
 
@@ -86,6 +88,12 @@ $(VENV)/.tpu: $(VENV)/.installed
 
 test-tpu: $(VENV)/.tpu
 	PYTHONPATH=$(VENV)/libtpu $(RUN) pytest -m "tpu"
+
+# Hundreds of random attacks each, about two hours; full_disk needs root.
+test-campaigns: $(VENV)/.installed
+	@status=0; for name in $(CAMPAIGNS); do \
+		$(RUN) tests.campaigns.$$name || status=1; \
+	done; exit $$status
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

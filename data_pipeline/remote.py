@@ -1,7 +1,11 @@
 """Directories on a remote store (gs://, s3://): copied to a local cache, or published from one."""
 
+import functools
+import importlib
 import os
+import queue
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +14,10 @@ from etils import epath
 
 from albert_jax.durable_files import hash_text, new_file, write_atomically
 from data_pipeline.cache import cache_directory, host_lock
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.verification import Files, find_damaged_files
+
+ANSWER_SECONDS = 30
 
 _BLOCK = 1 << 22  # bytes
 _COPIES_AT_A_TIME = 16
@@ -95,13 +101,45 @@ def publish(local: Path, url: str, manifest: str) -> None:
     (remote / manifest).write_text((local / manifest).read_text(encoding="utf-8"))
 
 
+def open_path(path: str | os.PathLike[str]) -> epath.Path:
+    """Return the path object of a local or remote path.
+
+    Raises:
+        InputError: it is on a store that cannot be reached.
+    """
+    return open_remote(os.fspath(path)) if is_remote(path) else epath.Path(path)
+
+
 def open_remote(url: str) -> epath.Path:
     """Return the path object of a remote path.
 
     Raises:
-        InputError: no installed file system supports the scheme.
+        InputError: no installed file system supports the scheme, or the store does not answer.
     """
+    scheme, _, rest = url.partition("://")
+    if fault := _find_fault(f"{scheme}://{rest.partition('/')[0]}"):
+        raise InputError(f"{url} cannot be reached: {fault}")
+    return epath.Path(url)
+
+
+@functools.cache
+def _find_fault(root: str) -> str | None:
+    """Say why a bucket cannot be used; None if it answers.
+
+    Without a network, or credentials, the libraries try again for minutes.
+    """
+    importlib.import_module("tensorflow")  # by which etils reads stores, and which takes a while
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            epath.Path(root).exists()
+            answers.put(None)
+        except Exception as error:
+            answers.put(storage_failure(error) or f"{type(error).__name__}: {error}")
+
+    threading.Thread(target=ask, name="remote store", daemon=True).start()
     try:
-        return epath.Path(url)
-    except (ValueError, ImportError, KeyError) as error:
-        raise InputError(f"{url}: no file system for this scheme is installed ({error})") from None
+        return answers.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        return f"it does not answer within {ANSWER_SECONDS} seconds (network? credentials?)"

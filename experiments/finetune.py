@@ -54,39 +54,38 @@ def _finetune_once(
     """Train up to the end, which gives a report, or to a stop."""
     config, task, evaluator, mesh = finetuning[:4]
     is_writer = jax.process_index() == 0
-    files = workdir_files(finetuning.start, task)
-    workdir = open_workdir(path, config, finetuning.data, files, write=is_writer)
-    patience = config.run.patience
+    files, patience = workdir_files(finetuning.start, task), config.run.patience
     read = functools.partial(read_task_parameters, config, finetuning.start, task)
     starts_pretrained = config.run.init_from is not None and config.run.init_weights
-    with Run(
-        workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
-    ) as run:
-        run.say(finetuning.execution)
-        state = run.restore() or run.initialize(read if starts_pretrained else None)
-        code = run.train(state, run.compile(task.objective, state))
-    if code is not ExitCode.DONE:
-        return code, None
-    return code, write_run_report(config, task, evaluator, workdir.path, write=is_writer)
+    with open_workdir(path, config, finetuning.data, files) as workdir:
+        with Run(
+            workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
+        ) as run:
+            run.say(finetuning.execution)
+            state = run.restore() or run.initialize(read if starts_pretrained else None)
+            code = run.train(state, run.compile(task.objective, state))
+        if code is not ExitCode.DONE:
+            return code, None
+        return code, write_run_report(config, task, evaluator, workdir.path, write=is_writer)
 
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
     """Run each learning rate and seed in turn; skip what is done."""
-    config, is_writer = finetuning.config, jax.process_index() == 0
-    workdir = open_workdir(path, config, finetuning.data, {}, write=is_writer)
-    reports: dict[str, RunReport] = {}
-    set_compilation_cache(config.run, workdir.path)  # one for all of them
-    for name, single in _single_runs(config).items():
-        try:
-            code, report = _finetune_once(finetuning._replace(config=single), workdir.path / name)
-        except NonFiniteStateError as error:
-            reports[name] = failed_run(single, str(error))
-            continue
-        if report is None:
-            return code
-        reports[name] = report
-    if is_writer:
-        write_summary_report(config, finetuning.task, reports, workdir.path)
+    config, reports = finetuning.config, {}
+    with open_workdir(path, config, finetuning.data, {}) as workdir:
+        set_compilation_cache(config.run, workdir.path)  # one for all of them
+        for name, single in _single_runs(config).items():
+            one = finetuning._replace(config=single)
+            try:
+                code, report = _finetune_once(one, workdir.path / name)
+            except NonFiniteStateError as error:
+                reports[name] = failed_run(single, str(error))
+                continue
+            if report is None:
+                return code
+            reports[name] = report
+        if jax.process_index() == 0:
+            write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
 
 

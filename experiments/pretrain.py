@@ -6,7 +6,6 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
 
 from collections.abc import Callable
 
-import jax
 from absl import flags
 from etils import epath
 from jaxtyping import PyTree
@@ -56,10 +55,10 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
-    workdir = open_pretraining_workdir(
-        path, config, corpus, batches.identity, write=jax.process_index() == 0
-    )
-    with Run(workdir, config, model, batches, evaluator, mesh) as training:
+    with (
+        open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
+        Run(workdir, config, model, batches, evaluator, mesh) as training,
+    ):
         training.say(attention)
         for line in batches.describe_coverage():
             training.say(line)

@@ -43,8 +43,7 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     # Imported here, as Orbax takes seconds to import and no other format needs it.
-    from albert_jax.training.checkpoint import restore_params
-    from albert_jax.training.integrity import resolve_step
+    from albert_jax.training.checkpoint import resolve_step, restore_params
 
     config = read_albert_config(path / ALBERT_CONFIG_FILE)
     architecture, head = read_head(path / HEAD_FILE)

@@ -5,9 +5,15 @@ from typing import TYPE_CHECKING
 from albert_jax.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError, restore_params
+    from albert_jax.training.checkpoint import (
+        CheckpointError,
+        Checkpoints,
+        NonFiniteStateError,
+        newest_step,
+        resolve_step,
+        restore_params,
+    )
     from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
-    from albert_jax.training.integrity import CheckpointError, newest_step, resolve_step
     from albert_jax.training.loop import Intervals, LoopHooks, train
     from albert_jax.training.losses import Ratio, cross_entropy, summarize
     from albert_jax.training.objective import Objective
@@ -25,9 +31,11 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "checkpoint": ["Checkpoints", "NonFiniteStateError", "restore_params"],
+        "checkpoint": [
+            *("CheckpointError", "Checkpoints", "NonFiniteStateError"),
+            *("newest_step", "resolve_step", "restore_params"),
+        ],
         "config": ["OptimizerConfig", "OptimizerName", "ScheduleName"],
-        "integrity": ["CheckpointError", "newest_step", "resolve_step"],
         "loop": ["Intervals", "LoopHooks", "train"],
         "losses": ["Ratio", "cross_entropy", "summarize"],
         "objective": ["Objective"],

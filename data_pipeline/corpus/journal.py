@@ -1,11 +1,8 @@
-"""The journal of a build, from which a build that was stopped is resumed, and its lock."""
+"""The journal of a build, from which a build that was stopped is resumed."""
 
-import contextlib
 import dataclasses
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +64,6 @@ def differing_setting(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | N
             was, now = (_shorten(settings.get(name)) for settings in (old, new))
             return f"{name} was {was} and is {now}" if was != now else f"{name} changed"
     return None
-
-
-@contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Lock a directory against other builds; the lock is released when the process ends.
-
-    Raises:
-        InputError: another process holds the lock.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise InputError(f"another process is building in {directory}") from None
-    finally:
-        os.close(descriptor)
 
 
 def _shorten(value: Any) -> str:

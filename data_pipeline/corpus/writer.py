@@ -145,7 +145,7 @@ class SplitWriter:
         self._size = ShardSize()
         self._shard_path.mkdir()
         for name in (SENTENCE_OFFSETS_FILE, DOCUMENT_OFFSETS_FILE):
-            np.zeros(1, OFFSET_DTYPE).tofile(self._shard_path / name)
+            (self._shard_path / name).write_bytes(bytes(OFFSET_DTYPE.itemsize))
         self._open_shard()
 
     def _open_shard(self) -> None:

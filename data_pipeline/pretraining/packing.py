@@ -69,7 +69,8 @@ def write_rows(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> d
         open(f"{stem}.row_starts.bin", "wb") as starts_file,
     ):
         num_pairs = 0
-        np.zeros(1, "<i8").tofile(starts_file)
+        # Not `tofile`, which says nothing of what a full disk does not take.
+        starts_file.write(bytes(8))
         for window in _windows(pairs):
             lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
             if config.packing is Packing.PACKED:
@@ -81,8 +82,8 @@ def write_rows(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> d
                 window = window[order]
             else:
                 sizes = np.ones(len(window), np.int64)
-            window.tofile(pairs_file)
-            (num_pairs + np.cumsum(sizes)).astype("<i8").tofile(starts_file)
+            pairs_file.write(window.tobytes())
+            starts_file.write((num_pairs + np.cumsum(sizes)).astype("<i8").tobytes())
             num_pairs += len(window)
             counts["rows"] += len(sizes)
             counts["filled"] += int(lengths.sum())

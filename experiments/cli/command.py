@@ -10,9 +10,10 @@ from absl import app, flags, logging
 from albert_jax.interop.names import WeightsError
 from albert_jax.settings import FieldError, all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
+from albert_jax.training.checkpoint.integrity import CheckpointError
 from albert_jax.training.determinism import DeterminismError
-from albert_jax.training.integrity import CheckpointError
-from data_pipeline.errors import InputError, is_storage_error
+from data_pipeline.errors import InputError, storage_failure
+from data_pipeline.terminal import protect_output
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
@@ -34,6 +35,7 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
     """
+    protect_output()
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
 
     def parser(argv: Sequence[str]) -> list[str]:
@@ -48,11 +50,14 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
 def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> ExitCode:
     """Call `main` for its exit status.
 
-    A user's mistake, a checkpoint or weights that cannot be used and a full disk become one line on
-    stderr; anything else is a bug of the program and keeps its traceback.
+    A user's mistake, a checkpoint or weights that cannot be used, a full disk and a store that
+    cannot be reached become one line on stderr; anything else is a bug of the program and keeps its
+    traceback.
     """
     try:
-        return main() or ExitCode.DONE
+        code = main() or ExitCode.DONE
+        sys.stdout.flush()  # the results, to what may be a full disk
+        return code
     except NonFiniteStateError as error:
         return _report(error, ExitCode.NON_FINITE)
     except DeterminismError as error:
@@ -66,10 +71,11 @@ def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None =
         return _report(error, ExitCode.BAD_INPUT)
     except (InputError, CheckpointError, WeightsError) as error:
         return _report(error, ExitCode.BAD_INPUT)
-    except OSError as error:
-        if not is_storage_error(error):
+    except Exception as error:
+        failure = storage_failure(error)
+        if failure is None:
             raise
-        return _report(error, ExitCode.BAD_INPUT)
+        return _report(failure, ExitCode.BAD_INPUT)
 
 
 def _parse(argv: Sequence[str], config_kind: type[Config] | None) -> list[str]:
@@ -90,14 +96,11 @@ def _parse(argv: Sequence[str], config_kind: type[Config] | None) -> list[str]:
 
 
 def _print_and_exit(text: str) -> NoReturn:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # `| head` has read enough; nothing is left to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
     sys.exit(ExitCode.DONE)
 
 
-def _report(error: Exception, code: ExitCode) -> ExitCode:
+def _report(error: Exception | str, code: ExitCode) -> ExitCode:
     line = " ".join(str(error).split())
     if len(line) > _LONGEST_LINE:
         line = f"{line[:_LONGEST_LINE]} …"

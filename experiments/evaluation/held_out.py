@@ -23,8 +23,8 @@ from data_pipeline.corpus.splits import VALIDATION
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import HeldOutDataset
 from data_pipeline.pretraining.masking import shuffle_visible_words
+from experiments.metrics.curves import Panel
 from experiments.run.config import ExperimentConfig
-from experiments.run.curves import Panel
 
 _SHUFFLE_SEED = 0
 

@@ -16,9 +16,9 @@ from data_pipeline.finetuning.dataset import FinetuningDataset
 from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.starting_point import StartingPoint, open_starting_point
+from experiments.metrics.run_log import StepWork
 from experiments.run.execution import open_mesh, resolve_execution
-from experiments.run.metrics_log import StepWork
-from experiments.run.workdir import DataIdentity
+from experiments.run.resumption import DataIdentity
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.registry import open_task
 from experiments.tasks.task import FinetuningTask

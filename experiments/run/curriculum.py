@@ -24,9 +24,9 @@ from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from data_pipeline.pretraining.display import format_coverage
 from data_pipeline.pretraining.records import RecordDataset
+from experiments.metrics.run_log import StepWork
 from experiments.run.config import ExperimentConfig
-from experiments.run.metrics_log import StepWork
-from experiments.run.workdir import DataIdentity
+from experiments.run.resumption import DataIdentity
 
 
 class Phase(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 from jaxtyping import PyTree
 
 from albert_jax.training.config import OptimizerConfig
+from experiments.metrics.curves import Panel
+from experiments.metrics.run_log import StepWork
 from experiments.run.config import TrainingRunConfig
-from experiments.run.curves import Panel
-from experiments.run.metrics_log import StepWork
 
 
 class TrainingConfig(Protocol):

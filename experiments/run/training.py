@@ -33,12 +33,13 @@ from albert_jax.training.schedule import make_schedule
 from albert_jax.training.skipping import empty_history
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
+from experiments.metrics.curves import CURVES_FILE, plot_curves
+from experiments.metrics.metrics_file import read_metrics
+from experiments.metrics.run_log import RunLog
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
-from experiments.run.curves import CURVES_FILE, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.execution import compiler_options, set_compilation_cache
 from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
-from experiments.run.metrics_log import RunLog, read_metrics
 from experiments.run.stopping import EarlyStopping, Preemption
 from experiments.run.workdir import Workdir
 
@@ -242,6 +243,7 @@ class Run:
 
     def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Save a checkpoint in the background."""
+        self._workdir.check_lock()
         self._checkpoints.save(
             step,
             state.without_history(),

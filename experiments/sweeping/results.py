@@ -10,7 +10,7 @@ from albert_jax.config import PositionEncoding
 from albert_jax.input_files import read_json_object, require_fields
 from data_pipeline.errors import InputError
 from experiments.evaluation.probing import PROBE_FILE
-from experiments.run.metrics_log import read_metrics
+from experiments.metrics.metrics_file import read_metrics
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.plan import PlannedPoint, task_workdir
 from experiments.sweeping.sweep import SweepRow

@@ -26,7 +26,8 @@ from experiments.evaluation.probing import (
     make_features,
 )
 from experiments.run.config import ExperimentConfig
-from experiments.run.workdir import DataIdentity, check_tokenizer, open_pretraining_workdir
+from experiments.run.resumption import DataIdentity
+from experiments.run.workdir import check_tokenizer, open_pretraining_workdir
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,8 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
     workdir = tmp_path / "run"
     config = make_experiment(corpus, num_train_steps=60)
     identity = DataIdentity("corpus", "--config.data.corpus_dir", str(corpus), "0" * 64)
-    open_pretraining_workdir(workdir, config, open_corpus(corpus), identity)
+    with open_pretraining_workdir(workdir, config, open_corpus(corpus), identity):
+        pass
     check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "same", documents=10)))
     with pytest.raises(InputError, match="was encoded with another tokenizer"):
         check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "other", words=9)))

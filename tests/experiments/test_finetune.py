@@ -25,10 +25,10 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.finetuning.open_run import open_finetuning
 from experiments.finetuning.starting_point import read_task_parameters
+from experiments.metrics.metrics_file import read_metrics
 from experiments.predict import TASKS
 from experiments.run import execution, initial_parameters
 from experiments.run import training as training_run
-from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 

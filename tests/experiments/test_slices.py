@@ -8,7 +8,7 @@ import pytest
 from commands import assert_same_params, start
 from echoes import write_echoes
 
-from experiments.run.metrics_log import read_metrics
+from experiments.metrics.metrics_file import read_metrics
 
 STEPS = 12
 

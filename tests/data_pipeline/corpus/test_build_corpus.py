@@ -1,6 +1,5 @@
 """The command: the corpus is the same however it is built, and mistakes are one-line errors."""
 
-import fcntl
 import itertools
 import json
 import os
@@ -19,6 +18,7 @@ from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.locks import lock
 from data_pipeline.pretraining.plan import open_plan
 from data_pipeline.sources.documents import Source, SourceFormat
 
@@ -244,7 +244,7 @@ def test_a_full_disk_is_a_one_line_error_and_the_build_resumes(text, vocabulary,
     done = run("-c", SMALL_STEPS, 0, "9000", *command)
     assert done.returncode == BAD_INPUT
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: cannot write: File too large")
+    assert error.startswith("error: [Errno 27] File too large")
     assert "not a corpus yet" in error
     assert not (tmp_path / "corpus").exists()
     assert run("-c", SMALL_STEPS, 0, "0", *command).returncode == DONE
@@ -345,11 +345,9 @@ def test_an_existing_corpus_is_replaced_only_with_overwrite(text, vocabulary, tm
 def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys):
     output = tmp_path / "corpus"
     (tmp_path / "corpus.partial").mkdir()
-    descriptor = os.open(tmp_path / "corpus.partial", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert main(arguments(text, vocabulary, output)) == BAD_INPUT
-    assert "another process is building in" in capsys.readouterr().err
-    os.close(descriptor)
+    with lock(tmp_path / "corpus.partial", "build"):
+        assert main(arguments(text, vocabulary, output)) == BAD_INPUT
+    assert f"in use by another build (host {os.uname().nodename}" in capsys.readouterr().err
     assert main(arguments(text, vocabulary, output)) == DONE
 
 

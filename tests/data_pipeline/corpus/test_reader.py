@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -486,3 +487,29 @@ def test_published_corpus_can_be_staged(tmp_path, monkeypatch):
     remote.publish(local, "gs://bucket/corpus", "metadata.json")
     staged = open_corpus("gs://bucket/corpus")
     assert staged.metadata == open_corpus(local).metadata
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/corpus", "hdfs://host/corpus", "foo://corpus"])
+def test_a_store_without_its_library_is_named(url: str) -> None:
+    remote._find_fault.cache_clear()
+    with pytest.raises(InputError, match=rf"{url} cannot be reached: .*{url.partition(':')[0]}"):
+        remote.open_path(url)
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+
+    class Slow:
+        def __init__(self, url: str) -> None:
+            assert url == "gs://bucket"
+
+        def exists(self) -> bool:
+            return waits.wait(60)
+
+    remote._find_fault.cache_clear()
+    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(remote.epath, "Path", Slow)
+    with pytest.raises(InputError, match=r"gs://bucket/corpus cannot be reached: it does not answ"):
+        open_corpus("gs://bucket/corpus")
+    waits.set()
+    remote._find_fault.cache_clear()

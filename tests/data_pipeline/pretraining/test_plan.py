@@ -300,3 +300,17 @@ def test_too_small_a_corpus_is_an_error(tmp_path):
 def test_bad_settings_name_the_field(settings, message):
     with pytest.raises(FieldError, match=f"^{message}"):
         DataConfig(**settings)
+
+
+def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
+    """Also where it is but the last bytes, which are written when the file is closed."""
+    write_variant = data_pipeline.pretraining.plan._write_variant
+
+    def write_to_a_full_disk(pairs, config, stem):
+        stem.with_name(f"{stem.name}.row_starts.bin").symlink_to("/dev/full")
+        return write_variant(pairs, config, stem)
+
+    monkeypatch.setattr(data_pipeline.pretraining.plan, "_write_variant", write_to_a_full_disk)
+    with pytest.raises(FieldError, match="No space left on device"):
+        plan_pairs(corpus, plan_dir=str(tmp_path / "plans"))
+    assert list((tmp_path / "plans").iterdir()) == []

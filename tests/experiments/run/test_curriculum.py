@@ -18,11 +18,11 @@ from albert_jax.settings import FieldError
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.cli.exit_codes import ExitCode
+from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
 from experiments.run import execution
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
 from experiments.run.curriculum import Curriculum, mean_flops_per_row, phases_of
-from experiments.run.metrics_log import read_metrics
 
 FIRST = PhaseConfig(num_steps=4, max_seq_length=16, max_predictions_per_seq=2, global_batch_size=24)
 SECOND = PhaseConfig(num_steps=3, max_seq_length=24, max_predictions_per_seq=4)

@@ -16,7 +16,8 @@ from data_pipeline.corpus.metadata import (
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from experiments.run.curriculum import Curriculum
-from experiments.run.workdir import DataIdentity, _check_data, open_pretraining_workdir
+from experiments.run.resumption import DataIdentity, check_data
+from experiments.run.workdir import open_pretraining_workdir
 
 
 def weigh(metadata: CorpusMetadata, *weights: float) -> CorpusMetadata:
@@ -43,15 +44,15 @@ def test_a_resume_names_weights_that_changed(tmp_path: Path) -> None:
     metadata = open_corpus(path).metadata
     weigh(metadata, 1.0, 2.0).save(path)
     config, trained = make_experiment(path, num_train_steps=60), identify(path)
-    open_pretraining_workdir(workdir, config, open_corpus(path), trained)
-    _check_data(workdir, trained)
+    with open_pretraining_workdir(workdir, config, open_corpus(path), trained):
+        check_data(workdir, trained)
     weigh(metadata, 1.0, 9.0).save(path)
     with pytest.raises(
         InputError,
         match=r"another corpus .* weights of its sources were \{'a': 1\.0, 'b': 2\.0\} and are "
         r"\{'a': 1\.0, 'b': 9\.0\}",
     ):
-        _check_data(workdir, identify(path))
+        check_data(workdir, identify(path))
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0)])
@@ -73,8 +74,8 @@ def test_a_workdir_of_before_is_resumed_on_its_corpus(
     )
     workdir.mkdir()
     (workdir / "corpus.json").write_text(json.dumps({"path": str(path), "fingerprint": old}))
-    _check_data(workdir, identify(path))
+    check_data(workdir, identify(path))
     assert (identify(path).fingerprint == old) == (len(weights) == 1)
     (workdir / "corpus.json").write_text(json.dumps({"path": "", "fingerprint": old[::-1]}))
     with pytest.raises(InputError, match="another corpus"):
-        _check_data(workdir, identify(path))
+        check_data(workdir, identify(path))

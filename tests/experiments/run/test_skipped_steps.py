@@ -17,10 +17,10 @@ from albert_jax.training import skipping
 from albert_jax.training.determinism import CheckedStep
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
+from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
-from experiments.run.metrics_log import read_metrics
 
 STEPS = 16
 POISONED = {5, 6, 11}  # batches
