@@ -1,9 +1,10 @@
 """Running a command: flags in, an exit status out, one line for a user's mistake."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
 
@@ -15,14 +16,28 @@ from data_pipeline.errors import InputError, is_storage_error
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
-from experiments.cli.hosts import LostProcessError
 from experiments.cli.listing import requested_listing
 from experiments.cli.versions import describe_versions
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
 
 
-def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> NoReturn:
+class Outcome(NamedTuple):
+    """How a command ended: its exit status, and the error if there is one."""
+
+    code: int
+    line: str | None = None
+
+
+Main = Callable[[], ExitCode | None]
+
+
+def run(
+    main: Main,
+    config_kind: type[Config] | None = None,
+    *,
+    around: Callable[[Main, type[Config]], ExitCode] | None = None,
+) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
 
     Bad flags end it with one line on stderr and status 2; for the rest see `call`.
@@ -30,6 +45,7 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
     Args:
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
+        around: calls `main`, such as `experiments.hosts.on_all_hosts`.
     """
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
 
@@ -46,34 +62,48 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
                 logging.set_verbosity(logging.WARNING)
             return rest
         except InputError as error:
-            sys.exit(_report(error, ExitCode.BAD_INPUT))
+            print_error(str(error))
+            sys.exit(ExitCode.BAD_INPUT)
 
-    app.run(lambda _: call(main, config_kind), flags_parser=parser)
+    wrapped = main
+    if around is not None and config_kind is not None:
+        wrapped = functools.partial(around, main, config_kind)
+    app.run(lambda _: call(wrapped, config_kind), flags_parser=parser)
 
 
-def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> ExitCode:
-    """Call `main` for its exit status.
+def call(main: Main, config_kind: type[Config] | None = None) -> int:
+    """Call `main` for its exit status, and print its error; see `attempt`."""
+    outcome = attempt(main, config_kind)
+    if outcome.line is not None:
+        print_error(outcome.line)
+    return outcome.code
 
-    A user's mistake, a checkpoint or weights that cannot be used and a full disk become one line on
-    stderr; anything else is a bug of the program and keeps its traceback.
+
+def attempt(main: Main, config_kind: type[Config] | None = None) -> Outcome:
+    """Call `main` for its exit status and its error.
+
+    A user's mistake, a checkpoint or weights that cannot be used and a full disk become one line;
+    anything else is a bug of the program and is raised.
     """
     try:
-        return main() or ExitCode.DONE
+        return Outcome(main() or ExitCode.DONE)
     except NonFiniteStateError as error:
-        return _report(error, ExitCode.NON_FINITE)
-    except LostProcessError as error:
-        _report(error, ExitCode.LOST_PROCESS)
-        os._exit(ExitCode.LOST_PROCESS)  # an orderly exit would wait for the lost process
+        return Outcome(ExitCode.NON_FINITE, str(error))
     except FieldError as error:
         if config_kind and error.field in {one.name for one in all_settings(config_kind)}:
             error = error.named(f"--config.{error.field}")
-        return _report(error, ExitCode.BAD_INPUT)
+        return Outcome(ExitCode.BAD_INPUT, str(error))
     except (InputError, CheckpointError, WeightsError) as error:
-        return _report(error, ExitCode.BAD_INPUT)
+        return Outcome(ExitCode.BAD_INPUT, str(error))
     except OSError as error:
         if not is_storage_error(error):
             raise
-        return _report(error, ExitCode.BAD_INPUT)
+        return Outcome(ExitCode.BAD_INPUT, str(error))
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line on stderr."""
+    print("error:", " ".join(text.split()), file=sys.stderr, flush=True)
 
 
 def _print_and_exit(text: str) -> NoReturn:
@@ -82,8 +112,3 @@ def _print_and_exit(text: str) -> NoReturn:
     except BrokenPipeError:  # `| head` has read enough; nothing is left to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(ExitCode.DONE)
-
-
-def _report(error: Exception, code: ExitCode) -> ExitCode:
-    print("error:", " ".join(str(error).split()), file=sys.stderr, flush=True)
-    return code

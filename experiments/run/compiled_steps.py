@@ -1,7 +1,9 @@
 """The training step for batches of several shapes, in micro-batches that fit the memory."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -39,6 +41,7 @@ class CompiledSteps:
         limit: bytes that a step may use on a device; None: not known.
         say: prints a line.
         costs: returns the costs of the first compiled step in words.
+        compiling: entered while a step is compiled.
     """
 
     def __init__(
@@ -48,9 +51,10 @@ class CompiledSteps:
         limit: int | None,
         say: Callable[[str], None],
         costs: Callable[[jax.stages.Compiled], str],
+        compiling: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._step_of, self._counts, self._limit = step_of, counts, limit
-        self._say, self._costs = say, costs
+        self._say, self._costs, self._compiling = say, costs, compiling
         self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
 
     def __call__(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
@@ -68,7 +72,8 @@ class CompiledSteps:
             rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
             self._say(f"compiling the training step{rows} ...")
             start = time.perf_counter()
-            compiled = self._compile(state, batch, key)
+            with self._compiling():
+                compiled = self._compile(state, batch, key)
             said = f"compiled in {time.perf_counter() - start:.1f} s"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled

@@ -26,6 +26,8 @@ from albert_jax.training.parallel import (
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
+from experiments.hosts import Watchdog, agree
+from experiments.hosts.watchdog import COMPILING
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
 from experiments.run.curves import CURVES_FILE, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
@@ -82,6 +84,7 @@ class Run:
         self._key = jax.random.key(config.seed)
         self._num_steps = config.optimizer.num_train_steps
         self._patience = patience
+        self._watchdog = Watchdog(config.run.hang_seconds)
         self._exits = contextlib.ExitStack()
         self._is_writer = jax.process_index() == 0
 
@@ -98,6 +101,7 @@ class Run:
                 )
             )
             first_step = self._checkpoints.manager.latest_step() or 0
+            agree("checkpoints", {f"the newest checkpoint under {path}": str(first_step)})
             self._log = exits.enter_context(
                 RunLog(
                     path,
@@ -176,6 +180,7 @@ class Run:
             memory_limit(jax.local_devices()[0]),
             self.say,
             functools.partial(self._format_costs, state),
+            functools.partial(self._watchdog.during, COMPILING),
         )
 
     def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
@@ -206,7 +211,8 @@ class Run:
         if ratios := jax.device_get(trust_ratios(state.opt_state)):
             means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
             self.report(int(state.step), "optimizer", means)
-        metrics = self._evaluator.evaluate(state.params)
+        with self._watchdog.during("evaluating"):
+            metrics = self._evaluator.evaluate(state.params)
         self._early_stopping.add(metrics)
         return metrics
 
@@ -218,7 +224,8 @@ class Run:
         self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
     ) -> None:
         """Save a checkpoint in the background."""
-        self._checkpoints.save(step, state, finite=finite, metrics=metrics)
+        with self._watchdog.during("saving"):
+            self._checkpoints.save(step, state, finite=finite, metrics=metrics)
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log the metrics of a split and update the plot."""
@@ -232,7 +239,8 @@ class Run:
             plot_curves(read_metrics(path), path / CURVES_FILE, self._evaluator.panels, title=title)
 
     def advance(self, step: int) -> None:
-        """Move the progress bar."""
+        """Move the progress bar, and let the watchdog know."""
+        self._watchdog.advance()
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
@@ -259,18 +267,19 @@ class Run:
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run
         batches = self._data.batches(int(state.step))
-        queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
-        step.prepare(state, queue.next, self._key)
         try:
-            return train(
-                state,
-                step,
-                queue,
-                self._key,
-                num_steps=self._num_steps,
-                intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-                hooks=self,
-            )
+            with self._watchdog:
+                queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                step.prepare(state, queue.next, self._key)
+                return train(
+                    state,
+                    step,
+                    queue,
+                    self._key,
+                    num_steps=self._num_steps,
+                    intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
+                    hooks=self,
+                )
         except NonFiniteStepError as error:
             self._checkpoints.wait_until_finished()
             saved = self._checkpoints.manager.latest_step()
