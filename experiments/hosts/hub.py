@@ -19,6 +19,8 @@ SILENT_SECONDS = 20.0
 # Time for the others to end by themselves after one has ended with such a status.
 GRACE_SECONDS = 20.0
 
+STOPPED_EARLY = "stopped by SIGTERM before the first step; the same command starts it again"
+
 _BUG = 1
 
 
@@ -36,7 +38,7 @@ class Hub:
         self._heard: dict[int, float] = {}
         self._ended: set[int] = set()
         self._facts: dict[str, dict[int, dict[str, str]]] = {}
-        self._all_joined = False
+        self._calls: dict[int, int] | None = None  # of `StopCall`, once one is terminated
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, port: int) -> None:
@@ -84,7 +86,6 @@ class Hub:
             line = f"process {process} is one of {count} processes, process 0 of {self._count}"
             self._end_others(None, ExitCode.BAD_INPUT, line)
         elif not self.missing:
-            self._all_joined = True
             self._tell_all("joined")
         while message := await receive(reader):
             self._heard[process] = _now()
@@ -96,6 +97,12 @@ class Hub:
         match message["kind"]:
             case "facts":
                 self._compare(process, message["name"], message["facts"])
+            case "terminated":
+                if self._calls is None:
+                    self._calls = {}
+                    self._tell_all("count calls")
+            case "calls":
+                self._stop(process, message["calls"])
             case "hangs":
                 self._tell_all("print stacks", line=message["line"])
             case "ends":
@@ -109,6 +116,17 @@ class Hub:
         if len(collected) == self._count:
             del self._facts[name]  # there may be another one of this name
             self._tell_all("compared", name=name, differences=find_differences(collected))
+
+    def _stop(self, process: int, calls: int) -> None:
+        """Let all processes stop at the same call, or at once if no step was taken."""
+        assert self._calls is not None
+        self._calls[process] = calls
+        if set(self._calls) | self._ended < set(self._members):
+            return
+        if any(self._calls.values()):
+            self._tell_all("stop at call", call=max(self._calls.values()) + 1)
+        else:
+            self._end_others(None, ExitCode.PREEMPTED, STOPPED_EARLY)
 
     async def _pass_on(self, process: int, message: Message) -> None:
         """Let the others end as one has ended: not if it was done, and at once if they cannot go

@@ -36,6 +36,7 @@ from experiments.hosts.hub import (
 from experiments.hosts.messages import LINE_LIMIT, Message, flush, receive, send
 from experiments.hosts.place import Place
 from experiments.hosts.relay import Streams, serve_client
+from experiments.hosts.stop_call import StopCall
 
 # Time for all processes to reach a comparison: the slowest one may be copying a corpus.
 AGREEMENT_SECONDS = 3600
@@ -74,7 +75,8 @@ class Member:
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard = 0.0
-        signal.signal(signal.SIGTERM, self._stop)  # until JAX's own handler takes its place
+        self._stop_call = StopCall()
+        signal.signal(signal.SIGTERM, self._terminate)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="hosts", daemon=True).start()
         try:
@@ -90,6 +92,8 @@ class Member:
         client = service if self._hub else f"unix:{self._directory}/client"
         if not self._hub:
             self._call(serve_client(self._directory / "client", self._open))
+        # Its handler of SIGTERM holds Python's lock while it waits for an answer through the relay.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
             coordinator_address=client,
             coordinator_bind_address=service,
@@ -109,6 +113,13 @@ class Member:
         differences = self._call(self._compare(name, facts))
         if differences:
             raise InputError(format_differences(differences))
+
+    def reached_stop(self) -> bool:
+        """Return True if a SIGTERM to any process shall stop the run here.
+
+        All processes call this at the same points, and get the same answer at the same one.
+        """
+        return self._stop_call.reached()
 
     def print_stacks_everywhere(self, line: str) -> NoReturn:
         """End all processes that answer with their stacks and status 75."""
@@ -135,7 +146,8 @@ class Member:
         """
         self._ending.acquire()
         if outcome.line is not None and not printed:
-            print_error(outcome.line)
+            with contextlib.suppress(OSError):  # whoever reads this may be gone
+                print_error(outcome.line)
         message = {"status": int(outcome.code), "line": outcome.line, "at_once": at_once}
         with contextlib.suppress(TimeoutError):  # whoever is gone need not be told
             self._call(self._say_goodbye(message), GOODBYE_SECONDS + 2 * SILENT_SECONDS)
@@ -237,6 +249,10 @@ class Member:
                 self._compared.pop(message["name"]).set_result(message["differences"])
             case "print stacks":
                 self._start(self._end(ExitCode.PREEMPTED, message["line"], stacks=True))
+            case "count calls":
+                self._say("calls", {"calls": self._stop_call.hold()})
+            case "stop at call":
+                self._stop_call.settle(message["call"])
             case "end":
                 if not (message["failed"] and self._failing):  # its own error says more
                     self._start(self._end(message["status"], message["line"]))
@@ -248,10 +264,12 @@ class Member:
         if self._writer is not None:
             send(self._writer, kind, **content)
 
-    def _stop(self, number: int, frame: Any) -> None:
-        if not self._ending.locked():
-            line = "stopped by SIGTERM before training; the same command starts it again"
-            self.finish(Outcome(ExitCode.PREEMPTED, line), at_once=True)
+    def _terminate(self, number: int, frame: Any) -> None:
+        """Stop all processes at the same call of `reached_stop`, or before they have all joined."""
+        if self._joined.is_set():
+            self._loop.call_soon_threadsafe(self._say, "terminated", {})
+        elif not self._ending.locked():
+            self.finish(Outcome(ExitCode.PREEMPTED, STOPPED_EARLY), at_once=True)
 
     async def _end_lost(self, why: str) -> None:
         if self._hub is None:
@@ -261,9 +279,10 @@ class Member:
         """End the process for a reason of another one, unless it is ending for one of its own."""
         if not self._ending.acquire(blocking=False):
             return
-        if stacks:
-            faulthandler.dump_traceback(all_threads=True)
-        print_error(line)
+        with contextlib.suppress(OSError):  # whoever reads this may be gone
+            if stacks:
+                faulthandler.dump_traceback(all_threads=True)
+            print_error(line)
         if self._hub:
             await self._hub.see_off(self.place.process, LINGER_SECONDS)
         self._exit(status)

@@ -246,7 +246,7 @@ class Run:
     def should_stop(self, step: int) -> bool:
         """Return True if SIGTERM asked the run to stop after this step."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
-        return self._preemption.reached(step) and not due
+        return self._preemption.reached() and not due
 
     def _is_complete(self, step: int) -> bool:
         return step >= self._num_steps or self._early_stopping.stalled()
