@@ -5,6 +5,7 @@ ended. It answers at the coordinator's address, and relays JAX's own connections
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,8 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.hosts.agreement import find_differences, name_processes
 from experiments.hosts.messages import LINE_LIMIT, Message, flush, receive, send
 from experiments.hosts.relay import relay_to_service
+from experiments.hosts.signs_of_life import ALIVE_SECONDS, WHY_SILENT, SignsOfLife
 
-ALIVE_SECONDS = 2.0  # between two signs of life
-# A process that is silent for so long is lost: stopped, or behind a broken network.
-SILENT_SECONDS = 20.0
 # Time for the others to end by themselves after one has ended with such a status.
 GRACE_SECONDS = 20.0
 
@@ -30,16 +29,18 @@ class Hub:
     Args:
         count: processes of the run.
         service: socket file of JAX's coordination service.
+        start: starts a task.
     """
 
-    def __init__(self, count: int, service: Path) -> None:
-        self._count, self._service = count, service
+    def __init__(
+        self, count: int, service: Path, start: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        self._count, self._service, self._start = count, service, start
         self._members: dict[int, asyncio.StreamWriter] = {}
-        self._heard: dict[int, float] = {}
+        self._signs = SignsOfLife()
         self._ended: set[int] = set()
         self._facts: dict[str, dict[int, dict[str, str]]] = {}
         self._calls: dict[int, int] | None = None  # of `StopCall`, once one is terminated
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, port: int) -> None:
         """Start to listen at a port of all of the machine's addresses.
@@ -81,14 +82,15 @@ class Hub:
             line = f"process {process} has joined already: two were started with its number"
             send(writer, "end", status=ExitCode.BAD_INPUT, line=line, failed=False)
             return
-        self._members[process], self._heard[process] = writer, _now()
+        self._members[process] = writer
+        self._signs.hear(process)
         if count != self._count:
             line = f"process {process} is one of {count} processes, process 0 of {self._count}"
             self._end_others(None, ExitCode.BAD_INPUT, line)
         elif not self.missing:
             self._tell_all("joined")
         while message := await receive(reader):
-            self._heard[process] = _now()
+            self._signs.hear(process)
             self._handle(process, message)
         if process not in self._ended:
             self._lose(process, "its connection ended")
@@ -157,23 +159,12 @@ class Hub:
 
     async def _watch(self) -> None:
         """Send signs of life, and find the processes that send none."""
-        before = _now()
         while True:
             await asyncio.sleep(ALIVE_SECONDS)
             self._tell_all("alive")
-            now = _now()
-            if now - before > 2 * ALIVE_SECONDS:  # this process itself stood still
-                self._heard = dict.fromkeys(self._heard, now)
-            before = now
-            silent = [one for one, heard in self._heard.items() if now - heard > SILENT_SECONDS]
-            for process in silent:
+            for process in self._signs.find_silent():
                 if process not in self._ended:
-                    self._lose(process, f"no sign of life for {SILENT_SECONDS:.0f} s")
-
-    def _start(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)  # the loop itself holds no reference
-        task.add_done_callback(self._tasks.discard)
+                    self._lose(process, WHY_SILENT)
 
 
 def _now() -> float:

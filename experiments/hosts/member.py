@@ -7,35 +7,31 @@ whatever call its main thread is: none of JAX's and Orbax's barriers has to noti
 
 import asyncio
 import contextlib
-import faulthandler
-import logging
-import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import jax
-
 from data_pipeline.errors import InputError
-from experiments.cli.command import Outcome, print_error
+from experiments.cli.command import Outcome
 from experiments.cli.exit_codes import ExitCode
 from experiments.hosts.agreement import Facts, format_differences
-from experiments.hosts.hub import (
+from experiments.hosts.ending import Ending
+from experiments.hosts.hub import STOPPED_EARLY, Hub, describe_loss, describe_missing
+from experiments.hosts.messages import Message, Streams, connect, flush, receive, send
+from experiments.hosts.place import Place
+from experiments.hosts.relay import initialize_jax, serve_client
+from experiments.hosts.signs_of_life import (
     ALIVE_SECONDS,
     SILENT_SECONDS,
-    Hub,
-    describe_loss,
-    describe_missing,
+    WHY_SILENT,
+    SignsOfLife,
 )
-from experiments.hosts.messages import LINE_LIMIT, Message, flush, receive, send
-from experiments.hosts.place import Place
-from experiments.hosts.relay import Streams, serve_client
 from experiments.hosts.stop_call import StopCall
 
 # Time for all processes to reach a comparison: the slowest one may be copying a corpus.
@@ -46,8 +42,6 @@ SETTLE_SECONDS = 2.0
 GOODBYE_SECONDS = 300.0
 # Time for process 0, ended by another process, to pass that on.
 LINGER_SECONDS = 5.0
-# JAX's own heartbeats would end the process by SIGABRT: as good as never (ten years).
-_JAX_HEARTBEAT_SECONDS = 10 * 365 * 24 * 3600
 
 T = TypeVar("T")
 
@@ -65,16 +59,17 @@ class Member:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._directory = Path(tempfile.mkdtemp(prefix="albert-jax-", dir="/tmp"))  # short names
-        self._ending = threading.Lock()  # held by the thread that ends the process
+        self._ending = Ending(self._directory)
         self._failing = False
         self._joined = threading.Event()
         self._compared: dict[str, asyncio.Future[list[str]]] = {}
-        self._hub = (
-            Hub(place.num_processes, self._directory / "service") if place.process == 0 else None
-        )
+        self._hub = None
+        if place.process == 0:
+            self._hub = Hub(place.num_processes, self._directory / "service", self._start)
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._heard = 0.0
+        self._signs = SignsOfLife()
+        self._left = asyncio.Event()
         self._stop_call = StopCall()
         signal.signal(signal.SIGTERM, self._terminate)
         self._loop = asyncio.new_event_loop()
@@ -92,17 +87,7 @@ class Member:
         client = service if self._hub else f"unix:{self._directory}/client"
         if not self._hub:
             self._call(serve_client(self._directory / "client", self._open))
-        # Its handler of SIGTERM holds Python's lock while it waits for an answer through the relay.
-        jax.config.update("jax_enable_preemption_service", False)
-        jax.distributed.initialize(
-            coordinator_address=client,
-            coordinator_bind_address=service,
-            num_processes=self.place.num_processes,
-            process_id=self.place.process,
-            local_device_ids=self.place.local_device_ids,
-            initialization_timeout=int(self.place.join_seconds),
-            heartbeat_timeout_seconds=_JAX_HEARTBEAT_SECONDS,
-        )
+        initialize_jax(self.place, client, service)
 
     def agree(self, name: str, facts: Facts) -> None:
         """Compare facts with those of all processes, which call this together.
@@ -126,7 +111,8 @@ class Member:
         self._loop.call_soon_threadsafe(self._say, "hangs", {"line": line})
         time.sleep(2 * ALIVE_SECONDS)  # the answer ends this process
         self._call(self._end(ExitCode.PREEMPTED, line, stacks=True))
-        raise AssertionError("this process was ending already")
+        threading.Event().wait()  # it was ending already
+        raise AssertionError
 
     def settle(self) -> None:
         """After an error, wait for the news that it came from the loss of another process, which
@@ -144,14 +130,13 @@ class Member:
             at_once: True if the others cannot go on without this process.
             printed: True if the error is printed already.
         """
-        self._ending.acquire()
-        if outcome.line is not None and not printed:
-            with contextlib.suppress(OSError):  # whoever reads this may be gone
-                print_error(outcome.line)
+        self._ending.begin(wait=True)
+        if not printed:
+            self._ending.print(outcome.line)
         message = {"status": int(outcome.code), "line": outcome.line, "at_once": at_once}
         with contextlib.suppress(TimeoutError):  # whoever is gone need not be told
             self._call(self._say_goodbye(message), GOODBYE_SECONDS + 2 * SILENT_SECONDS)
-        self._exit(outcome.code)
+        self._ending.exit(outcome.code)
 
     def _call(self, coroutine: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
@@ -166,21 +151,14 @@ class Member:
                 raise InputError(
                     f"process 0 cannot listen at the port of --coordinator_address: {error}"
                 ) from error
-        deadline = self._loop.time() + place.join_seconds
-        while True:
-            try:
-                reader, self._writer = await self._open()
-                break
-            except OSError as error:
-                if self._loop.time() > deadline:
-                    raise InputError(
-                        "the processes of this run do not find each other: process 0 does not "
-                        f"answer at {place.host}:{place.port} within "
-                        f"--join_seconds={place.join_seconds:g} ({error})"
-                    ) from error
-                await asyncio.sleep(0.2)
+        try:
+            reader, self._writer = await self._open(place.join_seconds)
+        except OSError as error:
+            raise InputError(
+                "the processes of this run do not find each other: process 0 does not answer at "
+                f"{place.host}:{place.port} within --join_seconds={place.join_seconds:g} ({error})"
+            ) from error
         send(self._writer, "hello", process=place.process, count=place.num_processes)
-        self._heard = self._loop.time()
         self._start(self._listen(reader))
         self._start(self._watch())
 
@@ -194,28 +172,23 @@ class Member:
         line = describe_missing(missing, place.num_processes, place.join_seconds)
         self.finish(Outcome(ExitCode.BAD_INPUT, line), at_once=True)
 
-    async def _open(self) -> Streams:
+    async def _open(self, seconds: float = 0) -> Streams:
         host = "localhost" if self._hub else self.place.host
-        return await asyncio.open_connection(host, self.place.port, limit=LINE_LIMIT)
+        return await connect(host, self.place.port, seconds=seconds)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while message := await receive(reader):
-            self._heard = self._loop.time()
+            self._signs.hear(0)
             self._handle(message)
         await self._end_lost("its connection ended")
 
     async def _watch(self) -> None:
         """Send signs of life, and find out if the hub sends none."""
-        before = self._loop.time()
         while True:
             await asyncio.sleep(ALIVE_SECONDS)
             self._say("alive", {})
-            now = self._loop.time()
-            if now - before > 2 * ALIVE_SECONDS:  # this process itself stood still
-                self._heard = now
-            before = now
-            if now - self._heard > SILENT_SECONDS:
-                await self._end_lost(f"no sign of life for {SILENT_SECONDS:.0f} s")
+            if self._signs.find_silent():
+                await self._end_lost(WHY_SILENT)
 
     async def _compare(self, name: str, facts: Facts) -> list[str]:
         compared = self._compared[name] = self._loop.create_future()
@@ -231,7 +204,6 @@ class Member:
     async def _say_goodbye(self, message: Message) -> None:
         if self._writer is None:
             return
-        self._left = asyncio.Event()
         self._say("ends", message)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._left.wait(), 5)
@@ -257,8 +229,7 @@ class Member:
                 if not (message["failed"] and self._failing):  # its own error says more
                     self._start(self._end(message["status"], message["line"]))
             case "bye":
-                if self._ending.locked():
-                    self._left.set()
+                self._left.set()
 
     def _say(self, kind: str, content: Message) -> None:
         if self._writer is not None:
@@ -268,7 +239,7 @@ class Member:
         """Stop all processes at the same call of `reached_stop`, or before they have all joined."""
         if self._joined.is_set():
             self._loop.call_soon_threadsafe(self._say, "terminated", {})
-        elif not self._ending.locked():
+        elif not self._ending.begun:
             self.finish(Outcome(ExitCode.PREEMPTED, STOPPED_EARLY), at_once=True)
 
     async def _end_lost(self, why: str) -> None:
@@ -277,25 +248,21 @@ class Member:
 
     async def _end(self, status: int, line: str, *, stacks: bool = False) -> None:
         """End the process for a reason of another one, unless it is ending for one of its own."""
-        if not self._ending.acquire(blocking=False):
+        if not self._ending.begin():
             return
-        with contextlib.suppress(OSError):  # whoever reads this may be gone
-            if stacks:
-                faulthandler.dump_traceback(all_threads=True)
-            print_error(line)
+        self._ending.print(line, stacks=stacks)
         if self._hub:
             await self._hub.see_off(self.place.process, LINGER_SECONDS)
-        self._exit(status)
+        self._ending.exit(status)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)  # the loop itself holds no reference
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._check)
 
-    def _exit(self, status: int) -> NoReturn:
-        shutil.rmtree(self._directory, ignore_errors=True)
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status)
+    def _check(self, task: asyncio.Task[None]) -> None:
+        """End the process if a task ended with a bug: nothing would watch over it any more."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            traceback.print_exception(error)
+            self._ending.exit(1)

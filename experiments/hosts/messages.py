@@ -5,9 +5,26 @@ import json
 from typing import Any
 
 Message = dict[str, Any]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 # A line is at most this long: the settings and source files of a process are some 20 kB.
 LINE_LIMIT = 2**22
+
+
+async def connect(host: str, port: int, *, seconds: float = 0) -> Streams:
+    """Connect to an address, which may answer only after so many seconds.
+
+    Raises:
+        OSError: it does not.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await asyncio.open_connection(host, port, limit=LINE_LIMIT)
+        except OSError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 async def receive(reader: asyncio.StreamReader) -> Message | None:

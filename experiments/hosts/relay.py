@@ -10,11 +10,35 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from experiments.hosts.messages import send
+import jax
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+from experiments.hosts.messages import Streams, send
+from experiments.hosts.place import Place
 
 _CHUNK = 2**16
+# JAX's own heartbeats would end the process by SIGABRT: as good as never (ten years).
+_HEARTBEAT_SECONDS = 10 * 365 * 24 * 3600
+
+
+def initialize_jax(place: Place, client: str, service: str) -> None:
+    """Join the processes in JAX.
+
+    Args:
+        place: which one this is.
+        client: the address where this process's client connects.
+        service: the address of the coordination service, in process 0.
+    """
+    # Its handler of SIGTERM holds Python's lock while it waits for an answer through the relay.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        coordinator_address=client,
+        coordinator_bind_address=service,
+        num_processes=place.num_processes,
+        process_id=place.process,
+        local_device_ids=place.local_device_ids,
+        initialization_timeout=int(place.join_seconds),
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
 
 
 async def serve_client(path: Path, connect: Callable[[], Awaitable[Streams]]) -> None:

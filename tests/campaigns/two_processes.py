@@ -30,6 +30,7 @@ def main() -> None:
                 place, generator.randrange(2), generator.uniform(0, 1.5), f"--barrier={barrier}"
             )
             campaign.count_case(kind, fault, number=number)
+            print(f"{number} {kind}: {fault or 'right'}", flush=True)
     campaign.finish()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[3]
+STAND_IN = (sys.executable, str(ROOT / "tests/experiments/hosts/stand_in.py"))
 LONGEST = 30.0  # seconds until the others end
 # A machine that runs other tests at the same time starts a process in minutes.
 PATIENCE = 600.0
@@ -48,7 +49,6 @@ class Pair:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         shared = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
-        program = str(ROOT / "tests/experiments/hosts/stand_in.py")
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
@@ -60,7 +60,7 @@ class Pair:
                 self.processes.append(
                     subprocess.Popen(
                         [
-                            *(sys.executable, program, *shared, f"--process_id={number}"),
+                            *(*STAND_IN, *shared, f"--process_id={number}"),
                             *(*flags, *flags_of_one),
                         ],
                         env=environment,

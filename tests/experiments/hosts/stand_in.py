@@ -19,7 +19,7 @@ from experiments.run.config import ExperimentConfig
 from experiments.run.stopping import Preemption
 
 FLAGS = flags.FLAGS
-BOTH = 2
+ALL = -3
 
 
 def wait_at_service(name: str) -> None:
@@ -40,7 +40,7 @@ def main() -> ExitCode:
     with Preemption() as preemption, Watchdog(FLAGS.hang_seconds) as watchdog:
         for step in range(1, FLAGS.steps + 1):
             barrier(f"step {step}")
-            if step == FLAGS.fails_at and FLAGS.fails_on in (FLAGS.process_id, BOTH):
+            if step == FLAGS.fails_at and FLAGS.fails_on in (FLAGS.process_id, ALL):
                 fail()
             print(f"step {step}", flush=True)
             watchdog.advance()
@@ -73,7 +73,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("steps", 10**6, "barriers")
     flags.DEFINE_float("pause", 0.05, "seconds between two barriers")
     flags.DEFINE_float("hang_seconds", None, "as --config.run.hang_seconds")
-    flags.DEFINE_integer("fails_on", -1, "the process that fails")
+    flags.DEFINE_integer("fails_on", -1, f"the process that fails; {ALL}: all")
     flags.DEFINE_integer("fails_at", 3, "the barrier after which it fails")
     flags.DEFINE_string("failure", "input", "how it fails")
     flags.DEFINE_integer("late", -1, "the process that ends late")
