@@ -164,8 +164,8 @@ def differ(directory: Path, victim: int, delay: float, *flags: str) -> str | Non
 def one_alone(directory: Path, victim: int, delay: float, *flags: str) -> str | None:
     with started(directory, "--join_seconds=4", *flags) as pair:
         pair.signal(victim, signal.SIGKILL)
-        happened = time.monotonic() + 20  # for its start
-        ended = pair.end(happened)
+        pair.wait_for("started", 1 - victim)
+        ended = pair.end(time.monotonic())
     expected = (-9, 2) if victim == 0 else (2, -9)
     wanted = f"process {victim} "
     missing = None if wanted in ended.errors[1 - victim] else f"{ended.errors}"

@@ -79,4 +79,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("late", -1, "the process that ends late")
     flags.DEFINE_float("late_seconds", 3, "how late")
     define_host_flags()
+    print("started", flush=True)
     run(main, ExperimentConfig, around=on_all_hosts)
