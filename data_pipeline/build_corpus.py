@@ -17,6 +17,7 @@ from absl import flags
 from albert_jax.durable_files import hash_text
 from albert_jax.settings import FieldError
 from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
+from data_pipeline.cache import cache_directory
 from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.metadata import METADATA_FILE
@@ -24,7 +25,7 @@ from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
 from data_pipeline.errors import InputError, is_storage_error
 from data_pipeline.pretraining.display import first_batch, format_batch
-from data_pipeline.remote import cache_directory, is_remote, open_remote, publish
+from data_pipeline.remote import is_remote, open_remote, publish
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4

@@ -58,6 +58,8 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     )
     with Run(workdir, config, model, batches, evaluator, mesh) as training:
         training.say(attention)
+        for line in batches.describe_coverage():
+            training.say(line)
         state = training.restore() or training.initialize(_initial_parameters(config, model))
         step = training.compile(objective, state)
         return training.train(state, step)

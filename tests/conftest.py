@@ -25,6 +25,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Locks and markers of corpora; a user's own cache stays as it is, and keeps Matplotlib's fonts.
+home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("MPLCONFIGDIR", str(home_cache / "matplotlib"))
+user_cache = tempfile.mkdtemp(prefix="albert-jax-tests-cache-")
+atexit.register(shutil.rmtree, user_cache, ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = user_cache
 
 # Not the configurations: they take strings for choices and check for themselves.
 install_import_hook(

@@ -31,7 +31,8 @@ ORDER = {
         *("training", "interop", "pretrained", "model", "tasks"),
     ),
     "data_pipeline": (
-        *("errors", "config", "remote", "randomness", "sources"),
+        *("errors", "cache", "verification", "memory_maps", "batch_iterator"),
+        *("config", "remote", "randomness", "sources"),
         *("tokenizers", "corpus", "pretraining", "finetuning", "finetuning/squad"),
         *("build_flags", "build_corpus"),
     ),

@@ -11,6 +11,7 @@ from typing import Any
 from albert_jax.durable_files import hash_text
 from albert_jax.settings import FieldError, check_settings, setting
 from data_pipeline.sources.documents import Source
+from data_pipeline.sources.sentences import LONGEST_SENTENCE
 from data_pipeline.sources.text_files import InputFile
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
@@ -97,6 +98,7 @@ class BuildConfig:
             "held_out": self.held_out,
             "vocabulary_bytes": self.vocabulary_bytes,
             "seed": self.seed,
+            "longest_sentence": LONGEST_SENTENCE,
         }
 
     def describe_exactly(

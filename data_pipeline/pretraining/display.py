@@ -1,10 +1,11 @@
-"""Pre-training batches as text: pairs, order labels and masks."""
+"""Pre-training batches as text: pairs, order labels and masks; how much of a corpus they read."""
 
 import os
 from collections.abc import Mapping
 
 import numpy as np
 
+from data_pipeline.corpus.chunks import LOW_COVERAGE
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.tokenizers.sentencepiece import WORD_MARK
 from data_pipeline.tokenizers.tokenizer import Tokenizer
@@ -23,7 +24,31 @@ def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.nda
     from data_pipeline.pretraining.dataset import PretrainingDataset
 
     dataset = PretrainingDataset(corpus, DataConfig(), seed=seed, global_batch_size=num_rows)
-    return next(iter(dataset.batches(start_step=0)))
+    with dataset.batches(start_step=0) as batches:
+        return next(batches)
+
+
+def format_coverage(coverage: float, max_seq_length: int, *, cuts_long_sentences: bool) -> str:
+    """Format how many of the training tokens an epoch reads; a warning if they are few.
+
+    Args:
+        coverage: the fraction.
+        max_seq_length: of the rows.
+        cuts_long_sentences: as in the corpus's metadata.
+
+    Example: `format_coverage(0.97, 512, cuts_long_sentences=True)` is ``an epoch of rows of 512
+    reads 97.0 % of the training tokens; the others are truncated, other ones in each epoch``.
+    """
+    text = (
+        f"an epoch of rows of {max_seq_length} reads {100 * coverage:.1f} % of the training tokens;"
+        " the others are truncated, other ones in each epoch"
+    )
+    if coverage >= LOW_COVERAGE:
+        return text
+    hint = "longer rows (--config.data.max_seq_length) read more"
+    if not cuts_long_sentences:
+        hint += "; so does the corpus built again, since long sentences are now cut"
+    return f"warning: {text}: {hint}"
 
 
 def format_batch(

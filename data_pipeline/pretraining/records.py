@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from albert_jax.durable_files import hash_file, write_atomically
 from albert_jax.settings import FieldError
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows
@@ -146,11 +147,11 @@ class RecordDataset:
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> BatchIterator:
         """Return the batches from a step on; see `TrainingDataset.batches`."""
         wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = itertools.count(start_step * self.global_batch_size, self.global_batch_size)
-        return (self._read(first + wanted) for first in firsts)
+        return BatchIterator(self._read(first + wanted) for first in firsts)
 
     def _read(self, numbers: Int64[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
         _, records = shuffle_rows(numbers, self.rows_per_epoch, seed=self._seed)

@@ -32,31 +32,46 @@ def write_records(
 
     Args:
         batches: dicts of the fields of `PretrainingBatch`.
-        paths: the files to write; none may exist.
+        paths: the files to write; none may exist. Missing folders are made.
         vocabulary: the tokens that start a word, for `token_boundary`.
 
     Returns:
         The number of records written.
 
     Raises:
-        InputError: rows are packed, or a file exists already.
+        InputError: rows are packed, or a file exists already or cannot be written.
     """
     for path in paths:
         if path.exists():
             raise InputError(f"the record file {path} exists already: nothing was written")
     count = 0
     with contextlib.ExitStack() as stack:
-        partial = [stack.enter_context(new_file(path)) for path in paths]
-        writers = [stack.enter_context(tf.io.TFRecordWriter(str(path))) for path in partial]
+        with _named_errors(paths):
+            partial = [stack.enter_context(new_file(path)) for path in paths]
+            writers = [stack.enter_context(tf.io.TFRecordWriter(str(path))) for path in partial]
         for batch in batches:
             if batch["sentence_order_labels"].shape[1] != 1:
                 raise InputError("a record holds one pair: batches must be unpacked")
             boundaries = mark_boundaries(batch, vocabulary)
             for row in np.flatnonzero(batch["sequence_ids"].any(axis=1)):
-                example = _to_example(batch, boundaries, row)
-                writers[count % len(writers)].write(example.SerializeToString())
+                record = _to_example(batch, boundaries, row).SerializeToString()
+                with _named_errors(paths):
+                    writers[count % len(writers)].write(record)
                 count += 1
+        with _named_errors(paths):
+            for writer in writers:
+                writer.close()
     return count
+
+
+@contextlib.contextmanager
+def _named_errors(paths: list[Path]) -> Iterator[None]:
+    """Turn the errors of files that cannot be written into an InputError that names them."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise InputError(f"cannot write {', '.join(map(str, paths))}: {reason}") from error
 
 
 def mark_boundaries(

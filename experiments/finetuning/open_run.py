@@ -1,7 +1,7 @@
 """A fine-tuning, opened: starting point, task, batches and evaluation."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -57,9 +57,9 @@ class FinetuningBatches:
         """Batches of an epoch."""
         return self._dataset.steps_per_epoch
 
-    def batches(self, start_step: int) -> Iterator[TaskBatch]:
+    def batches(self, start_step: int) -> Generator[TaskBatch, None, None]:
         """Yield this process's rows of the batches from a step on."""
-        return map(self._task.to_batch, self._dataset.batches(start_step, self._rows))
+        yield from map(self._task.to_batch, self._dataset.batches(start_step, self._rows))
 
     def work_of_step(self, step: int) -> StepWork:
         """Return rows and mean operations of a step."""

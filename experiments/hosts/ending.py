@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
+from tqdm import tqdm
+
 from experiments.cli.command import print_error
 
 
@@ -39,6 +41,8 @@ class Ending:
             if stacks:
                 faulthandler.dump_traceback(all_threads=True)
             if line is not None:
+                if getattr(tqdm, "_instances", None):  # a progress bar stands in the last line
+                    print(file=sys.stderr)
                 print_error(line)
 
     def exit(self, status: int) -> NoReturn:

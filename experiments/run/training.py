@@ -266,9 +266,11 @@ class Run:
 
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run
-        batches = self._data.batches(int(state.step))
         try:
-            with self._watchdog:
+            with (
+                self._watchdog,
+                contextlib.closing(self._data.batches(int(state.step))) as batches,
+            ):
                 queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
                 step.prepare(state, queue.next, self._key)
                 return train(

@@ -31,6 +31,8 @@ class DataIdentity(NamedTuple):
     flag: str  # names its place
     path: str
     fingerprint: str  # SHA-256 of its content
+    former_fingerprint: str | None = None  # by which earlier versions knew the same content
+    weights: Mapping[str, float] = {}  # of the sources, where they are part of the content
 
 
 class Workdir(NamedTuple):
@@ -175,13 +177,20 @@ def _check_data(root: epath.Path, data: DataIdentity) -> None:
         if not file.exists():  # of another kind, or stopped before its first step
             continue
         trained = json.loads(file.read_text())
-        if (kind, trained["fingerprint"]) != (data.kind, data.fingerprint):
+        known = (data.fingerprint, data.former_fingerprint)
+        if kind != data.kind or trained["fingerprint"] not in known:
             other = "another" if kind == data.kind else "a"
             raise InputError(
                 f"--workdir={root} was trained on {other} {kind} ({trained['path']}, fingerprint "
                 f"{trained['fingerprint'][:12]}), not on {data.flag}={data.path} "
-                f"({data.fingerprint[:12]})"
+                f"({data.fingerprint[:12]}){_compare_weights(trained.get('weights'), data.weights)}"
             )
+
+
+def _compare_weights(before: Any, now: Mapping[str, float]) -> str:
+    if not before or before == now:
+        return ""
+    return f"; the weights of its sources were {before} and are {dict(now)}"
 
 
 def _is_leftover(entry: epath.Path) -> bool:
@@ -195,7 +204,9 @@ def _write(
     """Write the files that are missing. `config.json` comes first: the remains of a killed run are
     then known as a run's, and completed by the next start."""
     root.mkdir(parents=True, exist_ok=True)
-    identity = {"path": data.path, "fingerprint": data.fingerprint}
+    identity: dict[str, Any] = {"path": data.path, "fingerprint": data.fingerprint}
+    if data.weights:
+        identity["weights"] = dict(data.weights)
     write_text(root / CONFIG_FILE, to_json(config))
     write_text(root / f"{data.kind}.json", json.dumps(identity, indent=2) + "\n")
     for name, content in files.items():

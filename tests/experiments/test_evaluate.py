@@ -1,5 +1,6 @@
 """Held-out evaluation: metrics, baselines, layers and probes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from albert_jax.training.parallel import make_mesh
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.pretraining.dataset import HeldOutDataset
 from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
 from experiments.evaluation.layers import evaluate_layers, format_layers
 from experiments.evaluation.probing import (
@@ -52,10 +54,9 @@ def test_baselines_count_the_words_under_the_masks(
         {"masked_lm_ids": np.array([[5, 5, 6, 0]]), "masked_lm_weights": np.array([[1, 1, 1, 0]])},
         {"masked_lm_ids": np.array([[7, 6, 5, 7]]), "masked_lm_weights": np.array([[1, 1, 1, 1]])},
     ]
-    monkeypatch.setattr(
-        "experiments.evaluation.held_out.held_out_batches", lambda *_, **__: iter(batches)
-    )
-    accuracy, entropy = make_evaluator(corpus, devices=1).baselines()
+    evaluator = make_evaluator(corpus, devices=1)
+    monkeypatch.setattr(HeldOutDataset, "batches", lambda _: iter(batches))
+    accuracy, entropy = evaluator.baselines()
     assert accuracy == pytest.approx(3 / 7)
     assert entropy == pytest.approx(3 / 7 * np.log(7 / 3) + 4 / 7 * np.log(7 / 2))
 
@@ -88,6 +89,42 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
         make_evaluator(write_echoes(tmp_path / "empty", held_out=0), 1)
     with pytest.raises(InputError, match=r"--config\.run\.evaluation_batch_size: .* 3 rows"):
         make_evaluator(corpus, 2, evaluation_batch_size=3)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def test_evaluations_leave_no_descriptors(corpus: Path) -> None:
+    evaluator = make_evaluator(corpus, 1)
+
+    def evaluate() -> int:
+        seen: list[int] = []
+        evaluator.measure(lambda batch: seen.append(len(batch.input_ids)) or {})  # type: ignore[func-returns-value]
+        assert seen
+        return open_descriptors()
+
+    assert len({evaluate() for _ in range(5)}) == 1
+
+
+@pytest.mark.slow
+def test_evaluations_leave_no_memory(corpus: Path) -> None:
+    evaluator = make_evaluator(corpus, 1)
+    params = make_params(make_experiment(corpus, num_train_steps=60))
+
+    def evaluate(times: int) -> tuple[int, float]:
+        for _ in range(times):
+            evaluator.evaluate(params)
+        return open_descriptors(), resident_megabytes()
+
+    descriptors, before = evaluate(50)
+    again, after = evaluate(100)
+    assert descriptors == again
+    assert after - before < 40  # each evaluation once left 3.5
 
 
 def make_params(config: ExperimentConfig) -> Any:

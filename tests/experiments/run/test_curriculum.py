@@ -120,6 +120,8 @@ def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     said = capsys.readouterr().err
     assert "3 shapes of batches, 12 steps to go" in said
     assert said.count("compiled in") == 3
+    for length in (16, 24, 32):
+        assert f"an epoch of rows of {length} reads " in said
     rows = [
         round(e["rows_per_second"] * e["seconds_per_step"])
         for e in read_metrics(whole)
