@@ -18,7 +18,6 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
-from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.finetuning.open_run import Finetuning, open_finetuning
 from experiments.finetuning.report import (
     RunReport,
@@ -27,6 +26,7 @@ from experiments.finetuning.report import (
     write_summary_report,
 )
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
+from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
@@ -43,6 +43,8 @@ def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
     """
     prepare_devices(config.run)
     finetuning = open_finetuning(config, path)
+    data = finetuning.data
+    agree_on_experiment(finetuning.config, {f"{data.kind} of {data.flag}": data.fingerprint})
     if config.run.seeds == 1 and not config.run.rates:
         return _finetune_once(finetuning, path)[0]
     return _finetune_several(finetuning, path)
@@ -107,13 +109,11 @@ def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    config = read_config_flag(_CONFIG, FinetuneConfig)
-    with joined_hosts():
-        return finetune(config, flags.FLAGS.workdir)
+    return finetune(read_config_flag(_CONFIG, FinetuneConfig), flags.FLAGS.workdir)
 
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
-    run(main, FinetuneConfig)
+    run(main, FinetuneConfig, around=on_all_hosts)

@@ -17,8 +17,8 @@ from data_pipeline.corpus.reader import Corpus
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
-from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.evaluation.held_out import HeldOutEvaluator
+from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
@@ -55,6 +55,7 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
+    agree_on_experiment(config, batches.facts)
     with (
         open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
         Run(workdir, config, model, batches, evaluator, mesh) as training,
@@ -94,13 +95,11 @@ def _initial_parameters(
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    config = read_config_flag(_CONFIG, ExperimentConfig)
-    with joined_hosts():
-        return pretrain(config, flags.FLAGS.workdir)
+    return pretrain(read_config_flag(_CONFIG, ExperimentConfig), flags.FLAGS.workdir)
 
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
-    run(main, ExperimentConfig)
+    run(main, ExperimentConfig, around=on_all_hosts)

@@ -37,7 +37,8 @@ ORDER = {
         *("build_flags", "build_corpus"),
     ),
     "experiments": (
-        *("cli", "metrics", "run", "evaluation", "tasks", "finetuning", "prediction", "benchmarks"),
+        *("cli", "hosts", "metrics", "run", "evaluation", "tasks", "finetuning", "prediction"),
+        *("benchmarks",),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
         *("probe", "export_records", "import_records"),

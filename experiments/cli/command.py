@@ -1,9 +1,9 @@
 """Running a command: flags in, an exit status out, one line for a user's mistake."""
 
-import os
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
 
@@ -17,7 +17,6 @@ from data_pipeline.terminal import protect_output
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
-from experiments.cli.hosts import LostProcessError
 from experiments.cli.listing import requested_listing
 from experiments.cli.versions import describe_versions
 
@@ -26,7 +25,22 @@ flags.disclaim_key_flags()  # flags that are defined here belong to the calling 
 _LONGEST_LINE = 4000  # characters: messages quote flags and files, of whatever length
 
 
-def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> NoReturn:
+class Outcome(NamedTuple):
+    """How a command ended: its exit status, and the error if there is one."""
+
+    code: int
+    line: str | None = None
+
+
+Main = Callable[[], ExitCode | None]
+
+
+def run(
+    main: Main,
+    config_kind: type[Config] | None = None,
+    *,
+    around: Callable[[Main, type[Config]], ExitCode] | None = None,
+) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
 
     Bad flags end it with one line on stderr and status 2; for the rest see `call`.
@@ -34,6 +48,7 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
     Args:
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
+        around: calls `main`, such as `experiments.hosts.on_all_hosts`.
     """
     protect_output()
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
@@ -44,38 +59,53 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
             sys.exit(code)
         return rest
 
-    app.run(lambda _: call(main, config_kind), flags_parser=parser)
+    wrapped = main
+    if around is not None and config_kind is not None:
+        wrapped = functools.partial(around, main, config_kind)
+    app.run(lambda _: call(wrapped, config_kind), flags_parser=parser)
 
 
-def call(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> ExitCode:
-    """Call `main` for its exit status.
+def call(main: Main, config_kind: type[Config] | None = None) -> int:
+    """Call `main` for its exit status, and print its error; see `attempt`."""
+    outcome = attempt(main, config_kind)
+    if outcome.line is not None:
+        print_error(outcome.line)
+    return outcome.code
+
+
+def attempt(main: Main, config_kind: type[Config] | None = None) -> Outcome:
+    """Call `main` for its exit status and its error.
 
     A user's mistake, a checkpoint or weights that cannot be used, a full disk and a store that
-    cannot be reached become one line on stderr; anything else is a bug of the program and keeps its
-    traceback.
+    cannot be reached become one line; anything else is a bug of the program and is raised.
     """
     try:
         code = main() or ExitCode.DONE
         sys.stdout.flush()  # the results, to what may be a full disk
-        return code
+        return Outcome(code)
     except NonFiniteStateError as error:
-        return _report(error, ExitCode.NON_FINITE)
+        return Outcome(ExitCode.NON_FINITE, str(error))
     except DeterminismError as error:
-        return _report(error, ExitCode.FAULTY_DEVICE)
-    except LostProcessError as error:
-        _report(error, ExitCode.LOST_PROCESS)
-        os._exit(ExitCode.LOST_PROCESS)  # an orderly exit would wait for the lost process
+        return Outcome(ExitCode.FAULTY_DEVICE, str(error))
     except FieldError as error:
         if config_kind and error.field in {one.name for one in all_settings(config_kind)}:
             error = error.named(f"--config.{error.field}")
-        return _report(error, ExitCode.BAD_INPUT)
+        return Outcome(ExitCode.BAD_INPUT, str(error))
     except (InputError, CheckpointError, WeightsError) as error:
-        return _report(error, ExitCode.BAD_INPUT)
+        return Outcome(ExitCode.BAD_INPUT, str(error))
     except Exception as error:
         failure = storage_failure(error)
         if failure is None:
             raise
-        return _report(failure, ExitCode.BAD_INPUT)
+        return Outcome(ExitCode.BAD_INPUT, failure)
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line on stderr."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[:_LONGEST_LINE]} …"
+    print("error:", line, file=sys.stderr, flush=True)
 
 
 def _parse(argv: Sequence[str], config_kind: type[Config] | None) -> list[str]:
@@ -98,11 +128,3 @@ def _parse(argv: Sequence[str], config_kind: type[Config] | None) -> list[str]:
 def _print_and_exit(text: str) -> NoReturn:
     print(text, flush=True)
     sys.exit(ExitCode.DONE)
-
-
-def _report(error: Exception | str, code: ExitCode) -> ExitCode:
-    line = " ".join(str(error).split())
-    if len(line) > _LONGEST_LINE:
-        line = f"{line[:_LONGEST_LINE]} …"
-    print("error:", line, file=sys.stderr, flush=True)
-    return code

@@ -1,7 +1,9 @@
 """The training step for batches of several shapes, in micro-batches that fit the memory."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -39,6 +41,7 @@ class CompiledSteps:
         say: prints a line.
         costs: returns the costs of the first compiled step in words.
         name: of what is compiled, if it is another function of state, batch and key.
+        compiling: entered while a step is compiled.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class CompiledSteps:
         say: Callable[[str], None],
         costs: Callable[[jax.stages.Compiled], str],
         name: str = "the training step",
+        compiling: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._step_of, self._counts, self._limit = step_of, counts, limit
-        self._say, self._costs, self._name = say, costs, name
+        self._say, self._costs = say, costs
+        self._name, self._compiling = name, compiling
         self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
 
     def __call__(self, state: TrainState, batch: Any, key: Array) -> Any:
@@ -69,7 +74,8 @@ class CompiledSteps:
             rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
             self._say(f"compiling {self._name}{rows} ...")
             start = time.perf_counter()
-            compiled = self._compile(state, batch, key)
+            with self._compiling():
+                compiled = self._compile(state, batch, key)
             said = f"compiled in {time.perf_counter() - start:.1f} s"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled

@@ -106,6 +106,13 @@ class TrainingRunConfig:
         64, "rows in a batch of an evaluation", at_least=1, at_most=MOST_ROWS
     )
 
+    hang_seconds: float | None = setting(
+        None,
+        "seconds without a step that end a run with the stacks of its threads and status 75; none: "
+        "20 times the median step, at least 300",
+        above=0,
+    )
+
     init_from: str | None = setting(
         None, "workdir or checkpoint with the initial parameters of a new run"
     )

@@ -159,6 +159,15 @@ class Curriculum:
         return StepWork(self.phases[number].global_batch_size, self._flops(number))
 
     @property
+    def facts(self) -> dict[str, str]:
+        """What the batches follow from, beside the configuration, for comparison."""
+        plans = {
+            f"plan of phase {number}": f"{data.rows_per_epoch} rows, {data.fill!r} filled"
+            for number, data in enumerate(self._datasets)
+        }
+        return {f"fingerprint of the {self.identity.kind}": self.identity.fingerprint} | plans
+
+    @property
     def num_shapes(self) -> int:
         """Number of shapes that batches have."""
         return len(self.phases)

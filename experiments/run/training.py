@@ -33,6 +33,8 @@ from albert_jax.training.schedule import make_schedule
 from albert_jax.training.skipping import empty_history
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
+from experiments.hosts import Watchdog, agree
+from experiments.hosts.watchdog import COMPILING
 from experiments.metrics.curves import CURVES_FILE, plot_curves
 from experiments.metrics.metrics_file import read_metrics
 from experiments.metrics.run_log import RunLog
@@ -92,6 +94,7 @@ class Run:
         self._key = jax.random.key(config.seed)
         self._num_steps = config.optimizer.num_train_steps
         self._patience = patience
+        self._watchdog = Watchdog(config.run.hang_seconds)
         self._exits = contextlib.ExitStack()
         self._is_writer = jax.process_index() == 0
 
@@ -108,6 +111,7 @@ class Run:
                 )
             )
             first_step = self._checkpoints.manager.latest_step() or 0
+            agree("checkpoints", {f"the newest checkpoint under {path}": str(first_step)})
             self._log = exits.enter_context(
                 RunLog(
                     path,
@@ -198,11 +202,18 @@ class Run:
             return [given] if given else micro_batch_counts(rows, row_shards)
 
         limit = memory_limit(jax.local_devices()[0])
+        compiling = functools.partial(self._watchdog.during, COMPILING)
         self._fingerprints = CompiledSteps(
-            compile_fingerprints, counts, limit, self.say, format_memory, "the check of determinism"
+            compile_fingerprints,
+            counts,
+            limit,
+            self.say,
+            format_memory,
+            "the check of determinism",
+            compiling=compiling,
         )
         costs = functools.partial(self._format_costs, state)
-        return CompiledSteps(compile_step, counts, limit, self.say, costs)
+        return CompiledSteps(compile_step, counts, limit, self.say, costs, compiling=compiling)
 
     def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
         """Train up to the last step, or until early stopping or SIGTERM ends the run.
@@ -233,7 +244,8 @@ class Run:
         if ratios := jax.device_get(trust_ratios(state.opt_state)):
             means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
             self.report(int(state.step), "optimizer", means)
-        metrics = self._evaluator.evaluate(state.params)
+        with self._watchdog.during("evaluating"):
+            metrics = self._evaluator.evaluate(state.params)
         self._early_stopping.add(metrics)
         return metrics
 
@@ -244,13 +256,14 @@ class Run:
     def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Save a checkpoint in the background."""
         self._workdir.check_lock()
-        self._checkpoints.save(
-            step,
-            state.without_history(),
-            finite=True,  # the loop has ended otherwise
-            metrics=metrics,
-            further={} if state.history is None else {HISTORY: state.history},
-        )
+        with self._watchdog.during("saving"):
+            self._checkpoints.save(
+                step,
+                state.without_history(),
+                finite=True,  # the loop has ended otherwise
+                metrics=metrics,
+                further={} if state.history is None else {HISTORY: state.history},
+            )
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log the metrics of a split and update the plot."""
@@ -264,13 +277,14 @@ class Run:
             plot_curves(read_metrics(path), path / CURVES_FILE, self._evaluator.panels, title=title)
 
     def advance(self, step: int) -> None:
-        """Move the progress bar."""
+        """Move the progress bar, and let the watchdog know."""
+        self._watchdog.advance()
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
         """Return True if SIGTERM asked the run to stop after this step."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
-        return self._preemption.reached(step) and not due
+        return self._preemption.reached() and not due
 
     def _is_complete(self, step: int) -> bool:
         return step >= self._num_steps or self._early_stopping.stalled()
@@ -293,7 +307,10 @@ class Run:
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run
         try:
-            with contextlib.closing(self._data.batches(int(state.step))) as batches:
+            with (
+                self._watchdog,
+                contextlib.closing(self._data.batches(int(state.step))) as batches,
+            ):
                 queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
                 step.prepare(state, queue.next, self._key)
                 return train(
