@@ -183,7 +183,8 @@ def _read_score(path: Path) -> float | None:
     """Return the value of a report, in percent: its own, or the median of the best rate's runs."""
     report = read_json_object(path, error=InputError)
     require_fields(report, {"task": str}, str(path), error=InputError)
-    holder, name, place = report, "value", str(path)
+    holder: Any = report
+    name, place = "value", str(path)
     if "runs" in report:
         require_fields(report, {"learning_rates": list}, place, error=InputError)
         holder, name, place = next(iter(report["learning_rates"]), None), "median", f"{path}: rates"

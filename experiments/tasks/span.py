@@ -148,7 +148,7 @@ def _reported_threshold(path: str) -> float | None:
         return None
     content = read_json_object(report, error=InputError)
     require_fields(content, {"splits": dict}, str(report), error=InputError)
-    split = next(iter(content["splits"].values()), None)
+    split: Any = next(iter(content["splits"].values()), None)
     require_fields(split, {"figures": dict}, f"{report}: splits", error=InputError)
     figures = split["figures"]
     if figures.get("null_threshold") is None:
