@@ -17,7 +17,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # A process compiles on one core, mostly; files stay whole, for what their tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-CAMPAIGNS := $(filter-out __init__ campaign forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
+CAMPAIGNS := $(filter-out __init__ campaign file_damage forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
 
 .PHONY: setup demo test test-slow test-interop test-tpu test-campaigns lint format clean
 

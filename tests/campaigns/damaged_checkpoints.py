@@ -25,6 +25,7 @@ from albert_jax.training.checkpoint import (
 )
 from experiments.cli.command import call
 from tests.campaigns.campaign import Campaign
+from tests.campaigns.file_damage import FILE_DAMAGES
 
 STEPS = (10, 20, 30, 40)
 BEST = 20
@@ -63,36 +64,8 @@ def _file(directory: Path, choose: random.Random) -> Path:
     return choose.choice(sorted(files))
 
 
-def flip(directory: Path, choose: random.Random) -> None:
-    path = _file(directory, choose)
-    content = bytearray(path.read_bytes())
-    if content:
-        content[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
-    path.write_bytes(content)
-
-
-def truncate(directory: Path, choose: random.Random) -> None:
-    path = _file(directory, choose)
-    content = path.read_bytes()
-    path.write_bytes(content[: choose.randrange(len(content) + 1)])
-
-
-def zero(directory: Path, choose: random.Random) -> None:
-    path = _file(directory, choose)
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def empty(directory: Path, choose: random.Random) -> None:
-    _file(directory, choose).write_bytes(b"")
-
-
-def lengthen(directory: Path, choose: random.Random) -> None:
-    with _file(directory, choose).open("ab") as file:
-        file.write(choose.randbytes(choose.randint(1, 99)))
-
-
-def delete(directory: Path, choose: random.Random) -> None:
-    _file(directory, choose).unlink()
+def damage_file(directory: Path, choose: random.Random) -> None:
+    choose.choice(FILE_DAMAGES)(_file(directory, choose), choose)
 
 
 def delete_part(directory: Path, choose: random.Random) -> None:
@@ -186,7 +159,8 @@ def stray(directory: Path, choose: random.Random) -> None:
 
 
 DAMAGES: tuple[Callable[[Path, random.Random], None], ...] = (
-    *(flip, flip, truncate, zero, empty, lengthen, delete, delete_part, delete_whole),
+    *[damage_file] * 7,
+    *(delete_part, delete_whole),
     *(swap, swap, rename, rename, copy, exchange_files, exchange_states),
     *(forge_manifest, forget_step, damage_best, replace_with_file, stray),
 )
