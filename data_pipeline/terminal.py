@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 # The reader, or the terminal, has gone.
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
@@ -20,8 +20,14 @@ def protect_output() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # one that was closed, which the next file would get
     os.close(descriptor)
-    sys.stdout = _ProtectedStream(sys.stdout or _discarding(), raises=True)
-    sys.stderr = _ProtectedStream(sys.stderr or _discarding(), raises=False)
+    sys.stdout = _protected(sys.stdout, raises=True)
+    sys.stderr = _protected(sys.stderr, raises=False)
+
+
+def _protected(stream: Any, *, raises: bool) -> Any:
+    """Protect a stream of the process; what replaced it, in memory, cannot fail."""
+    stream = stream or _discarding()
+    return _ProtectedStream(stream, raises=raises) if hasattr(stream, "buffer") else stream
 
 
 class _ProtectedStream(io.TextIOWrapper):

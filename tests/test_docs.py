@@ -28,6 +28,7 @@ KINDS = {
     "flags": r"--config\.",  # to be appended to a command
     "make": r"make ",
     "install": r"pip install ",
+    "campaign": r"python -m tests\.campaigns\.\w+",  # hours: run by `make test-campaigns`
     "elsewhere": r"(hf download|tensorboard|git) ",  # other projects' commands
 }
 COMMANDS = all_commands()

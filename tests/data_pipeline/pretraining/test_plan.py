@@ -304,13 +304,13 @@ def test_bad_settings_name_the_field(settings, message):
 
 def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
     """Also where it is but the last bytes, which are written when the file is closed."""
-    write_variant = data_pipeline.pretraining.plan._write_variant
+    write_rows = data_pipeline.pretraining.plan.write_rows
 
     def write_to_a_full_disk(pairs, config, stem):
         stem.with_name(f"{stem.name}.row_starts.bin").symlink_to("/dev/full")
-        return write_variant(pairs, config, stem)
+        return write_rows(pairs, config, stem)
 
-    monkeypatch.setattr(data_pipeline.pretraining.plan, "_write_variant", write_to_a_full_disk)
+    monkeypatch.setattr(data_pipeline.pretraining.plan, "write_rows", write_to_a_full_disk)
     with pytest.raises(FieldError, match="No space left on device"):
         plan_pairs(corpus, plan_dir=str(tmp_path / "plans"))
     assert list((tmp_path / "plans").iterdir()) == []

@@ -46,7 +46,7 @@ def test_the_resolved_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "runs/x/config.json: Expecting property name"),
+        ("{", "runs/x/config.json: this is not JSON: Expecting property name"),
         ("[]", "runs/x/config.json: --config must be a group of values"),
         ('{"seeed": 1}', "runs/x/config.json: there is no --config.seeed; did you mean seed?"),
         (

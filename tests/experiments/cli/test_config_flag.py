@@ -87,7 +87,7 @@ def test_flags_override_every_kind_of_setting(override: str, name: str, value: A
         (["--config.model.hidden_size=1.5"], "--config.model.hidden_size=1.5: must be a whole num"),
         (
             ["--config.model.hidden_size=none"],
-            "--config.model.hidden_size must be a whole number >= 1, got None",
+            "--config.model.hidden_size must be a whole number in [1, 1048576], got None",
         ),
         (["--config.optimizer.epsilon=x"], "--config.optimizer.epsilon=x: must be a number"),
         (
@@ -123,7 +123,7 @@ def test_flags_override_every_kind_of_setting(override: str, name: str, value: A
         (["--config.model.type_vocab_size=1"], "--config.model.type_vocab_size must be at least 2"),
         (
             ["--config.global_batch_size=0"],
-            "--config.global_batch_size must be a whole number >= 1, got 0",
+            "--config.global_batch_size must be a whole number in [1, 1048576], got 0",
         ),
         (["--config.seed=-1"], "--config.seed must be a whole number in [0, 4294967295], got -1"),
         (

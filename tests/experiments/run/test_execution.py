@@ -22,6 +22,7 @@ from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.step import sequence_slots
+from experiments.hosts import Watchdog
 from experiments.run import execution, training
 from experiments.run.config import ExperimentConfig, RunConfig, TrainingRunConfig
 from experiments.run.curriculum import Curriculum
@@ -152,7 +153,9 @@ def test_a_run_compiles_its_step_with_the_options(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(training, "compile_train_step", compile_train_step)
     config = SimpleNamespace(run=TrainingRunConfig(compiler_options="xla_gpu_autotune_level=2"))
     mesh = make_mesh(devices=jax.devices()[:1])
-    run: Any = SimpleNamespace(_config=config, _mesh=mesh, _optimizer=None, say=print)
+    run: Any = SimpleNamespace(
+        _config=config, _mesh=mesh, _optimizer=None, say=print, _watchdog=Watchdog(None)
+    )
     run._format_costs = print
     objective = Objective(lambda *_: {}, lambda _: {}, lambda *_: {})
     state = TrainState(jnp.zeros((), jnp.int32), {}, {})

@@ -113,7 +113,7 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
         ("--config.run.learning_rates=1e-5,x", "config.run.learning_rates must be .*'1e-5,x'"),
         ("--config.run.learning_rates=1,1", "learning_rates must be different numbers"),
         ("--config.run.learning_rates=-1", "learning_rates must be different numbers greater"),
-        ("--config.run.seeds=0", "config.run.seeds must be a whole number >= 1, got 0"),
+        ("--config.run.seeds=0", r"config.run.seeds must be a whole number in \[1, 1000\], got 0"),
         (
             "--config.run.patience=0",
             "config.run.patience must be a whole number >= 1 or none, got 0",
@@ -124,7 +124,7 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
         ),
         (
             "--config.data.max_seq_length=4",
-            "config.data.max_seq_length must be a whole number >= 8, got 4",
+            r"config.data.max_seq_length must be a whole number in \[8, 65536\], got 4",
         ),
         (
             "--config.data.num_epochs=0.0",
@@ -145,7 +145,7 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
         ),
         (
             "--config.global_batch_size=0",
-            "config.global_batch_size must be a whole number >= 1, got 0",
+            r"config.global_batch_size must be a whole number in \[1, 1048576\], got 0",
         ),
         ("--config.seed=-1", r"config.seed must be a whole number in \[0, 4294967295\], got -1"),
         (
