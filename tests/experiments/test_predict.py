@@ -225,7 +225,7 @@ def test_unusable_models_are_rejected(saved, tmp_path):
     (tmp_path / "other/spiece.model").write_bytes(trained().model)
     with pytest.raises(InputError, match=r"pad_token is '\[PAD\]', that of the vocabulary is"):
         results("encode", examples("x"), tmp_path / "other")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
         (tmp_path / "other" / name).unlink(missing_ok=True)
     with pytest.raises(InputError, match=r"other: its tokenizer has 300 tokens, its model 44"):
         results("encode", examples("x"), tmp_path / "other")
