@@ -22,7 +22,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python 3.11 or 3.12 is needed, found %d.%d: name one with PYTHON=" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, found %d.%d: name one with PYTHON=" % v)'
 	@echo "Installing into $(VENV) (about 2 GB, once) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable ".[test]"

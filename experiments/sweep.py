@@ -1,6 +1,6 @@
 r"""Run a sweep: every row of a table with every seed, and the table itself.
 
-    python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py --size=small \
+    python -m experiments.sweep --sweep=parameter_sharing --size=small \
         --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
 
 Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, so the
@@ -25,7 +25,7 @@ from experiments.sweeping.points import expand, select
 from experiments.sweeping.processes import LocalLauncher, State
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import has_results, read_results
-from experiments.sweeping.sweep import Size, load_sweep
+from experiments.sweeping.sweep import SWEEPS, Size, load_sweep
 
 
 def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
@@ -120,7 +120,7 @@ def main() -> ExitCode:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("sweep", None, "file of the sweep, experiments/sweeps/*.py", required=True)
+    flags.DEFINE_string("sweep", None, "the sweep: a file or a name of --list_sweeps", required=True)
     flags.DEFINE_string("workdir", None, "directory of the sweep", required=True)
     flags.DEFINE_enum("size", "paper", list(Size), "the paper's size, or minutes a point on a CPU")
     flags.DEFINE_string("corpus_dir", "", "the corpus of all points")
@@ -138,4 +138,4 @@ if __name__ == "__main__":
     flags.DEFINE_multi_string("slurm_option", [], "option of sbatch, such as --partition=gpu")
     flags.DEFINE_boolean("dry_run", False, "check and list every point, and run none")
     flags.DEFINE_boolean("report", False, "write the report, and run nothing")
-    run(main)
+    run(main, named_files={"sweep": SWEEPS})

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -13,6 +14,7 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.integrity import CheckpointError
 from data_pipeline.errors import InputError, is_storage_error
 from experiments.cli.config_dicts import Config
+from experiments.cli.named_files import CONFIGS, format_names
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import LostProcessError
@@ -22,7 +24,11 @@ from experiments.cli.versions import describe_versions
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
 
 
-def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = None) -> NoReturn:
+def run(
+    main: Callable[[], ExitCode | None],
+    config_kind: type[Config] | None = None,
+    named_files: Mapping[str, Path] | None = None,
+) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
 
     Bad flags end it with one line on stderr and status 2; for the rest see `call`.
@@ -30,11 +36,19 @@ def run(main: Callable[[], ExitCode | None], config_kind: type[Config] | None = 
     Args:
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
+        named_files: other flags that accept the name of a file below a directory. Each, and
+            ``--config``, gets a flag that lists the names: ``--list_configs``.
     """
+    directories = {**({"config": CONFIGS} if config_kind else {}), **(named_files or {})}
+    for name in directories:
+        flags.DEFINE_bool(f"list_{name}s", False, f"print the names for --{name}, and exit")
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
 
     def parser(argv: Sequence[str]) -> list[str]:
         try:
+            for name, directory in directories.items():
+                if {f"--list_{name}s", f"-list_{name}s"} & set(argv):
+                    _print_and_exit(format_names(directory))
             if config_kind is not None and (listing := requested_listing(argv, config_kind)):
                 _print_and_exit(listing)
             if {"--version", "-version"} & set(argv):

@@ -131,7 +131,7 @@ def _commands(
         commands.append(command("probe", (), point.workdir, point.workdir / PROBE_FILE))
     for task, data_dir in task_dirs.items():
         flags = [
-            f"--config=experiments/configs/finetune/{task}.py",
+            f"--config=finetune/{task}",
             *override_flags(_data_overrides(task, data_dir)),
             f"--config.run.init_from={point.workdir}",
             *override_flags(task_overrides),
