@@ -11,6 +11,7 @@ table so far.
 import shlex
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import jax
@@ -19,13 +20,22 @@ from absl import flags
 from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
-from experiments.sweeping.launchers import Launcher, device_slots, shell_lines, write_slurm_scripts
+from experiments.launching.devices import device_slots
+from experiments.launching.processes import LocalLauncher, State
+from experiments.launching.slurm import shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import PlannedPoint, plan_points
 from experiments.sweeping.points import expand, select
-from experiments.sweeping.processes import LocalLauncher, State
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import has_results, read_results
 from experiments.sweeping.sweep import SWEEPS, Size, load_sweep
+
+
+class Launcher(StrEnum):
+    """Where the points run: here, in Slurm arrays, or nowhere: their commands are printed."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    PRINT = "print"
 
 
 def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
@@ -66,7 +76,7 @@ def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
         print(text, file=sys.stderr, flush=True)
 
     launcher = LocalLauncher(directory / "logs", slots, log)
-    outcomes = launcher.run(planned).values()
+    outcomes = launcher.run([one.job for one in planned]).values()
     if all(outcome.state is State.DONE for outcome in outcomes):
         return ExitCode.DONE
     failed = any(outcome.state in (State.FAILED, State.BLOCKED) for outcome in outcomes)
@@ -75,12 +85,12 @@ def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
 
 def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
     """Launch the points as the flags say."""
-    launcher = Launcher(flags.FLAGS.launcher)
+    launcher, jobs = Launcher(flags.FLAGS.launcher), [one.job for one in planned]
     if launcher is Launcher.PRINT:
-        print("\n".join(shell_lines(planned)))
+        print("\n".join(shell_lines(jobs)))
         return ExitCode.DONE
     if launcher is Launcher.SLURM:
-        script = write_slurm_scripts(planned, directory, flags.FLAGS.slurm_option)
+        script = write_slurm_scripts(jobs, directory, flags.FLAGS.slurm_option)
         print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
     return run_locally(planned, directory)
@@ -120,7 +130,9 @@ def main() -> ExitCode:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("sweep", None, "the sweep: a file or a name of --list_sweeps", required=True)
+    flags.DEFINE_string(
+        "sweep", None, "the sweep: a file or a name of --list_sweeps", required=True
+    )
     flags.DEFINE_string("workdir", None, "directory of the sweep", required=True)
     flags.DEFINE_enum("size", "paper", list(Size), "the paper's size, or minutes a point on a CPU")
     flags.DEFINE_string("corpus_dir", "", "the corpus of all points")

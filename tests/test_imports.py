@@ -36,7 +36,16 @@ ORDER = {
         *("build_flags", "build_corpus"),
     ),
     "experiments": (
-        *("cli", "run", "evaluation", "tasks", "finetuning", "prediction", "benchmarks"),
+        *(
+            "cli",
+            "launching",
+            "run",
+            "evaluation",
+            "tasks",
+            "finetuning",
+            "prediction",
+            "benchmarks",
+        ),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
         *("probe", "export_records", "import_records"),

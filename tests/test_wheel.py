@@ -55,8 +55,16 @@ def test_shipped_configs_and_sweeps_are_found_by_name_from_an_installed_wheel(wh
     names = run_elsewhere([site / "bin/albert-pretrain", "--list_configs"], tmp_path, **here)
     assert "albert_base " in names and "finetune/sst2 " in names
     plan = run_elsewhere(
-        [site / "bin/albert-sweep", "--sweep=parameter_sharing", "--size=small", "--dry_run"]
-        + ["--corpus_dir=corpus", "--workdir=sweep", "--points=0", "--task_dir=sst2=SST-2"],
+        [
+            site / "bin/albert-sweep",
+            "--sweep=parameter_sharing",
+            "--size=small",
+            "--dry_run",
+            "--corpus_dir=corpus",
+            "--workdir=sweep",
+            "--points=0",
+            "--task_dir=sst2=SST-2",
+        ],
         tmp_path,
         **here,
     )
@@ -71,15 +79,28 @@ def test_a_wheel_in_an_empty_environment_builds_trains_and_evaluates(wheel, pyth
     run_elsewhere([scripts / "pip", "install", "--quiet", wheel], tmp_path)
     run_elsewhere([scripts / "pip", "check"], tmp_path)
     run_elsewhere(
-        [scripts / "albert-build-corpus", f"--input={ROOT}/docs/*.md", "--format=text"]
-        + ["--vocab_size=600", "--held_out=0.2", "--output_dir=corpus"],
+        [
+            scripts / "albert-build-corpus",
+            f"--input={ROOT}/docs/*.md",
+            "--format=text",
+            "--vocab_size=600",
+            "--held_out=0.2",
+            "--output_dir=corpus",
+        ],
         tmp_path,
     )
     run_elsewhere(
-        [scripts / "albert-pretrain", "--config=albert_tiny_cpu", "--workdir=run"]
-        + ["--config.data.corpus_dir=corpus", "--config.model.vocab_size=600"]
-        + ["--config.optimizer.num_train_steps=4", "--config.optimizer.num_warmup_steps=1"]
-        + ["--config.run.evaluate_every=4", "--config.run.checkpoint_every=4"],
+        [
+            scripts / "albert-pretrain",
+            "--config=albert_tiny_cpu",
+            "--workdir=run",
+            "--config.data.corpus_dir=corpus",
+            "--config.model.vocab_size=600",
+            "--config.optimizer.num_train_steps=4",
+            "--config.optimizer.num_warmup_steps=1",
+            "--config.run.evaluate_every=4",
+            "--config.run.checkpoint_every=4",
+        ],
         tmp_path,
     )
     assert "masked_lm_accuracy" in run_elsewhere(

@@ -14,11 +14,11 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.integrity import CheckpointError
 from data_pipeline.errors import InputError, is_storage_error
 from experiments.cli.config_dicts import Config
-from experiments.cli.named_files import CONFIGS, format_names
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.hosts import LostProcessError
 from experiments.cli.listing import requested_listing
+from experiments.cli.named_files import CONFIGS, format_names
 from experiments.cli.versions import describe_versions
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command

@@ -11,8 +11,8 @@ from ml_collections import config_flags
 from albert_jax.settings import all_settings, did_you_mean
 from data_pipeline.errors import InputError
 from experiments.cli.config_dicts import Config, ConfigT, from_config_dict
-from experiments.cli.named_files import CONFIGS, check_file, failing_line, find_file
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.named_files import CONFIGS, check_file, failing_line, find_file
 from experiments.cli.synonyms import meant_setting
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
@@ -161,7 +161,9 @@ def _with_found_file(argument: str) -> str:
 
     Example: ``--config=albert_base`` gives ``--config=/.../experiments/configs/albert_base.py``.
     """
-    flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    flag, equals, value = (
+        argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    )
     written, colon, rest = value.partition(":")
     return f"{flag}{equals}{find_file(written, CONFIGS)}{colon}{rest}" if value else argument
 

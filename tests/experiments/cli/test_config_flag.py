@@ -169,7 +169,9 @@ def test_a_config_file_that_fails_is_named_with_its_line(
 def test_a_config_file_that_is_missing_or_returns_another_type_is_reported(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(InputError, match=r"albert_bse\.py: there is no .* mean --config=albert_base"):
+    with pytest.raises(
+        InputError, match=r"albert_bse\.py: there is no .* mean --config=albert_base"
+    ):
         from_flags(config=str(CONFIGS / "albert_bse.py"))
     with pytest.raises(InputError, match=r"^--config is missing: the experiment"):
         from_flags(config="")
