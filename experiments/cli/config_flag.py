@@ -26,8 +26,9 @@ def define_config_flag(
 ) -> flags.FlagHolder[Any]:
     """Define ``--config`` and the overrides that the command line uses.
 
-    It names a file, or one of `experiments.configs` without its ending. The file's function ``get_config()`` returns `experiments.cli.config_dicts.to_config_dict` of an
-    experiment. An override may be ``none`` where the field may be None.
+    It names a file, or one of `experiments.configs` without its ending. The file's function
+    ``get_config()`` returns `experiments.cli.config_dicts.to_config_dict` of an experiment. An
+    override may be ``none`` where the field may be None.
 
     Args:
         flag_values: where the flags are defined.
