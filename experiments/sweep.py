@@ -17,11 +17,11 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from data_pipeline.errors import InputError
+from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.launching.devices import device_slots
-from experiments.launching.processes import LocalLauncher, State
+from experiments.launching.processes import run_jobs
 from experiments.launching.slurm import shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import PlannedPoint, plan_points
 from experiments.sweeping.points import expand, select
@@ -36,21 +36,6 @@ class Launcher(StrEnum):
     LOCAL = "local"
     SLURM = "slurm"
     PRINT = "print"
-
-
-def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
-    """Parse repeated NAME=VALUE flags. Example: ``["data.ngram=1"]`` gives ``{"data.ngram": "1"}``.
-
-    Raises:
-        InputError: one has no equals sign.
-    """
-    pairs = {}
-    for text in written:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise InputError(f"--{flag}={text}: must be NAME=VALUE")
-        pairs[name.removeprefix("config.")] = value
-    return pairs
 
 
 def format_plan(planned: Sequence[PlannedPoint]) -> str:
@@ -68,21 +53,6 @@ def format_plan(planned: Sequence[PlannedPoint]) -> str:
     return "\n".join(lines)
 
 
-def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
-    """Run the points on this machine; return DONE if all of them are done."""
-    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
-
-    def log(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    launcher = LocalLauncher(directory / "logs", slots, log)
-    outcomes = launcher.run([one.job for one in planned]).values()
-    if all(outcome.state is State.DONE for outcome in outcomes):
-        return ExitCode.DONE
-    failed = any(outcome.state in (State.FAILED, State.BLOCKED) for outcome in outcomes)
-    return ExitCode.FAILED_POINTS if failed and not launcher.stopped else ExitCode.PREEMPTED
-
-
 def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
     """Launch the points as the flags say."""
     launcher, jobs = Launcher(flags.FLAGS.launcher), [one.job for one in planned]
@@ -93,7 +63,8 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
         script = write_slurm_scripts(jobs, directory, flags.FLAGS.slurm_option)
         print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
-    return run_locally(planned, directory)
+    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
+    return run_jobs(jobs, directory / "logs", slots)
 
 
 def main() -> ExitCode:

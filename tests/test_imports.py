@@ -47,7 +47,7 @@ ORDER = {
             "benchmarks",
         ),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
-        *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
+        *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep", "glue"),
         *("probe", "export_records", "import_records"),
     ),
 }

@@ -196,3 +196,17 @@ class LocalLauncher:
         finally:
             for number, handler in zip(handled, before, strict=True):
                 signal.signal(number, handler)
+
+
+def run_jobs(jobs: Sequence[Job], logs: Path, slots: Sequence[Sequence[str]]) -> ExitCode:
+    """Run jobs on this machine with messages on stderr; return DONE if all of them are done."""
+
+    def log(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    launcher = LocalLauncher(logs, slots, log)
+    outcomes = launcher.run(jobs).values()
+    if all(outcome.state is State.DONE for outcome in outcomes):
+        return ExitCode.DONE
+    failed = any(outcome.state in (State.FAILED, State.BLOCKED) for outcome in outcomes)
+    return ExitCode.FAILED_POINTS if failed and not launcher.stopped else ExitCode.PREEMPTED

@@ -21,8 +21,9 @@ from albert_jax.training.parallel import compile_train_step, make_mesh, place_ba
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError
+from experiments.cli.assignments import parse_assignments
 from experiments.run.config import ExperimentConfig
-from experiments.sweep import format_plan, parse_assignments
+from experiments.sweep import format_plan
 from experiments.sweeping.plan import PlannedPoint, plan_points
 from experiments.sweeping.points import expand, override_flags, select
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream, grid, load_sweep
