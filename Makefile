@@ -17,7 +17,9 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # A process compiles on one core, mostly; files stay whole, for what their tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: setup demo test test-slow test-interop lint format clean
+CAMPAIGNS := $(filter-out __init__ campaign file_damage forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
+
+.PHONY: setup demo test test-slow test-interop test-tpu test-campaigns lint format clean
 
 setup: $(VENV)/.installed
 
@@ -73,6 +75,25 @@ test-slow: $(VENV)/.installed
 
 test-interop: $(VENV)/.interop
 	$(RUN) pytest -m "interop"
+
+# The compiler for TPUs in the version that this jax asks for, beside the other packages: installed
+# among them, it would be what every command looks for devices with.
+LIBTPU := import importlib.metadata as m; \
+	print(next(r.partition(";")[0] for r in m.requires("jax") if r.startswith("libtpu")))
+
+$(VENV)/.tpu: $(VENV)/.installed
+	@echo "Adding the compiler for TPUs (about 700 MB) ..."
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/libtpu "$$($(VENV)/bin/python -c '$(LIBTPU)')"
+	@touch $@
+
+test-tpu: $(VENV)/.tpu
+	PYTHONPATH=$(VENV)/libtpu $(RUN) pytest -m "tpu"
+
+# Hundreds of random attacks each, about two hours; full_disk needs root.
+test-campaigns: $(VENV)/.installed
+	@status=0; for name in $(CAMPAIGNS); do \
+		$(RUN) tests.campaigns.$$name || status=1; \
+	done; exit $$status
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

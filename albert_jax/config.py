@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from albert_jax.input_files import read_json_object
 from albert_jax.settings import FieldError, check_settings, setting
 
 
@@ -90,6 +91,14 @@ class ProblemType(StrEnum):
     REGRESSION = "regression"
 
 
+# Bounds of what can be built at all, far beyond what anyone has trained: a slip or a damaged file
+# is refused before anything of its size is.
+MOST_LABELS = 1_000_000
+_MOST_TOKENS = 10_000_000
+_WIDEST = 1 << 20
+_MOST_LAYERS = 1000
+
+
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
     """Configuration of a classifier on top of the encoder. Regression has a single label.
@@ -106,8 +115,12 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if not all(isinstance(label, str) for label in self.labels):
+            raise FieldError("labels", "a list of texts", self.labels)
         if not self.labels or len(set(self.labels)) < len(self.labels):
             raise FieldError("labels", "at least one, all different", self.labels)
+        if len(self.labels) > MOST_LABELS:
+            raise FieldError("labels", f"at most {MOST_LABELS}", self.labels)
 
     @property
     def num_labels(self) -> int:
@@ -126,18 +139,30 @@ class AlbertConfig:
         FieldError: a value is not allowed.
     """
 
-    vocab_size: int = setting(30000, "tokens in the vocabulary", at_least=1)
-    embedding_size: int = setting(128, "width of the embedding tables (E)", at_least=1)
-    hidden_size: int = setting(4096, "width of the layers (H)", at_least=1)
+    vocab_size: int = setting(30000, "tokens in the vocabulary", at_least=1, at_most=_MOST_TOKENS)
+    embedding_size: int = setting(
+        128, "width of the embedding tables (E)", at_least=1, at_most=_WIDEST
+    )
+    hidden_size: int = setting(4096, "width of the layers (H)", at_least=1, at_most=_WIDEST)
     num_hidden_layers: int = setting(
-        12, "layers, each an application of a group of blocks (L)", at_least=1
+        12,
+        "layers, each an application of a group of blocks (L)",
+        at_least=1,
+        at_most=_MOST_LAYERS,
     )
     num_hidden_groups: int = setting(
-        1, "groups of layers, each with parameters of its own (G)", at_least=1
+        1,
+        "groups of layers, each with parameters of its own (G)",
+        at_least=1,
+        at_most=_MOST_LAYERS,
     )
-    inner_group_num: int = setting(1, "blocks of a group, applied one after another", at_least=1)
-    num_attention_heads: int = setting(64, "attention heads", at_least=1)
-    intermediate_size: int = setting(16384, "width inside the feed-forward layer (F)", at_least=1)
+    inner_group_num: int = setting(
+        1, "blocks of a group, applied one after another", at_least=1, at_most=100
+    )
+    num_attention_heads: int = setting(64, "attention heads", at_least=1, at_most=_WIDEST)
+    intermediate_size: int = setting(
+        16384, "width inside the feed-forward layer (F)", at_least=1, at_most=_WIDEST
+    )
     hidden_act: HiddenAct = setting(
         HiddenAct.GELU, "activation of the feed-forward layer and of the masked-LM head"
     )
@@ -146,9 +171,11 @@ class AlbertConfig:
         0.0, "dropout of attention probabilities", at_least=0, below=1
     )
     max_position_embeddings: int = setting(
-        512, "rows of the position table, the longest row", at_least=1
+        512, "rows of the position table, the longest row", at_least=1, at_most=_WIDEST
     )
-    type_vocab_size: int = setting(2, "segments that token types distinguish", at_least=1)
+    type_vocab_size: int = setting(
+        2, "segments that token types distinguish", at_least=1, at_most=_WIDEST
+    )
     initializer_range: float = setting(
         0.02, "standard deviation of initial weights, truncated at two of them", above=0
     )
@@ -165,7 +192,7 @@ class AlbertConfig:
         PositionEncoding.ABSOLUTE, "encoding of positions"
     )
     max_relative_distance: int = setting(
-        16, "longest distance that relative_local distinguishes", at_least=1
+        16, "longest distance that relative_local distinguishes", at_least=1, at_most=_WIDEST
     )
     norm: Norm = setting(Norm.POST, "layer norms after each sum or before each half")
     initialization: Initialization = setting(Initialization.FIXED, "how initial weights are scaled")
@@ -248,8 +275,12 @@ class AlbertConfig:
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> "AlbertConfig":
-        """Read a released ``albert_config.json``."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read a released ``albert_config.json``, in which null counts as absent.
+
+        Raises:
+            ValueError: it is no JSON object; a `FieldError`: a value is not allowed.
+        """
+        return cls.from_dict(read_json_object(Path(path), error=ValueError, drop_nulls=True))
 
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON that `from_json_file` and the released code read."""

@@ -32,9 +32,10 @@ def partial_name(path: Path) -> Path:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a name to write a file under; on success the file replaces `path`, synced to disk.
 
-    If the block raises an error, `path` stays as it was and nothing is left behind.
+    Its parents are created. If the block raises an error, `path` stays as it was.
     """
     partial = partial_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         sync(partial)

@@ -1,4 +1,4 @@
-"""The encoder with its pooler, and the pre-training model. No loss is computed here."""
+"""The embeddings, the encoder with its pooler, and the pre-training model; no loss."""
 
 from typing import ClassVar
 
@@ -13,10 +13,16 @@ from albert_jax.attention.cudnn_slots import slots_suffice
 from albert_jax.attention.dispatch import make_attention_fn
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.config import AlbertConfig
-from albert_jax.embeddings import AlbertEmbeddings
 from albert_jax.encoder import AlbertEncoder, Execution
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
-from albert_jax.layers import AnyArray, at_least_float32, dense
+from albert_jax.layers import (
+    AnyArray,
+    LayerNorm,
+    at_least_float32,
+    dense,
+    embedding_table,
+)
+from albert_jax.positions import position_encoder
 from albert_jax.pretrained import PretrainedModel
 
 HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
@@ -38,6 +44,37 @@ class AlbertForPreTrainingOutput:
     prediction_logits: Float[Array, "batch chosen vocabulary"]
     sop_logits: Float[Array, "batch 2"] | Float[Array, "batch pairs 2"] | None
     hidden_states: HiddenStates | None = None
+
+
+class AlbertEmbeddings(nn.Module):
+    """Sum of word, token-type and position embeddings at width E, not H (ALBERT §3.1), then layer
+    norm and dropout.
+
+    The padding token is an ordinary row of the word table. The sum is taken in at least float32.
+    """
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        config, dtype = self.config, at_least_float32(self.dtype)
+        self.word_embeddings = embedding_table(config, config.vocab_size, dtype)
+        self.token_type_embeddings = embedding_table(config, config.type_vocab_size, dtype)
+        self.layer_norm = LayerNorm(config.layer_norm_eps, self.dtype)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    @nn.compact
+    def __call__(
+        self,
+        input_ids: Int[AnyArray, "batch length"],
+        token_type_ids: Int[AnyArray, "batch length"],
+        position_ids: Int[AnyArray, "#batch length"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length embedding"]:
+        embedded = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
+        embedded = position_encoder(self.config).embed(embedded, position_ids)
+        return self.dropout(self.layer_norm(embedded), deterministic=deterministic)
 
 
 class AlbertModel(PretrainedModel, nn.Module):

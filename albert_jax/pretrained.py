@@ -138,6 +138,7 @@ class PretrainedModel:
         dtype: DTypeLike = jnp.float32,
         strict: bool = True,
         head: HeadConfig | None = None,
+        **fields: Any,
     ) -> tuple[Model, PyTree]:
         """Return the model that a path holds, and its parameters.
 
@@ -147,6 +148,7 @@ class PretrainedModel:
             strict: False to initialize what is missing from `INITIALIZATION_SEED`, with a warning
                 that lists it.
             head: labels of the classifier, if they are not those of the path.
+            fields: other fields of the model, such as `add_pooling_layer`.
 
         Raises:
             WeightsError: there are no weights, they cannot be read, or (if strict) something is
@@ -154,7 +156,7 @@ class PretrainedModel:
             CheckpointError: a workdir's checkpoint is damaged or missing.
         """
         stored = open_weights(path)
-        fields: dict[str, Any] = {"config": stored.config, "dtype": dtype}
+        fields |= {"config": stored.config, "dtype": dtype}
         if "head" in (field.name for field in dataclasses.fields(cast(Any, cls))):
             fields["head"] = head or stored.head or HeadConfig()
         model = cls(**fields)

@@ -17,6 +17,8 @@ Choice = TypeVar("Choice", bound=StrEnum)
 Number = int | float
 
 _HELP, _BOUNDS = "help", "bounds"
+_LARGEST = 2**63 - 1  # of whole numbers without a bound of their own
+_LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 class FieldError(ValueError):
@@ -30,8 +32,10 @@ class FieldError(ValueError):
     """
 
     def __init__(self, field: str, allowed: str, got: Any, hint: str = "") -> None:
-        shown = str(got) if isinstance(got, StrEnum) else got
-        super().__init__(f"{field} must be {allowed}, got {shown!r}{hint}")
+        shown = repr(str(got) if isinstance(got, StrEnum) else got)
+        if len(shown) > _LONGEST_SHOWN:
+            shown = f"{shown[:_LONGEST_SHOWN]}…"
+        super().__init__(f"{field} must be {allowed}, got {shown}{hint}")
         self.field, self.allowed, self.got, self.hint = field, allowed, got, hint
 
     def named(self, field: str) -> "FieldError":
@@ -128,6 +132,8 @@ class Setting:
             return value
         accepted = {float: (int, float), tuple: (list, tuple)}.get(self.kind, self.kind)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            raise FieldError(self.name, self.allowed, value)
+        if isinstance(value, int) and abs(value) > _LARGEST:
             raise FieldError(self.name, self.allowed, value)
         if self.kind in (int, float) and not self.bounds.contain(value):
             raise FieldError(self.name, self.allowed, value)

@@ -17,14 +17,16 @@ from absl import flags
 from albert_jax.durable_files import hash_text
 from albert_jax.settings import FieldError
 from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
+from data_pipeline.cache import cache_directory
 from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
-from data_pipeline.errors import InputError, is_storage_error
+from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.pretraining.display import first_batch, format_batch
-from data_pipeline.remote import cache_directory, is_remote, open_remote, publish
+from data_pipeline.remote import is_remote, open_remote, publish
+from data_pipeline.terminal import protect_output
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
@@ -35,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     values = define_flags()
     try:
-        rest = values(list(argv))
+        rest = _parse(values, argv)
         if values.help:
             print(f"{__doc__}\n{values.get_help(include_special_flags=False)}")
             return DONE
@@ -44,21 +46,31 @@ def main(argv: Sequence[str]) -> int:
         if values.inspect:
             inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
-        print(format_report(build(read_build_config(values))))
+        print(format_report(build(read_build_config(values))), flush=True)
     except (flags.Error, InputError, FieldError) as error:
         return _report(str(error))
-    except OSError as error:
-        if not is_storage_error(error):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        return _report(
-            f"cannot write: {error.strerror}{where}; --output_dir={values.output_dir} is not a "
-            "corpus yet, and the same command resumes from here"
-        )
     except KeyboardInterrupt:
         _report("interrupted; the same command resumes from here")
         return INTERRUPTED
+    except Exception as error:
+        failure = storage_failure(error)
+        if failure is None:
+            raise
+        return _report(
+            f"{failure}; --output_dir={values.output_dir} is not a corpus yet, and the same "
+            "command resumes from here"
+        )
     return DONE
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Parse the flags and return what is left of the command line."""
+    try:
+        return values(list(argv))
+    except RecursionError:  # of absl, which looks for a similar name letter by letter
+        raise InputError("there is no flag of so long a name") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"--flagfile: the file is not UTF-8: {error}") from None
 
 
 def build(config: BuildConfig) -> Corpus:
@@ -89,4 +101,5 @@ def _report(message: str) -> int:
 
 
 if __name__ == "__main__":
+    protect_output()
     sys.exit(main(sys.argv))

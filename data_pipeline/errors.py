@@ -1,26 +1,45 @@
 """Errors in a user's input, which a command prints in one line before it exits with status 2."""
 
 import errno
+import os
+import re
 from typing import NoReturn
 
 _STORAGE_ERRORS = frozenset(
     {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-        *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMLINK),
+        *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
     }
 )
+# The libraries behind `gs://` and `s3://`, whose errors are of classes of their own.
+_STORE_LIBRARIES = frozenset({"tensorflow", "fsspec", "gcsfs", "s3fs", "botocore", "google"})
 
 
 class InputError(ValueError):
     """Bad input: the message names the flag or the file and line, what it got, what it may be."""
 
 
-def is_storage_error(error: OSError) -> bool:
-    """Return True for an error of a disk or a path, such as no space or no permission.
+def storage_failure(error: BaseException) -> str | None:
+    """Describe an error of a disk, a path or a remote store; None for all others, which are bugs.
 
-    Others are bugs of the program.
+    Libraries in C++ have exceptions of their own, with the operating system's message in the text.
+
+    Example: ``[Errno 28] No space left on device: 'metrics.jsonl'``
     """
-    return error.errno in _STORAGE_ERRORS
+    text = " ".join(str(error).split())
+    # A file that is missing, where nobody expects it to be: removed meanwhile, or in no real place.
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS | {errno.ENOENT}:
+        return text
+    if isinstance(error, KeyError) and re.fullmatch(r"'\w+://'", text):  # from etils.epath
+        return f"no file system for {text.strip(chr(39))} is installed"
+    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", text):
+        return f"a file could not be written as a whole, perhaps for a full disk ({text})"
+    if type(error).__module__.partition(".")[0] in _STORE_LIBRARIES and "://" in text:
+        return text
+    if any(os.strerror(number) in text for number in _STORAGE_ERRORS):
+        return text
+    return None
 
 
 def raise_input_error(message: str) -> NoReturn:

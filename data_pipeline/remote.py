@@ -1,16 +1,26 @@
 """Directories on a remote store (gs://, s3://): copied to a local cache, or published from one."""
 
+import functools
+import importlib
 import os
+import queue
 import shutil
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from etils import epath
 
-from albert_jax.durable_files import hash_file, hash_text, new_file, write_atomically
-from data_pipeline.errors import InputError
+from albert_jax.durable_files import hash_text, new_file, write_atomically
+from data_pipeline.cache import cache_directory, host_lock
+from data_pipeline.errors import InputError, storage_failure
+from data_pipeline.verification import Files, find_damaged_files
+
+ANSWER_SECONDS = 30
 
 _BLOCK = 1 << 22  # bytes
+_COPIES_AT_A_TIME = 16
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -18,21 +28,17 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
-def cache_directory() -> Path:
-    """Return the directory of local copies: `$XDG_CACHE_HOME/albert_jax`, or in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert_jax"
-
-
-def stage(url: str, manifest: str, read_hashes: Callable[[str], Mapping[str, str]]) -> Path:
+def stage(url: str, manifest: str, read_files: Callable[[str], Files]) -> Path:
     """Copy a remote directory to the cache, unless it is there, and return the copy.
 
     The copy is named after the content of the manifest, so a directory that changes is copied anew.
-    Files are compared with their hashes as they arrive; the manifest is written last.
+    One process of a host copies and verifies, the others wait for it; a copy that was damaged is
+    mended. The manifest is written last.
 
     Args:
         url: the directory.
         manifest: name of the file in it that lists the others.
-        read_hashes: maps the manifest's text to path within the directory -> SHA-256.
+        read_files: maps the manifest's text to the sizes and hashes of the files.
 
     Raises:
         InputError: it cannot be read, or a file does not have its hash.
@@ -42,25 +48,45 @@ def stage(url: str, manifest: str, read_hashes: Callable[[str], Mapping[str, str
         text = (remote / manifest).read_text()
     except FileNotFoundError:
         raise InputError(f"{url} is not a complete corpus: it has no {manifest}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{url}/{manifest} is damaged: it is not UTF-8") from None
     except OSError as error:
         raise InputError(f"{url} cannot be read: {error}") from None
-    hashes = read_hashes(text)
+    files = read_files(text)
     local = cache_directory() / hash_text(text)[:32]
-    if (local / manifest).is_file():
-        return local
-    for name, expected in hashes.items():
-        target = local / name
-        if target.is_file() and hash_file(target) == expected:
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes of a machine may stage the same directory at the same time.
-        with new_file(target) as partial:
-            with (remote / name).open("rb") as source, partial.open("wb") as sink:
-                shutil.copyfileobj(source, sink, _BLOCK)
-            if hash_file(partial) != expected:
+    with host_lock(local / manifest, f"copying {url}"):
+        if missing := find_damaged_files(local, files):
+            _copy_files(remote, local, missing)
+            damaged = find_damaged_files(local, files)
+            for name in damaged:
+                (local / name).unlink(missing_ok=True)
+            for name in damaged:
                 raise InputError(f"{url}/{name} does not have the SHA-256 that {manifest} gives it")
-    write_atomically(local / manifest, text)
+        if not (local / manifest).is_file():
+            write_atomically(local / manifest, text)
     return local
+
+
+def _copy_files(remote: epath.Path, local: Path, names: Iterable[str]) -> None:
+    def copy(name: str) -> None:
+        target = local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            source = (remote / name).open("rb")
+        except FileNotFoundError:
+            raise InputError(f"{remote / name} is missing") from None
+        # Hosts may share the cache directory and copy at the same time.
+        with source, new_file(target) as partial, partial.open("wb") as sink:
+            shutil.copyfileobj(source, sink, _BLOCK)
+
+    with ThreadPoolExecutor(_COPIES_AT_A_TIME) as pool:
+        copies = [pool.submit(copy, name) for name in names]
+        try:
+            for one in copies:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def publish(local: Path, url: str, manifest: str) -> None:
@@ -75,13 +101,45 @@ def publish(local: Path, url: str, manifest: str) -> None:
     (remote / manifest).write_text((local / manifest).read_text(encoding="utf-8"))
 
 
+def open_path(path: str | os.PathLike[str]) -> epath.Path:
+    """Return the path object of a local or remote path.
+
+    Raises:
+        InputError: it is on a store that cannot be reached.
+    """
+    return open_remote(os.fspath(path)) if is_remote(path) else epath.Path(path)
+
+
 def open_remote(url: str) -> epath.Path:
     """Return the path object of a remote path.
 
     Raises:
-        InputError: no installed file system supports the scheme.
+        InputError: no installed file system supports the scheme, or the store does not answer.
     """
+    scheme, _, rest = url.partition("://")
+    if fault := _find_fault(f"{scheme}://{rest.partition('/')[0]}"):
+        raise InputError(f"{url} cannot be reached: {fault}")
+    return epath.Path(url)
+
+
+@functools.cache
+def _find_fault(root: str) -> str | None:
+    """Say why a bucket cannot be used; None if it answers.
+
+    Without a network, or credentials, the libraries try again for minutes.
+    """
+    importlib.import_module("tensorflow")  # by which etils reads stores, and which takes a while
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            epath.Path(root).exists()
+            answers.put(None)
+        except Exception as error:
+            answers.put(storage_failure(error) or f"{type(error).__name__}: {error}")
+
+    threading.Thread(target=ask, name="remote store", daemon=True).start()
     try:
-        return epath.Path(url)
-    except (ValueError, ImportError, KeyError) as error:
-        raise InputError(f"{url}: no file system for this scheme is installed ({error})") from None
+        return answers.get(timeout=ANSWER_SECONDS)
+    except queue.Empty:
+        return f"it does not answer within {ANSWER_SECONDS} seconds (network? credentials?)"

@@ -32,7 +32,7 @@ from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches, record, replay, with_shape
 from experiments.benchmarks.report import environment, print_rows, processor_name
 from experiments.benchmarks.timing import StepKind, Windows
-from experiments.benchmarks.torch import TorchVariant
+from experiments.benchmarks.torch import TorchVariant, load_triton
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
@@ -192,6 +192,7 @@ def main() -> ExitCode:
         os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_enable_command_buffer="
     if flags.FLAGS.against:  # or JAX would reserve most of a GPU's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        load_triton()
     _BENCHMARKS[flags.FLAGS.what]()
     return ExitCode.DONE
 

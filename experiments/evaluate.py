@@ -8,7 +8,7 @@ import json
 from absl import flags
 from etils import epath
 
-from albert_jax.training.parallel import make_mesh
+from albert_jax.devices.mesh import make_mesh
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator, format_metrics

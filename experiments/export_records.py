@@ -32,7 +32,7 @@ def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int)
         The number of records written.
 
     Raises:
-        InputError: the corpus does not exist, or a file exists already.
+        InputError: the corpus does not exist, or a file exists already or cannot be written.
         FieldError: rows are packed.
     """
     corpus = open_corpus(config.data.corpus_dir)
@@ -41,11 +41,10 @@ def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int)
     )
     if dataset.max_pairs_per_row > 1:
         raise FieldError("data.packing", "unpacked: a record holds one pair", config.data.packing)
-    return write_records(
-        take_rows(dataset.batches(start_step=0), num_epochs * dataset.rows_per_epoch),
-        paths,
-        vocabulary=load_vocabulary(corpus, config.data.word_start_rule),
-    )
+    vocabulary = load_vocabulary(corpus, config.data.word_start_rule)
+    with dataset.batches(start_step=0) as batches:
+        rows = take_rows(batches, num_epochs * dataset.rows_per_epoch)
+        return write_records(rows, paths, vocabulary=vocabulary)
 
 
 def take_rows(

@@ -18,7 +18,6 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
-from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.finetuning.open_run import Finetuning, open_finetuning
 from experiments.finetuning.report import (
     RunReport,
@@ -27,6 +26,7 @@ from experiments.finetuning.report import (
     write_summary_report,
 )
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
+from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
@@ -43,6 +43,8 @@ def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
     """
     prepare_devices(config.run)
     finetuning = open_finetuning(config, path)
+    data = finetuning.data
+    agree_on_experiment(finetuning.config, {f"{data.kind} of {data.flag}": data.fingerprint})
     if config.run.seeds == 1 and not config.run.rates:
         return _finetune_once(finetuning, path)[0]
     return _finetune_several(finetuning, path)
@@ -54,39 +56,38 @@ def _finetune_once(
     """Train up to the end, which gives a report, or to a stop."""
     config, task, evaluator, mesh = finetuning[:4]
     is_writer = jax.process_index() == 0
-    files = workdir_files(finetuning.start, task)
-    workdir = open_workdir(path, config, finetuning.data, files, write=is_writer)
-    patience = config.run.patience
-    read = functools.partial(read_task_parameters, config, task)
+    files, patience = workdir_files(finetuning.start, task), config.run.patience
+    read = functools.partial(read_task_parameters, config, finetuning.start, task)
     starts_pretrained = config.run.init_from is not None and config.run.init_weights
-    with Run(
-        workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
-    ) as run:
-        run.say(finetuning.execution)
-        state = run.restore() or run.initialize(read if starts_pretrained else None)
-        code = run.train(state, run.compile(task.objective, state))
-    if code is not ExitCode.DONE:
-        return code, None
-    return code, write_run_report(config, task, evaluator, workdir.path, write=is_writer)
+    with open_workdir(path, config, finetuning.data, files) as workdir:
+        with Run(
+            workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
+        ) as run:
+            run.say(finetuning.execution)
+            state = run.restore() or run.initialize(read if starts_pretrained else None)
+            code = run.train(state, run.compile(task.objective, state))
+        if code is not ExitCode.DONE:
+            return code, None
+        return code, write_run_report(config, task, evaluator, workdir.path, write=is_writer)
 
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
     """Run each learning rate and seed in turn; skip what is done."""
-    config, is_writer = finetuning.config, jax.process_index() == 0
-    workdir = open_workdir(path, config, finetuning.data, {}, write=is_writer)
-    reports: dict[str, RunReport] = {}
-    set_compilation_cache(config.run, workdir.path)  # one for all of them
-    for name, single in _single_runs(config).items():
-        try:
-            code, report = _finetune_once(finetuning._replace(config=single), workdir.path / name)
-        except NonFiniteStateError as error:
-            reports[name] = failed_run(single, str(error))
-            continue
-        if report is None:
-            return code
-        reports[name] = report
-    if is_writer:
-        write_summary_report(config, finetuning.task, reports, workdir.path)
+    config, reports = finetuning.config, {}
+    with open_workdir(path, config, finetuning.data, {}) as workdir:
+        set_compilation_cache(config.run, workdir.path)  # one for all of them
+        for name, single in _single_runs(config).items():
+            one = finetuning._replace(config=single)
+            try:
+                code, report = _finetune_once(one, workdir.path / name)
+            except NonFiniteStateError as error:
+                reports[name] = failed_run(single, str(error))
+                continue
+            if report is None:
+                return code
+            reports[name] = report
+        if jax.process_index() == 0:
+            write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
 
 
@@ -108,13 +109,11 @@ def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    config = read_config_flag(_CONFIG, FinetuneConfig)
-    with joined_hosts():
-        return finetune(config, flags.FLAGS.workdir)
+    return finetune(read_config_flag(_CONFIG, FinetuneConfig), flags.FLAGS.workdir)
 
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
-    run(main, FinetuneConfig)
+    run(main, FinetuneConfig, around=on_all_hosts)

@@ -14,6 +14,7 @@ checkpoint.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,6 +86,8 @@ def _write_vectors(path: Path, numbered: NumberedResults, count: int) -> None:
             if array is None:
                 shape = (count, *vector.shape)
                 array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                with partial.open("r+b") as file:  # a map of a full disk ends the process
+                    os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
             array[number] = vector
         if array is not None:
             array.flush()

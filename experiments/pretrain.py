@@ -4,10 +4,8 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
 """
 
-import functools
 from collections.abc import Callable
 
-import jax
 from absl import flags
 from etils import epath
 from jaxtyping import PyTree
@@ -15,15 +13,20 @@ from jaxtyping import PyTree
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
+from data_pipeline.corpus.reader import Corpus
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
-from experiments.cli.hosts import define_host_flags, joined_hosts
 from experiments.evaluation.held_out import HeldOutEvaluator
+from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
-from experiments.run.initial_parameters import read_initial_parameters
+from experiments.run.initial_parameters import (
+    check_vocabulary,
+    open_initial_weights,
+    read_initial_parameters,
+)
 from experiments.run.training import Run
 from experiments.run.workdir import open_pretraining_corpus, open_pretraining_workdir
 
@@ -52,40 +55,51 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
-    workdir = open_pretraining_workdir(
-        path, config, corpus, batches.identity, write=jax.process_index() == 0
-    )
-    with Run(workdir, config, model, batches, evaluator, mesh) as training:
+    agree_on_experiment(config, batches.facts)
+    with (
+        open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
+        Run(workdir, config, model, batches, evaluator, mesh) as training,
+    ):
         training.say(attention)
-        state = training.restore() or training.initialize(_initial_parameters(config, model))
+        for line in batches.describe_coverage():
+            training.say(line)
+        state = training.restore() or training.initialize(
+            _initial_parameters(config, model, corpus)
+        )
         step = training.compile(objective, state)
         return training.train(state, step)
 
 
 def _initial_parameters(
-    config: ExperimentConfig, model: AlbertForPreTraining
+    config: ExperimentConfig, model: AlbertForPreTraining, corpus: Corpus
 ) -> Callable[[], PyTree] | None:
     """The reader of the parameters that a new run starts from; None for random ones."""
-    if config.run.init_from is None:
+    run, init_from = config.run, config.run.init_from
+    if init_from is None:
         return None
-    return functools.partial(
-        read_initial_parameters,
-        config.run.init_from,
-        model,
-        seed=config.seed,
-        groups=config.run.init_groups,
-    )
+
+    def read() -> PyTree:
+        stored = open_initial_weights(init_from)
+        whose = f"corpus {corpus.path}"
+        check_vocabulary(init_from, corpus.load_tokenizer(), run.init_embeddings, whose=whose)
+        return read_initial_parameters(
+            stored,
+            model,
+            seed=config.seed,
+            groups=run.init_groups,
+            embeddings=run.init_embeddings,
+        )
+
+    return read
 
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    config = read_config_flag(_CONFIG, ExperimentConfig)
-    with joined_hosts():
-        return pretrain(config, flags.FLAGS.workdir)
+    return pretrain(read_config_flag(_CONFIG, ExperimentConfig), flags.FLAGS.workdir)
 
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
     define_host_flags()
-    run(main, ExperimentConfig)
+    run(main, ExperimentConfig, around=on_all_hosts)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process.
+# Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process: see
+# `load_triton` of the benchmark, which cannot be imported yet.
 if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
 
@@ -25,6 +26,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Locks and markers of corpora; a user's own cache stays as it is, and keeps Matplotlib's fonts.
+home_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("MPLCONFIGDIR", str(home_cache / "matplotlib"))
+user_cache = tempfile.mkdtemp(prefix="albert-jax-tests-cache-")
+atexit.register(shutil.rmtree, user_cache, ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = user_cache
 
 # Not the configurations: they take strings for choices and check for themselves.
 install_import_hook(

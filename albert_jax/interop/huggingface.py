@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from albert_jax.config import AlbertConfig, EmbeddingMapping, HeadConfig
+from albert_jax.input_files import read_json_object
 from albert_jax.interop.huggingface_config import config_from_json, head_from_json, to_json
 from albert_jax.interop.names import (
     FlatTree,
@@ -42,14 +43,9 @@ def is_huggingface_directory(path: epath.Path) -> bool:
         WeightsError: it is not a JSON object.
     """
     file = path / HUGGINGFACE_CONFIG_FILE
-    return file.exists() and "model_type" in _read_json(file)
-
-
-def _read_json(file: epath.Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{file} is not a JSON object: {error}") from error
+    if not file.exists():
+        return False
+    return "model_type" in read_json_object(file, error=WeightsError, drop_nulls=True)
 
 
 def read_huggingface(directory: epath.Path) -> StoredWeights:
@@ -60,22 +56,29 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
             of a supported ALBERT.
     """
     file = directory / HUGGINGFACE_CONFIG_FILE
-    values = _read_json(file)
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
     try:
         config, head = config_from_json(values), head_from_json(values)
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise WeightsError(f"{file}: {error}") from error
     tensors = _drop_duplicates(_with_prefix(_read_tensors(directory)), config)
-    architectures = values.get("architectures") or [None]
+    config, tensors = _drop_identity(config, tensors)
     return StoredWeights(
         source=str(directory),
         config=config,
         head=head if "classifier.weight" in tensors else None,
-        architecture=architectures[0],
+        architecture=_architecture(values),
         step=None,
         tensors=tensors,
         mapping=huggingface_mapping(config),
     )
+
+
+def _architecture(values: Mapping[str, Any]) -> str | None:
+    """Return the class that was saved, where the file names one."""
+    named = values.get("architectures")
+    first = named[0] if isinstance(named, list) and named else None
+    return first if isinstance(first, str) else None
 
 
 def _read_tensors(directory: epath.Path) -> FlatTree:
@@ -109,6 +112,19 @@ def _drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
         for name, tensor in tensors.items()
         if name not in unread and not _POSITIONS.fullmatch(name)
     }
+
+
+def _drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfig, FlatTree]:
+    """Drop a mapping of the embeddings that changes nothing, which `write_huggingface` adds."""
+    names = [f"{_ENCODER}encoder.embedding_hidden_mapping_in.{leaf}" for leaf in ("weight", "bias")]
+    kernel, bias = (tensors.get(name) for name in names)
+    identity = np.eye(config.hidden_size)
+    if config.embedding_size != config.hidden_size or kernel is None or bias is None:
+        return config, tensors
+    if not np.array_equal(kernel, identity) or np.any(bias):
+        return config, tensors
+    kept = {name: tensor for name, tensor in tensors.items() if name not in names}
+    return dataclasses.replace(config, embedding_mapping=EmbeddingMapping.WHEN_NEEDED), kept
 
 
 def write_huggingface(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from albert_jax.config import (
+    MOST_LABELS,
     AlbertConfig,
     EmbeddingMapping,
     HeadConfig,
@@ -12,6 +13,7 @@ from albert_jax.config import (
     ParameterSharing,
     ProblemType,
 )
+from albert_jax.input_files import require_fields, shorten
 from albert_jax.interop.names import WeightsError, check_layer_groups, num_groups_in_file
 
 # By transformers' names. Its "gelu" is the erf form, that of the released files the tanh form.
@@ -58,7 +60,7 @@ def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
     if values.get("model_type") != "albert":
         raise WeightsError(f"model_type must be albert, got {values.get('model_type')!r}")
     activation = values.get("hidden_act", "gelu_new")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise WeightsError(
             f"hidden_act must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
         )
@@ -78,8 +80,16 @@ def head_from_json(values: Mapping[str, Any]) -> HeadConfig:
     """Convert the head's configuration; two unnamed labels if there is none."""
     names = values.get("id2label")
     if names is None:
-        names = {str(i): f"LABEL_{i}" for i in range(values.get("num_labels", 2))}
-    labels = tuple(names[key] for key in sorted(names, key=int))
+        count = values.get("num_labels", 2)
+        require_fields({"num_labels": count}, {"num_labels": int}, "it", error=WeightsError)
+        if count > MOST_LABELS:
+            raise WeightsError(f"num_labels must be at most {MOST_LABELS}, got {count}")
+        names = {str(i): f"LABEL_{i}" for i in range(count)}
+    require_fields({"id2label": names}, {"id2label": dict}, "it", error=WeightsError)
+    try:
+        labels = tuple(names[key] for key in sorted(names, key=int))
+    except ValueError:
+        raise WeightsError(f"the keys of id2label must be numbers, got {shorten(names)}") from None
     kind = values.get("problem_type")
     if kind is None:
         kind = ProblemType.REGRESSION if len(labels) == 1 else ProblemType.SINGLE_LABEL

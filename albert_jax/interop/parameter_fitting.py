@@ -11,10 +11,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from albert_jax.config import AlbertConfig
-from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
+from albert_jax.config import AlbertConfig, EmbeddingMapping
+from albert_jax.interop.stored_weights import ENCODER, StoredWeights, flatten, unflatten
 
-_ENCODER = ("albert/embeddings/", "albert/encoder/")
+_MAPPING = "albert/encoder/embedding_hidden_mapping_in/"
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def fit_parameters(
     seed: int,
     required: Sequence[str],
     read: Sequence[str] = ("",),
+    initialized: Sequence[str] = (),
     dtype: DTypeLike = jnp.float32,
     strict: bool = True,
     from_first_group: bool = False,
@@ -55,6 +56,7 @@ def fit_parameters(
         required: prefixes of the names of parameters that must be stored, such as
             ``albert/encoder/``; the empty string for all.
         read: prefixes of the names of parameters that are read where they are stored.
+        initialized: prefixes of the names of parameters that are not, whether stored or not.
         dtype: of the result.
         strict: False to log what does not fit, and to initialize it, instead of raising.
         from_first_group: fill all copies of a layer from the first one.
@@ -67,7 +69,11 @@ def fit_parameters(
             computes something else with the same parameters; all of the reasons are listed.
     """
     shapes = model.parameter_shapes()
-    readable = {name for name in shapes if name.startswith(tuple(read))}
+    readable = {
+        name
+        for name in shapes
+        if name.startswith(tuple(read)) and not name.startswith(tuple(initialized))
+    }
     found = stored.read(readable)
     if from_first_group:
         for name in found.keys() & {name for name in shapes if "/layers/" in name}:
@@ -77,7 +83,7 @@ def fit_parameters(
     faults = [
         *_disagreements(stored.config, model.config),
         *stored.faults(needed | (readable & stored.available())),
-        *_misfits(stored, found, shapes, needed),
+        *_misfits(stored, model.config, found, shapes, needed),
     ]
     if strict:
         stored.raise_faults(faults)
@@ -105,6 +111,7 @@ def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:
 
 def _misfits(
     stored: StoredWeights,
+    config: AlbertConfig,
     found: Mapping[str, np.ndarray],
     shapes: Mapping[str, tuple[int, ...]],
     needed: Collection[str],
@@ -115,7 +122,14 @@ def _misfits(
         if name in found and found[name].shape != shapes[name]:
             yield f"{name} has shape {found[name].shape}, the model has {shapes[name]}"
         elif name in needed and name not in known:
-            yield f"{name} is missing"
+            yield f"{name} is missing{_hint(name, config, EmbeddingMapping.WHEN_NEEDED)}"
     for name in sorted(stored.available() - shapes.keys()):
-        if name.startswith(_ENCODER):
-            yield f"{name} is not a parameter of the model"
+        if name.startswith(ENCODER):
+            hint = _hint(name, config, EmbeddingMapping.ALWAYS)
+            yield f"{name} is not a parameter of the model{hint}"
+
+
+def _hint(name: str, config: AlbertConfig, mapping: EmbeddingMapping) -> str:
+    """Name the setting with which the model has a parameter, or does not."""
+    is_choice = name.startswith(_MAPPING) and config.embedding_size == config.hidden_size
+    return f" (set model.embedding_mapping={mapping})" if is_choice else ""

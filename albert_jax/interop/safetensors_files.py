@@ -1,6 +1,5 @@
 """Tensors of safetensors files as NumPy arrays, without torch."""
 
-import json
 import os
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ from etils import epath
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save_file
 
+from albert_jax.input_files import read_bytes, read_json_object, require_fields, shorten
 from albert_jax.interop.names import FlatTree, WeightsError
 
 _DTYPES = {
@@ -27,8 +27,9 @@ def read_safetensors(file: epath.Path) -> FlatTree:
     Raises:
         WeightsError: it is truncated or damaged, or has an unsupported dtype.
     """
+    content = read_bytes(file, error=WeightsError)
     try:
-        stored = deserialize(file.read_bytes())
+        stored = deserialize(content)  # compares sizes with the length of the content
     except SafetensorError as error:
         raise WeightsError(f"{file} is not a complete safetensors file: {error}") from error
     tensors = {}
@@ -48,14 +49,16 @@ def read_sharded(index: epath.Path) -> FlatTree:
     Raises:
         WeightsError: it is not an index, a file is missing or damaged, or a tensor is in no file.
     """
-    try:
-        shards: dict[str, str] = dict(json.loads(index.read_text())["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{index} is not an index of shards: {error!r}") from error
+    content = read_json_object(index, error=WeightsError)
+    require_fields(content, {"weight_map": dict}, str(index), error=WeightsError)
+    shards = content["weight_map"]
+    require_fields(shards, dict.fromkeys(shards, str), f"{index}: weight_map", error=WeightsError)
     tensors: FlatTree = {}
     for shard in sorted(set(shards.values())):
+        if not shard or not set(shard).isdisjoint("/\\\0") or len(shard) > 255:
+            raise WeightsError(f"{index} names {shorten(shard)}, which is no file's name")
         file = index.parent / shard
-        if file.parent != index.parent or not file.exists():
+        if not file.exists():
             raise WeightsError(f"{index} names {shard}, which does not exist")
         tensors |= read_safetensors(file)
     if absent := sorted(shards.keys() - tensors.keys()):

@@ -1,7 +1,6 @@
 """Weights of any format, read as the parameters of a model."""
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,7 +11,11 @@ from flax.traverse_util import unflatten_dict
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.input_files import read_json_object
 from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
+from albert_jax.settings import FieldError
+
+ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
 
 _MAX_LISTED = 40  # faults in an error message
 
@@ -80,13 +83,19 @@ class StoredWeights:
         return params
 
     def read_all(self) -> FlatTree:
-        """Return every parameter that is stored.
+        """Return every parameter that is stored, those of an encoder at least.
 
         Raises:
             WeightsError: a name is unknown, a shape wrong, or a part missing; all are listed.
         """
         found = self.available()
-        self.raise_faults(self.faults(found))
+        if not found:
+            raise WeightsError(
+                f"{self.source} holds no weights: none of its tensors is a parameter"
+            )
+        names = (target.path for target in self.mapping.values())
+        encoder = {name for name in names if name.startswith(ENCODER)}
+        self.raise_faults(self.faults(found | encoder))
         return self.read(found)
 
     def raise_faults(self, faults: list[str]) -> None:
@@ -123,9 +132,8 @@ def read_albert_config(file: epath.Path) -> AlbertConfig:
     Raises:
         WeightsError: it does not exist, or is not a configuration.
     """
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
     try:
-        return AlbertConfig.from_dict(json.loads(file.read_text()))
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no {file}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+        return AlbertConfig.from_dict(values)
+    except FieldError as error:
         raise WeightsError(f"{file}: {error}") from error

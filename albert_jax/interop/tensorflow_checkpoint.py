@@ -4,6 +4,7 @@ TensorFlow is imported only where a bundle is read or written.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,8 +99,11 @@ def _read_bundle(prefix: epath.Path) -> FlatTree:
         reader = tf.train.load_checkpoint(str(prefix))
         variables = reader.get_variable_to_shape_map()
         names = [name for name in variables if not _NO_PARAMETER.fullmatch(name)]
+        stored = sum(file.stat().length for file in prefix.parent.glob(f"{prefix.name}.data-*"))
+        if sum(math.prod(variables[name]) for name in names) > stored:  # a byte each, or more
+            raise ValueError("it names more elements than its files have bytes")
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, OSError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"checkpoint {prefix} cannot be read: {reason}") from error
 

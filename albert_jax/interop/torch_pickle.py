@@ -1,20 +1,24 @@
 """Tensors of torch's pickle files, read without torch and without executing the pickle.
 
 A pickle is a program. Ours may call three functions: the two that rebuild a tensor, and an ordered
-dictionary. Any other name is rejected before it is looked up.
+dictionary. Any other name is rejected before it is looked up. What a file says of its sizes is
+compared with its length before memory is asked for.
 """
 
 import collections
 import io
+import math
 import pickle
+import pickletools
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from albert_jax.input_files import read_bytes, shorten
 from albert_jax.interop.names import FlatTree, WeightsError
 
 _STORAGES = {
@@ -47,37 +51,50 @@ def read_torch_file(file: epath.Path) -> FlatTree:
         WeightsError: it is damaged, is not a flat table of tensors, or calls a function that is not
             allowed.
     """
-    content = file.read_bytes()
+    content = read_bytes(file, error=WeightsError)
     try:
-        if content.startswith(b"PK"):
-            table, storages = _read_zip(content)
-        else:
-            table, storages = _read_legacy(content)
+        reader = _read_zip if content.startswith(b"PK") else _read_legacy
+        table, storages = reader(content)
         if not isinstance(table, Mapping):
             raise pickle.UnpicklingError(
                 f"it contains a {type(table).__name__}, not a table of tensors"
             )
         return {name: _to_array(name, tensor, storages) for name, tensor in table.items()}
     except (
-        *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError),
-        *(TypeError, IndexError, AttributeError),
+        *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, ValueError),
+        *(TypeError, AttributeError, OverflowError, RecursionError),
     ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(f"{file} cannot be read as a file of tensors: {reason}") from error
 
 
-def _read_zip(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
+def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     archive = zipfile.ZipFile(io.BytesIO(content))
-    (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    (pickled,) = [name for name in entries if name.endswith("/data.pkl")]
     root = pickled.removesuffix("data.pkl")
     order = f"{root}byteorder"
-    if order in archive.namelist() and archive.read(order) != b"little":
+    if order in entries and _read_entry(archive, entries[order]) != b"little":
         raise pickle.UnpicklingError("it is big-endian")
-    table = _Unpickler(io.BytesIO(archive.read(pickled))).load()
-    return table, lambda storage: archive.read(f"{root}data/{storage.key}")
+    unpickler = _Unpickler(io.BytesIO(_read_entry(archive, entries[pickled])))
+    table = unpickler.load()
+    storages = {
+        key: np.frombuffer(_read_entry(archive, entries[f"{root}data/{key}"]), storage.dtype)
+        for key, storage in unpickler.storages.items()
+    }
+    return table, storages
 
 
-def _read_legacy(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Read an entry that is stored as it is, as torch writes them: no larger than the file."""
+    if entry.flag_bits & 1:
+        raise pickle.UnpicklingError(f"its entry {entry.filename} is encrypted")
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+        raise pickle.UnpicklingError(f"its entry {entry.filename} is compressed")
+    return archive.read(entry)
+
+
+def _read_legacy(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     """Read pickles one after another, then the length and the bytes of each storage."""
     stream = io.BytesIO(content)
     if _Unpickler(stream).load() != _LEGACY_MAGIC:
@@ -89,13 +106,14 @@ def _read_legacy(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     table = unpickler.load()
     storages = {}
     for key in _Unpickler(stream).load():
-        length = int.from_bytes(stream.read(8), "little")
-        storages[key] = stream.read(length * unpickler.storages[key].dtype.itemsize)
-    return table, lambda storage: storages[storage.key]
+        length, dtype = int.from_bytes(stream.read(8), "little"), unpickler.storages[key].dtype
+        storages[key] = np.frombuffer(stream.read(length * dtype.itemsize), dtype)
+    return table, storages
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, stream: io.BytesIO) -> None:
+        _check_sizes(stream)
         super().__init__(stream)
         self.storages: dict[str, _Storage] = {}
 
@@ -113,8 +131,20 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, *_ = pid
         if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError(f"it refers to {kind!r}, which is not a storage")
+            raise pickle.UnpicklingError(f"it refers to {shorten(kind)}, which is not a storage")
         return self.storages.setdefault(str(key), _Storage(str(key), dtype))
+
+
+def _check_sizes(stream: io.BytesIO) -> None:
+    """Check that a pickle asks for no more memory than it is long; the stream stays where it is.
+
+    Python's own unpickler trusts the lengths of texts and the numbers of its memory's slots.
+    """
+    start, length = stream.tell(), len(stream.getbuffer())
+    for opcode, argument, _ in pickletools.genops(stream):  # checks the lengths of texts itself
+        if "PUT" in opcode.name and argument is not None and int(argument) > length:
+            raise pickle.UnpicklingError(f"its memory has {argument} slots in {length} bytes")
+    stream.seek(start)
 
 
 def _rebuild_tensor(
@@ -128,16 +158,23 @@ def _rebuild_tensor(
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _to_array(name: str, tensor: Any, storages: Callable[[_Storage], bytes]) -> np.ndarray:
-    """Return the array at a tensor's offset and strides in its storage."""
-    if not isinstance(tensor, _Tensor):
+def _to_array(name: Any, tensor: Any, storages: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the array at a tensor's offset and strides in its storage, which is not copied."""
+    if not isinstance(name, str):
+        raise pickle.UnpicklingError(f"it has a tensor called {shorten(name)}")
+    if not isinstance(tensor, _Tensor) or not isinstance(tensor.storage, _Storage):
         raise pickle.UnpicklingError(f"{name} is a {type(tensor).__name__}, not a tensor")
-    flat = np.frombuffer(storages(tensor.storage), tensor.storage.dtype)
+    flat = storages[tensor.storage.key]
+    numbers = (tensor.offset, *tensor.shape, *tensor.strides)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise pickle.UnpicklingError(f"{name} has sizes {shorten(numbers)}")
     steps = zip(tensor.shape, tensor.strides, strict=True)
     last = tensor.offset + sum((size - 1) * stride for size, stride in steps)
-    if min(tensor.offset, *tensor.strides, 0) < 0 or (0 not in tensor.shape and last >= len(flat)):
+    if 0 not in tensor.shape and last >= len(flat):
         raise pickle.UnpicklingError(f"{name} reaches beyond the end of its {len(flat)} elements")
+    if math.prod(tensor.shape) > len(flat):  # by strides of 0
+        raise pickle.UnpicklingError(f"{name} repeats the {len(flat)} elements that are stored")
     itemsize = flat.itemsize
     return np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.shape, [stride * itemsize for stride in tensor.strides]
-    ).copy()
+    )

@@ -6,8 +6,10 @@ import json
 from etils import epath
 
 from albert_jax.config import HeadConfig
+from albert_jax.input_files import read_json_object, require_fields
 from albert_jax.interop.names import WeightsError, native_mapping
 from albert_jax.interop.stored_weights import StoredWeights, flatten, read_albert_config
+from albert_jax.settings import FieldError
 
 ALBERT_CONFIG_FILE = "albert_config.json"
 HEAD_FILE = "head.json"
@@ -41,8 +43,7 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
     # Imported here, as Orbax takes seconds to import and no other format needs it.
-    from albert_jax.training.checkpoint import restore_params
-    from albert_jax.training.integrity import resolve_step
+    from albert_jax.training.checkpoint import resolve_step, restore_params
 
     config = read_albert_config(path / ALBERT_CONFIG_FILE)
     architecture, head = read_head(path / HEAD_FILE)
@@ -64,12 +65,13 @@ def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
     """
     if not file.exists():
         return None, None
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
+    require_fields(values, {"architecture": str, "labels": list}, str(file), error=WeightsError)
+    architecture = values.pop("architecture")
     try:
-        values = dict(json.loads(file.read_text()))
-        architecture = values.pop("architecture")
         return architecture, HeadConfig(**values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{file}: {error!r}") from error
+    except (FieldError, TypeError) as error:  # TypeError: of an unknown field
+        raise WeightsError(f"{file}: {error}") from error
 
 
 def write_head(file: epath.Path, architecture: str, head: HeadConfig) -> None:

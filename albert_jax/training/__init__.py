@@ -1,14 +1,20 @@
-"""Training: losses, optimizer, the compiled step, devices, the loop and checkpoints."""
+"""Training: losses, optimizer, the compiled step, the loop and checkpoints."""
 
 from typing import TYPE_CHECKING
 
 from albert_jax.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError, restore_params
+    from albert_jax.training.checkpoint import (
+        CheckpointError,
+        Checkpoints,
+        NonFiniteStateError,
+        newest_step,
+        resolve_step,
+        restore_params,
+    )
     from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
-    from albert_jax.training.integrity import CheckpointError, newest_step, resolve_step
-    from albert_jax.training.loop import BatchQueue, Intervals, LoopHooks, train
+    from albert_jax.training.loop import Intervals, LoopHooks, train
     from albert_jax.training.losses import Ratio, cross_entropy, summarize
     from albert_jax.training.objective import Objective
     from albert_jax.training.optimizer import make_optimizer, trust_ratios
@@ -18,8 +24,6 @@ if TYPE_CHECKING:
         compile_predict_step,
         compile_train_step,
         initialize_state,
-        make_mesh,
-        place_batch,
     )
     from albert_jax.training.schedule import make_schedule
     from albert_jax.training.train_step import TrainState, create_train_state
@@ -27,16 +31,18 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "checkpoint": ["Checkpoints", "NonFiniteStateError", "restore_params"],
+        "checkpoint": [
+            *("CheckpointError", "Checkpoints", "NonFiniteStateError"),
+            *("newest_step", "resolve_step", "restore_params"),
+        ],
         "config": ["OptimizerConfig", "OptimizerName", "ScheduleName"],
-        "integrity": ["CheckpointError", "newest_step", "resolve_step"],
-        "loop": ["BatchQueue", "Intervals", "LoopHooks", "train"],
+        "loop": ["Intervals", "LoopHooks", "train"],
         "losses": ["Ratio", "cross_entropy", "summarize"],
         "objective": ["Objective"],
         "optimizer": ["make_optimizer", "trust_ratios"],
         "parallel": [
             *("Parallelism", "compile_eval_step", "compile_predict_step", "compile_train_step"),
-            *("initialize_state", "make_mesh", "place_batch"),
+            "initialize_state",
         ],
         "schedule": ["make_schedule"],
         "train_step": ["TrainState", "create_train_state"],

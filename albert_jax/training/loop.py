@@ -7,23 +7,30 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax import Array
 
+from albert_jax.devices.prefetch import BatchQueue
 from albert_jax.training.losses import Metrics, Ratio, summarize
 from albert_jax.training.parallel import TrainStep
 from albert_jax.training.train_step import TrainState
 
 
 class NonFiniteStepError(ArithmeticError):
-    """The loss or the gradients of a step were not finite; the step was not applied."""
+    """The loss or the gradients of too many steps in a row were not finite; none was applied.
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"step {step} has a loss or gradients that are not finite")
-        self.step = step
+    Attributes:
+        step: the last of them.
+        in_a_row: their number.
+    """
+
+    def __init__(self, step: int, in_a_row: int) -> None:
+        several = f", as have the {in_a_row - 1} before it" if in_a_row > 1 else ""
+        super().__init__(f"step {step} has a loss or gradients that are not finite{several}")
+        self.step, self.in_a_row = step, in_a_row
 
 
 class Intervals(NamedTuple):
@@ -44,13 +51,12 @@ class LoopHooks(Protocol):
     def should_stop_early(self) -> bool:
         """Return True, after an evaluation, if the run shall be saved and end here."""
 
-    def save(
-        self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
-    ) -> None:
+    def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Save a checkpoint. `metrics` are those of `evaluate`, None if it was not called."""
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Log the metrics of a split: ``train`` or ``validation``."""
+        """Log metrics: of the steps since the last entry (``train``; `steps` is their number), of
+        held-out text (``validation``), or of one step that was not applied (``skipped``)."""
 
     def advance(self, step: int) -> None:
         """Count a step. Called after each one, before its result is known."""
@@ -59,61 +65,35 @@ class LoopHooks(Protocol):
         """Return True if the run shall be saved and left after this step (SIGTERM)."""
 
 
-class BatchQueue:
-    """Prefetching of batches to the devices.
-
-    Args:
-        batches: host batches.
-        place: starts the transfer of a host batch to the devices.
-        ahead: number of batches to place ahead of their use.
-
-    Attributes:
-        waited_seconds: time spent waiting for `batches`.
-    """
-
-    def __init__(
-        self, batches: Iterator[Any], place: Callable[[Any], Any], *, ahead: int = 2
-    ) -> None:
-        self.waited_seconds = 0.0
-        self._batches = batches
-        self._place = place
-        self._placed = deque(self._load() for _ in range(ahead))
-
-    def _load(self) -> Any:
-        start = time.perf_counter()
-        batch = next(self._batches)
-        self.waited_seconds += time.perf_counter() - start
-        return self._place(batch)
-
-    @property
-    def next(self) -> Any:
-        """The next batch, which stays in the queue."""
-        return self._placed[0]
-
-    def take(self) -> Any:
-        """Remove and return the next batch."""
-        return self._placed.popleft()
-
-    def refill(self) -> None:
-        """Load one more batch; to be called while the devices are busy."""
-        self._placed.append(self._load())
-
-
 class _MetricsWindow:
     """Metrics since the last log entry.
 
     The metrics of a step are fetched after the next step was dispatched, so that the devices never
     wait for the host.
+
+    Args:
+        queue: says how long it waited.
+        report: logs metrics, see `LoopHooks`.
+        skip_nonfinite: steps in a row that may be not finite.
+        nonfinite: steps in a row that were not, up to the first one to be added.
     """
 
-    def __init__(self, queue: BatchQueue) -> None:
-        self._queue = queue
+    def __init__(
+        self,
+        queue: BatchQueue,
+        report: Callable[[int, str, dict[str, float]], None],
+        *,
+        skip_nonfinite: int,
+        nonfinite: int,
+    ) -> None:
+        self._queue, self._report = queue, report
+        self._skip_nonfinite, self._nonfinite = skip_nonfinite, nonfinite
         self._pending: deque[tuple[int, Metrics]] = deque()
         self._reset()
 
     def _reset(self) -> None:
         self._sums: dict[str, np.ndarray] = {}
-        self._steps = 0
+        self._steps = self._skipped = 0
         self._start = time.perf_counter()
         self._waited = self._queue.waited_seconds
 
@@ -123,33 +103,54 @@ class _MetricsWindow:
         self.fetch(keep=keep)
 
     def fetch(self, *, keep: int = 0) -> None:
-        """Fetch and sum pending metrics.
+        """Fetch and sum pending metrics, those of skipped steps excepted.
 
         Raises:
-            NonFiniteStepError: a step was not finite.
+            NonFiniteStepError: too many steps in a row were not finite.
         """
         while len(self._pending) > keep:
             step, metrics = self._pending.popleft()
             metrics = jax.device_get(metrics)
-            if not metrics["finite"].sum:
-                raise NonFiniteStepError(step)
             self._steps += 1
+            if self._is_skipped(step, metrics):
+                continue
             for name, ratio in metrics.items():
                 self._sums[name] = self._sums.get(name, 0) + np.asarray(ratio, np.float64)
 
-    def summarize(self) -> dict[str, float]:
-        """Return the metrics since the last call, and the speed."""
+    def _is_skipped(self, step: int, metrics: Metrics) -> bool:
+        """Remove the flags of a step from its metrics, and log it if it was not applied."""
+        finite = bool(metrics.pop("finite").sum)
+        spike = "spike" in metrics and bool(metrics.pop("spike").sum)
+        self._nonfinite = 0 if finite else self._nonfinite + 1
+        if self._nonfinite > self._skip_nonfinite:
+            raise NonFiniteStepError(step, self._nonfinite)
+        if finite and not spike:
+            return False
+        self._skipped += 1
+        shown = {"batch": step - 1, "loss": summarize(metrics)["loss"]}
+        shown["grad_norm"] = float(metrics["grad_norm"].sum)
+        if not finite:
+            shown["nonfinite_in_a_row"] = self._nonfinite
+        self._report(step, "skipped", shown)
+        return True
+
+    def report(self, step: int) -> None:
+        """Log the metrics of the steps up to this one since the last entry, and the speed."""
         self.fetch()
+        if not self._steps:
+            return
         seconds = time.perf_counter() - self._start
         waited = self._queue.waited_seconds - self._waited
         metrics = summarize({name: Ratio(*sums) for name, sums in self._sums.items()})
-        metrics.pop("finite")
+        metrics["steps"] = self._steps
+        if self._skipped:
+            metrics["skipped_steps"] = self._skipped
         metrics |= {
             "seconds_per_step": seconds / self._steps,
             "loader_wait_share": waited / seconds,
         }
         self._reset()
-        return metrics
+        self._report(step, "train", metrics)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -168,10 +169,12 @@ def train(
     num_steps: int,
     intervals: Intervals,
     hooks: LoopHooks,
+    skip_nonfinite: int = 0,
 ) -> TrainState:
     """Train from the state's step up to `num_steps`, or until a hook ends the run.
 
     The last step is always evaluated and saved; a step at which the run is asked to stop is saved.
+    What is saved is logged before, so that an interrupted run has logged every step once.
 
     Args:
         state: the initial or restored state; donated.
@@ -181,14 +184,18 @@ def train(
         num_steps: number of steps of the whole run.
         intervals: when to log, evaluate and save.
         hooks: how to log, evaluate and save.
+        skip_nonfinite: steps in a row that are skipped if they are not finite; more end the run.
 
     Returns:
         The state after the last step taken.
 
     Raises:
-        NonFiniteStepError: a step was not finite. Neither it nor a later one was saved.
+        NonFiniteStepError: too many steps in a row were not finite. Neither the last of them nor a
+            later step was saved.
     """
-    step, window = int(state.step), _MetricsWindow(queue)
+    step, history = int(state.step), state.history
+    nonfinite = 0 if history is None else int(history.nonfinite_in_a_row)
+    window = _MetricsWindow(queue, hooks.report, skip_nonfinite=skip_nonfinite, nonfinite=nonfinite)
     while step < num_steps:
         state, metrics = train_step(state, queue.take(), key)
         step += 1
@@ -198,19 +205,23 @@ def train(
         window.add(step, metrics)
         hooks.advance(step)
 
-        if last or step % intervals.log == 0:
-            hooks.report(step, "train", window.summarize())
         evaluates = last or (step % intervals.evaluate == 0 and not stops)
         saves = last or stops or step % intervals.checkpoint == 0
-        if evaluates or saves:
+        if saves or step % intervals.log == 0:
+            window.report(step)
+        evaluation = None
+        if evaluates:
             window.fetch()
             with window.paused():
-                evaluation = hooks.evaluate(state) if evaluates else None
+                evaluation = hooks.evaluate(state)
                 if evaluation:
                     hooks.report(step, "validation", evaluation)
-                stops = stops or (evaluates and hooks.should_stop_early())
-                if saves or stops:
-                    hooks.save(step, state, metrics["finite"].sum, evaluation)
+            if not stops and hooks.should_stop_early():
+                window.report(step)
+                saves = stops = True
+        if saves:
+            with window.paused():
+                hooks.save(step, state, evaluation)
         if stops:
             break
     return state

@@ -54,6 +54,12 @@ def safe_divide(sum: Array, weight: Array) -> Array:
     return jnp.where(weight > 0, sum / jnp.where(weight > 0, weight, 1), 0)
 
 
+def total_loss(metrics: Metrics) -> Float[Array, ""]:
+    """Return the sum of all entries named ``*_loss``, each divided by its weight."""
+    losses = [safe_divide(*ratio) for name, ratio in metrics.items() if name.endswith("_loss")]
+    return jnp.stack(losses).sum()
+
+
 def summarize(metrics: Mapping[str, Ratio]) -> dict[str, float]:
     """Divide sums by weights, on the host. `loss` is the sum of all entries named ``*_loss``.
 

@@ -1,31 +1,28 @@
-"""Device mesh, shardings of parameters and batches, and compilation of the steps.
+"""Compilation of the steps for a mesh.
 
-The mesh has three axes. Rows are sharded over ``data`` and ``fsdp``; parameters and optimizer state
-over ``fsdp`` and ``tensor``, by one table of rules. Plain ``jit`` would gather a shared layer over
-``fsdp``, and reduce its gradient over both, inside the loop over layers, once per layer. Here the
-gradient function is mapped over ``data`` and ``fsdp`` by ``shard_map``, so parameters are gathered
-once before it and gradients stay local until the one reduction at its end; ``tensor`` is left to
-the compiler.
+Plain ``jit`` would gather a shared layer over ``fsdp``, and reduce its gradient over ``data`` and
+``fsdp``, inside the loop over layers, once per layer. Here the gradient function is mapped over
+both by ``shard_map``, so parameters are gathered once before it and gradients stay local until the
+one reduction at its end; ``tensor`` is left to the compiler.
 """
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
-from jaxtyping import Int64, PyTree
+from jaxtyping import PyTree
 
+from albert_jax.devices.mesh import DATA_AXIS, ROW_AXES
+from albert_jax.devices.sharding import ROWS, P, state_shardings
 from albert_jax.training.losses import LossFn, Metrics, WeightFn
 from albert_jax.training.train_step import (
-    DATA_AXIS,
     GradientFn,
     TrainState,
     create_train_state,
@@ -34,25 +31,6 @@ from albert_jax.training.train_step import (
 )
 
 CompilerOption = bool | int | float | str
-P = PartitionSpec
-ROW_AXES = (DATA_AXIS, "fsdp")
-MESH_AXES = (*ROW_AXES, "tensor")
-ROWS = P(ROW_AXES)
-
-# The first rule applies whose pattern matches the end of the parameter's name and whose length is
-# its number of axes. An axis that does not divide evenly is not sharded. Layers have two leading
-# axes, [copies, inner]. Parameters of the vocabulary's size are not sharded either: factorized,
-# they are small beside a layer, and sharding would put a collective into every look-up.
-SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
-    (r"layers/attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
-    (r"layers/attention/(query|key|value)/bias", P(None, None, "tensor")),
-    (r"layers/attention/dense/kernel", P(None, None, "tensor", "fsdp")),
-    (r"layers/feed_forward/intermediate/kernel", P(None, None, "fsdp", "tensor")),
-    (r"layers/feed_forward/intermediate/bias", P(None, None, "tensor")),
-    (r"layers/feed_forward/output/kernel", P(None, None, "tensor", "fsdp")),
-    (r"(embedding_hidden_mapping_in|pooler|predictions/dense)/kernel", P("fsdp", None)),
-)
-
 TrainStep = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
 
 
@@ -63,46 +41,26 @@ class Parallelism(StrEnum):
     PMAP = "pmap"  # over the data axis alone
 
 
-def make_mesh(
-    *, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
-    """Make a mesh over all devices; the data axis is their number over `fsdp * tensor`.
+def abstract_state(
+    initialize: Callable[[Array], PyTree],
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    mesh: Mesh,
+    *,
+    keep_history: bool = False,
+) -> TrainState:
+    """Return the shapes, types and shardings of a state; arguments as of `initialize_state`."""
 
-    Raises:
-        ValueError: the number of devices is not divisible.
-    """
-    devices = jax.devices() if devices is None else devices
-    data, rest = divmod(len(devices), fsdp * tensor)
-    if rest or not data:
-        raise ValueError(
-            f"run.fsdp ({fsdp}) times run.tensor ({tensor}) must divide the {len(devices)} devices"
-        )
-    axis_types = (AxisType.Auto,) * len(MESH_AXES)
-    return jax.make_mesh((data, fsdp, tensor), MESH_AXES, axis_types, devices=devices)
+    def create(key: Array) -> TrainState:
+        return create_train_state(initialize(key), optimizer, keep_history=keep_history)
 
-
-def partition_spec(name: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
-    """Return the partition of a parameter, or of its moments, by `SHARDING_RULES`.
-
-    Example: on a mesh with fsdp 2 and tensor 2, ``.../attention/query/kernel`` of shape
-    ``[1, 1, 768, 768]`` has four shards ``[1, 1, 384, 384]``.
-    """
-    for pattern, spec in SHARDING_RULES:
-        if re.search(pattern + "$", name) and len(spec) == len(shape):
-            shards = [1 if axis is None else mesh.shape[axis] for axis in spec]
-            divides = [size % number == 0 for size, number in zip(shape, shards, strict=True)]
-            return P(*(axis if even else None for axis, even in zip(spec, divides, strict=True)))
-    return P()
-
-
-def state_shardings(state: PyTree, mesh: Mesh) -> PyTree:
-    """Return the sharding of every leaf of a state (arrays or shapes), by its name."""
-
-    def sharding(path: Any, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(mesh, partition_spec(name, leaf.shape, mesh))
-
-    return jax.tree_util.tree_map_with_path(sharding, state)
+    shapes = jax.eval_shape(create, key)
+    state: TrainState = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_shardings(shapes, mesh),
+    )
+    return state
 
 
 def initialize_state(
@@ -110,6 +68,8 @@ def initialize_state(
     optimizer: optax.GradientTransformation,
     key: Array,
     mesh: Mesh,
+    *,
+    keep_history: bool = False,
 ) -> TrainState:
     """Initialize a sharded state; each shard is computed on the devices that hold it.
 
@@ -118,37 +78,14 @@ def initialize_state(
         optimizer: the gradient transformation, for its state.
         key: random key of the parameters.
         mesh: the devices.
+        keep_history: True for a run that skips steps.
     """
 
     def create(key: Array) -> TrainState:
-        return create_train_state(initialize(key), optimizer)
+        return create_train_state(initialize(key), optimizer, keep_history=keep_history)
 
     shardings = state_shardings(jax.eval_shape(create, key), mesh)
     return jax.jit(create, out_shardings=shardings)(key)
-
-
-def rows_of_process(global_batch_size: int, mesh: Mesh) -> Int64[np.ndarray, " rows"]:
-    """Return the rows of a global batch that this process loads, in the order of `place_batch`.
-
-    Raises:
-        ValueError: the batch is not divisible by the devices on the row axes.
-    """
-    num_shards = mesh.shape[DATA_AXIS] * mesh.shape["fsdp"]
-    if global_batch_size % num_shards:
-        raise ValueError(
-            f"the global batch of {global_batch_size} rows must be a multiple of {num_shards}, "
-            f"the devices on the axes data ({mesh.shape[DATA_AXIS]}) and fsdp "
-            f"({mesh.shape['fsdp']})"
-        )
-    local = NamedSharding(mesh, ROWS).addressable_devices_indices_map((global_batch_size,))
-    rows = np.arange(global_batch_size)
-    return np.unique(np.concatenate([rows[index] for index in local.values() if index is not None]))
-
-
-def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """Put this process's rows on its devices, as part of the global batch."""
-    sharding = NamedSharding(mesh, ROWS)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn], GradientFn]:
@@ -191,6 +128,7 @@ def compile_train_step(
     accumulation_steps: int = 1,
     parallelism: Parallelism = Parallelism.PJIT,
     reduction_dtype: DTypeLike = jnp.float32,
+    spike_sigmas: float | None = None,
     compiler_options: Mapping[str, CompilerOption] | None = None,
 ) -> jax.stages.Wrapped:
     """Jit the training step, a `TrainStep`, for a mesh.
@@ -207,6 +145,7 @@ def compile_train_step(
         accumulation_steps: number of micro-batches of a step.
         parallelism: the transformation that distributes the step.
         reduction_dtype: dtype in which gradients are summed over devices.
+        spike_sigmas: see `make_train_step`.
         compiler_options: XLA's options by name.
 
     Raises:
@@ -220,6 +159,7 @@ def compile_train_step(
         weight_fn=weight_fn,
         accumulation_steps=accumulation_steps,
         reduction_dtype=reduction_dtype,
+        spike_sigmas=spike_sigmas,
     )
     if parallelism is Parallelism.PMAP:
         return _pmap_train_step(make_step(), mesh, options)

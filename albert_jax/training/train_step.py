@@ -8,11 +8,26 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Int32, PyTree
+from jaxtyping import Bool, Int32, PyTree
 
-from albert_jax.training.losses import LossFn, Metrics, Ratio, WeightFn, safe_divide
+from albert_jax.devices.fingerprint import fingerprint
+from albert_jax.devices.mesh import DATA_AXIS
+from albert_jax.training.losses import (
+    LossFn,
+    Metrics,
+    Ratio,
+    WeightFn,
+    safe_divide,
+    total_loss,
+)
+from albert_jax.training.skipping import (
+    StepHistory,
+    deviations,
+    empty_history,
+    extend_history,
+)
 
-DATA_AXIS = "data"
+FINGERPRINTS = "fingerprints"  # of the gradients of each shard of the rows, among the metrics
 DROPOUT_STREAM = 0  # folded into the root key; another use of the key takes another number
 
 # (parameters, batch, key) -> gradients and metrics of the global batch
@@ -22,14 +37,22 @@ GradientFn = Callable[[PyTree, Any, Array], tuple[PyTree, Metrics]]
 class TrainState(NamedTuple):
     """Everything that a step changes; random key and data position are functions of `step`."""
 
-    step: Int32[Array, ""]
+    step: Int32[Array, ""]  # batches taken, whether their steps were applied or not
     params: PyTree
     opt_state: PyTree
+    history: StepHistory | None = None  # of a run that skips steps
+
+    def without_history(self) -> dict[str, PyTree]:
+        """The fields that every run has."""
+        return {"step": self.step, "params": self.params, "opt_state": self.opt_state}
 
 
-def create_train_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+def create_train_state(
+    params: PyTree, optimizer: optax.GradientTransformation, *, keep_history: bool = False
+) -> TrainState:
     """Create the state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    history = empty_history() if keep_history else None
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), history)
 
 
 def make_gradient_fn(
@@ -39,6 +62,7 @@ def make_gradient_fn(
     row_axes: Sequence[str] = (DATA_AXIS,),
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
+    fingerprints: bool = False,
 ) -> GradientFn:
     """Make the gradient function of the sum of a task's objectives, each its sum over its weight.
 
@@ -53,6 +77,7 @@ def make_gradient_fn(
         accumulation_steps: number of micro-batches of a shard.
         reduction_dtype: dtype to which gradients are rounded before they are summed over the axes;
             metrics, and gradients of lower precision, are not rounded.
+        fingerprints: True to add the metric `FINGERPRINTS`, with a value for each shard.
     """
 
     axes = tuple(row_axes)
@@ -76,6 +101,9 @@ def make_gradient_fn(
         else:
             local = _accumulate(micro_gradients, batch, key, accumulation_steps, zero=0 * shard)
         grads, metrics = local
+        if fingerprints:
+            mine = jnp.zeros(jax.lax.psum(1, axes), jnp.uint32).at[shard].set(fingerprint(local))
+            metrics = metrics | {FINGERPRINTS: Ratio(mine, mine)}
         narrow = jax.tree.map(lambda g: g.astype(_narrower(g.dtype, reduction_dtype)), grads)
         total, metrics = jax.lax.psum((narrow, metrics), axes)
         return jax.tree.map(lambda t, g: t.astype(g.dtype), total, grads), metrics
@@ -124,13 +152,17 @@ def make_train_step(
     weight_fn: WeightFn,
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
+    spike_sigmas: float | None = None,
+    fingerprints: bool = False,
     row_axes: Sequence[str] = (DATA_AXIS,),
     map_over_rows: Callable[[GradientFn], GradientFn] = lambda gradients: gradients,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
     """Make the step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
 
     Its random numbers depend on ``rng`` (the run's root key) and ``state.step`` alone. A step whose
-    loss or gradients are not finite leaves the state unchanged, and its metric `finite` is 0.
+    loss or gradients are not finite is not applied, and its metric `finite` is 0; nor is a spike,
+    whose metric `spike` is 1. What is not applied leaves parameters and moments as they were; the
+    number of the next batch, and with it the learning rate, advances.
 
     Args:
         loss_fn: the task's loss, see `losses.LossFn`.
@@ -138,6 +170,9 @@ def make_train_step(
         weight_fn: the denominators of the task's objectives, see `losses.WeightFn`.
         accumulation_steps: number of micro-batches of a step.
         reduction_dtype: see `make_gradient_fn`.
+        spike_sigmas: deviations above the last steps from which on a loss or a gradient norm is a
+            spike; needs a state with a history. None: there are no spikes.
+        fingerprints: see `make_gradient_fn`.
         row_axes: see `make_gradient_fn`.
         map_over_rows: maps the gradient function over the row axes; the identity where the whole
             step is mapped over them.
@@ -149,25 +184,54 @@ def make_train_step(
             row_axes=row_axes,
             accumulation_steps=accumulation_steps,
             reduction_dtype=reduction_dtype,
+            fingerprints=fingerprints,
         )
     )
 
     def train_step(state: TrainState, batch: Any, rng: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(rng, DROPOUT_STREAM), state.step)
         grads, metrics = gradients(state.params, batch, key)
+        prints = {FINGERPRINTS: metrics.pop(FINGERPRINTS)} if fingerprints else {}
         grad_norm = optax.tree.norm(grads)
         sums = jnp.stack([ratio.sum for ratio in metrics.values()])
-        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums).all()
+        applied = finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums).all()
+        flags, history = {"finite": finite}, state.history
+        if history is not None:
+            loss = total_loss(metrics)
+            if spike_sigmas is not None:
+                spike = finite & _is_spike(history, loss, grad_norm, spike_sigmas)
+                flags["spike"], applied = spike, finite & ~spike
+            history = extend_history(history, loss, grad_norm, finite)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        after = TrainState(state.step + 1, params, opt_state)
-        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+        params, opt_state = _choose(applied, (params, opt_state), (state.params, state.opt_state))
         one = jnp.ones(())
-        metrics |= {"grad_norm": Ratio(grad_norm, one), "finite": Ratio(finite.astype(float), one)}
-        return after, metrics
+        metrics |= {"grad_norm": Ratio(grad_norm, one)} | prints
+        metrics |= {name: Ratio(flag.astype(float), one) for name, flag in flags.items()}
+        return TrainState(state.step + 1, params, opt_state, history), metrics
 
     return train_step
+
+
+def _is_spike(
+    history: StepHistory, loss: Array, grad_norm: Array, sigmas: float
+) -> Bool[Array, ""]:
+    of_loss = deviations(history.losses, history.finite_steps, loss)
+    of_norm = deviations(history.grad_norms, history.finite_steps, grad_norm)
+    return jnp.maximum(of_loss, of_norm) > sigmas
+
+
+def _choose(applied: Bool[Array, ""], after: PyTree, before: PyTree) -> PyTree:
+    """Return what follows a step. Schedules are functions of the batch, so they always advance."""
+
+    def is_schedule(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def choose(new: Any, old: Any) -> Any:
+        return new if is_schedule(new) else jnp.where(applied, new, old)
+
+    return jax.tree.map(choose, after, before, is_leaf=is_schedule)
 
 
 def make_eval_step(loss_fn: LossFn) -> Callable[[PyTree, Any], Metrics]:

@@ -11,6 +11,7 @@ from typing import Any
 from albert_jax.durable_files import hash_text
 from albert_jax.settings import FieldError, check_settings, setting
 from data_pipeline.sources.documents import Source
+from data_pipeline.sources.sentences import LONGEST_SENTENCE
 from data_pipeline.sources.text_files import InputFile
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
@@ -29,7 +30,9 @@ class BuildConfig:
 
     sources: tuple[Source, ...]
     output_dir: str = setting(dataclasses.MISSING, "Directory of the new corpus; may be remote.")
-    vocab_size: int = setting(30_000, "Tokens of a vocabulary to train.", at_least=14)
+    vocab_size: int = setting(
+        30_000, "Tokens of a vocabulary to train.", at_least=14, at_most=10_000_000
+    )
     tokenizer: str | None = setting(
         None,
         "An existing vocabulary: a SentencePiece .model, a WordPiece .txt, or the tokenizer of a "
@@ -63,6 +66,7 @@ class BuildConfig:
         0,
         "Processes that split and encode; 0 means one a core. The corpus does not depend on it.",
         at_least=0,
+        at_most=4096,
     )
     overwrite: bool = setting(False, "Replace a corpus at --output_dir, once the new one is whole.")
 
@@ -97,6 +101,7 @@ class BuildConfig:
             "held_out": self.held_out,
             "vocabulary_bytes": self.vocabulary_bytes,
             "seed": self.seed,
+            "longest_sentence": LONGEST_SENTENCE,
         }
 
     def describe_exactly(

@@ -20,18 +20,19 @@ from data_pipeline.corpus.encoding import (
     EncodedBlock,
     EncodingTask,
     SamplingTask,
-    SentenceSplitter,
     map_in_order,
     read_blocks,
 )
 from data_pipeline.corpus.held_out import is_held_out, write_validation
-from data_pipeline.corpus.journal import Journal, differing_setting, lock
-from data_pipeline.corpus.metadata import METADATA_FILE, describe_corpus
+from data_pipeline.corpus.journal import Journal, differing_setting
+from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import map_corpus
-from data_pipeline.corpus.report import describe_training_text
+from data_pipeline.corpus.report import describe_corpus, describe_training_text
 from data_pipeline.corpus.splits import TRAIN, VALIDATION
 from data_pipeline.corpus.writer import SplitWriter
 from data_pipeline.errors import InputError
+from data_pipeline.locks import lock
+from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
@@ -94,7 +95,7 @@ class CorpusBuilder:
             OSError: for example a full disk; the same command resumes the build later.
         """
         self._partial.mkdir(parents=True, exist_ok=True)
-        with lock(self._partial):
+        with lock(self._partial, "build"):
             journal = self._open_journal()
             if not journal.has_tokenizer:
                 tokenizer = self._given_tokenizer or self._train_tokenizer()

@@ -1,51 +1,156 @@
-"""Documents cut into chunks: runs of whole sentences."""
+"""Documents cut into chunks: runs of whole sentences, and of parts of very long ones."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, UInt8
+
+from data_pipeline.config import WordStartRule
+from data_pipeline.sources.sentences import CLAUSE_MARKS
+from data_pipeline.tokenizers.tokenizer import Tokenizer
+
+LOW_COVERAGE = 0.95  # fraction of the tokens; a warning if an epoch reads less
+
+# A long sentence is cut into parts of about this fraction of a row's text.
+_PARTS_PER_ROW = 16
+_MOST_PART_TOKENS = 16
+_TOKENS_PER_READ = 1 << 20
+
+
+class Units(NamedTuple):
+    """Sentences of a text, those that are longer than a row's text in parts.
+
+    Example: sentences of 3 and 9 tokens, the second in parts of 4 and 5: offsets `[0, 3, 7, 12]`,
+    firsts `[0, 1, 3]`.
+    """
+
+    offsets: Int64[np.ndarray, " units+1"]  # token offset of each unit, and of the end
+    firsts: Int64[np.ndarray, " sentences+1"]  # the first unit of each sentence, and the end
+
+    def sentences(self, units: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the sentence that each unit is, or is a part of."""
+        return np.searchsorted(self.firsts, units, side="right") - 1
+
+    def are_parts(self, units: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Return True for each unit that is not a whole sentence."""
+        sentences = self.sentences(units)
+        return self.firsts[sentences + 1] - self.firsts[sentences] > 1
+
+
+def whole_sentences(offsets: Int64[np.ndarray, " boundaries"]) -> Units:
+    """Return sentences as units, none of them in parts."""
+    return Units(offsets, np.arange(len(offsets)))
+
+
+class LongSentenceCutter:
+    """Cuts sentences that are longer than a row's text into parts of a few tokens.
+
+    Args:
+        load_tokenizer: loads the text's tokenizer; not called before a sentence is long.
+        max_num_tokens: tokens that a row's text may have.
+    """
+
+    def __init__(self, load_tokenizer: Callable[[], Tokenizer], max_num_tokens: int) -> None:
+        self._load_tokenizer = load_tokenizer
+        self._max_num_tokens = max_num_tokens
+        self._part_tokens = min(max(max_num_tokens // _PARTS_PER_ROW, 1), _MOST_PART_TOKENS)
+
+    def cut(self, tokens: np.ndarray, offsets: Int64[np.ndarray, " boundaries"]) -> Units:
+        """Cut the long ones among sentences after clause marks, else between words, else anywhere.
+
+        Each stretch of a few tokens begins a part where it is best: at the first word after a
+        clause mark, else at the first word.
+
+        Args:
+            tokens: integers [tokens], the text that the offsets count in.
+            offsets: token offset of each sentence, and of the end.
+        """
+        lengths = np.diff(offsets)
+        long = np.flatnonzero(lengths > self._max_num_tokens)
+        if not len(long):
+            return whole_sentences(offsets)
+        counts = np.ones(len(lengths), np.int64)
+        counts[long] = -(-lengths[long] // self._part_tokens)
+        firsts = np.concatenate([[0], np.cumsum(counts)])
+        cut = np.empty(firsts[-1] + 1, np.int64)
+        cut[firsts] = offsets
+        at_once = max(_TOKENS_PER_READ // self._part_tokens, 1)
+        later = np.setdiff1d(np.arange(firsts[-1]), firsts, assume_unique=True)
+        for begin in range(0, len(later), at_once):
+            units = later[begin : begin + at_once]
+            sentences = np.searchsorted(firsts, units, side="right") - 1
+            starts = offsets[sentences] + (units - firsts[sentences]) * self._part_tokens
+            cut[units] = starts + self._best(tokens, starts, offsets[sentences + 1])
+        return Units(cut, firsts)
+
+    @functools.cached_property
+    def _token_kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of the tokens that start a word, and of those that end a clause."""
+        tokenizer = self._load_tokenizer()
+        ends_clause = np.array([token.endswith(CLAUSE_MARKS) for token in tokenizer.tokens])
+        return tokenizer.word_starts(WordStartRule.SPACE), ends_clause
+
+    def _best(self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return which of the tokens from each start on begins a part best."""
+        positions = starts[:, None] + np.arange(self._part_tokens)
+        inside = positions < ends[:, None]
+        positions = np.minimum(positions, ends[:, None] - 1)
+        starts_word, ends_clause = self._token_kinds
+        begins_word = starts_word[tokens[positions]]
+        after_clause = ends_clause[tokens[positions - 1]]
+        rank: UInt8[np.ndarray, "units tokens"] = begins_word.astype(np.uint8)
+        rank[begins_word & after_clause] = 2
+        rank[~inside] = 0
+        return rank.argmax(axis=1)
 
 
 class Chunks(NamedTuple):
-    """Runs of whole sentences of one document each."""
+    """Runs of units of one document each."""
 
     documents: Int64[np.ndarray, " chunks"]  # index of the document among those that were cut
-    firsts: Int64[np.ndarray, " chunks"]  # number of the first sentence
-    ends: Int64[np.ndarray, " chunks"]  # number of the sentence after the last
+    firsts: Int64[np.ndarray, " chunks"]  # number of the first unit
+    ends: Int64[np.ndarray, " chunks"]  # number of the unit after the last
 
 
 def cut_documents(
-    offsets: Int64[np.ndarray, " boundaries"],
+    units: Units,
     firsts: Int64[np.ndarray, " documents"],
     ends: Int64[np.ndarray, " documents"],
     targets: Int64[np.ndarray, " documents"],
+    max_num_tokens: int,
     advance: Callable[..., np.ndarray] | None = None,
 ) -> Chunks:
     """Cut each document into chunks of whole sentences.
 
     Sentences are added until a chunk holds at least the document's target number of tokens, or the
-    document ends. Each step cuts one chunk of every document.
+    document ends. Of a sentence in parts only those are added that fit in a row. Each step cuts one
+    chunk of every document.
 
     Args:
-        offsets: token offset of each sentence, and of the end.
-        firsts: number of the first sentence of each document.
-        ends: number of the sentence after each document's last.
+        units: the sentences.
+        firsts: number of the first unit of each document.
+        ends: number of the unit after each document's last.
         targets: tokens that a chunk should hold.
-        advance: `(documents, firsts, ends) -> sentences` where the next chunks begin, by default
-            the ends of those before (the NSP generator puts unused sentences back).
+        max_num_tokens: tokens that fit in a row.
+        advance: `(documents, firsts, ends) -> units` where the next chunks begin, by default the
+            ends of those before (the NSP generator puts unused sentences back).
 
     Returns:
         The chunks, in the order of the text.
 
     Example: sentences of 5, 3, 4, 2 tokens and a target of 7 give the chunks `[0, 2)` and `[2, 4)`.
     """
+    offsets = units.offsets
     documents = np.flatnonzero(firsts < ends)
     at = firsts[documents]
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     while len(documents):
         end = np.searchsorted(offsets, offsets[at] + targets[documents], side="left")
         end = np.minimum(end, ends[documents])
+        too_long = (offsets[end] - offsets[at] > max_num_tokens) & (end - at > 1)
+        end -= too_long & units.are_parts(end - 1)
         found.append((documents, at, end))
         at = end if advance is None else advance(documents, at, end)
         is_unfinished = at < ends[documents]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import sentencex
 from jaxtyping import Bool, UInt64
 
 from data_pipeline.corpus.deduplication import hash_documents, hash_sentences
@@ -19,6 +18,7 @@ from data_pipeline.corpus.writer import EncodedDocuments
 from data_pipeline.errors import InputError
 from data_pipeline.sources.docstrings import read_documentation
 from data_pipeline.sources.documents import Document, Source, SourceFormat
+from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import InputFile, ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.normalization import normalize
@@ -43,7 +43,10 @@ class DocumentBlock(NamedTuple):
 
 
 class EncodedBlock(NamedTuple):
-    """The documents of a block as ids, without those that have no tokens."""
+    """The documents of a block as ids, without those that have no tokens.
+
+    The parts of an overlong sentence count as sentences.
+    """
 
     documents: EncodedDocuments
     document_hashes: UInt64[np.ndarray, " documents"]
@@ -58,24 +61,6 @@ class EncodedBlock(NamedTuple):
         return self.documents.select_sentences(kept), self.sentence_hashes[kept]
 
 
-class SentenceSplitter(NamedTuple):
-    """Splitter of paragraphs into sentences."""
-
-    language: str  # ISO code, such as en
-    formats: tuple[SourceFormat, ...]  # of the sources
-
-    def split(self, document: Document, source: int) -> list[str]:
-        """Return the sentences of a document of a source, none of them blank."""
-        if self.formats[source] is SourceFormat.SENTENCES:
-            return document
-        return [
-            stripped
-            for paragraph in document
-            for sentence in sentencex.segment(self.language, paragraph)
-            if (stripped := sentence.strip())
-        ]
-
-
 class EncodingTask(NamedTuple):
     """Encoding of blocks."""
 
@@ -88,16 +73,22 @@ class EncodingTask(NamedTuple):
 
         def encode(block: DocumentBlock) -> EncodedBlock:
             documents = block.read()
-            sentences = [self.splitter.split(d, block.source) for d in documents]
+            split = [self.splitter.split(document, block.source) for document in documents]
+            sentences = list(itertools.chain.from_iterable(split))
             tokens, lengths = tokenizer.encode_lines(list(itertools.chain.from_iterable(sentences)))
-            document_of = np.repeat(np.arange(len(sentences)), list(map(len, sentences)))
-            counts = np.bincount(document_of[lengths > 0], minlength=len(sentences))
-            hashes = hash_documents(documents)[counts > 0]
-            lengths, counts = lengths[lengths > 0], counts[counts > 0]
+            # All parts of a sentence have the hash of the whole.
+            sentence_of = np.repeat(np.arange(len(sentences)), list(map(len, sentences)))
+            whole = np.bincount(sentence_of, lengths, minlength=len(sentences)).astype(np.int32)
+            sentence_hashes = hash_sentences(tokens, whole)[sentence_of]
+            document_of = np.repeat(np.arange(len(split)), list(map(len, split)))[sentence_of]
+            kept = lengths > 0
+            counts = np.bincount(document_of[kept], minlength=len(split))
+            document_hashes = hash_documents(documents)[counts > 0]
+            lengths, counts = lengths[kept], counts[counts > 0]
             return EncodedBlock(
                 EncodedDocuments(tokens, lengths, counts, np.full(len(counts), block.source)),
-                hashes,
-                hash_sentences(tokens, lengths),
+                document_hashes,
+                sentence_hashes[kept],
                 block.bytes_read,
             )
 
@@ -124,9 +115,10 @@ class SamplingTask(NamedTuple):
             hashes = hash_documents(documents)
             is_sampled = is_held_out(hashes, highest) & ~is_held_out(hashes, self.held_out)
             sentences = (
-                normalize(sentence, **options)
+                normalize(part, **options)
                 for document in itertools.compress(documents, is_sampled)
                 for sentence in self.splitter.split(document, block.source)
+                for part in sentence
             )
             return list(filter(None, sentences)), block.bytes_read
 

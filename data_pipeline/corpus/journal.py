@@ -1,18 +1,17 @@
-"""The journal of a build, from which a build that was stopped is resumed, and its lock."""
+"""The journal of a build, from which a build that was stopped is resumed."""
 
-import contextlib
 import dataclasses
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from albert_jax.durable_files import write_atomically
+from albert_jax.input_files import read_json_object, require_fields
 from data_pipeline.errors import InputError
 
 JOURNAL_FILE = "journal.json"
+_FIELDS = {"settings": dict, "has_tokenizer": bool, "blocks": int, "positions": dict}
 
 
 @dataclasses.dataclass
@@ -43,9 +42,15 @@ class Journal:
     @classmethod
     def load(cls, directory: Path) -> "Journal | None":
         """Read the journal of an earlier run, or return None if there is none that can be read."""
+        file = directory / JOURNAL_FILE
         try:
-            return cls(**json.loads((directory / JOURNAL_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            fields = read_json_object(file, error=InputError)
+            require_fields(fields, _FIELDS, str(file), error=InputError)
+            for name, position in fields["positions"].items():
+                kinds = dict.fromkeys(position, int)
+                require_fields(position, kinds, f"{file}: {name}", error=InputError)
+            return cls(**fields)
+        except (InputError, TypeError):
             return None
 
 
@@ -59,23 +64,6 @@ def differing_setting(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | N
             was, now = (_shorten(settings.get(name)) for settings in (old, new))
             return f"{name} was {was} and is {now}" if was != now else f"{name} changed"
     return None
-
-
-@contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Lock a directory against other builds; the lock is released when the process ends.
-
-    Raises:
-        InputError: another process holds the lock.
-    """
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise InputError(f"another process is building in {directory}") from None
-    finally:
-        os.close(descriptor)
 
 
 def _shorten(value: Any) -> str:

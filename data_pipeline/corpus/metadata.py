@@ -1,22 +1,41 @@
-"""Metadata of a corpus: `metadata.json`, which names, counts and hashes its files."""
+"""Metadata of a corpus: `metadata.json`, which names, counts, hashes and seals its content."""
 
 import dataclasses
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from albert_jax.durable_files import hash_file, hash_text, write_atomically
-from data_pipeline.corpus.splits import TRAIN, VALIDATION, open_shard
+from albert_jax.durable_files import hash_text, write_atomically
+from data_pipeline.corpus.splits import (
+    SHARD_FILES,
+    TRAIN,
+    VALIDATION,
+    ShardSize,
+    read_shard_size,
+    shard_name,
+)
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
+from data_pipeline.verification import (
+    SEALS,
+    DamageError,
+    Files,
+    check_file_records,
+    is_count,
+    parse_json_object,
+    seal,
+    unseal,
+)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_UNSEALED_VERSION = 1  # read as well; its fingerprint is over the files alone
 METADATA_FILE = "metadata.json"
 
-_COUNTED = ("documents", "sentences", "tokens")
+COUNTED = ("documents", "sentences", "tokens")
+_TOKENIZER_FILE = re.compile(rf"{TOKENIZER_DIRECTORY}/[^/.][^/]*")
 
 
 class CorpusError(InputError):
@@ -38,7 +57,7 @@ class CorpusMetadata:
 
     Attributes:
         format_version: of the directory's layout.
-        fingerprint: SHA-256 over the names and hashes of all files: equal for equal content.
+        fingerprint: SHA-256 over all that batches are made of; see `fingerprint_content`.
         vocab_size: tokens in the vocabulary.
         sources: where the documents came from; `Shard.document_sources` indexes them.
         splits: split -> shards, documents, sentences, tokens.
@@ -53,117 +72,185 @@ class CorpusMetadata:
     vocab_size: int
     sources: tuple[SourceMetadata, ...]
     splits: Mapping[str, Mapping[str, int]]
-    files: Mapping[str, Mapping[str, Any]]
+    files: Files
     settings: Mapping[str, Any]
     report: Mapping[str, Any]
     versions: Mapping[str, str]
 
+    @property
+    def cuts_long_sentences(self) -> bool:
+        """True if plans cut sentences that are longer than a row, so that all of them is read.
+
+        Plans of a corpus of before leave them whole and truncate them, so that a run on it keeps
+        its batches.
+        """
+        return self.format_version > _UNSEALED_VERSION
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each source, in the order of the sources."""
+        return {source.name: source.weight for source in self.sources}
+
+    @property
+    def unsealed_fingerprint(self) -> str | None:
+        """The fingerprint by which a corpus of the format without seals was known; else None."""
+        return _hash_files(self.files) if self.format_version == _UNSEALED_VERSION else None
+
+    def shard_sizes(self, split: str) -> list[ShardSize]:
+        """Return the amount of text in each shard of a split, by the sizes of its files."""
+        return [
+            read_shard_size(self.files, f"{split}/{shard_name(number)}", self.vocab_size)
+            for number in range(self.splits[split]["shards"])
+        ]
+
     def to_json(self) -> str:
         """Return the text of `metadata.json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(seal(dataclasses.asdict(self)), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "CorpusMetadata":
-        """Parse the text of `metadata.json`.
+        """Parse and check the text of `metadata.json`.
 
         Raises:
-            CorpusError: it has another format version, or is not the metadata of a corpus.
+            CorpusError: it has another format version, or is not the metadata of a corpus, or was
+                changed after it was written.
         """
         try:
-            fields = json.loads(text)
-            version = fields["format_version"]
-        except (ValueError, TypeError, KeyError):
-            raise CorpusError("it is not the metadata of a corpus") from None
-        if version != FORMAT_VERSION:
+            fields = parse_json_object(text)
+        except DamageError as error:
+            raise CorpusError(f"it is not the metadata of a corpus: {error}") from None
+        version = fields.get("format_version")
+        if not is_count(version) or version not in (FORMAT_VERSION, _UNSEALED_VERSION):
             raise CorpusError(
-                f"it has format version {version!r}, and this program reads {FORMAT_VERSION}: "
-                "build the corpus again"
+                f"it has format version {version!r}, and this program reads "
+                f"{_UNSEALED_VERSION} and {FORMAT_VERSION}: build the corpus again"
             )
         try:
-            fields["sources"] = tuple(SourceMetadata(**source) for source in fields["sources"])
-            return cls(**fields)
-        except (TypeError, KeyError) as error:
+            return cls._from_fields(fields)
+        except DamageError as error:
             raise CorpusError(f"it is damaged: {error}") from None
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> "CorpusMetadata":
+        is_sealed = fields["format_version"] == FORMAT_VERSION
+        _check_forms({name: value for name, value in fields.items() if name != SEALS})
+        _check_weights(fields["sources"], fields["settings"])
+        if is_sealed:
+            fields = unseal(fields)
+        elif SEALS in fields:
+            raise DamageError(f"format version {_UNSEALED_VERSION} has no {SEALS}")
+        sources = tuple(SourceMetadata(**source) for source in fields["sources"])
+        metadata = cls(**fields | {"sources": sources})
+        _check_counts(metadata)
+        content = fingerprint_content(
+            metadata.files, metadata.weights, format_version=metadata.format_version
+        )
+        if metadata.fingerprint != (metadata.unsealed_fingerprint or content):
+            raise DamageError("fingerprint is not the one of its files and weights")
+        return dataclasses.replace(metadata, fingerprint=content)
 
     def save(self, directory: Path) -> None:
         """Write `metadata.json`, which makes the directory a corpus."""
         write_atomically(directory / METADATA_FILE, self.to_json())
 
 
-def parse_file_hashes(metadata_text: str) -> dict[str, str]:
-    """Return path -> SHA-256 of every file named in the text of a `metadata.json`."""
-    files = CorpusMetadata.from_json(metadata_text).files
-    return {name: file["sha256"] for name, file in files.items()}
+def fingerprint_content(
+    files: Files, weights: Mapping[str, float], *, format_version: int = FORMAT_VERSION
+) -> str:
+    """Return the SHA-256 over all that batches are made of.
 
-
-def describe_corpus(
-    directory: Path,
-    *,
-    vocab_size: int,
-    sources: Mapping[str, float],
-    settings: Mapping[str, Any],
-    versions: Mapping[str, str],
-) -> CorpusMetadata:
-    """Count the text of a finished directory and hash its files; the report is left empty.
-
-    Args:
-        directory: holds the tokenizer and both splits, complete.
-        vocab_size: tokens in the vocabulary.
-        sources: name -> weight, in the order in which documents number them.
-        settings: of the build.
-        versions: of libraries.
+    That is the format, the names and hashes of all files, and the weights of the sources. Corpora
+    without seals were known by their files alone; there, weights count where they have an effect.
     """
-    counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in sources}
-    splits = {}
-    for split in (TRAIN, VALIDATION):
-        shards = sorted((directory / split).glob("shard-*"))
-        per_source = _count_by_source(shards, vocab_size, len(sources))
-        for name, numbers in zip(sources, per_source.tolist(), strict=True):
-            counts[name][split] = dict(zip(_COUNTED, numbers, strict=True))
-        totals = per_source.sum(axis=0).tolist()
-        splits[split] = {"shards": len(shards), **dict(zip(_COUNTED, totals, strict=True))}
-    files = _describe_files(directory)
-    hashes = "".join(f"{file['sha256']} {name}\n" for name, file in files.items())
-    return CorpusMetadata(
-        format_version=FORMAT_VERSION,
-        fingerprint=hash_text(hashes),
-        vocab_size=vocab_size,
-        sources=tuple(
-            SourceMetadata(name, weight, counts[name]) for name, weight in sources.items()
-        ),
-        splits=splits,
-        files=files,
-        settings=settings,
-        report={},
-        versions=versions,
-    )
+    if format_version == _UNSEALED_VERSION and len(set(weights.values())) <= 1:
+        return _hash_files(files)
+    listed = "".join(f"{float(weight)!r}\n" for weight in weights.values())
+    return hash_text(f"format {format_version}\n{_hash_files(files)}\n{listed}")
 
 
-def _describe_files(directory: Path) -> dict[str, dict[str, Any]]:
-    paths = sorted(
-        path
-        for name in (TOKENIZER_DIRECTORY, TRAIN, VALIDATION)
-        for path in (directory / name).rglob("*")
-        if path.is_file()
-    )
-    return {
-        path.relative_to(directory).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": hash_file(path),
-        }
-        for path in paths
-    }
+def _hash_files(files: Files) -> str:
+    names = sorted(files, key=lambda name: name.split("/"))
+    return hash_text("".join(f"{files[name]['sha256']} {name}\n" for name in names))
 
 
-def _count_by_source(shards: Sequence[Path], vocab_size: int, num_sources: int) -> np.ndarray:
-    """Count the documents, sentences and tokens of each source: int64 [sources, 3]."""
-    counts = np.zeros((num_sources, 3), np.int64)
-    for directory in shards:
-        shard = open_shard(directory, vocab_size)
-        sentences = np.diff(shard.document_offsets)
-        tokens = np.diff(shard.sentence_offsets[shard.document_offsets])
-        for column, weights in enumerate((None, sentences, tokens)):
-            counts[:, column] += np.bincount(
-                shard.document_sources, weights, minlength=num_sources
-            ).astype(np.int64)
-    return counts
+def parse_files(metadata_text: str) -> Files:
+    """Return the files that the text of a `metadata.json` names."""
+    return CorpusMetadata.from_json(metadata_text).files
+
+
+def _check_forms(fields: dict[str, Any]) -> None:
+    """Check that the parsed fields have the types of `CorpusMetadata`."""
+    names = [field.name for field in dataclasses.fields(CorpusMetadata)]
+    for name in (*names, *fields):
+        if name not in fields or name not in names:
+            raise DamageError(f"{name} {'is missing' if name in names else 'is no field of it'}")
+    check_file_records(fields["files"])
+    for name in ("settings", "report", "versions"):
+        if not isinstance(fields[name], dict):
+            raise DamageError(f"{name} is no object")
+    if not isinstance(fields["fingerprint"], str):
+        raise DamageError("fingerprint is no text")
+    if not is_count(fields["vocab_size"], at_least=1):
+        raise DamageError("vocab_size is no positive number")
+    _check_split_counts(fields["splits"], "splits", ("shards", *COUNTED))
+    sources = fields["sources"]
+    if not isinstance(sources, list) or not sources:
+        raise DamageError("sources is no list of sources")
+    for source in sources:
+        if not isinstance(source, dict) or set(source) != {"name", "weight", "counts"}:
+            raise DamageError("a source has not a name, a weight and counts")
+        name, weight = source["name"], source["weight"]
+        if not isinstance(name, str):
+            raise DamageError("the name of a source is no text")
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight <= sys.float_info.max:
+            raise DamageError(f"the weight of source {name} is {weight!r}, not a positive number")
+        _check_split_counts(source["counts"], f"the counts of source {name}", COUNTED)
+    if len({source["name"] for source in sources}) < len(sources):
+        raise DamageError("two sources have one name")
+
+
+def _check_split_counts(splits: Any, what: str, names: Sequence[str]) -> None:
+    if not isinstance(splits, dict) or set(splits) != {TRAIN, VALIDATION}:
+        raise DamageError(f"{what} must be of {TRAIN} and {VALIDATION}")
+    for split, counts in splits.items():
+        if not isinstance(counts, dict) or set(counts) != set(names):
+            raise DamageError(f"{what} must have {', '.join(names)} of {split}")
+        for name in names:
+            if not is_count(counts[name]):
+                raise DamageError(f"{what} have no number of {split} {name}")
+
+
+def _check_weights(sources: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    """Compare the sources with those of the build's settings, where there are any."""
+    given = settings.get("sources")
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        return
+    if [one.get("name") for one in given] != [source["name"] for source in sources]:
+        raise DamageError("sources are not those of the build, which its settings name")
+    for source, built in zip(sources, given, strict=True):
+        if source["weight"] != built.get("weight"):
+            raise DamageError(
+                f"the weight of source {source['name']} is {source['weight']}, and it was built "
+                f"with {built.get('weight')}; to change a weight, build the corpus again"
+            )
+
+
+def _check_counts(metadata: CorpusMetadata) -> None:
+    """Compare the counts with each other, and with the names and sizes of the files."""
+    shards = sum(counts["shards"] for counts in metadata.splits.values())
+    others = [name for name in metadata.files if not _TOKENIZER_FILE.fullmatch(name)]
+    if len(others) != shards * len(SHARD_FILES):
+        raise DamageError(f"it names {len(others)} files of text for {shards} shards")
+    if len(others) == len(metadata.files):
+        raise DamageError("it names no files of a tokenizer")
+    for split, counts in metadata.splits.items():
+        sizes = metadata.shard_sizes(split)
+        for name in COUNTED:
+            total = sum(getattr(size, name) for size in sizes)
+            by_source = sum(source.counts[split][name] for source in metadata.sources)
+            if not counts[name] == total == by_source:
+                raise DamageError(
+                    f"it counts {counts[name]:,} {split} {name} and {by_source:,} of all sources, "
+                    f"and its files hold {total:,}"
+                )

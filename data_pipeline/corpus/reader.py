@@ -1,21 +1,23 @@
 """Opening a corpus: its files are checked, its shards mapped into memory."""
 
+import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from albert_jax.durable_files import hash_file
+from albert_jax.input_files import read_text
 from data_pipeline.corpus.metadata import (
     METADATA_FILE,
     CorpusError,
     CorpusMetadata,
-    parse_file_hashes,
+    parse_files,
 )
-from data_pipeline.corpus.splits import Split, open_split
+from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split
+from data_pipeline.memory_maps import MappedDirectory
 from data_pipeline.remote import is_remote, stage
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
+from data_pipeline.verification import Files, find_damaged_files
 
 
 class Corpus(NamedTuple):
@@ -36,65 +38,78 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     Args:
         path: the corpus directory.
         verify: True to compare every file with its SHA-256 (about a second a gigabyte), besides
-            its size.
+            its size. One process of a host does so, the others wait for it.
 
     Raises:
         CorpusError: there is no complete corpus of this version; the message names directory and
             file.
     """
-    local = stage(str(path), METADATA_FILE, parse_file_hashes) if is_remote(path) else Path(path)
+    local = stage(str(path), METADATA_FILE, parse_files) if is_remote(path) else Path(path)
     metadata = _read_metadata(local, path)
     check_files(local, metadata.files, verify=verify)
-    return map_corpus(local, metadata)
+    corpus = map_corpus(local, metadata)
+    if metadata.unsealed_fingerprint:  # nothing else would show that the number was changed
+        vocab_size = corpus.load_tokenizer().vocab_size
+        if vocab_size != metadata.vocab_size:
+            raise CorpusError(
+                f"corpus {path} is damaged: its metadata says that there are {metadata.vocab_size} "
+                f"tokens in the vocabulary, and the tokenizer has {vocab_size}"
+            )
+    return corpus
 
 
 def map_corpus(path: Path, metadata: CorpusMetadata) -> Corpus:
     """Map a corpus into memory without checking its files."""
+    directory = MappedDirectory(path)
     splits = {
-        name: open_split(path / name, counts["shards"], metadata.vocab_size)
-        for name, counts in metadata.splits.items()
+        name: Split(directory, name, metadata.shard_sizes(name), metadata.vocab_size)
+        for name in metadata.splits
     }
     return Corpus(path, metadata, splits)
 
 
-def check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, verify: bool) -> None:
-    """Compare files with the sizes and, if `verify`, the hashes in the metadata.
+def check_files(path: Path, files: Files, *, verify: bool) -> None:
+    """Compare files with the names, the sizes and, if `verify`, the hashes in the metadata.
 
     Raises:
-        CorpusError: a file is missing or differs.
+        CorpusError: a file is missing, differs, or is not named.
     """
-    for name, expected in files.items():
-        size = (path / name).stat().st_size if (path / name).is_file() else None
-        if size != expected["bytes"]:
-            found = "is missing" if size is None else f"has {size:,} bytes"
-            raise CorpusError(
-                f"corpus {path} is damaged: {name} {found}, its metadata says "
-                f"{expected['bytes']:,} bytes"
-            )
+    for damage in find_damaged_files(path, files, hashes=False).values():
+        raise CorpusError(f"corpus {path} is damaged: {damage}")
+    for name in list_files(path):
+        if name not in files:
+            raise CorpusError(f"corpus {path} is damaged: its metadata does not name {name}")
     if verify:
-        with ThreadPoolExecutor() as pool:
-            hashes = pool.map(lambda name: hash_file(path / name), files)
-            for (name, expected), found in zip(files.items(), hashes, strict=True):
-                if found != expected["sha256"]:
-                    raise CorpusError(
-                        f"corpus {path} is damaged: the SHA-256 of {name} is not the one in its "
-                        "metadata"
-                    )
+        for damage in find_damaged_files(path, files).values():
+            raise CorpusError(f"corpus {path} is damaged: {damage}")
+
+
+def list_files(path: Path) -> list[str]:
+    """Return the files of a corpus besides its metadata, by their path within it, sorted.
+
+    Hidden files, such as those that file managers and network file systems leave, do not count.
+    """
+    found = [
+        f"{os.path.relpath(directory, path)}/{name}"
+        for part in (TOKENIZER_DIRECTORY, TRAIN, VALIDATION)
+        for directory, _, names in os.walk(path / part)
+        for name in names
+        if not name.startswith(".")
+    ]
+    return sorted(found, key=lambda name: name.split("/"))
 
 
 def _read_metadata(local: Path, path: str | Path) -> CorpusMetadata:
     if not local.is_dir():
         raise CorpusError(f"{path} is not a corpus: there is no such directory")
-    try:
-        text = (local / METADATA_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not (local / METADATA_FILE).exists():
         raise CorpusError(
             f"{path} is not a corpus: it has no {METADATA_FILE}, which data_pipeline.build_corpus "
             "writes last"
-        ) from None
-    except UnicodeDecodeError:
-        raise CorpusError(f"corpus {path}: {METADATA_FILE} is damaged") from None
+        )
+    name = f"corpus {path}: {METADATA_FILE}"
+    text = read_text(local / METADATA_FILE, error=CorpusError, name=name)
     try:
         return CorpusMetadata.from_json(text)
     except CorpusError as error:
-        raise CorpusError(f"corpus {path}: {METADATA_FILE}: {error}") from None
+        raise CorpusError(f"{name}: {error}") from None

@@ -1,11 +1,14 @@
 """Splits of a corpus: memory-mapped shards, addressed by token, sentence and document."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt32
+
+from data_pipeline.memory_maps import LazySequence, MappedDirectory, affordable_maps
+from data_pipeline.verification import DamageError, Files
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -14,37 +17,89 @@ TOKENS_FILE = "tokens.bin"  # uint16, or uint32 for vocabularies of more than 65
 SENTENCE_OFFSETS_FILE = "sentence_offsets.bin"  # uint32: first token of each sentence
 DOCUMENT_OFFSETS_FILE = "document_offsets.bin"  # uint32: first sentence of each document
 DOCUMENT_SOURCES_FILE = "document_sources.bin"  # uint8: index into the metadata's sources
+SHARD_FILES = (TOKENS_FILE, SENTENCE_OFFSETS_FILE, DOCUMENT_OFFSETS_FILE, DOCUMENT_SOURCES_FILE)
 OFFSET_DTYPE = np.dtype("<u4")
 SOURCE_DTYPE = np.dtype("u1")
 
 
-class Shard(NamedTuple):
-    """The memory-mapped arrays of one shard: S sentences in D documents.
+@dataclasses.dataclass
+class ShardSize:
+    """The amount of text in a shard."""
 
-    Sentence s is `tokens[sentence_offsets[s]:sentence_offsets[s + 1]]`, document d the sentences
+    tokens: int = 0
+    sentences: int = 0
+    documents: int = 0
+
+
+class Shard:
+    """The arrays of one shard, each mapped into memory when it is first used.
+
+    With S sentences in D documents, sentence s is
+    `tokens[sentence_offsets[s]:sentence_offsets[s + 1]]`, document d the sentences
     `document_offsets[d]` up to `document_offsets[d + 1]`.
+
+    Args:
+        directory: of the corpus or of a split.
+        name: of the shard's directory within it.
+        vocab_size: tokens in the vocabulary.
     """
 
-    tokens: np.ndarray  # uint16 or uint32 [tokens], ids without special tokens
-    sentence_offsets: UInt32[np.ndarray, " sentences+1"]
-    document_offsets: UInt32[np.ndarray, " documents+1"]
-    document_sources: UInt8[np.ndarray, " documents"]
+    def __init__(self, directory: MappedDirectory, name: str, vocab_size: int) -> None:
+        self._directory, self._name = directory, name
+        self._token_dtype = token_dtype_for(vocab_size)
+
+    @functools.cached_property
+    def tokens(self) -> np.ndarray:
+        """Ids without special tokens: uint16 or uint32 [tokens]."""
+        return self._map(TOKENS_FILE, self._token_dtype)
+
+    @functools.cached_property
+    def sentence_offsets(self) -> UInt32[np.ndarray, " boundaries"]:
+        """The first token of each sentence, and the end."""
+        return self._map(SENTENCE_OFFSETS_FILE, OFFSET_DTYPE)
+
+    @functools.cached_property
+    def document_offsets(self) -> UInt32[np.ndarray, " boundaries"]:
+        """The first sentence of each document, and the end."""
+        return self._map(DOCUMENT_OFFSETS_FILE, OFFSET_DTYPE)
+
+    @functools.cached_property
+    def document_sources(self) -> UInt8[np.ndarray, " documents"]:
+        """The source of each document, as an index into the metadata's sources."""
+        return self._map(DOCUMENT_SOURCES_FILE, SOURCE_DTYPE)
+
+    def _map(self, file: str, dtype: np.dtype) -> np.ndarray:
+        return self._directory.map(f"{self._name}/{file}", dtype)
 
 
 class Split:
     """The documents of one split of a corpus, with token addresses that run through all shards.
 
+    Args:
+        directory: of the corpus.
+        name: of the split.
+        sizes: of its shards, of which there may be none.
+        vocab_size: tokens in the vocabulary.
+
     Attributes:
-        shards: in order; may be empty.
+        shards: in order, opened when they are read; a bounded number stays open.
+        sizes: of the shards.
         num_documents, num_sentences, num_tokens: totals.
         token_starts: int64 [shards + 1], the address of each shard's first token, and the end.
     """
 
-    def __init__(self, shards: tuple[Shard, ...]) -> None:
-        self.shards = shards
-        self.num_documents = sum(len(shard.document_sources) for shard in shards)
-        self.num_sentences = sum(len(shard.sentence_offsets) - 1 for shard in shards)
-        self.token_starts = _running_total([len(shard.tokens) for shard in shards])
+    def __init__(
+        self, directory: MappedDirectory, name: str, sizes: Sequence[ShardSize], vocab_size: int
+    ) -> None:
+        self.shards = LazySequence(
+            len(sizes),
+            lambda number: Shard(directory, f"{name}/{shard_name(number)}", vocab_size),
+            max_open=affordable_maps(len(SHARD_FILES)),
+        )
+        self.sizes = tuple(sizes)
+        self.num_documents = sum(size.documents for size in sizes)
+        self.num_sentences = sum(size.sentences for size in sizes)
+        self.token_starts = _running_total([size.tokens for size in sizes])
         self.num_tokens = int(self.token_starts[-1])
 
     def read(self, addresses: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
@@ -58,12 +113,8 @@ class Split:
         """
         if len(addresses) and (addresses.min() < 0 or addresses.max() >= self.num_tokens):
             raise IndexError(f"token addresses must be from 0 to {self.num_tokens - 1}")
-        if len(self.shards) == 1:
-            return self.shards[0].tokens[addresses].astype(np.int32)
         tokens = np.empty(len(addresses), np.int32)
-        shard_of = np.searchsorted(self.token_starts, addresses, side="right") - 1
-        for number in np.unique(shard_of):
-            here = shard_of == number
+        for number, here in _group_by_part(self.token_starts, addresses):
             tokens[here] = self.shards[number].tokens[addresses[here] - self.token_starts[number]]
         return tokens
 
@@ -79,44 +130,28 @@ class SentenceIndex:
     """
 
     def __init__(self, split: Split) -> None:
-        self._sentence_offsets = [shard.sentence_offsets for shard in split.shards]
-        self._document_offsets = [shard.document_offsets for shard in split.shards]
-        self._token_starts = np.asarray(split.token_starts, np.int64)
-        self._sentence_starts = _running_total([len(part) - 1 for part in self._sentence_offsets])
-        self._document_starts = _running_total([len(part) - 1 for part in self._document_offsets])
+        self._shards = split.shards
+        self._token_starts = split.token_starts
+        self._sentence_starts = _running_total([size.sentences for size in split.sizes])
+        self._document_starts = _running_total([size.documents for size in split.sizes])
 
     def addresses(self, sentences: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the address of the first token of each sentence."""
-        return _look_up(
-            self._sentence_offsets, self._sentence_starts, self._token_starts, sentences
-        )
+        found = np.empty(len(sentences), np.int64)
+        for number, here in _group_by_part(self._sentence_starts, sentences):
+            local = sentences[here] - self._sentence_starts[number]
+            offsets = self._shards[number].sentence_offsets
+            found[here] = offsets[local] + self._token_starts[number]
+        return found
 
     def first_sentences(self, documents: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the number of the first sentence of each document."""
-        return _look_up(
-            self._document_offsets, self._document_starts, self._sentence_starts, documents
-        )
-
-
-def open_split(directory: Path, num_shards: int, vocab_size: int) -> Split:
-    """Map all shards of a split into memory."""
-    paths = (shard_directory(directory, number) for number in range(num_shards))
-    return Split(tuple(open_shard(path, vocab_size) for path in paths))
-
-
-def open_shard(directory: Path, vocab_size: int) -> Shard:
-    """Map the files of one shard into memory."""
-
-    def read(name: str, dtype: np.dtype) -> np.ndarray:
-        # A plain view of the mapping: indexing np.memmap itself is slower.
-        return np.asarray(np.memmap(directory / name, dtype, mode="r"))
-
-    return Shard(
-        read(TOKENS_FILE, token_dtype_for(vocab_size)),
-        read(SENTENCE_OFFSETS_FILE, OFFSET_DTYPE),
-        read(DOCUMENT_OFFSETS_FILE, OFFSET_DTYPE),
-        read(DOCUMENT_SOURCES_FILE, SOURCE_DTYPE),
-    )
+        found = np.empty(len(documents), np.int64)
+        for number, here in _group_by_part(self._document_starts, documents):
+            local = documents[here] - self._document_starts[number]
+            offsets = self._shards[number].document_offsets
+            found[here] = offsets[local] + self._sentence_starts[number]
+        return found
 
 
 def token_dtype_for(vocab_size: int) -> np.dtype:
@@ -124,25 +159,65 @@ def token_dtype_for(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def shard_directory(split_directory: Path, number: int) -> Path:
-    """Return the directory of a shard."""
-    return split_directory / f"shard-{number:05d}"
+def read_shard_size(files: Files, shard: str, vocab_size: int) -> ShardSize:
+    """Return the amount of text in a shard by the sizes of its files.
+
+    Args:
+        files: of the corpus, as its metadata names them.
+        shard: the shard's directory within the corpus.
+        vocab_size: tokens in the vocabulary.
+
+    Raises:
+        DamageError: a file is not named, or its size does not fit the others.
+    """
+    token_bytes = token_dtype_for(vocab_size).itemsize
+    for file in SHARD_FILES:
+        if f"{shard}/{file}" not in files:
+            raise DamageError(f"it does not name {shard}/{file}")
+    sizes = {file: files[f"{shard}/{file}"]["bytes"] for file in SHARD_FILES}
+    size = ShardSize(
+        tokens=sizes[TOKENS_FILE] // token_bytes,
+        sentences=sizes[SENTENCE_OFFSETS_FILE] // OFFSET_DTYPE.itemsize - 1,
+        documents=sizes[DOCUMENT_SOURCES_FILE],
+    )
+    whole = {
+        TOKENS_FILE: size.tokens * token_bytes,
+        SENTENCE_OFFSETS_FILE: (size.sentences + 1) * OFFSET_DTYPE.itemsize,
+        DOCUMENT_OFFSETS_FILE: (size.documents + 1) * OFFSET_DTYPE.itemsize,
+    }
+    for file, expected in whole.items():
+        if sizes[file] != expected:
+            raise DamageError(f"{shard}/{file} cannot have {sizes[file]:,} bytes")
+    return size
+
+
+def shard_name(number: int) -> str:
+    """Return the name of a shard's directory."""
+    return f"shard-{number:05d}"
 
 
 def _running_total(counts: list[int]) -> Int64[np.ndarray, " n"]:
     return np.cumsum([0, *counts], dtype=np.int64)
 
 
-def _look_up(
-    offsets: Sequence[np.ndarray],
-    starts: Int64[np.ndarray, " boundaries"],
-    added: Int64[np.ndarray, " boundaries"],
-    indices: Int64[np.ndarray, " n"],
-) -> Int64[np.ndarray, " n"]:
-    """Look up indices in the offsets of all shards, and add where the shard's targets begin."""
-    part = np.minimum(np.searchsorted(starts, indices, side="right") - 1, len(offsets) - 1)
-    values = np.empty(len(indices), np.int64)
-    for number in np.unique(part):
-        here = part == number
-        values[here] = offsets[number][indices[here] - starts[number]] + added[number]
-    return values
+def _group_by_part(
+    starts: Int64[np.ndarray, " boundaries"], indices: Int64[np.ndarray, " n"]
+) -> Iterator[tuple[int, slice | Int64[np.ndarray, " here"]]]:
+    """Yield each part that indices fall into, and where among them those of the part stand.
+
+    The number one past the last belongs to the last part. One sort finds all parts, however many
+    there are.
+
+    Example: `starts` of `[0, 3, 5]` and `indices` of `[4, 0, 5]` give part 0 at `[1]` and part 1 at
+    `[0, 2]`.
+    """
+    if len(starts) == 2:
+        yield 0, slice(None)
+        return
+    part = np.minimum(np.searchsorted(starts, indices, side="right") - 1, len(starts) - 2)
+    # Numbers of 16 bits are sorted in linear time.
+    part = part.astype(np.min_scalar_type(len(starts)))
+    order = np.argsort(part, kind="stable")
+    boundaries = np.flatnonzero(np.diff(part[order])) + 1
+    for here in np.split(order, boundaries) if len(order) else ():
+        yield int(part[here[0]]), here

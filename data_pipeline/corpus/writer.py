@@ -16,11 +16,13 @@ from data_pipeline.corpus.splits import (
     SENTENCE_OFFSETS_FILE,
     SOURCE_DTYPE,
     TOKENS_FILE,
-    open_shard,
-    shard_directory,
+    Shard,
+    ShardSize,
+    shard_name,
     token_dtype_for,
 )
 from data_pipeline.errors import InputError
+from data_pipeline.memory_maps import MappedDirectory
 
 MAX_SHARD_BYTES = 256 * 10**6
 _DOCUMENTS_PER_READ = 4096
@@ -51,15 +53,6 @@ class EncodedDocuments(NamedTuple):
             counts[counts > 0],
             self.sources[counts > 0],
         )
-
-
-@dataclasses.dataclass
-class ShardSize:
-    """The amount of text in a shard."""
-
-    tokens: int = 0
-    sentences: int = 0
-    documents: int = 0
 
 
 class SplitWriter:
@@ -138,7 +131,7 @@ class SplitWriter:
 
     @property
     def _shard_path(self) -> Path:
-        return shard_directory(self.path, self._number)
+        return self.path / shard_name(self._number)
 
     def _bytes(self, tokens: Any, sentences: Any, documents: Any) -> Any:
         offsets = (sentences + 1 + documents + 1) * OFFSET_DTYPE.itemsize
@@ -152,7 +145,7 @@ class SplitWriter:
         self._size = ShardSize()
         self._shard_path.mkdir()
         for name in (SENTENCE_OFFSETS_FILE, DOCUMENT_OFFSETS_FILE):
-            np.zeros(1, OFFSET_DTYPE).tofile(self._shard_path / name)
+            (self._shard_path / name).write_bytes(bytes(OFFSET_DTYPE.itemsize))
         self._open_shard()
 
     def _open_shard(self) -> None:
@@ -207,8 +200,9 @@ def open_truncated(path: Path, length: int) -> Any:
 
 def read_split(directory: Path, vocab_size: int) -> Iterator[EncodedDocuments]:
     """Read back the documents of a `SplitWriter`, some at a time."""
-    for path in sorted(directory.glob("shard-*")):
-        shard = open_shard(path, vocab_size)
+    mapped = MappedDirectory(directory)
+    for number in range(len(list(directory.glob("shard-*")))):
+        shard = Shard(mapped, shard_name(number), vocab_size)
         for first in range(0, len(shard.document_sources), _DOCUMENTS_PER_READ):
             sentences = shard.document_offsets[first : first + _DOCUMENTS_PER_READ + 1]
             tokens = shard.sentence_offsets[sentences[0] : sentences[-1] + 1]

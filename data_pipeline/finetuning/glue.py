@@ -13,7 +13,7 @@ from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.glue_tasks import Columns, GlueFile, GlueTask
 from data_pipeline.finetuning.labels import parse_label
-from data_pipeline.sources.tables import TableRow, read_rows
+from data_pipeline.sources.tables import TableRow, format_tsv, read_rows
 
 _SCORE_RANGE = (0.0, 5.0)  # of STS-B
 
@@ -169,13 +169,13 @@ def write_glue_submission(
             f"{task.name}: predictions of {split!r} are not submitted, only of "
             f"{', '.join(task.test_splits)}"
         )
-    lines = ["index\tprediction"]
+    rows = [["index", "prediction"]]
     for id, prediction in zip(ids, predictions, strict=True):
         if task.labels:
             value = task.labels[int(prediction)]
         else:
             value = f"{min(max(prediction, _SCORE_RANGE[0]), _SCORE_RANGE[1]):.6f}"
-        lines.append(f"{id}\t{value}")
+        rows.append([id, value])
     path = directory / submission
-    write_atomically(path, "\n".join(lines) + "\n")
+    write_atomically(path, format_tsv(rows))
     return path

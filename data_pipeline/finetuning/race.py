@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
+from albert_jax.input_files import require_unicode
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import ChoiceExample
-from data_pipeline.sources.json_text import parse_object, read_text, require_unicode
+from data_pipeline.sources.json_text import parse_object, read_text
 
 NUM_OPTIONS = 4
 _LETTERS = ("A", "B", "C", "D")
@@ -69,7 +70,7 @@ def _read_passages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in lines:
         place = f"{path}:{number}"
         record = parse_object(line, str(path), number)
-        require_unicode(record, place)
+        require_unicode(record, place, error=InputError)
         yield place, record
 
 

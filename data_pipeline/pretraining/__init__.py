@@ -6,9 +6,9 @@ from albert_jax.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from data_pipeline.pretraining.dataset import (
+        HeldOutDataset,
         PretrainingDataset,
         TrainingDataset,
-        held_out_batches,
     )
     from data_pipeline.pretraining.display import format_batch
     from data_pipeline.pretraining.masking import shuffle_visible_words
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "dataset": ["PretrainingDataset", "TrainingDataset", "held_out_batches"],
+        "dataset": ["HeldOutDataset", "PretrainingDataset", "TrainingDataset"],
         "display": ["format_batch"],
         "masking": ["shuffle_visible_words"],
         "records": ["RecordDataset"],

@@ -5,7 +5,6 @@ masks (the tf.data graph). Nothing on the way has a state, so that any step, and
 batch, can be read directly.
 """
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Int64
 
 from albert_jax.settings import FieldError
 from data_pipeline import randomness
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig, SentenceObjective, WordStartRule
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.pretraining.mask_selection import Vocabulary, random_row_bits
@@ -54,8 +54,8 @@ class TrainingDataset(Protocol):
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Return the batches of steps start_step, start_step + 1, ... without end.
+    ) -> BatchIterator:
+        """Return the batches of steps start_step, start_step + 1, ... without end, to be closed.
 
         Args:
             start_step: the first step; any step costs the same.
@@ -80,6 +80,9 @@ class PretrainingDataset:
         seed: of all random numbers.
         global_batch_size: rows of a batch over all processes.
 
+    Attributes:
+        coverage: fraction of the corpus's training tokens that an epoch reads.
+
     Raises:
         InputError: the corpus is too small for a row.
         FieldError: there are no rows in a batch, or the plan cannot be written.
@@ -95,33 +98,27 @@ class PretrainingDataset:
         plan = self._reader.plan
         self.rows_per_epoch, self.max_pairs_per_row = plan.num_rows, plan.max_pairs
         self.fill = plan.fill
+        self.coverage = plan.coverage
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> BatchIterator:
         """Return the batches from a step on; see `TrainingDataset.batches`."""
         wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = tf.data.Dataset.counter(
             start_step * self.global_batch_size, self.global_batch_size
         )
-        return self._reader.read(firsts, wanted)
+        return BatchIterator(self._reader.read(firsts, wanted).as_numpy_iterator())
 
 
-def held_out_batches(
-    corpus: Corpus,
-    *,
-    max_seq_length: int,
-    batch_size: int,
-    max_pairs: int | None = None,
-    rows: Int64[np.ndarray, " rows"] | None = None,
-    plan_dir: str = "",
-    sentence_objective: SentenceObjective = SentenceObjective.SOP,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Return the batches of held-out evaluation, the same for every run.
+class HeldOutDataset:
+    """The batches of held-out evaluation, the same for every run.
 
     One pair a row from the held-out split, with 15 % of the tokens masked in n-grams of up to three
     whole words; always the same pairs, splits, swaps and masks. Each pair comes once; the rows that
     fill the last batch are empty and have weight 0.
+
+    Open it once: TensorFlow keeps what its graph calls for as long as the process lives.
 
     Args:
         corpus: the corpus to read, of which the split `validation` is used.
@@ -135,19 +132,36 @@ def held_out_batches(
 
     Raises:
         InputError: the corpus has no held-out text.
+        FieldError: the plan cannot be written.
     """
-    config = held_out_config(max_seq_length, sentence_objective, plan_dir=plan_dir)
-    reader = _BatchReader(corpus, "validation", config, seed=_EVALUATION_SEED)
-    num_pairs = reader.plan.num_rows
-    total = num_pairs if max_pairs is None else min(max_pairs, num_pairs)
-    firsts = tf.data.Dataset.range(0, total, batch_size)
-    return reader.read(firsts, rows_of_batch(rows, batch_size), total=total)
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        max_seq_length: int,
+        batch_size: int,
+        max_pairs: int | None = None,
+        rows: Int64[np.ndarray, " rows"] | None = None,
+        plan_dir: str = "",
+        sentence_objective: SentenceObjective = SentenceObjective.SOP,
+    ) -> None:
+        config = held_out_config(max_seq_length, sentence_objective, plan_dir=plan_dir)
+        reader = _BatchReader(corpus, "validation", config, seed=_EVALUATION_SEED)
+        num_pairs = reader.plan.num_rows
+        total = num_pairs if max_pairs is None else min(max_pairs, num_pairs)
+        firsts = tf.data.Dataset.range(0, total, batch_size)
+        self._batches = reader.read(firsts, rows_of_batch(rows, batch_size), total=total)
+
+    def batches(self) -> BatchIterator:
+        """Return all batches, each time from the first on: dicts of `PretrainingBatch`'s fields."""
+        return BatchIterator(self._batches.as_numpy_iterator())
 
 
 def held_out_config(
     max_seq_length: int, sentence_objective: SentenceObjective, *, plan_dir: str = ""
 ) -> DataConfig:
-    """Return the configuration of the rows of `held_out_batches`."""
+    """Return the configuration of the rows of a `HeldOutDataset`."""
     return DataConfig(
         plan_dir=plan_dir,
         max_seq_length=max_seq_length,
@@ -175,7 +189,7 @@ class _BatchReader:
 
     def read(
         self, firsts: tf.data.Dataset, wanted: np.ndarray, *, total: int | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> tf.data.Dataset:
         """Batches of the rows `first + wanted` for each first; rows from `total` on are empty."""
         length = self._config.max_seq_length
         # Consecutive rows have consecutive random bits, which are generated together.
@@ -193,7 +207,7 @@ class _BatchReader:
         options = tf.data.Options()
         options.deterministic = True
         dataset = firsts.map(make_batch, num_parallel_calls=_PARALLEL_BATCHES)
-        return dataset.prefetch(1).with_options(options).as_numpy_iterator()
+        return dataset.prefetch(1).with_options(options)
 
     def _assemble(
         self, first: tf.Tensor, wanted: np.ndarray, total: int | None

@@ -1,14 +1,13 @@
-"""Pre-training batches as text: pairs, order labels and masks."""
+"""Pre-training batches as text: pairs, order labels and masks; how much of a corpus they read."""
 
 import os
 from collections.abc import Mapping
 
 import numpy as np
 
+from data_pipeline.corpus.chunks import LOW_COVERAGE
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.tokenizers.sentencepiece import WORD_MARK
 from data_pipeline.tokenizers.tokenizer import Tokenizer
-from data_pipeline.tokenizers.wordpiece import CONTINUATION, WordPieceTokenizer
 
 # Codes of a terminal's colors and weights.
 _SEGMENTS = ("36", "32")  # A cyan, B green
@@ -23,7 +22,31 @@ def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.nda
     from data_pipeline.pretraining.dataset import PretrainingDataset
 
     dataset = PretrainingDataset(corpus, DataConfig(), seed=seed, global_batch_size=num_rows)
-    return next(iter(dataset.batches(start_step=0)))
+    with dataset.batches(start_step=0) as batches:
+        return next(batches)
+
+
+def format_coverage(coverage: float, max_seq_length: int, *, cuts_long_sentences: bool) -> str:
+    """Format how many of the training tokens an epoch reads; a warning if they are few.
+
+    Args:
+        coverage: the fraction.
+        max_seq_length: of the rows.
+        cuts_long_sentences: as in the corpus's metadata.
+
+    Example: `format_coverage(0.97, 512, cuts_long_sentences=True)` is ``an epoch of rows of 512
+    reads 97.0 % of the training tokens; the others are truncated, other ones in each epoch``.
+    """
+    text = (
+        f"an epoch of rows of {max_seq_length} reads {100 * coverage:.1f} % of the training tokens;"
+        " the others are truncated, other ones in each epoch"
+    )
+    if coverage >= LOW_COVERAGE:
+        return text
+    hint = "longer rows (--config.data.max_seq_length) read more"
+    if not cuts_long_sentences:
+        hint += "; so does the corpus built again, since long sentences are now cut"
+    return f"warning: {text}: {hint}"
 
 
 def format_batch(
@@ -72,24 +95,17 @@ def _format_pair(
     text = []
     for position in inside.tolist():
         id = int(batch["input_ids"][row, position])
-        space, token = _split_space(tokenizer.tokens[id], tokenizer)
+        token, separate = tokenizer.surface_form(id)
         if position in labels:
-            space, label = _split_space(tokenizer.tokens[labels[position]], tokenizer)
+            label, separate = tokenizer.surface_form(labels[position])
             if id == labels[position]:
                 shown = paint(f"{{{label}}}", _KEPT)
             else:
                 code = _MASKED if id == tokenizer.mask_id else _REPLACED
                 shown = paint(f"{{{token}={label}}}", code)
         elif id in (tokenizer.cls_id, tokenizer.sep_id):
-            space, shown = " ", paint(token, _SPECIAL)
+            separate, shown = True, paint(token, _SPECIAL)
         else:
             shown = paint(token, _SEGMENTS[batch["token_type_ids"][row, position]])
-        text.append(space + shown)
+        text.append(f" {shown}" if separate else shown)
     return [paint(heading, _HEADING), "".join(text).strip(), ""]
-
-
-def _split_space(token: str, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Split a token into the space before it, if any, and its letters."""
-    if isinstance(tokenizer, WordPieceTokenizer):
-        return ("", token[len(CONTINUATION) :]) if token.startswith(CONTINUATION) else (" ", token)
-    return (" ", token[1:]) if token.startswith(WORD_MARK) else ("", token)

@@ -1,9 +1,16 @@
-"""Packing: which segment pairs share a row."""
+"""Packing: which segment pairs share a row, and the files of rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
+from data_pipeline.config import DataConfig, Packing
+from data_pipeline.pretraining.pairs import pair_lengths
+
 SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
+_WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
 
 
 def pack_pairs(
@@ -43,3 +50,58 @@ def pack_pairs(
             occurring |= 1 << free
     order = np.fromiter((pair for row in rows for pair in row), np.int64, len(lengths))
     return order, np.fromiter((len(row) for row in rows), np.int64, len(rows))
+
+
+def write_rows(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> dict[str, int]:
+    """Assign pairs to rows, and write the pairs of all rows and the first pair of each.
+
+    Args:
+        pairs: blocks of records of type `PAIR`.
+        config: length of rows, packing and its bound.
+        stem: of the names of the two files, `STEM.pairs.bin` and `STEM.row_starts.bin`.
+
+    Returns:
+        rows; filled, the number of their positions; max_pairs, the most pairs in a row.
+    """
+    counts = {"rows": 0, "filled": 0, "max_pairs": 1}
+    with (
+        open(f"{stem}.pairs.bin", "wb") as pairs_file,
+        open(f"{stem}.row_starts.bin", "wb") as starts_file,
+    ):
+        num_pairs = 0
+        # Not `tofile`, which says nothing of what a full disk does not take.
+        starts_file.write(bytes(8))
+        for window in _windows(pairs):
+            lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
+            if config.packing is Packing.PACKED:
+                order, sizes = pack_pairs(
+                    lengths,
+                    row_length=config.max_seq_length,
+                    max_pairs_per_row=config.max_pairs_per_row,
+                )
+                window = window[order]
+            else:
+                sizes = np.ones(len(window), np.int64)
+            pairs_file.write(window.tobytes())
+            starts_file.write((num_pairs + np.cumsum(sizes)).astype("<i8").tobytes())
+            num_pairs += len(window)
+            counts["rows"] += len(sizes)
+            counts["filled"] += int(lengths.sum())
+            counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
+    return counts
+
+
+def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
+    held: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count >= _WINDOW:
+            joined = np.concatenate(held)
+            whole = count // _WINDOW * _WINDOW
+            yield from joined[:whole].reshape(-1, _WINDOW)
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)

@@ -130,6 +130,12 @@ def count_truncated(
     return np.stack([first, excess - first], axis=1)
 
 
+def count_read(pairs: np.ndarray, max_num_tokens: int) -> Int64[np.ndarray, " pairs"]:
+    """Count the tokens of each pair after truncation, those of another document excluded."""
+    lengths = np.stack([pairs["length"], pairs["other_length"]], axis=1).astype(np.int64)
+    return lengths[:, 0] - count_truncated(lengths, max_num_tokens)[:, 0]
+
+
 def _sample_front_cuts(
     cuts: Int64[np.ndarray, "pairs 2"], numbers: np.ndarray, epochs: np.ndarray, key: int
 ) -> Int64[np.ndarray, "pairs 2"]:

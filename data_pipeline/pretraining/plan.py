@@ -11,23 +11,33 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from albert_jax.durable_files import hash_file, hash_text
+from albert_jax.durable_files import hash_text, write_atomically
+from albert_jax.input_files import read_json_object
 from albert_jax.settings import FieldError
-from data_pipeline.config import DataConfig, Packing
+from data_pipeline.cache import cache_directory, host_lock
+from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.packing import SPECIAL_TOKENS_PER_PAIR, pack_pairs
-from data_pipeline.pretraining.pair_planning import generate_pairs
-from data_pipeline.pretraining.pairs import PAIR, pair_lengths
+from data_pipeline.memory_maps import LazySequence, MappedDirectory
+from data_pipeline.pretraining.packing import write_rows
+from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
+from data_pipeline.pretraining.pairs import PAIR
+from data_pipeline.verification import (
+    DamageError,
+    describe_files,
+    find_damaged_files,
+    seal,
+    unseal,
+)
 
-_FORMAT = 1
-_WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
+_FORMAT = 2
+_METADATA = "metadata.json"
+_OPEN_VARIANTS = 4  # a batch reads at most two, or more if it holds whole epochs
 
 # The settings that a plan depends on; masks, seeds and directories are not among them.
 _FIELDS = (
@@ -62,7 +72,8 @@ class Plan:
     num_rows: int  # rows an epoch, the same for each variant
     max_pairs: int  # most pairs in a row
     fill: float  # fraction of the rows' positions filled
-    variants: tuple[Variant, ...]
+    coverage: float  # fraction of the split's tokens that an epoch reads, on average over variants
+    variants: LazySequence[Variant]
 
     def variant_of(self, epoch: int) -> Variant:
         """Return the variant that an epoch reads."""
@@ -82,18 +93,28 @@ def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
     settings = _settings(corpus, split, config)
     digest = hash_text(json.dumps(settings, sort_keys=True))[:16]
     path = _plans_directory(corpus, config) / f"{split}-{digest}"
-    if path.exists():
+    if plan := _open_if_whole(path, settings):
+        return plan
+    with host_lock(path, f"planning the {split} rows of {corpus.path}"):
+        if plan := _open_if_whole(path, settings):  # built by the process that was waited for
+            return plan
         try:
-            return _open(path)
-        except _DAMAGE as error:
-            _logger.warning("The plan %s is damaged (%s): building it again.", path, error)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _build(corpus, split, config, settings, path)
+        except OSError as error:
+            allowed = f"a writable directory ({path.parent}: {error.strerror or error})"
+            raise FieldError("data.plan_dir", allowed, config.plan_dir) from error
+        return _open(path, settings)
+
+
+def _open_if_whole(path: Path, settings: dict[str, Any]) -> Plan | None:
+    if not path.exists():
+        return None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _build(corpus, split, config, settings, path)
-    except OSError as error:
-        allowed = f"a writable directory ({path.parent}: {error.strerror or error})"
-        raise FieldError("data.plan_dir", allowed, config.plan_dir) from error
-    return _open(path)
+        return _open(path, settings)
+    except _DAMAGE as error:
+        _logger.warning("The plan %s cannot be used (%s): building it again.", path, error)
+        return None
 
 
 def _settings(corpus: Corpus, split: str, config: DataConfig) -> dict[str, Any]:
@@ -110,8 +131,7 @@ def _plans_directory(corpus: Corpus, config: DataConfig) -> Path:
         return Path(config.plan_dir)
     if os.access(corpus.path, os.W_OK):
         return Path(corpus.path) / "plans"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "albert_jax" / "plans"
+    return cache_directory() / "plans"
 
 
 def _build(
@@ -121,7 +141,7 @@ def _build(
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
     try:
         variants = [
-            _write_variant(
+            write_rows(
                 generate_pairs(corpus, split, config, number), config, partial / f"{number:03d}"
             )
             for number in range(config.num_plan_variants)
@@ -137,90 +157,59 @@ def _build(
             "max_pairs": max(variant["max_pairs"] for variant in variants),
             "fill": sum(variant["filled"] for variant in variants)
             / sum(variant["rows"] * config.max_seq_length for variant in variants),
-            "files": {
-                file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
-                for file in sorted(partial.iterdir())
-            },
+            "coverage": measure_coverage(
+                corpus,
+                split,
+                config,
+                [_planned_pairs(partial, number, num_rows) for number in range(len(variants))],
+            ),
+            "files": describe_files(partial, sorted(file.name for file in partial.iterdir())),
         }
-        (partial / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
-        _put_in_place(partial, path)
+        write_atomically(partial / _METADATA, json.dumps(seal(metadata), indent=2) + "\n")
+        _put_in_place(partial, path, settings)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _put_in_place(partial: Path, path: Path) -> None:
+def _put_in_place(partial: Path, path: Path, settings: dict[str, Any]) -> None:
     try:
         os.rename(partial, path)
     except OSError:
-        # There is one already: an equal one of another process, or a damaged one.
+        # There is one already: an equal one of another host, or a damaged one.
         try:
-            _open(path)
+            _open(path, settings)
         except _DAMAGE:
             shutil.rmtree(path)
             os.rename(partial, path)
 
 
-def _write_variant(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> dict[str, int]:
-    counts = {"rows": 0, "filled": 0, "max_pairs": 1}
-    with (
-        open(f"{stem}.pairs.bin", "wb") as pairs_file,
-        open(f"{stem}.row_starts.bin", "wb") as starts_file,
-    ):
-        num_pairs = 0
-        np.zeros(1, "<i8").tofile(starts_file)
-        for window in _windows(pairs):
-            lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
-            if config.packing is Packing.PACKED:
-                order, sizes = pack_pairs(
-                    lengths,
-                    row_length=config.max_seq_length,
-                    max_pairs_per_row=config.max_pairs_per_row,
-                )
-                window = window[order]
-            else:
-                sizes = np.ones(len(window), np.int64)
-            window.tofile(pairs_file)
-            (num_pairs + np.cumsum(sizes)).astype("<i8").tofile(starts_file)
-            num_pairs += len(window)
-            counts["rows"] += len(sizes)
-            counts["filled"] += int(lengths.sum())
-            counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
-    return counts
+def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
+    """Map the pairs of a variant's first rows, which are those that an epoch reads."""
+    row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
+    pairs = np.memmap(directory / f"{number:03d}.pairs.bin", PAIR, mode="r")
+    return pairs[: row_starts[num_rows]]
 
 
-def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
-    held: list[np.ndarray] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += len(block)
-        if count >= _WINDOW:
-            joined = np.concatenate(held)
-            whole = count // _WINDOW * _WINDOW
-            yield from joined[:whole].reshape(-1, _WINDOW)
-            held, count = [joined[whole:]], count - whole
-    if count:
-        yield np.concatenate(held)
+def _open(path: Path, settings: dict[str, Any]) -> Plan:
+    """Open a plan, or raise one of `_DAMAGE` unless its metadata and its files are as written."""
+    metadata = unseal(read_json_object(path / _METADATA, error=DamageError))
+    if metadata["settings"] != settings:
+        raise DamageError("it is the plan of other settings")
+    for damage in find_damaged_files(path, metadata["files"]).values():
+        raise DamageError(damage)
+    directory = MappedDirectory(path)
 
+    def open_variant(number: int) -> Variant:
+        return Variant(
+            directory.map(f"{number:03d}.pairs.bin", PAIR),
+            directory.map(f"{number:03d}.row_starts.bin", np.dtype("<i8")),
+        )
 
-def _open(path: Path) -> Plan:
-    metadata = json.loads((path / "metadata.json").read_text())
-    files = {}
-    for name, expected in metadata["files"].items():
-        if (path / name).stat().st_size != expected["bytes"]:
-            raise ValueError(f"{name} has another size than when it was written")
-        if hash_file(path / name) != expected["sha256"]:
-            raise ValueError(f"{name} has changed since it was written")
-        dtype = PAIR if name.endswith(".pairs.bin") else np.dtype("<i8")
-        files[name] = np.memmap(path / name, dtype, mode="r")
     return Plan(
         path=path,
         num_rows=metadata["num_rows"],
         max_pairs=metadata["max_pairs"],
         fill=metadata["fill"],
-        variants=tuple(
-            Variant(files[f"{number:03d}.pairs.bin"], files[f"{number:03d}.row_starts.bin"])
-            for number in range(len(files) // 2)
-        ),
+        coverage=metadata["coverage"],
+        variants=LazySequence(settings["num_plan_variants"], open_variant, max_open=_OPEN_VARIANTS),
     )

@@ -15,8 +15,8 @@ from data_pipeline.pretraining.pairs import PAIR
 class RandomDocumentSampler:
     """Samples a second segment from another document for chunks of a plan.
 
-    Samples are functions of the key, of the chunk's first sentence and of which reading of its
-    document this is.
+    Samples are functions of the key, of where the chunk begins and of which reading of its document
+    this is.
     """
 
     def __init__(self, index: SentenceIndex, num_documents: int, *, key: int) -> None:
@@ -27,6 +27,7 @@ class RandomDocumentSampler:
     def split(
         self,
         sentences: Int64[np.ndarray, " chunks"],
+        parts: Int64[np.ndarray, " chunks"],
         sizes: Int64[np.ndarray, " chunks"],
         readings: Int64[np.ndarray, " chunks"],
     ) -> tuple[Bool[np.ndarray, " chunks"], Int64[np.ndarray, " chunks"]]:
@@ -36,20 +37,22 @@ class RandomDocumentSampler:
 
         Args:
             sentences: number of each chunk's first sentence.
-            sizes: sentences of each chunk.
+            parts: which part of that sentence the chunk begins with, 0 unless it is a long one.
+            sizes: sentences of each chunk, the parts of a long one counted apart.
             readings: which reading of its document the chunk belongs to.
 
         Returns:
             True for each selected chunk, and the number of its sentences that remain as the first
             segment: uniformly 1 to all but one.
         """
-        bits = randomness.random_bits(self._key, sentences, readings, 0)
+        bits = randomness.random_bits(self._key, sentences, readings, 2 * parts)
         kept = 1 + randomness.scale_bits(bits[:, 1], np.maximum(sizes - 1, 1))
         return (sizes == 1) | (bits[:, 0] < 2**31), kept
 
     def attach(
         self,
         pairs: np.ndarray,
+        parts: Int64[np.ndarray, " pairs"],
         documents: Int64[np.ndarray, " pairs"],
         readings: Int64[np.ndarray, " pairs"],
         targets: Int64[np.ndarray, " pairs"],
@@ -61,12 +64,13 @@ class RandomDocumentSampler:
 
         Args:
             pairs: records of type `PAIR` with their first segment.
+            parts: which part of its first sentence each begins with, as in `split`.
             documents: the document of each.
             readings: which reading of its document each belongs to.
             targets: tokens that the pair should have.
         """
         assert pairs.dtype == PAIR
-        bits = randomness.random_bits(self._key, pairs["sentence"], readings, 1)
+        bits = randomness.random_bits(self._key, pairs["sentence"], readings, 2 * parts + 1)
         step = 1 + randomness.scale_bits(bits[:, 0], max(self._num_documents - 1, 1))
         other = (documents + step) % self._num_documents
         first = self._index.first_sentences(other)

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from albert_jax.durable_files import hash_file, write_atomically
+from albert_jax.input_files import read_json_object, require_fields, shorten
 from albert_jax.settings import FieldError
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows
@@ -146,11 +148,11 @@ class RecordDataset:
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> BatchIterator:
         """Return the batches from a step on; see `TrainingDataset.batches`."""
         wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = itertools.count(start_step * self.global_batch_size, self.global_batch_size)
-        return (self._read(first + wanted) for first in firsts)
+        return BatchIterator(self._read(first + wanted) for first in firsts)
 
     def _read(self, numbers: Int64[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
         _, records = shuffle_rows(numbers, self.rows_per_epoch, seed=self._seed)
@@ -189,18 +191,23 @@ def _fingerprint(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _read_metadata(directory: Path) -> dict[str, Any]:
     """Read the metadata of imported records and verify their files."""
-    try:
-        metadata: dict[str, Any] = json.loads((directory / _METADATA).read_text())
-        version = metadata["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    file = directory / _METADATA
+    if not file.exists():
+        raise InputError(f"{directory} holds no imported records: it has no {_METADATA}")
+    metadata = read_json_object(file, error=InputError)
+    if (version := metadata.get("format")) != _FORMAT:
         raise InputError(
-            f"{directory} holds no imported records: it has no complete {_METADATA}"
-        ) from None
-    if version != _FORMAT:
-        raise InputError(
-            f"{directory} has record format {version!r}, and this program reads {_FORMAT}: import "
-            "the records again"
+            f"{directory} has record format {shorten(version)}, and this program reads {_FORMAT}: "
+            "import the records again"
         )
+    numbers = ("rows", "max_seq_length", "max_predictions_per_seq")
+    kinds = {**dict.fromkeys(numbers, int), "files": dict}
+    require_fields(metadata, kinds, str(file), error=InputError)
+    files = metadata["files"]
+    require_fields(files, dict.fromkeys(_FILE_NAMES, dict), f"{file}: files", error=InputError)
+    for name in _FILE_NAMES:
+        kinds = {"bytes": int, "sha256": str}
+        require_fields(files[name], kinds, f"{file}: files: {name}", error=InputError)
     if fault := _find_fault(directory, metadata):
         raise InputError(f"the imported records {directory} are damaged: {fault}")
     return metadata
@@ -208,18 +215,19 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
 
 def _find_fault(directory: Path, metadata: Mapping[str, Any]) -> str:
     """Compare the files of imported records with their metadata; empty if they agree."""
-    names = ("rows", "max_seq_length", "max_predictions_per_seq")
-    files = metadata.get("files")
-    if not all(isinstance(metadata.get(name), int) for name in names):
-        return f"{_METADATA} lacks one of {', '.join(names)}"
-    if not isinstance(files, dict):
-        return f"{_METADATA} lacks files"
+    files = metadata["files"]
     for name in _FILE_NAMES:
-        path, expected = directory / name, files.get(name, {})
-        if not path.is_file() or path.stat().st_size != expected.get("bytes"):
+        path, expected = directory / name, files[name]
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
             return f"{name} is missing or has another size"
-        if hash_file(path) != expected.get("sha256"):
+        if hash_file(path) != expected["sha256"]:
             return f"{name} has changed"
     if metadata.get("fingerprint", _fingerprint(files)) != _fingerprint(files):
         return f"{_METADATA} has changed"
-    return ""
+    rows, slots = metadata["rows"], metadata["rows"] * metadata["max_predictions_per_seq"]
+    elements = {"offsets": rows + 1, "first_lengths": rows, "labels": rows}
+    elements |= dict.fromkeys(("positions", "ids", "weights"), slots)
+    for name, count in elements.items():
+        if files[f"{name}.bin"]["bytes"] != count * _FILES[name].itemsize:
+            return f"{name}.bin does not have the {rows} rows of {_METADATA}"
+    return "" if rows else f"{_METADATA} says that there are no rows"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from jaxtyping import Bool, Int64
 
 from albert_jax.durable_files import new_directory, new_file
@@ -23,6 +24,8 @@ _POSITION_FEATURES = ("input_ids", "input_mask", "segment_ids")
 _SLOT_FEATURES = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 _LABEL = "next_sentence_labels"
 _READ_TOGETHER = 1024
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # of a record: its length and checksums
+_LARGEST_ID = 2**31 - 1
 
 
 def write_records(
@@ -32,31 +35,46 @@ def write_records(
 
     Args:
         batches: dicts of the fields of `PretrainingBatch`.
-        paths: the files to write; none may exist.
+        paths: the files to write; none may exist. Missing folders are made.
         vocabulary: the tokens that start a word, for `token_boundary`.
 
     Returns:
         The number of records written.
 
     Raises:
-        InputError: rows are packed, or a file exists already.
+        InputError: rows are packed, or a file exists already or cannot be written.
     """
     for path in paths:
         if path.exists():
             raise InputError(f"the record file {path} exists already: nothing was written")
     count = 0
     with contextlib.ExitStack() as stack:
-        partial = [stack.enter_context(new_file(path)) for path in paths]
-        writers = [stack.enter_context(tf.io.TFRecordWriter(str(path))) for path in partial]
+        with _named_errors(paths):
+            partial = [stack.enter_context(new_file(path)) for path in paths]
+            writers = [stack.enter_context(tf.io.TFRecordWriter(str(path))) for path in partial]
         for batch in batches:
             if batch["sentence_order_labels"].shape[1] != 1:
                 raise InputError("a record holds one pair: batches must be unpacked")
             boundaries = mark_boundaries(batch, vocabulary)
             for row in np.flatnonzero(batch["sequence_ids"].any(axis=1)):
-                example = _to_example(batch, boundaries, row)
-                writers[count % len(writers)].write(example.SerializeToString())
+                record = _to_example(batch, boundaries, row).SerializeToString()
+                with _named_errors(paths):
+                    writers[count % len(writers)].write(record)
                 count += 1
+        with _named_errors(paths):
+            for writer in writers:
+                writer.close()
     return count
+
+
+@contextlib.contextmanager
+def _named_errors(paths: list[Path]) -> Iterator[None]:
+    """Turn the errors of files that cannot be written into an InputError that names them."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise InputError(f"cannot write {', '.join(map(str, paths))}: {reason}") from error
 
 
 def mark_boundaries(
@@ -118,8 +136,7 @@ def import_records(paths: list[Path], directory: Path) -> int:
 
 def _read_file(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yield the records of a file, some at a time, with the number of the first of them."""
-    if not path.is_file():
-        raise InputError(f"the record file {path} does not exist")
+    _check_lengths(path)
     first = 0
     try:
         features = None
@@ -130,11 +147,33 @@ def _read_file(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
             first += len(serialized)
     except tf.errors.DataLossError:
         raise InputError(f"{path} is not a record file, or damaged after record {first}") from None
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, DecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: a record from {first} on differs: {reason}") from None
     if not first:
         raise InputError(f"the record file {path} is empty")
+
+
+def _check_lengths(path: Path) -> None:
+    """Check that no record is longer than its file, before TensorFlow allocates what it says."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise InputError(f"the record file {path} is not a regular file")
+        with path.open("rb") as file:
+            position, number = 0, 0
+            while header := file.read(_HEADER_BYTES):
+                position += _HEADER_BYTES + int.from_bytes(header[:8], "little") + _FOOTER_BYTES
+                if position > size:
+                    raise InputError(
+                        f"{path} is not a record file, or damaged after record {number}"
+                    )
+                file.seek(position)
+                number += 1
+    except FileNotFoundError:
+        raise InputError(f"the record file {path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"the record file {path} cannot be read: {error.strerror}") from None
 
 
 def _describe(serialized: bytes, path: Path) -> dict[str, tf.io.FixedLenFeature]:
@@ -152,6 +191,12 @@ def _describe(serialized: bytes, path: Path) -> dict[str, tf.io.FixedLenFeature]
 
 
 def _append(writer: RecordWriter, records: dict[str, np.ndarray], path: Path, first: int) -> None:
+    for name in (*_POSITION_FEATURES[1:], _LABEL):
+        _check_range(records, name, 1, path, first)
+    for name in ("input_ids", "masked_lm_ids"):
+        _check_range(records, name, _LARGEST_ID, path, first)
+    last = records["input_ids"].shape[1] - 1
+    _check_range(records, "masked_lm_positions", last, path, first)
     lengths = _leading_ones(records, "input_mask", path, first)
     second = records["segment_ids"][:, ::-1]
     padding = records["input_mask"].shape[1] - lengths
@@ -168,6 +213,16 @@ def _append(writer: RecordWriter, records: dict[str, np.ndarray], path: Path, fi
         weights=records["masked_lm_weights"],
         labels=records[_LABEL][:, 0],
     )
+
+
+def _check_range(
+    records: Mapping[str, np.ndarray], feature: str, largest: int, path: Path, first: int
+) -> None:
+    """Check that the integers of a feature are from 0 to the largest."""
+    wrong = ((records[feature] < 0) | (records[feature] > largest)).any(axis=1)
+    if wrong.any():
+        number = first + int(wrong.argmax())
+        raise InputError(f"{path}: record {number}: {feature} must be from 0 to {largest}")
 
 
 def _leading_ones(

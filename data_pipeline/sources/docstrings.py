@@ -37,7 +37,7 @@ def find_documented_files() -> list[InputFile]:
             subdirectories[:] = sorted(set(subdirectories) - {"__pycache__", "tests", "test"})
             for name in sorted(names):
                 path = Path(directory, name)
-                if _is_documented(path):
+                if _is_documented(path) and path.is_file():  # no dangling link
                     files.append(InputFile(str(path), path.stat().st_size, ""))
     files = [file for file in files if file.size]
     if not files:

@@ -1,10 +1,9 @@
 """JSON objects in text, with errors that name file and line."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from albert_jax.input_files import parse_json, shorten
 from data_pipeline.errors import InputError
 from data_pipeline.sources.text_files import decode_lines, find_file
 
@@ -20,28 +19,10 @@ def parse_object(text: str, name: str, line: int) -> dict[str, Any]:
     Raises:
         InputError: it is not JSON, or not an object.
     """
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{name}:{line + error.lineno - 1}: this is not JSON: {error}") from None
+    record = parse_json(text, name, error=InputError, line=line)
     if not isinstance(record, dict):
-        raise InputError(f"{name}:{line}: expected a JSON object, got {text.strip()[:40]!r}")
+        raise InputError(f"{name}:{line}: expected a JSON object, got {shorten(text.strip(), 40)}")
     return record
-
-
-def require_unicode(record: Mapping[str, Any], place: str) -> None:
-    """Check that all texts in an object can be written as UTF-8.
-
-    JSON can spell out halves of surrogate pairs, which UTF-8 cannot hold.
-
-    Raises:
-        InputError: one of them cannot.
-    """
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        surrogate = error.object[error.start]
-        raise InputError(f"{place}: {surrogate!a} is not Unicode text") from None
 
 
 def read_text(path: Path) -> str:

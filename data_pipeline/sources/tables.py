@@ -2,13 +2,22 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from albert_jax.input_files import require_unicode
 from data_pipeline.errors import InputError, raise_input_error
-from data_pipeline.sources.json_text import parse_object, require_unicode
-from data_pipeline.sources.text_files import InputFile, decode_lines, find_file
+from data_pipeline.sources.json_text import parse_object
+from data_pipeline.sources.text_files import (
+    MAX_LINE_BYTES,
+    InputFile,
+    decode_lines,
+    find_file,
+)
+
+# The csv module's own limit, of the whole process, is 131,072 characters.
+csv.field_size_limit(MAX_LINE_BYTES)
 
 FORMATS = ("tsv", "csv", "jsonl")
 
@@ -71,6 +80,21 @@ def read_rows(
             on_malformed(f"{place}: expected {len(header)} columns, found {len(cells)}")
 
 
+def format_tsv(rows: Iterable[Sequence[str]]) -> str:
+    """Return the text of a tsv; cells with tabs, line ends or quotes are quoted, as in csv.
+
+    Example: the rows `["id", "label"]` and `["7", "a<tab>b"]` are the lines `id<tab>label` and
+    `7<tab>"a<tab>b"`.
+    """
+    return "".join("\t".join(map(_quote, cells)) + "\n" for cells in rows)
+
+
+def _quote(cell: str) -> str:
+    if not set(cell) & set('\t\n\r"'):
+        return cell
+    return '"' + cell.replace('"', '""') + '"'
+
+
 def table_format(path: Path) -> str:
     """Return the format given by a file's suffix.
 
@@ -120,7 +144,7 @@ def _read_objects(
         place = f"{file.name}:{number}"
         try:
             record = parse_object(line, file.name, number)
-            require_unicode(record, place)
+            require_unicode(record, place, error=InputError)
             _check_columns(place, list(record), columns)
         except InputError as error:
             on_malformed(str(error))

@@ -21,7 +21,7 @@ from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.remote import is_remote, open_remote
 
 # A longer line is no text that anyone wrote, and would be held in memory.
-_MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 64 << 20
 _READ_AHEAD = 1 << 20
 _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
@@ -105,15 +105,19 @@ def find_file(path: Path) -> InputFile:
     Raises:
         InputError: it does not exist, or it is a directory or empty.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a directory, expected a file")
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
     return _stat_file(epath.Path(path), "")
 
 
 def _stat_file(path: Any, place: str) -> InputFile:
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"{place}{path} does not exist") from None
+    except OSError as error:  # a loop of links, a name that is too long, no permission
+        reason = error.strerror or error
+        raise InputError(f"{place}{path} cannot be read: {reason}") from None
+    if stat.is_directory:
+        raise InputError(f"{place}{path} is a directory, expected a file")
     if stat.length == 0:
         raise InputError(f"{place}{path} is empty")
     return InputFile(os.fspath(path), stat.length, str(stat.mtime))
@@ -211,11 +215,11 @@ def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]
 
 def _read_line(stream: Any, file: InputFile, number: int) -> bytes:
     try:
-        line: bytes = stream.readline(_MAX_LINE_BYTES)
+        line: bytes = stream.readline(MAX_LINE_BYTES)
     except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise InputError(f"{file.name} is damaged after line {number}: {error}") from None
-    if len(line) == _MAX_LINE_BYTES:
+    if len(line) == MAX_LINE_BYTES:
         raise InputError(
-            f"{file.name}:{number + 1}: the line is longer than {_MAX_LINE_BYTES >> 20} MiB"
+            f"{file.name}:{number + 1}: the line is longer than {MAX_LINE_BYTES >> 20} MiB"
         )
     return line

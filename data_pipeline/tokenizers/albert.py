@@ -59,7 +59,7 @@ class AlbertTokenizer:
             InputError: there is no supported tokenizer, or there are several.
         """
         return cls(
-            read_pretrained_tokenizer(Path(path), lower_case=lower_case, keep_accents=keep_accents)
+            read_pretrained_tokenizer(path, lower_case=lower_case, keep_accents=keep_accents)
         )
 
     def save_pretrained(self, directory: str | Path, *, model_max_length: int = 512) -> None:

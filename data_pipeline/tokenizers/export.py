@@ -1,15 +1,19 @@
 """Export to the tokenizer files of Hugging Face, with which transformers gives the same ids."""
 
 import base64
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from albert_jax.durable_files import write_atomically
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.charsmap import with_same_replacement
 from data_pipeline.tokenizers.sentencepiece import WORD_MARK, SentencePieceTokenizer
-from data_pipeline.tokenizers.sentencepiece_model import adjust_scores, parse_model
+from data_pipeline.tokenizers.sentencepiece_model import (
+    adjust_scores,
+    parse_model,
+    with_same_replacement,
+)
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import (
     CONTINUATION,
@@ -52,6 +56,8 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: 
     config["model_max_length"] = model_max_length
     # Without it version 5 leaves out the token_type_ids.
     config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    if special := [token.content for token in tokenizer.added_tokens.tokens if token.special]:
+        config["additional_special_tokens"] = special
     directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(tokenizer.vocabulary_bytes())
     for name, content in ((TOKENIZER_FILE, described), (TOKENIZER_CONFIG_FILE, config)):
@@ -125,8 +131,9 @@ def _replace(pattern: _Json, content: str) -> _Json:
 
 
 def _describe_wordpiece(tokenizer: WordPieceTokenizer) -> tuple[_Json, _Json]:
-    vocabulary = {token: id for id, token in enumerate(tokenizer.tokens)}
-    if len(vocabulary) < tokenizer.vocab_size:
+    tokens = tokenizer.vocabulary
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    if len(vocabulary) < len(tokens):
         raise InputError("transformers requires the tokens of a vocabulary to be unique")
     described = _describe(
         tokenizer,
@@ -188,11 +195,15 @@ def _special_tokens(tokenizer: Tokenizer) -> _Json:
 
 
 def _added_tokens(tokenizer: Tokenizer) -> list[_Json]:
-    """List the special tokens, which transformers finds in a text before normalizing it."""
+    """List the special tokens, which transformers finds in a text before normalizing it, and those
+    that stay whole."""
     strips = isinstance(tokenizer, SentencePieceTokenizer)
     return [
         {"id": id, **_added_token(tokenizer.tokens[id], strips and id == tokenizer.mask_id)}
         for id in sorted(tokenizer.special_ids.tolist())
+    ] + [
+        {"id": id, **dataclasses.asdict(token)}
+        for id, token in sorted(tokenizer.added_tokens.by_id.items())
     ]
 
 

@@ -1,9 +1,11 @@
 """Loading a tokenizer of either kind from files of this project, or from a bare vocabulary."""
 
-import json
 from pathlib import Path
+from typing import Any
 
+from albert_jax.input_files import read_bytes, read_json_object
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.added_tokens import AddedToken
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
@@ -24,7 +26,7 @@ def load_tokenizer(
     """
     kinds = {kind.KIND: kind for kind in (SentencePieceTokenizer, WordPieceTokenizer)}
     path = Path(path)
-    settings = {"lower_case": True, "keep_accents": False}
+    settings: dict[str, Any] = {"lower_case": True, "keep_accents": False}
     if path.is_dir():
         stored = _read_settings(path / SETTINGS_FILE)
         name = stored.get("kind")
@@ -35,6 +37,8 @@ def load_tokenizer(
             )
         kind = kinds[name]
         settings = {key: bool(stored.get(key, default)) for key, default in settings.items()}
+        added = stored.get("added_tokens", [])
+        settings["added_tokens"] = _read_added_tokens(path / SETTINGS_FILE, added)
         path = path / kind.VOCABULARY_FILE
     elif path.suffix in (".model", ".txt"):
         kind = SentencePieceTokenizer if path.suffix == ".model" else WordPieceTokenizer
@@ -47,21 +51,30 @@ def load_tokenizer(
         settings["lower_case"] = lower_case
     if keep_accents is not None:
         settings["keep_accents"] = keep_accents
+    content = read_bytes(path, error=InputError, name=f"tokenizer {path}")
     try:
-        return kind.from_bytes(path.read_bytes(), **settings)
-    except OSError as error:
-        raise InputError(f"tokenizer {path} cannot be read: {error.strerror}") from None
+        return kind.from_bytes(content, **settings)
     except InputError as error:
         raise InputError(f"tokenizer {path} cannot be used: {error}") from None
 
 
-def _read_settings(path: Path) -> dict[str, object]:
+def read_tokenizer_json(path: Path) -> dict[str, Any]:
+    """Read a file of a tokenizer's settings. In it, null counts as absent.
+
+    Raises:
+        InputError: there is no such file, or it is not a JSON object.
+    """
+    return read_json_object(path, error=InputError, name=f"tokenizer {path}", drop_nulls=True)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}")
+    return read_tokenizer_json(path)
+
+
+def _read_added_tokens(path: Path, stored: Any) -> list[AddedToken]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"tokenizer {path.parent} has no {SETTINGS_FILE}") from None
-    except ValueError as error:
-        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"tokenizer {path} must hold a JSON object")
-    return settings
+        return [AddedToken.from_json(token) for token in stored]
+    except (InputError, TypeError, AttributeError) as error:
+        raise InputError(f"tokenizer {path} has malformed added_tokens: {error}") from None

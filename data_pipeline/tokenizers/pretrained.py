@@ -1,17 +1,18 @@
 """The tokenizer of a pretrained model, in the layout of this project, Hugging Face or Google."""
 
 import base64
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from albert_jax.input_files import require_fields
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
+from data_pipeline.tokenizers.declared_tokens import DECLARING_FILES, with_declared_tokens
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from data_pipeline.tokenizers.loading import load_tokenizer
+from data_pipeline.tokenizers.loading import load_tokenizer, read_tokenizer_json
 from data_pipeline.tokenizers.sentencepiece import (
     CLS,
     MASK,
@@ -24,6 +25,10 @@ from data_pipeline.tokenizers.tokenizer import SETTINGS_FILE, TOKENIZER_DIRECTOR
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 _Json = dict[str, Any]
+
+
+class MissingTokenizerError(InputError):
+    """A directory has no tokenizer, not even one that is damaged or unsupported."""
 
 
 def read_pretrained_tokenizer(
@@ -41,47 +46,63 @@ def read_pretrained_tokenizer(
 
     Raises:
         InputError: there is no supported tokenizer, or there are several.
+        MissingTokenizerError: a directory has none at all.
     """
     with _local(path) as local:
-        if not local.exists():
-            raise InputError(f"tokenizer {path}: there is no such file or directory")
         if local.is_dir() and (local / TOKENIZER_DIRECTORY / SETTINGS_FILE).is_file():
             local = local / TOKENIZER_DIRECTORY
         file = _vocabulary_file(local) if local.is_dir() else local
-        stored = _read_json(file) if file.suffix == ".json" else {}
+        stored = read_tokenizer_json(file) if file.suffix == ".json" else {}
         if "kind" in stored:
             return load_tokenizer(file.parent, lower_case=lower_case, keep_accents=keep_accents)
         settings = {"lower_case": True, "keep_accents": False}
-        settings |= _normalizer_settings(stored.get("normalizer"))
+        settings |= _normalizer_settings(file, stored.get("normalizer"))
         settings |= _config_settings(file.parent / TOKENIZER_CONFIG_FILE) if local.is_dir() else {}
         overrides = {"lower_case": lower_case, "keep_accents": keep_accents}
         settings |= {name: value for name, value in overrides.items() if value is not None}
-        if not stored:
-            return load_tokenizer(file, **settings)
-        return _from_tokenizer_json(file, stored, settings)
+        if stored:
+            tokenizer = _from_tokenizer_json(file, stored, settings)
+        else:
+            tokenizer = load_tokenizer(file, **settings)
+        declaring = {TOKENIZER_FILE: file} if stored else {}
+        if local.is_dir():
+            beside = {name: local / name for name in DECLARING_FILES}
+            declaring = {name: one for name, one in beside.items() if one.is_file()}
+        return with_declared_tokens(tokenizer, declaring)
 
 
 @contextmanager
 def _local(path: str | Path) -> Iterator[Path]:
     """Yield the path, or a copy of the small files of a remote one."""
     if not is_remote(path):
+        if not Path(path).exists():
+            raise InputError(f"tokenizer {path}: there is no such file or directory")
         yield Path(path)
         return
     remote = open_remote(str(path))
-    if (remote / TOKENIZER_DIRECTORY).exists():
-        remote = remote / TOKENIZER_DIRECTORY
-    with tempfile.TemporaryDirectory() as copy:
-        files = remote.iterdir() if remote.is_dir() else [remote]
-        for file in files:
+    if not remote.exists():
+        raise InputError(f"tokenizer {path}: there is no such file or directory")
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        if not remote.is_dir():
+            (copy / remote.name).write_bytes(remote.read_bytes())
+            yield copy / remote.name
+            return
+        if (remote / TOKENIZER_DIRECTORY).exists():
+            remote = remote / TOKENIZER_DIRECTORY
+        for file in remote.iterdir():
             if file.suffix in (".model", ".txt", ".json"):
-                (Path(copy) / file.name).write_bytes(file.read_bytes())
-        yield Path(copy)
+                (copy / file.name).write_bytes(file.read_bytes())
+        try:
+            yield copy
+        except InputError as error:  # about the path that was given, not about its copy
+            raise type(error)(str(error).replace(directory, str(path))) from None
 
 
 def _vocabulary_file(directory: Path) -> Path:
     """Find the file that describes the tokenizer best."""
     stored = directory / TOKENIZER_FILE
-    if stored.is_file() and "kind" in _read_json(stored):
+    if stored.is_file() and "kind" in read_tokenizer_json(stored):
         return stored
     for pattern in ("*.model", "vocab*.txt"):
         found = sorted(directory.glob(pattern))
@@ -92,27 +113,17 @@ def _vocabulary_file(directory: Path) -> Path:
             return found[0]
     if stored.is_file():
         return stored
-    raise InputError(
+    raise MissingTokenizerError(
         f"there is no tokenizer in {directory}: no {TOKENIZER_DIRECTORY}/, no .model, no "
         f"vocab*.txt and no {TOKENIZER_FILE}"
     )
-
-
-def _read_json(path: Path) -> _Json:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"tokenizer {path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"tokenizer {path} must hold a JSON object")
-    return content
 
 
 def _config_settings(path: Path) -> dict[str, bool]:
     """Read the settings of a tokenizer_config.json, if there is one."""
     if not path.is_file():
         return {}
-    config = _read_json(path)
+    config = read_tokenizer_json(path)
     if config.get("tokenize_chinese_chars") is False:
         raise InputError(f"tokenizer {path}: tokenize_chinese_chars=false is not supported")
     settings = {}
@@ -128,21 +139,26 @@ def _config_settings(path: Path) -> dict[str, bool]:
     return settings
 
 
-def _normalizer_settings(normalizer: Any) -> dict[str, bool]:
+def _normalizer_settings(file: Path, normalizer: Any) -> dict[str, bool]:
     """Read the treatment of case and accents from the normalizer of a tokenizer.json."""
     if not isinstance(normalizer, Mapping):
         return {}
     if normalizer.get("type") == "BertNormalizer":
         if not normalizer.get("handle_chinese_chars", True):
-            raise InputError("a tokenizer.json with handle_chinese_chars=false is not supported")
+            raise InputError(f"tokenizer {file}: handle_chinese_chars=false is not supported")
         lower = bool(normalizer.get("lowercase", True))
         strip = normalizer.get("strip_accents")
         return {"lower_case": lower, "keep_accents": not (lower if strip is None else strip)}
-    steps = {step.get("type") for step in normalizer.get("normalizers", [])}
+    place = f"tokenizer {file}: normalizer"
+    normalizer = {"normalizers": [], **normalizer}
+    require_fields(normalizer, {"normalizers": list}, place, error=InputError)
+    for step in normalizer["normalizers"]:
+        require_fields(step, {"type": str}, f"{place}: a step", error=InputError)
+    steps = {step["type"] for step in normalizer["normalizers"]}
     return {"lower_case": "Lowercase" in steps, "keep_accents": "StripAccents" not in steps}
 
 
-def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]) -> Tokenizer:
+def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, Any]) -> Tokenizer:
     """Build the tokenizer of a tokenizer.json, the only file that transformers 5 saves."""
     model = stored.get("model")
     model = model if isinstance(model, dict) else {}
@@ -150,13 +166,6 @@ def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, bool]
     if kind not in ("Unigram", "WordPiece"):
         raise InputError(f"tokenizer {path}: its model must be Unigram or WordPiece, got {kind!r}")
     try:
-        count = len(model["vocab"])
-        added = [token for token in stored.get("added_tokens", []) if token["id"] >= count]
-        if added:
-            raise InputError(
-                f"it has {len(added)} tokens outside its vocabulary, such as "
-                f"{added[0]['content']!r}, which is not supported"
-            )
         if kind == "WordPiece":
             tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
             return WordPieceTokenizer(tokens, **settings)

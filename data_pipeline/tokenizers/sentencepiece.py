@@ -10,7 +10,8 @@ import sentencepiece
 
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
-from data_pipeline.tokenizers.alignment import text_of
+from data_pipeline.tokenizers.added_tokens import AddedToken
+from data_pipeline.tokenizers.alignment import AlignedText, text_of
 from data_pipeline.tokenizers.normalization import normalize, normalize_aligned
 from data_pipeline.tokenizers.sentencepiece_model import adjust_scores, parse_model
 from data_pipeline.tokenizers.tokenizer import Tokenizer
@@ -41,13 +42,18 @@ class SentencePieceTokenizer(Tokenizer):
     VOCABULARY_FILE = "tokenizer.model"
 
     def __init__(
-        self, model: bytes, *, lower_case: bool = True, keep_accents: bool = False
+        self,
+        model: bytes,
+        *,
+        lower_case: bool = True,
+        keep_accents: bool = False,
+        added_tokens: Sequence[AddedToken] = (),
     ) -> None:
         """Load a serialized model.
 
         Raises:
             InputError: it is not a unigram model, lacks a special token, or has pieces that span
-                white space.
+                white space; an added token cannot be found.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
         self.model = model
@@ -70,20 +76,29 @@ class SentencePieceTokenizer(Tokenizer):
             raise InputError("it has pieces that span white space")
         self.pad_id, self.unk_id = 0, self._processor.unk_id()
         self.cls_id, self.sep_id, self.mask_id = (ids[piece] for piece in (CLS, SEP, MASK))
+        self._add_tokens(added_tokens)
 
     @classmethod
     def from_bytes(
-        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
+        cls,
+        vocabulary: bytes,
+        *,
+        lower_case: bool = True,
+        keep_accents: bool = False,
+        added_tokens: Sequence[AddedToken] = (),
     ) -> "SentencePieceTokenizer":
         """Load a serialized model."""
-        return cls(vocabulary, lower_case=lower_case, keep_accents=keep_accents)
+        return cls(
+            vocabulary,
+            lower_case=lower_case,
+            keep_accents=keep_accents,
+            added_tokens=added_tokens,
+        )
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text, without special tokens other than unknown."""
+    def _decode(self, ids: list[int]) -> str:
         return self._processor.decode([int(id) for id in ids])
 
-    def surface_form(self, id: int) -> tuple[str, bool]:
-        """Return the text of a token, and True if white space precedes it."""
+    def _surface_form(self, id: int) -> tuple[str, bool]:
         piece = self.tokens[id]
         return piece.removeprefix(WORD_MARK), piece.startswith(WORD_MARK)
 
@@ -119,6 +134,18 @@ class SentencePieceTokenizer(Tokenizer):
             rows.append((id, begin, stop))
             start = end
         return rows
+
+    def _normalize_word(self, word: str) -> AlignedText:
+        options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
+        aligned = normalize_aligned(word, **options)
+        normalized, places = self._processor.normalize(text_of(aligned), with_offsets=True)
+        first = len(normalized) - len(normalized.lstrip(WORD_MARK))
+        result = []
+        for index in range(first, len(normalized)):
+            start, last = places[index], max(places[index], places[index + 1] - 1)
+            char = normalized[index].replace(WORD_MARK, " ")
+            result.append((char, aligned[start][1], aligned[last][2]))
+        return result
 
     def _starts_word(self, token: str, rule: WordStartRule) -> bool:
         if rule is WordStartRule.SPACE:

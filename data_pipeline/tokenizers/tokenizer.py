@@ -1,6 +1,7 @@
 """The tokenizer interface, and encoding text word by word, as both kinds of vocabulary do."""
 
 import abc
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -15,6 +16,8 @@ from jaxtyping import Bool, Int32, Int64
 
 from albert_jax.durable_files import write_atomically
 from data_pipeline.config import WordStartRule
+from data_pipeline.tokenizers.added_tokens import AddedToken, AddedTokens
+from data_pipeline.tokenizers.alignment import AlignedText
 
 SETTINGS_FILE = "tokenizer.json"
 # Where a corpus and a workdir keep their tokenizer.
@@ -31,10 +34,12 @@ class Tokenizer(abc.ABC):
     """Encoder of text without special tokens, word by word.
 
     No token of either kind of vocabulary spans white space, so the ids of a sentence are those of
-    its words one after the other, and a word is encoded only once.
+    its words one after the other, and a word is encoded only once. An added token splits the text:
+    what is before and after it is encoded as if it stood alone.
 
     Attributes:
-        tokens: the vocabulary in the order of its ids.
+        tokens: the vocabulary in the order of its ids, with added tokens at its end.
+        added_tokens: words that stay whole, among them tokens of the vocabulary.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
         lower_case, keep_accents: how text is normalized.
     """
@@ -43,6 +48,7 @@ class Tokenizer(abc.ABC):
     VOCABULARY_FILE: ClassVar[str]
 
     tokens: tuple[str, ...]
+    added_tokens: AddedTokens
     pad_id: int
     unk_id: int
     cls_id: int
@@ -59,10 +65,20 @@ class Tokenizer(abc.ABC):
         self._word_ids = np.zeros(0, np.int32)
         self._words_with_offsets: dict[str, EncodedText] = {}
 
+    def _add_tokens(self, added: Sequence[AddedToken]) -> None:
+        """Add tokens to the vocabulary; a constructor's last step."""
+        self.added_tokens = AddedTokens(added, self.tokens, self._normalize_word)
+        self.tokens = (*self.tokens, *self.added_tokens.new)
+
     @classmethod
     @abc.abstractmethod
     def from_bytes(
-        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
+        cls,
+        vocabulary: bytes,
+        *,
+        lower_case: bool = True,
+        keep_accents: bool = False,
+        added_tokens: Sequence[AddedToken] = (),
     ) -> "Tokenizer":
         """Make a tokenizer from the content of a vocabulary's file.
 
@@ -79,6 +95,8 @@ class Tokenizer(abc.ABC):
     def fingerprint(self) -> str:
         """SHA-256 of everything that determines how text is encoded."""
         settings = f"{self.KIND} {self.lower_case} {self.keep_accents}\n".encode()
+        if added := self._describe_added_tokens():
+            settings += json.dumps(added).encode()
         return hashlib.sha256(settings + self.vocabulary_bytes()).hexdigest()
 
     @property
@@ -90,8 +108,8 @@ class Tokenizer(abc.ABC):
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special tokens.
 
-        Text never becomes a special token other than unknown: a literal "[MASK]" is encoded
-        character by character.
+        Text becomes no special token but unknown and those that were added: a literal "[MASK]" is
+        encoded character by character.
         """
         ids, _ = self.encode_lines([text])
         return ids.tolist()
@@ -106,6 +124,7 @@ class Tokenizer(abc.ABC):
         """
         if not lines:
             return np.zeros(0, np.int32), np.zeros(0, np.int32)
+        lines = [self.added_tokens.separate(line) for line in lines]
         # Arrow splits and numbers words several times as fast as Python objects.
         split = pyarrow.compute.split_pattern(pyarrow.array(lines, pyarrow.string()), " ")
         words = split.flatten().dictionary_encode()
@@ -128,15 +147,17 @@ class Tokenizer(abc.ABC):
         Example: with the released vocabulary `encode_with_offsets("Thé  ½")` is the ids of
         `▁the ▁1 ⁄ 2` and `[[0, 3], [5, 6], [5, 6], [5, 6]]`.
         """
-        words = text.split(" ")
-        encoded = [self._encode_cached(word) for word in words]
-        starts = itertools.accumulate((len(word) + 1 for word in words), initial=0)
-        offsets = [spans + start for (_, spans), start in zip(encoded, starts, strict=False)]
-        return np.concatenate([ids for ids, _ in encoded]), np.concatenate(offsets)
+        words = self.added_tokens.split_text(text)
+        encoded = [(self._encode_cached(word), start) for word, start in words]
+        ids, offsets = zip(*((ids, spans + start) for (ids, spans), start in encoded), strict=True)
+        return np.concatenate(ids), np.concatenate(offsets)
 
     def word_starts(self, rule: WordStartRule) -> Bool[np.ndarray, " vocabulary"]:
         """Return a mask of the tokens that start a word, for whole-word and n-gram masking."""
-        return np.array([self._starts_word(token, rule) for token in self.tokens])
+        added = self.added_tokens.by_id
+        return np.array(
+            [id in added or self._starts_word(token, rule) for id, token in enumerate(self.tokens)]
+        )
 
     def save(self, directory: Path) -> None:
         """Write the vocabulary and `tokenizer.json`, which `load_tokenizer` reads."""
@@ -148,22 +169,45 @@ class Tokenizer(abc.ABC):
             "keep_accents": self.keep_accents,
             "vocab_size": self.vocab_size,
         }
+        if added := self._describe_added_tokens():
+            settings["added_tokens"] = added
         write_atomically(directory / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
 
-    @abc.abstractmethod
+    def _describe_added_tokens(self) -> list[dict[str, object]]:
+        return [dataclasses.asdict(token) for token in self.added_tokens.tokens]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text, without special tokens other than unknown."""
+        added = self.added_tokens.by_id
+        texts = []
+        for id, group in itertools.groupby(ids, lambda id: id if id in added else None):
+            if id is None:
+                texts.append(self._decode(list(group)))
+            elif not added[id].special:
+                texts += [added[id].content for _ in group]
+        return " ".join(filter(None, texts))
 
-    @abc.abstractmethod
     def surface_form(self, id: int) -> tuple[str, bool]:
         """Return the text of a token, and True if white space precedes it.
 
         Example: `▁the` is ("the", True), `ing` and `##ing` are ("ing", False).
         """
+        added = self.added_tokens.by_id.get(id)
+        return self._surface_form(id) if added is None else (added.content, True)
 
     @abc.abstractmethod
     def vocabulary_bytes(self) -> bytes:
-        """Return the content of the vocabulary's file."""
+        """Return the content of the vocabulary's file, which has no added tokens."""
+
+    @abc.abstractmethod
+    def _decode(self, ids: list[int]) -> str: ...
+
+    @abc.abstractmethod
+    def _surface_form(self, id: int) -> tuple[str, bool]: ...
+
+    @abc.abstractmethod
+    def _normalize_word(self, word: str) -> AlignedText:
+        """Normalize a word as encoding does, before the vocabulary is looked at."""
 
     @abc.abstractmethod
     def _encode_words(self, words: list[str]) -> list[list[int]]:
@@ -184,7 +228,7 @@ class Tokenizer(abc.ABC):
             self._word_starts = self._word_lengths = np.zeros(0, np.int64)
             self._word_ids = np.zeros(0, np.int32)
         new = [word for word in words if word not in known]
-        encoded = self._encode_words(new)
+        encoded = self.added_tokens.encode_words(new, self._encode_words)
         lengths = np.fromiter(map(len, encoded), np.int64, len(new))
         ids = np.fromiter(itertools.chain.from_iterable(encoded), np.int32)
         starts = len(self._word_ids) + np.cumsum(lengths) - lengths
@@ -199,6 +243,7 @@ class Tokenizer(abc.ABC):
         if encoded is None:
             if len(self._words_with_offsets) > _MAX_CACHED_WORDS:
                 self._words_with_offsets.clear()
-            rows = np.array(self._encode_word_with_offsets(word), np.int32).reshape(-1, 3)
+            tokens = self.added_tokens.encode_word(word, self._encode_word_with_offsets)
+            rows = np.array(tokens, np.int32).reshape(-1, 3)
             encoded = self._words_with_offsets[word] = rows[:, 0].copy(), rows[:, 1:].copy()
         return encoded

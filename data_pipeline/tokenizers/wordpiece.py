@@ -3,8 +3,10 @@
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from albert_jax.input_files import BYTE_ORDER_MARK
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.added_tokens import AddedToken
 from data_pipeline.tokenizers.alignment import (
     AlignedText,
     align,
@@ -37,18 +39,28 @@ _IDEOGRAPHS = (
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Words and punctuation marks, each split greedily into the longest known tokens."""
+    """Words and punctuation marks, each split greedily into the longest known tokens.
+
+    Attributes:
+        vocabulary: the tokens without those that were added to them.
+    """
 
     KIND = "wordpiece"
     VOCABULARY_FILE = "vocab.txt"
 
     def __init__(
-        self, tokens: Iterable[str], *, lower_case: bool = True, keep_accents: bool = False
+        self,
+        tokens: Iterable[str],
+        *,
+        lower_case: bool = True,
+        keep_accents: bool = False,
+        added_tokens: Sequence[AddedToken] = (),
     ) -> None:
         """Take the tokens in the order of their ids.
 
         Raises:
-            InputError: a special token is missing, or [PAD] is not the first.
+            InputError: a special token is missing, [PAD] is not the first, or an added token cannot
+                be found.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
         self.tokens = tuple(tokens)
@@ -63,28 +75,36 @@ class WordPieceTokenizer(Tokenizer):
         if self.pad_id != 0:
             raise InputError(f"{PAD} must be its first token, and is number {self.pad_id}")
         self._longest_token = max(map(len, self.tokens))
+        self.vocabulary = self.tokens
+        self._add_tokens(added_tokens)
 
     @classmethod
     def from_bytes(
-        cls, vocabulary: bytes, *, lower_case: bool = True, keep_accents: bool = False
+        cls,
+        vocabulary: bytes,
+        *,
+        lower_case: bool = True,
+        keep_accents: bool = False,
+        added_tokens: Sequence[AddedToken] = (),
     ) -> "WordPieceTokenizer":
         """Read a vocabulary of one token a line; a blank line is the token of one space."""
         try:
             # Only line feeds end a line: the Chinese vocabulary has U+2028 as a token.
-            lines = vocabulary.decode("utf-8").removesuffix("\n").split("\n")
+            text = vocabulary.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+            lines = text.removesuffix("\n").split("\n")
         except UnicodeDecodeError:
             raise InputError("it is not UTF-8") from None
         tokens = [line.split()[0] if line.strip() else " " for line in lines]
-        return cls(tokens, lower_case=lower_case, keep_accents=keep_accents)
+        return cls(
+            tokens, lower_case=lower_case, keep_accents=keep_accents, added_tokens=added_tokens
+        )
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text, without special tokens other than unknown."""
+    def _decode(self, ids: list[int]) -> str:
         dropped = (self.pad_id, self.cls_id, self.sep_id, self.mask_id)
         kept = [self.tokens[id] for id in ids if id not in dropped]
         return " ".join(kept).replace(f" {CONTINUATION}", "")
 
-    def surface_form(self, id: int) -> tuple[str, bool]:
-        """Return the text of a token, and True if white space precedes it."""
+    def _surface_form(self, id: int) -> tuple[str, bool]:
         token = self.tokens[id]
         return token.removeprefix(CONTINUATION), not token.startswith(CONTINUATION)
 
@@ -120,15 +140,19 @@ class WordPieceTokenizer(Tokenizer):
 
     def _split_aligned(self, text: str) -> Iterator[AlignedText]:
         """Split a text as `split_words` does, with the span of each character."""
-        for word in split_at_spaces(map_characters(align(text), _clean_character)):
-            if self.lower_case:
-                word = map_characters(word, lower)
-            if not self.keep_accents:
-                word = drop_marks(normalize_form(word, "NFD"), _is_accent)
+        for word in split_at_spaces(self._normalize_word(text)):
             start = 0
             for part in _split_punctuation(text_of(word)):
                 yield word[start : start + len(part)]
                 start += len(part)
+
+    def _normalize_word(self, word: str) -> AlignedText:
+        aligned = map_characters(align(word), _clean_character)
+        if self.lower_case:
+            aligned = map_characters(aligned, lower)
+        if not self.keep_accents:
+            aligned = drop_marks(normalize_form(aligned, "NFD"), _is_accent)
+        return aligned
 
     def _split_word(self, word: str) -> list[int]:
         if len(word) > MAX_WORD_CHARACTERS:
@@ -151,7 +175,7 @@ class WordPieceTokenizer(Tokenizer):
         return not token.startswith(CONTINUATION)
 
     def vocabulary_bytes(self) -> bytes:
-        return "".join(f"{token}\n" for token in self.tokens).encode()
+        return "".join(f"{token}\n" for token in self.vocabulary).encode()
 
 
 def _clean_character(char: str) -> str:

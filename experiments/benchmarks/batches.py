@@ -1,9 +1,12 @@
 """Batches to measure with, and recordings of them that need neither TensorFlow nor a corpus."""
 
 import dataclasses
+import io
 import json
 import math
 import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +14,17 @@ import numpy as np
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.durable_files import new_file
+from albert_jax.input_files import read_bytes
 from data_pipeline.errors import InputError
 from experiments.run.config import ExperimentConfig
 
 _SOURCE = "source"  # the entry of a recording that is no field of a batch
+_LARGEST_RATIO = 1100  # of the bytes of an entry and those that zip stores for them
+# What is raised for a file that is no npz, by zipfile, zlib and NumPy.
+_FAULTS = (
+    *(OSError, EOFError, LookupError, ValueError, TypeError, OverflowError, RecursionError),
+    *(RuntimeError, NotImplementedError, SyntaxError, zipfile.BadZipFile, zlib.error),
+)
 
 
 class Batches(NamedTuple):
@@ -70,6 +80,35 @@ def record(batches: Batches, path: Path) -> None:
         np.savez_compressed(file, **entries)
 
 
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an npz, whose sizes are compared with that of the file before they are read.
+
+    Raises:
+        InputError: there is no such file.
+        one of `_FAULTS`: it is no npz, or lacks an array.
+    """
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(read_bytes(path, error=InputError))) as archive:
+        for name in names:
+            entry = archive.getinfo(f"{name}.npy")
+            if entry.flag_bits & 1:
+                raise ValueError(f"{name} is encrypted")
+            if entry.file_size > _LARGEST_RATIO * entry.compress_size:
+                raise ValueError(f"{name} has {entry.compress_size} bytes for {entry.file_size}")
+            with archive.open(entry) as stream:
+                version = np.lib.format.read_magic(stream)
+                read_header = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, _, dtype = read_header(stream)
+                if math.prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
+                    raise ValueError(f"{name} does not have the elements of its shape {shape}")
+            with archive.open(entry) as stream:
+                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
+
+
 def replay(path: Path, config: ExperimentConfig) -> tuple[ExperimentConfig, Batches]:
     """Return the batches of a recording, and the experiment with rows of their shape.
 
@@ -77,17 +116,20 @@ def replay(path: Path, config: ExperimentConfig) -> tuple[ExperimentConfig, Batc
         InputError: the file is not a recording, or its rows do not fit the model.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as recording:
-            source = str(json.loads(str(recording[_SOURCE])))
-            fields = {name: recording[name] for name in PretrainingBatch._fields}
+        fields = _read_arrays(path, [_SOURCE, *PretrainingBatch._fields])
+        source = str(json.loads(str(fields.pop(_SOURCE))))
+        numbers = {len(field) for field in fields.values() if field.ndim}
+        if len(numbers) != 1 or not min(numbers):
+            raise ValueError("it holds no batches, or fields of different numbers of them")
         batches = [
             {name: field[number] for name, field in fields.items()}
-            for number in range(len(fields["input_ids"]))
+            for number in range(numbers.pop())
         ]
         for batch in batches:
             PretrainingBatch.from_numpy(batch)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"--replay={path} is not a recording of batches: {error}") from error
+    except _FAULTS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"--replay={path} is not a recording of batches: {reason}") from error
     used = 1 + max(int(fields[name].max()) for name in ("input_ids", "masked_lm_ids"))
     if used > config.model.vocab_size:
         raise InputError(

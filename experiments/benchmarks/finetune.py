@@ -15,13 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from albert_jax.devices.sharding import place_batch
 from albert_jax.tasks.batches import ClassificationBatch
 from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import (
-    compile_train_step,
-    initialize_state,
-    place_batch,
-)
+from albert_jax.training.parallel import compile_train_step, initialize_state
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
 from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.collectives import Collective, parse_collectives
+from albert_jax.devices.mesh import DATA_AXIS, make_mesh
 from albert_jax.encoder import Execution
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.collectives import Collective, parse_collectives
 from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import DATA_AXIS, compile_train_step, make_mesh
+from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.benchmarks.report import rounded
 from experiments.run.config import ExperimentConfig

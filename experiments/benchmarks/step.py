@@ -12,17 +12,13 @@ from jax.sharding import Mesh
 
 from albert_jax.attention.cudnn_slots import slot_kernels, slots_needed
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.flops import mesh_peak_flops
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import place_batch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.flops import mesh_peak_flops
 from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import (
-    compile_eval_step,
-    compile_train_step,
-    initialize_state,
-    make_mesh,
-    place_batch,
-)
+from albert_jax.training.parallel import compile_eval_step, compile_train_step, initialize_state
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.profile import profile

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from albert_jax.training.flops import training_flops_per_row
+from albert_jax.devices.flops import training_flops_per_row
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.report import rounded
 from experiments.run.config import ExperimentConfig

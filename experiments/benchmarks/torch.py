@@ -1,6 +1,7 @@
 """The same steps with Hugging Face transformers on torch, for comparison."""
 
 import importlib
+import importlib.util
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,15 @@ class TorchVariant(StrEnum):
 _GATHERING = (TorchVariant.GATHERED, TorchVariant.FUSED, TorchVariant.COMPILED_GATHERED)
 _COMPILING = (TorchVariant.COMPILED, TorchVariant.COMPILED_GATHERED)
 _ACTIVATIONS = {HiddenAct.GELU: "gelu_new", HiddenAct.GELU_ERF: "gelu"}
+
+
+def load_triton() -> None:
+    """Load the Triton that a torch for CUDA brings along, if there is one.
+
+    To be called before TensorFlow is imported: loaded after it, Triton ends the process.
+    """
+    if importlib.util.find_spec("triton"):
+        importlib.import_module("triton")
 
 
 def import_torch() -> tuple[Any, Any]:

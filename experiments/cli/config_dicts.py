@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from ml_collections import ConfigDict
 
+from albert_jax.input_files import parse_json
 from data_pipeline.errors import InputError
 from experiments.cli.dataclass_forms import build, flatten, to_dict, with_placeholders
 
@@ -52,9 +53,10 @@ def from_json(text: str, kind: type[ConfigT], *, source: str) -> ConfigT:
     Raises:
         InputError: it is no such text; the message names the `source`.
     """
+    values = parse_json(text, source, error=InputError)
     try:
-        return build(kind, json.loads(text), "--config")
-    except (json.JSONDecodeError, InputError) as error:
+        return build(kind, values, "--config")
+    except InputError as error:
         raise InputError(f"{source}: {error}") from error
 
 

@@ -60,7 +60,7 @@ def define_config_flag(
                 )
             ),
         )
-    except flags.Error as error:  # it reads the command line's flag files at once
+    except (flags.Error, UnicodeDecodeError) as error:  # it reads flag files at once
         print("error:", error, file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
     if required:
@@ -99,9 +99,9 @@ def parse_flags(
     """
     path = None
     if config_kind is not None:
-        argv = flag_values.read_flags_from_files(list(argv), force_gnu=False)
+        argv = expand_flag_files(argv, flag_values)
         written = _before_double_dash(argv)
-        if path := _config_path(written):
+        for path in _config_paths(written):
             check_file("config", path, CONFIGS)
             path = find_file(path, CONFIGS)
         _check_overrides(written, config_kind)
@@ -111,14 +111,31 @@ def parse_flags(
         name = error.flagname
         close = did_you_mean(name, {known: f"--{known}" for known in flag_values})
         raise InputError(f"there is no flag --{name}{close}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever the config file ends with
         line = failing_line(error, path) if path else None
+        if line is None and isinstance(error, RecursionError):  # absl seeks a similar name
+            line = "there is no flag of so long a name"
         if line is None and not isinstance(error, flags.Error):
             raise
         message = " ".join(str(error).split()).removeprefix("flag ")
         if missing := re.match(r"--(\S+)=None: .*other than None", message):
             message = f"--{missing[1]} is missing: {flag_values[missing[1]].help}"
         raise InputError(line or message) from error
+
+
+def expand_flag_files(argv: Sequence[str], flag_values: flags.FlagValues) -> list[str]:
+    """Return a command line with the lines of the files that `--flagfile` names.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    try:
+        return flag_values.read_flags_from_files(list(argv), force_gnu=False)
+    except flags.Error as error:
+        raise InputError(str(error)) from error
+    except UnicodeDecodeError as error:
+        named = [argument for argument in argv if argument.lstrip("-").startswith("flagfile")]
+        raise InputError(f"{' '.join(named)}: the file is not UTF-8: {error}") from error
 
 
 class _ParserWithNone(flags.ArgumentParser):
@@ -169,20 +186,20 @@ def _with_found_file(argument: str) -> str:
     return f"{flag}{equals}{find_file(written, CONFIGS)}{colon}{rest}" if value else argument
 
 
-def _config_path(arguments: Sequence[str]) -> str | None:
-    """Return the file that ``--config`` names, without the argument that follows a colon."""
-    path = None
+def _config_paths(arguments: Sequence[str]) -> list[str]:
+    """Return the files that ``--config`` names, without the argument that follows a colon."""
+    paths = []
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
         if re.fullmatch(r"--?config", argument):
-            path = after
-        elif match := re.match(r"--?config=(.*)", argument):
-            path = match[1]
-    return path and path.split(":", 1)[0]
+            paths.append(after)
+        elif match := re.match(r"--?config=(.*)", argument, re.DOTALL):
+            paths.append(match[1])
+    return [path.split(":", 1)[0] for path in paths]
 
 
 def _check_overrides(arguments: Sequence[str], config_kind: type[Config]) -> None:
     names = [one.name for one in all_settings(config_kind)]
-    groups = {name.rpartition(".")[0] for name in names}
+    groups = {name.rpartition(".")[0] for name in names} - {""}
     for argument in arguments:
         match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if match and match[1] not in (*names, *groups):

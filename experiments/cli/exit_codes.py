@@ -11,4 +11,5 @@ class ExitCode(IntEnum):
     NON_FINITE = 3
     LOST_PROCESS = 4  # another process of the run is gone: restart all of them
     FAILED_POINTS = 5  # of a sweep: their messages say why
+    FAULTY_DEVICE = 6  # it computed one step to two results
     PREEMPTED = 75  # stopped by SIGTERM after saving: restart it to resume

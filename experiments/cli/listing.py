@@ -12,7 +12,12 @@ from absl import flags
 from albert_jax.settings import Setting, all_settings, own_settings
 from data_pipeline.errors import InputError
 from experiments.cli.config_dicts import Config
-from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.cli.config_flag import (
+    define_config_flag,
+    expand_flag_files,
+    parse_flags,
+    read_config_flag,
+)
 from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.cli.synonyms import meant_setting
 
@@ -25,7 +30,7 @@ def requested_listing(argv: Sequence[str], config_kind: type[Config]) -> str | N
     Raises:
         InputError: there is no such part, or ``--config`` is wrong.
     """
-    written = flags.FlagValues().read_flags_from_files(list(argv), force_gnu=False)
+    written = expand_flag_files(argv, flags.FlagValues())
     part, others = None, []
     for argument in written:
         if match := re.fullmatch(r"--?list_config(?:=(.*))?", argument):

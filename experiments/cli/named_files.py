@@ -1,6 +1,7 @@
 """Files that flags name, by path or as shipped with the package: configs and sweeps."""
 
 import ast
+import os
 import traceback
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def find_file(written: str, directory: Path) -> str:
 
     A path that exists goes before a name. What is neither is returned as it is.
     """
-    if Path(written).is_file():
+    if os.path.isfile(written):  # unlike Path's, also for a name that is too long
         return written
     return str(shipped_files(directory).get(written, written))
 
@@ -49,7 +50,7 @@ def check_file(flag: str, written: str, directory: Path) -> None:
     Raises:
         InputError: it does not; the message names one that does.
     """
-    if Path(find_file(written, directory)).is_file():
+    if os.path.isfile(find_file(written, directory)):
         return
     known = {name: f"--{flag}={name}" for name in shipped_files(directory)}
     short = {name.rpartition("/")[2]: meant for name, meant in known.items()}
@@ -65,6 +66,8 @@ def failing_line(error: BaseException, path: str) -> str | None:
         error = error.__cause__ or error.__context__ or error
     if isinstance(error, SyntaxError) and error.filename == path:
         return f"--config={path}: line {error.lineno}: {error.msg}"
+    if isinstance(error, SyntaxError) and error.filename is None:  # of a file with zero bytes
+        return f"--config={path}: {error.msg}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == path:
             message = " ".join(str(error).split())

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,18 +12,19 @@ from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.sharding import place_batch, rows_of_process
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import Metrics, Ratio, summarize
-from albert_jax.training.parallel import compile_eval_step, place_batch, rows_of_process
+from albert_jax.training.parallel import compile_eval_step
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import VALIDATION
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.dataset import held_out_batches
+from data_pipeline.pretraining.dataset import HeldOutDataset
 from data_pipeline.pretraining.masking import shuffle_visible_words
+from experiments.metrics.curves import Panel
 from experiments.run.config import ExperimentConfig
-from experiments.run.curves import Panel
 
 _SHUFFLE_SEED = 0
 
@@ -36,7 +37,7 @@ class Baselines(NamedTuple):
 
 
 class HeldOutEvaluator:
-    """Held-out batches, and the evaluation of parameters on them.
+    """Held-out batches, opened once, and the evaluation of parameters on them.
 
     Args:
         corpus: the corpus whose held-out text is read.
@@ -44,6 +45,7 @@ class HeldOutEvaluator:
         mesh: the devices.
 
     Attributes:
+        dataset: the pairs that masked LM is measured on, this process's rows of each batch.
         model: the run's model, with the heads of pre-training.
         best_metric: the metric that marks the best checkpoint.
         panels: the metrics that are plotted.
@@ -64,9 +66,14 @@ class HeldOutEvaluator:
         except ValueError as error:
             raise InputError(f"--config.run.evaluation_batch_size: {error}") from error
         self._corpus, self._config, self._mesh = corpus, config, mesh
+        objective = config.data.sentence_objective
+        self.dataset = self._open(self._rows, SentenceObjective.SOP)
+        self._random_segments = None
+        if objective.random_segments:
+            self._random_segments = self._open(self._rows, objective)
         self.model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
-        self.panels = pretraining_panels(config.data.sentence_objective)
-        self._sentence_metric = config.data.sentence_objective.metric_name
+        self.panels = pretraining_panels(objective)
+        self._sentence_metric = objective.metric_name
         self._loss_fn = pretraining_objective(self.model, self._sentence_metric).loss_fn
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
 
@@ -81,10 +88,9 @@ class HeldOutEvaluator:
             self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
         step = functools.partial(self._eval_step, params)
         sums = self.measure(step)
-        shuffled = self._add_up(step, map(_shuffle, self.batches()))
-        objective = self._config.data.sentence_objective
-        if objective.random_segments:
-            pairs = self._add_up(step, self.batches(objective))
+        shuffled = self._add_up(step, map(_shuffle, self.dataset.batches()))
+        if self._random_segments is not None:
+            pairs = self._add_up(step, self._random_segments.batches())
             sums |= {name: pairs[name] for name in pairs if not name.startswith("masked_lm")}
         metrics = summarize(sums)
         metrics["context_gap"] = summarize(shuffled)["masked_lm_loss"] - metrics["masked_lm_loss"]
@@ -94,28 +100,22 @@ class HeldOutEvaluator:
 
     def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:
         """Return the sum of a step's metrics over the held-out batches."""
-        return self._add_up(step, self.batches())
+        return self._add_up(step, self.dataset.batches())
 
     def baselines(self) -> Baselines:
         """Return the results of guessing on the same positions, those of all processes."""
         counts: Counter[int] = Counter()
-        for batch in self._read(None, SentenceObjective.SOP):
+        for batch in self._open(None, SentenceObjective.SOP).batches():
             counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
         probabilities = np.array(list(counts.values())) / counts.total()
         entropy = scipy.stats.entropy(probabilities)
         return Baselines(float(probabilities.max()), float(entropy))
 
-    def batches(
-        self, objective: SentenceObjective = SentenceObjective.SOP
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the held-out batches, this process's rows of each."""
-        return self._read(self._rows, objective)
-
-    def _read(
+    def _open(
         self, rows: Int64[np.ndarray, " rows"] | None, objective: SentenceObjective
-    ) -> Iterator[dict[str, np.ndarray]]:
+    ) -> HeldOutDataset:
         run = self._config.run
-        return held_out_batches(
+        return HeldOutDataset(
             self._corpus,
             max_seq_length=self._config.evaluation_seq_length,
             batch_size=run.evaluation_batch_size,

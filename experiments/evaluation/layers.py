@@ -13,6 +13,7 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import masked_lm_by_layer
 from albert_jax.training.losses import Metrics, summarize
+from experiments.metrics.curves import save_figure
 
 DEPTH_FILE = "every_depth.png"
 
@@ -72,5 +73,4 @@ def plot_layers(layers: Sequence[LayerMetrics], path: epath.PathLike, *, title: 
         axes.set_xlabel("layers applied")
         axes.set_title(label)
         axes.grid(alpha=0.3)
-    with epath.Path(path).open("wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(figure, path)

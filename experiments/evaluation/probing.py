@@ -1,5 +1,6 @@
 """Linear probes of a frozen encoder."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from albert_jax.model import AlbertModel
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.pretraining.dataset import PretrainingDataset, held_out_batches, held_out_config
+from data_pipeline.pretraining.dataset import HeldOutDataset, PretrainingDataset, held_out_config
 from experiments.run.config import ExperimentConfig
 
 PROBE_FILE = "probe.json"
@@ -110,14 +111,12 @@ def probe_objective(
 
     def training() -> Iterator[dict[str, np.ndarray]]:
         data = held_out_config(length, objective, plan_dir=plans)
-        batches = PretrainingDataset(corpus, data, seed=_SEED, global_batch_size=size).batches(
-            start_step=0
-        )
-        for _ in range(-(-num_pairs // size)):
-            yield next(batches)
+        dataset = PretrainingDataset(corpus, data, seed=_SEED, global_batch_size=size)
+        with dataset.batches(start_step=0) as batches:
+            yield from itertools.islice(batches, -(-num_pairs // size))
 
     probe = fit_probe(gather_examples(features, training()))
-    held_out = held_out_batches(
+    held_out = HeldOutDataset(
         corpus,
         max_seq_length=length,
         batch_size=size,
@@ -125,5 +124,5 @@ def probe_objective(
         plan_dir=plans,
         sentence_objective=objective,
     )
-    examples = gather_examples(features, held_out)
+    examples = gather_examples(features, held_out.batches())
     return float(probe.score(*examples)), len(examples.labels)

@@ -5,12 +5,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from albert_jax.training.parallel import (
-    compile_predict_step,
-    place_batch,
-    rows_of_process,
-    state_shardings,
-)
+from albert_jax.devices.sharding import place_batch, rows_of_process, state_shardings
+from albert_jax.training.parallel import compile_predict_step
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import evaluation_batches
 from data_pipeline.finetuning.encoded_examples import EncodedExamples

@@ -1,7 +1,7 @@
 """A fine-tuning, opened: starting point, task, batches and evaluation."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,16 +9,16 @@ from etils import epath
 from jax.sharding import Mesh
 
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.sharding import rows_of_process
 from albert_jax.tasks.batches import TaskBatch
-from albert_jax.training.flops import training_flops_per_row
-from albert_jax.training.parallel import rows_of_process
 from data_pipeline.finetuning.dataset import FinetuningDataset
 from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.starting_point import StartingPoint, open_starting_point
+from experiments.metrics.run_log import StepWork
 from experiments.run.execution import open_mesh, resolve_execution
-from experiments.run.metrics_log import StepWork
-from experiments.run.workdir import DataIdentity
+from experiments.run.resumption import DataIdentity
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.registry import open_task
 from experiments.tasks.task import FinetuningTask
@@ -57,9 +57,9 @@ class FinetuningBatches:
         """Batches of an epoch."""
         return self._dataset.steps_per_epoch
 
-    def batches(self, start_step: int) -> Iterator[TaskBatch]:
+    def batches(self, start_step: int) -> Generator[TaskBatch, None, None]:
         """Yield this process's rows of the batches from a step on."""
-        return map(self._task.to_batch, self._dataset.batches(start_step, self._rows))
+        yield from map(self._task.to_batch, self._dataset.batches(start_step, self._rows))
 
     def work_of_step(self, step: int) -> StepWork:
         """Return rows and mean operations of a step."""

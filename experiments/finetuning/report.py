@@ -11,11 +11,12 @@ from typing import Any
 from etils import epath
 from matplotlib.figure import Figure
 
-from albert_jax.training.checkpoint import BEST, restore_params
+from albert_jax.training.checkpoint import resolve_step, restore_params
 from experiments.cli.dataclass_forms import to_dict
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.report_format import format_run, format_summary
-from experiments.run.metrics_log import read_metrics
+from experiments.metrics.curves import save_figure
+from experiments.metrics.metrics_file import read_metrics
 from experiments.run.workdir import CHECKPOINTS, REPORT_FILE, write_text
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import FinetuningTask, Scores
@@ -67,7 +68,7 @@ def write_run_report(
         write: True on the process that writes.
     """
     directory = path / CHECKPOINTS
-    step = int((directory / BEST).read_text())
+    step = resolve_step(directory, None)
     params = restore_params(directory, step)
     scores, files = {}, []
     for split, examples in {**task.labeled, **task.unlabeled}.items():
@@ -169,7 +170,7 @@ def _run_content(
     logged = [entry for entry in read_metrics(path) if entry["split"] == "train"]
     steps = [0, *(entry["step"] for entry in logged)]
     seconds = sum(
-        (step - before) * entry["seconds_per_step"]
+        entry.get("steps", step - before) * entry["seconds_per_step"]  # old runs do not say
         for before, step, entry in zip(steps, steps[1:], logged, strict=False)
     )
     return {
@@ -212,5 +213,4 @@ def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str) -> None:
     axes.invert_yaxis()
     axes.set_xlim(min(0, *bars.values()), 1.1 * max(*bars.values(), 1))
     axes.set_title(title)
-    with (path / SCORES_PLOT_FILE).open("wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(figure, path / SCORES_PLOT_FILE)

@@ -95,11 +95,16 @@ def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
 
 def format_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """Format a Markdown table and an empty line."""
-    yield f"| {' | '.join(headings)} |"
+    yield f"| {' | '.join(map(_cell, headings))} |"
     yield "|---" * len(headings) + "|"
     for row in rows:
-        yield f"| {' | '.join(map(str, row))} |"
+        yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
+
+
+def _cell(value: Any) -> str:
+    """Return a value as a cell, in one line: names of classes are free text."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _number(value: float | None) -> str:

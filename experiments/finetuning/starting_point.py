@@ -9,22 +9,28 @@ from etils import epath
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.interop.names import WeightsError
-from albert_jax.interop.workdir import HEAD_FILE, split_step, write_head
-from albert_jax.pretrained import open_weights
+from albert_jax.interop.stored_weights import StoredWeights
+from albert_jax.interop.workdir import HEAD_FILE, write_head
+from albert_jax.pretrained import directory_of
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import AlbertTokenizer
-from experiments.run.initial_parameters import read_initial_parameters
+from experiments.run.config import InitEmbeddings
+from experiments.run.initial_parameters import (
+    check_vocabulary,
+    open_initial_weights,
+    read_initial_parameters,
+)
 from experiments.run.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, model_files
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import FinetuningTask
 
 
 class StartingPoint(NamedTuple):
-    """Sizes and tokenizer of a run's encoder."""
+    """Sizes and tokenizer of a run's encoder, and what `run.init_from` holds, where it is read."""
 
     model: AlbertConfig
     tokenizer: AlbertTokenizer
+    weights: StoredWeights | None
 
 
 def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> StartingPoint:
@@ -43,21 +49,25 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
             "--config.run.init_from is missing: the model to fine-tune; to train one from scratch, "
             "--config.data.tokenizer and --config.model"
         )
-    workdir, model = epath.Path(path), config.model
+    workdir, model, weights = epath.Path(path), config.model, None
     if _has_checkpoints(workdir):
         model = AlbertConfig.from_json_file(workdir / ALBERT_CONFIG_FILE)
         tokenizer_path = str(workdir)
     elif init_from is not None:
-        try:
-            model = open_weights(init_from).config
-        except WeightsError as error:
-            raise InputError(f"--config.run.init_from: {error}") from error
-        tokenizer_path = tokenizer_path or str(split_step(epath.Path(init_from))[0])
+        weights = open_initial_weights(init_from)
+        model = weights.config
+        tokenizer_path = tokenizer_path or str(directory_of(init_from))
     if (dropout := config.dropout.encoder) is not None:
         model = dataclasses.replace(
             model, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
         )
     tokenizer = AlbertTokenizer.from_pretrained(str(tokenizer_path))
+    if weights is not None and config.run.init_weights and init_from is not None:
+        embeddings = config.run.init_embeddings
+        whose = f"tokenizer {tokenizer_path}"
+        check_vocabulary(init_from, tokenizer.tokenizer, embeddings, whose=whose)
+        if embeddings is InitEmbeddings.FRESH:
+            model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size)
     if tokenizer.vocab_size != model.vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model has {model.vocab_size}"
@@ -67,7 +77,7 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
             f"--config.data.max_seq_length ({config.data.max_seq_length}) must be at most the "
             f"model's max_position_embeddings ({model.longest_row})"
         )
-    return StartingPoint(model, tokenizer)
+    return StartingPoint(model, tokenizer, weights)
 
 
 def _has_checkpoints(workdir: epath.Path) -> bool:
@@ -75,7 +85,9 @@ def _has_checkpoints(workdir: epath.Path) -> bool:
     return checkpoints.exists() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
 
 
-def read_task_parameters(config: FinetuneConfig, task: FinetuningTask) -> PyTree:
+def read_task_parameters(
+    config: FinetuneConfig, start: StartingPoint, task: FinetuningTask
+) -> PyTree:
     """Return the stored encoder, and the stored head if it has the task's labels; else a new one.
 
     Raises:
@@ -83,17 +95,19 @@ def read_task_parameters(config: FinetuneConfig, task: FinetuningTask) -> PyTree
     """
     init_from = config.run.init_from
     assert init_from is not None
+    # Not opened yet where the checkpoints of a run to be resumed have turned out to be unfinished.
+    stored = start.weights or open_initial_weights(init_from)
     return read_initial_parameters(
-        init_from, task.model, seed=config.seed, read_heads=_has_same_head(init_from, task)
+        stored,
+        task.model,
+        seed=config.seed,
+        embeddings=config.run.init_embeddings,
+        read_heads=_has_same_head(stored, task),
     )
 
 
-def _has_same_head(init_from: str, task: FinetuningTask) -> bool:
+def _has_same_head(stored: StoredWeights, task: FinetuningTask) -> bool:
     """True if the stored model has the task's head, whose training can go on."""
-    try:
-        stored = open_weights(init_from)
-    except WeightsError as error:
-        raise InputError(f"--config.run.init_from: {error}") from error
     if stored.head is None or stored.architecture not in (None, type(task.model).__name__):
         return False
     old, new = stored.head, task.head

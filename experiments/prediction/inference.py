@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
-from albert_jax.training.parallel import ROWS, make_mesh, state_shardings
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import ROWS, state_shardings
 from experiments.tasks.raw_inputs import EncodedRow
 
 # Rows are padded to the next of these, or to the longest that the model takes.

@@ -1,11 +1,12 @@
 """Raw inputs from flags, lines of a text file, or lines of JSON objects."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from albert_jax.input_files import read_text, require_unicode
 from data_pipeline.errors import InputError
+from data_pipeline.sources.json_text import parse_object
 from experiments.tasks.raw_inputs import RawInput
 
 
@@ -45,31 +46,20 @@ def read_inputs(path: Path) -> list[RawInput]:
     Raises:
         InputError: the file is missing, empty or of another kind, or a line is malformed.
     """
-    try:
-        # Only line feeds end a line: texts may hold the other marks that Python splits at.
-        lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise InputError(f"--input={path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"--input={path} is not UTF-8: {error.reason}") from None
+    # Only line feeds end a line: texts may hold the other marks that Python splits at.
+    text = read_text(path, error=InputError, name=f"--input={path}")
+    lines = text.removesuffix("\n").split("\n")
     if lines == [""]:
         raise InputError(f"--input={path} is empty")
     if path.suffix not in (".jsonl", ".txt"):
         raise InputError(f"--input={path} must end in .txt or .jsonl")
     inputs = []
     for number, line in enumerate(lines):
-        source = f"--input={path}, line {number + 1}"
-        is_json = path.suffix == ".jsonl"
-        fields = _json_object(line, source) if is_json else {"text": line.removesuffix("\r")}
+        source = f"--input={path}:{number + 1}"
+        if path.suffix == ".jsonl":
+            fields = parse_object(line, f"--input={path}", number + 1)
+            require_unicode(fields, source, error=InputError)
+        else:
+            fields = {"text": line.removesuffix("\r")}
         inputs.append(RawInput(fields, source))
     return inputs
-
-
-def _json_object(line: str, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{source} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{source} must be a JSON object, got {line[:40]}")
-    return value

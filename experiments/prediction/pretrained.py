@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Float, Int, PyTree
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
+from albert_jax.interop.names import WeightsError
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import MASK_WORD
 from experiments.prediction.inference import default_tokens_per_batch
@@ -118,7 +119,13 @@ def format_masks(result: Result) -> str:
 def embed(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """Compute the embedding of each text, or of each pair of texts."""
     texts = read_texts(inputs)
-    loaded = load_model(AlbertModel, options)
+    pooled = options.pooling is Pooling.POOLED
+    try:
+        loaded = load_model(AlbertModel, options, add_pooling_layer=pooled)
+    except WeightsError as error:
+        without = pooled and "pooler" in str(error)
+        hint = "; --pooling=mean and --pooling=first need no pooler" if without else ""
+        raise WeightsError(f"{error}{hint}") from error
     function = functools.partial(embed_rows, pooling=options.pooling)
     for number, vector in loaded.infer(function, _encode(texts, loaded, options)):
         yield number, {**texts[number].fields, "embedding": vector}

@@ -64,17 +64,18 @@ class LoadedModel(NamedTuple):
         return inference(rows)
 
 
-def load_model(model_class: type[Any], options: PredictionOptions) -> LoadedModel:
+def load_model(model_class: type[Any], options: PredictionOptions, **fields: Any) -> LoadedModel:
     """Load a model and the tokenizer beside it.
 
     Args:
         model_class: such as `AlbertModel`.
         options: name the path.
+        fields: fields of the model, such as `add_pooling_layer`.
 
     Raises:
         InputError: there is no tokenizer, or it is not the model's.
     """
-    model, params = model_class.from_pretrained(options.model, dtype=options.dtype)
+    model, params = model_class.from_pretrained(options.model, dtype=options.dtype, **fields)
     tokenizer = AlbertTokenizer.from_pretrained(str(directory_of(options.model)))
     if tokenizer.vocab_size != model.config.vocab_size:
         raise InputError(

@@ -7,7 +7,6 @@ __getattr__, __all__ = lazy_exports(
     {
         "config": ["ExperimentConfig", "PhaseConfig", "PhasesConfig", "RunConfig"],
         "curriculum": ["Curriculum", "Phase", "phases_of"],
-        "metrics_log": ["read_metrics"],
         "training": ["Run"],
         "workdir": ["Workdir", "open_workdir", "read_config"],
     },

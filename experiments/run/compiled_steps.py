@@ -1,13 +1,14 @@
 """The training step for batches of several shapes, in micro-batches that fit the memory."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 from jax import Array
 
-from albert_jax.training.losses import Metrics
 from albert_jax.training.parallel import TrainStep
 from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
@@ -39,6 +40,8 @@ class CompiledSteps:
         limit: bytes that a step may use on a device; None: not known.
         say: prints a line.
         costs: returns the costs of the first compiled step in words.
+        name: of what is compiled, if it is another function of state, batch and key.
+        compiling: entered while a step is compiled.
     """
 
     def __init__(
@@ -48,12 +51,15 @@ class CompiledSteps:
         limit: int | None,
         say: Callable[[str], None],
         costs: Callable[[jax.stages.Compiled], str],
+        name: str = "the training step",
+        compiling: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._step_of, self._counts, self._limit = step_of, counts, limit
         self._say, self._costs = say, costs
+        self._name, self._compiling = name, compiling
         self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
 
-    def __call__(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
+    def __call__(self, state: TrainState, batch: Any, key: Array) -> Any:
         return self.prepare(state, batch, key)(state, batch, key)
 
     def prepare(self, state: TrainState, batch: Any, key: Array) -> TrainStep:
@@ -66,9 +72,10 @@ class CompiledSteps:
         if shapes not in self._compiled:
             first = not self._compiled
             rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
-            self._say(f"compiling the training step{rows} ...")
+            self._say(f"compiling {self._name}{rows} ...")
             start = time.perf_counter()
-            compiled = self._compile(state, batch, key)
+            with self._compiling():
+                compiled = self._compile(state, batch, key)
             said = f"compiled in {time.perf_counter() - start:.1f} s"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled

@@ -14,6 +14,7 @@ from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
 
 LARGEST_SEED = 2**32 - 1
+MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
 
 
 class ComputeDtype(StrEnum):
@@ -38,6 +39,13 @@ class InitGroups(StrEnum):
     FROM_FIRST = "from_first"
 
 
+class InitEmbeddings(StrEnum):
+    """Source of what depends on the vocabulary: the word table, and the masked-LM head's output."""
+
+    STORED = "stored"  # `init_from`, whose vocabulary must be the run's
+    FRESH = "fresh"  # initialized, for another vocabulary
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
     """The run of a training: devices, intervals, files. Results are the same up to rounding and
@@ -53,8 +61,11 @@ class TrainingRunConfig:
         1, "devices that share one copy of parameters and optimizer state", at_least=1
     )
     tensor: int = setting(1, "devices that share each matmul", at_least=1)
+    dcn_data: int | None = setting(
+        None, "TPU slices, or hosts, that a slow network joins; none: found", at_least=1
+    )
     accumulation_steps: int = setting(
-        1, "micro-batches a step; 0: as few as the memory allows", at_least=0
+        1, "micro-batches a step; 0: as few as the memory allows", at_least=0, at_most=MOST_ROWS
     )
     dtype: ComputeDtype = setting(
         ComputeDtype.FLOAT32, "type of matmuls; parameters and the loss stay float32"
@@ -73,16 +84,42 @@ class TrainingRunConfig:
         False, "bit-identical resuming on GPUs, at some cost in speed"
     )
 
+    skip_nonfinite_steps: int = setting(
+        0, "steps in a row that may be not finite, and are skipped", at_least=0
+    )
+    skip_spike_sigmas: float | None = setting(
+        None,
+        "deviations above the last 128 losses or gradient norms that skip a step; none: no step",
+        above=0,
+    )
+    check_determinism_every: int | None = setting(
+        None, "steps between two that are computed twice and compared; none: no step", at_least=1
+    )
+
     log_every: int = setting(100, "steps between two log lines", at_least=1)
     evaluate_every: int = setting(5000, "steps between two evaluations", at_least=1)
     checkpoint_every: int = setting(5000, "steps between two checkpoints", at_least=1)
     keep_checkpoints: int = setting(
         5, "newest checkpoints that are kept, beside the best one", at_least=1
     )
-    evaluation_batch_size: int = setting(64, "rows in a batch of an evaluation", at_least=1)
+    evaluation_batch_size: int = setting(
+        64, "rows in a batch of an evaluation", at_least=1, at_most=MOST_ROWS
+    )
+
+    hang_seconds: float | None = setting(
+        None,
+        "seconds without a step that end a run with the stacks of its threads and status 75; none: "
+        "20 times the median step, at least 300",
+        above=0,
+    )
 
     init_from: str | None = setting(
         None, "workdir or checkpoint with the initial parameters of a new run"
+    )
+    init_embeddings: InitEmbeddings = setting(
+        InitEmbeddings.STORED,
+        "word embeddings and masked-LM output bias of a run with `init_from`; fresh: initialized, "
+        "for another vocabulary",
     )
     compile_cache_dir: str | None = setting(
         None, "cache of compiled programs; none: in the workdir"
@@ -93,6 +130,9 @@ class TrainingRunConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.init_from is None and self.init_embeddings is not InitEmbeddings.STORED:
+            allowed = f"{InitEmbeddings.STORED} without init_from"
+            raise FieldError("init_embeddings", allowed, self.init_embeddings)
         if self.parallelism is Parallelism.PMAP:
             for name in ("fsdp", "tensor"):
                 if (size := getattr(self, name)) > 1:
@@ -114,6 +154,7 @@ class RunConfig(TrainingRunConfig):
         None,
         "length of rows in evaluations, to compare runs of several; none: as in training",
         at_least=SHORTEST_ROW,
+        at_most=LONGEST_ROW,
     )
     init_groups: InitGroups = setting(
         InitGroups.SAME, "group of `init_from` that each group of layers is initialized from"
@@ -147,7 +188,10 @@ class PhaseConfig:
     )
     max_predictions_per_seq: int = setting(20, "prediction slots of a row", at_least=1)
     global_batch_size: int | None = setting(
-        None, "rows a step; none: the experiment's global_batch_size", at_least=1
+        None,
+        "rows a step; none: the experiment's global_batch_size",
+        at_least=1,
+        at_most=MOST_ROWS,
     )
 
     def __post_init__(self) -> None:
@@ -186,7 +230,7 @@ class ExperimentConfig:
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
     global_batch_size: int = setting(
-        4096, "rows a step, over all devices and micro-batches", at_least=1
+        4096, "rows a step, over all devices and micro-batches", at_least=1, at_most=MOST_ROWS
     )
     seed: int = setting(
         12345,

@@ -6,7 +6,7 @@ corpus from the beginning of an order of its own; its rows are planned, and its 
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +15,18 @@ from jax.sharding import Mesh
 
 from albert_jax.attention.cudnn_slots import slots_needed
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.sharding import rows_of_process
 from albert_jax.settings import FieldError
-from albert_jax.training.flops import training_flops_per_row
-from albert_jax.training.parallel import rows_of_process
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
+from data_pipeline.pretraining.display import format_coverage
 from data_pipeline.pretraining.records import RecordDataset
+from experiments.metrics.run_log import StepWork
 from experiments.run.config import ExperimentConfig
-from experiments.run.metrics_log import StepWork
-from experiments.run.workdir import DataIdentity
+from experiments.run.resumption import DataIdentity
 
 
 class Phase(NamedTuple):
@@ -94,11 +95,25 @@ class Curriculum:
         self.phases = phases_of(config)
         self._model, self._mesh = config.model, mesh
         self._sequence_slots = sequence_slots
+        self._cuts_long_sentences = corpus.metadata.cuts_long_sentences
         self._accumulation_steps = config.run.accumulation_steps
         self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
         self.identity = _identify(corpus, config, self._datasets[0])
 
-    def batches(self, start_step: int) -> Iterator[PretrainingBatch]:
+    def describe_coverage(self) -> list[str]:
+        """Describe in a line a phase how much of the corpus an epoch reads; empty for records."""
+        lines = [
+            format_coverage(
+                dataset.coverage,
+                phase.data.max_seq_length,
+                cuts_long_sentences=self._cuts_long_sentences,
+            )
+            for phase, dataset in zip(self.phases, self._datasets, strict=True)
+            if isinstance(dataset, PretrainingDataset)
+        ]
+        return list(dict.fromkeys(lines))
+
+    def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
         end: the last phase goes on.
 
@@ -111,9 +126,9 @@ class Curriculum:
                 continue
             skipped = max(start_step - phase.begin, 0)
             rows = rows_of_process(phase.global_batch_size, self._mesh)
-            batches = dataset.batches(start_step=skipped, rows=rows)
             count = None if phase is last else phase.end - phase.begin - skipped
-            yield from map(self._read, itertools.islice(batches, count))
+            with dataset.batches(start_step=skipped, rows=rows) as batches:
+                yield from map(self._read, itertools.islice(batches, count))
 
     def _read(self, arrays: dict[str, np.ndarray]) -> PretrainingBatch:
         if self._sequence_slots is not None:
@@ -142,6 +157,15 @@ class Curriculum:
         """Return rows and floating-point operations of a step, counted from 0."""
         number = self.phase_of(step)
         return StepWork(self.phases[number].global_batch_size, self._flops(number))
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the batches follow from, beside the configuration, for comparison."""
+        plans = {
+            f"plan of phase {number}": f"{data.rows_per_epoch} rows, {data.fill!r} filled"
+            for number, data in enumerate(self._datasets)
+        }
+        return {f"fingerprint of the {self.identity.kind}": self.identity.fingerprint} | plans
 
     @property
     def num_shapes(self) -> int:
@@ -183,8 +207,15 @@ def _identify(
     if isinstance(dataset, RecordDataset):
         flag, place = "--config.data.records_dir", data.records_dir
         return DataIdentity("records", flag, place, dataset.fingerprint)
-    fingerprint = corpus.metadata.fingerprint
-    return DataIdentity("corpus", "--config.data.corpus_dir", data.corpus_dir, fingerprint)
+    metadata = corpus.metadata
+    return DataIdentity(
+        "corpus",
+        "--config.data.corpus_dir",
+        data.corpus_dir,
+        metadata.fingerprint,
+        former_fingerprint=metadata.unsealed_fingerprint,
+        weights=metadata.weights,
+    )
 
 
 def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int:

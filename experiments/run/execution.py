@@ -11,10 +11,12 @@ from jax.sharding import Mesh
 
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import rows_of_process
 from albert_jax.encoder import Execution
 from albert_jax.fused_layers.verification import check_fused_layers, unsupported_reason
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import CompilerOption, make_mesh, rows_of_process
+from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
 from experiments.run.config import ReductionDtype, TrainingRunConfig
 
@@ -39,6 +41,13 @@ def _check_reduction(run: TrainingRunConfig) -> None:
             "--config.run.reduction_dtype=bfloat16: XLA's compiler for CPUs does not survive such "
             "a reduction; float32 works here"
         )
+
+
+def _check_determinism(run: TrainingRunConfig) -> None:
+    every = run.check_determinism_every
+    if every is not None and jax.default_backend() == "gpu" and not run.deterministic_kernels:
+        allowed = "none without --config.run.deterministic_kernels on GPUs"
+        raise InputError(str(FieldError("--config.run.check_determinism_every", allowed, every)))
 
 
 def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
@@ -93,12 +102,14 @@ def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
 
     Raises:
         InputError: the devices or the rows of a micro-batch do not divide, or the devices cannot
-            reduce gradients in the type that is set, or the compiler rejects an option.
+            reduce gradients in the type that is set, or compute a step twice to the same bits, or
+            the compiler rejects an option.
     """
     _check_reduction(run)
+    _check_determinism(run)
     compiler_options(run)
     try:
-        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor)
+        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor, dcn_data=run.dcn_data)
         for rows in batch_sizes:
             rows_of_process(rows // max(1, run.accumulation_steps), mesh)
     except ValueError as error:

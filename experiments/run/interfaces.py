@@ -1,14 +1,14 @@
 """The parts of a training run: interfaces that pre-training and fine-tuning implement."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 from jaxtyping import PyTree
 
 from albert_jax.training.config import OptimizerConfig
+from experiments.metrics.curves import Panel
+from experiments.metrics.run_log import StepWork
 from experiments.run.config import TrainingRunConfig
-from experiments.run.curves import Panel
-from experiments.run.metrics_log import StepWork
 
 
 class TrainingConfig(Protocol):
@@ -39,8 +39,11 @@ class TrainingData(Protocol):
         """Floating-point operations of a batch's matrix products, forward and backward, on
         average over the run."""
 
-    def batches(self, start_step: int) -> Iterator[Any]:
-        """Yield this process's rows of the batches of steps start_step, start_step + 1, ..."""
+    def batches(self, start_step: int) -> Generator[Any, None, None]:
+        """Yield this process's rows of the batches of steps start_step, start_step + 1, ...
+
+        Closed, it stops the work in the background.
+        """
 
     def work_of_step(self, step: int) -> StepWork:
         """Return rows and operations of a step, counted from 0."""

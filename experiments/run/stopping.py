@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
+
+from experiments.hosts import this_member
 
 
 class EarlyStopping:
@@ -56,26 +56,23 @@ class EarlyStopping:
 class Preemption:
     """A handler of SIGTERM while it is entered.
 
-    Of several processes any one may get the signal: JAX's coordination service then makes all of
-    them agree on the step after which they stop.
+    Of several processes any one may get the signal: all of them then stop after the same step.
     """
 
     def __init__(self) -> None:
         self._signaled = False
-        self._agreed = False
 
-    def reached(self, step: int) -> bool:
+    def reached(self) -> bool:
         """Return True to stop after this step, on all processes alike, and at all later steps."""
-        if jax.process_count() == 1:
-            return self._signaled
-        self._agreed = self._agreed or bool(multihost_utils.reached_preemption_sync_point(step))
-        return self._agreed
+        if member := this_member():
+            return member.reached_stop()
+        return self._signaled
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._signaled = True
 
     def __enter__(self) -> "Preemption":
-        if jax.process_count() == 1:
+        if this_member() is None:
             self._previous = signal.signal(signal.SIGTERM, self._remember)
         return self
 
@@ -85,5 +82,5 @@ class Preemption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if jax.process_count() == 1:
+        if this_member() is None:
             signal.signal(signal.SIGTERM, self._previous)

@@ -7,33 +7,45 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from albert_jax.devices.flops import mesh_peak_flops
+from albert_jax.devices.prefetch import BatchQueue
+from albert_jax.devices.sharding import place_batch
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
-from albert_jax.training.flops import mesh_peak_flops
-from albert_jax.training.loop import BatchQueue, Intervals, NonFiniteStepError, train
+from albert_jax.training.determinism import (
+    CheckedStep,
+    DeterminismError,
+    compile_step_fingerprints,
+)
+from albert_jax.training.loop import Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
 from albert_jax.training.parallel import (
+    TrainStep,
+    abstract_state,
     compile_train_step,
     initialize_state,
-    place_batch,
-    state_shardings,
 )
 from albert_jax.training.schedule import make_schedule
+from albert_jax.training.skipping import empty_history
 from albert_jax.training.train_step import TrainState, create_train_state
 from experiments.cli.exit_codes import ExitCode
+from experiments.hosts import Watchdog, agree
+from experiments.hosts.watchdog import COMPILING
+from experiments.metrics.curves import CURVES_FILE, plot_curves
+from experiments.metrics.metrics_file import read_metrics
+from experiments.metrics.run_log import RunLog
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
-from experiments.run.curves import CURVES_FILE, plot_curves
 from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.execution import compiler_options, set_compilation_cache
 from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
-from experiments.run.metrics_log import RunLog, read_metrics
 from experiments.run.stopping import EarlyStopping, Preemption
 from experiments.run.workdir import Workdir
+
+HISTORY = "history"  # item of a checkpoint, beside the state that every run has
 
 
 class Run:
@@ -82,6 +94,7 @@ class Run:
         self._key = jax.random.key(config.seed)
         self._num_steps = config.optimizer.num_train_steps
         self._patience = patience
+        self._watchdog = Watchdog(config.run.hang_seconds)
         self._exits = contextlib.ExitStack()
         self._is_writer = jax.process_index() == 0
 
@@ -98,6 +111,7 @@ class Run:
                 )
             )
             first_step = self._checkpoints.manager.latest_step() or 0
+            agree("checkpoints", {f"the newest checkpoint under {path}": str(first_step)})
             self._log = exits.enter_context(
                 RunLog(
                     path,
@@ -129,8 +143,15 @@ class Run:
 
     def restore(self) -> TrainState | None:
         """Return the state of the newest checkpoint, or None where there is none yet."""
-        state: TrainState | None = self._checkpoints.restore(self._abstract_state())
-        return state
+        wanted = self._abstract_state()
+        fields = self._checkpoints.restore(wanted.without_history())
+        if fields is None or wanted.history is None:
+            return None if fields is None else TrainState(**fields)
+        history = self._checkpoints.restore(wanted.history, item=HISTORY)
+        if history is None:  # nothing was skipped when it was saved
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, wanted.history)
+            history = jax.jit(empty_history, out_shardings=shardings)()
+        return TrainState(**fields, history=history)
 
     def initialize(self, initial_parameters: Callable[[], PyTree] | None = None) -> TrainState:
         """Return the state of step 0.
@@ -142,9 +163,17 @@ class Run:
             InputError: the stored parameters do not fit the model.
         """
         if initial_parameters is None:
-            return initialize_state(self._model.initialize, self._optimizer, self._key, self._mesh)
+            return initialize_state(
+                self._model.initialize,
+                self._optimizer,
+                self._key,
+                self._mesh,
+                keep_history=self._keep_history,
+            )
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract_state())
-        create = functools.partial(create_train_state, optimizer=self._optimizer)
+        create = functools.partial(
+            create_train_state, optimizer=self._optimizer, keep_history=self._keep_history
+        )
         state: TrainState = jax.jit(create, out_shardings=shardings)(initial_parameters())
         return state
 
@@ -152,31 +181,39 @@ class Run:
         """Return the training step, which is compiled once for each shape of batches."""
         run, mesh = self._config.run, self._mesh
         row_shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        step = (objective.loss_fn, self._optimizer, state, mesh)
+        options: dict[str, Any] = {
+            "weight_fn": objective.weight_fn,
+            "reduction_dtype": run.reduction_dtype,
+            "spike_sigmas": run.skip_spike_sigmas,
+            "compiler_options": compiler_options(run),
+        }
 
-        def compile_step(accumulation_steps: int) -> jax.stages.Wrapped:
+        def compile_step(count: int) -> jax.stages.Wrapped:
             return compile_train_step(
-                objective.loss_fn,
-                self._optimizer,
-                state,
-                mesh,
-                weight_fn=objective.weight_fn,
-                accumulation_steps=accumulation_steps,
-                parallelism=run.parallelism,
-                reduction_dtype=run.reduction_dtype,
-                compiler_options=compiler_options(run),
+                *step, accumulation_steps=count, parallelism=run.parallelism, **options
             )
+
+        def compile_fingerprints(count: int) -> jax.stages.Wrapped:
+            return compile_step_fingerprints(*step, accumulation_steps=count, **options)
 
         def counts(rows: int) -> list[int]:
             given = run.accumulation_steps
             return [given] if given else micro_batch_counts(rows, row_shards)
 
-        return CompiledSteps(
-            compile_step,
+        limit = memory_limit(jax.local_devices()[0])
+        compiling = functools.partial(self._watchdog.during, COMPILING)
+        self._fingerprints = CompiledSteps(
+            compile_fingerprints,
             counts,
-            memory_limit(jax.local_devices()[0]),
+            limit,
             self.say,
-            functools.partial(self._format_costs, state),
+            format_memory,
+            "the check of determinism",
+            compiling=compiling,
         )
+        costs = functools.partial(self._format_costs, state)
+        return CompiledSteps(compile_step, counts, limit, self.say, costs, compiling=compiling)
 
     def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
         """Train up to the last step, or until early stopping or SIGTERM ends the run.
@@ -186,7 +223,8 @@ class Run:
 
         Raises:
             CheckpointError: a checkpoint cannot be written.
-            NonFiniteStateError: a step was not finite.
+            NonFiniteStateError: too many steps in a row were not finite.
+            DeterminismError: a step that was computed twice has two results.
         """
         if not self._is_complete(int(state.step)):
             state = self._train(state, step)
@@ -206,7 +244,8 @@ class Run:
         if ratios := jax.device_get(trust_ratios(state.opt_state)):
             means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
             self.report(int(state.step), "optimizer", means)
-        metrics = self._evaluator.evaluate(state.params)
+        with self._watchdog.during("evaluating"):
+            metrics = self._evaluator.evaluate(state.params)
         self._early_stopping.add(metrics)
         return metrics
 
@@ -214,11 +253,17 @@ class Run:
         """Return True if the evaluations have stalled."""
         return self._early_stopping.stalled()
 
-    def save(
-        self, step: int, state: TrainState, finite: Array, metrics: dict[str, float] | None
-    ) -> None:
+    def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Save a checkpoint in the background."""
-        self._checkpoints.save(step, state, finite=finite, metrics=metrics)
+        self._workdir.check_lock()
+        with self._watchdog.during("saving"):
+            self._checkpoints.save(
+                step,
+                state.without_history(),
+                finite=True,  # the loop has ended otherwise
+                metrics=metrics,
+                further={} if state.history is None else {HISTORY: state.history},
+            )
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log the metrics of a split and update the plot."""
@@ -232,52 +277,71 @@ class Run:
             plot_curves(read_metrics(path), path / CURVES_FILE, self._evaluator.panels, title=title)
 
     def advance(self, step: int) -> None:
-        """Move the progress bar."""
+        """Move the progress bar, and let the watchdog know."""
+        self._watchdog.advance()
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
         """Return True if SIGTERM asked the run to stop after this step."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
-        return self._preemption.reached(step) and not due
+        return self._preemption.reached() and not due
 
     def _is_complete(self, step: int) -> bool:
         return step >= self._num_steps or self._early_stopping.stalled()
 
-    def _abstract_state(self) -> PyTree:
+    @property
+    def _keep_history(self) -> bool:
+        run = self._config.run
+        return run.skip_nonfinite_steps > 0 or run.skip_spike_sigmas is not None
+
+    def _abstract_state(self) -> TrainState:
         """Shapes, types and shardings of the state."""
-
-        def create(key: Array) -> TrainState:
-            return create_train_state(self._model.initialize(key), self._optimizer)
-
-        shapes = jax.eval_shape(create, self._key)
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            state_shardings(shapes, self._mesh),
+        return abstract_state(
+            self._model.initialize,
+            self._optimizer,
+            self._key,
+            self._mesh,
+            keep_history=self._keep_history,
         )
 
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run
-        batches = self._data.batches(int(state.step))
-        queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
-        step.prepare(state, queue.next, self._key)
         try:
-            return train(
-                state,
-                step,
-                queue,
-                self._key,
-                num_steps=self._num_steps,
-                intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
-                hooks=self,
-            )
+            with (
+                self._watchdog,
+                contextlib.closing(self._data.batches(int(state.step))) as batches,
+            ):
+                queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                step.prepare(state, queue.next, self._key)
+                return train(
+                    state,
+                    self._checked(step, int(state.step)),
+                    queue,
+                    self._key,
+                    num_steps=self._num_steps,
+                    intervals=Intervals(run.log_every, run.evaluate_every, run.checkpoint_every),
+                    hooks=self,
+                    skip_nonfinite=run.skip_nonfinite_steps,
+                )
         except NonFiniteStepError as error:
-            self._checkpoints.wait_until_finished()
-            saved = self._checkpoints.manager.latest_step()
-            kept = "nothing was saved"
-            if saved is not None:
-                kept = f"the last good checkpoint is step {saved}"
-            raise NonFiniteStateError(f"{error}; {kept}") from error
+            raise NonFiniteStateError(f"{error}; {self._last_saved('good ')}") from error
+        except DeterminismError as error:
+            raise DeterminismError(f"{error}; {self._last_saved()}", error.devices) from error
+
+    def _checked(self, step: CompiledSteps, first_step: int) -> TrainStep:
+        """The step, computed twice as often as the settings say."""
+        every = self._config.run.check_determinism_every
+        if every is None:
+            return step
+        return CheckedStep(step, self._fingerprints, self._mesh, every=every, step=first_step)
+
+    def _last_saved(self, kind: str = "") -> str:
+        """Return the last checkpoint in words, as soon as it is written."""
+        self._checkpoints.wait_until_finished()
+        saved = self._checkpoints.manager.latest_step()
+        return (
+            "nothing was saved" if saved is None else f"the last {kind}checkpoint is step {saved}"
+        )
 
     def _format_costs(self, state: TrainState, compiled: jax.stages.Compiled) -> str:
         """The costs of the run from a state on, by the step for its first batch."""

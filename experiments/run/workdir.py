@@ -1,43 +1,43 @@
 """A run's directory: its files besides checkpoints, and the check that a run may use it."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 from jax.experimental import multihost_utils
 
 from albert_jax.config import AlbertConfig
-from albert_jax.durable_files import write_atomically
+from albert_jax.input_files import read_text
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS
+from albert_jax.training.first_process import on_first_process
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.errors import InputError
-from data_pipeline.remote import is_remote
+from data_pipeline.locks import LOCK_FILE, lock
+from data_pipeline.remote import open_path
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
-from experiments.cli.config_dicts import Config, ConfigT, differences, from_json, to_json
+from experiments.cli.config_dicts import Config, ConfigT, from_json, to_json
+from experiments.metrics.metrics_file import replace
 from experiments.run.config import ExperimentConfig
+from experiments.run.resumption import (
+    DataIdentity,
+    check_data,
+    check_resumable,
+    check_steps,
+)
 
 CONFIG_FILE = "config.json"
 REPORT_FILE = "report.json"
-_DATA_KINDS = ("corpus", "records", "dataset")
-
-
-class DataIdentity(NamedTuple):
-    """The data that a run is trained on."""
-
-    kind: str  # one of `_DATA_KINDS`; names its file in the workdir
-    flag: str  # names its place
-    path: str
-    fingerprint: str  # SHA-256 of its content
 
 
 class Workdir(NamedTuple):
-    """An opened workdir, and the settings that changed since it was last used."""
+    """An opened workdir, locked, and the settings that changed since it was last used."""
 
     path: epath.Path
     changes: dict[str, tuple[Any, Any]]
+    check_lock: Callable[[], None]  # raises an InputError if another run has taken its place
 
     @property
     def checkpoints(self) -> epath.Path:
@@ -49,12 +49,12 @@ def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
     """Read the configuration that a workdir holds.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is damaged.
     """
-    file = epath.Path(path) / CONFIG_FILE
+    file = open_path(path) / CONFIG_FILE
     if not file.exists():
         raise InputError(f"--workdir={path} holds no run: it has no {CONFIG_FILE}")
-    return from_json(file.read_text(), kind, source=str(file))
+    return from_json(read_text(file, error=InputError), kind, source=str(file))
 
 
 def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
@@ -74,43 +74,42 @@ def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
     return files
 
 
+@contextlib.contextmanager
 def open_workdir(
-    path: epath.PathLike,
-    config: Config,
-    data: DataIdentity,
-    files: Mapping[str, bytes],
-    *,
-    write: bool = True,
-) -> Workdir:
+    path: epath.PathLike, config: Config, data: DataIdentity, files: Mapping[str, bytes]
+) -> Iterator[Workdir]:
     """Open a workdir for a run: a new one, or one that holds the same experiment.
 
-    All processes of a run open it together.
+    Inside the context it is locked against other runs. All processes of a run open it together;
+    process 0 holds the lock and writes.
 
     Args:
         path: local or remote.
         config: the experiment; written as it is resolved.
         data: the data that it trains on.
         files: further files of a new workdir, such as `model_files`.
-        write: True on the one process that writes.
 
     Raises:
-        InputError: the directory holds another experiment, or something else; it is left as it was.
+        InputError: the directory holds another experiment, or something else, or another run is
+            using it; it is left as it was.
     """
-    root = epath.Path(path)
+    root = open_path(path)
     if root.exists() and not root.is_dir():
         raise InputError(f"--workdir={path} is no directory")
-    changes: dict[str, tuple[Any, Any]] = {}
-    if (root / CONFIG_FILE).exists():
-        changes = check_resumable(read_config(root, type(config)), config, workdir=str(path))
-        _check_data(root, data)
-    elif root.exists() and any(not _is_leftover(entry) for entry in root.iterdir()):
-        raise InputError(
-            f"--workdir={path} is not empty and holds no run; choose another directory"
-        )
+    changes = _check(root, config, data)
     multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
-    if write:
-        _write(root, config, data, files)
-    return Workdir(root, changes)
+    with contextlib.ExitStack() as exits:
+        checks: list[Callable[[], None]] = []
+
+        def lock_and_write() -> None:
+            root.mkdir(parents=True, exist_ok=True)
+            checks.append(exits.enter_context(lock(root, "run")))
+            _check(root, config, data)  # again: a run that was just ending may have written
+            _write(root, config, data, files)
+
+        failure = InputError(f"process 0 cannot use --workdir={path}; its message says why")
+        on_first_process(lock_and_write, failure)
+        yield Workdir(root, changes, checks[0] if checks else lambda: None)
 
 
 def open_pretraining_corpus(config: ExperimentConfig) -> Corpus:
@@ -130,16 +129,12 @@ def open_pretraining_corpus(config: ExperimentConfig) -> Corpus:
 
 
 def open_pretraining_workdir(
-    path: epath.PathLike,
-    config: ExperimentConfig,
-    corpus: Corpus,
-    data: DataIdentity,
-    *,
-    write: bool = True,
-) -> Workdir:
+    path: epath.PathLike, config: ExperimentConfig, corpus: Corpus, data: DataIdentity
+) -> contextlib.AbstractContextManager[Workdir]:
     """Open the workdir of a run on a corpus; see `open_workdir`."""
-    files = model_files(config.model, corpus.path / TOKENIZER_DIRECTORY)
-    return open_workdir(path, config, data, files, write=write)
+    return open_workdir(
+        path, config, data, model_files(config.model, corpus.path / TOKENIZER_DIRECTORY)
+    )
 
 
 def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
@@ -169,24 +164,23 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
         )
 
 
-def _check_data(root: epath.Path, data: DataIdentity) -> None:
-    for kind in _DATA_KINDS:
-        file = root / f"{kind}.json"
-        if not file.exists():  # of another kind, or stopped before its first step
-            continue
-        trained = json.loads(file.read_text())
-        if (kind, trained["fingerprint"]) != (data.kind, data.fingerprint):
-            other = "another" if kind == data.kind else "a"
-            raise InputError(
-                f"--workdir={root} was trained on {other} {kind} ({trained['path']}, fingerprint "
-                f"{trained['fingerprint'][:12]}), not on {data.flag}={data.path} "
-                f"({data.fingerprint[:12]})"
-            )
+def _check(root: epath.Path, config: Config, data: DataIdentity) -> dict[str, tuple[Any, Any]]:
+    """Check that a run may use a directory; return the settings that changed."""
+    if (root / CONFIG_FILE).exists():
+        changes = check_resumable(read_config(root, type(config)), config, workdir=str(root))
+        check_data(root, data)
+        check_steps(root, changes)
+        return changes
+    if root.exists() and any(not _is_leftover(entry) for entry in root.iterdir()):
+        raise InputError(
+            f"--workdir={root} is not empty and holds no run; choose another directory"
+        )
+    return {}
 
 
 def _is_leftover(entry: epath.Path) -> bool:
     """True for the remains of a run that was killed in its first moments."""
-    return entry.name.startswith(f".{CONFIG_FILE}.")
+    return entry.name == LOCK_FILE or entry.name.startswith(f".{CONFIG_FILE}.")
 
 
 def _write(
@@ -195,42 +189,18 @@ def _write(
     """Write the files that are missing. `config.json` comes first: the remains of a killed run are
     then known as a run's, and completed by the next start."""
     root.mkdir(parents=True, exist_ok=True)
-    identity = {"path": data.path, "fingerprint": data.fingerprint}
+    identity: dict[str, Any] = {"path": data.path, "fingerprint": data.fingerprint}
+    if data.weights:
+        identity["weights"] = dict(data.weights)
     write_text(root / CONFIG_FILE, to_json(config))
     write_text(root / f"{data.kind}.json", json.dumps(identity, indent=2) + "\n")
     for name, content in files.items():
         target = root / name
         if not target.exists() or target.read_bytes() != content:
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(content)
+            replace(target, content)
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Replace a file as a whole, as object stores always do."""
-    if is_remote(path):
-        path.write_text(text)
-    else:
-        write_atomically(Path(path), text)
-
-
-def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tuple[Any, Any]]:
-    """Check that a workdir may be resumed with a configuration.
-
-    Returns:
-        The differences, all of them allowed, to be logged.
-
-    Raises:
-        InputError: something other than `run` and the places of files differs.
-    """
-    allowed = set(new.LOCATIONS)
-    if new.run.change_num_train_steps:
-        allowed.add("optimizer.num_train_steps")
-    found = differences(old, new)
-    fixed = [n for n in found if not n.startswith("run.") and n not in allowed]
-    if fixed:
-        listed = ", ".join(f"{n} was {found[n][0]!r} and is {found[n][1]!r}" for n in fixed)
-        hint = "choose another --workdir"
-        if fixed == ["optimizer.num_train_steps"]:
-            hint = "add --config.run.change_num_train_steps to train it for longer"
-        raise InputError(f"--workdir={workdir} holds another experiment: {listed}; {hint}")
-    return found
+    """Replace a file as a whole."""
+    replace(path, text.encode())

@@ -10,7 +10,7 @@ import jax
 from albert_jax.config import AlbertConfig
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.settings import did_you_mean
-from albert_jax.training.integrity import MANIFEST
+from albert_jax.training.checkpoint.integrity import MANIFEST
 from data_pipeline.errors import InputError
 from experiments.evaluation.probing import PROBE_FILE
 from experiments.launching.job import Command, Job, module_command

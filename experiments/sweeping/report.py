@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from etils import epath
 from matplotlib.figure import Figure
 
+from albert_jax.durable_files import write_atomically
 from data_pipeline.config import SentenceObjective
 from experiments.evaluation.held_out import pretraining_panels
-from experiments.run.curves import CURVES_FILE
+from experiments.metrics.curves import CURVES_FILE, save_figure
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.results import (
     PLATEAU_GAP,
@@ -64,16 +64,14 @@ def write_report(
         if any(column[0] in row.metrics for row in rows)
     ]
     markdown = directory / MARKDOWN_FILE
-    markdown.write_text(
-        format_report(docstring, command, rows, columns, orderings), encoding="utf-8"
-    )
+    write_atomically(markdown, format_report(docstring, command, rows, columns, orderings))
     content = {
         "description": docstring,
         "command": command,
         "rows": [_row_as_json(row) for row in rows],
         "orderings": [ordering._asdict() for ordering in orderings],
     }
-    (directory / REPORT_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_atomically(directory / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     _plot(rows, directory / CURVES_FILE, docstring.partition("\n")[0])
     return markdown
 
@@ -192,5 +190,4 @@ def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside right upper")
-    with epath.Path(path).open("wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(figure, path)

@@ -1,16 +1,16 @@
 """Results of a sweep: metrics by row, and agreement with the paper's order of the rows."""
 
 import itertools
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from albert_jax.config import PositionEncoding
+from albert_jax.input_files import read_json_object, require_fields
 from data_pipeline.errors import InputError
 from experiments.evaluation.probing import PROBE_FILE
-from experiments.run.metrics_log import read_metrics
+from experiments.metrics.metrics_file import read_metrics
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.plan import PlannedPoint, task_workdir
 from experiments.sweeping.sweep import SweepRow
@@ -160,8 +160,12 @@ def _read_point(planned: PlannedPoint) -> PointResult:
 def _read_probe(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {name: 100 * accuracy for name, accuracy in content["accuracies"].items()}
+    content = read_json_object(path, error=InputError)
+    require_fields(content, {"accuracies": dict}, str(path), error=InputError)
+    accuracies = content["accuracies"]
+    kinds = dict.fromkeys(accuracies, float)
+    require_fields(accuracies, kinds, f"{path}: accuracies", error=InputError)
+    return {name: 100 * accuracy for name, accuracy in accuracies.items()}
 
 
 def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
@@ -169,12 +173,27 @@ def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
     for task in planned.tasks:
         path = task_workdir(planned.point, task) / REPORT_FILE
         if path.exists():
-            report = json.loads(path.read_text(encoding="utf-8"))
-            value = report["learning_rates"][0]["median"] if "runs" in report else report["value"]
-            if value is not None:  # None: every run failed
-                # SQuAD's official metrics are percentages, those of other tasks fractions.
-                scores[task] = value if report["task"] == TaskName.SQUAD else 100 * value
+            score = _read_score(path)
+            if score is not None:  # None: every run failed
+                scores[task] = score
     return scores
+
+
+def _read_score(path: Path) -> float | None:
+    """Return the value of a report, in percent: its own, or the median of the best rate's runs."""
+    report = read_json_object(path, error=InputError)
+    require_fields(report, {"task": str}, str(path), error=InputError)
+    holder: Any = report
+    name, place = "value", str(path)
+    if "runs" in report:
+        require_fields(report, {"learning_rates": list}, place, error=InputError)
+        holder, name, place = next(iter(report["learning_rates"]), None), "median", f"{path}: rates"
+        require_fields(holder, {}, place, error=InputError)
+    if holder.get(name, 0) is None:
+        return None
+    require_fields(holder, {name: float}, place, error=InputError)
+    # SQuAD's official metrics are percentages, those of other tasks fractions.
+    return holder[name] if report["task"] == TaskName.SQUAD else 100 * holder[name]
 
 
 def _summarize(row: SweepRow, points: tuple[PointResult, ...]) -> RowResult:

@@ -122,7 +122,7 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     try:
         content = runpy.run_path(find_file(path, SWEEPS))
         sweep = content["get_sweep"](size) if "get_sweep" in content else None
-    except (SyntaxError, ImportError, NameError, TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever the file ends with
         raise InputError(f"--sweep={path}: {type(error).__name__}: {error}") from error
     if not isinstance(sweep, Sweep):
         raise InputError(f"--sweep={path}: its get_sweep(size) must return a Sweep")

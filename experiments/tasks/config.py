@@ -8,10 +8,15 @@ from typing import ClassVar
 from albert_jax.config import AlbertConfig, ProblemType
 from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.training.config import OptimizerConfig, OptimizerName
-from data_pipeline.config import SHORTEST_ROW
+from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW
 from data_pipeline.finetuning.glue import MalformedRows
 from data_pipeline.finetuning.race import RaceGroup
-from experiments.run.config import LARGEST_SEED, TrainingRunConfig, check_batch_size
+from experiments.run.config import (
+    LARGEST_SEED,
+    MOST_ROWS,
+    TrainingRunConfig,
+    check_batch_size,
+)
 
 
 class TaskName(StrEnum):
@@ -77,10 +82,16 @@ class TaskDataConfig:
 
     tokenizer: str | None = setting(None, "tokenizer; none: that of run.init_from")
     max_seq_length: int = setting(
-        512, "longest row, with special tokens; longer texts are cut", at_least=SHORTEST_ROW
+        512,
+        "longest row, with special tokens; longer texts are cut",
+        at_least=SHORTEST_ROW,
+        at_most=LONGEST_ROW,
     )
     num_lengths: int = setting(
-        5, "lengths that rows are padded to; the step is compiled for each", at_least=1
+        5,
+        "lengths that rows are padded to; the step is compiled for each",
+        at_least=1,
+        at_most=LONGEST_ROW,
     )
     num_epochs: float | None = setting(
         None, "epochs, instead of optimizer.num_train_steps", above=0
@@ -104,10 +115,19 @@ class SpanConfig:
     head: SpanHead = setting(SpanHead.PLAIN, "conditional: also predict that there is no answer")
     max_query_length: int = setting(64, "tokens of a question that are kept", at_least=1)
     doc_stride: int = setting(128, "tokens from one window of a text to the next", at_least=1)
-    n_best: int = setting(20, "candidate answers of a question that are kept", at_least=1)
+    n_best: int = setting(
+        20, "candidate answers of a question that are kept", at_least=1, at_most=LONGEST_ROW
+    )
     max_answer_length: int = setting(30, "tokens of the longest answer", at_least=1)
-    start_n_top: int = setting(5, "starts for which the conditional head scores ends", at_least=1)
-    end_n_top: int = setting(5, "ends that it keeps for each start", at_least=1)
+    start_n_top: int = setting(
+        5,
+        "starts for which the conditional head scores ends",
+        at_least=1,
+        at_most=LONGEST_ROW,
+    )
+    end_n_top: int = setting(
+        5, "ends that it keeps for each start", at_least=1, at_most=LONGEST_ROW
+    )
     null_threshold: float | None = setting(
         None,
         "score above which there is no answer; none: chosen on half of the articles, reported on "
@@ -173,7 +193,10 @@ class FinetuneRunConfig(TrainingRunConfig):
         None, "evaluations without improvement after which a run ends", at_least=1
     )
     seeds: int = setting(
-        1, "runs in directories of their own, with seeds `seed`, `seed + 1`, ...", at_least=1
+        1,
+        "runs in directories of their own, with seeds `seed`, `seed + 1`, ...",
+        at_least=1,
+        at_most=1000,
     )
     learning_rates: str | None = setting(
         None, "rates, separated by commas: every seed is run with each"
@@ -246,7 +269,7 @@ class FinetuneConfig:
     dropout: DropoutConfig = dataclasses.field(default_factory=DropoutConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=finetuning_optimizer)
     run: FinetuneRunConfig = dataclasses.field(default_factory=FinetuneRunConfig)
-    global_batch_size: int = setting(32, "examples a step", at_least=1)
+    global_batch_size: int = setting(32, "examples a step", at_least=1, at_most=MOST_ROWS)
     seed: int = setting(
         12345, "seed of the head, data order and dropout", at_least=0, at_most=LARGEST_SEED
     )

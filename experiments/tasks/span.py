@@ -1,7 +1,6 @@
 """Extractive question answering: SQuAD 1.1 and 2.0."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,13 @@ from typing import Any
 from etils import epath
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.input_files import read_json_object, require_fields
 from albert_jax.interop.workdir import split_step
 from albert_jax.tasks.batches import SpanBatch
 from albert_jax.tasks.models import AlbertForConditionalSpan, AlbertForQuestionAnswering
 from albert_jax.tasks.objectives import conditional_span_objective, span_objective
 from albert_jax.training.objective import Objective
+from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import write_squad_predictions
 from data_pipeline.finetuning.squad.encoding import EncodedQuestion, encode_questions, join_windows
@@ -145,8 +146,16 @@ def _reported_threshold(path: str) -> float | None:
     report = root / REPORT_FILE
     if not report.exists():
         return None
-    splits = json.loads(report.read_text())["splits"]
-    return next(iter(splits.values()))["figures"].get("null_threshold")
+    content = read_json_object(report, error=InputError)
+    require_fields(content, {"splits": dict}, str(report), error=InputError)
+    split: Any = next(iter(content["splits"].values()), None)
+    require_fields(split, {"figures": dict}, f"{report}: splits", error=InputError)
+    figures = split["figures"]
+    if figures.get("null_threshold") is None:
+        return None
+    kinds = {"null_threshold": float}
+    require_fields(figures, kinds, f"{report}: figures", error=InputError)
+    return float(figures["null_threshold"])
 
 
 def _decode(

@@ -14,7 +14,7 @@ from albert_jax.training.objective import Objective
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from data_pipeline.tokenizers.albert import AlbertTokenizer
-from experiments.run.curves import Panel
+from experiments.metrics.curves import Panel
 from experiments.tasks.config import TaskDataConfig
 from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput
 

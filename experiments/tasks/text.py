@@ -25,6 +25,7 @@ from data_pipeline.finetuning.metrics import (
     confusion_matrix,
     constant_baseline,
 )
+from data_pipeline.sources.tables import format_tsv
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.raw_inputs import (
@@ -118,21 +119,21 @@ def write_texts(
     if data.glue is not None:
         return [write_glue_submission(data.glue, split, ids, predictions, directory)]
     path = directory / f"{split}_predictions.tsv"
-    write_atomically(path, "\n".join(_table(head, ids, predictions, outputs)) + "\n")
+    write_atomically(path, format_tsv(_table(head, ids, predictions, outputs)))
     return [path]
 
 
 def _table(
     head: HeadConfig, ids: Sequence[str], predictions: np.ndarray, outputs: Outputs
-) -> list[str]:
+) -> list[list[str]]:
     if head.problem_type is ProblemType.REGRESSION:
-        rows = zip(ids, predictions, strict=True)
-        return ["id\tprediction", *(f"{id}\t{score:.6f}" for id, score in rows)]
-    lines = ["\t".join(["id", "prediction", *head.labels])]
+        scores = zip(ids, predictions, strict=True)
+        return [["id", "prediction"], *([id, f"{score:.6f}"] for id, score in scores)]
+    rows = [["id", "prediction", *head.labels]]
     for id, number, row in zip(ids, predictions, outputs, strict=True):
         probabilities = (f"{probability:.6f}" for probability in softmax(row["logits"]))
-        lines.append("\t".join([id, head.labels[number], *probabilities]))
-    return lines
+        rows.append([id, head.labels[number], *probabilities])
+    return rows
 
 
 def _encode(

@@ -10,10 +10,11 @@ from jax.sharding import Mesh
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import compile_train_step, initialize_state, make_mesh
+from albert_jax.training.parallel import compile_train_step, initialize_state
 from albert_jax.training.train_step import TrainState
 
 CONFIG = AlbertConfig(

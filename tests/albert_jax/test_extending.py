@@ -23,11 +23,11 @@ from albert_jax.attention.implementation import (
 )
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.config import PositionEncoding
+from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.encoder import Execution
 from albert_jax.layers import AnyArray, initializer
 from albert_jax.positions import ENCODERS, PositionBias, PositionEncoder
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.flops import training_flops_per_row
 
 BATCH: Any = random_batch(TINY, [[6], [2, 3]], 6, np.random.default_rng(0))
 CPU = AttentionWorkload(TINY, jnp.float32, (6,), True, jax.devices()[0])

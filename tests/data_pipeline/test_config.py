@@ -3,7 +3,7 @@
 import errno
 
 from data_pipeline.config import DataConfig, SentenceObjective
-from data_pipeline.errors import is_storage_error
+from data_pipeline.errors import storage_failure
 
 
 def test_sentence_objectives_name_their_metrics():
@@ -23,5 +23,5 @@ def test_legacy_restores_the_errors_of_the_released_generator():
 
 def test_errors_of_disks_and_paths_are_no_bugs():
     storage = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
-    assert all(is_storage_error(OSError(code, "")) for code in storage)
-    assert not is_storage_error(OSError(errno.EIO, ""))
+    assert all(storage_failure(OSError(code, "x")) for code in storage)
+    assert storage_failure(OSError(errno.EBADF, "x")) is None

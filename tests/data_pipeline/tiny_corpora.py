@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.corpus.metadata import CorpusMetadata, describe_corpus
+from data_pipeline.corpus.metadata import CorpusMetadata
 from data_pipeline.corpus.reader import Corpus, open_corpus
+from data_pipeline.corpus.report import describe_corpus
 from data_pipeline.corpus.splits import TRAIN, VALIDATION
 from data_pipeline.corpus.writer import MAX_SHARD_BYTES, EncodedDocuments, SplitWriter
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer

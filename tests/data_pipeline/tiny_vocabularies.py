@@ -4,6 +4,7 @@ import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,33 @@ ODD = (
     *("\x01", "\x0b", "\x1c", "\x1f", "\x85", "\u2028", "20\x0111,", "\u202e", "\U000e0041"),
 )
 
+ENT_JSON = {
+    "content": "[ENT]",
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": True,
+}
+# Files that declare [ENT] to be token 20, by their names.
+DECLARATIONS: dict[str, dict[str, Any]] = {
+    "added_tokens": {"added_tokens": {"[ENT]": 20}},
+    "special map": {"special_tokens_map": {"additional_special_tokens": ["[ENT]"]}},
+    "special map, flags": {"special_tokens_map": {"additional_special_tokens": [ENT_JSON]}},
+    "named": {"special_tokens_map": {"cls_token": "[CLS]", "bos_token": "[ENT]"}},
+    "decoder": {"tokenizer_config": {"added_tokens_decoder": {"20": ENT_JSON}}},
+    "list": {"tokenizer_config": {"additional_special_tokens": ["[ENT]"]}},
+    "list of version 5": {"tokenizer_config": {"extra_special_tokens": ["[ENT]"]}},
+    "names of version 5": {"tokenizer_config": {"extra_special_tokens": {"ent_token": "[ENT]"}}},
+    "a name of its own": {"tokenizer_config": {"ent_token": "[ENT]"}},
+    "tokenizer": {"tokenizer": {"added_tokens": [{"id": 20, **ENT_JSON}]}},
+    "several": {
+        "added_tokens": {"[ENT]": 20},
+        "special_tokens_map": {"additional_special_tokens": ["[ENT]"], "mask_token": "[MASK]"},
+        "tokenizer": {"added_tokens": [{"id": 20, **ENT_JSON}, {"id": 4, "content": "[MASK]"}]},
+    },
+}
+
 
 @functools.cache
 def trained(lower_case: bool = True, keep_accents: bool = False) -> SentencePieceTokenizer:
@@ -72,6 +100,11 @@ def of_pieces(*pieces: str, lower_case: bool = True, keep_accents: bool = False)
     charsmap = parse_model(trained().model).normalizer_spec.precompiled_charsmap
     model = make_model([*first, *others], charsmap).SerializeToString()
     return SentencePieceTokenizer(model, lower_case=lower_case, keep_accents=keep_accents)
+
+
+def twenty_tokens() -> Tokenizer:
+    """Make a vocabulary of "the", "a" and "b" at the start of words and "a" and "b" inside."""
+    return of_pieces("▁", "▁a", "▁b", "a", "b", "▁the", "[")
 
 
 def make(kind: str, setting: str) -> Tokenizer:

@@ -59,7 +59,13 @@ def parse_only() -> None:
 
     run_command = command.run
 
-    def run(main: Callable[[], Any], config_kind: Any = None, named_files: Any = None) -> None:
+    def run(
+        main: Callable[[], Any],
+        config_kind: Any = None,
+        *,
+        named_files: Any = None,
+        around: Any = None,
+    ) -> None:
         def read() -> None:
             if config_kind is not None and flags.FLAGS.config is not None:
                 from_config_dict(flags.FLAGS.config, config_kind)

@@ -1,10 +1,12 @@
 """The benchmark: recordings, fair turns, metrics, and a whole run without TensorFlow."""
 
+import io
 import itertools
 import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import jax
 import numpy as np
@@ -13,8 +15,8 @@ import tiny_tasks
 from commands import ROOT
 from echoes import make_experiment, with_part, write_echoes
 
+from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.settings import FieldError
-from albert_jax.training.flops import training_flops_per_row
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import record, replay, with_shape
 from experiments.benchmarks.data import read_batches
@@ -67,6 +69,28 @@ def test_recordings_that_are_damaged_or_do_not_fit_the_model_are_rejected(record
             replay(file, config)
     with pytest.raises(InputError, match=r"uses token 2\d, --config.model.vocab_size is 20"):
         replay(path, with_part(config, "model", vocab_size=20))
+
+
+def test_no_recording_asks_for_more_memory_than_it_has(recorded, tmp_path):
+    config, _, path = recorded
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    for count, message in (
+        (1 << 40, "does not have the elements of its shape"),  # 4 TiB
+        (0, "does not have the elements of its shape"),
+    ):
+        ids, shape = io.BytesIO(), arrays["input_ids"].shape
+        np.save(ids, arrays["input_ids"])
+        header = ids.getvalue().replace(f"({shape[0]},".encode(), f"({count},".encode(), 1)
+        file = tmp_path / "changed.npz"
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                content = io.BytesIO()
+                np.save(content, array)
+                written = header if name == "input_ids" else content.getvalue()
+                archive.writestr(f"{name}.npy", written)
+        with pytest.raises(InputError, match=f"--replay={file} is not a recording.*{message}"):
+            replay(file, config)
 
 
 def test_a_given_length_has_slots_for_15_percent(recorded):
@@ -129,6 +153,23 @@ def test_metrics_of_a_step(recorded):
     )
     assert unknown[0]["share_of_peak"] == "unknown"
     assert "times_fastest_rival" not in unknown[0]
+
+
+def test_triton_is_loaded_before_tensorflow(tmp_path):
+    (tmp_path / "triton.py").write_text(
+        "import sys; print('triton', 'tensorflow' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark", "--what=encode", "--against=torch"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ
+        | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    first, *_, last = done.stderr.splitlines()
+    assert (first, done.returncode) == ("triton False", 2), done.stderr
+    assert last.startswith("error: --what=encode needs --model")
 
 
 def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path):

@@ -15,9 +15,11 @@ from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
-from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
+from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.added_tokens import AddedToken
+from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
-from experiments.convert import Format, architecture_of, convert, list_losses
+from experiments.convert import Format, architecture_of, convert, find_tokenizer, list_losses
 
 TEXT = "The cat and the other one sat, 3,000 of them."
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -136,6 +138,42 @@ def test_a_cased_vocabulary_has_no_place_in_the_released_format(wordpiece, tmp_p
     assert "--do_lower_case=false" in first
     assert "accents" in second
     assert list_losses(stored, wordpiece, Format.HUGGINGFACE) == []
+
+
+@pytest.mark.parametrize("to", Format)
+def test_weights_alone_are_converted(to, tmp_path):
+    model = make_model("ForPreTraining", {}, None)
+    model.save_pretrained(tmp_path / "model", random_params(model))
+    source = str(tmp_path / "model")
+    assert find_tokenizer(None, source) is None
+    with pytest.raises(InputError, match="there is no tokenizer in"):
+        find_tokenizer(source, source)
+    convert(read_pretrained(source), None, to, tmp_path / "out")
+    assert_same(read_pretrained(tmp_path / "out").params, random_params(model))
+    assert list_losses(read_pretrained(source), None, to) == []
+    (tmp_path / "model/tokenizer.json").write_text("{")  # damaged, which is not the same as none
+    with pytest.raises(InputError, match="is not JSON"):
+        find_tokenizer(None, source)
+
+
+def test_added_tokens_go_along_or_are_refused(sentencepiece, tmp_path):
+    tokens = [AddedToken("[ENT]", special=True), AddedToken("cat", normalized=True)]
+    model = sentencepiece.tokenizer.model
+    tokenizer = AlbertTokenizer(SentencePieceTokenizer(model, added_tokens=tokens))
+    assert tokenizer.vocab_size == 82
+    changes = {"vocab_size": 82}
+    path = make_workdir(tmp_path / "run", make_model("ForPreTraining", changes, None), tokenizer, 5)
+    for to in (Format.HUGGINGFACE, Format.ORBAX):
+        tokenizer = find_tokenizer(None, str(path))
+        convert(read_pretrained(path), tokenizer, to, tmp_path / to)
+        path = tmp_path / to
+        again = find_tokenizer(None, str(path))
+        assert again.tokenizer.tokens[80:] == ("[ENT]", "cat")
+        assert again("[ENT] cat[ENT]")["input_ids"].tolist() == [[2, 80, 81, 80, 3]]
+        assert read_pretrained(path).params["predictions"]["bias"].shape == (82,)
+    with pytest.raises(WeightsError, match=r"no place for added tokens: \[ENT\], cat"):
+        convert(read_pretrained(path), tokenizer, Format.TENSORFLOW, tmp_path / "released")
+    assert not (tmp_path / "released").exists()
 
 
 def test_what_cannot_be_written_leaves_nothing(sentencepiece, wordpiece, tmp_path):

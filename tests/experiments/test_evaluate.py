@@ -1,5 +1,6 @@
 """Held-out evaluation: metrics, baselines, layers and probes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 from echoes import make_experiment, with_part, write_echoes
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.pretraining.dataset import HeldOutDataset
 from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
 from experiments.evaluation.layers import evaluate_layers, format_layers
 from experiments.evaluation.probing import (
@@ -24,7 +26,8 @@ from experiments.evaluation.probing import (
     make_features,
 )
 from experiments.run.config import ExperimentConfig
-from experiments.run.workdir import DataIdentity, check_tokenizer, open_pretraining_workdir
+from experiments.run.resumption import DataIdentity
+from experiments.run.workdir import check_tokenizer, open_pretraining_workdir
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +55,9 @@ def test_baselines_count_the_words_under_the_masks(
         {"masked_lm_ids": np.array([[5, 5, 6, 0]]), "masked_lm_weights": np.array([[1, 1, 1, 0]])},
         {"masked_lm_ids": np.array([[7, 6, 5, 7]]), "masked_lm_weights": np.array([[1, 1, 1, 1]])},
     ]
-    monkeypatch.setattr(
-        "experiments.evaluation.held_out.held_out_batches", lambda *_, **__: iter(batches)
-    )
-    accuracy, entropy = make_evaluator(corpus, devices=1).baselines()
+    evaluator = make_evaluator(corpus, devices=1)
+    monkeypatch.setattr(HeldOutDataset, "batches", lambda _: iter(batches))
+    accuracy, entropy = evaluator.baselines()
     assert accuracy == pytest.approx(3 / 7)
     assert entropy == pytest.approx(3 / 7 * np.log(7 / 3) + 4 / 7 * np.log(7 / 2))
 
@@ -80,7 +82,8 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
     workdir = tmp_path / "run"
     config = make_experiment(corpus, num_train_steps=60)
     identity = DataIdentity("corpus", "--config.data.corpus_dir", str(corpus), "0" * 64)
-    open_pretraining_workdir(workdir, config, open_corpus(corpus), identity)
+    with open_pretraining_workdir(workdir, config, open_corpus(corpus), identity):
+        pass
     check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "same", documents=10)))
     with pytest.raises(InputError, match="was encoded with another tokenizer"):
         check_tokenizer(workdir, open_corpus(write_echoes(tmp_path / "other", words=9)))
@@ -88,6 +91,42 @@ def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(
         make_evaluator(write_echoes(tmp_path / "empty", held_out=0), 1)
     with pytest.raises(InputError, match=r"--config\.run\.evaluation_batch_size: .* 3 rows"):
         make_evaluator(corpus, 2, evaluation_batch_size=3)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def test_evaluations_leave_no_descriptors(corpus: Path) -> None:
+    evaluator = make_evaluator(corpus, 1)
+
+    def evaluate() -> int:
+        seen: list[int] = []
+        evaluator.measure(lambda batch: seen.append(len(batch.input_ids)) or {})  # type: ignore[func-returns-value]
+        assert seen
+        return open_descriptors()
+
+    assert len({evaluate() for _ in range(5)}) == 1
+
+
+@pytest.mark.slow
+def test_evaluations_leave_no_memory(corpus: Path) -> None:
+    evaluator = make_evaluator(corpus, 1)
+    params = make_params(make_experiment(corpus, num_train_steps=60))
+
+    def evaluate(times: int) -> tuple[int, float]:
+        for _ in range(times):
+            evaluator.evaluate(params)
+        return open_descriptors(), resident_megabytes()
+
+    descriptors, before = evaluate(50)
+    again, after = evaluate(100)
+    assert descriptors == again
+    assert after - before < 40  # each evaluation once left 3.5
 
 
 def make_params(config: ExperimentConfig) -> Any:
@@ -187,7 +226,7 @@ def test_a_probe_is_where_the_gradient_of_its_penalized_loss_is_zero(penalty: fl
 def test_a_probe_sees_segments_and_no_padding(corpus: Path) -> None:
     config = make_experiment(corpus, num_train_steps=60)
     features = make_features(AlbertModel(config.model), make_params(config)["albert"])
-    batch = next(make_evaluator(corpus, 1, evaluation_batch_size=4).batches())
+    batch = next(make_evaluator(corpus, 1, evaluation_batch_size=4).dataset.batches())
     seen = np.asarray(features(batch))
     hidden = config.model.hidden_size
     assert seen.shape == (4, 5 * hidden)

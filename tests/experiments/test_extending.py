@@ -19,7 +19,7 @@ from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training import optimizer
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from data_pipeline.config import DataConfig, SentenceObjective
-from data_pipeline.pretraining.dataset import PretrainingDataset, held_out_batches
+from data_pipeline.pretraining.dataset import HeldOutDataset, PretrainingDataset
 from experiments.evaluation.held_out import pretraining_panels
 
 SENTENCES = [9, 8, 9, 8, 9, 8]  # tokens of each in a document
@@ -75,8 +75,8 @@ def test_a_sentence_objective_is_one_member(
     assert 0.4 < random.mean() < 0.6
     assert 0.4 < swapped[~random].mean() < 0.6
 
-    held_out = held_out_batches(corpus, max_seq_length=32, batch_size=40, sentence_objective=mixed)
-    assert read_origins(next(held_out))[0].any()
+    held_out = HeldOutDataset(corpus, max_seq_length=32, batch_size=40, sentence_objective=mixed)
+    assert read_origins(next(held_out.batches()))[0].any()
     model = AlbertForPreTraining(AlbertConfig())  # not called
     objective = pretraining_objective(model, mixed.metric_name)
     weights = objective.weight_fn(jax.tree.map(jnp.asarray, PretrainingBatch(**batch)))

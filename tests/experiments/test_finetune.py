@@ -14,19 +14,21 @@ import pytest
 import tiny_tasks
 from commands import assert_same_params
 
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.pretrained import open_weights
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.training.checkpoint import restore_params
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers.loading import load_tokenizer
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.finetuning.open_run import open_finetuning
 from experiments.finetuning.starting_point import read_task_parameters
+from experiments.metrics.metrics_file import read_metrics
 from experiments.predict import TASKS, choose_model
-from experiments.run import execution
+from experiments.run import execution, initial_parameters
 from experiments.run import training as training_run
-from experiments.run.metrics_log import read_metrics
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 
@@ -229,10 +231,39 @@ def test_a_head_for_other_labels_is_initialized_with_a_warning(
 ) -> None:
     data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
     config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
-    task = open_finetuning(config, tmp_path / "run").task
-    params = read_task_parameters(config, task)
+    opened = open_finetuning(config, tmp_path / "run")
+    params = read_task_parameters(config, opened.start, opened.task)
     assert params["classifier"]["kernel"].shape == (32, 3)
     assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
+
+
+def test_another_vocabulary_is_refused_or_initialized(
+    make_config: Any, texts: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger one. `init_from` is opened once."""
+    tokenizer = load_tokenizer(finished / "tokenizer")
+    tiny_tasks.write_tokenizer(tmp_path / "other", "new")
+    data = texts | {"tokenizer": str(tmp_path / "other")}
+    message = f"another vocabulary than tokenizer {tmp_path}/other: {tokenizer.vocab_size} tokens"
+    with pytest.raises(InputError, match=message):
+        open_finetuning(make_config(data=data, init_from=str(finished)), tmp_path / "run")
+    opened: list[Any] = []
+    monkeypatch.setattr(
+        initial_parameters,
+        "open_weights",
+        lambda path: opened.append(path) or open_weights(path),
+    )
+    config = make_config(data=data, init_from=str(finished), init_embeddings="fresh")
+    start, task = (finetuning := open_finetuning(config, tmp_path / "run")).start, finetuning.task
+    params = read_task_parameters(config, start, task)
+    assert opened == [str(finished)]
+    rows = params["albert"]["embeddings"]["word_embeddings"]["embedding"].shape[0]
+    assert rows == start.model.vocab_size == tokenizer.vocab_size + 1
+    step = int((finished / "checkpoints/best").read_text())
+    stored = restore_params(finished / "checkpoints", step)
+    jax.tree.map(
+        np.testing.assert_array_equal, params["albert"]["encoder"], stored["albert"]["encoder"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import pytest
 from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
-from albert_jax import AlbertForPreTraining, AlbertModel
+from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.interop.names import WeightsError
-from albert_jax.training.parallel import make_mesh
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
@@ -105,6 +105,21 @@ def test_embeddings_do_not_depend_on_the_batch(saved, pooling):
         }[pooling]
         np.testing.assert_allclose(result["embedding"], expected, rtol=2e-4, atol=1e-5)
         assert result["embedding"].dtype == np.float32
+
+
+def test_only_pooled_embeddings_need_a_pooler(saved, tmp_path):
+    model = AlbertForMaskedLM(CONFIG)
+    encoder = {name: PARAMS["albert"][name] for name in ("embeddings", "encoder")}
+    params = {"albert": encoder, "predictions": PARAMS["predictions"]}
+    model.save_pretrained(tmp_path / "headless", params, TOKENIZER)
+    for pooling in (Pooling.MEAN, Pooling.FIRST):
+        found, expected = (
+            results("encode", examples(*TEXTS[:1]), path, pooling=pooling)[0]["embedding"]
+            for path in (tmp_path / "headless", saved)
+        )
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(WeightsError, match="missing; --pooling=mean and --pooling=first need no"):
+        results("encode", examples(*TEXTS), tmp_path / "headless", pooling=Pooling.POOLED)
 
 
 def test_embeddings_of_pairs_and_in_half_precision(saved):
@@ -218,9 +233,9 @@ def test_unusable_models_are_rejected(saved, tmp_path):
         ("a.txt", b"", "is empty"),
         ("a.txt", b"caf\xe9\n", "is not UTF-8"),
         ("a.csv", b"a\n", r"must end in \.txt or \.jsonl"),
-        ("a.jsonl", b'{"text": "a"}\n{\n', "line 2 is not JSON"),
-        ("a.jsonl", b"[1]\n", r"line 1 must be a JSON object, got \[1\]"),
-        (None, b"", "cannot be read: No such file"),
+        ("a.jsonl", b'{"text": "a"}\n{\n', r"a\.jsonl:2: this is not JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: expected a JSON object, got '\[1\]'"),
+        (None, b"", "does not exist"),
     ],
 )
 def test_unusable_files_are_rejected(name, content, message, tmp_path):
@@ -235,7 +250,7 @@ def test_text_files_and_json_lines(tmp_path):
     (tmp_path / "a.txt").write_bytes("one\u2028two\r\nthree".encode())
     found = read_inputs(tmp_path / "a.txt")
     assert [example.text() for example in found] == ["one\u2028two", "three"]
-    assert found[1].source.endswith("a.txt, line 2")
+    assert found[1].source.endswith("a.txt:2")
     (tmp_path / "a.jsonl").write_text('{"text": "a", "text_pair": "b", "id": 7}\n')
     (example,) = read_inputs(tmp_path / "a.jsonl")
     assert example.fields == {"text": "a", "text_pair": "b", "id": 7}

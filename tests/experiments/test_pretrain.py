@@ -17,25 +17,27 @@ import pytest
 from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import restore_params
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
+from data_pipeline.locks import lock
 from data_pipeline.pretraining.records import RecordDataset
 from data_pipeline.pretraining.tfrecord import import_records
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.export_records import export_records
-from experiments.pretrain import pretrain
+from experiments.metrics.metrics_file import METRICS_FILE, read_metrics
+from experiments.pretrain import _initial_parameters, pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
-from experiments.run.config import ExperimentConfig, InitGroups
+from experiments.run.config import ExperimentConfig, InitEmbeddings, InitGroups
 from experiments.run.curriculum import Curriculum
-from experiments.run.initial_parameters import read_initial_parameters
-from experiments.run.metrics_log import METRICS_FILE, RunLog, StepWork, read_metrics
-from experiments.run.workdir import DataIdentity, open_pretraining_workdir
+from experiments.run.initial_parameters import open_initial_weights, read_initial_parameters
+from experiments.run.resumption import DataIdentity
+from experiments.run.workdir import open_pretraining_workdir
 
 STEPS = 60
 # What TensorFlow's native code prints when it is loaded, whatever its log level.
@@ -193,30 +195,106 @@ def test_a_run_killed_in_its_first_moments_is_taken_up(corpus: Path, tmp_path: P
     identity = DataIdentity("corpus", "--config.data.corpus_dir", str(corpus), "0" * 64)
     for left_behind in ([".config.json.x1y2"], ["config.json"], ["config.json", "corpus.json"]):
         workdir = tmp_path / str(len(list(tmp_path.iterdir())))
-        open_pretraining_workdir(workdir, config, opened, identity)
+        with open_pretraining_workdir(workdir, config, opened, identity):
+            pass
         (workdir / ".config.json.x1y2").touch()
         for path in set(workdir.iterdir()) - {workdir / name for name in left_behind}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        open_pretraining_workdir(workdir, config, opened, identity)
+        with open_pretraining_workdir(workdir, config, opened, identity):
+            pass
         assert (workdir / "tokenizer/vocab.txt").exists()
 
 
-def test_a_killed_run_s_figures_are_told_once(tmp_path: Path) -> None:
-    lines = [json.dumps({"step": step, "split": "train", "loss": 1.0}) for step in (10, 20, 30)]
-    (tmp_path / METRICS_FILE).write_text("\n".join(lines) + '\n{"step": 40, "spl')
-    with RunLog(
-        tmp_path,
-        first_step=20,
-        num_steps=60,
-        work_of_step=lambda _: StepWork(1, 1),
-        peak_flops=None,
-    ) as log:
-        log.report(30, "validation", {"loss": 2.0})
-    assert [(e["step"], e["split"]) for e in read_metrics(tmp_path)] == [
-        (10, "train"),
-        (20, "train"),
-        (30, "validation"),
-    ]
+def copy_of(finished: Path, place: Path) -> Path:
+    shutil.copytree(finished, place / "run")
+    return place / "run"
+
+
+def test_a_second_run_in_one_workdir_is_refused(
+    corpus: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = copy_of(finished, tmp_path)
+    with lock(workdir, "run"):
+        before = snapshot(workdir)
+        assert call(lambda: pretrain(make_config(corpus), workdir)) is ExitCode.BAD_INPUT
+        assert snapshot(workdir) == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{workdir} is in use by another run (host " in line
+    assert f"process {os.getpid()}, since 20" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("corpus.json", b"", "corpus.json is damaged (JSONDecodeError("),
+        ("corpus.json", b"\0" * 99, "restore it, or delete it if --config.data.corpus_dir="),
+        ("corpus.json", b"\xff", "corpus.json is damaged: it is no UTF-8"),
+        ("corpus.json", b"[1]", "corpus.json is damaged (TypeError("),
+        ("config.json", b"", "config.json: Expecting value"),
+        ("config.json", b"\0" * 99, "config.json: Expecting value"),
+        ("config.json", b"\xff\xfe", "config.json is damaged: it is no UTF-8"),
+        ("config.json", b"[1]", "config.json"),
+        ("config.json", b'{"model": 7}', "config.json"),
+    ],
+)
+def test_a_damaged_small_file_is_named_in_one_line(
+    corpus: Path,
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    message: str,
+) -> None:
+    workdir = copy_of(finished, tmp_path)
+    (workdir / name).write_bytes(content)
+    before = snapshot(workdir)
+    assert call(lambda: pretrain(make_config(corpus), workdir)) is ExitCode.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(workdir / name) in line
+    assert message in line
+    assert snapshot(workdir) == before
+
+
+def test_damaged_metrics_and_a_damaged_mark_of_the_best_do_not_stop_a_resume(
+    corpus: Path, finished: Path, tmp_path: Path
+) -> None:
+    workdir = copy_of(finished, tmp_path)
+    lines = (workdir / METRICS_FILE).read_bytes().splitlines(keepends=True)
+    (workdir / METRICS_FILE).write_bytes(lines[0] + b"\0" * 512 + b"".join(lines[1:]))
+    (workdir / "checkpoints/best").write_bytes(b"\xff")
+    assert pretrain(make_config(corpus), workdir) is ExitCode.DONE
+    assert (workdir / METRICS_FILE).read_bytes() == b"".join([lines[0], *lines[2:]])
+    assert (workdir / "checkpoints/best").read_text() == "60\n"
+
+
+def test_a_run_cannot_be_made_shorter_than_it_is(
+    corpus: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(corpus, change_num_train_steps=True)
+    config = with_part(config, "optimizer", num_train_steps=50)
+    before = snapshot(finished)
+    assert call(lambda: pretrain(config, finished)) is ExitCode.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "was trained for 60 steps already, --config.optimizer.num_train_steps=50 are" in line
+    assert snapshot(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("workdir", "message"),
+    [
+        ("/dev/null/run", "Not a directory: '/dev/null/run'"),
+        ("/proc/run", "/proc/run"),
+        ("foo://bucket/run", "foo://bucket/run cannot be reached: no file system for foo://"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_is_told_in_one_line(
+    corpus: Path, capsys: pytest.CaptureFixture[str], workdir: str, message: str
+) -> None:
+    assert call(lambda: pretrain(make_config(corpus), workdir)) is ExitCode.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def warm_start(
@@ -225,7 +303,8 @@ def warm_start(
     """The parameters for a model like that of the corpus's runs, with changes."""
     model = AlbertForPreTraining(with_part(make_config(corpus), "model", **changes).model)
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
-    params = read_initial_parameters(str(init_from), model, seed=7, groups=groups)
+    stored = open_initial_weights(str(init_from))
+    params = read_initial_parameters(stored, model, seed=7, groups=groups)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
     return params
 
@@ -282,6 +361,29 @@ def test_a_run_starts_from_any_stored_model(
         assert fault in str(error.value)
     with pytest.raises(InputError, match=r"--config\.run\.init_from=.*: there is no .*nowhere"):
         warm_start(corpus, tmp_path / "nowhere")
+
+
+def test_another_vocabulary_is_refused_or_initialized(
+    corpus: Path, finished: Path, tmp_path: Path
+) -> None:
+    """The same tokens under other ids."""
+    other = shutil.copytree(finished, tmp_path / "other")
+    *first, last, before = (other / "tokenizer/vocab.txt").read_text().splitlines()
+    (other / "tokenizer/vocab.txt").write_text("\n".join([*first, before, last]) + "\n")
+    config = make_config(corpus, init_from=str(other))
+    with pytest.raises(InputError, match=f"another vocabulary than corpus {corpus}: 2 of 21 ids"):
+        pretrain(config, tmp_path / "run")
+    config = with_part(config, "run", init_embeddings=InitEmbeddings.FRESH)
+    read = _initial_parameters(config, AlbertForPreTraining(config.model), open_corpus(corpus))
+    assert read is not None
+    params, stored = read(), restore_params(finished / "checkpoints")
+    embeddings = params["albert"]["embeddings"].pop("word_embeddings")["embedding"]
+    assert not np.allclose(
+        embeddings, stored["albert"]["embeddings"].pop("word_embeddings")["embedding"]
+    )
+    assert not params["predictions"].pop("bias").any()
+    del stored["predictions"]["bias"]
+    jax.tree.map(np.testing.assert_array_equal, params, stored)
 
 
 def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -> None:

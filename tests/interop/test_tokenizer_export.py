@@ -20,7 +20,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_vocabularies import KINDS, ODD, PLAIN, SETTINGS, make, of_pieces, random_texts, trained
+from tiny_vocabularies import (
+    DECLARATIONS,
+    KINDS,
+    ODD,
+    PLAIN,
+    SETTINGS,
+    make,
+    of_pieces,
+    random_texts,
+    trained,
+    twenty_tokens,
+)
 
 from data_pipeline import AlbertTokenizer
 from data_pipeline.tokenizers.loading import load_tokenizer
@@ -178,6 +189,68 @@ def test_mask_tokens_in_a_text(tmp_path):
     np.testing.assert_array_equal(
         ours(text, mask_words=True)["input_ids"], theirs(text, return_tensors="np")["input_ids"]
     )
+
+
+# Declared in every way, with every flag; among them a token of both vocabularies and a part of "½".
+ADDED = [
+    {"content": "[ENT]", "normalized": True},
+    {"content": "[Loc]", "special": True, "normalized": False},
+    {"content": "Foo", "single_word": True, "normalized": False},
+    {"content": "ba\u0301r", "normalized": True},
+    {"content": "x", "normalized": True, "single_word": True},
+    {"content": "[ENT]2", "normalized": False, "lstrip": True},
+    {"content": "中文", "normalized": True},
+    {"content": "<ent>", "special": True, "rstrip": True},
+]
+AROUND = (
+    *("[ENT]", "[ent]", "[Ent]", "[Loc]", "[loc]", "Foo", "foo", "Foo_", "bár", "BAR", "[ENT]2"),
+    *("ba\u0301r", "[E\u200bNT]", "中文", "中", "文字", "<ent>", " <ent> ", "x", "X", " x ", "Ⓐ"),
+    *("½", " ", "the", "Café", "(", ",", "[MASK]"),
+)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_tokens_stay_whole(kind, setting, tmp_path):
+    """Added in transformers and saved by it; read, exported and loaded there again."""
+    from tokenizers import AddedToken
+
+    theirs = export(AlbertTokenizer(make(kind, setting)), tmp_path / "base")
+    theirs.add_tokens([AddedToken(**values) for values in ADDED])
+    theirs.save_pretrained(tmp_path / "saved")
+    ours = AlbertTokenizer.from_pretrained(tmp_path / "saved")
+    assert len(ours.tokenizer.added_tokens.tokens) == len(ADDED)
+    assert ours.vocab_size == len(theirs)
+    texts = random_texts(AROUND, 1000) + random_texts(AROUND + PLAIN, 600, seed=1)
+    texts = comparable(texts, kind, setting)
+    assert differing(ours, theirs, texts) == []
+    again = export(ours, tmp_path / "ours")
+    assert differing(ours, again, texts) == []
+    assert [str(again.added_tokens_decoder[id]) for id in again.added_tokens_decoder] == [
+        str(theirs.added_tokens_decoder[id]) for id in theirs.added_tokens_decoder
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(DECLARATIONS.keys() - {"special map, flags"})
+)  # not in version 5
+def test_every_declaration_of_an_added_token_counts(name, tmp_path):
+    from transformers import AutoTokenizer
+
+    declared = DECLARATIONS[name]
+    ours = AlbertTokenizer(twenty_tokens())
+    export(ours, tmp_path)
+    for file, content in declared.items():
+        path = tmp_path / f"{file}.json"
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        if "added_tokens" in content and file == "tokenizer":
+            content = {"added_tokens": [*stored["added_tokens"], *content["added_tokens"][:1]]}
+        path.write_text(json.dumps(stored | content))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    ours = AlbertTokenizer.from_pretrained(tmp_path)
+    texts = ["a[ENT]b", "[ENT] [ENT][ENT]", "the [ent]b", "[ENT"]
+    assert differing(ours, theirs, texts) == []
+    assert ours.tokenizer.encode("[ENT]") == [20]
 
 
 @pytest.mark.slow

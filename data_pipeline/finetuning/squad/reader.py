@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.durable_files import hash_text
+from albert_jax.input_files import require_unicode, shorten
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import Answer, QuestionExample
-from data_pipeline.sources.json_text import parse_object, read_text, require_unicode
+from data_pipeline.sources.json_text import parse_object, read_text
 
 
 def read_squad(path: Path) -> list[QuestionExample]:
@@ -28,7 +29,7 @@ def read_squad(path: Path) -> list[QuestionExample]:
     """
     text = read_text(path)
     record = parse_object(text, str(path), 1)
-    require_unicode(record, str(path))
+    require_unicode(record, str(path), error=InputError)
     examples: dict[str, QuestionExample] = {}
     for example in _walk(record, text, str(path)):
         if example.id in examples:
@@ -64,12 +65,14 @@ def _read_question(question: Mapping[str, Any], context: str, title: str) -> Que
     place = f"question {question['id']}"
     impossible = question.get("is_impossible", False)
     if not isinstance(impossible, bool):
-        raise InputError(f"{place}: is_impossible must be true or false, found {impossible!r}")
+        raise InputError(
+            f"{place}: is_impossible must be true or false, found {shorten(impossible)}"
+        )
     answers = []
     for answer in _list(question, "answers", place):
         text, start = _text(answer, "text", place), answer.get("answer_start")
-        if not isinstance(start, int) or start < 0:
-            raise InputError(f"{place}: answer_start must be a position, found {start!r}")
+        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+            raise InputError(f"{place}: answer_start must be a position, found {shorten(start)}")
         if not context.startswith(text, start):
             raise InputError(
                 f"{place}: the answer {text!r} is not at {start} in its context, which has "
@@ -124,7 +127,7 @@ def _list(record: Mapping[str, Any], key: str, place: str) -> list[Any]:
 def _text(record: Mapping[str, Any], key: str, place: str) -> str:
     value = record.get(key)
     if not isinstance(value, str):
-        raise InputError(f"{place}: {key} must be a text, found {value!r}")
+        raise InputError(f"{place}: {key} must be a text, found {shorten(value)}")
     if not value.strip():
         raise InputError(f"{place}: {key} is empty")
     return value

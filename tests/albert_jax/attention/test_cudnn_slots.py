@@ -29,9 +29,11 @@ from albert_jax.attention.implementation import AttentionImplementation, Attenti
 from albert_jax.attention.mask import AttentionMask, packed_mask
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.attention.verification import error_of
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import place_batch
 from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.parallel import compile_train_step, make_mesh, place_batch
+from albert_jax.training.parallel import compile_train_step
 
 ROWS = np.array([[1, 2, 2, 3, 0, 0, 0, 0], [1] * 8, [0] * 8, [1] * 7 + [0]])
 CPU_CONFIG = dataclasses.replace(

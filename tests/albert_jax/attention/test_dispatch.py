@@ -20,14 +20,11 @@ from albert_jax.attention.splash import SPLASH, splash_attention
 from albert_jax.attention.verification import error_of
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import PositionEncoding
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import place_batch
 from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.parallel import (
-    compile_train_step,
-    initialize_state,
-    make_mesh,
-    place_batch,
-)
+from albert_jax.training.parallel import compile_train_step, initialize_state
 
 CONFIG = AlbertConfig(
     vocab_size=17,

@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tiny_models import (
     make_model,
     random_params,
 )
+from torch_files import pickled_table, write_legacy, write_zip
 
 import albert_jax
 from albert_jax import (
@@ -33,10 +35,12 @@ from albert_jax import (
     ProblemType,
     read_pretrained,
 )
-from albert_jax.config import HiddenAct
+from albert_jax.config import AlbertConfig, HiddenAct
 from albert_jax.interop.huggingface_config import config_from_json, head_from_json, to_json
 from albert_jax.interop.names import WeightsError
+from albert_jax.interop.parameter_fitting import fit_parameters
 from albert_jax.interop.stored_weights import flatten
+from albert_jax.pretrained import open_weights
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 EXACT = {
@@ -44,6 +48,7 @@ EXACT = {
     "untied": ("ForPreTraining", UNTIED, None),
     "untied masked LM": ("ForMaskedLM", UNTIED, None),
     "equal sizes": ("ForMaskedLM", EQUAL, None),
+    "equal sizes, no mapping": ("ForMaskedLM", {"embedding_size": 4}, None),
     "erf": ("ForPreTraining", {"hidden_act": "gelu_erf", "layer_norm_eps": 1e-3}, None),
 }
 
@@ -86,6 +91,55 @@ def test_a_round_trip_is_exact(name, tmp_path):
     assert everything.architecture == type(model).__name__
     in_full = {"albert": params} if isinstance(model, AlbertModel) else params
     assert_same(everything.params, in_full)
+
+
+def test_null_counts_as_absent(pretraining):
+    expected = open_weights(pretraining).config
+    file = pretraining / CONFIG
+    values = json.loads(file.read_text())
+    nulls = ("hidden_act", "num_labels", "classifier_dropout_prob", "id2label", "layer_norm_eps")
+    assert set(values) >= {"hidden_act", "layer_norm_eps"}
+    file.write_text(json.dumps(values | dict.fromkeys((*nulls, "architectures", "gap_size"))))
+    found = open_weights(pretraining)
+    assert found.config == expected
+    assert found.config.extra == {}
+    file.write_text(json.dumps({"hidden_act": None, "gap_size": None, "vocab_size": 7}))
+    config = AlbertConfig.from_json_file(file)
+    assert (config.hidden_act, config.vocab_size, config.extra) == (HiddenAct.GELU, 7, {})
+
+
+def test_a_mapping_that_is_not_the_model_s_names_the_setting(tmp_path):
+    for mapping, other, fault in (
+        ("always", "when_needed", "bias is not a parameter of the model"),
+        ("when_needed", "always", "bias is missing"),
+    ):
+        changes = {"embedding_size": 4, "embedding_mapping": mapping}
+        stored = make_model("ForMaskedLM", changes, None)
+        stored.save_pretrained(tmp_path / mapping, random_params(stored))
+        model = make_model("ForMaskedLM", changes | {"embedding_mapping": other}, None)
+        hint = rf"embedding_hidden_mapping_in/{fault} \(set model\.embedding_mapping={mapping}\)"
+        with pytest.raises(WeightsError, match=hint):
+            fit_parameters(open_weights(tmp_path / mapping), model, seed=0, required=("",))
+
+
+def test_only_what_is_used_must_be_there(tmp_path):
+    stored = make_model("ForMaskedLM", {}, None)
+    params = random_params(stored)
+    stored.save_pretrained(tmp_path / "model", params)
+    model, found = AlbertModel.from_pretrained(tmp_path / "model", add_pooling_layer=False)
+    assert_same(found, jax.tree.map(jnp.asarray, params["albert"]))
+    assert not model.add_pooling_layer
+    with pytest.raises(WeightsError, match=r"albert\.pooler\.weight is missing"):
+        AlbertModel.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kept", [(), ("albert.pooler.weight", "albert.pooler.bias")])
+def test_a_directory_without_an_encoder_is_no_model(kept, pretraining):
+    tensors = load_file(pretraining / WEIGHTS)
+    save_file({name: tensors[name] for name in kept}, pretraining / WEIGHTS)
+    fault = r"word_embeddings\.weight is missing" if kept else "holds no weights"
+    with pytest.raises(WeightsError, match=fault):
+        read_pretrained(pretraining)
 
 
 def test_layers_that_share_nothing_become_groups(tmp_path):
@@ -218,7 +272,7 @@ def test_shards_are_read_like_one_file(pretraining):
     with pytest.raises(WeightsError, match=r"index\.json names extra, which no shard contains"):
         read_pretrained(pretraining)
     index.write_text(json.dumps({"weight_map": places | {"extra": "../other.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"names \.\./other\.safetensors, which does not exist"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors', which is no file"):
         read_pretrained(pretraining)
     index.write_text("{}")
     with pytest.raises(WeightsError, match=r"index\.json is not an index of shards"):
@@ -345,7 +399,7 @@ class TestBadDirectories:
 
     def test_broken_configuration(self, pretraining):
         (pretraining / CONFIG).write_text("{")
-        with pytest.raises(WeightsError, match=r"config\.json is not a JSON object"):
+        with pytest.raises(WeightsError, match=r"config\.json: this is not JSON"):
             read_pretrained(pretraining)
 
     @pytest.mark.parametrize("kept", [0, 7, 100, -1], ids="{} bytes".format)
@@ -444,48 +498,6 @@ class TestWriting:
         assert list(tmp_path.iterdir()) == []
 
 
-def text(string: str) -> bytes:
-    return b"X" + len(string).to_bytes(4, "little") + string.encode()
-
-
-def number(value: int) -> bytes:
-    return b"J" + value.to_bytes(4, "little", signed=True)
-
-
-def pickled_table(tensors, *, storage="FloatStorage", call="torch._utils _rebuild_tensor_v2"):
-    """Pickle a state dict like torch, opcode by opcode, without torch."""
-    table = b"\x80\x02ccollections\nOrderedDict\n)R("
-    for key, (name, tensor) in enumerate(tensors.items()):
-        place = b"(" + text("storage") + b"ctorch\n" + storage.encode() + b"\n"
-        place += text(str(key)) + text("cpu") + number(tensor.size) + b"t"
-        strides = [stride // tensor.itemsize for stride in tensor.strides]
-        shape, steps = (
-            b"(" + b"".join(map(number, sizes)) + b"t" for sizes in (tensor.shape, strides)
-        )
-        table += text(name) + b"c" + call.replace(" ", "\n").encode() + b"\n("
-        table += place + b"Q" + number(0) + shape + steps + b"\x89ccollections\nOrderedDict\n)RtR"
-    return table + b"u."
-
-
-def write_zip(file: Path, tensors, **options) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("model/data.pkl", pickled_table(tensors, **options))
-        archive.writestr("model/byteorder", "little")
-        for key, tensor in enumerate(tensors.values()):
-            archive.writestr(f"model/data/{key}", tensor.tobytes("A"))
-
-
-def write_legacy(file: Path, tensors, **options) -> None:
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
-    with file.open("wb") as stream:
-        for value in (0x1950A86A20F9469CFC6C, 1001, system):
-            pickle.dump(value, stream, protocol=2)
-        stream.write(pickled_table(tensors, **options).replace(b"cpu", b"cpu"))
-        pickle.dump([str(key) for key in range(len(tensors))], stream, protocol=2)
-        for tensor in tensors.values():
-            stream.write(tensor.size.to_bytes(8, "little") + tensor.tobytes("A"))
-
-
 class TestTorchFiles:
     @pytest.fixture
     def tensors(self, pretraining):
@@ -537,4 +549,59 @@ class TestTorchFiles:
             archive.writestr("model/data.pkl", pickled_table({"a": np.zeros(3, np.float32)}))
             archive.writestr("model/data/0", b"\0" * 8)
         with pytest.raises(WeightsError, match="a reaches beyond the end of its 2 elements"):
+            read_pretrained(pretraining)
+
+    @pytest.mark.parametrize(
+        ("pickled", "message"),
+        [
+            (
+                b"\x80\x04\x8e" + (1 << 42).to_bytes(8, "little") + b".",
+                "expected 4398046511104 byt",
+            ),
+            (
+                b"\x80\x05\x96" + (1 << 42).to_bytes(8, "little") + b".",
+                "expected 4398046511104 byt",
+            ),
+            (b"\x80\x02}r\xff\xff\xff\xff.", "its memory has 4294967295 slots in 9 bytes"),
+        ],
+    )
+    def test_no_memory_is_asked_for_that_the_file_does_not_have(
+        self, pickled, message, tensors, pretraining
+    ):
+        file = pretraining / "pytorch_model.bin"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("model/data.pkl", pickled)
+        with pytest.raises(WeightsError, match=message):
+            read_pretrained(pretraining)
+
+    @pytest.mark.parametrize("write", [write_zip, write_legacy])
+    def test_elements_are_not_repeated(self, write, tensors, pretraining):
+        """Strides of 0 would make gigabytes of one element."""
+        repeated = np.broadcast_to(np.float32(1), (1 << 15, 1 << 15))
+        sizes = (size.to_bytes(4, "little") for size in (repeated.size, 1))
+        table = pickled_table({"a": repeated}).replace(*sizes)
+        file = pretraining / "pytorch_model.bin"
+        write(file, {"a": np.ones(1, np.float32)})
+        ours = pickled_table({"a": np.ones(1, np.float32)})
+        content = file.read_bytes()
+        if write is write_legacy:
+            file.write_bytes(content.replace(ours, table))
+        else:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("model/data.pkl", table)
+                archive.writestr("model/data/0", b"\0" * 4)
+        with pytest.raises(WeightsError, match="a repeats the 1 elements that are stored"):
+            read_pretrained(pretraining)
+
+    def test_entries_are_neither_encrypted_nor_compressed(self, tensors, pretraining):
+        file = pretraining / "pytorch_model.bin"
+        write_zip(file, tensors)
+        content = bytearray(file.read_bytes())
+        content[content.rindex(b"PK\x01\x02") + 8] |= 1  # of the last entry
+        file.write_bytes(bytes(content))
+        with pytest.raises(WeightsError, match="is encrypted"):
+            read_pretrained(pretraining)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("model/data.pkl", b"\0" * 100_000)
+        with pytest.raises(WeightsError, match="is compressed"):
             read_pretrained(pretraining)

@@ -1,6 +1,7 @@
 """Checkpoints: saved states are restored, damaged ones never, however the process is killed."""
 
 import functools
+import json
 import logging
 import os
 import random
@@ -18,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from albert_jax.training.checkpoint import (
     CheckpointError,
     Checkpoints,
     NonFiniteStateError,
+    resolve_step,
     restore_params,
 )
 
@@ -81,6 +84,19 @@ def truncate(checkpoint: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def swap(left: Path, right: Path) -> None:
+    left.rename(left.with_name("aside"))
+    right.rename(left)
+    left.with_name("aside").rename(right)
+
+
+def without_step(checkpoint: Path) -> Path:
+    """Give a checkpoint the manifest of before, the files alone."""
+    manifest = checkpoint / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text())["files"]))
+    return checkpoint
+
+
 def test_a_state_is_restored_with_its_documents_and_its_parameters_alone(
     tmp_path: Path,
 ) -> None:
@@ -91,6 +107,20 @@ def test_a_state_is_restored_with_its_documents_and_its_parameters_alone(
     assert_same(restore(tmp_path), make_state(5))
     assert_same(restore_params(tmp_path), make_state(5).params)
     assert (tmp_path / "5/albert_config/metadata").read_text() == '{"hidden_size": 7}'
+
+
+def test_an_item_that_some_runs_have_leaves_the_state_as_it_was(tmp_path: Path) -> None:
+    history = {"losses": jnp.arange(4.0)}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, make_state(1), finite=True)
+        checkpoints.wait_until_finished()
+        assert checkpoints.restore(shapes(history), item="history") is None
+        checkpoints.save(2, make_state(2), finite=True, further={"history": history})
+        checkpoints.wait_until_finished()
+        assert_same(checkpoints.restore(shapes(history), item="history"), history)
+        assert_same(checkpoints.restore(shapes(make_state(0))), make_state(2))
+    one, two = (tmp_path / f"{step}/state/_METADATA" for step in (1, 2))
+    assert one.read_text() == two.read_text()
 
 
 @pytest.mark.parametrize(("devices_before", "devices_after"), [(1, 8), (8, 1), (8, 4)])
@@ -151,10 +181,11 @@ def test_the_next_step_may_overwrite_the_state_while_it_is_written(tmp_path: Pat
                 np.testing.assert_array_equal(tensor, step)
 
 
-def test_a_step_is_saved_once(tmp_path: Path) -> None:
+def test_a_step_that_is_there_already_is_neither_replaced_nor_passed_over(tmp_path: Path) -> None:
     save_steps(tmp_path, 1)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    save_steps(tmp_path, 1)
+    with pytest.raises(CheckpointError, match=r"cannot save step 1 .* there is one already"):
+        save_steps(tmp_path, 1)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -187,8 +218,22 @@ def test_the_log_is_filtered_only_while_checkpoints_are_open(tmp_path: Path) -> 
             lambda path: (path / "metrics/metrics").write_text("{"),
             r"metrics/metrics has 1 bytes, \d+ were written",
         ),
+        (lambda path: (path / "manifest.json").write_text(""), r"manifest\.json is not readable"),
+        (
+            lambda path: (path / "manifest.json").write_text('{"step": 3, "files": {}}'),
+            r"manifest\.json lists no files of a state",
+        ),
+        (
+            lambda path: (path / "manifest.json").write_text("{}"),
+            r"manifest\.json lists no files of a state",
+        ),
+        (lambda path: swap(path, path.parent / "1"), "it holds step 1"),
+        (lambda path: swap(without_step(path), without_step(path.parent / "1")), "it holds step 1"),
     ],
-    ids=["flipped", "truncated", "missing", "no manifest", "bad manifest", "metrics"],
+    ids=[
+        *("flipped", "truncated", "missing", "no manifest", "bad manifest", "metrics"),
+        *("empty manifest", "no files", "no files, of before", "swapped", "swapped, of before"),
+    ],
 )
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     tmp_path: Path,
@@ -213,6 +258,49 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert_same(restore(tmp_path), make_state(3))
     assert (tmp_path / "damaged" / "3").is_dir()
     assert "checkpoint 3 is damaged" in caplog.text
+
+
+def test_a_checkpoint_of_before_with_a_manifest_without_a_step_is_restored(tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2)
+    without_step(tmp_path / "2")
+    assert_same(restore(tmp_path), make_state(2))
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_renamed_checkpoint_is_damage(tmp_path: Path) -> None:
+    """It would pass for steps that were never taken."""
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / "2").rename(tmp_path / "9")
+    with pytest.raises(CheckpointError, match=r"checkpoint 9 .* is damaged: it holds step 2"):
+        restore_params(tmp_path, 9)
+    assert_same(restore(tmp_path), make_state(1))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0", b"sixty\n", b"\xff\xfe", b"\xb2\n", b"-2\n"])
+def test_a_damaged_mark_of_the_best_is_named_and_written_anew(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (1, 2):
+            metrics = {"masked_lm_accuracy": 1 / step}
+            checkpoints.save(step, make_state(step), finite=True, metrics=metrics)
+    (tmp_path / "best").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"best is damaged: it must hold the step of"):
+        resolve_step(epath.Path(tmp_path), None)
+    assert_same(restore(tmp_path), make_state(2))
+    assert f"{tmp_path}/best is damaged" in caplog.text
+    assert "written anew: step 1" in caplog.text
+    assert resolve_step(epath.Path(tmp_path), None) == 1
+
+
+def test_a_mark_of_a_best_checkpoint_that_is_gone_is_removed(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(1, make_state(1), finite=True, metrics={"masked_lm_accuracy": 0.5})
+        checkpoints.save(2, make_state(2), finite=True)
+    flip_one_byte(tmp_path / "1")
+    restore(tmp_path)
+    assert not (tmp_path / "best").exists()
+    assert resolve_step(epath.Path(tmp_path), None) == 2
 
 
 def test_if_all_are_damaged_nothing_is_started_and_nothing_moved(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import pytest
 from spread_steps import compiled_step, initial_state, lowered_step
 
-from albert_jax.training import flops
-from albert_jax.training.collectives import parse_collectives
-from albert_jax.training.parallel import Parallelism, make_mesh, partition_spec, rows_of_process
+from albert_jax.devices import flops
+from albert_jax.devices.collectives import parse_collectives
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import partition_spec, rows_of_process
+from albert_jax.training.parallel import Parallelism
 
 
 def num_parameters():

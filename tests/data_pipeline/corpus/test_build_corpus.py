@@ -1,6 +1,5 @@
 """The command: the corpus is the same however it is built, and mistakes are one-line errors."""
 
-import fcntl
 import itertools
 import json
 import os
@@ -14,10 +13,13 @@ import pytest
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
 from data_pipeline.build_flags import define_flags, read_build_config
+from data_pipeline.config import DataConfig
 from data_pipeline.corpus.build_config import BuildConfig
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.locks import lock
+from data_pipeline.pretraining.plan import open_plan
 from data_pipeline.sources.documents import Source, SourceFormat
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
@@ -134,6 +136,8 @@ def test_metadata_describes_the_build(built):
     assert report["unknown_rate"] == 0
     assert report["tokens_per_document"] > 30
     assert 0 < report["row_fill_512"] < 1
+    assert 0.9 < report["coverage_128"] < report["coverage_512"] <= 1
+    assert metadata.cuts_long_sentences
     assert next(iter(report["most_frequent_pieces"])) == "."
     assert set(metadata.versions) == {"python", "numpy", "sentencepiece", "sentencex"}
     assert not built.with_name("corpus.partial").exists()
@@ -148,9 +152,59 @@ def test_report_is_printed(text, vocabulary, tmp_path, capsys):
         "tokens a document",
         "unknown",
         "row of 512",
+        "an epoch reads",
         "frequent",
     ):
         assert word in printed
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        lambda sentences: f'Ba da 5" long. {" ".join(sentences)} Ta ka 6" deep.',
+        lambda sentences: " ".join(sentences).replace(".", "").lower(),
+    ],
+    ids=["two inch marks", "no punctuation"],
+)
+def test_text_that_is_not_split_is_read(document, vocabulary, tmp_path, capsys):
+    random = np.random.default_rng(2)
+
+    def sentence() -> str:
+        return f"{' '.join(random.choice(SYLLABLES, random.integers(5, 12))).capitalize()}."
+
+    documents = [document([sentence() for _ in range(120)]) for _ in range(60)]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": d}) + "\n" for d in documents))
+    command = ["build_corpus", f"--input={tmp_path}/text.jsonl", "--format=jsonl", "--held_out=0"]
+    output = tmp_path / "corpus"
+    assert main([*command, f"--tokenizer={vocabulary}", f"--output_dir={output}"]) == DONE
+    corpus = open_corpus(output)
+    assert corpus.metadata.report["coverage_128"] > 0.94
+    assert "warning" not in capsys.readouterr().out
+    assert corpus.splits["train"].num_sentences > 60 * 60
+    plan = open_plan(corpus, "train", DataConfig(max_seq_length=128))
+    assert plan.coverage > 0.94
+
+
+def test_low_coverage_is_reported(vocabulary, tmp_path, capsys):
+    """Paragraphs of one sentence, somewhat shorter than a row."""
+    lines = [" ".join(np.random.default_rng(n).choice(SYLLABLES, 300)) for n in range(40)]
+    (tmp_path / "a.txt").write_text("\n".join(lines) + "\n")
+    assert main(arguments(tmp_path, vocabulary, tmp_path / "corpus", "--held_out=0")) == DONE
+    assert open_corpus(tmp_path / "corpus").metadata.report["coverage_512"] < 0.95
+    assert "warning: sentences are long for rows of 512" in capsys.readouterr().out
+
+
+def test_parts_of_an_overlong_sentence_are_held_out_as_one(vocabulary, tmp_path):
+    """Of such a sentence that training has too, none of the short parts is kept for validation."""
+    random = np.random.default_rng(3)
+    long = ", ".join(" ".join(random.choice(SYLLABLES, 4)) for _ in range(200))
+    documents = [f"{long}.\nBa da {' '.join(random.choice(SYLLABLES, 20))}." for _ in range(40)]
+    (tmp_path / "a.txt").write_text("\n\n".join(documents) + "\n")
+    assert main(arguments(tmp_path, vocabulary, tmp_path / "corpus", "--held_out=0.3")) == DONE
+    corpus = open_corpus(tmp_path / "corpus")
+    train, validation = (read_documents(corpus, split) for split in ("train", "validation"))
+    assert len(validation) > 5 and {len(document) for document in validation} == {1}
+    assert {len(document) > 50 for document in train} == {True}
 
 
 def run(*command):
@@ -190,7 +244,7 @@ def test_a_full_disk_is_a_one_line_error_and_the_build_resumes(text, vocabulary,
     done = run("-c", SMALL_STEPS, 0, "9000", *command)
     assert done.returncode == BAD_INPUT
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: cannot write: File too large")
+    assert error.startswith("error: [Errno 27] File too large")
     assert "not a corpus yet" in error
     assert not (tmp_path / "corpus").exists()
     assert run("-c", SMALL_STEPS, 0, "0", *command).returncode == DONE
@@ -291,11 +345,9 @@ def test_an_existing_corpus_is_replaced_only_with_overwrite(text, vocabulary, tm
 def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys):
     output = tmp_path / "corpus"
     (tmp_path / "corpus.partial").mkdir()
-    descriptor = os.open(tmp_path / "corpus.partial", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert main(arguments(text, vocabulary, output)) == BAD_INPUT
-    assert "another process is building in" in capsys.readouterr().err
-    os.close(descriptor)
+    with lock(tmp_path / "corpus.partial", "build"):
+        assert main(arguments(text, vocabulary, output)) == BAD_INPUT
+    assert f"in use by another build (host {os.uname().nodename}" in capsys.readouterr().err
     assert main(arguments(text, vocabulary, output)) == DONE
 
 

@@ -1,6 +1,8 @@
 """Labeled texts from tsv, csv and jsonl, and their errors."""
 
+import csv
 import gzip
+import io
 import json
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.labeled_text import TextColumns, discover_labels, read_labeled_text
+from data_pipeline.sources.tables import format_tsv
 
 COLUMNS = TextColumns("body", "answer", "mood", "key")
 LABELS = ("neg", "pos")
@@ -27,6 +30,28 @@ def write(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_long_cells_and_a_byte_order_mark_are_read(tmp_path, name):
+    long = "word " * 40_000
+    path = write(tmp_path, name, "\ufeff" + FILES[name].replace("Three", long))
+    first, second = read_labeled_text(path, COLUMNS, LABELS)
+    assert (first, second.text_a) == (EXAMPLES[0], f"{long}\u2028four")
+
+
+def test_a_table_keeps_its_cells_whatever_they_hold():
+    rows = [
+        ["id", "label"],
+        ["1", "a\tb"],
+        ["2", 'a\n"b"'],
+        ["3", "a\r"],
+        ["4", ""],
+        ["5", "plain"],
+    ]
+    text = format_tsv(rows)
+    assert text.endswith("\n5\tplain\n"), "as it was where nothing is special"
+    assert list(csv.reader(io.StringIO(text, newline=""), delimiter="\t")) == rows
 
 
 @pytest.mark.parametrize("name", FILES)

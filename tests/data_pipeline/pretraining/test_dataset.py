@@ -3,7 +3,10 @@
 import functools
 import itertools
 import shutil
+import subprocess
+import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -11,9 +14,10 @@ from tiny_corpora import FIRST_ID, make_corpus, random_lengths
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.settings import FieldError
+from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.dataset import PretrainingDataset, held_out_batches
+from data_pipeline.pretraining.dataset import HeldOutDataset, PretrainingDataset
 from data_pipeline.pretraining.masking import shuffle_visible_words
 
 CLS, SEP = 2, 3
@@ -230,7 +234,7 @@ def test_any_step_costs_as_much_as_the_first(make_dataset):
 
 
 def test_held_out_batches_have_every_pair_once(corpus):
-    batches = list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16))
+    batches = list(HeldOutDataset(corpus, max_seq_length=LENGTH, batch_size=16).batches())
     rows = [(row["sequence_ids"] > 0).any(axis=1) for row in batches]
     count = int(sum(part.sum() for part in rows))
     assert all(part.all() for part in rows[:-1])
@@ -253,17 +257,56 @@ def test_held_out_batches_have_every_pair_once(corpus):
 
 def test_held_out_batches_are_always_the_same(corpus):
     def read(**settings) -> list[dict]:
-        return list(held_out_batches(corpus, max_seq_length=LENGTH, batch_size=16, **settings))
+        dataset = HeldOutDataset(corpus, max_seq_length=LENGTH, batch_size=16, **settings)
+        once, again = list(dataset.batches()), list(dataset.batches())
+        for ours, theirs in zip(again, once, strict=True):
+            assert_equal(ours, theirs)
+        return once
 
     whole = read()
-    for ours, theirs in zip(read(), whole, strict=True):
-        assert_equal(ours, theirs)
     for ours, theirs in zip(read(rows=np.arange(4, 9)), whole, strict=True):
         assert_equal(ours, theirs, slice(4, 9))
     # With an upper bound they are the first of the same rows.
     capped = read(max_pairs=20)
     assert len(capped) == 2 and (capped[1]["sequence_ids"] > 0).any(axis=1).sum() == 4
     assert_equal(capped[0], whole[0])
+
+
+def test_closed_batches_end_and_drop_their_source(make_dataset):
+    class Source:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return {}
+
+    source = Source()
+    alive = weakref.ref(source)
+    batches = BatchIterator(source)
+    del source
+    assert next(batches) == {} and alive()
+    batches.close()
+    assert not alive() and not list(batches)
+    with make_dataset().batches(start_step=0) as batches:
+        next(batches)
+    assert not list(batches)
+
+
+@pytest.mark.slow
+def test_a_process_with_batches_left_open_ends(corpus):
+    code = (
+        "import sys; from data_pipeline.corpus import open_corpus; "
+        "from data_pipeline.config import DataConfig; "
+        "from data_pipeline.pretraining import PretrainingDataset; "
+        "config = DataConfig(max_seq_length=48, max_predictions_per_seq=8); "
+        "data = PretrainingDataset(open_corpus(sys.argv[1]), config, seed=0, global_batch_size=4); "
+        "batches = data.batches(start_step=0); next(batches); print('left open')"
+    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code, corpus.path], capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (0, "left open\n"), done.stderr
 
 
 def test_shuffling_a_batch_moves_visible_tokens(make_dataset):
@@ -283,4 +326,4 @@ def test_bad_requests(corpus, make_dataset, tmp_path):
         make_dataset().batches(start_step=0, rows=np.array([16]))
     nothing_held_out = make_corpus(tmp_path / "corpus", [[4, 5]], [])
     with pytest.raises(InputError, match="no documents for validation"):
-        held_out_batches(nothing_held_out, max_seq_length=32, batch_size=4)
+        HeldOutDataset(nothing_held_out, max_seq_length=32, batch_size=4)

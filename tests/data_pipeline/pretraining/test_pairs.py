@@ -7,7 +7,7 @@ import pytest
 from tiny_corpora import make_corpus, random_lengths
 
 from data_pipeline.config import SentenceObjective
-from data_pipeline.corpus.chunks import Chunks, cut_documents
+from data_pipeline.corpus.chunks import Chunks, cut_documents, whole_sentences
 from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.pretraining.pairs import (
     PAIR,
@@ -34,7 +34,7 @@ def test_documents_are_cut_like_the_sentence_by_sentence_walk():
     offsets = np.cumsum([0, *(length for document in documents for length in document)])
     ends = np.cumsum([len(document) for document in documents])
     firsts = ends - [len(document) for document in documents]
-    chunks = cut_documents(offsets, firsts, ends, targets)
+    chunks = cut_documents(whole_sentences(offsets), firsts, ends, targets, 80)
     expected = [
         (number, first + begin, first + end)
         for number, (document, first, target) in enumerate(
@@ -46,7 +46,8 @@ def test_documents_are_cut_like_the_sentence_by_sentence_walk():
 
 
 def test_worked_example_of_cutting():
-    chunks = cut_documents(np.array([0, 5, 8, 12, 14]), *np.array([[0], [4], [7]]))
+    units = whole_sentences(np.array([0, 5, 8, 12, 14]))
+    chunks = cut_documents(units, *np.array([[0], [4], [7]]), max_num_tokens=7)
     assert chunks.firsts.tolist() == [0, 2] and chunks.ends.tolist() == [2, 4]
 
 

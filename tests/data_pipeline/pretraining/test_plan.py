@@ -1,7 +1,11 @@
 """The plan: the pairs of an epoch, their rows, and repair of damage."""
 
 import dataclasses
+import functools
+import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -157,8 +161,23 @@ def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, cap
         content[100] ^= 1
         pairs.write_bytes(content)
 
+    def change(**fields) -> None:
+        metadata.write_text(json.dumps(json.loads(files[metadata.name]) | fields))
+
+    def unseal() -> None:
+        fields = json.loads(files[metadata.name])
+        del fields["seals"]
+        metadata.write_text(json.dumps(fields))
+
     for damage in (
         flip,
+        *(functools.partial(change, num_rows=plan.num_rows + n) for n in (-7, 7, -plan.num_rows)),
+        functools.partial(change, max_pairs=plan.max_pairs + 1),
+        functools.partial(change, fill=0.5),
+        functools.partial(change, files={}),
+        functools.partial(change, settings={}),
+        functools.partial(change, more=1),
+        unseal,
         pairs.unlink,
         metadata.unlink,
         lambda: pairs.write_bytes(files[pairs.name][:-36]),
@@ -169,7 +188,7 @@ def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, cap
         damage()
         open_plan(corpus, "train", config)
         assert {file.name: file.read_bytes() for file in plan.path.iterdir()} == files
-        assert f"{plan.path} is damaged" in caplog.text
+        assert f"{plan.path} cannot be used" in caplog.text
     caplog.clear()
     shutil.rmtree(plan.path)
     open_plan(corpus, "train", config)
@@ -178,13 +197,46 @@ def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, cap
     assert [path.name for path in tmp_path.iterdir()] == [plan.path.name]  # nothing left over
 
 
-def test_two_processes_may_build_the_same_plan_at_once(tmp_path, corpus, monkeypatch):
+def test_a_plan_of_other_settings_in_its_place_is_not_taken(tmp_path, corpus, caplog):
+    short, long = (
+        DataConfig(**SETTINGS | {"max_seq_length": length}, plan_dir=str(tmp_path))
+        for length in (32, 64)
+    )
+    right, wrong = open_plan(corpus, "train", short), open_plan(corpus, "train", long)
+    num_rows = right.num_rows
+    assert num_rows != wrong.num_rows
+    shutil.rmtree(right.path)
+    shutil.copytree(wrong.path, right.path)
+    assert open_plan(corpus, "train", short).num_rows == num_rows
+    assert "the plan of other settings" in caplog.text
+
+
+def test_one_process_of_a_host_builds_and_the_others_wait(tmp_path, corpus, monkeypatch, caplog):
+    config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
+    generate = data_pipeline.pretraining.plan.generate_pairs
+    builds = []
+
+    def generate_once_others_wait(*arguments):
+        builds.append(arguments)
+        while caplog.text.count("Waiting for another process") < 2:
+            time.sleep(0.01)
+        return generate(*arguments)
+
+    monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate_once_others_wait)
+    with ThreadPoolExecutor(3) as pool:  # locks keep threads apart as they do processes
+        plans = list(pool.map(lambda _: open_plan(corpus, "train", config), range(3)))
+    assert len(builds) == 1 and len({plan.num_rows for plan in plans}) == 1
+    assert f"planning the train rows of {corpus.path}" in caplog.text
+
+
+def test_two_hosts_may_build_the_same_plan_at_once(tmp_path, corpus, monkeypatch):
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
     generate = data_pipeline.pretraining.plan.generate_pairs
 
     def generate_late(*arguments):
         monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate)
-        open_plan(corpus, "train", config)  # the other process is faster
+        monkeypatch.setattr("socket.gethostname", lambda: "another")
+        open_plan(corpus, "train", config)  # the other host is faster
         return generate(*arguments)
 
     monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate_late)
@@ -248,3 +300,17 @@ def test_too_small_a_corpus_is_an_error(tmp_path):
 def test_bad_settings_name_the_field(settings, message):
     with pytest.raises(FieldError, match=f"^{message}"):
         DataConfig(**settings)
+
+
+def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
+    """Also where it is but the last bytes, which are written when the file is closed."""
+    write_variant = data_pipeline.pretraining.plan._write_variant
+
+    def write_to_a_full_disk(pairs, config, stem):
+        stem.with_name(f"{stem.name}.row_starts.bin").symlink_to("/dev/full")
+        return write_variant(pairs, config, stem)
+
+    monkeypatch.setattr(data_pipeline.pretraining.plan, "_write_variant", write_to_a_full_disk)
+    with pytest.raises(FieldError, match="No space left on device"):
+        plan_pairs(corpus, plan_dir=str(tmp_path / "plans"))
+    assert list((tmp_path / "plans").iterdir()) == []

@@ -123,11 +123,13 @@ def test_missing_and_damaged_records_are_errors(exported, tmp_path):
 
     with pytest.raises(InputError, match="holds no imported records"):
         RecordDataset(tmp_path / "nowhere", CONFIG, seed=0, global_batch_size=BATCH)
-    assert_rejected("holds no imported records", metadata_json=b'{"format"')
-    assert_rejected("holds no imported records", metadata_json=b"[]")
+    assert_rejected("metadata.json: this is not JSON", metadata_json=b'{"format"')
+    assert_rejected("metadata.json must be a JSON object", metadata_json=b"[]")
     assert_rejected("has record format 9, and this program reads 1", metadata_json=edited(format=9))
-    assert_rejected("metadata.json lacks one of rows", metadata_json=edited(rows=None))
-    assert_rejected("metadata.json lacks files", metadata_json=edited(files=[]))
+    assert_rejected(
+        "metadata.json: rows must be a whole number, got None", metadata_json=edited(rows=None)
+    )
+    assert_rejected("metadata.json: files must be an object", metadata_json=edited(files=[]))
     assert_rejected("first_lengths.bin is missing", metadata_json=edited(files={}))
     assert_rejected("metadata.json has changed", metadata_json=edited(fingerprint="0"))
     for name in files.keys() - {"metadata.json"}:

@@ -1,6 +1,7 @@
 """The released record features: written, and imported with their masks."""
 
 import itertools
+import resource
 
 import numpy as np
 import pytest
@@ -142,3 +143,25 @@ def test_bad_records_are_an_error_of_one_line(written, tmp_path):
     (target / "tokens.bin").write_bytes(b"")
     with pytest.raises(InputError, match="damaged"):
         RecordDataset(target, CONFIG, seed=0, global_batch_size=2)
+
+
+def test_record_files_that_cannot_be_written_are_an_error_of_one_line(written, tmp_path):
+    batches, _, vocabulary = written
+    nested = tmp_path / "new" / "folder" / "a.tfrecord"
+    assert write_records(batches, [nested], vocabulary=vocabulary) > 0
+    assert [path.name for path in nested.parent.iterdir()] == [nested.name]
+
+    (tmp_path / "file").touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for place, limit, reason in (
+        ("file/a.tfrecord", soft, "File exists"),
+        ("file/folder/a.tfrecord", soft, "Not a directory"),
+        ("full/a.tfrecord", 2000, "File too large"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(InputError, match=f"cannot write .*{place}: .*{reason}"):
+                write_records(batches, [tmp_path / place], vocabulary=vocabulary)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "full").iterdir())

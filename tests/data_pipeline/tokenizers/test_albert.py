@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from etils import epath
 from tiny_vocabularies import (
     KINDS,
     ODD,
@@ -21,10 +22,10 @@ from tiny_vocabularies import (
 
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
+from data_pipeline.tokenizers import pretrained
 from data_pipeline.tokenizers.albert import Padding
-from data_pipeline.tokenizers.charsmap import with_same_replacement
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
-from data_pipeline.tokenizers.sentencepiece_model import parse_model
+from data_pipeline.tokenizers.sentencepiece_model import parse_model, with_same_replacement
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 # "a", "b", "c" are tokens 14, 15, 16.
@@ -195,6 +196,7 @@ def write_config(directory: Path, **config: object) -> Path:
     [
         ({}, True, False),
         ({"do_lower_case": False}, False, False),
+        ({"tokenizer_class": None, "do_lower_case": None, "keep_accents": None}, True, False),
         ({"tokenizer_class": "BertTokenizer", "do_lower_case": False}, False, True),
         ({"tokenizer_class": "BertTokenizerFast", "strip_accents": None}, True, False),
         ({"do_lower_case": True, "strip_accents": False}, True, True),
@@ -206,6 +208,29 @@ def test_settings_of_a_tokenizer_config(config, lower_case, keep_accents, tmp_pa
     assert (read.lower_case, read.keep_accents) == (lower_case, keep_accents)
 
 
+def test_remote_tokenizers_are_read(tmp_path, monkeypatch):
+    """A directory stands for the store."""
+    monkeypatch.setattr(
+        pretrained,
+        "open_remote",
+        lambda url: epath.Path(url.replace("gs://bucket", str(tmp_path))),
+    )
+    tokenizer = AlbertTokenizer(trained())
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    tokenizer.tokenizer.save(tmp_path / "run/tokenizer")
+    (tmp_path / "empty").mkdir()
+    write_config(tmp_path / "spaced", tokenize_chinese_chars=False)
+    for name in ("theirs", "run", "theirs/spiece.model", "theirs/tokenizer.json"):
+        assert same(AlbertTokenizer.from_pretrained(f"gs://bucket/{name}"), tokenizer), name
+    for name, message in {
+        "empty": "there is no tokenizer in gs://bucket/empty: ",
+        "nowhere": "gs://bucket/nowhere: there is no such file or directory",
+        "spaced": r"gs://bucket/spaced/tokenizer_config\.json: tokenize_chinese_chars=false",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            AlbertTokenizer.from_pretrained(f"gs://bucket/{name}")
+
+
 def test_unsupported_tokenizers_are_one_line_errors(tmp_path):
     saved = tmp_path / "saved"
     AlbertTokenizer(trained()).save_pretrained(saved)
@@ -215,7 +240,7 @@ def test_unsupported_tokenizers_are_one_line_errors(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tokenizer.json").write_text(json.dumps(stored | changes))
 
-    changed("more", added_tokens=[{"id": 300, "content": "<new>"}])
+    changed("more", added_tokens=[{"id": 305, "content": "<new>"}])
     changed("other", model={"type": "BPE"})
     changed("odd", model={"type": "Unigram"})
     changed("bare", normalizer=None)
@@ -226,7 +251,7 @@ def test_unsupported_tokenizers_are_one_line_errors(tmp_path):
         (tmp_path / "two" / name).write_bytes(trained().model)
     (tmp_path / "broken.json").write_text("{")
     for name, message in {
-        "more": "has 1 tokens outside its vocabulary, such as '<new>'",
+        "more": "'<new>' has id 305, by the vocabulary of 300 tokens .* would have 300",
         "other": "must be Unigram or WordPiece, got 'BPE'",
         "odd": "not as transformers writes it: KeyError 'vocab'",
         "bare": "not as transformers writes it",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
+from tiny_vocabularies import WORDPIECES
 
 from data_pipeline.config import WordStartRule
 from data_pipeline.errors import InputError
@@ -18,6 +19,7 @@ from data_pipeline.tokenizers.sentencepiece import (
     SentencePieceTokenizer,
     train_sentencepiece,
 )
+from data_pipeline.tokenizers.sentencepiece_model import parse_model
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
 YEARS = [1999, 2010, 2011]
@@ -217,7 +219,7 @@ def test_unusable_tokenizers_are_one_line_errors(tmp_path):
         "noise.model": "not a SentencePiece model",
         "vocab.txt": r"lacks the special tokens \[PAD\], \[CLS\], \[SEP\], \[MASK\]",
         "latin.txt": "not UTF-8",
-        "missing.model": "No such file",
+        "missing.model": "does not exist",
         "empty": "has no tokenizer.json",
         "vocab.json": "must be a directory",
     }.items():
@@ -225,6 +227,32 @@ def test_unusable_tokenizers_are_one_line_errors(tmp_path):
             load_tokenizer(tmp_path / name)
         assert name in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_a_damaged_table_of_replacements_is_refused(trained, tmp_path):
+    """SentencePiece itself walks wherever the table says, and out of it."""
+    model = trained.model
+    charsmap = parse_model(model).normalizer_spec.precompiled_charsmap
+    place = model.index(charsmap)
+    size = int.from_bytes(charsmap[:4], "little")
+    (tmp_path / "a.model").write_bytes(model)
+    load_tokenizer(tmp_path / "a.model")
+    for offset, content in (
+        (0, (1 << 31).to_bytes(4, "little")),  # the size of the table
+        (4, b"\xff\xfb\xff\x7f"),  # the children of the first unit
+        (4 + size - 1024, b"\xff\xff\xff\xff" * 200),  # values, beyond the replacements
+        (len(charsmap) - 1, b"a"),  # the end of the last replacement
+    ):
+        at = place + offset
+        changed = model[:at] + content + model[at + len(content) :]
+        (tmp_path / "a.model").write_bytes(changed)
+        with pytest.raises(InputError, match=r"a\.model .*its table of replaced characters is dam"):
+            load_tokenizer(tmp_path / "a.model")
+
+
+def test_a_vocabulary_may_have_a_byte_order_mark(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\ufeff" + "\n".join(WORDPIECES) + "\n")
+    assert load_tokenizer(tmp_path / "vocab.txt").tokens == WORDPIECES
 
 
 def test_tokenizers_need_neither_tensorflow_nor_jax():

@@ -14,7 +14,8 @@ from config_files import BASE
 
 from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import NonFiniteStateError
-from albert_jax.training.integrity import CheckpointError
+from albert_jax.training.checkpoint.integrity import CheckpointError
+from albert_jax.training.determinism import DeterminismError
 from data_pipeline.errors import InputError
 from experiments.cli.command import call
 from experiments.run.config import ExperimentConfig
@@ -28,7 +29,14 @@ from experiments.run.config import ExperimentConfig
         (CheckpointError("every checkpoint is damaged"), 2),
         (OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl"), 2),
         (OSError(errno.ENAMETOOLONG, "File name too long", "metrics.jsonl"), 2),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "metrics.jsonl"), 2),
+        (OSError(errno.EROFS, "Read-only file system", "metrics.jsonl"), 2),
+        (OSError(errno.ENOTDIR, "Not a directory", "/dev/null/x"), 2),
+        (OSError(errno.EIO, "Input/output error", "metrics.jsonl"), 2),
+        (RuntimeError("a library: a.tfrecord; No space left on device"), 2),
+        (RuntimeError("a library: a.tfrecord; Permission denied"), 2),
         (NonFiniteStateError("step 7 is not finite"), 3),
+        (DeterminismError("step 8 is wrong on cpu:3", []), 6),
     ],
 )
 def test_errors_that_a_user_can_fix_become_one_line_and_a_status(
@@ -53,13 +61,28 @@ def test_an_error_of_a_setting_names_its_flag(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_bug_of_the_program_keeps_its_traceback() -> None:
-    for bug in (RuntimeError("a bug"), ValueError("a bug"), OSError(errno.EIO, "a bug")):
+    for bug in (
+        RuntimeError("a bug"),
+        ValueError("a bug"),
+        OSError(errno.EBADF, "a bug"),
+        KeyError("a bug"),
+    ):
 
         def main(bug: Exception = bug) -> None:
             raise bug
 
         with pytest.raises(type(bug), match="a bug"):
             call(main)
+
+
+def test_results_that_cannot_be_printed_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert call(lambda: print("accuracy 0.9")) == 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
 
 
 COMMAND = """
@@ -102,6 +125,13 @@ def run_command(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess
             "",
             "error: there is no flag --config.sed; did you mean --config.seed?\n",
         ),
+        (
+            ["--workdir=x", f"--config.{'a' * 5_000}=1"],
+            2,
+            "",
+            f"error: there is no flag --config.{'a' * 3974} …\n",
+        ),
+        (["--workdir=x", "--config="], 2, "", "error: --config=: there is no such file\n"),
         (["--workdir=x", "y"], 2, "", "error: 'y' is no flag; a flag is written --name=value\n"),
     ],
 )
@@ -132,5 +162,6 @@ def test_a_command_prints_the_versions_that_an_issue_needs(tmp_path: Path) -> No
 
 def test_help_names_the_config_flag_and_how_its_settings_are_listed(tmp_path: Path) -> None:
     done = run_command(tmp_path, "--help")
+    assert done.returncode == 0
     for flag in ("--config:", "--list_config:", "--[no]version:", "--workdir:"):
         assert f"\n  {flag}" in done.stdout

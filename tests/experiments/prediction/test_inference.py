@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from albert_jax.training.parallel import make_mesh
+from albert_jax.devices.mesh import make_mesh
 from experiments.prediction.inference import Inference
 from experiments.tasks.raw_inputs import EncodedRow
 

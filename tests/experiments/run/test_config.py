@@ -94,8 +94,10 @@ BASE_V1 = {
     "run.evaluation_batch_size": 64,
     "run.evaluation_pairs": 6400,
     "run.evaluation_seq_length": None,
+    "run.hang_seconds": None,
     "run.init_from": None,
     "run.init_groups": "same",
+    "run.init_embeddings": "stored",
     "run.compile_cache_dir": None,
     "run.change_num_train_steps": False,
     **{

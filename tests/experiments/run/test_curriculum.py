@@ -13,16 +13,16 @@ import pytest
 from commands import assert_same_params
 from echoes import make_experiment, write_echoes
 
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import make_mesh
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.cli.exit_codes import ExitCode
+from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
 from experiments.run import execution
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
 from experiments.run.curriculum import Curriculum, mean_flops_per_row, phases_of
-from experiments.run.metrics_log import read_metrics
 
 FIRST = PhaseConfig(num_steps=4, max_seq_length=16, max_predictions_per_seq=2, global_batch_size=24)
 SECOND = PhaseConfig(num_steps=3, max_seq_length=24, max_predictions_per_seq=4)
@@ -120,6 +120,8 @@ def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     said = capsys.readouterr().err
     assert "3 shapes of batches, 12 steps to go" in said
     assert said.count("compiled in") == 3
+    for length in (16, 24, 32):
+        assert f"an epoch of rows of {length} reads " in said
     rows = [
         round(e["rows_per_second"] * e["seconds_per_step"])
         for e in read_metrics(whole)

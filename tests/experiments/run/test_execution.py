@@ -14,9 +14,9 @@ from echoes import make_experiment, write_echoes
 from albert_jax.attention.dispatch import Attention
 from albert_jax.attention.implementation import AttentionWorkload
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.mesh import make_mesh
 from albert_jax.settings import FieldError
 from albert_jax.training.objective import Objective
-from albert_jax.training.parallel import make_mesh
 from albert_jax.training.train_step import TrainState
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError

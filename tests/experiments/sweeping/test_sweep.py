@@ -13,11 +13,13 @@ from flax.traverse_util import flatten_dict
 from random_inputs import parameter_shapes, random_batch
 
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.devices.sharding import place_batch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
-from albert_jax.training.parallel import compile_train_step, make_mesh, place_batch
+from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError

@@ -10,7 +10,7 @@ import pytest
 import tiny_tasks
 from parity_task import PARITY
 
-from albert_jax.training.parallel import make_mesh
+from albert_jax.devices.mesh import make_mesh
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
 from experiments.prediction.finetuned import finetuned_tasks

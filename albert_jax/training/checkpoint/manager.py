@@ -1,32 +1,24 @@
 """Checkpoints: written by Orbax in the background, with checksums that are verified on opening."""
 
 import logging
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 from jaxtyping import Array, PyTree
 
-from albert_jax.training.integrity import (
-    BEST,
-    CheckpointError,
-    newest_step,
-    quarantine_damaged,
-    resolve_step,
-    write_manifest,
-)
+from albert_jax.training.checkpoint.integrity import CheckpointError, write_manifest
+from albert_jax.training.checkpoint.orbax_failures import ORBAX_LOG, OrbaxNoise, storage_failure
+from albert_jax.training.checkpoint.selection import absolute, mark_best, quarantine_damaged
+from albert_jax.training.first_process import on_first_process
 
 DELETED = "deleted"
+STATE = "state"  # the item of a checkpoint that every run has
 
 _log = logging.getLogger(__name__)
-_ABSL_LOG = logging.getLogger("absl")  # Orbax logs here, also from threads of its own
 
 
 class NonFiniteStateError(CheckpointError):
@@ -37,10 +29,10 @@ class Checkpoints:
     """The checkpoints of one run: an Orbax manager that restores intact checkpoints only.
 
     Orbax commits a checkpoint by renaming its directory (or, on an object store, by a last file).
-    Just before that a manifest with the SHA-256 of every file is written into it, so that a
-    checkpoint has a manifest or does not exist, whenever the process is killed. Opening verifies
-    the newest checkpoint in full. Damaged ones are moved to ``damaged/`` and the one before is
-    used; if all are damaged, an error is raised and nothing is moved.
+    Just before that a manifest with its step and the SHA-256 of every file is written into it, so
+    that a checkpoint has a manifest or does not exist, whenever the process is killed. Opening
+    verifies the newest checkpoint in full. Damaged ones are moved to ``damaged/`` and the one
+    before is used; if all are damaged, an error is raised and nothing is moved.
 
     All processes of a run must open, save and close together. The directory is shared by them.
 
@@ -67,11 +59,14 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and every one of them is damaged.
         """
-        self.directory = _absolute(directory)
+        self.directory = absolute(directory)
         self._best_metric = best_metric
         self._documents = dict(documents or {})
         self._step_being_saved: int | None = None
-        _on_first_process(lambda: quarantine_damaged(self.directory))
+        on_first_process(
+            lambda: quarantine_damaged(self.directory),
+            CheckpointError("process 0 rejects the checkpoints; its message says why"),
+        )
 
         def metric(metrics: Mapping[str, float]) -> float:
             return metrics[best_metric]
@@ -95,8 +90,8 @@ class Checkpoints:
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             ),
         )
-        self._log_filter = _OrbaxNoise()  # until `close`: the log is the whole process's
-        _ABSL_LOG.addFilter(self._log_filter)
+        self._log_filter = OrbaxNoise()  # until `close`: the log is the whole process's
+        ORBAX_LOG.addFilter(self._log_filter)
         self._clean_up()
 
     def save(
@@ -106,10 +101,9 @@ class Checkpoints:
         *,
         finite: Array | bool,
         metrics: Mapping[str, float] | None = None,
+        further: Mapping[str, PyTree] | None = None,
     ) -> None:
         """Copy the state off the devices and return; it is written in the background.
-
-        A step that is already saved is not saved again.
 
         Args:
             step: the number of steps taken.
@@ -117,10 +111,12 @@ class Checkpoints:
             finite: True if the loss and the gradients that led to this very state were finite.
                 Reading it waits for the step; metrics fetched one step late would not.
             metrics: held-out metrics of this state; they decide which checkpoint is the best.
+            further: pytrees that some runs have, by name; each is an item beside the state.
 
         Raises:
             NonFiniteStateError: `finite` is false.
-            CheckpointError: this save, or the one before it, could not be written.
+            CheckpointError: this save, or the one before it, could not be written, or the step
+                exists already.
         """
         self.wait_until_finished()
         if not bool(jax.device_get(finite)):
@@ -129,28 +125,34 @@ class Checkpoints:
                 f"{self._last_saved()}"
             )
         if step in self.manager.all_steps():
-            return
+            raise CheckpointError(
+                f"cannot save step {step} under {self.directory}: there is one already, which this "
+                "run has not written; move it away"
+            )
         self._step_being_saved = step
-        items = {name: ocp.args.JsonSave(item) for name, item in self._documents.items()}
+        trees = {STATE: state, **(further or {})}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items |= {name: ocp.args.JsonSave(item) for name, item in self._documents.items()}
         ranked = metrics if metrics and self._best_metric in metrics else None
         try:
             self.manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), **items),
+                args=ocp.args.Composite(**items),
                 metrics=None if ranked is None else {k: float(v) for k, v in ranked.items()},
                 force=True,
             )
         except (OSError, ValueError) as error:
-            if _storage_failure(error) is None:
+            if storage_failure(error) is None:
                 raise
             raise self._write_error(error) from error
 
-    def restore(self, abstract_state: PyTree) -> PyTree | None:
-        """Restore the newest checkpoint; None if there is none yet.
+    def restore(self, abstract: PyTree, *, item: str = STATE) -> PyTree | None:
+        """Restore the newest checkpoint; None if there is none yet, or if it lacks the item.
 
         Args:
-            abstract_state: the state as a tree of `jax.ShapeDtypeStruct` with the shardings to
-                restore to, which may differ from those at the time of saving.
+            abstract: the item as a tree of `jax.ShapeDtypeStruct` with the shardings to restore to,
+                which may differ from those at the time of saving.
+            item: the state, or the name of a further pytree.
 
         Raises:
             ValueError: the checkpoint has other names or shapes.
@@ -158,10 +160,12 @@ class Checkpoints:
         step = self.manager.latest_step()
         if step is None:
             return None
+        if item != STATE and not (self.directory / str(step) / item).exists():
+            return None
         restored = self.manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
         )
-        return restored.state
+        return restored[item]
 
     def check(self) -> None:
         """Raise the error of the save in the background, if it has failed; do not wait for it.
@@ -190,7 +194,7 @@ class Checkpoints:
             self.wait_until_finished()
         finally:
             self.manager.close()
-            _ABSL_LOG.removeFilter(self._log_filter)
+            ORBAX_LOG.removeFilter(self._log_filter)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -203,111 +207,32 @@ class Checkpoints:
     ) -> None:
         try:
             self.close()
-        except CheckpointError as second:
+        except (CheckpointError, OSError) as second:
             if error is None:
                 raise
             _log.error("%s", second)  # the error that ended the run is the one to raise
 
     def _write_manifest(self) -> None:
         """Called by Orbax on the first process, when every process has written all its files."""
+        assert self._step_being_saved is not None
         name = str(self._step_being_saved)
         uncommitted = self.directory / (name + ocp.path.atomicity.TMP_DIR_SUFFIX)
-        write_manifest(uncommitted if uncommitted.exists() else self.directory / name)
+        checkpoint = uncommitted if uncommitted.exists() else self.directory / name
+        write_manifest(checkpoint, self._step_being_saved)
 
     def _clean_up(self) -> None:
         if jax.process_index() != 0:
             return
         (self.directory / DELETED).rmtree(missing_ok=True)
-        best = self.manager.best_step()
-        if best is None:
-            return
-        path = self.directory / BEST
-        if not path.exists() or path.read_text() != f"{best}\n":
-            path.write_text(f"{best}\n")
+        mark_best(self.directory, self.manager.best_step())
 
     def _last_saved(self) -> str:
         step = self.manager.latest_step()
         return "no step was saved before" if step is None else f"the last good one is step {step}"
 
     def _write_error(self, error: Exception) -> CheckpointError:
-        reason = _storage_failure(error) or " ".join(f"{type(error).__name__}: {error}".split())
+        reason = storage_failure(error) or " ".join(f"{type(error).__name__}: {error}".split())
         return CheckpointError(
             f"cannot save step {self._step_being_saved} under {self.directory}: {reason}; "
             f"{self._last_saved()}"
         )
-
-
-def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree:
-    """Restore the parameters alone, as host arrays, whatever devices and optimizer saved them.
-
-    Args:
-        directory: ``<workdir>/checkpoints``.
-        step: step of the checkpoint; None for the newest intact one.
-
-    Returns:
-        Nested dict of `numpy.ndarray`.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, or it is damaged.
-    """
-    directory = _absolute(directory)
-    step = newest_step(directory) if step is None else resolve_step(directory, step)
-    state = directory / str(step) / "state"
-    handler = ocp.PyTreeCheckpointHandler()
-    with ocp.Checkpointer(handler) as checkpointer:
-        stored = handler.metadata(state).tree["params"]
-        wanted = {"params": jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored)}
-        restored = checkpointer.restore(
-            state,
-            args=ocp.args.PyTreeRestore(
-                wanted,
-                restore_args=jax.tree.map(
-                    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
-                ),
-                partial_restore=True,
-            ),
-        )
-    return restored["params"]
-
-
-def _absolute(directory: epath.PathLike) -> epath.Path:
-    """Make a local path absolute: Orbax writes nothing under a relative one."""
-    path = epath.Path(directory)
-    return path if "://" in os.fspath(path) else path.absolute()
-
-
-def _storage_failure(error: Exception) -> str | None:
-    """Return the operating system's message, such as "No space left on device", if it has one."""
-    if isinstance(error, OSError):
-        return str(error)
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(code[1])) if code else None
-
-
-class _OrbaxNoise(logging.Filter):
-    """Filter for what Orbax logs and `Checkpoints` raises or intends.
-
-    A save that fails is logged with its traceback by several threads, and raised too; a save
-    without metrics is warned about each time.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if f"{os.sep}orbax{os.sep}" not in record.pathname:
-            return True
-        return not record.exc_info and "tracked_metric" not in str(record.msg)
-
-
-def _on_first_process(action: Callable[[], None]) -> None:
-    """Run the action on one process while the others wait; an error is raised on all of them."""
-    error: CheckpointError | None = None
-    if jax.process_index() == 0:
-        try:
-            action()
-        except CheckpointError as first:
-            error = first
-    if jax.process_count() > 1:
-        failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
-        if failed and error is None:
-            error = CheckpointError("process 0 rejects the checkpoints; its message says why")
-    if error is not None:
-        raise error

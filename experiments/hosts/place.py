@@ -1,28 +1,32 @@
-"""Several hosts: joining the processes of a run, and ending them together."""
+"""The place of a process in its run: which one of how many, and where the first one is."""
 
-import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
 from absl import flags
+from jax._src.clusters import ClusterEnv  # the detection of `jax.distributed.initialize`
 
 from data_pipeline.errors import InputError
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
 
-# A process without a heartbeat for this long is dead, and so is the run.
-HEARTBEAT_TIMEOUT_SECONDS = 30
-# Time for the others to leave once one has left.
-SHUTDOWN_TIMEOUT_SECONDS = 20
+DEFAULT_JOIN_SECONDS = 300
 
 _HOST_FLAGS = ("coordinator_address", "num_processes", "process_id")
 
 
-class LostProcessError(RuntimeError):
-    """Another process of the run, or the connection to it, is gone."""
+class Place(NamedTuple):
+    """A process among those of its run."""
+
+    process: int  # from 0
+    num_processes: int
+    host: str  # of process 0
+    port: int
+    local_device_ids: Sequence[int] | None  # the devices that the launcher gives to this process
+    join_seconds: float  # time for all processes to join
 
 
 def define_host_flags() -> None:
@@ -30,42 +34,39 @@ def define_host_flags() -> None:
     flags.DEFINE_string("coordinator_address", None, "host:port of process 0, for several hosts")
     flags.DEFINE_integer("num_processes", None, "processes of the run", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "number of this process, from 0", lower_bound=0)
+    flags.DEFINE_float(
+        "join_seconds",
+        DEFAULT_JOIN_SECONDS,
+        "how long the processes of a run wait for each other at its start",
+        lower_bound=1,
+    )
 
 
-@contextlib.contextmanager
-def joined_hosts() -> Iterator[None]:
-    """Join this process with the others of its run, if there are any, inside the context.
+def find_place() -> Place | None:
+    """Return the place of this process, or None if it is alone.
 
-    They are named by flags, or else by SLURM, Open MPI, a TPU slice or GKE.
+    It is named by flags, or else by SLURM, Open MPI, a TPU slice or GKE.
 
     Raises:
-        InputError: the flags do not fit together, or the others cannot be reached.
-        LostProcessError: one of the others was lost on the way.
+        InputError: the flags do not fit together, or the launcher says too little.
     """
     if not _host_flags_given() and not _has_launcher():
-        yield
-        return
+        return None
+    address, count, process = (flags.FLAGS[name].value for name in _HOST_FLAGS)
+    seconds: float = flags.FLAGS.join_seconds
     try:
-        jax.distributed.initialize(
-            coordinator_address=flags.FLAGS.coordinator_address,
-            num_processes=flags.FLAGS.num_processes,
-            process_id=flags.FLAGS.process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS,
-            shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS,
+        address, count, process, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            address, count, process, None, None, int(seconds)
         )
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"the processes of this run do not find each other: {error}") from error
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        raise LostProcessError(
-            f"process {jax.process_index()} lost another one of {jax.process_count()} ({reason}); "
-            "restart all of them: the run resumes from its last checkpoint"
-        ) from error
-    jax.distributed.shutdown()
+        raise InputError(f"the launcher does not say where the processes are: {error}") from error
+    if address is None or count is None or process is None:
+        needed = ", ".join(f"--{name}" for name in _HOST_FLAGS)
+        raise InputError(f"the launcher does not say where the processes are: give {needed}")
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--coordinator_address must be HOST:PORT, got {address!r}")
+    return Place(process, count, host.strip("[]"), int(port), devices, seconds)
 
 
 def _host_flags_given() -> bool:

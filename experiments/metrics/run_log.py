@@ -1,34 +1,16 @@
-"""Metrics logging: a progress bar, `metrics.jsonl`, TensorBoard events and log lines."""
+"""The log of a run: a progress bar, `metrics.jsonl`, TensorBoard events and log lines."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import tensorflow as tf
 from etils import epath
 from tqdm import tqdm
 
-from albert_jax.durable_files import write_atomically
-from data_pipeline.remote import is_remote
-
-METRICS_FILE = "metrics.jsonl"
-
-
-def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Read the entries of a workdir's metrics file in order of steps; none where it is missing.
-
-    Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and the part ``{"step": 4``
-    of a line, left by a run that was killed, has one entry.
-    """
-    path = epath.Path(workdir) / METRICS_FILE
-    if not path.exists():
-        return []
-    whole_lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in whole_lines]
+from experiments.metrics.event_files import EventFile, remove_events_after
+from experiments.metrics.metrics_file import append_metrics, remove_metrics_after
 
 
 class StepWork(NamedTuple):
@@ -41,8 +23,8 @@ class StepWork(NamedTuple):
 class RunLog:
     """The log of a run.
 
-    A resumed run first removes the metrics of steps that it repeats, so that the metrics file has
-    each once.
+    A resumed run first removes the metrics of steps that it repeats, so that the metrics file and
+    TensorBoard have each once; damaged lines of the metrics file are removed with a warning.
 
     Args:
         workdir: the directory of the files; local or remote.
@@ -63,13 +45,13 @@ class RunLog:
         peak_flops: float | None,
         enabled: bool = True,
     ) -> None:
-        self._metrics_path = epath.Path(workdir) / METRICS_FILE
+        self._workdir = epath.Path(workdir)
         self._work_of_step = work_of_step
         self._peak_flops = peak_flops
         self._enabled = enabled
+        self._events = EventFile(workdir)
         if enabled:
             self._remove_after(first_step)
-        self._events = tf.summary.create_file_writer(str(workdir)) if enabled else None
         self._bar = tqdm(
             total=num_steps,
             initial=first_step,
@@ -100,37 +82,23 @@ class RunLog:
                 metrics["share_of_peak"] = metrics["flops_per_second"] / self._peak_flops
         if not self._enabled:
             return
-        entry = {"step": step, "split": split, "time": round(time.time(), 3), **metrics}
-        self._append(json.dumps(entry) + "\n")
-        assert self._events is not None
-        with self._events.as_default(step):
-            for name, value in metrics.items():
-                tf.summary.scalar(f"{split}/{name}", value)
+        now = round(time.time(), 3)
+        entry = {"step": step, "split": split, "time": now, **metrics}
+        # Evaluations decide about the end of a run: a resumed one has to find them all.
+        append_metrics(self._workdir, entry, durably=split != "train")
+        scalars = {f"{split}/{name}": value for name, value in metrics.items()}
+        self._events.write(step, now, scalars)
         if split == "train":
             self._bar.set_postfix_str(_postfix(metrics), refresh=False)
         else:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.say(f"step {step} {split}: {shown}")
 
-    def _remove_after(self, step: int) -> None:
-        if not self._metrics_path.exists():
-            return
-        kept = [e for e in read_metrics(self._metrics_path.parent) if e["step"] <= step]
-        text = "".join(json.dumps(entry) + "\n" for entry in kept)
-        if text == self._metrics_path.read_text():
-            return
-        if is_remote(self._metrics_path):
-            self._metrics_path.write_text(text)
-        else:
-            write_atomically(Path(self._metrics_path), text)
-
-    def _append(self, line: str) -> None:
-        path = self._metrics_path
-        if is_remote(path):  # object stores cannot append
-            path.write_text((path.read_text() if path.exists() else "") + line)
-            return
-        with path.open("a") as file:
-            file.write(line)
+    def _remove_after(self, first_step: int) -> None:
+        if removed := remove_metrics_after(self._workdir, first_step):
+            last = max(entry["step"] for entry in removed)
+            self.say(f"steps up to {last} were taken before, after the last save, and are repeated")
+        remove_events_after(self._workdir, first_step)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -142,8 +110,6 @@ class RunLog:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
-        if self._events is not None:
-            self._events.close()
 
 
 def _postfix(metrics: Mapping[str, float]) -> str:

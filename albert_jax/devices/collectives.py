@@ -8,16 +8,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 _COLLECTIVE = re.compile(
-    r" = (?P<type>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
+    r" = (?P<type>.*?) "
+    r"(?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|send)"
     r"(-start)?\("
 )
+_BETWEEN_SLICES = "xla_megascale_runtime"  # carries what TPU slices send each other
 _BITS = re.compile(r"^[a-z]+(\d+)")
 
 
 class Collective(NamedTuple):
     """One communicating instruction."""
 
-    kind: str  # all-reduce, all-gather, reduce-scatter, all-to-all, collective-permute
+    kind: str  # all-reduce, all-gather, reduce-scatter, all-to-all, collective-permute, send
     axes: tuple[str, ...]  # of the mesh, over which the devices of a group differ
     in_loop: bool  # True inside a loop, such as that over the layers
     elements: int  # array elements of the output
@@ -26,6 +28,9 @@ class Collective(NamedTuple):
 
 def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
     """Return all collectives of a compiled program.
+
+    A program for several TPU slices is that of one slice; what a device sends to the other slices,
+    which stand along the first axis, is a ``send``.
 
     Args:
         text: the HLO text, from `jax.stages.Compiled.as_text`.
@@ -38,15 +43,20 @@ def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
     found = []
     for name, lines in _computations(text).items():
         for line in lines:
-            if match := _COLLECTIVE.search(line):
+            match = _COLLECTIVE.search(line)
+            if match and (match.group("kind") != "send" or _BETWEEN_SLICES in line):
                 arrays = [
                     (int(bits.group(1)) if (bits := _BITS.match(dtype)) else 8, _size(shape))
                     for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match.group("type"))
                 ]
+                if match.group("kind") == "send":
+                    arrays, axes = arrays[:1], mesh.axis_names[:1]  # the rest is its bookkeeping
+                else:
+                    axes = _axes(_replica_groups(line), mesh)
                 found.append(
                     Collective(
                         match.group("kind"),
-                        _axes(_replica_groups(line), mesh),
+                        axes,
                         name in loop_bodies,
                         sum(size for _, size in arrays),
                         sum(bits * size // 8 for bits, size in arrays),

@@ -1,11 +1,14 @@
 """Plots of a run's metrics."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import matplotlib
 from etils import epath
 from matplotlib.figure import Figure
+
+from experiments.metrics.metrics_file import replace
 
 matplotlib.use("Agg")
 
@@ -40,5 +43,11 @@ def plot_curves(
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    with epath.Path(path).open("wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: epath.PathLike) -> None:
+    """Save a figure as a PNG, which replaces the one before as a whole."""
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    replace(epath.Path(path), image.getvalue())

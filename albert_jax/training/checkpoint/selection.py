@@ -1,0 +1,172 @@
+"""Selection of a checkpoint: the newest intact one, the best one, or one by its step."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+from etils import epath
+from jaxtyping import PyTree
+
+from albert_jax.durable_files import write_atomically
+from albert_jax.training.checkpoint.integrity import CheckpointError, find_damage
+from albert_jax.training.checkpoint.stored_state import read_part
+
+BEST = "best"  # a file that holds the step of the best checkpoint
+DAMAGED = "damaged"  # a directory of checkpoints that were moved aside
+
+_log = logging.getLogger(__name__)
+
+
+def committed_steps(directory: epath.Path) -> list[int]:
+    """List the steps of the checkpoints that Orbax committed, oldest first."""
+    if not directory.exists():
+        return []
+    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
+
+
+def quarantine_damaged(directory: epath.Path) -> None:
+    """Move damaged checkpoints to ``damaged/``, so that the newest one left is intact.
+
+    Raises:
+        CheckpointError: there are checkpoints and all are damaged; none was moved.
+    """
+    newest, damages = _inspect(directory)
+    if damages and newest is None:
+        raise _all_damaged(directory, damages)
+    for step, damage in damages.items():
+        _log.warning(
+            "checkpoint %d is damaged (%s): moved to %s, step %d is used",
+            *(step, damage, directory / DAMAGED / str(step), newest),
+        )
+        (directory / DAMAGED).mkdir(exist_ok=True)
+        (directory / DAMAGED / str(step)).rmtree(missing_ok=True)
+        (directory / str(step)).rename(directory / DAMAGED / str(step))
+
+
+def newest_step(directory: epath.Path) -> int:
+    """Return the step of the newest checkpoint that is intact; nothing is moved.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    newest, damages = _inspect(directory)
+    if newest is None:
+        if damages:
+            raise _all_damaged(directory, damages)
+        raise CheckpointError(f"there is no checkpoint under {directory}")
+    for skipped, damage in damages.items():
+        _log.warning("checkpoint %d is damaged (%s): step %d is used", skipped, damage, newest)
+    return newest
+
+
+def read_best(directory: epath.Path) -> int | None:
+    """Return the step that is marked as the best; None where no evaluation has marked one.
+
+    Raises:
+        CheckpointError: the mark cannot be read.
+    """
+    path = directory / BEST
+    if not path.exists():
+        return None
+    try:
+        text = path.read_bytes().decode("ascii").removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text.isdigit() or len(text) > 18:
+        raise CheckpointError(
+            f"{path} is damaged: it must hold the step of the best checkpoint; name a step, or "
+            "start the run's command again, which writes it anew"
+        )
+    return int(text)
+
+
+def mark_best(directory: epath.Path, step: int | None) -> None:
+    """Mark a step as the best one; None: no step is. A damaged mark is replaced with a warning."""
+    path = directory / BEST
+    try:
+        marked = read_best(directory)
+    except CheckpointError as error:
+        written = "removed" if step is None else f"written anew: step {step}"
+        _log.warning("%s (%s)", str(error).partition("; ")[0], written)
+        marked = -1
+    if marked == step:
+        return
+    if step is None:
+        path.unlink()
+    elif "://" in str(path):  # object stores replace a file as a whole
+        path.write_text(f"{step}\n")
+    else:
+        write_atomically(Path(path), f"{step}\n")
+
+
+def resolve_step(directory: epath.Path, step: int | None) -> int:
+    """Return the step of the checkpoint that a path means: `step` if given, or the best one.
+
+    Where no evaluation has marked a checkpoint as the best, it is the newest intact one.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    if step is None:
+        step = read_best(directory)
+        if step is None:
+            return newest_step(directory)
+    steps = committed_steps(directory)
+    if not steps:
+        raise CheckpointError(f"there is no checkpoint under {directory}")
+    if step not in steps:
+        raise CheckpointError(f"there is no step {step} under {directory}, but {steps}")
+    if damage := find_damage(directory / str(step)):
+        raise CheckpointError(f"checkpoint {step} under {directory} is damaged: {damage}")
+    return step
+
+
+def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree:
+    """Restore the parameters alone, as host arrays, whatever devices and optimizer saved them.
+
+    Args:
+        directory: ``<workdir>/checkpoints``.
+        step: step of the checkpoint; None for the newest intact one.
+
+    Returns:
+        Nested dict of `numpy.ndarray`.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    directory = absolute(directory)
+    step = newest_step(directory) if step is None else resolve_step(directory, step)
+    params = read_part(directory / str(step), "params")
+    if params is None:
+        raise CheckpointError(f"checkpoint {step} under {directory} holds no parameters")
+    return params
+
+
+def absolute(directory: epath.PathLike) -> epath.Path:
+    """Make a local path absolute: Orbax writes nothing under a relative one."""
+    path = epath.Path(directory)
+    return path if "://" in str(path) else path.absolute()
+
+
+def _inspect(directory: epath.Path) -> tuple[int | None, dict[int, str]]:
+    """Return the newest intact checkpoint, and the damage of others by step.
+
+    Of those before it, large files are only checked for their length: Orbax opens them all.
+    """
+    newest, damages = None, {}
+    for step in reversed(committed_steps(directory)):
+        damage = find_damage(directory / str(step), read_all=newest is None)
+        if damage:
+            damages[step] = damage
+        elif newest is None:
+            newest = step
+    return newest, damages
+
+
+def _all_damaged(directory: epath.Path, damages: Mapping[int, str]) -> CheckpointError:
+    listed = ", ".join(f"step {step} ({damage})" for step, damage in damages.items())
+    return CheckpointError(
+        f"every checkpoint under {directory} is damaged: {listed}; nothing was changed there: "
+        "restore an intact copy, or start in another workdir"
+    )

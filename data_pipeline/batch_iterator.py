@@ -1,0 +1,39 @@
+"""Iterators of batches that can be closed."""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+
+class BatchIterator(Iterator[Batch]):
+    """Batches whose source is dropped by `close`, and at the latest before the interpreter ends.
+
+    A source of tf.data has threads that call Python; were they still at work while the interpreter
+    ends, the process could hang.
+
+    Args:
+        source: the batches. Nothing else should hold a reference to it.
+    """
+
+    def __init__(self, source: Iterator[Batch]) -> None:
+        self._sources = [source]
+        self._drop = weakref.finalize(self, self._sources.clear)
+
+    def __next__(self) -> Batch:
+        if not self._sources:
+            raise StopIteration
+        return next(self._sources[0])
+
+    def close(self) -> None:
+        """Stop the work in the background; there are no more batches."""
+        self._drop()
+
+    def __enter__(self) -> "BatchIterator":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()

@@ -1,0 +1,117 @@
+"""Sentences of documents, none of them longer than a stated number of characters.
+
+sentencex finds the sentences. It takes what stands between two quotation marks or brackets for a
+part of one sentence, and with two inch marks that part may be a whole document. What comes out
+longer than any sentence of ordinary text is therefore cut further.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+from unicodedata import category
+
+import sentencex
+
+from data_pipeline.sources.documents import Document, SourceFormat
+
+# Upper bound of what is stored as one sentence. Of 134,000 sentences of Wikipedia six are longer,
+# most of them quotations of several sentences.
+LONGEST_SENTENCE = 1000  # characters
+_LONGEST_RUN = 250  # characters without a space, as in Chinese, or in base64
+
+# Marks that end a clause: those of scripts with spaces, and those that no space follows.
+_SPACED_MARKS, _UNSPACED_MARKS = ",;:–—،؛", "，；：、"  # noqa: RUF001
+CLAUSE_MARKS = (*_SPACED_MARKS, *_UNSPACED_MARKS)
+
+
+def _characters(*categories: str) -> str:
+    """Return a regular expression for the quotation marks and brackets of Unicode categories."""
+    found = (chr(code) for code in range(1 << 16) if category(chr(code)) in categories)
+    return f'[{re.escape("".join(found))}"]'
+
+
+# A mark that may be either, as straight ones may, opens where a word begins.
+_OPENING_MARK = re.compile(
+    rf"(?<!\S){_characters('Ps', 'Pi', 'Pe', 'Pf')}|(?!\"){_characters('Ps', 'Pi')}"
+)
+_CLOSING_MARK = re.compile(_characters("Pe", "Pf"))
+
+# What a part may be, in the order in which it is tried.
+_PART = re.compile(
+    "|".join(
+        (
+            # Up to the first mark after 8 characters, the last one of 32 characters, or as many
+            # whole words as 32 characters hold.
+            rf"\S.{{7,30}}?[{_UNSPACED_MARKS}]",
+            rf"\S.{{7,30}}[{_SPACED_MARKS}](?=\s|$)",
+            r"\S(?:.{0,30}\S)?(?=\s|$)",
+            # A longer word, or some characters of what is none.
+            rf"(?<!\S)\S{{33,{_LONGEST_RUN}}}(?=\s|$)",
+            rf"[^\s{_UNSPACED_MARKS}]{{1,16}}[{_UNSPACED_MARKS}]?|\S",
+        )
+    ),
+    re.DOTALL,
+)
+
+
+class SentenceSplitter(NamedTuple):
+    """Splitter of documents into sentences."""
+
+    language: str  # ISO code, such as en
+    formats: tuple[SourceFormat, ...]  # of the sources
+
+    def split(self, document: Document, source: int) -> list[list[str]]:
+        """Return the sentences of a document of a source, each of them as its parts.
+
+        A sentence has one part, itself, unless it is overlong. No part is blank.
+        """
+        is_split = self.formats[source] is SourceFormat.SENTENCES
+        return [
+            cut(sentence)
+            for paragraph in document
+            for found in ([paragraph] if is_split else _segment(paragraph, self.language))
+            for sentence in (
+                segment_inside(found, self.language) if is_overlong(found) else [found]
+            )
+        ]
+
+
+def segment_inside(text: str, language: str) -> Iterator[str]:
+    """Yield the sentences of a text, those inside its quotations and brackets counted apart.
+
+    Example: of "The bolt is 5" long. It is new. The hole is 6" deep." the three sentences.
+    """
+    # As long as the text, so that boundaries are the same: opening marks become part of a word, and
+    # closing ones a space after the full stop before them.
+    unpaired = _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text))
+    start = 0
+    for found in sentencex.segment(language, unpaired):
+        end = start + len(found)
+        if sentence := text[start:end].strip():
+            yield sentence
+        start = end
+
+
+def cut(sentence: str) -> list[str]:
+    """Cut an overlong sentence after clause marks, else between words, into parts of at most 32
+    characters; return another one as it is.
+
+    Longer words are parts of their own; what has no space in 250 characters is cut anywhere.
+    Nothing but white space is left out. Parts are that short because a pair ends with a whole one,
+    and what is too much of it is truncated.
+
+    Example: "..., not only in Rome, but also in the whole of Italy and Spain, ..." has the parts
+    "not only in Rome,", "but also in the whole of Italy", "and Spain,".
+    """
+    return _PART.findall(sentence) if is_overlong(sentence) else [sentence]
+
+
+def is_overlong(sentence: str) -> bool:
+    """Return True for a sentence that is longer than those of ordinary text."""
+    return len(sentence) > LONGEST_SENTENCE or (
+        len(sentence) > _LONGEST_RUN and max(map(len, sentence.split())) > _LONGEST_RUN
+    )
+
+
+def _segment(paragraph: str, language: str) -> Iterator[str]:
+    return filter(None, map(str.strip, sentencex.segment(language, paragraph)))

@@ -1,0 +1,52 @@
+"""Messages between the processes of a run: one JSON object a line."""
+
+import asyncio
+import json
+from typing import Any
+
+Message = dict[str, Any]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+# A line is at most this long: the settings and source files of a process are some 20 kB.
+LINE_LIMIT = 2**22
+
+
+async def connect(host: str, port: int, *, seconds: float = 0) -> Streams:
+    """Connect to an address, which may answer only after so many seconds.
+
+    Raises:
+        OSError: it does not.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await asyncio.open_connection(host, port, limit=LINE_LIMIT)
+        except OSError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def receive(reader: asyncio.StreamReader) -> Message | None:
+    """Return the next message, or None where the connection ended or speaks another language."""
+    try:
+        line = await reader.readline()
+        message = json.loads(line) if line.endswith(b"\n") else None
+    except (OSError, ValueError):
+        return None
+    return message if isinstance(message, dict) and "kind" in message else None
+
+
+def send(writer: asyncio.StreamWriter, kind: str, **content: Any) -> None:
+    """Send a message; one to a process that is gone is dropped, as reading from it finds out."""
+    if not writer.is_closing():
+        writer.write(json.dumps({"kind": kind} | content).encode() + b"\n")
+
+
+async def flush(writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Wait until the other side's system has what was sent, for so long at most."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while writer.transport.get_write_buffer_size():
+        if writer.is_closing() or asyncio.get_running_loop().time() > deadline:
+            return
+        await asyncio.sleep(0.01)

@@ -1,0 +1,108 @@
+"""The file `metrics.jsonl`: one JSON object a line, with step, split and metrics."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from albert_jax.durable_files import new_file
+from data_pipeline.remote import is_remote
+
+METRICS_FILE = "metrics.jsonl"
+
+_log = logging.getLogger(__name__)
+
+
+class _Line(NamedTuple):
+    content: bytes  # with its line break
+    entry: dict[str, Any]
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """Read the entries of a workdir's metrics file in order of steps; none where it is missing.
+
+    Damaged lines are passed over with a warning.
+
+    Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and the part ``{"step": 4``
+    of a line, left by a run that was killed, has one entry.
+    """
+    path = epath.Path(workdir) / METRICS_FILE
+    return [line.entry for line in _read_lines(path)] if path.exists() else []
+
+
+def remove_metrics_after(workdir: epath.PathLike, step: int) -> list[dict[str, Any]]:
+    """Remove the entries of steps after one, and damaged lines, from a workdir's metrics file.
+
+    Returns:
+        The entries that were removed.
+    """
+    path = epath.Path(workdir) / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = _read_lines(path)
+    content = b"".join(line.content for line in lines if line.entry["step"] <= step)
+    if content != path.read_bytes():
+        replace(path, content)
+    return [line.entry for line in lines if line.entry["step"] > step]
+
+
+def append_metrics(workdir: epath.PathLike, entry: dict[str, Any], *, durably: bool) -> None:
+    """Append an entry to a workdir's metrics file.
+
+    Args:
+        workdir: local or remote.
+        entry: step, split and metrics.
+        durably: True to wait until it is on the disk.
+    """
+    append(epath.Path(workdir) / METRICS_FILE, (json.dumps(entry) + "\n").encode(), durably=durably)
+
+
+def append(path: epath.Path, content: bytes, *, durably: bool = False) -> None:
+    """Append to a file, which is created if it is missing."""
+    if is_remote(path):  # object stores cannot append
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + content)
+        return
+    with Path(path).open("ab") as file:
+        file.write(content)
+        if durably:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def replace(path: epath.Path, content: bytes) -> None:
+    """Replace a file as a whole, as object stores always do."""
+    if is_remote(path):
+        path.write_bytes(content)
+        return
+    with new_file(Path(path)) as partial:
+        partial.write_bytes(content)
+
+
+def _read_lines(path: epath.Path) -> list[_Line]:
+    lines, damaged = [], []
+    for number, content in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        entry = _parse(content)
+        if entry is None:
+            damaged.append(number)
+        else:
+            lines.append(_Line(content, entry))
+    if damaged:
+        listed = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        _log.warning("%s: line %s is damaged or incomplete, and passed over", path, listed)
+    return lines
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+        return None
+    numbers = all(type(value) in (int, float) for name, value in entry.items() if name != "split")
+    return entry if numbers and isinstance(entry.get("split"), str) else None
