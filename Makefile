@@ -24,7 +24,7 @@ CAMPAIGNS := $(filter-out __init__ campaign file_damage forked small_blocks,$(ba
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else "Python 3.11 or 3.12 is needed, found %d.%d: name one with PYTHON=" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, found %d.%d: name one with PYTHON=" % v)'
 	@echo "Installing into $(VENV) (about 2 GB, once) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable ".[test]"

@@ -27,8 +27,9 @@ from albert_jax.durable_files import partial_name, write_atomically
 from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
+from experiments.finetuning.report import best_run
 from experiments.prediction.finetuned import finetuned_tasks
-from experiments.prediction.inference import put_in_order
+from experiments.prediction.inference import log_to_stderr, put_in_order
 from experiments.prediction.inputs import choose_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
 from experiments.prediction.task import NumberedResults, PredictionTask
@@ -112,6 +113,19 @@ def check_output(path: Path | None, task: str, overwrite: bool) -> None:
         raise InputError(f"--output={path}: there is no directory {path.parent}")
 
 
+def choose_model(path: str) -> str:
+    """Return the best run of a fine-tuning with several seeds or rates, and say so; else the path.
+
+    Example: ``runs/base-sst2`` gives ``runs/base-sst2/seed_12346``.
+    """
+    found = best_run(path)
+    if found is None:
+        return path
+    directory, report = found
+    log_to_stderr(f"{path} has several runs: {directory.name} is the best ({report.value:.4f})")
+    return str(directory)
+
+
 def _inputs() -> list[RawInput]:
     given = {name: flags.FLAGS[name].value or [] for name in _FIELDS}
     if flags.FLAGS.option:
@@ -124,7 +138,7 @@ def main() -> ExitCode:
     task, output = flags.FLAGS.task, flags.FLAGS.output and Path(flags.FLAGS.output)
     check_output(output, task, flags.FLAGS.overwrite)
     options = PredictionOptions(
-        model=flags.FLAGS.model,
+        model=choose_model(flags.FLAGS.model),
         dtype=jnp.dtype(flags.FLAGS.dtype),
         truncate=flags.FLAGS.truncate,
         top_k=flags.FLAGS.top_k,

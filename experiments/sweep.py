@@ -1,6 +1,6 @@
 r"""Run a sweep: every row of a table with every seed, and the table itself.
 
-    python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py --size=small \
+    python -m experiments.sweep --sweep=parameter_sharing --size=small \
         --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
 
 Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, so the
@@ -11,36 +11,31 @@ table so far.
 import shlex
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import jax
 from absl import flags
 
-from data_pipeline.errors import InputError
+from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
-from experiments.sweeping.launchers import Launcher, device_slots, shell_lines, write_slurm_scripts
+from experiments.launching.devices import device_slots
+from experiments.launching.processes import run_jobs
+from experiments.launching.slurm import shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import PlannedPoint, plan_points
 from experiments.sweeping.points import expand, select
-from experiments.sweeping.processes import LocalLauncher, State
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import has_results, read_results
-from experiments.sweeping.sweep import Size, load_sweep
+from experiments.sweeping.sweep import SWEEPS, Size, load_sweep
 
 
-def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
-    """Parse repeated NAME=VALUE flags. Example: ``["data.ngram=1"]`` gives ``{"data.ngram": "1"}``.
+class Launcher(StrEnum):
+    """Where the points run: here, in Slurm arrays, or nowhere: their commands are printed."""
 
-    Raises:
-        InputError: one has no equals sign.
-    """
-    pairs = {}
-    for text in written:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise InputError(f"--{flag}={text}: must be NAME=VALUE")
-        pairs[name.removeprefix("config.")] = value
-    return pairs
+    LOCAL = "local"
+    SLURM = "slurm"
+    PRINT = "print"
 
 
 def format_plan(planned: Sequence[PlannedPoint]) -> str:
@@ -58,32 +53,18 @@ def format_plan(planned: Sequence[PlannedPoint]) -> str:
     return "\n".join(lines)
 
 
-def run_locally(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
-    """Run the points on this machine; return DONE if all of them are done."""
-    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
-
-    def log(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    launcher = LocalLauncher(directory / "logs", slots, log)
-    outcomes = launcher.run(planned).values()
-    if all(outcome.state is State.DONE for outcome in outcomes):
-        return ExitCode.DONE
-    failed = any(outcome.state in (State.FAILED, State.BLOCKED) for outcome in outcomes)
-    return ExitCode.FAILED_POINTS if failed and not launcher.stopped else ExitCode.PREEMPTED
-
-
 def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
     """Launch the points as the flags say."""
-    launcher = Launcher(flags.FLAGS.launcher)
+    launcher, jobs = Launcher(flags.FLAGS.launcher), [one.job for one in planned]
     if launcher is Launcher.PRINT:
-        print("\n".join(shell_lines(planned)))
+        print("\n".join(shell_lines(jobs)))
         return ExitCode.DONE
     if launcher is Launcher.SLURM:
-        script = write_slurm_scripts(planned, directory, flags.FLAGS.slurm_option)
+        script = write_slurm_scripts(jobs, directory, flags.FLAGS.slurm_option)
         print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
-    return run_locally(planned, directory)
+    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
+    return run_jobs(jobs, directory / "logs", slots)
 
 
 def main() -> ExitCode:
@@ -120,7 +101,9 @@ def main() -> ExitCode:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("sweep", None, "file of the sweep, experiments/sweeps/*.py", required=True)
+    flags.DEFINE_string(
+        "sweep", None, "the sweep: a file or a name of --list_sweeps", required=True
+    )
     flags.DEFINE_string("workdir", None, "directory of the sweep", required=True)
     flags.DEFINE_enum("size", "paper", list(Size), "the paper's size, or minutes a point on a CPU")
     flags.DEFINE_string("corpus_dir", "", "the corpus of all points")
@@ -138,4 +121,4 @@ if __name__ == "__main__":
     flags.DEFINE_multi_string("slurm_option", [], "option of sbatch, such as --partition=gpu")
     flags.DEFINE_boolean("dry_run", False, "check and list every point, and run none")
     flags.DEFINE_boolean("report", False, "write the report, and run nothing")
-    run(main)
+    run(main, named_files={"sweep": SWEEPS})

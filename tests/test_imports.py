@@ -37,10 +37,20 @@ ORDER = {
         *("build_flags", "build_corpus"),
     ),
     "experiments": (
-        *("cli", "hosts", "metrics", "run", "evaluation", "tasks", "finetuning", "prediction"),
+        *(
+            "cli",
+            "launching",
+            "hosts",
+            "metrics",
+            "run",
+            "evaluation",
+            "tasks",
+            "finetuning",
+            "prediction",
+        ),
         *("benchmarks",),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
-        *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
+        *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep", "glue"),
         *("probe", "export_records", "import_records"),
     ),
 }

@@ -2,7 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
@@ -18,6 +19,7 @@ from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
 from experiments.cli.listing import requested_listing
+from experiments.cli.named_files import CONFIGS, format_names
 from experiments.cli.versions import describe_versions
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
@@ -39,6 +41,7 @@ def run(
     main: Main,
     config_kind: type[Config] | None = None,
     *,
+    named_files: Mapping[str, Path] | None = None,
     around: Callable[[Main, type[Config]], ExitCode] | None = None,
 ) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
@@ -48,14 +51,19 @@ def run(
     Args:
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
+        named_files: other flags that accept the name of a file below a directory. Each, and
+            ``--config``, gets a flag that lists the names: ``--list_configs``.
         around: calls `main`, such as `experiments.hosts.on_all_hosts`.
     """
     protect_output()
+    directories = {**({"config": CONFIGS} if config_kind else {}), **(named_files or {})}
+    for name in directories:
+        flags.DEFINE_bool(f"list_{name}s", False, f"print the names for --{name}, and exit")
     flags.DEFINE_bool("version", False, "print the versions of code and libraries, and exit")
 
     def parser(argv: Sequence[str]) -> list[str]:
         rest: list[str] = []
-        if code := call(lambda: rest.extend(_parse(argv, config_kind))):
+        if code := call(lambda: rest.extend(_parse(argv, config_kind, directories))):
             sys.exit(code)
         return rest
 
@@ -108,8 +116,13 @@ def print_error(text: str) -> None:
     print("error:", line, file=sys.stderr, flush=True)
 
 
-def _parse(argv: Sequence[str], config_kind: type[Config] | None) -> list[str]:
+def _parse(
+    argv: Sequence[str], config_kind: type[Config] | None, directories: Mapping[str, Path]
+) -> list[str]:
     """Parse the flags, or print what they ask for and end the process."""
+    for name, directory in directories.items():
+        if {f"--list_{name}s", f"-list_{name}s"} & set(argv):
+            _print_and_exit(format_names(directory))
     if config_kind is not None and (listing := requested_listing(argv, config_kind)):
         _print_and_exit(listing)
     if {"--version", "-version"} & set(argv):

@@ -1,4 +1,4 @@
-"""The flag ``--config=FILE`` and its overrides ``--config.a.b=VALUE``."""
+"""The flag ``--config`` and its overrides ``--config.a.b=VALUE``."""
 
 import re
 import sys
@@ -11,8 +11,8 @@ from ml_collections import config_flags
 from albert_jax.settings import all_settings, did_you_mean
 from data_pipeline.errors import InputError
 from experiments.cli.config_dicts import Config, ConfigT, from_config_dict
-from experiments.cli.config_file import check_config_file, failing_line
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.named_files import CONFIGS, check_file, failing_line, find_file
 from experiments.cli.synonyms import meant_setting
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
@@ -24,10 +24,11 @@ def define_config_flag(
     *,
     required: bool = True,
 ) -> flags.FlagHolder[Any]:
-    """Define ``--config=FILE`` and the overrides that the command line uses.
+    """Define ``--config`` and the overrides that the command line uses.
 
-    The file's function ``get_config()`` returns `experiments.cli.config_dicts.to_config_dict` of an
-    experiment. An override may be ``none`` where the field may be None.
+    It names a file, or one of `experiments.configs` without its ending. The file's function
+    ``get_config()`` returns `experiments.cli.config_dicts.to_config_dict` of an experiment. An
+    override may be ``none`` where the field may be None.
 
     Args:
         flag_values: where the flags are defined.
@@ -50,10 +51,14 @@ def define_config_flag(
     try:
         flag = config_flags.DEFINE_config_file(
             "config",
-            help_string="file of the experiment, such as experiments/configs/albert_base.py; "
-            "override its settings with --config.NAME=VALUE, see --list_config",
+            help_string="the experiment: a file, or a name that --list_configs prints, such as "
+            "albert_base; override its settings with --config.NAME=VALUE, see --list_config",
             flag_values=flag_values,
-            sys_argv=_config_first(sys.argv if argv is None else argv),
+            sys_argv=_arrange(
+                flag_values.read_flags_from_files(
+                    list(sys.argv if argv is None else argv), force_gnu=False
+                )
+            ),
         )
     except (flags.Error, UnicodeDecodeError) as error:  # it reads flag files at once
         print("error:", error, file=sys.stderr)
@@ -94,12 +99,14 @@ def parse_flags(
     """
     path = None
     if config_kind is not None:
-        written = _before_double_dash(expand_flag_files(argv, flag_values))
+        argv = expand_flag_files(argv, flag_values)
+        written = _before_double_dash(argv)
         for path in _config_paths(written):
-            check_config_file(path)
+            check_file("config", path, CONFIGS)
+            path = find_file(path, CONFIGS)
         _check_overrides(written, config_kind)
     try:
-        return flag_values(_config_first(argv), known_only)
+        return flag_values(_arrange(argv), known_only)
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
         close = did_you_mean(name, {known: f"--{known}" for known in flag_values})
@@ -152,8 +159,8 @@ def _before_double_dash(argv: Sequence[str]) -> list[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _config_first(argv: Sequence[str]) -> list[str]:
-    """Move ``--config`` before its overrides, as ml_collections requires.
+def _arrange(argv: Sequence[str]) -> list[str]:
+    """Move ``--config`` before its overrides, as ml_collections requires, and find its file.
 
     Example: ``[pretrain, --config.seed=1, --config=a.py]`` gives
     ``[pretrain, --config=a.py, --config.seed=1]``.
@@ -162,9 +169,21 @@ def _config_first(argv: Sequence[str]) -> list[str]:
     for position, argument in enumerate(_before_double_dash(arguments)):
         if match := re.match(r"--?config(=|$)", argument):
             stop = position + (1 if match[1] else 2)
-            chosen = arguments[position:stop]
+            chosen = [_with_found_file(one) for one in arguments[position:stop]]
             return [program, *chosen, *arguments[:position], *arguments[stop:]]
     return [program, *arguments]
+
+
+def _with_found_file(argument: str) -> str:
+    """Replace a name by its file.
+
+    Example: ``--config=albert_base`` gives ``--config=/.../experiments/configs/albert_base.py``.
+    """
+    flag, equals, value = (
+        argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    )
+    written, colon, rest = value.partition(":")
+    return f"{flag}{equals}{find_file(written, CONFIGS)}{colon}{rest}" if value else argument
 
 
 def _config_paths(arguments: Sequence[str]) -> list[str]:

@@ -123,6 +123,22 @@ def write_summary_report(
     _plot(values, path, title=f"{config.task}: {task.metrics[0]} of each run")
 
 
+def best_run(path: epath.PathLike) -> tuple[epath.Path, RunReport] | None:
+    """Return the best of the runs below a workdir with several, by its `report.json`.
+
+    Returns:
+        Its directory and its result; None where there are not several, or none has a score.
+    """
+    file = epath.Path(path) / REPORT_FILE
+    runs = json.loads(file.read_text()).get("runs", {}) if file.exists() else {}
+    reports = {name: RunReport(**report) for name, report in runs.items()}
+    scored = {name: one.value for name, one in reports.items() if one.value is not None}
+    if not scored:
+        return None
+    best = max(scored, key=scored.__getitem__)
+    return epath.Path(path) / best, reports[best]
+
+
 def summarize_runs(runs: Sequence[RunReport]) -> dict[str, Any]:
     """Compute median and spread over seeds; runs without a value only count as failed.
 

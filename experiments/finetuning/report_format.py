@@ -31,7 +31,7 @@ def format_run(
         for split, found in scores.items()
         for name, value in found.metrics.items()
     ]
-    yield from _table(("split", "metric", "value", "constant answer"), rows)
+    yield from format_table(("split", "metric", "value", "constant answer"), rows)
     for split, found in scores.items():
         yield from _format_classes(split, found)
     start = "random parameters"
@@ -54,9 +54,11 @@ def _format_classes(split: str, scores: Scores) -> Iterator[str]:
         yield f"Examples of each class (row) in {split} by predicted class (column), and its F1:"
         yield ""
         rows = zip(scores.classes, scores.confusion.tolist(), f1, strict=True)
-        yield from _table(["", *scores.classes, "F1"], [(name, *row, f) for name, row, f in rows])
+        yield from format_table(
+            ["", *scores.classes, "F1"], [(name, *row, f) for name, row, f in rows]
+        )
     elif scores.classes:
-        yield from _table((f"F1 in {split} of", ""), zip(scores.classes, f1, strict=True))
+        yield from format_table((f"F1 in {split} of", ""), zip(scores.classes, f1, strict=True))
 
 
 def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
@@ -65,7 +67,7 @@ def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {content['task']}: median {content['metric']} {_number(best['median'])}"
     yield ""
     names = ("median", "mean", "least", "greatest", "standard_error")
-    yield from _table(
+    yield from format_table(
         ("learning rate", "runs", "failed", *(name.replace("_", " ") for name in names)),
         [
             (
@@ -76,7 +78,7 @@ def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
             for entry in content["learning_rates"]
         ],
     )
-    yield from _table(
+    yield from format_table(
         ("run", content["metric"], "constant answer", "best step", ""),
         [
             (
@@ -91,7 +93,7 @@ def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def format_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """Format a Markdown table and an empty line."""
     yield f"| {' | '.join(map(_cell, headings))} |"
     yield "|---" * len(headings) + "|"

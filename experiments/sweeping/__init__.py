@@ -8,8 +8,6 @@ __getattr__, __all__ = lazy_exports(
         "sweep": ["Size", "Sweep", "SweepRow", "downstream", "grid", "load_sweep"],
         "points": ["Point", "expand"],
         "plan": ["PlannedPoint", "plan_points"],
-        "processes": ["LocalLauncher"],
-        "launchers": ["Launcher", "write_slurm_scripts"],
         "results": ["read_results"],
         "report": ["write_report"],
     },

@@ -8,10 +8,10 @@ from experiments.sweeping.sweep import Size
 TASKS = ("squad_v1", "squad_v2", "mnli", "sst2", "race")  # the paper's five
 
 
-def config_file(size: Size, paper: str = "base") -> str:
-    """Return the config file of a released size of version 1, or of the small model."""
+def config_name(size: Size, paper: str = "base") -> str:
+    """Return the config of a released size of version 1, or of the small model."""
     name = f"{paper}_v1" if size is Size.PAPER else "small_wiki"
-    return f"experiments/configs/albert_{name}.py"
+    return f"albert_{name}"
 
 
 def base_overrides(size: Size) -> Mapping[str, Any]:

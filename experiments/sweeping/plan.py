@@ -1,7 +1,6 @@
 """The plan of a sweep: each point's experiment, checked, its size, and its commands."""
 
 import functools
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from albert_jax.settings import did_you_mean
 from albert_jax.training.checkpoint.integrity import MANIFEST
 from data_pipeline.errors import InputError
 from experiments.evaluation.probing import PROBE_FILE
+from experiments.launching.job import Command, Job, module_command
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import mean_flops_per_row, phases_of
 from experiments.run.workdir import (
@@ -31,16 +31,6 @@ _SPLITS = ("train", "dev")
 TASK_CONFIGS = Path(__file__).parents[1] / "configs" / "finetune"
 
 
-class Command(NamedTuple):
-    """A command, and the file that exists once it is done."""
-
-    argv: tuple[str, ...]  # the first is `python`
-    product: Path
-
-    def __str__(self) -> str:
-        return shlex.join(self.argv)
-
-
 class PlannedPoint(NamedTuple):
     """A point whose experiment has been checked."""
 
@@ -51,6 +41,13 @@ class PlannedPoint(NamedTuple):
     flops_per_row: int  # of matrix products, forward and backward, on average over the run
     tasks: tuple[str, ...]  # fine-tuning tasks
     commands: tuple[Command, ...]  # in order
+
+    @property
+    def job(self) -> Job:
+        """The commands as a job."""
+        point = self.point
+        log = f"{point.row.name}-seed_{point.seed}"
+        return Job(point.number, point.name, log, self.commands, after=point.after)
 
     @property
     def steps(self) -> int:
@@ -120,24 +117,19 @@ def _commands(
     task_dirs: Mapping[str, str],
     task_overrides: Mapping[str, str],
 ) -> tuple[Command, ...]:
-    def command(module: str, flags: Sequence[str], workdir: Path, product: Path) -> Command:
-        return Command(
-            ("python", "-m", f"experiments.{module}", *flags, f"--workdir={workdir}"), product
-        )
-
-    last = point.workdir / CHECKPOINTS / str(config.optimizer.num_train_steps) / MANIFEST
-    commands = [command("pretrain", point.flags, point.workdir, last)]
+    last = f"{CHECKPOINTS}/{config.optimizer.num_train_steps}/{MANIFEST}"
+    commands = [module_command("pretrain", point.flags, point.workdir, last)]
     if probes:
-        commands.append(command("probe", (), point.workdir, point.workdir / PROBE_FILE))
+        commands.append(module_command("probe", [], point.workdir, PROBE_FILE))
     for task, data_dir in task_dirs.items():
         flags = [
-            f"--config=experiments/configs/finetune/{task}.py",
+            f"--config=finetune/{task}",
             *override_flags(_data_overrides(task, data_dir)),
             f"--config.run.init_from={point.workdir}",
             *override_flags(task_overrides),
         ]
         workdir = task_workdir(point, task)
-        commands.append(command("finetune", flags, workdir, workdir / REPORT_FILE))
+        commands.append(module_command("finetune", flags, workdir, REPORT_FILE))
     return tuple(commands)
 
 

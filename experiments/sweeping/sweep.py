@@ -1,7 +1,6 @@
 """A sweep: the rows of a table as overrides of one config file, and the seeds of each."""
 
 import itertools
-import os
 import re
 import runpy
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from albert_jax.settings import did_you_mean
 from data_pipeline.errors import InputError
+from experiments.cli.named_files import check_file, find_file
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")  # a directory on any file system
@@ -55,7 +54,7 @@ class Sweep:
             from one that is not before it.
     """
 
-    base: str  # a config file
+    base: str  # a config file or its name
     rows: tuple[SweepRow, ...]
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of all rows, before their own
     seeds: tuple[int, ...] = (12345,)
@@ -114,18 +113,14 @@ def downstream(
 
 
 def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
-    """Load the sweep of a file, and the file's docstring.
+    """Load the sweep of a file, or of a name in `experiments.sweeps`, and the file's docstring.
 
     Raises:
         InputError: there is no such file, or it returns no sweep.
     """
-    if not os.path.isfile(path):  # unlike Path's, also for a name that is too long
-        known = {file.name: f"experiments/sweeps/{file.name}" for file in SWEEPS.glob("[a-z]*.py")}
-        raise InputError(
-            f"--sweep={path}: there is no such file{did_you_mean(Path(path).name, known)}"
-        )
+    check_file("sweep", path, SWEEPS)
     try:
-        content = runpy.run_path(path)
+        content = runpy.run_path(find_file(path, SWEEPS))
         sweep = content["get_sweep"](size) if "get_sweep" in content else None
     except (Exception, SystemExit) as error:  # whatever the file ends with
         raise InputError(f"--sweep={path}: {type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/depth.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 PAPER = {
@@ -28,7 +28,7 @@ def get_sweep(size: Size) -> Sweep:
     depths = tuple(PAPER) if size is Size.PAPER else (1, 3, 6, 12)
     befores = (None, *map(str, depths[:-1]))
     return Sweep(
-        base=config_file(size, "large"),
+        base=config_name(size, "large"),
         rows=tuple(
             SweepRow(
                 str(depth), {"model.num_hidden_layers": depth}, PAPER[depth], starts_from=before

@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/dropout.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 
@@ -21,7 +21,7 @@ def row(name: str, dropout: float, paper: dict[str, float]) -> SweepRow:
 def get_sweep(size: Size) -> Sweep:
     steps = {"optimizer.num_train_steps": 1_000_000} if size is Size.PAPER else {}
     return Sweep(
-        base=config_file(size, "xxlarge"),
+        base=config_name(size, "xxlarge"),
         rows=(
             row("with", 0.1, downstream("94.7/89.2", "89.6/86.9", 90.0, 96.3, 85.7, 90.4)),
             row("without", 0.0, downstream("94.8/89.5", "89.9/87.2", 90.4, 96.5, 86.1, 90.7)),

@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/embedding_size
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = {
@@ -33,7 +33,7 @@ def get_sweep(size: Size) -> Sweep:
         for ours, theirs in zip(sizes, (64, 128, 256, 768), strict=True)
     }
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid(
             {"model.parameter_sharing": ("all", "none"), "model.embedding_size": sizes}, paper
         ),

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/groups.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, grid
 
 
@@ -18,7 +18,7 @@ def get_sweep(size: Size) -> Sweep:
     depth = {Size.PAPER: 12, Size.SMALL: 6}[size]
     groups = [number for number in range(1, depth + 1) if depth % number == 0]
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"model.num_hidden_groups": groups}),
         overrides={**base_overrides(size), "model.num_hidden_layers": depth},
         seeds=seeds(size),

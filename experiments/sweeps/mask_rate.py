@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/mask_rate.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 
@@ -23,7 +23,7 @@ def row(rate: float, length: int) -> SweepRow:
 def get_sweep(size: Size) -> Sweep:
     length = {Size.PAPER: 512, Size.SMALL: 64}[size]
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=tuple(row(rate, length) for rate in (0.15, 0.2, 0.25, 0.3, 0.4)),
         overrides=base_overrides(size),
         seeds=seeds(size),

@@ -10,13 +10,13 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/masking_kind.p
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"data.masking": ("ngram", "whole_word", "token", "span")}),
         overrides=base_overrides(size),
         seeds=seeds(size),

@@ -9,13 +9,13 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/ngram.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"data.ngram": (1, 2, 3, 4, 5)}),
         overrides=base_overrides(size),
         seeds=seeds(size),

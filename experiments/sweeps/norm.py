@@ -9,14 +9,14 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/norm.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, grid
 
 
 def get_sweep(size: Size) -> Sweep:
     warmups = {Size.PAPER: (3125, 312), Size.SMALL: (200, 20)}[size]
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"model.norm": ("post", "pre"), "optimizer.num_warmup_steps": warmups}),
         overrides=base_overrides(size),
         seeds=seeds(size),

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 # Learning rates at the reference batch size. LAMB's at 4096 is the paper's; ours are guesses.
@@ -37,7 +37,7 @@ def get_sweep(size: Size) -> Sweep:
     if size is Size.SMALL:
         reference, steps, batches = 128, 2000, (32, 64, 128, 256)
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=tuple(
             row(name, rate, batch, steps * reference // batch)
             for name, rate in RATES[size].items()

@@ -12,7 +12,7 @@ Found      small, embedding size 128, 5,000 steps: sharing all costs 0.16 nats o
            (experiments/RESULTS.md)
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = {
@@ -35,7 +35,7 @@ def get_sweep(size: Size) -> Sweep:
         wide = {f"128-{kind}": PAPER[f"768-{kind}"] for kind in sharing}
         paper = wide | {f"32-{kind}": PAPER[f"128-{kind}"] for kind in sharing}
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"model.embedding_size": sizes, "model.parameter_sharing": sharing}, paper),
         overrides=base_overrides(size),
         seeds=seeds(size),

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/schedule.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, grid
 
 SCHEDULES = ("legacy_poly", "poly", "cosine", "warmup_stable_decay", "inverse_root")
@@ -18,7 +18,7 @@ SCHEDULES = ("legacy_poly", "poly", "cosine", "warmup_stable_decay", "inverse_ro
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"optimizer.schedule": SCHEDULES}),
         overrides=base_overrides(size),
         seeds=seeds(size),

@@ -11,7 +11,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sentence_objec
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 
@@ -37,7 +37,7 @@ PAPER = {
 
 def get_sweep(size: Size) -> Sweep:
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=grid({"data.sentence_objective": tuple(PAPER)}, PAPER),
         overrides=base_overrides(size),
         seeds=seeds(size),

@@ -12,7 +12,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/sequence_lengt
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 
@@ -23,7 +23,7 @@ def get_sweep(size: Size) -> Sweep:
     brief = {"max_seq_length": short, "max_predictions_per_seq": slots}
     phase = {"num_steps": steps * 9 // 10, **brief}
     return Sweep(
-        base=config_file(size),
+        base=config_name(size),
         rows=(
             SweepRow(f"{long}", {}),
             SweepRow(f"{short}-{long}", {f"phases.first.{name}": phase[name] for name in phase}),

@@ -10,7 +10,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/width.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 PAPER = (
@@ -35,7 +35,7 @@ def get_sweep(size: Size) -> Sweep:
     if size is Size.SMALL:
         widths, head = (64, 128, 256, 384), 32
     return Sweep(
-        base=config_file(size, "large"),
+        base=config_name(size, "large"),
         rows=tuple(row(width, head, paper) for width, paper in zip(widths, PAPER, strict=True)),
         overrides={**base_overrides(size), "model.num_hidden_layers": 3},
         seeds=seeds(size),

@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_file, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = (
@@ -23,7 +23,7 @@ def get_sweep(size: Size) -> Sweep:
     if size is Size.SMALL:
         depths, own = (3, 6), {"model.hidden_size": 256, "model.intermediate_size": 1024}
     return Sweep(
-        base=config_file(size, "xxlarge"),
+        base=config_name(size, "xxlarge"),
         rows=grid(
             {"model.num_hidden_layers": depths},
             {str(depth): paper for depth, paper in zip(depths, PAPER, strict=True)},

@@ -23,7 +23,16 @@ MODULES = (
     *(
         f"experiments.{name}"
         for name in (
-            *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep"),
+            *(
+                "pretrain",
+                "evaluate",
+                "finetune",
+                "predict",
+                "convert",
+                "benchmark",
+                "sweep",
+                "glue",
+            ),
             *("probe", "export_records", "import_records"),
         )
     ),
@@ -50,12 +59,18 @@ def parse_only() -> None:
 
     run_command = command.run
 
-    def run(main: Callable[[], Any], config_kind: Any = None, *, around: Any = None) -> None:
+    def run(
+        main: Callable[[], Any],
+        config_kind: Any = None,
+        *,
+        named_files: Any = None,
+        around: Any = None,
+    ) -> None:
         def read() -> None:
             if config_kind is not None and flags.FLAGS.config is not None:
                 from_config_dict(flags.FLAGS.config, config_kind)
 
-        run_command(read, config_kind)
+        run_command(read, config_kind, named_files)
 
     command.run = run
 

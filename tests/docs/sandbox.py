@@ -67,6 +67,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "experiments.export_records": _PRETRAINING,
     "experiments.probe": ("--num_pairs=64",),
     "experiments.sweep": ("--dry_run",),
+    "experiments.glue": ("--dry_run",),
     "experiments.benchmark --what=data": (*_TIMING, "--length=32"),
     "experiments.benchmark --what=step": (*_TIMING, *_PRETRAINING, "--num_batches=2"),
     "experiments.benchmark --what=encode": (*_TIMING, "--max_texts=8"),

@@ -26,7 +26,7 @@ from experiments.finetune import finetune
 from experiments.finetuning.open_run import open_finetuning
 from experiments.finetuning.starting_point import read_task_parameters
 from experiments.metrics.metrics_file import read_metrics
-from experiments.predict import TASKS
+from experiments.predict import TASKS, choose_model
 from experiments.run import execution, initial_parameters
 from experiments.run import training as training_run
 from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
@@ -170,6 +170,8 @@ def test_seeds_and_rates_are_reported_together(make_config: Any, tmp_path: Path)
     best, worst = report["learning_rates"]
     assert (best["learning_rate"], worst["learning_rate"]) == (0.005, STILL)
     assert best["median"] == pytest.approx(np.median(values[:2]))
+    assert choose_model(str(tmp_path)) == str(tmp_path / names[int(np.argmax(values))])
+    assert choose_model(str(tmp_path / names[0])) == str(tmp_path / names[0])
     assert best["standard_error"] == pytest.approx(np.std(values[:2], ddof=1) / np.sqrt(2))
     params = [jax.tree.leaves(restore_params(tmp_path / n / "checkpoints")) for n in names[:2]]
     assert any((x != y).any() for x, y in zip(*params, strict=True))

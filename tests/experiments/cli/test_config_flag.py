@@ -169,9 +169,11 @@ def test_a_config_file_that_fails_is_named_with_its_line(
 def test_a_config_file_that_is_missing_or_returns_another_type_is_reported(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(InputError, match=r"albert_bse\.py: there is no .* mean .*albert_base\.py"):
+    with pytest.raises(
+        InputError, match=r"albert_bse\.py: there is no .* mean --config=albert_base"
+    ):
         from_flags(config=str(CONFIGS / "albert_bse.py"))
-    with pytest.raises(InputError, match=r"^--config is missing: file of the experiment"):
+    with pytest.raises(InputError, match=r"^--config is missing: the experiment"):
         from_flags(config="")
     (tmp_path / "mine.py").write_text("def get_config():\n    return {'model': 1}")
     with pytest.raises(InputError, match=r"--config: .*to_config_dict"):
@@ -196,3 +198,14 @@ def test_flags_may_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
         from_flags("--flagfile=nowhere")
     assert ended.value.code == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_shipped_config_is_named_without_its_path(tmp_path: Path, monkeypatch) -> None:
+    assert from_flags(config="albert_base") == from_flags(config=BASE)
+    arguments = tmp_path / "flags"
+    arguments.write_text("--config=albert_base\n--config.seed=7\n")
+    assert from_flags(f"--flagfile={arguments}", config="").seed == 7
+    # A file goes before a name.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "albert_base").write_text(Path(BASE).with_name("albert_large_v1.py").read_text())
+    assert from_flags(config="albert_base").model.hidden_size == 1024

@@ -23,8 +23,9 @@ from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import create_train_state
 from data_pipeline.config import SentenceObjective
 from data_pipeline.errors import InputError
+from experiments.cli.assignments import parse_assignments
 from experiments.run.config import ExperimentConfig
-from experiments.sweep import format_plan, parse_assignments
+from experiments.sweep import format_plan
 from experiments.sweeping.plan import PlannedPoint, plan_points
 from experiments.sweeping.points import expand, override_flags, select
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream, grid, load_sweep
@@ -57,7 +58,6 @@ BACKBONES = {
 
 def plan(path: str, size: Size, overrides: Mapping[str, Any]) -> list[PlannedPoint]:
     sweep, _ = load_sweep(path, size)
-    sweep = dataclasses.replace(sweep, base=str(ROOT / sweep.base))
     points = expand(sweep, Path("sweeps/one"), overrides)
     return plan_points(points, sweep, task_dirs={}, task_overrides={})
 
@@ -223,7 +223,7 @@ def test_files_without_a_sweep_are_rejected(tmp_path: Path, content: str, messag
 
 
 def test_mistakes_on_the_command_line_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file; did you mean .*parameter_sharing\.py\?"):
+    with pytest.raises(InputError, match=r"no such file .* mean --sweep=parameter_sharing\?"):
         load_sweep("parameter_sharin.py", Size.SMALL)
     with pytest.raises(InputError, match=r"^--override=data.ngram: must be NAME=VALUE"):
         parse_assignments("override", ["data.ngram"])

@@ -1,13 +1,10 @@
-"""Running sweeps: launched, failing in part, stopped, resumed, reported."""
+"""Sweeps that have run: reported, and resumed after a kill."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +14,15 @@ from echoes import make_experiment, write_echoes
 
 from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
-from experiments.sweeping.launchers import device_slots, shell_lines, write_slurm_scripts
-from experiments.sweeping.plan import Command, PlannedPoint, task_workdir
+from experiments.sweeping.plan import PlannedPoint, task_workdir
 from experiments.sweeping.points import Point
-from experiments.sweeping.processes import LocalLauncher
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import Ordering, compare_orders, read_results
 from experiments.sweeping.sweep import SweepRow
 
-TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
-
-def make_point(
-    directory: Path, number: int, *codes: str, after: int | None = None, **row: Any
-) -> PlannedPoint:
-    """A point whose commands run Python code with the path of their product as argument."""
+def make_point(directory: Path, number: int, **row: Any) -> PlannedPoint:
+    """A point without commands."""
     point = Point(
         number,
         SweepRow(f"row{number}", {}, **row),
@@ -39,178 +30,10 @@ def make_point(
         directory / f"points/row{number}/seed_7",
         "base.py",
         {},
-        after,
-    )
-    products = [directory / f"product_{number}_{i}" for i in range(len(codes))]
-    commands = tuple(
-        Command(("python", "-c", code, str(product)), product)
-        for code, product in zip(codes, products, strict=True)
+        None,
     )
     config = make_experiment(Path("corpus"), num_train_steps=60)
-    return PlannedPoint(point, config, 1000, 900, 5 * 10**9, ("sst2",), commands)
-
-
-class Launched:
-    """A launcher's run: its log messages, and the states of the points."""
-
-    def __init__(self, directory: Path, points: Sequence[PlannedPoint], slots: int = 1) -> None:
-        self.logged: list[str] = []
-        self.launcher = LocalLauncher(directory / "logs", [[]] * slots, self.logged.append)
-        outcomes = self.launcher.run(points)
-        self.states = [str(outcomes[number].state) for number in sorted(outcomes)]
-        self.message = [outcomes[number].message for number in sorted(outcomes)]
-
-
-def test_a_failed_point_is_reported_with_its_last_lines_and_the_others_run(tmp_path: Path) -> None:
-    fails = "print('one'); print('two\\rthree'); raise SystemExit('the end of it')"
-    points = [
-        make_point(tmp_path, 0, TOUCH, fails, TOUCH),
-        make_point(tmp_path, 1, TOUCH, after=0),
-        make_point(tmp_path, 2, TOUCH, TOUCH),
-        make_point(tmp_path, 3, "pass"),
-        make_point(tmp_path, 4, TOUCH, after=2),
-    ]
-    run = Launched(tmp_path, points)
-    assert run.states == ["failed", "blocked", "done", "failed", "done"]
-    assert run.message[0].startswith("failed with exit status 1; its log ends\n")
-    assert run.message[0].endswith("    one\n    two\n    three\n    the end of it")
-    assert "point 0, which it starts from, failed" in run.message[1]
-    assert "succeeded without writing" in run.message[3]
-    assert not (tmp_path / "product_0_2").exists()
-    assert not (tmp_path / "product_1_0").exists()
-    assert any("point 0 (row0, seed 7) failed with exit status 1" in line for line in run.logged)
-
-
-def test_finished_commands_are_not_repeated(tmp_path: Path) -> None:
-    once = "import os, sys; os.mkdir(sys.argv[1])"  # fails the second time
-    points = [make_point(tmp_path, 0, once, once)]
-    assert Launched(tmp_path, points).states == ["done"]
-    assert Launched(tmp_path, points).states == ["done"]
-    (tmp_path / "product_0_1").rmdir()
-    assert Launched(tmp_path, points).states == ["done"]
-    assert (tmp_path / "logs/row0-seed_7.log").read_text().count("$ python") == 3
-
-
-def test_points_run_at_once_and_a_point_waits_for_the_one_it_starts_from(tmp_path: Path) -> None:
-    """Each of the first two ends only when the other has begun; the third finds both done."""
-    meets = (
-        "import pathlib, sys, time; here = pathlib.Path(sys.argv[1])\n"
-        "(here.parent / f'began{here.name}').touch()\n"
-        "while len(list(here.parent.glob('began*'))) < 2: time.sleep(0.01)\n"
-        "here.touch()"
-    )
-    third = (
-        "import pathlib, sys; here = pathlib.Path(sys.argv[1])\n"
-        "assert (here.parent / 'product_1_0').exists(); here.touch()"
-    )
-    points = [
-        make_point(tmp_path, 0, meets),
-        make_point(tmp_path, 1, meets),
-        make_point(tmp_path, 2, third, after=1),
-    ]
-    assert Launched(tmp_path, points, slots=2).states == ["done"] * 3
-
-
-def test_a_signal_stops_the_points_which_save(tmp_path: Path) -> None:
-    saves = (
-        "import pathlib, signal, sys, time\n"
-        "here = pathlib.Path(sys.argv[1])\n"
-        "def save(*_):\n"
-        "    here.with_suffix('.saved').touch()\n"
-        f"    sys.exit({int(ExitCode.PREEMPTED)})\n"
-        "signal.signal(signal.SIGTERM, save)\n"
-        "here.with_suffix('.began').touch()\n"
-        "time.sleep(60)"
-    )
-    points = [make_point(tmp_path, 0, saves), make_point(tmp_path, 1, TOUCH)]
-
-    def interrupt() -> None:
-        while not (tmp_path / "product_0_0.began").exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    run = Launched(tmp_path, points)
-    thread.join()
-    assert run.launcher.stopped
-    assert run.states == ["stopped", "stopped"]
-    assert (tmp_path / "product_0_0.saved").exists()
-    assert not (tmp_path / "product_1_0").exists()
-
-
-def test_a_point_that_is_still_running_is_waited_for(tmp_path: Path) -> None:
-    """The launcher was killed; its child process goes on, and holds the log's lock."""
-    slow = (
-        "import pathlib, sys, time; here = pathlib.Path(sys.argv[1]); time.sleep(1.5); "
-        "assert not here.exists(); here.touch()"
-    )
-    point = make_point(tmp_path, 0, slow)
-    dies = (
-        "import os, pathlib, sys, threading, time\n"
-        "sys.path[:0] = [os.getcwd(), 'tests/experiments', 'tests/experiments/sweeping']\n"
-        "from test_sweep_runs import LocalLauncher, make_point\n"
-        "here = pathlib.Path(sys.argv[1])\n"
-        "def die():\n"
-        "    while not list(here.glob('logs/*')): time.sleep(0.01)\n"
-        "    time.sleep(0.3); os._exit(9)\n"
-        "threading.Thread(target=die).start()\n"
-        f"LocalLauncher(here / 'logs', [[]], print).run([make_point(here, 0, {slow!r})])"
-    )
-    killed = subprocess.run([sys.executable, "-c", dies, tmp_path], cwd=ROOT, check=False)
-    assert killed.returncode == 9
-    assert not (tmp_path / "product_0_0").exists()
-    run = Launched(tmp_path, [point])
-    assert run.states == ["done"]
-    assert run.logged[0] == "point 0 (row0, seed 7) is still running: waiting"
-
-
-def test_gpus_are_divided_among_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    assert device_slots(1, None) == [[]]
-    assert device_slots(2, None) == [["0", "1"], ["2", "3"]]
-    assert device_slots(2, ["5", "7"]) == [["5"], ["7"]]
-    with pytest.raises(InputError, match=r"--max_parallel=3 must divide the 4 GPUs \(0, 1, 2, 3\)"):
-        device_slots(3, None)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert device_slots(3, None) == [[], [], []]
-
-
-def test_slurm_scripts_run_their_points_and_requeue_stopped_ones(tmp_path: Path) -> None:
-    stops = f"import sys; sys.exit({int(ExitCode.PREEMPTED)})"
-    points = [
-        make_point(tmp_path, 0, TOUCH, TOUCH),
-        make_point(tmp_path, 1, stops, TOUCH),
-        make_point(tmp_path, 2, TOUCH, after=1),
-    ]
-    directory = tmp_path / "sweep"
-    submit = write_slurm_scripts(points, directory, ["--partition=gpu"])
-    assert "#SBATCH --array=1-2\n" in (directory / "points_0.sbatch").read_text()
-    assert "#SBATCH --partition=gpu\n" in (directory / "points_1.sbatch").read_text()
-    assert "--dependency=afterany:$job0 " in submit.read_text()
-    assert len(shell_lines(points)) == 3
-
-    binaries = tmp_path / "bin"
-    binaries.mkdir()
-    for name, text in {
-        "srun": 'exec "$@"',
-        "scontrol": f'echo "$@" > {tmp_path}/requeued',
-        "python": f'exec {sys.executable} "$@"',
-    }.items():
-        (binaries / name).write_text(f"#!/bin/bash\n{text}\n")
-        (binaries / name).chmod(0o755)
-
-    def run(task: int) -> int:
-        environment = {"PATH": f"{binaries}:{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "12"}
-        environment["SLURM_ARRAY_TASK_ID"] = str(task)
-        script = directory / "points_0.sbatch"
-        return subprocess.run(["bash", script], env=environment, check=False).returncode
-
-    assert run(1) == 0
-    assert (tmp_path / "product_0_1").exists()
-    assert run(2) == ExitCode.PREEMPTED
-    assert (tmp_path / "requeued").read_text() == "requeue 12_2\n"
-    assert not (tmp_path / "product_1_1").exists()
+    return PlannedPoint(point, config, 1000, 900, 5 * 10**9, ("sst2",), ())
 
 
 def write_results(
@@ -335,7 +158,7 @@ def test_a_killed_sweep_resumes(tmp_path: Path) -> None:
     process = start()
     out, errors = process.communicate(timeout=900)
     assert process.returncode == ExitCode.FAILED_POINTS, errors
-    assert "point 2 (broken, seed 3) failed with exit status 2" in errors
+    assert "job 2 (broken, seed 3) failed with exit status 2" in errors
     assert "nowhere" in errors
     assert f"wrote {directory}/report.md" in out
     rows = {row["name"]: row for row in json.loads((directory / "report.json").read_text())["rows"]}

@@ -1,4 +1,4 @@
-"""Points of a sweep as processes on this machine, one after another or several at once."""
+"""Jobs as processes of this machine, one after another or several at once."""
 
 import contextlib
 import fcntl
@@ -15,35 +15,35 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from experiments.cli.exit_codes import ExitCode
-from experiments.sweeping.plan import PlannedPoint
+from experiments.launching.job import Job
 
 _POLL_SECONDS = 0.2
 _TAIL_LINES = 12
 
 
 class State(StrEnum):
-    """The final state of a point."""
+    """The final state of a job."""
 
     DONE = "done"
     FAILED = "failed"
     STOPPED = "stopped"  # to be resumed
-    BLOCKED = "blocked"  # the point that it starts from is not done
+    BLOCKED = "blocked"  # the job that it comes after is not done
 
 
 class Outcome(NamedTuple):
-    """The end of a point."""
+    """The end of a job."""
 
     state: State
-    message: str  # of a failed point, with the last lines of its log
+    message: str  # of a failed job, with the last lines of its log
 
 
 class _Process:
-    """A running point: its current command, and those left."""
+    """A running job: its current command, and those left."""
 
-    def __init__(self, planned: PlannedPoint, log: IO[bytes], devices: Sequence[str]) -> None:
-        self.planned, self.devices = planned, devices
+    def __init__(self, job: Job, log: IO[bytes], devices: Sequence[str]) -> None:
+        self.job, self.devices = job, devices
         self._log = log
-        self._left = deque(c for c in planned.commands if not c.product.exists())
+        self._left = deque(c for c in job.commands if not c.product.exists())
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> bool:
@@ -57,7 +57,7 @@ class _Process:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         self._log.write(f"\n$ {command}\n".encode())
         self._log.flush()
-        # A session of its own: Ctrl-C reaches only the launcher, which stops the points.
+        # A session of its own: Ctrl-C reaches only the launcher, which stops the jobs.
         self._process = subprocess.Popen(
             [sys.executable, *command.argv[1:]],
             stdin=subprocess.DEVNULL,
@@ -75,11 +75,11 @@ class _Process:
             self._process.terminate()
 
     def outcome(self) -> Outcome | None:
-        """Return how the point ended; None while it runs."""
+        """Return how the job ended; None while it runs."""
         status = ExitCode.DONE if self._process is None else self._process.poll()
         if status is None or (status == ExitCode.DONE and self.start()):
             return None
-        missing = [c for c in self.planned.commands if not c.product.exists()]
+        missing = [c for c in self.job.commands if not c.product.exists()]
         if status == ExitCode.DONE and not missing:
             return Outcome(State.DONE, "done")
         if status in (ExitCode.PREEMPTED, -signal.SIGTERM):
@@ -100,15 +100,15 @@ class _Process:
 
 
 class LocalLauncher:
-    """Runs points on this machine, as many at once as there are slots.
+    """Runs jobs on this machine, as many at once as there are slots.
 
-    Each point has a log, locked while one of its processes lives. If the launcher is killed, its
+    Each job has a log, locked while one of its processes lives. If the launcher is killed, its
     processes go on, and the next launcher waits for them.
 
     Args:
         logs: the directory of the logs.
-        slots: the GPUs of each of the points that run at once; none: all that are visible.
-        log: receives a message when a point starts or ends.
+        slots: the GPUs of each of the jobs that run at once; none: all that are visible.
+        log: receives a message when a job starts or ends.
     """
 
     def __init__(
@@ -116,74 +116,73 @@ class LocalLauncher:
     ) -> None:
         self._logs, self._free, self._report = logs, list(slots), log
         self._running: list[_Process] = []
-        self._pending: list[PlannedPoint] = []
+        self._pending: list[Job] = []
         self._outcomes: dict[int, Outcome] = {}
         self._waited_for: set[int] = set()
         self.stopped = False  # by a signal
 
-    def run(self, points: Sequence[PlannedPoint]) -> dict[int, Outcome]:
-        """Run all points, whether or not others fail; return outcomes by the points' numbers."""
+    def run(self, jobs: Sequence[Job]) -> dict[int, Outcome]:
+        """Run all jobs, whether or not others fail; return outcomes by the jobs' numbers."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._pending = list(points)
+        self._pending = list(jobs)
         with self._signals():
             while self._running or self._pending:
-                for planned in list(self._pending):
-                    self._start_if_ready(planned)
+                for job in list(self._pending):
+                    self._start_if_ready(job)
                 for process in list(self._running):
                     if outcome := process.outcome():
                         self._running.remove(process)
                         self._free.append(process.devices)
                         process.close()
-                        self._end(process.planned, outcome)
+                        self._end(process.job, outcome)
                 time.sleep(_POLL_SECONDS)
         return self._outcomes
 
-    def _start_if_ready(self, planned: PlannedPoint) -> None:
-        """Start a pending point if a slot is free and the point that it starts from is done."""
-        after = planned.point.after
+    def _start_if_ready(self, job: Job) -> None:
+        """Start a pending job if a slot is free and the job that it comes after is done."""
+        after = job.after
         before = None if after is None else self._outcomes.get(after)
         if self.stopped:
-            self._end(planned, Outcome(State.STOPPED, "was not started"))
+            self._end(job, Outcome(State.STOPPED, "was not started"))
         elif before is not None and before.state is not State.DONE:
-            message = f"not started: point {after}, which it starts from, {before.state}"
-            self._end(planned, Outcome(State.BLOCKED, message))
-        elif self._free and not self._waits(planned) and (log := self._lock(planned)):
-            self._pending.remove(planned)
-            self._running.append(_Process(planned, log, self._free.pop()))
-            self._report(f"point {planned.point.number} ({planned.point.name}): log {log.name}")
+            message = f"not started: job {after}, which it comes after, {before.state}"
+            self._end(job, Outcome(State.BLOCKED, message))
+        elif self._free and not self._waits(job) and (log := self._lock(job)):
+            self._pending.remove(job)
+            self._running.append(_Process(job, log, self._free.pop()))
+            self._report(f"job {job.number} ({job.name}): log {log.name}")
 
-    def _waits(self, planned: PlannedPoint) -> bool:
-        """Return True while the point that it starts from has not ended."""
-        open_points = self._pending + [process.planned for process in self._running]
-        return planned.point.after in {one.point.number for one in open_points}
+    def _waits(self, job: Job) -> bool:
+        """Return True while the job that it comes after has not ended."""
+        open_jobs = self._pending + [process.job for process in self._running]
+        return job.after in {one.number for one in open_jobs}
 
-    def _end(self, planned: PlannedPoint, outcome: Outcome) -> None:
-        if planned in self._pending:
-            self._pending.remove(planned)
-        self._outcomes[planned.point.number] = outcome
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        if job in self._pending:
+            self._pending.remove(job)
+        self._outcomes[job.number] = outcome
         left = len(self._pending) + len(self._running)
         self._report(
-            f"point {planned.point.number} ({planned.point.name}) {outcome.message}"
+            f"job {job.number} ({job.name}) {outcome.message}"
             + (f"; {left} to go" if outcome.state is State.DONE else "")
         )
 
-    def _lock(self, planned: PlannedPoint) -> IO[bytes] | None:
-        """Return the point's log, locked; None while another process holds it."""
-        point = planned.point
-        log = (self._logs / f"{point.row.name}-seed_{point.seed}.log").open("ab")
+    def _lock(self, job: Job) -> IO[bytes] | None:
+        """Return the job's log, locked; None while another process holds it."""
+        log = (self._logs / f"{job.log_name}.log").open("ab")
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log.close()
-            if point.number not in self._waited_for:
-                self._waited_for.add(point.number)
-                self._report(f"point {point.number} ({point.name}) is still running: waiting")
+            if job.number not in self._waited_for:
+                self._waited_for.add(job.number)
+                self._report(f"job {job.number} ({job.name}) is still running: waiting")
             return None
         return log
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Pass SIGTERM and Ctrl-C on to the points, which save and exit."""
+        """Pass SIGTERM and Ctrl-C on to the jobs, which save and exit."""
 
         def stop(*_: object) -> None:
             self.stopped = True
@@ -197,3 +196,17 @@ class LocalLauncher:
         finally:
             for number, handler in zip(handled, before, strict=True):
                 signal.signal(number, handler)
+
+
+def run_jobs(jobs: Sequence[Job], logs: Path, slots: Sequence[Sequence[str]]) -> ExitCode:
+    """Run jobs on this machine with messages on stderr; return DONE if all of them are done."""
+
+    def log(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    launcher = LocalLauncher(logs, slots, log)
+    outcomes = launcher.run(jobs).values()
+    if all(outcome.state is State.DONE for outcome in outcomes):
+        return ExitCode.DONE
+    failed = any(outcome.state in (State.FAILED, State.BLOCKED) for outcome in outcomes)
+    return ExitCode.FAILED_POINTS if failed and not launcher.stopped else ExitCode.PREEMPTED

@@ -1,0 +1,160 @@
+"""Report on GLUE: one table, one picture, and the files for the benchmark's server."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from albert_jax.config import AlbertConfig
+from albert_jax.durable_files import write_atomically
+from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
+from experiments.finetuning.glue_jobs import Start
+from experiments.finetuning.glue_results import PAPER_SCORES, GlueResult, difference
+from experiments.finetuning.report_format import format_table
+from experiments.run.workdir import REPORT_FILE
+
+MARKDOWN_FILE = "report.md"
+PICTURE_FILE = "scores.png"
+SUBMISSION_FILE = "submission.zip"
+
+
+def write_glue_report(
+    directory: Path, results: Sequence[GlueResult], model: AlbertConfig, command: str
+) -> str:
+    """Write ``report.md``, ``report.json``, ``scores.png`` and ``submission.zip``.
+
+    Args:
+        directory: the directory of all runs.
+        results: of the runs that are done.
+        model: the sizes of the model.
+        command: the command of the whole.
+
+    Returns:
+        The text of ``report.md``.
+    """
+    missing = write_submission(directory / SUBMISSION_FILE, results)
+    text = "\n".join(format_glue(results, model, command, missing)) + "\n"
+    write_atomically(directory / MARKDOWN_FILE, text)
+    content = {
+        "command": command,
+        "results": [
+            {
+                "task": one.run.task,
+                "start": str(one.run.start),
+                "metric": one.metric,
+                "learning_rate": one.learning_rate,
+                "median": one.median,
+                "scores": one.scores,
+                "failed": one.failed,
+                "baseline": one.baseline,
+            }
+            for one in results
+        ],
+    }
+    write_atomically(directory / REPORT_FILE, json.dumps(content, indent=2) + "\n")
+    _plot(results, directory / PICTURE_FILE)
+    return text
+
+
+def format_glue(
+    results: Sequence[GlueResult], model: AlbertConfig, command: str, missing: Sequence[str]
+) -> Iterator[str]:
+    """Format the table: a row for each task, medians with the lowest and the highest seed."""
+    size, paper = PAPER_SCORES.get((model.num_hidden_layers, model.hidden_size), ("", {}))
+    tasks = list(dict.fromkeys(one.run.task for one in results))
+    starts = [start for start in Start if any(one.run.start is start for one in results)]
+    headings = ["task", "metric", *starts]
+    headings += ["difference"] if len(starts) > 1 else []
+    headings += ["constant answer"] + ([f"paper, {size}"] if paper else [])
+    rows = []
+    for task in tasks:
+        found = {one.run.start: one for one in results if one.run.task == task}
+        first = next(iter(found.values()))
+        row = [GLUE_TASKS[task].name, first.metric]
+        row += [_format_scores(found[start]) if start in found else "" for start in starts]
+        if len(starts) > 1:
+            change = difference(results, task)
+            row.append("" if change is None else f"{change[0]:+.1f} (p = {change[1]:.2g})")
+        row.append("" if first.baseline is None else f"{first.baseline:.1f}")
+        rows.append(row + ([str(paper.get(task, ""))] if paper else []))
+    yield "# GLUE, development sets"
+    yield ""
+    yield f"    {command}"
+    yield ""
+    yield from format_table(headings, rows)
+    yield (
+        "Percent: the median of the seeds, the lowest and the highest, and how many there are; of "
+        "several learning rates the one with the best median. Seeds that do no better than a "
+        "constant answer count, and are named as failed. The difference is tested by Mann and "
+        "Whitney over the seeds."
+    )
+    if missing:
+        yield ""
+        yield (
+            f"{SUBMISSION_FILE} has the best seed's predictions; the benchmark's server also wants "
+            f"{', '.join(missing)}."
+        )
+    yield ""
+    yield f"![scores]({PICTURE_FILE})"
+
+
+def write_submission(path: Path, results: Sequence[GlueResult]) -> list[str]:
+    """Write the predictions of the best pre-trained seed of each task as the server wants them.
+
+    Returns:
+        The files that are missing for a whole submission.
+    """
+    wanted = [
+        (name, file.submission)
+        for name, task in GLUE_TASKS.items()
+        for file in task.splits.values()
+        if file.submission
+    ]
+    best = {one.run.task: one.best for one in results if one.run.start is Start.PRETRAINED}
+    best |= {"ax": best["mnli"]} if "mnli" in best else {}
+    missing = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for task, name in wanted:
+            if task in best and (best[task] / name).exists():
+                archive.write(best[task] / name, name)
+            else:
+                missing.append(name)
+    return missing
+
+
+def _format_scores(result: GlueResult) -> str:
+    values = sorted(result.scores.values())
+    failed = f", {result.failed} failed" if result.failed else ""
+    if len(values) == 1:
+        return f"{values[0]:.1f}{failed}"
+    return f"{result.median:.1f} ({values[0]:.1f} to {values[-1]:.1f}; {len(values)}{failed})"
+
+
+def _plot(results: Sequence[GlueResult], path: Path) -> None:
+    """Plot a dot for each seed, a color for each start, a line for the constant answer."""
+    tasks = list(dict.fromkeys(one.run.task for one in results))
+    figure = Figure(figsize=(1.5 + 1.3 * len(tasks), 4.5), layout="constrained")
+    axes = figure.subplots()
+    for color, start in enumerate(Start):
+        dots = [
+            (tasks.index(one.run.task) + (color - 0.5) / 4, score)
+            for one in results
+            if one.run.start is start
+            for score in one.scores.values()
+        ]
+        if dots:
+            axes.plot(*zip(*dots, strict=True), "o", color=f"C{color}", alpha=0.6, label=str(start))
+    for place, task in enumerate(tasks):
+        baseline = next(one.baseline for one in results if one.run.task == task)
+        if baseline is not None:
+            label = "constant answer" if not place else None
+            axes.plot([place - 0.3, place + 0.3], [baseline] * 2, "k--", linewidth=1, label=label)
+    axes.set_xticks(range(len(tasks)), [GLUE_TASKS[task].name for task in tasks])
+    axes.set_xlim(-0.6, len(tasks) - 0.4)
+    axes.set_ylabel("development set, percent")
+    axes.set_title("GLUE: a dot for each seed")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)

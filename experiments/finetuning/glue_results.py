@@ -1,0 +1,114 @@
+"""Results on GLUE: scores of every seed, and the test that two starting points differ."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import scipy.stats
+
+from data_pipeline.errors import InputError
+from experiments.finetuning.glue_jobs import GlueRun, Start
+from experiments.run.workdir import REPORT_FILE
+
+# Dev scores in percent: ALBERT Table 2 by size, Table 9 (single model, 1.5 M steps) for xxlarge.
+# By layers, hidden size.
+PAPER_SCORES = {
+    (12, 768): ("base", {"mnli": 81.6, "sst-2": 90.3}),
+    (24, 1024): ("large", {"mnli": 83.5, "sst-2": 91.7}),
+    (24, 2048): ("xlarge", {"mnli": 86.4, "sst-2": 92.4}),
+    (12, 4096): (
+        "xxlarge",
+        {
+            "mnli": 90.8,
+            "qnli": 95.3,
+            "qqp": 92.2,
+            "rte": 89.2,
+            "sst-2": 96.9,
+            "mrpc": 90.9,
+            "cola": 71.4,
+            "sts-b": 93.0,
+        },
+    ),
+}
+
+
+class GlueResult(NamedTuple):
+    """The scores of a task from one starting point, at the rate with the best median.
+
+    Attributes:
+        run: the fine-tuning.
+        metric: the official metric that decides.
+        learning_rate: the rate.
+        scores: of each seed that ended, in percent, by the name of its directory.
+        failed: seeds that are no better than a constant answer, or ended without a score.
+        baseline: the score of the best constant answer, in percent; None where there is none.
+    """
+
+    run: GlueRun
+    metric: str
+    learning_rate: float
+    scores: dict[str, float]
+    failed: int
+    baseline: float | None
+
+    @property
+    def median(self) -> float:
+        """The median over the seeds."""
+        return statistics.median(self.scores.values())
+
+    @property
+    def best(self) -> Path:
+        """The directory of the best seed."""
+        name = max(self.scores, key=self.scores.__getitem__)
+        return self.run.workdir / name
+
+
+def read_results(runs: Sequence[GlueRun]) -> list[GlueResult]:
+    """Read the reports of the runs that are done, of those with a score.
+
+    Raises:
+        InputError: none is done.
+    """
+    results = [_read(run) for run in runs if (run.workdir / REPORT_FILE).exists()]
+    if not results:
+        raise InputError(
+            f"there is nothing to report: no task under {runs[0].workdir.parent} is done"
+        )
+    return [result for result in results if result.scores]
+
+
+def difference(results: Sequence[GlueResult], task: str) -> tuple[float, float] | None:
+    """Return how much pre-training changes a task's median, and if seeds could do that.
+
+    Returns:
+        The difference of the medians in points, and the p-value of a two-sided Mann-Whitney test
+        over the seeds; None unless both starts have scores.
+    """
+    by_start = {one.run.start: one for one in results if one.run.task == task}
+    if by_start.keys() != {Start.PRETRAINED, Start.RANDOM}:
+        return None
+    ours, control = by_start[Start.PRETRAINED], by_start[Start.RANDOM]
+    test = scipy.stats.mannwhitneyu(list(ours.scores.values()), list(control.scores.values()))
+    return ours.median - control.median, float(test.pvalue)
+
+
+def _read(run: GlueRun) -> GlueResult:
+    content: dict[str, Any] = json.loads((run.workdir / REPORT_FILE).read_text(encoding="utf-8"))
+    if "runs" not in content:  # of a single seed and rate
+        content = {"metric": content["metric"], "runs": {".": content}} | {
+            "learning_rates": [{"learning_rate": content["learning_rate"]}]
+        }
+    rate = content["learning_rates"][0]["learning_rate"]
+    reports = {k: v for k, v in content["runs"].items() if v["learning_rate"] == rate}
+    scored = {name: one for name, one in reports.items() if one["value"] is not None}
+    baselines = [one["baseline"] for one in scored.values() if one["baseline"] is not None]
+    return GlueResult(
+        run,
+        content["metric"],
+        rate,
+        {name: 100 * one["value"] for name, one in scored.items()},
+        sum(one["failed"] is not None for one in reports.values()),
+        100 * baselines[0] if baselines else None,
+    )

@@ -1,0 +1,113 @@
+"""GLUE in one command: tasks found, commands planned, results in one table."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from albert_jax.config import AlbertConfig
+from data_pipeline.errors import InputError
+from experiments.finetuning.glue_jobs import GlueRun, Start, find_tasks, plan_runs
+from experiments.finetuning.glue_report import write_glue_report
+from experiments.finetuning.glue_results import difference, read_results
+
+
+def make_folder(path: Path) -> Path:
+    """A folder with two whole tasks, and one without its dev file."""
+    for name, files in {
+        "SST-2": ("train", "dev", "test"),
+        "rte": ("train", "dev"),
+        "CoLA": ("train",),
+        "notes": (),
+    }.items():
+        (path / name).mkdir(parents=True)
+        for file in files:
+            (path / name / f"{file}.tsv").touch()
+    return path
+
+
+def test_tasks_are_found_by_their_official_files(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "glue")
+    assert find_tasks(folder) == {"sst-2": folder / "SST-2", "rte": folder / "rte"}
+    assert list(find_tasks(folder, ["rte"])) == ["rte"]
+    with pytest.raises(InputError, match=r"--tasks: .* has no CoLA with its train and dev files"):
+        find_tasks(folder, ["cola"])
+    with pytest.raises(InputError, match=r"there is no task 'sst'; did you mean sst-2\?"):
+        find_tasks(folder, ["sst"])
+    with pytest.raises(InputError, match=r"has no directory of a task .* CoLA, SST-2, MRPC"):
+        find_tasks(folder / "notes")
+    with pytest.raises(InputError, match="is no directory"):
+        find_tasks(folder / "nowhere")
+
+
+def planned(tmp_path: Path, *starts: Start) -> list[GlueRun]:
+    return plan_runs(
+        find_tasks(make_folder(tmp_path / "glue")),
+        tmp_path / "runs",
+        init_from="runs/base",
+        starts=starts,
+        seeds=3,
+        overrides={"data.num_epochs": "1"},
+    )
+
+
+def test_each_task_and_start_is_one_fine_tuning(tmp_path: Path) -> None:
+    runs = planned(tmp_path, *Start)
+    assert [(run.task, run.start) for run in runs] == [
+        *(("sst-2", start) for start in Start),
+        *(("rte", start) for start in Start),
+    ]
+    (command,) = runs[1].job.commands
+    assert str(command) == (
+        f"python -m experiments.finetune --config=finetune/sst2 --config.data.dir={tmp_path}/glue/"
+        "SST-2 --config.run.init_from=runs/base --config.run.seeds=3 "
+        f"--config.run.compile_cache_dir={tmp_path}/runs/compile_cache "
+        "--config.run.init_weights=false --config.data.num_epochs=1 "
+        f"--workdir={tmp_path}/runs/sst-2-random"
+    )
+    assert command.product == runs[1].workdir / "report.json"
+
+
+def write_report(run: GlueRun, values: dict[str, float | None], baseline: float) -> None:
+    """Write the report of a fine-tuning with two rates, of which the second is better."""
+    worse = {"value": 0.5, "learning_rate": 1e-5, "baseline": baseline, "failed": None}
+    runs = {"rate_1e-05_seed_1": worse}
+    for seed, value in values.items():
+        failed = "no" if value is None or value <= baseline else None
+        runs[seed] = {"value": value, "learning_rate": 2e-5, "baseline": baseline, "failed": failed}
+    rates = [{"learning_rate": 2e-5, "median": 1}, {"learning_rate": 1e-5, "median": 0.5}]
+    content = {"metric": "accuracy", "learning_rates": rates, "runs": runs}
+    run.workdir.mkdir(parents=True)
+    (run.workdir / "report.json").write_text(json.dumps(content))
+
+
+def test_the_table_has_medians_spreads_and_the_difference(tmp_path: Path) -> None:
+    """SST-2: medians 84 and 72, every seed apart (p = 0.1 at three seeds); RTE has no control."""
+    sst2, control, rte, rte_control = planned(tmp_path, *Start)
+    with pytest.raises(InputError, match="nothing to report"):
+        read_results([sst2])
+    write_report(sst2, {"a": 0.80, "b": 0.86, "c": 0.84}, 0.51)
+    write_report(control, {"a": 0.72, "b": 0.73, "c": 0.50}, 0.51)
+    write_report(rte, {"a": 0.6, "b": None}, 0.53)
+    (sst2.workdir / "b").mkdir()
+    (sst2.workdir / "b" / "SST-2.tsv").write_text("index\tprediction\n")
+    results = read_results([sst2, control, rte, rte_control])
+    change, p_value = difference(results, "sst-2") or (0, 0)
+    assert change == pytest.approx(12) and p_value == pytest.approx(0.1)
+    assert difference(results, "rte") is None
+
+    base = AlbertConfig(num_hidden_layers=12, hidden_size=768)
+    text = write_glue_report(tmp_path / "runs", results, base, "the command")
+    assert (
+        "| SST-2 | accuracy | 84.0 (80.0 to 86.0; 3) | 72.0 (50.0 to 73.0; 3, 1 failed) "
+        "| +12.0 (p = 0.1) | 51.0 | 90.3 |"
+    ) in text
+    assert "| RTE | accuracy | 60.0, 1 failed |  |  | 53.0 |  |" in text
+    assert "the benchmark's server also wants CoLA.tsv, MRPC.tsv" in text
+    with zipfile.ZipFile(tmp_path / "runs" / "submission.zip") as archive:
+        assert archive.namelist() == ["SST-2.tsv"]
+        assert archive.read("SST-2.tsv") == b"index\tprediction\n"
+    assert (tmp_path / "runs" / "scores.png").stat().st_size > 5_000
+    content = json.loads((tmp_path / "runs" / "report.json").read_text())
+    assert content["results"][0]["scores"] == {"a": 80.0, "b": 86.0, "c": 84.0}
