@@ -70,7 +70,7 @@ def parse_only() -> None:
             if config_kind is not None and flags.FLAGS.config is not None:
                 from_config_dict(flags.FLAGS.config, config_kind)
 
-        run_command(read, config_kind, named_files)
+        run_command(read, config_kind, named_files=named_files)
 
     command.run = run
 

@@ -131,7 +131,12 @@ def run_command(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess
             "",
             f"error: there is no flag --config.{'a' * 3974} …\n",
         ),
-        (["--workdir=x", "--config="], 2, "", "error: --config=: there is no such file\n"),
+        (
+            ["--workdir=x", "--config="],
+            2,
+            "",
+            "error: --config=: there is no such file or name (--list_configs lists the names)\n",
+        ),
         (["--workdir=x", "y"], 2, "", "error: 'y' is no flag; a flag is written --name=value\n"),
     ],
 )
