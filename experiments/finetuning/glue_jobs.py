@@ -93,7 +93,7 @@ def plan_runs(
     Example: RTE from a model is ``python -m experiments.finetune --config=finetune/rte
     --config.data.dir=glue/RTE --config.run.init_from=runs/base ... --workdir=glue/rte-pretrained``.
     """
-    runs = []
+    runs: list[GlueRun] = []
     for task, directory in tasks.items():
         for start in starts:
             name = f"{task}-{start}"
