@@ -24,6 +24,7 @@ from experiments.finetuning.glue_report import write_glue_report
 from experiments.finetuning.glue_results import read_results
 from experiments.launching.devices import device_slots
 from experiments.launching.processes import run_jobs
+from experiments.run.workdir import REPORT_FILE
 
 
 def launch(runs: Sequence[GlueRun], directory: Path) -> ExitCode:
@@ -51,7 +52,7 @@ def main() -> ExitCode:
         print("\n".join(str(command) for one in runs for command in one.job.commands))
         return ExitCode.DONE
     status = ExitCode.DONE if values.report else launch(runs, directory)
-    if values.report or any((one.workdir / "report.json").exists() for one in runs):
+    if values.report or any((one.workdir / REPORT_FILE).exists() for one in runs):
         command = shlex.join(["python", "-m", "experiments.glue", *sys.argv[1:]])
         print(write_glue_report(directory, read_results(runs), model, command))
     return status

@@ -12,11 +12,10 @@ from albert_jax.durable_files import write_atomically
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
 from experiments.finetuning.glue_jobs import Start
 from experiments.finetuning.glue_results import PAPER_SCORES, GlueResult, difference
+from experiments.finetuning.report import MARKDOWN_FILE, SCORES_PLOT_FILE
 from experiments.finetuning.report_format import format_table
 from experiments.run.workdir import REPORT_FILE
 
-MARKDOWN_FILE = "report.md"
-PICTURE_FILE = "scores.png"
 SUBMISSION_FILE = "submission.zip"
 
 
@@ -54,7 +53,7 @@ def write_glue_report(
         ],
     }
     write_atomically(directory / REPORT_FILE, json.dumps(content, indent=2) + "\n")
-    _plot(results, directory / PICTURE_FILE)
+    _plot(results, directory / SCORES_PLOT_FILE)
     return text
 
 
@@ -97,7 +96,7 @@ def format_glue(
             f"{', '.join(missing)}."
         )
     yield ""
-    yield f"![scores]({PICTURE_FILE})"
+    yield f"![scores]({SCORES_PLOT_FILE})"
 
 
 def write_submission(path: Path, results: Sequence[GlueResult]) -> list[str]:

@@ -5,7 +5,7 @@ Preempted, a run saves its current step on all processes and ends.
 
 import signal
 from collections.abc import Mapping, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -76,11 +76,6 @@ class Preemption:
             self._previous = signal.signal(signal.SIGTERM, self._remember)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if this_member() is None:
             signal.signal(signal.SIGTERM, self._previous)
