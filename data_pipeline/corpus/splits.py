@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt32
@@ -137,21 +137,21 @@ class SentenceIndex:
 
     def addresses(self, sentences: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the address of the first token of each sentence."""
-        found = np.empty(len(sentences), np.int64)
-        for number, here in _group_by_part(self._sentence_starts, sentences):
-            local = sentences[here] - self._sentence_starts[number]
-            offsets = self._shards[number].sentence_offsets
-            found[here] = offsets[local] + self._token_starts[number]
-        return found
+        return _look_up(
+            sentences,
+            self._sentence_starts,
+            lambda shard: self._shards[shard].sentence_offsets,
+            self._token_starts,
+        )
 
     def first_sentences(self, documents: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the number of the first sentence of each document."""
-        found = np.empty(len(documents), np.int64)
-        for number, here in _group_by_part(self._document_starts, documents):
-            local = documents[here] - self._document_starts[number]
-            offsets = self._shards[number].document_offsets
-            found[here] = offsets[local] + self._sentence_starts[number]
-        return found
+        return _look_up(
+            documents,
+            self._document_starts,
+            lambda shard: self._shards[shard].document_offsets,
+            self._sentence_starts,
+        )
 
 
 def token_dtype_for(vocab_size: int) -> np.dtype:
@@ -198,6 +198,26 @@ def shard_name(number: int) -> str:
 
 def _running_total(counts: list[int]) -> Int64[np.ndarray, " n"]:
     return np.cumsum([0, *counts], dtype=np.int64)
+
+
+def _look_up(
+    numbers: Int64[np.ndarray, " n"],
+    starts: Int64[np.ndarray, " boundaries"],
+    offsets: Callable[[int], UInt32[np.ndarray, " boundaries_here"]],
+    offset_starts: Int64[np.ndarray, " boundaries"],
+) -> Int64[np.ndarray, " n"]:
+    """Return the offset of each number, through all shards.
+
+    Args:
+        numbers: of sentences or documents.
+        starts: the first number of each shard.
+        offsets: shard to the offsets of its own numbers.
+        offset_starts: what is added to the offsets of each shard.
+    """
+    found = np.empty(len(numbers), np.int64)
+    for shard, here in _group_by_part(starts, numbers):
+        found[here] = offsets(shard)[numbers[here] - starts[shard]] + offset_starts[shard]
+    return found
 
 
 def _group_by_part(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ class _Line(NamedTuple):
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """Read the entries of a workdir's metrics file in order of steps; none where it is missing.
 
-    Damaged lines are passed over with a warning.
+    Metrics that are null were not finite: they become NaN. Damaged lines are passed over with a
+    warning.
 
     Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and the part ``{"step": 4``
     of a line, left by a run that was killed, has one entry.
@@ -50,14 +52,19 @@ def remove_metrics_after(workdir: epath.PathLike, step: int) -> list[dict[str, A
 
 
 def append_metrics(workdir: epath.PathLike, entry: dict[str, Any], *, durably: bool) -> None:
-    """Append an entry to a workdir's metrics file.
+    """Append an entry to a workdir's metrics file; JSON has no NaN: numbers not finite are null.
 
     Args:
         workdir: local or remote.
         entry: step, split and metrics.
         durably: True to wait until it is on the disk.
     """
-    append(epath.Path(workdir) / METRICS_FILE, (json.dumps(entry) + "\n").encode(), durably=durably)
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in entry.items()
+    }
+    line = json.dumps(finite, allow_nan=False) + "\n"
+    append(epath.Path(workdir) / METRICS_FILE, line.encode(), durably=durably)
 
 
 def append(path: epath.Path, content: bytes, *, durably: bool = False) -> None:
@@ -104,5 +111,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(entry, dict) or type(entry.get("step")) is not int:
         return None
+    entry = {name: math.nan if value is None else value for name, value in entry.items()}
     numbers = all(type(value) in (int, float) for name, value in entry.items() if name != "split")
     return entry if numbers and isinstance(entry.get("split"), str) else None
