@@ -1,5 +1,6 @@
 """Checkpoints: written by Orbax in the background, with checksums that are verified on opening."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,7 +12,7 @@ from etils import epath
 from jaxtyping import Array, PyTree
 
 from albert_jax.training.checkpoint.integrity import CheckpointError, write_manifest
-from albert_jax.training.checkpoint.orbax_failures import ORBAX_LOG, OrbaxNoise, storage_failure
+from albert_jax.training.checkpoint.orbax_failures import quiet_orbax, storage_failure
 from albert_jax.training.checkpoint.selection import absolute, mark_best, quarantine_damaged
 from albert_jax.training.first_process import on_first_process
 
@@ -90,8 +91,8 @@ class Checkpoints:
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             ),
         )
-        self._log_filter = OrbaxNoise()  # until `close`: the log is the whole process's
-        ORBAX_LOG.addFilter(self._log_filter)
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(quiet_orbax())  # until `close`
         self._clean_up()
 
     def save(
@@ -194,7 +195,7 @@ class Checkpoints:
             self.wait_until_finished()
         finally:
             self.manager.close()
-            ORBAX_LOG.removeFilter(self._log_filter)
+            self._quiet.close()
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -1,5 +1,6 @@
 """Checkpoints: saved states are restored, damaged ones never, however the process is killed."""
 
+import asyncio
 import functools
 import json
 import logging
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tensorstore
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -379,6 +381,35 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path: Path) -
     ), errors
     assert "Save Finalize" not in errors  # Orbax's own report, from each of its threads
     assert_same(restore(tmp_path), make_state(1))
+
+
+def test_writes_that_nobody_waits_for_any_more_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where the first of several writes has failed, and Orbax has left its event loop."""
+
+    def finish_late() -> None:
+        promise, future = tensorstore.Promise.new()
+
+        async def wait() -> Any:
+            return future.__await__()
+
+        loop = asyncio.new_event_loop()
+        waiting = loop.run_until_complete(wait())
+        loop.close()
+        promise.set_result(1)
+        del waiting
+
+    printed = sys.unraisablehook
+    try:
+        sys.unraisablehook = sys.__unraisablehook__  # not pytest's
+        with Checkpoints(tmp_path, keep=1):
+            finish_late()
+        assert "Event loop" not in capfd.readouterr().err
+        finish_late()
+        assert "RuntimeError: Event loop is closed" in capfd.readouterr().err
+    finally:
+        sys.unraisablehook = printed
 
 
 SAVE_FOR_EVER = """
