@@ -38,9 +38,15 @@ def kind_of(command: Command) -> str | None:
     return next((kind for kind, start in KINDS.items() if re.match(start, command.text)), None)
 
 
-def commands(*kinds: str) -> pytest.MarkDecorator:
+def commands(*kinds: str, slow: bool = False) -> pytest.MarkDecorator:
+    """Parametrize with the commands of some kinds; `slow` marks those outside the README so."""
     found = {one.text: one for one in reversed(COMMANDS) if kind_of(one) in kinds}
-    return pytest.mark.parametrize("command", [*found.values()][::-1], ids=lambda one: one.name)
+
+    def marks(command: Command) -> list[pytest.MarkDecorator]:
+        return [pytest.mark.slow] if slow and not command.name.startswith("README") else []
+
+    cases = [pytest.param(one, id=one.name, marks=marks(one)) for one in found.values()]
+    return pytest.mark.parametrize("command", cases[::-1])
 
 
 @pytest.fixture(scope="module")
@@ -63,22 +69,27 @@ def test_every_block_names_its_language() -> None:
         assert not indented, f"{page}: code stands in fences, not indented: {indented[0]}"
 
 
-@commands("run")
+def arguments_of(command: Command) -> list[str]:
+    """Return module, flags and values; a command that another one launches may stand in quotes."""
+    pattern = r"python -m ([^\"]+)" if kind_of(command) == "launched" else r"python -m (.+)"
+    found = re.search(pattern, command.text.partition(" | ")[0])
+    assert found is not None
+    return shlex.split(found[1])
+
+
+@commands("run", slow=True)
 def test_commands_run(command: Command, sandbox: Sandbox) -> None:
     match = re.match(MODULE, command.text)
     assert match is not None
-    module, *arguments = shlex.split(command.text[match.start("module") :].partition(" | ")[0])
     environment = dict(one.split("=", 1) for one in match["environment"].split())
+    sandbox.run(arguments_of(command), **environment)
+
+
+@commands("run", "launched")
+def test_commands_have_valid_flags(command: Command, sandbox: Sandbox) -> None:
+    module, *arguments = arguments_of(command)
     if module.startswith("experiments."):
         sandbox.run([module, *arguments], parse_only=True)
-    sandbox.run([module, *arguments], **environment)
-
-
-@commands("launched")
-def test_launched_commands_have_valid_flags(command: Command, sandbox: Sandbox) -> None:
-    launched = re.search(r"python -m ([^\"]+)", command.text)
-    assert launched is not None
-    sandbox.run(shlex.split(launched[1]), parse_only=True)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections

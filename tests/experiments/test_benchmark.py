@@ -209,6 +209,7 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
     assert any("dot_general |" in line for line in lines), "the profile lists operations"
 
 
+@pytest.mark.slow
 def test_scaling_lists_collectives_and_their_axes(recorded):
     config = with_part(recorded[0], "run", reduction_dtype="float32")
     config = with_part(config, "model", hidden_dropout_prob=0)  # compiles in less time
@@ -226,6 +227,7 @@ def test_scaling_lists_collectives_and_their_axes(recorded):
     assert fsdp["over_data_mb"] == tensor["over_data_mb"] == 0
 
 
+@pytest.mark.slow
 def test_finetuning_is_measured_in_examples(tmp_path):
     tokenizer = tiny_tasks.write_tokenizer(tmp_path / "tokenizer")
     texts = tiny_tasks.write_texts(tmp_path, {"good": "yes", "bad": "no"})

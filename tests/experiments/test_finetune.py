@@ -269,14 +269,21 @@ def test_another_vocabulary_is_refused_or_initialized(
 @pytest.mark.parametrize(
     ("task", "write", "options", "metric", "least"),
     [
-        ("sst-2", tiny_tasks.write_sst2, {}, "accuracy", 0.9),
-        ("text", tiny_tasks.write_scores, {}, "pearson", 0.7),
-        ("tagging", tiny_tasks.write_tags, {}, "f1", 0.9),
-        ("squad", tiny_tasks.write_answerable, {}, "f1", 80),
-        ("squad", tiny_tasks.write_questions, {"head": "conditional"}, "f1", 80),
-        ("race", tiny_tasks.write_choices, {}, "accuracy", 0.8),
+        pytest.param("sst-2", tiny_tasks.write_sst2, {}, "accuracy", 0.9, id="glue"),
+        pytest.param("tagging", tiny_tasks.write_tags, {}, "f1", 0.9, id="tags"),
+        pytest.param(
+            *("squad", tiny_tasks.write_questions, {"head": "conditional"}, "f1", 80),
+            id="spans_or_none",
+        ),
+        *(
+            pytest.param(*case, id=name, marks=pytest.mark.slow)
+            for name, *case in [
+                ("scores", "text", tiny_tasks.write_scores, {}, "pearson", 0.7),
+                ("spans", "squad", tiny_tasks.write_answerable, {}, "f1", 80),
+                ("choices", "race", tiny_tasks.write_choices, {}, "accuracy", 0.8),
+            ]
+        ),
     ],
-    ids=["glue", "scores", "tags", "spans", "spans_or_none", "choices"],
 )
 def test_every_kind_of_task_is_learned(
     make_config: Any,

@@ -6,9 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from traceback import walk_tb
+from types import TracebackType
 from typing import Any
 
-ORBAX_LOG = logging.getLogger("absl")  # Orbax logs here, also from threads of its own
+# Orbax logs to the first, also from threads of its own; the second has what its tasks leave behind.
+_LOGS = [logging.getLogger(name) for name in ("absl", "asyncio")]
+_ORBAX = f"{os.sep}orbax{os.sep}"
 
 
 @contextlib.contextmanager
@@ -24,26 +28,35 @@ def quiet_orbax() -> Iterator[None]:
         if unraisable.object is not None or str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
-    ORBAX_LOG.addFilter(noise)
+    for log in _LOGS:
+        log.addFilter(noise)
     sys.unraisablehook = pass_others_on
     try:
         yield
     finally:
-        ORBAX_LOG.removeFilter(noise)
+        for log in _LOGS:
+            log.removeFilter(noise)
         sys.unraisablehook = hook
 
 
 class _OrbaxNoise(logging.Filter):
     """Filter for what Orbax logs and `Checkpoints` raises or intends.
 
-    A save that fails is logged with its traceback by several threads, and raised too; a save
-    without metrics is warned about each time.
+    A save that fails is logged with its traceback by several threads, and raised too; if several
+    of its tasks fail, the errors of all but the first are logged as never retrieved. A save without
+    metrics is warned about each time.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if f"{os.sep}orbax{os.sep}" not in record.pathname:
+        if record.name == "asyncio":
+            return not (record.exc_info and _passes_through_orbax(record.exc_info[2]))
+        if _ORBAX not in record.pathname:
             return True
         return not record.exc_info and "tracked_metric" not in str(record.msg)
+
+
+def _passes_through_orbax(traceback: TracebackType | None) -> bool:
+    return any(_ORBAX in frame.f_code.co_filename for frame, _ in walk_tb(traceback))
 
 
 def storage_failure(error: BaseException) -> str | None:

@@ -262,6 +262,7 @@ def test_long_rows_go_by_blocks_and_shorter_ones_do_not(
     assert called == [("blocked_attention", "dot_product_attention")[shorter]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_blocks")
 def test_the_step_over_devices_is_the_same_with_splash_and_by_blocks() -> None:
     mesh = make_mesh(fsdp=2, devices=jax.devices()[:2])  # mapped by hand, as data is

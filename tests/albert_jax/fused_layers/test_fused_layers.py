@@ -121,10 +121,17 @@ def gradients(config: AlbertConfig, execution: Execution) -> tuple[Any, float]:
 @pytest.mark.parametrize(
     ("changes", "remat"),
     [
-        *(({}, remat) for remat in Remat),
-        ({"norm": Norm.PRE}, Remat.NONE),
-        ({"hidden_act": HiddenAct.RELU}, Remat.NONE),
-        ({"hidden_dropout_prob": 0.1}, Remat.NONE),
+        ({}, Remat.NONE),
+        ({"norm": Norm.PRE}, Remat.DOTS),
+        *(
+            pytest.param(changes, remat, marks=pytest.mark.slow)
+            for changes, remat in [
+                ({}, Remat.DOTS),
+                ({}, Remat.FULL),
+                ({"hidden_act": HiddenAct.RELU}, Remat.NONE),
+                ({"hidden_dropout_prob": 0.1}, Remat.NONE),
+            ]
+        ),
     ],
 )
 def test_gradients_of_a_model_are_those_of_plain_layers(

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import json
 import logging
 import os
@@ -410,6 +411,33 @@ def test_writes_that_nobody_waits_for_any_more_print_nothing(
         assert "RuntimeError: Event loop is closed" in capfd.readouterr().err
     finally:
         sys.unraisablehook = printed
+
+
+def test_errors_of_a_save_that_are_not_the_first_are_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave_an_error_behind(file: str) -> None:
+        code = compile(
+            "def fail():\n    raise OSError(28, 'No space left on device')", file, "exec"
+        )
+        names: dict[str, Any] = {}
+        exec(code, names)
+        loop = asyncio.new_event_loop()
+        future = loop.create_future()
+        try:
+            names["fail"]()
+        except OSError as error:
+            future.set_exception(error)
+        loop.close()
+        del future
+        gc.collect()
+
+    with Checkpoints(tmp_path, keep=1):
+        leave_an_error_behind("/site-packages/orbax/checkpoint/async_path.py")
+        assert caplog.messages == []
+        leave_an_error_behind("/home/me/program.py")
+    leave_an_error_behind("/site-packages/orbax/checkpoint/async_path.py")
+    assert len(caplog.messages) == 2
 
 
 SAVE_FOR_EVER = """

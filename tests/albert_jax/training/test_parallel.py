@@ -37,10 +37,10 @@ def test_gradients_are_reduced_in_the_given_dtype(dtype, name):
     "spread",
     [
         {},
-        {"accumulation_steps": 2},
-        {"fsdp": 2},
-        {"fsdp": 2, "tensor": 2},
         {"fsdp": 2, "tensor": 2, "accumulation_steps": 2},
+        pytest.param({"accumulation_steps": 2}, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 2}, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 2, "tensor": 2}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -38,12 +38,12 @@ def one_device():
 @pytest.mark.parametrize(
     "spread",
     [
-        {"fsdp": 2},
-        {"devices": 1, "accumulation_steps": 4},
         {"accumulation_steps": 2},
         {"fsdp": 2, "tensor": 2, "accumulation_steps": 2},
-        {"devices": 2, "tensor": 2},
         {"devices": 4, "parallelism": Parallelism.PMAP, "accumulation_steps": 2},
+        pytest.param({"fsdp": 2}, marks=pytest.mark.slow),
+        pytest.param({"devices": 1, "accumulation_steps": 4}, marks=pytest.mark.slow),
+        pytest.param({"devices": 2, "tensor": 2}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -110,6 +110,7 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(execution, "make_mesh", lambda **_: mesh)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     corpus: Path, tmp_path: Path, one_device: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
