@@ -42,6 +42,7 @@ ORDER = {
             "launching",
             "hosts",
             "metrics",
+            "metrics/trackers",
             "run",
             "evaluation",
             "tasks",
