@@ -43,6 +43,7 @@ ORDER = {
             "hosts",
             "metrics",
             "metrics/trackers",
+            "pages",
             "run",
             "evaluation",
             "tasks",

@@ -44,6 +44,8 @@ from experiments.metrics.metrics_file import read_metrics
 from experiments.metrics.run_log import RunLog
 from experiments.metrics.tracker import Value
 from experiments.metrics.trackers.selection import make_trackers
+from experiments.pages.run_page import write_run_page
+from experiments.pages.samples import write_samples
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
 from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.execution import compiler_options, set_compilation_cache
@@ -244,7 +246,7 @@ class Run:
         if done < self._num_steps:
             self.say(f"ended early at step {done}: {self._early_stopping.format()}")
         if not had_ended:
-            self._log.complete(done, self._workdir.path / CURVES_FILE)
+            self._finish(state)
         return ExitCode.DONE
 
     # The hooks of the loop.
@@ -282,9 +284,10 @@ class Run:
             metrics["learning_rate"] = float(self._learning_rate(step - 1))
         self._log.report(step, split, metrics)
         if split == "validation" and self._is_writer:
-            path = self._workdir.path
-            title = f"{path.name}, step {step}"
-            plot_curves(read_metrics(path), path / CURVES_FILE, self._evaluator.panels, title=title)
+            path, panels = self._workdir.path, self._evaluator.panels
+            entries, title = read_metrics(path), f"{path.name}, step {step}"
+            plot_curves(entries, path / CURVES_FILE, panels, title=title)
+            write_run_page(path, entries, panels)
 
     def advance(self, step: int) -> None:
         """Move the progress bar, and let the watchdog know."""
@@ -295,6 +298,15 @@ class Run:
         """Return True if SIGTERM asked the run to stop after this step."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
         return self._preemption.reached() and not due
+
+    def _finish(self, state: TrainState) -> None:
+        """Write samples of the trained model, and track the curves."""
+        path, step = self._workdir.path, int(state.step)
+        samples = self._evaluator.samples(state.params)
+        if samples and self._is_writer:
+            write_samples(path, step, samples)
+            write_run_page(path, read_metrics(path), self._evaluator.panels)
+        self._log.complete(step, path / CURVES_FILE)
 
     def _track(self, path: epath.Path) -> None:
         """Start the trackers, on the process that writes."""
