@@ -72,10 +72,16 @@ def _read_row(
         id = int(row["input_ids"][position])
         if position in slots:
             slot = slots[int(position)]
-            text, separate = tokenizer.surface_form(int(row["masked_lm_ids"][slot]))
-            names = (tokenizer.surface_form(int(guess))[0] for guess in guesses[slot])
+            text, separate = _show(int(row["masked_lm_ids"][slot]), tokenizer)
+            names = (_show(int(guess), tokenizer)[0] for guess in guesses[slot])
             chances = (round(float(p), 4) for p in probabilities[slot])
             tokens.append(Token(text, separate, tuple(zip(names, chances, strict=True))))
         elif id not in (tokenizer.cls_id, tokenizer.sep_id):
             tokens.append(Token(*tokenizer.surface_form(id)))
     return tokens
+
+
+def _show(id: int, tokenizer: Tokenizer) -> tuple[str, bool]:
+    """Return a token's text, visible even if it is a space alone, and if a space precedes it."""
+    text, separate = tokenizer.surface_form(id)
+    return text or "\N{OPEN BOX}", separate

@@ -16,8 +16,11 @@ MOST_POINTS = 600  # of a line: more than a screen can show
 
 _WIDTH, _HEIGHT = 560, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 8, 40  # margins
-# Okabe and Ito's colors, told apart by the color-blind, without the yellow one.
-_COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#888888")
+# Okabe and Ito's colors, told apart by the color-blind, without the yellow one, and three more.
+_COLORS = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#888888"),
+    *("#8c6bb1", "#a6761d", "#66a61e"),
+)
 
 
 class Line(NamedTuple):
@@ -26,12 +29,14 @@ class Line(NamedTuple):
     Attributes:
         label: its name.
         points: steps, ascending, and values.
-        color: number of its color; lines of one color have one entry in the legend.
+        color: number of its color.
+        group: its entry in the legend, which several lines may share; by default its label.
     """
 
     label: str
     points: Sequence[Point]
     color: int
+    group: str = ""
 
 
 class Chart(NamedTuple):
@@ -88,7 +93,10 @@ def _format_chart(chart: Chart) -> str:
     steps = [step for line in lines for step, _ in line.points]
     values = [value for line in lines for _, value in line.points]
     x = _Scale(min(steps), max(steps), _LEFT, _WIDTH - _RIGHT)
-    y_ticks = MaxNLocator(5).tick_values(min(values), max(values))
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = low - (0.05 * abs(low) or 1), high + (0.05 * abs(high) or 1)
+    y_ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     y = _Scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
     parts = [*_grid(x, y, y_ticks, chart.of), *(_polyline(line, x, y) for line in lines)]
     svg = "\n".join(parts)
@@ -130,7 +138,7 @@ def _polyline(line: Line, x: _Scale, y: _Scale) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> str:
-    entries = dict.fromkeys((_color(line), line.label) for line in lines)
+    entries = dict.fromkeys((_color(line), line.group or line.label) for line in lines)
     shown = (f'<span><i style="background:{c}"></i>{escape(label)}</span>' for c, label in entries)
     return f'<div class="legend">{"".join(shown)}</div>'
 

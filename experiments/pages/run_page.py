@@ -41,10 +41,10 @@ def write_run_page(
         workdir / PAGE_FILE,
         f"{workdir.name}, step {last:,}",
         [
-            Section("Metrics", format_table(*summarize_metrics(entries))),
             Section("Scores of the best checkpoint", format_table(*_scores(report))),
             Section("Curves", format_charts(_charts(entries, [*panels, *_OF_TRAINING]))),
             Section("Filled gaps", format_samples(*read_samples(workdir))),
+            Section("Metrics", format_table(*summarize_metrics(entries))),
             Section("Evaluations", format_table(*_evaluations(entries)), folded=True),
             Section("Settings", format_table(("setting", "value"), settings_rows(config)), True),
         ],

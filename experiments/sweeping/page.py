@@ -62,6 +62,7 @@ def _charts(rows: Sequence[RowResult], panels: Sequence[Panel]) -> Iterator[Char
                     if entry["split"] == "validation" and name in entry
                 ],
                 color,
+                row.row.name,
             )
             for color, row in enumerate(rows)
             for seed, point in enumerate(row.points)
