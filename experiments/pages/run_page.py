@@ -1,6 +1,7 @@
 """The page of a run: its metrics, curves, samples, scores and settings."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,8 @@ def write_run_page(
 def summarize_metrics(
     entries: Sequence[Mapping[str, Any]],
 ) -> tuple[Sequence[str], list[Sequence[Any]]]:
-    """Return headings and rows of a table: each metric of each split, its last value and its range.
+    """Return headings and rows of a table: each metric of each split, its last value and its range,
+    of those that are finite.
 
     Example: a loss of 9 at step 10 and of 7 at step 20 is the row ``train, loss, 7.0, 7.0, 20, 9.0,
     10``.
@@ -62,7 +64,7 @@ def summarize_metrics(
     found: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for entry in entries:
         for name, value in entry.items():
-            if name not in _NO_METRICS:
+            if name not in _NO_METRICS and math.isfinite(value):
                 found.setdefault((entry["split"], name), []).append((float(value), entry["step"]))
     order = {split: number for number, split in enumerate(reversed(SPLITS))}
     rows: list[Sequence[Any]] = [
