@@ -31,7 +31,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.interop: $(VENV)/.installed
-	@echo "Adding torch and transformers ..."
+	@echo "Adding torch, transformers, W&B and MLflow ..."
 	$(INSTALL) "$(TORCH)"
 	$(INSTALL) --editable ".[test,interop]"
 	@touch $@

@@ -27,6 +27,7 @@ from experiments.finetuning.report import (
 )
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
+from experiments.metrics.trackers import check_trackers
 from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir
@@ -41,6 +42,7 @@ def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
         CheckpointError: checkpoints are damaged or cannot be written.
         NonFiniteStateError: a step of the only run was not finite.
     """
+    check_trackers(config.run.tracker_names)
     prepare_devices(config.run)
     finetuning = open_finetuning(config, path)
     data = finetuning.data

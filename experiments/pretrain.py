@@ -19,6 +19,7 @@ from experiments.cli.config_flag import define_config_flag, read_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
+from experiments.metrics.trackers import check_trackers
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
@@ -39,6 +40,7 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         CheckpointError: checkpoints are damaged or cannot be written.
         NonFiniteStateError: a step was not finite.
     """
+    check_trackers(config.run.tracker_names)
     prepare_devices(config.run)
     phases = phases_of(config)
     mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))

@@ -42,6 +42,8 @@ ORDER = {
             "launching",
             "hosts",
             "metrics",
+            "metrics/trackers",
+            "pages",
             "run",
             "evaluation",
             "tasks",

@@ -23,7 +23,9 @@ from data_pipeline.corpus.splits import VALIDATION
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import HeldOutDataset
 from data_pipeline.pretraining.masking import shuffle_visible_words
+from experiments.evaluation.filled_gaps import NUM_SAMPLES, fill_gaps
 from experiments.metrics.curves import Panel
+from experiments.pages.samples import Sample
 from experiments.run.config import ExperimentConfig
 
 _SHUFFLE_SEED = 0
@@ -101,6 +103,14 @@ class HeldOutEvaluator:
     def measure(self, step: Callable[[PretrainingBatch], Metrics]) -> Metrics:
         """Return the sum of a step's metrics over the held-out batches."""
         return self._add_up(step, self.dataset.batches())
+
+    def samples(self, params: PyTree) -> list[Sample]:
+        """Return held-out texts with gaps that the model fills; the same texts for every run."""
+        rows = np.arange(min(NUM_SAMPLES, self._config.run.evaluation_batch_size))
+        with self._open(rows, SentenceObjective.SOP).batches() as batches:
+            batch = next(batches)
+        tokenizer = self._corpus.load_tokenizer()
+        return fill_gaps(self.model, params, batch, tokenizer, self._mesh)
 
     def baselines(self) -> Baselines:
         """Return the results of guessing on the same positions, those of all processes."""

@@ -13,7 +13,9 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import masked_lm_by_layer
 from albert_jax.training.losses import Metrics, summarize
-from experiments.metrics.curves import save_figure
+from data_pipeline.config import SentenceObjective
+from experiments.evaluation.held_out import pretraining_panels
+from experiments.metrics.curves import add_panels, save_figure
 
 DEPTH_FILE = "every_depth.png"
 
@@ -63,14 +65,10 @@ def format_layers(layers: Sequence[LayerMetrics]) -> str:
 
 def plot_layers(layers: Sequence[LayerMetrics], path: epath.PathLike, *, title: str) -> None:
     """Plot accuracy and loss over the depth."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(layout="constrained")
     figure.suptitle(title)
-    names = ("masked_lm_accuracy", "masked_lm_loss")
-    labels = ("masked-LM accuracy", "masked-LM loss (nats)")
-    for axes, name, label in zip(figure.subplots(1, 2), names, labels, strict=True):
+    panels = pretraining_panels(SentenceObjective.NONE)[:2]
+    for axes, name in add_panels(figure, panels, unit="layers applied"):
         values = [getattr(layer, name) for layer in layers]
         axes.plot([layer.depth for layer in layers], values, ".-")
-        axes.set_xlabel("layers applied")
-        axes.set_title(label)
-        axes.grid(alpha=0.3)
     save_figure(figure, path)

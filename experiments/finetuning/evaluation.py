@@ -10,6 +10,7 @@ from albert_jax.training.parallel import compile_predict_step
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import evaluation_batches
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
+from experiments.pages.samples import Sample
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import FinetuningTask, Outputs, Scores
 
@@ -61,6 +62,11 @@ class TaskEvaluator:
             for split in self._task.watched
             for name, value in self.score(params, split).metrics.items()
         }
+
+    def samples(self, params: PyTree) -> list[Sample]:
+        """Return nothing: predictions on all examples are files of the workdir."""
+        del params
+        return []
 
     def score(self, params: PyTree, split: str) -> Scores:
         """Compute the metrics of a labeled split."""

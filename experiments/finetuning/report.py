@@ -17,8 +17,9 @@ from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.report_format import format_run, format_summary
 from experiments.metrics.curves import save_figure
 from experiments.metrics.metrics_file import read_metrics
+from experiments.pages.run_page import write_run_page
 from experiments.run.workdir import CHECKPOINTS, REPORT_FILE, write_text
-from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.config import FinetuneConfig, TaskName
 from experiments.tasks.task import FinetuningTask, Scores
 
 MARKDOWN_FILE = "report.md"
@@ -87,8 +88,10 @@ def write_run_report(
     if write:
         content = _run_content(config, task, scores, report, path, [file.name for file in files])
         _write_files(path, content, format_run(config, task, scores, content))
-        bars = dict(zip(first.classes, first.class_scores, strict=True)) or first.metrics
-        _plot(bars, path, title="F1 of each class" if first.classes else "")
+        write_run_page(path, read_metrics(path), evaluator.panels)
+        bars = dict(zip(first.classes, first.class_scores, strict=True)) or _scores_of(first, task)
+        what = "F1 of each class" if first.classes else "metrics"
+        _plot(bars, path, title=f"{config.task}: {what}", highest=highest_score(config))
     return report
 
 
@@ -120,7 +123,8 @@ def write_summary_report(
     }
     _write_files(path, content, format_summary(content))
     values = {name: report.value for name, report in reports.items() if report.value is not None}
-    _plot(values, path, title=f"{config.task}: {task.metrics[0]} of each run")
+    title = f"{config.task}: {task.metrics[0]} of each run"
+    _plot(values, path, title=title, highest=highest_score(config))
 
 
 def best_run(path: epath.PathLike) -> tuple[epath.Path, RunReport] | None:
@@ -205,12 +209,27 @@ def _write_files(path: epath.Path, content: Mapping[str, Any], lines: Iterable[s
     print(text)
 
 
-def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str) -> None:
-    """Plot horizontal bars, the first on top."""
-    figure = Figure(figsize=(8, 1 + 0.4 * len(bars)), layout="constrained")
+def highest_score(config: FinetuneConfig) -> float:
+    """Return the highest score that is possible: SQuAD's official metrics are percentages."""
+    return 100.0 if config.task is TaskName.SQUAD else 1.0
+
+
+def _scores_of(scores: Scores, task: FinetuningTask) -> dict[str, float]:
+    """Return those metrics that are scores, such as `HasAns_f1`, and not counts or thresholds."""
+    names = tuple(task.metrics)
+    return {name: value for name, value in scores.metrics.items() if name.endswith(names)}
+
+
+def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str, highest: float) -> None:
+    """Plot horizontal bars, the first on top, on a scale up to the highest possible score."""
+    if not bars:  # every run failed
+        return
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
-    axes.bar_label(axes.barh(list(bars), list(bars.values())), fmt="%.3f", padding=3)
+    digits = "%.1f" if highest > 1 else "%.3f"
+    axes.bar_label(axes.barh(list(bars), list(bars.values())), fmt=digits, padding=3)
     axes.invert_yaxis()
-    axes.set_xlim(min(0, *bars.values()), 1.1 * max(*bars.values(), 1))
+    axes.set_xlim(min(0, *bars.values()), 1.1 * highest)
+    axes.set_xticks([tick * highest / 5 for tick in range(6)])
     axes.set_title(title)
     save_figure(figure, path / SCORES_PLOT_FILE)

@@ -1,10 +1,10 @@
-"""TensorBoard's event files: records of a step, a time and scalars."""
+"""TensorBoard's event files: records of a step, a time and a summary."""
 
 import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from io import BytesIO
 
 from etils import epath
@@ -31,16 +31,15 @@ class EventFile:
         self._path = epath.Path(directory) / name
         self._head = [Event(wall_time=time.time(), file_version="brain.Event:2")]
 
-    def write(self, step: int, seconds: float, scalars: Mapping[str, float]) -> None:
-        """Write the scalars of a step.
+    def write(self, step: int, seconds: float, summary: Summary) -> None:
+        """Write the summary of a step.
 
         Args:
             step: the step.
             seconds: the time, since 1970.
-            scalars: by their tags.
+            summary: scalars, pictures or hyperparameters.
         """
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        event = Event(wall_time=seconds, step=step, summary=Summary(value=values))
+        event = Event(wall_time=seconds, step=step, summary=summary)
         append(self._path, _encode(*self._head, event))
         self._head = []
 

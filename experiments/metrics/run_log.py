@@ -1,15 +1,16 @@
-"""The log of a run: a progress bar, `metrics.jsonl`, TensorBoard events and log lines."""
+"""The log of a run: a progress bar, `metrics.jsonl`, log lines, and trackers."""
 
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 from tqdm import tqdm
 
-from experiments.metrics.event_files import EventFile, remove_events_after
 from experiments.metrics.metrics_file import append_metrics, remove_metrics_after
+from experiments.metrics.tracker import Ending, Tracker, Value
+from experiments.metrics.tracking import Tracking
 
 
 class StepWork(NamedTuple):
@@ -22,8 +23,8 @@ class StepWork(NamedTuple):
 class RunLog:
     """The log of a run.
 
-    A resumed run first removes the metrics of steps that it repeats, so that the metrics file and
-    TensorBoard have each once; damaged lines of the metrics file are removed with a warning.
+    A resumed run first removes the metrics of steps that it repeats, so that the metrics file has
+    each once; damaged lines of it are removed with a warning.
 
     Args:
         workdir: the directory of the files; local or remote.
@@ -44,13 +45,13 @@ class RunLog:
         peak_flops: float | None,
         enabled: bool = True,
     ) -> None:
-        self._workdir = epath.Path(workdir)
+        self._workdir, self._first_step = epath.Path(workdir), first_step
         self._work_of_step = work_of_step
         self._peak_flops = peak_flops
         self._enabled = enabled
-        self._events = EventFile(workdir)
-        if enabled:
-            self._remove_after(first_step)
+        self._tracking: Tracking | None = None
+        self._ending = Ending.STOPPED
+        self._repeated = self._remove_after(first_step) if enabled else []
         self._bar = tqdm(
             total=num_steps,
             initial=first_step,
@@ -60,6 +61,31 @@ class RunLog:
             smoothing=0.05,
             disable=not enabled,
         )
+
+    def track(self, trackers: Mapping[str, Tracker], settings: Mapping[str, Value]) -> None:
+        """Start trackers, which get everything that is logged from now on.
+
+        Args:
+            trackers: by name.
+            settings: those of the run by their dotted names.
+
+        Raises:
+            InputError: one cannot be started.
+        """
+        self._tracking = Tracking(
+            trackers,
+            self._workdir,
+            settings,
+            first_step=self._first_step,
+            repeated=self._repeated,
+            say=self.say,
+        )
+
+    def complete(self, step: int, picture: epath.Path) -> None:
+        """Note that the run is complete, and track a picture of it, if there is one."""
+        self._ending = Ending.COMPLETE
+        if self._tracking is not None and picture.exists():
+            self._tracking.log_picture(step, picture.stem, picture.read_bytes())
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar."""
@@ -85,24 +111,26 @@ class RunLog:
         entry = {"step": step, "split": split, "time": now, **metrics}
         # Evaluations decide about the end of a run: a resumed one has to find them all.
         append_metrics(self._workdir, entry, durably=split != "train")
-        scalars = {f"{split}/{name}": value for name, value in metrics.items()}
-        self._events.write(step, now, scalars)
+        if self._tracking is not None:
+            self._tracking.log_metrics(step, split, now, metrics)
         if split == "train":
             self._bar.set_postfix_str(_postfix(metrics), refresh=False)
         else:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             self.say(f"step {step} {split}: {shown}")
 
-    def _remove_after(self, first_step: int) -> None:
+    def _remove_after(self, first_step: int) -> list[dict[str, Any]]:
         if removed := remove_metrics_after(self._workdir, first_step):
             last = max(entry["step"] for entry in removed)
             self.say(f"steps up to {last} were taken before, after the last save, and are repeated")
-        remove_events_after(self._workdir, first_step)
+        return removed
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._tracking is not None:
+            self._tracking.end(self._ending if error[0] is None else Ending.FAILED)
         self._bar.close()
 
 

@@ -12,6 +12,7 @@ from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
+from experiments.metrics.trackers.selection import TrackerName, parse_trackers
 
 LARGEST_SEED = 2**32 - 1
 MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
@@ -121,6 +122,11 @@ class TrainingRunConfig:
         "word embeddings and masked-LM output bias of a run with `init_from`; fresh: initialized, "
         "for another vocabulary",
     )
+    trackers: str | None = setting(
+        str(TrackerName.TENSORBOARD),
+        f"places where metrics are followed: {', '.join(TrackerName)}, module:Class; several "
+        "separated by commas",
+    )
     compile_cache_dir: str | None = setting(
         None, "cache of compiled programs; none: in the workdir"
     )
@@ -137,6 +143,16 @@ class TrainingRunConfig:
             for name in ("fsdp", "tensor"):
                 if (size := getattr(self, name)) > 1:
                     raise FieldError(name, "1 for parallelism=pmap (pjit can shard)", size)
+        _ = self.tracker_names
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """The names of `trackers`.
+
+        Raises:
+            FieldError: one is unknown, or occurs twice.
+        """
+        return parse_trackers(self.trackers)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from albert_jax.training.config import OptimizerConfig
 from experiments.metrics.curves import Panel
 from experiments.metrics.run_log import StepWork
+from experiments.pages.samples import Sample
 from experiments.run.config import TrainingRunConfig
 
 
@@ -70,3 +71,6 @@ class Evaluator(Protocol):
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
         """Return the metrics of parameters."""
+
+    def samples(self, params: PyTree) -> list[Sample]:
+        """Return texts that show what parameters can do, if any."""

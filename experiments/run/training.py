@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -20,6 +21,7 @@ from albert_jax.training.determinism import (
     DeterminismError,
     compile_step_fingerprints,
 )
+from albert_jax.training.first_process import on_first_process
 from albert_jax.training.loop import Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
@@ -32,12 +34,18 @@ from albert_jax.training.parallel import (
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.skipping import empty_history
 from albert_jax.training.train_step import TrainState, create_train_state
+from data_pipeline.errors import InputError
+from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.cli.exit_codes import ExitCode
 from experiments.hosts import Watchdog, agree
 from experiments.hosts.watchdog import COMPILING
 from experiments.metrics.curves import CURVES_FILE, plot_curves
 from experiments.metrics.metrics_file import read_metrics
 from experiments.metrics.run_log import RunLog
+from experiments.metrics.tracker import Value
+from experiments.metrics.trackers.selection import make_trackers
+from experiments.pages.run_page import write_run_page
+from experiments.pages.samples import write_samples
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
 from experiments.run.device_memory import format_memory, memory_limit
 from experiments.run.execution import compiler_options, set_compilation_cache
@@ -122,6 +130,8 @@ class Run:
                     enabled=self._is_writer,
                 )
             )
+            if first_step < self._num_steps:
+                self._track(path)
             self._preemption = exits.enter_context(Preemption())
             self._early_stopping = EarlyStopping(
                 self._evaluator.best_metric,
@@ -226,7 +236,7 @@ class Run:
             NonFiniteStateError: too many steps in a row were not finite.
             DeterminismError: a step that was computed twice has two results.
         """
-        if not self._is_complete(int(state.step)):
+        if not (had_ended := self._is_complete(int(state.step))):
             state = self._train(state, step)
         self._checkpoints.wait_until_finished()
         done = int(state.step)
@@ -235,6 +245,8 @@ class Run:
             return ExitCode.PREEMPTED
         if done < self._num_steps:
             self.say(f"ended early at step {done}: {self._early_stopping.format()}")
+        if not had_ended:
+            self._finish(state)
         return ExitCode.DONE
 
     # The hooks of the loop.
@@ -272,9 +284,10 @@ class Run:
             metrics["learning_rate"] = float(self._learning_rate(step - 1))
         self._log.report(step, split, metrics)
         if split == "validation" and self._is_writer:
-            path = self._workdir.path
-            title = f"{path.name}, step {step}"
-            plot_curves(read_metrics(path), path / CURVES_FILE, self._evaluator.panels, title=title)
+            path, panels = self._workdir.path, self._evaluator.panels
+            entries, title = read_metrics(path), f"{path.name}, step {step}"
+            plot_curves(entries, path / CURVES_FILE, panels, title=title)
+            write_run_page(path, entries, panels)
 
     def advance(self, step: int) -> None:
         """Move the progress bar, and let the watchdog know."""
@@ -285,6 +298,23 @@ class Run:
         """Return True if SIGTERM asked the run to stop after this step."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
         return self._preemption.reached() and not due
+
+    def _finish(self, state: TrainState) -> None:
+        """Write samples of the trained model, and track the curves."""
+        path, step = self._workdir.path, int(state.step)
+        samples = self._evaluator.samples(state.params)
+        if samples and self._is_writer:
+            write_samples(path, step, samples)
+            write_run_page(path, read_metrics(path), self._evaluator.panels)
+        self._log.complete(step, path / CURVES_FILE)
+
+    def _track(self, path: epath.Path) -> None:
+        """Start the trackers, on the process that writes."""
+        values = flatten(to_dict(self._config))
+        settings = {n: v if isinstance(v, Value) else str(v) for n, v in values.items()}
+        failure = InputError(f"process 0 cannot track {path}; its message says why")
+        trackers = make_trackers(self._config.run.tracker_names)
+        on_first_process(lambda: self._log.track(trackers, settings), failure)
 
     def _is_complete(self, step: int) -> bool:
         return step >= self._num_steps or self._early_stopping.stalled()

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from albert_jax.durable_files import write_atomically
 from data_pipeline.config import SentenceObjective
 from experiments.evaluation.held_out import pretraining_panels
-from experiments.metrics.curves import CURVES_FILE, save_figure
+from experiments.finetuning.report_format import format_table
+from experiments.metrics.curves import CURVES_FILE, add_panels, panels_with_data, save_figure
 from experiments.run.workdir import REPORT_FILE
+from experiments.sweeping.page import write_sweep_page
 from experiments.sweeping.results import (
     PLATEAU_GAP,
     Ordering,
@@ -35,17 +37,19 @@ _COLUMNS = (
     ("next_sentence_untrained", "NSP % (probe, untrained)", 1),
 )
 _RATE = ("rows_per_second", "rows/s", 1)
+_PANELS = pretraining_panels(SentenceObjective.SOP)
 _PAPER_NAMES = {
     **{name: heading for name, heading, _ in _COLUMNS},
     "squad_v1_exact": "squad_v1 EM",
     "squad_v2_exact": "squad_v2 EM",
 }
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings and rows
 
 
 def write_report(
     directory: Path, docstring: str, command: str, rows: Sequence[RowResult], tasks: Sequence[str]
 ) -> Path:
-    """Write ``report.md``, ``report.json`` and ``curves.png``.
+    """Write ``report.md``, ``report.html``, ``report.json`` and ``curves.png``.
 
     Args:
         directory: the sweep's directory.
@@ -64,7 +68,8 @@ def write_report(
         if any(column[0] in row.metrics for row in rows)
     ]
     markdown = directory / MARKDOWN_FILE
-    write_atomically(markdown, format_report(docstring, command, rows, columns, orderings))
+    table, notes = _table(rows, columns), [*_notes(rows), "", *_order_lines(orderings)]
+    write_atomically(markdown, format_report(docstring, command, table, notes))
     content = {
         "description": docstring,
         "command": command,
@@ -73,24 +78,24 @@ def write_report(
     }
     write_atomically(directory / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     _plot(rows, directory / CURVES_FILE, docstring.partition("\n")[0])
+    write_sweep_page(directory, docstring, command, rows, table, notes, _PANELS)
     return markdown
 
 
-def format_report(
-    docstring: str,
-    command: str,
-    rows: Sequence[RowResult],
-    columns: Sequence[tuple[str, str, int]],
-    orderings: Sequence[Ordering],
-) -> str:
+def format_report(docstring: str, command: str, table: Table, notes: Sequence[str]) -> str:
     """Return the Markdown text."""
+    title, _, rest = docstring.partition("\n")
+    lines = [f"# {title}", "", "```", rest.strip(), "```", "", f"    {command}", ""]
+    lines += [*format_table(*table), *notes, "", f"![curves]({CURVES_FILE})", ""]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[RowResult], columns: Sequence[tuple[str, str, int]]) -> Table:
     paper = list(dict.fromkeys(name for row in rows for name in row.row.paper))
     headings = ["row", "parameters", "backbone", "GFLOP a row", "steps", "seeds"]
     headings += [heading for _, heading, _ in columns]
     headings += [f"paper: {_PAPER_NAMES.get(name, name)}" for name in paper]
-    title, _, rest = docstring.partition("\n")
-    lines = [f"# {title}", "", "```", rest.strip(), "```", "", f"    {command}", ""]
-    lines += ["| " + " | ".join(headings) + " |", "|" + " --- |" * len(headings)]
+    lines = []
     for row in rows:
         one = row.points[0].planned
         done = sum(point.status == "done" for point in row.points)
@@ -98,9 +103,8 @@ def format_report(
         cells += [f"{one.flops_per_row / 1e9:,.2f}", f"{one.steps:,}", f"{done}"]
         cells += [_cell(row.metrics.get(name), decimals) for name, _, decimals in columns]
         cells += [str(row.row.paper.get(name, "")) for name in paper]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *_notes(rows), "", *_order_lines(orderings), "", f"![curves]({CURVES_FILE})", ""]
-    return "\n".join(lines)
+        lines.append(cells)
+    return headings, lines
 
 
 def _cell(spread: Spread | None, decimals: int) -> str:
@@ -168,11 +172,10 @@ def _row_as_json(row: RowResult) -> dict[str, Any]:
 
 def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
     """Plot held-out metrics: a panel for each, a color for each row, a line for each seed."""
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(layout="constrained")
     figure.suptitle(title)
-    for axes, (name, label) in zip(
-        figure.subplots(2, 2).flat, pretraining_panels(SentenceObjective.SOP), strict=True
-    ):
+    entries = [entry for row in rows for point in row.points for entry in point.entries]
+    for axes, name in add_panels(figure, panels_with_data(_PANELS, entries, ["validation"])):
         for number, row in enumerate(rows):
             for seed, point in enumerate(row.points):
                 curve = [
@@ -184,9 +187,6 @@ def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
                     name_once = row.row.name if not seed else None
                     steps, values = zip(*curve, strict=True)
                     axes.plot(steps, values, f"C{number % 10}.-", label=name_once, linewidth=1)
-        axes.set_xlabel("step")
-        axes.set_title(label)
-        axes.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside right upper")

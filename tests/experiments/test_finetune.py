@@ -48,7 +48,8 @@ def one_device() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip pictures, which take a third of a short run; `finished` is made before this applies."""
-    monkeypatch.setattr(training_run, "plot_curves", lambda *_, **__: None)
+    for name in ("plot_curves", "write_run_page"):
+        monkeypatch.setattr(training_run, name, lambda *_, **__: None)
     monkeypatch.setattr("experiments.finetuning.report._plot", lambda *_, **__: None)
 
 
@@ -99,6 +100,7 @@ def test_texts_are_classified_and_reported(finished: Path) -> None:
     text = (finished / "report.md").read_text()
     assert f"# text: accuracy {report['value']:.4f}" in text
     assert f"| neg | {confusion[0, 0]} | {confusion[0, 1]} |" in text
+    assert "Scores of the best checkpoint" in (finished / "report.html").read_text()
     for name in ("scores.png", "curves.png", "checkpoints/best"):
         assert (finished / name).stat().st_size
     lines = (finished / "test_predictions.tsv").read_text().splitlines()

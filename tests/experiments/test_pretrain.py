@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from commands import assert_same_params, start
 from echoes import WORDS, make_experiment, with_part, write_echoes
+from etils import epath
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
@@ -30,6 +31,7 @@ from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.export_records import export_records
 from experiments.metrics.metrics_file import METRICS_FILE, read_metrics
+from experiments.pages.samples import read_samples
 from experiments.pretrain import _initial_parameters, pretrain
 from experiments.run import execution
 from experiments.run import training as training_run
@@ -57,6 +59,14 @@ def one_device() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip pictures and samples, which take a while; `finished` is made before this applies."""
+    for name in ("plot_curves", "write_run_page"):
+        monkeypatch.setattr(training_run, name, lambda *_, **__: None)
+    monkeypatch.setattr(training_run.Run, "_finish", lambda *_: None)
+
+
 def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
     run = {"evaluate_every": 30, "checkpoint_every": 20} | run
     return make_experiment(corpus, num_train_steps=STEPS, **run)
@@ -79,7 +89,8 @@ def test_a_run_learns_to_read(finished: Path) -> None:
 
 
 def test_a_workdir_holds_what_reading_it_takes(corpus: Path, finished: Path) -> None:
-    for name in ("config.json", "albert_config.json", "tokenizer/vocab.txt", "curves.png"):
+    files = ("config.json", "albert_config.json", "tokenizer/vocab.txt", "curves.png")
+    for name in (*files, "report.html", "trackers.json"):
         assert (finished / name).stat().st_size, name
     assert list(finished.glob("events.out.tfevents.*"))
     assert json.loads((finished / "albert_config.json").read_text())["hidden_size"] == 32
@@ -95,6 +106,19 @@ def test_a_workdir_holds_what_reading_it_takes(corpus: Path, finished: Path) -> 
     ]
     assert pretrain(make_config(corpus), finished) is ExitCode.DONE  # nothing is left to do
     assert [(e["step"], e["split"]) for e in read_metrics(finished)] == told
+
+
+def test_the_report_shows_gaps_that_the_model_fills(finished: Path) -> None:
+    step, samples = read_samples(epath.Path(finished))
+    assert (step, len(samples)) == (STEPS, 6)
+    gaps = [token for sample in samples for token in sample if token.candidates]
+    assert len(gaps) >= 12
+    right = sum(gap.candidates[0][0] == gap.text for gap in gaps)
+    assert right / len(gaps) > 0.5  # chance: 1 of 16
+    for gap in gaps:
+        chances = [chance for _, chance in gap.candidates]
+        assert len(chances) == 4 and chances == sorted(chances, reverse=True)
+    assert (finished / "report.html").read_text().count('class="gap ') == len(gaps)
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
 from experiments.metrics.event_files import read_events
 from experiments.metrics.metrics_file import METRICS_FILE, read_metrics
 from experiments.metrics.run_log import RunLog, StepWork
+from experiments.metrics.trackers.tensorboard import TensorBoardTracker
+from experiments.metrics.tracking import TRACKERS_FILE
+
+SETTINGS = {"optimizer.learning_rate": 1e-3, "run.remat": "none", "run.fsdp": None}
 
 
 def open_log(workdir: Path, *, first_step: int = 0) -> RunLog:
@@ -29,6 +34,7 @@ def train_metrics(step: int) -> dict[str, float]:
 
 def report_steps(workdir: Path, *steps: int, first_step: int = 0) -> None:
     with open_log(workdir, first_step=first_step) as log:
+        log.track({"tensorboard": TensorBoardTracker()}, SETTINGS)
         for step in steps:
             log.report(step, "train", train_metrics(step))
 
@@ -38,14 +44,20 @@ def tensorboard_steps(workdir: Path) -> list[int]:
     files = sorted(map(str, workdir.glob("events.out.tfevents.*")))
     records = tf.data.TFRecordDataset(files).as_numpy_iterator()
     events = [tf.compat.v1.Event.FromString(record) for record in records]
-    return [event.step for event in events if event.summary.value]
+    return [event.step for event in events if event.step]
 
 
 def test_events_are_those_that_tensorboard_reads(tmp_path: Path) -> None:
     report_steps(tmp_path, 10)
     (path,) = tmp_path.glob("events.out.tfevents.*")
-    head, event = read_events(path)
+    head, settings, event = read_events(path)
     assert head.file_version == "brain.Event:2"
+    (summary,) = settings.summary.value
+    plugin = summary.metadata.plugin_data
+    stored = parse_session_start_info_plugin_data(plugin.content).hparams
+    assert (plugin.plugin_name, summary.tag) == ("hparams", "_hparams_/session_start_info")
+    assert stored["optimizer.learning_rate"].number_value == 1e-3
+    assert stored["run.remat"].string_value == stored["run.fsdp"].string_value == "none"
     values = {value.tag: value.simple_value for value in event.summary.value}
     assert values["train/loss"] == pytest.approx(0.1)
     assert values["train/rows_per_second"] == 2.0
@@ -65,6 +77,9 @@ def test_a_resumed_run_has_each_step_once_in_every_file(
     assert [entry["step"] for entry in read_metrics(tmp_path)] == [10, 20, 30, 40]
     assert tensorboard_steps(tmp_path) == [10, 20, 30, 40]
     assert "steps up to 30 were taken before" in capsys.readouterr().err
+    (tmp_path / TRACKERS_FILE).unlink()  # as in workdirs of before
+    report_steps(tmp_path, 50, first_step=40)
+    assert tensorboard_steps(tmp_path) == [10, 20, 30, 40, 50]
 
 
 def test_damaged_lines_are_mended_with_a_warning(

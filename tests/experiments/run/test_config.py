@@ -102,6 +102,7 @@ BASE_V1 = {
     "run.init_from": None,
     "run.init_groups": "same",
     "run.init_embeddings": "stored",
+    "run.trackers": "tensorboard",
     "run.compile_cache_dir": None,
     "run.change_num_train_steps": False,
     **{

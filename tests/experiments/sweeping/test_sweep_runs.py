@@ -101,6 +101,11 @@ def test_a_report_has_medians_spreads_and_the_paper_s_order(tmp_path: Path) -> N
     assert content["rows"][0]["figures"]["sst2"]["seeds"] == 2
     assert content["rows"][4]["figures"] == {}
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<figure>") == 3  # metrics that some point has
+    assert page.count("<polyline") == 3 * 9  # points that have run
+    assert page.count("</i>row1</span>") == 3
+    assert "<td>row4, seed 1</td><td>step 40 of 60</td>" in page
 
 
 def test_a_report_needs_points_that_have_run(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""The page of a run: its metrics, curves, samples, scores and settings."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from albert_jax.input_files import read_json_object
+from data_pipeline.errors import InputError
+from experiments.cli.dataclass_forms import flatten
+from experiments.metrics.curves import SPLITS, Panel
+from experiments.pages.charts import Chart, Line, format_charts
+from experiments.pages.document import PAGE_FILE, Section, format_table, write_page
+from experiments.pages.samples import format_samples, read_samples
+
+# Curves of training beside the panels of the task; those without data are left out.
+_OF_TRAINING = (
+    ("learning_rate", "learning rate"),
+    ("grad_norm", "norm of the gradients"),
+    ("rows_per_second", "rows a second"),
+)
+_NO_METRICS = {"step", "split", "time"}
+_MOST_EVALUATIONS = 200  # in the table of all
+_FILES = ("config.json", "report.json")
+
+
+def write_run_page(
+    workdir: epath.Path, entries: Sequence[Mapping[str, Any]], panels: Sequence[Panel]
+) -> None:
+    """Write ``report.html`` of a run from the files of its workdir; the same for the same files.
+
+    Args:
+        workdir: the run's directory.
+        entries: of its metrics file.
+        panels: the task's metrics to plot.
+    """
+    config, report = (_read(workdir / name) for name in _FILES)
+    last = max((entry["step"] for entry in entries), default=0)
+    write_page(
+        workdir / PAGE_FILE,
+        f"{workdir.name}, step {last:,}",
+        [
+            Section("Scores of the best checkpoint", format_table(*_scores(report))),
+            Section("Curves", format_charts(_charts(entries, [*panels, *_OF_TRAINING]))),
+            Section("Filled gaps", format_samples(*read_samples(workdir))),
+            Section("Metrics", format_table(*summarize_metrics(entries))),
+            Section("Evaluations", format_table(*_evaluations(entries)), folded=True),
+            Section("Settings", format_table(("setting", "value"), settings_rows(config)), True),
+        ],
+    )
+
+
+def summarize_metrics(
+    entries: Sequence[Mapping[str, Any]],
+) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    """Return headings and rows of a table: each metric of each split, its last value and its range,
+    of those that are finite.
+
+    Example: a loss of 9 at step 10 and of 7 at step 20 is the row ``train, loss, 7.0, 7.0, 20, 9.0,
+    10``.
+    """
+    found: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name not in _NO_METRICS and math.isfinite(value):
+                found.setdefault((entry["split"], name), []).append((float(value), entry["step"]))
+    order = {split: number for number, split in enumerate(reversed(SPLITS))}
+    rows: list[Sequence[Any]] = [
+        (*key, values[-1][0], *min(values), *max(values))
+        for key, values in sorted(found.items(), key=lambda item: order.get(item[0][0], 9))
+    ]
+    return ("split", "metric", "last", "lowest", "at step", "highest", "at step"), rows
+
+
+def settings_rows(config: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    """Yield a row for each setting: its dotted name and its value as a flag takes it."""
+    for name, value in flatten(config).items():
+        yield name, value if isinstance(value, str) else json.dumps(value).replace("null", "none")
+
+
+def _charts(entries: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> Iterator[Chart]:
+    for name, title in panels:
+        yield Chart(
+            title,
+            [
+                Line(split, [(e["step"], e[name]) for e in entries if _has(e, split, name)], color)
+                for color, split in enumerate(SPLITS)
+            ],
+        )
+
+
+def _has(entry: Mapping[str, Any], split: str, name: str) -> bool:
+    return entry["split"] == split and name in entry
+
+
+def _evaluations(
+    entries: Sequence[Mapping[str, Any]],
+) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
+    evaluations = [entry for entry in entries if entry["split"] == "validation"]
+    names = list(dict.fromkeys(n for e in evaluations for n in e if n not in _NO_METRICS))
+    shown = evaluations[-_MOST_EVALUATIONS:]
+    rows = ((entry["step"], *(entry.get(name) for name in names)) for entry in shown)
+    return ("step", *names), rows
+
+
+def _scores(report: Mapping[str, Any]) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
+    rows = (
+        (split, name, float(value), found["baseline"].get(name))
+        for split, found in report.get("splits", {}).items()
+        for name, value in found["figures"].items()
+    )
+    return ("split", "metric", "value", "constant answer"), rows
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+    return dict(read_json_object(path, error=InputError)) if path.exists() else {}
