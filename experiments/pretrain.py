@@ -4,7 +4,7 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import flags
 from etils import epath
@@ -15,7 +15,7 @@ from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
 from data_pipeline.corpus.reader import Corpus
 from experiments.cli.command import run
-from experiments.cli.config_flag import define_config_flag, read_config_flag
+from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
@@ -28,11 +28,21 @@ from experiments.run.initial_parameters import (
     read_initial_parameters,
 )
 from experiments.run.training import Run
-from experiments.run.workdir import open_pretraining_corpus, open_pretraining_workdir
+from experiments.run.workdir import (
+    open_pretraining_corpus,
+    open_pretraining_workdir,
+    read_run_flags,
+    with_corpus_vocabulary,
+)
 
 
-def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
+def pretrain(config: ExperimentConfig, path: epath.PathLike, lines: Sequence[str] = ()) -> ExitCode:
     """Train up to the configuration's last step, from the workdir's newest checkpoint if any.
+
+    Args:
+        config: the experiment.
+        path: its workdir, new or to be resumed.
+        lines: what to say about the configuration.
 
     Raises:
         InputError: something does not fit together; the workdir is as it was.
@@ -60,8 +70,7 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
         open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
         Run(workdir, config, model, batches, evaluator, mesh) as training,
     ):
-        training.say(attention)
-        for line in batches.describe_coverage():
+        for line in (*lines, attention, *batches.describe_coverage()):
             training.say(line)
         state = training.restore() or training.initialize(
             _initial_parameters(config, model, corpus)
@@ -95,7 +104,9 @@ def _initial_parameters(
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    return pretrain(read_config_flag(_CONFIG, ExperimentConfig), flags.FLAGS.workdir)
+    workdir = flags.FLAGS.workdir
+    given = with_corpus_vocabulary(read_run_flags(_CONFIG, ExperimentConfig, workdir))
+    return pretrain(given.config, workdir, given.lines)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from data_pipeline.errors import InputError
-from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.cli.config_flag import define_config_flag, parse_flags
 from experiments.run.config import ExperimentConfig
+from experiments.run.workdir import read_run_flags, with_corpus_vocabulary
 from experiments.sweeping.sweep import Sweep, SweepRow
 
 
@@ -47,7 +48,8 @@ class Point(NamedTuple):
         try:
             flag = define_config_flag(values, argv)
             parse_flags(argv, values, config_kind=ExperimentConfig)
-            return read_config_flag(flag, ExperimentConfig)
+            given = read_run_flags(flag, ExperimentConfig, self.workdir)
+            return with_corpus_vocabulary(given, self.workdir).config
         except InputError as error:
             raise InputError(f"point {self.number} ({self.name}): {error}") from error
 

@@ -393,7 +393,7 @@ def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -
     told = [line for line in errors.splitlines() if not TENSORFLOW_NOISE.match(line)]
     assert told == [
         f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 tokens, "
-        "--config.model.vocab_size is 8"
+        "--config.model.vocab_size is 8: leave it out, and the model has the corpus's"
     ]
     assert not (tmp_path / "run").exists()
 
