@@ -16,6 +16,7 @@ from absl import flags
 from etils import epath
 
 from albert_jax.training.checkpoint import NonFiniteStateError
+from data_pipeline.terminal import suggest
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
@@ -32,6 +33,7 @@ from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir, read_run_flags
 from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.registry import TASK_KINDS
 
 
 def finetune(
@@ -59,8 +61,14 @@ def finetune(
     data = finetuning.data
     agree_on_experiment(finetuning.config, {f"{data.kind} of {data.flag}": data.fingerprint})
     if config.run.seeds == 1 and not config.run.rates:
-        return _finetune_once(finetuning, path)[0]
-    return _finetune_several(finetuning, path)
+        code, _ = _finetune_once(finetuning, path)
+    else:
+        code = _finetune_several(finetuning, path)
+    if code is ExitCode.DONE and jax.process_index() == 0:
+        task = next(iter(TASK_KINDS[config.task].predictions))
+        files = (f"--model={path}", "--input=INPUT.jsonl", "--output=OUTPUT.jsonl")
+        suggest("experiments.predict", f"--task={task}", *files)
+    return code
 
 
 def _finetune_once(

@@ -6,6 +6,7 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
 
 from collections.abc import Callable, Sequence
 
+import jax
 from absl import flags
 from etils import epath
 from jaxtyping import PyTree
@@ -14,6 +15,7 @@ from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
 from data_pipeline.corpus.reader import Corpus
+from data_pipeline.terminal import suggest
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
@@ -76,7 +78,10 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike, lines: Sequence[str
             _initial_parameters(config, model, corpus)
         )
         step = training.compile(objective, state)
-        return training.train(state, step)
+        code = training.train(state, step)
+    if code is ExitCode.DONE and jax.process_index() == 0:
+        suggest("experiments.evaluate", f"--workdir={path}")
+    return code
 
 
 def _initial_parameters(
