@@ -31,6 +31,7 @@ from experiments.run.initial_parameters import (
 )
 from experiments.run.training import Run
 from experiments.run.workdir import (
+    check_workdir,
     open_pretraining_corpus,
     open_pretraining_workdir,
     read_run_flags,
@@ -38,13 +39,20 @@ from experiments.run.workdir import (
 )
 
 
-def pretrain(config: ExperimentConfig, path: epath.PathLike, lines: Sequence[str] = ()) -> ExitCode:
+def pretrain(
+    config: ExperimentConfig,
+    path: epath.PathLike,
+    lines: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+) -> ExitCode:
     """Train up to the configuration's last step, from the workdir's newest checkpoint if any.
 
     Args:
         config: the experiment.
         path: its workdir, new or to be resumed.
         lines: what to say about the configuration.
+        dry_run: True to check that everything fits together and print the size, and not train.
 
     Raises:
         InputError: something does not fit together; the workdir is as it was.
@@ -68,11 +76,15 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike, lines: Sequence[str
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     agree_on_experiment(config, batches.facts)
+    lines = (*lines, attention, *batches.describe_coverage())
+    if dry_run:
+        check_workdir(path, config, batches.identity)
+        return _describe(lines, model, batches)
     with (
         open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
         Run(workdir, config, model, batches, evaluator, mesh) as training,
     ):
-        for line in (*lines, attention, *batches.describe_coverage()):
+        for line in lines:
             training.say(line)
         state = training.restore() or training.initialize(
             _initial_parameters(config, model, corpus)
@@ -82,6 +94,20 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike, lines: Sequence[str
     if code is ExitCode.DONE and jax.process_index() == 0:
         suggest("experiments.evaluate", f"--workdir={path}")
     return code
+
+
+def _describe(lines: Sequence[str], model: AlbertForPreTraining, batches: Curriculum) -> ExitCode:
+    """Print what a run would say before its first step is compiled."""
+    shapes = jax.tree.leaves(jax.eval_shape(model.initialize, jax.random.key(0)))
+    last = batches.phases[-1]
+    size = (
+        f"{sum(leaf.size for leaf in shapes):,} parameters, {batches.mean_flops / 1e9:,.1f} GFLOP "
+        f"a step, {last.end:,} steps; the last are of {last.global_batch_size:,} rows of "
+        f"{last.data.max_seq_length:,}"
+    )
+    if jax.process_index() == 0:
+        print("\n".join([*lines, size]))
+    return ExitCode.DONE
 
 
 def _initial_parameters(
@@ -111,11 +137,12 @@ def main() -> ExitCode:
     """Read the flags and train."""
     workdir = flags.FLAGS.workdir
     given = with_corpus_vocabulary(read_run_flags(_CONFIG, ExperimentConfig, workdir))
-    return pretrain(given.config, workdir, given.lines)
+    return pretrain(given.config, workdir, given.lines, dry_run=flags.FLAGS.dry_run)
 
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
+    flags.DEFINE_boolean("dry_run", False, "check everything and print the size, and do not train")
     define_host_flags()
     run(main, ExperimentConfig, around=on_all_hosts)

@@ -110,9 +110,7 @@ def open_workdir(
             using it; it is left as it was.
     """
     root = open_path(path)
-    if root.exists() and not root.is_dir():
-        raise InputError(f"--workdir={path} is no directory")
-    changes = _check(root, config, data)
+    changes = check_workdir(root, config, data)
     multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
     with contextlib.ExitStack() as exits:
         checks: list[Callable[[], None]] = []
@@ -120,7 +118,7 @@ def open_workdir(
         def lock_and_write() -> None:
             root.mkdir(parents=True, exist_ok=True)
             checks.append(exits.enter_context(lock(root, "run")))
-            _check(root, config, data)  # again: a run that was just ending may have written
+            check_workdir(root, config, data)  # again: a run that was just ending may have written
             _write(root, config, data, files)
 
         failure = InputError(f"process 0 cannot use --workdir={path}; its message says why")
@@ -172,7 +170,10 @@ def with_corpus_vocabulary(
             _check_vocabulary_size(config, metadata)
         size = metadata.vocab_size
     model = dataclasses.replace(config.model, vocab_size=size)
-    return given._replace(config=dataclasses.replace(config, model=model))
+    lines = given.lines
+    if model != config.model:
+        lines = (*lines, f"the model has the corpus's vocabulary of {size:,} tokens")
+    return given._replace(config=dataclasses.replace(config, model=model), lines=lines)
 
 
 def _check_vocabulary_size(config: ExperimentConfig, metadata: CorpusMetadata) -> None:
@@ -220,8 +221,17 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
         )
 
 
-def _check(root: epath.Path, config: Config, data: DataIdentity) -> dict[str, tuple[Any, Any]]:
-    """Check that a run may use a directory; return the settings that changed."""
+def check_workdir(
+    path: epath.PathLike, config: Config, data: DataIdentity
+) -> dict[str, tuple[Any, Any]]:
+    """Check that a run may use a directory, and return the settings that changed.
+
+    Raises:
+        InputError: it holds another experiment, or something else.
+    """
+    root = open_path(path)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--workdir={path} is no directory")
     if (root / CONFIG_FILE).exists():
         changes = check_resumable(read_config(root, type(config)), config, workdir=str(root))
         check_data(root, data)

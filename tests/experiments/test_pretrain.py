@@ -1,6 +1,7 @@
 """A run from beginning to end: it learns, it stops and goes on, it refuses what does not fit."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -381,6 +382,22 @@ def test_another_vocabulary_is_refused_or_initialized(
     assert not params["predictions"].pop("bias").any()
     del stored["predictions"]["bias"]
     jax.tree.map(np.testing.assert_array_equal, params, stored)
+
+
+def test_a_dry_run_prints_the_size_and_writes_nothing(
+    corpus: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, lines = make_config(corpus), ["what followed"]
+    assert pretrain(config, tmp_path / "run", lines, dry_run=True) is ExitCode.DONE
+    said = capsys.readouterr().out.splitlines()
+    leaves = jax.tree.leaves(restore_params(finished / "checkpoints"))
+    parameters = sum(leaf.size for leaf in leaves)
+    assert said[0] == "what followed" and said[1].startswith("attention: ")
+    assert said[-1].startswith(f"{parameters:,} parameters, ")
+    assert said[-1].endswith(" GFLOP a step, 60 steps; the last are of 16 rows of 32")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="holds another experiment: seed was"):
+        pretrain(dataclasses.replace(config, seed=1), finished, dry_run=True)
 
 
 def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -> None:

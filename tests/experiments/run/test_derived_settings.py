@@ -126,6 +126,8 @@ def test_the_vocabulary_is_that_of_the_corpus_unless_it_is_set(tmp_path: Path) -
         return given.config.model.vocab_size
 
     assert size(place) == size(place, "model.vocab_size=21") == 21
+    (line,) = with_corpus_vocabulary(read("albert_base", place)).lines
+    assert line == "the model has the corpus's vocabulary of 21 tokens"
     for other in (30000, 8):  # the first is the default, and refused if it is named
         with pytest.raises(InputError) as raised:
             size(place, f"model.vocab_size={other}")
