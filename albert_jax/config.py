@@ -139,7 +139,12 @@ class AlbertConfig:
         FieldError: a value is not allowed.
     """
 
-    vocab_size: int = setting(30000, "tokens in the vocabulary", at_least=1, at_most=_MOST_TOKENS)
+    vocab_size: int = setting(
+        30000,
+        "tokens in the vocabulary; in pre-training, those of the corpus",
+        at_least=1,
+        at_most=_MOST_TOKENS,
+    )
     embedding_size: int = setting(
         128, "width of the embedding tables (E)", at_least=1, at_most=_WIDEST
     )
@@ -171,7 +176,10 @@ class AlbertConfig:
         0.0, "dropout of attention probabilities", at_least=0, below=1
     )
     max_position_embeddings: int = setting(
-        512, "rows of the position table, the longest row", at_least=1, at_most=_WIDEST
+        512,
+        "rows of the position table, the longest row; follows max_seq_length",
+        at_least=1,
+        at_most=_WIDEST,
     )
     type_vocab_size: int = setting(
         2, "segments that token types distinguish", at_least=1, at_most=_WIDEST

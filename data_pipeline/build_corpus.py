@@ -7,10 +7,10 @@ The same command resumes an interrupted build. Exit status: 0 done, 2 bad input.
 """
 
 import dataclasses
-import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
@@ -23,18 +23,20 @@ from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
+from data_pipeline.corpus.splits import TRAIN
 from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import is_remote, open_remote, publish
-from data_pipeline.terminal import protect_output
+from data_pipeline.terminal import log_in_lines, protect_output, suggest
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
+_TOKENS_FOR_BASE = 1_000_000_000  # fewer suggest the small model
 
 
 def main(argv: Sequence[str]) -> int:
     """Build the corpus that a command line describes; return the exit status."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    log_in_lines()
     values = define_flags()
     try:
         rest = _parse(values, argv)
@@ -46,7 +48,10 @@ def main(argv: Sequence[str]) -> int:
         if values.inspect:
             inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
-        print(format_report(build(read_build_config(values))), flush=True)
+        config = read_build_config(values)
+        corpus = build(config)
+        print(format_report(corpus), flush=True)
+        _suggest_pretraining(config.output_dir, corpus.splits[TRAIN].num_tokens)
     except (flags.Error, InputError, FieldError) as error:
         return _report(str(error))
     except KeyboardInterrupt:
@@ -87,6 +92,16 @@ def build(config: BuildConfig) -> Corpus:
     publish(local, url, METADATA_FILE)
     shutil.rmtree(local)
     return open_corpus(url)
+
+
+def _suggest_pretraining(output_dir: str, num_tokens: int) -> None:
+    experiment = "albert_base" if num_tokens > _TOKENS_FOR_BASE else "albert_small_wiki"
+    suggest(
+        "experiments.pretrain",
+        f"--config={experiment}",
+        f"--config.data.corpus_dir={output_dir}",
+        f"--workdir=runs/{Path(output_dir).name}",
+    )
 
 
 def inspect(corpus: Corpus, *, seed: int) -> None:

@@ -1,6 +1,3 @@
 """The commands, which join the model to the text."""
 
-import os
-
-# Before TensorFlow is imported: it greets on stderr, where progress bars and errors belong.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import data_pipeline

@@ -34,7 +34,12 @@ from experiments.benchmarks.report import environment, print_rows, processor_nam
 from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import TorchVariant, load_triton
 from experiments.cli.command import run
-from experiments.cli.config_flag import define_config_flag, read_config_flag
+from experiments.cli.config_flag import (
+    GivenConfig,
+    define_config_flag,
+    read_config_flag,
+    read_given_config,
+)
 from experiments.cli.exit_codes import ExitCode
 from experiments.run.config import ExperimentConfig
 from experiments.tasks.config import FinetuneConfig
@@ -117,7 +122,7 @@ def benchmark_scaling() -> None:
     from experiments.benchmarks.step import device_name
 
     for batch, length in _shapes():
-        config = with_shape(_config(), batch=batch, length=length)
+        config = with_shape(_given().config, batch=batch, length=length)
         print_rows(measure_scaling(config, jax.devices()), environment(device_name()))
 
 
@@ -153,7 +158,8 @@ def _shapes() -> list[tuple[int | None, int | None]]:
 
 def _config_and_batches(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batches]:
     """Return the experiment, with other rows if asked for, and its batches."""
-    config = _config()
+    given = _given()
+    config = given.config
     if flags.FLAGS.replay:
         if batch or length or flags.FLAGS.record:
             raise InputError("--replay has its own rows: leave --batch, --length, --record out")
@@ -164,15 +170,17 @@ def _config_and_batches(batch: int | None, length: int | None) -> tuple[Experime
     if not config.data.corpus_dir:
         raise InputError("--what=step needs --corpus_dir, a corpus, or --replay, a recording")
     from experiments.benchmarks.data import read_batches  # imports TensorFlow
+    from experiments.run.workdir import with_corpus_vocabulary
 
+    config = with_corpus_vocabulary(given._replace(config=config)).config
     config = with_shape(config, batch=batch, length=length)
     return config, read_batches(config, flags.FLAGS.num_batches)
 
 
-def _config() -> ExperimentConfig:
+def _given() -> GivenConfig[ExperimentConfig]:
     if flags.FLAGS.config is None:
         raise InputError(f"--what={flags.FLAGS.what} needs --config, the experiment's file")
-    return read_config_flag(_CONFIG, ExperimentConfig)
+    return read_given_config(_CONFIG, ExperimentConfig)
 
 
 _BENCHMARKS: dict[str, Callable[[], None]] = {

@@ -21,6 +21,7 @@ from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, HEAD_FILE, write_head
 from albert_jax.pretrained import PretrainedWeights, directory_of, read_pretrained
 from albert_jax.training.checkpoint import Checkpoints
+from data_pipeline.terminal import suggest
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -174,6 +175,9 @@ def main() -> ExitCode:
         print(f"weights alone: there is no tokenizer in {source}; --tokenizer names one")
     for loss in list_losses(stored, tokenizer, to):
         print(f"the {to} format cannot hold {loss}")
+    if architecture_of(stored) == "AlbertForPreTraining" and tokenizer is not None:
+        text = "--text=Paris is the [MASK] of France."
+        suggest("experiments.predict", "--task=fill-mask", f"--model={flags.FLAGS.output}", text)
     return ExitCode.DONE
 
 

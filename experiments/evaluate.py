@@ -9,6 +9,7 @@ from absl import flags
 from etils import epath
 
 from albert_jax.devices.mesh import make_mesh
+from data_pipeline.terminal import suggest
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator, format_metrics
@@ -34,6 +35,8 @@ def main() -> ExitCode:
         print(f"{corpus.path}, held-out text\n{format_metrics(metrics, baselines)}")
         if layers:
             print(f"{format_layers(layers)}\nplotted in {path}")
+        text = "--text=Paris is the [MASK] of France."
+        suggest("experiments.predict", "--task=fill-mask", f"--model={workdir}", text)
     return ExitCode.DONE
 
 

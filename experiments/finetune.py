@@ -9,14 +9,16 @@ directory of its own below the workdir, and a report on all of them.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 from absl import flags
 from etils import epath
 
 from albert_jax.training.checkpoint import NonFiniteStateError
+from data_pipeline.terminal import suggest
 from experiments.cli.command import run
-from experiments.cli.config_flag import define_config_flag, read_config_flag
+from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetuning.open_run import Finetuning, open_finetuning
 from experiments.finetuning.report import (
@@ -30,12 +32,25 @@ from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hos
 from experiments.metrics.trackers import check_trackers
 from experiments.run.execution import prepare_devices, set_compilation_cache
 from experiments.run.training import Run
-from experiments.run.workdir import open_workdir
+from experiments.run.workdir import open_workdir, read_run_flags
 from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.registry import TASK_KINDS
 
 
-def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
+def finetune(
+    config: FinetuneConfig,
+    path: epath.PathLike,
+    lines: Sequence[str] = (),
+    *,
+    rows_follow: bool = False,
+) -> ExitCode:
     """Train, predict and score with the best checkpoint by the task's metric, and report.
+
+    Args:
+        config: the fine-tuning.
+        path: its workdir, new or to be resumed.
+        lines: what to say about the configuration.
+        rows_follow: see `open_finetuning`.
 
     Raises:
         InputError: something does not fit together; the workdir is as it was.
@@ -44,12 +59,18 @@ def finetune(config: FinetuneConfig, path: epath.PathLike) -> ExitCode:
     """
     check_trackers(config.run.tracker_names)
     prepare_devices(config.run)
-    finetuning = open_finetuning(config, path)
+    finetuning = open_finetuning(config, path, lines, rows_follow=rows_follow)
     data = finetuning.data
     agree_on_experiment(finetuning.config, {f"{data.kind} of {data.flag}": data.fingerprint})
     if config.run.seeds == 1 and not config.run.rates:
-        return _finetune_once(finetuning, path)[0]
-    return _finetune_several(finetuning, path)
+        code, _ = _finetune_once(finetuning, path)
+    else:
+        code = _finetune_several(finetuning, path)
+    if code is ExitCode.DONE and jax.process_index() == 0:
+        task = next(iter(TASK_KINDS[config.task].predictions))
+        files = (f"--model={path}", "--input=INPUT.jsonl", "--output=OUTPUT.jsonl")
+        suggest("experiments.predict", f"--task={task}", *files)
+    return code
 
 
 def _finetune_once(
@@ -65,7 +86,8 @@ def _finetune_once(
         with Run(
             workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
         ) as run:
-            run.say(finetuning.execution)
+            for line in finetuning.lines:
+                run.say(line)
             state = run.restore() or run.initialize(read if starts_pretrained else None)
             code = run.train(state, run.compile(task.objective, state))
         if code is not ExitCode.DONE:
@@ -79,15 +101,16 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
     with open_workdir(path, config, finetuning.data, {}) as workdir:
         set_compilation_cache(config.run, workdir.path)  # one for all of them
         for name, single in _single_runs(config).items():
-            one = finetuning._replace(config=single)
+            finetuning = finetuning._replace(config=single)
             try:
-                code, report = _finetune_once(one, workdir.path / name)
+                code, report = _finetune_once(finetuning, workdir.path / name)
             except NonFiniteStateError as error:
                 reports[name] = failed_run(single, str(error))
                 continue
             if report is None:
                 return code
             reports[name] = report
+            finetuning = finetuning._replace(lines=())  # said once for all of them
         if jax.process_index() == 0:
             write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
@@ -111,7 +134,10 @@ def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    return finetune(read_config_flag(_CONFIG, FinetuneConfig), flags.FLAGS.workdir)
+    workdir = flags.FLAGS.workdir
+    given = read_run_flags(_CONFIG, FinetuneConfig, workdir)
+    rows_follow = "data.max_seq_length" not in given.named
+    return finetune(given.config, workdir, given.lines, rows_follow=rows_follow)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ from tqdm import tqdm
 
 from albert_jax.durable_files import partial_name, write_atomically
 from data_pipeline.errors import InputError
+from data_pipeline.terminal import say
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetuning.report import best_run
 from experiments.prediction.finetuned import finetuned_tasks
-from experiments.prediction.inference import log_to_stderr, put_in_order
+from experiments.prediction.inference import put_in_order
 from experiments.prediction.inputs import choose_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
 from experiments.prediction.task import NumberedResults, PredictionTask
@@ -122,7 +123,7 @@ def choose_model(path: str) -> str:
     if found is None:
         return path
     directory, report = found
-    log_to_stderr(f"{path} has several runs: {directory.name} is the best ({report.value:.4f})")
+    say(f"{path} has several runs: {directory.name} is the best ({report.value:.4f})")
     return str(directory)
 
 

@@ -4,8 +4,9 @@ r"""Pre-train an ALBERT, or resume a run that was stopped.
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import jax
 from absl import flags
 from etils import epath
 from jaxtyping import PyTree
@@ -14,8 +15,9 @@ from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
 from data_pipeline.corpus.reader import Corpus
+from data_pipeline.terminal import suggest
 from experiments.cli.command import run
-from experiments.cli.config_flag import define_config_flag, read_config_flag
+from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
@@ -29,11 +31,29 @@ from experiments.run.initial_parameters import (
     read_initial_parameters,
 )
 from experiments.run.training import Run
-from experiments.run.workdir import open_pretraining_corpus, open_pretraining_workdir
+from experiments.run.workdir import (
+    check_workdir,
+    open_pretraining_corpus,
+    open_pretraining_workdir,
+    read_run_flags,
+    with_corpus_vocabulary,
+)
 
 
-def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
+def pretrain(
+    config: ExperimentConfig,
+    path: epath.PathLike,
+    lines: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+) -> ExitCode:
     """Train up to the configuration's last step, from the workdir's newest checkpoint if any.
+
+    Args:
+        config: the experiment.
+        path: its workdir, new or to be resumed.
+        lines: what to say about the configuration.
+        dry_run: True to check that everything fits together and print the size, and not train.
 
     Raises:
         InputError: something does not fit together; the workdir is as it was.
@@ -58,18 +78,38 @@ def pretrain(config: ExperimentConfig, path: epath.PathLike) -> ExitCode:
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     agree_on_experiment(config, batches.facts)
+    lines = (*lines, attention, *batches.describe_coverage())
+    if dry_run:
+        check_workdir(path, config, batches.identity)
+        return _describe(lines, model, batches)
     with (
         open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
         Run(workdir, config, model, batches, evaluator, mesh) as training,
     ):
-        training.say(attention)
-        for line in batches.describe_coverage():
+        for line in lines:
             training.say(line)
         state = training.restore() or training.initialize(
             _initial_parameters(config, model, corpus)
         )
         step = training.compile(objective, state)
-        return training.train(state, step)
+        code = training.train(state, step)
+    if code is ExitCode.DONE and jax.process_index() == 0:
+        suggest("experiments.evaluate", f"--workdir={path}")
+    return code
+
+
+def _describe(lines: Sequence[str], model: AlbertForPreTraining, batches: Curriculum) -> ExitCode:
+    """Print what a run would say before its first step is compiled."""
+    shapes = jax.tree.leaves(jax.eval_shape(model.initialize, jax.random.key(0)))
+    last = batches.phases[-1]
+    size = (
+        f"{sum(leaf.size for leaf in shapes):,} parameters, {batches.mean_flops / 1e9:,.1f} GFLOP "
+        f"a step, {last.end:,} steps; the last are of {last.global_batch_size:,} rows of "
+        f"{last.data.max_seq_length:,}"
+    )
+    if jax.process_index() == 0:
+        print("\n".join([*lines, size]))
+    return ExitCode.DONE
 
 
 def _initial_parameters(
@@ -97,11 +137,14 @@ def _initial_parameters(
 
 def main() -> ExitCode:
     """Read the flags and train."""
-    return pretrain(read_config_flag(_CONFIG, ExperimentConfig), flags.FLAGS.workdir)
+    workdir = flags.FLAGS.workdir
+    given = with_corpus_vocabulary(read_run_flags(_CONFIG, ExperimentConfig, workdir))
+    return pretrain(given.config, workdir, given.lines, dry_run=flags.FLAGS.dry_run)
 
 
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("workdir", None, "the run's directory, new or to be resumed", required=True)
+    flags.DEFINE_boolean("dry_run", False, "check everything and print the size, and do not train")
     define_host_flags()
     run(main, ExperimentConfig, around=on_all_hosts)

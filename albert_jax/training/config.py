@@ -51,7 +51,9 @@ class OptimizerConfig:
     num_train_steps: int = setting(
         125_000, "steps; the rate is 0 at the end, except with inverse_root", at_least=1
     )
-    num_warmup_steps: int = setting(3_125, "steps over which the rate rises from 0", at_least=0)
+    num_warmup_steps: int = setting(
+        3_125, "steps over which the rate rises from 0; follows num_train_steps", at_least=0
+    )
     start_warmup_step: int = setting(0, "step before which the rate is 0", at_least=0)
     weight_decay: float = setting(0.01, "decoupled weight decay", at_least=0)
     beta_1: float = setting(0.9, "decay of the gradient's mean", at_least=0, below=1)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from albert_jax.durable_files import sync
 from data_pipeline.corpus.build_config import BuildConfig, library_versions
@@ -34,6 +33,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.locks import lock
 from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import ReadingProgress
+from data_pipeline.terminal import ByteProgress, elapsed_time, format_size, say
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
@@ -125,7 +125,7 @@ class CorpusBuilder:
                 if reason is None:
                     for stray in self._corpus.rglob(".*"):  # of a file that was being written
                         stray.unlink()
-                    _logger.warning("Resuming the build in %s.", self._partial)
+                    say(f"Resuming the build in {self._partial}.")
                     return journal
             _logger.warning("Starting over instead of resuming %s: %s.", self._partial, reason)
         for directory in (self._corpus, self._work):
@@ -149,34 +149,33 @@ class CorpusBuilder:
         sample_bytes = sample.stat().st_size
         if sample_bytes == 0:
             raise InputError("the input holds no text to train a vocabulary on")
-        _logger.info(
-            "Training a vocabulary of %d on %.1f MB.", config.vocab_size, sample_bytes / 1e6
-        )
-        tokenizer = train_sentencepiece(
-            sample,
-            vocab_size=config.vocab_size,
-            seed=config.seed,
-            lower_case=lower_case,
-            keep_accents=keep_accents,
-        )
+        size = format_size(sample_bytes)
+        with elapsed_time(f"Training a vocabulary of {config.vocab_size:,} tokens on {size}"):
+            tokenizer = train_sentencepiece(
+                sample,
+                vocab_size=config.vocab_size,
+                seed=config.seed,
+                lower_case=lower_case,
+                keep_accents=keep_accents,
+            )
         sample.unlink()
         return tokenizer
 
     def _map(self, task: BlockTask, label: str, skip: int = 0) -> Generator[Any, None, None]:
-        """Apply a task to all blocks but the first `skip`, under a progress bar."""
+        """Apply a task to all blocks but the first `skip`, and show the progress."""
         self._progress = ReadingProgress()
         total = self._total_bytes
         blocks = read_blocks(self._config.sources, self._files, self._progress)
-        with tqdm(total=total, desc=label, unit="B", unit_scale=True, smoothing=0.05) as bar:
+        with ByteProgress(label, total) as progress:
             for _ in range(skip):
                 block = next(blocks, None)
-                bar.update((block.bytes_read if block else total) - bar.n)
+                progress.move_to(block.bytes_read if block else total)
             results = map_in_order(task, blocks, self._config.num_processes)
             with contextlib.closing(results):
                 for result in results:
                     yield result
-                    bar.update(result[-1] - bar.n)
-            bar.update(total - bar.n)
+                    progress.move_to(result[-1])
+            progress.move_to(total)
 
     def _encode(self, journal: Journal, vocab_size: int) -> None:
         """Encode all documents, or those after the journal's last block."""

@@ -14,7 +14,7 @@ from data_pipeline.corpus.metadata import (
 )
 from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split
 from data_pipeline.memory_maps import MappedDirectory
-from data_pipeline.remote import is_remote, stage
+from data_pipeline.remote import is_remote, open_path, stage
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.verification import Files, find_damaged_files
@@ -45,7 +45,7 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
             file.
     """
     local = stage(str(path), METADATA_FILE, parse_files) if is_remote(path) else Path(path)
-    metadata = _read_metadata(local, path)
+    metadata = read_metadata(local, name=path)
     check_files(local, metadata.files, verify=verify)
     corpus = map_corpus(local, metadata)
     if metadata.unsealed_fingerprint:  # nothing else would show that the number was changed
@@ -99,17 +99,27 @@ def list_files(path: Path) -> list[str]:
     return sorted(found, key=lambda name: name.split("/"))
 
 
-def _read_metadata(local: Path, path: str | Path) -> CorpusMetadata:
-    if not local.is_dir():
-        raise CorpusError(f"{path} is not a corpus: there is no such directory")
-    if not (local / METADATA_FILE).exists():
+def read_metadata(path: str | Path, *, name: str | Path | None = None) -> CorpusMetadata:
+    """Read the metadata of a corpus, local or remote, and nothing else of it.
+
+    Args:
+        path: the corpus directory.
+        name: what messages call it; by default the path.
+
+    Raises:
+        CorpusError: there is no complete corpus of this version.
+    """
+    name, directory = name or path, open_path(path)
+    if not directory.is_dir():
+        raise CorpusError(f"{name} is not a corpus: there is no such directory")
+    if not (directory / METADATA_FILE).exists():
         raise CorpusError(
-            f"{path} is not a corpus: it has no {METADATA_FILE}, which data_pipeline.build_corpus "
+            f"{name} is not a corpus: it has no {METADATA_FILE}, which data_pipeline.build_corpus "
             "writes last"
         )
-    name = f"corpus {path}: {METADATA_FILE}"
-    text = read_text(local / METADATA_FILE, error=CorpusError, name=name)
+    file = f"corpus {name}: {METADATA_FILE}"
+    text = read_text(directory / METADATA_FILE, error=CorpusError, name=file)
     try:
         return CorpusMetadata.from_json(text)
     except CorpusError as error:
-        raise CorpusError(f"{name}: {error}") from None
+        raise CorpusError(f"{file}: {error}") from None

@@ -1,6 +1,5 @@
 """Pre-training batches as text: pairs, order labels and masks; how much of a corpus they read."""
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,8 +15,7 @@ _MASKED, _KEPT, _REPLACED, _SPECIAL, _HEADING = "1;31", "4;33", "1;35", "2", "1"
 
 def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.ndarray]:
     """Return the first training batch with the default settings."""
-    # TensorFlow takes seconds to load, and building a corpus does without. It also logs a lot.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow takes seconds to load, and building a corpus does without.
     from data_pipeline.config import DataConfig
     from data_pipeline.pretraining.dataset import PretrainingDataset
 

@@ -14,7 +14,7 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.checkpoint.integrity import CheckpointError
 from albert_jax.training.determinism import DeterminismError
 from data_pipeline.errors import InputError, storage_failure
-from data_pipeline.terminal import protect_output
+from data_pipeline.terminal import log_in_lines, protect_output
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
@@ -133,6 +133,7 @@ def _parse(
         sys.exit(ExitCode.DONE)
     if rest[1:]:
         raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
+    log_in_lines()
     if not flags.FLAGS["verbosity"].present:  # Orbax logs every file that it touches
         logging.set_verbosity(logging.WARNING)
     return rest

@@ -1,6 +1,7 @@
 """Configurations as ConfigDicts, which flags override, and as JSON."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ml_collections import ConfigDict
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 from albert_jax.input_files import parse_json
 from data_pipeline.errors import InputError
 from experiments.cli.dataclass_forms import build, flatten, to_dict, with_placeholders
+from experiments.cli.given_settings import GivenSettings
 
 
 class Config(Protocol):
@@ -20,6 +22,10 @@ class Config(Protocol):
     @property
     def run(self) -> Any:
         """The settings that may change when a run is resumed."""
+
+    @staticmethod
+    def follow_settings(settings: GivenSettings) -> None:
+        """Give the settings that follow from others, which the command line names, their values."""
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -39,7 +45,16 @@ def from_config_dict(overridden: ConfigDict, kind: type[ConfigT]) -> ConfigT:
     Raises:
         InputError: an unknown name, or a value that is not allowed; one line.
     """
-    return build(kind, overridden.to_dict(), "--config")
+    return from_values(overridden.to_dict(), kind)
+
+
+def from_values(values: Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
+    """Return the experiment of a nested dict, checked.
+
+    Raises:
+        InputError: an unknown name, or a value that is not allowed; one line.
+    """
+    return build(kind, values, "--config")
 
 
 def to_json(config: Config) -> str:

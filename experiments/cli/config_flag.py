@@ -3,19 +3,45 @@
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
 from albert_jax.settings import all_settings, did_you_mean
 from data_pipeline.errors import InputError
-from experiments.cli.config_dicts import Config, ConfigT, from_config_dict
+from experiments.cli.config_dicts import Config, ConfigT, from_values
+from experiments.cli.dataclass_forms import to_dict
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.given_settings import GivenSettings
 from experiments.cli.named_files import CONFIGS, check_file, failing_line, find_file
 from experiments.cli.synonyms import meant_setting
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
+
+
+class ConfigFlag(NamedTuple):
+    """The flag ``--config``, among the flags that it was defined with."""
+
+    flag_values: flags.FlagValues
+
+    @property
+    def value(self) -> Any:
+        """The ConfigDict of the file and its overrides; None without ``--config``."""
+        return self.flag_values["config"].value
+
+    def replaced(self) -> dict[str, Any]:
+        """Return the file's value of each setting that an override names."""
+        named = config_flags.get_override_values(self.flag_values["config"])
+        return {name: self.flag_values[f"config.{name}"].default for name in named}
+
+
+class GivenConfig(NamedTuple, Generic[ConfigT]):
+    """The experiment that a command line describes."""
+
+    config: ConfigT
+    named: frozenset[str]  # settings that the command line names
+    lines: tuple[str, ...]  # what followed from these
 
 
 def define_config_flag(
@@ -23,7 +49,7 @@ def define_config_flag(
     argv: Sequence[str] | None = None,
     *,
     required: bool = True,
-) -> flags.FlagHolder[Any]:
+) -> ConfigFlag:
     """Define ``--config`` and the overrides that the command line uses.
 
     It names a file, or one of `experiments.configs` without its ending. The file's function
@@ -49,7 +75,7 @@ def define_config_flag(
         flag_values=flag_values,
     )
     try:
-        flag = config_flags.DEFINE_config_file(
+        config_flags.DEFINE_config_file(
             "config",
             help_string="the experiment: a file, or a name that --list_configs prints, such as "
             "albert_base; override its settings with --config.NAME=VALUE, see --list_config",
@@ -65,18 +91,41 @@ def define_config_flag(
         sys.exit(ExitCode.BAD_INPUT)
     if required:
         flags.mark_flag_as_required("config", flag_values)
-    return flag
+    return ConfigFlag(flag_values)
 
 
-def read_config_flag(flag: flags.FlagHolder[Any], kind: type[ConfigT]) -> ConfigT:
+def read_config_flag(flag: ConfigFlag, kind: type[ConfigT]) -> ConfigT:
+    """Return the experiment that ``--config`` and its overrides describe; see `read_given_config`.
+
+    Raises:
+        InputError: a value is not allowed, or parts do not fit together.
+    """
+    return read_given_config(flag, kind).config
+
+
+def read_given_config(
+    flag: ConfigFlag, kind: type[ConfigT], *, stored: ConfigT | None = None
+) -> GivenConfig[ConfigT]:
     """Return the experiment that ``--config`` and its overrides describe.
+
+    Settings that the command line does not name may follow from those that it does.
+
+    Args:
+        flag: the flag.
+        kind: the dataclass.
+        stored: the experiment of the workdir, if the run is resumed.
 
     Raises:
         InputError: a value is not allowed, or parts do not fit together.
     """
     if not hasattr(flag.value, "to_dict"):
         raise InputError(f"--config: its get_config() must return to_config_dict({kind.__name__})")
-    return from_config_dict(flag.value, kind)
+    replaced = flag.replaced()
+    kept = None if stored is None else to_dict(stored)
+    settings = GivenSettings(flag.value.to_dict(), replaced, kept)
+    kind.follow_settings(settings)
+    config = from_values(settings.values, kind)
+    return GivenConfig(config, frozenset(replaced), tuple(settings.lines))
 
 
 def parse_flags(

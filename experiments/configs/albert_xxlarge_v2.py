@@ -25,7 +25,6 @@ def get_config() -> ConfigDict:
     return to_config_dict(
         ExperimentConfig(
             model=AlbertConfig(
-                vocab_size=30_000,
                 embedding_size=128,
                 hidden_size=4096,
                 num_hidden_layers=12,

@@ -1,7 +1,7 @@
 """A fine-tuning, opened: starting point, task, batches and evaluation."""
 
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,10 @@ from albert_jax.config import AlbertConfig
 from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.devices.sharding import rows_of_process
 from albert_jax.tasks.batches import TaskBatch
+from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import FinetuningDataset
 from data_pipeline.finetuning.encoded_examples import fingerprint
+from experiments.cli.given_settings import scale_steps
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.starting_point import StartingPoint, open_starting_point
 from experiments.metrics.run_log import StepWork
@@ -75,7 +77,7 @@ class Finetuning(NamedTuple):
     evaluator: TaskEvaluator
     mesh: Mesh
     start: StartingPoint
-    execution: str  # log line about the way the model is computed
+    lines: tuple[str, ...]  # about the settings, and the way the model is computed
 
     @property
     def batches(self) -> FinetuningBatches:
@@ -96,18 +98,38 @@ class Finetuning(NamedTuple):
         )
 
 
-def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
+def open_finetuning(
+    config: FinetuneConfig,
+    path: epath.PathLike,
+    lines: Sequence[str] = (),
+    *,
+    rows_follow: bool = False,
+) -> Finetuning:
     """Read and encode everything, and write nothing.
 
     Args:
         config: the run.
         path: its workdir.
+        lines: what to say about the configuration.
+        rows_follow: True to cut rows that are longer than the model can read to what it can; False
+            to refuse them.
 
     Raises:
         InputError: a file is missing or malformed, or something does not fit together.
     """
     mesh = open_mesh(config.run, config.global_batch_size)
     start = open_starting_point(config, path)
+    rows, longest = config.data.max_seq_length, start.model.longest_row
+    if longest is not None and rows > longest:
+        if not rows_follow:
+            raise InputError(
+                f"--config.data.max_seq_length ({rows}) must be at most the model's "
+                f"max_position_embeddings ({longest})"
+            )
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, max_seq_length=longest)
+        )
+        lines = (*lines, f"rows of {rows:,} become rows of {longest:,}: the model reads no longer")
     execution, line = resolve_execution(config.run, start.model, mesh, lengths=[], packed=False)
     task = open_task(
         config, start.model, start.tokenizer, dtype=config.run.dtype, execution=execution
@@ -115,7 +137,8 @@ def open_finetuning(config: FinetuneConfig, path: epath.PathLike) -> Finetuning:
     if config.data.num_epochs is not None:
         batches = FinetuningBatches(task, start.model, config, mesh)
         config = _with_steps_of_epochs(config, config.data.num_epochs, batches.steps_per_epoch)
-    return Finetuning(config, task, TaskEvaluator(task, config, mesh), mesh, start, line)
+    evaluator = TaskEvaluator(task, config, mesh)
+    return Finetuning(config, task, evaluator, mesh, start, (*lines, line))
 
 
 def _with_steps_of_epochs(
@@ -124,8 +147,6 @@ def _with_steps_of_epochs(
     """Set the steps of a number of epochs; warm-up keeps its fraction of them."""
     optimizer = config.optimizer
     steps = max(1, round(num_epochs * steps_per_epoch))
-    fraction = optimizer.num_warmup_steps / optimizer.num_train_steps
-    counted = dataclasses.replace(
-        optimizer, num_train_steps=steps, num_warmup_steps=round(fraction * steps)
-    )
+    warmup = scale_steps(optimizer.num_warmup_steps, optimizer.num_train_steps, steps)
+    counted = dataclasses.replace(optimizer, num_train_steps=steps, num_warmup_steps=warmup)
     return dataclasses.replace(config, optimizer=counted)

@@ -72,11 +72,6 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model has {model.vocab_size}"
         )
-    if model.longest_row is not None and config.data.max_seq_length > model.longest_row:
-        raise InputError(
-            f"--config.data.max_seq_length ({config.data.max_seq_length}) must be at most the "
-            f"model's max_position_embeddings ({model.longest_row})"
-        )
     return StartingPoint(model, tokenizer, weights)
 
 

@@ -1,6 +1,5 @@
-"""The log of a run: a progress bar, `metrics.jsonl`, log lines, and trackers."""
+"""The log of a run: `metrics.jsonl`, log lines, trackers, and a bar on a terminal."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 from etils import epath
 from tqdm import tqdm
 
+from data_pipeline.terminal import format_seconds, is_watched, say
 from experiments.metrics.metrics_file import append_metrics, remove_metrics_after
 from experiments.metrics.tracker import Ending, Tracker, Value
 from experiments.metrics.tracking import Tracking
@@ -22,6 +22,9 @@ class StepWork(NamedTuple):
 
 class RunLog:
     """The log of a run.
+
+    On a terminal a bar moves; elsewhere there is a line for each entry of training. Metrics of the
+    optimizer are not printed.
 
     A resumed run first removes the metrics of steps that it repeats, so that the metrics file has
     each once; damaged lines of it are removed with a warning.
@@ -59,8 +62,10 @@ class RunLog:
             dynamic_ncols=True,
             mininterval=1.0,
             smoothing=0.05,
-            disable=not enabled,
+            disable=not (enabled and is_watched()),
         )
+        self._num_steps = num_steps
+        self._first: tuple[int, float] | None = None  # step and time, once the step is compiled
 
     def track(self, trackers: Mapping[str, Tracker], settings: Mapping[str, Value]) -> None:
         """Start trackers, which get everything that is logged from now on.
@@ -90,10 +95,11 @@ class RunLog:
     def say(self, text: str) -> None:
         """Print a line above the progress bar."""
         if self._enabled:
-            tqdm.write(text, file=sys.stderr)
+            say(text)
 
     def advance(self, step: int) -> None:
         """Move the progress bar."""
+        self._first = self._first or (step, time.monotonic())
         self._bar.update(step - self._bar.n)
 
     def report(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
@@ -114,10 +120,25 @@ class RunLog:
         if self._tracking is not None:
             self._tracking.log_metrics(step, split, now, metrics)
         if split == "train":
-            self._bar.set_postfix_str(_postfix(metrics), refresh=False)
-        else:
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            self.say(f"step {step} {split}: {shown}")
+            self._show_training(step, metrics)
+        elif split != "optimizer":  # a number for each tensor
+            shown = ", ".join(f"{_spell(name)} {_format(metrics[name])}" for name in metrics)
+            self.say(f"step {step:,}, {split}: {shown}")
+
+    def _show_training(self, step: int, metrics: Mapping[str, float]) -> None:
+        parts = _describe_training(metrics)
+        if not self._bar.disable:
+            self._bar.set_postfix_str(", ".join(parts), refresh=False)
+            return
+        if left := self._num_steps - step:
+            parts.append(f"{format_seconds(left * self._seconds_per_step(step, metrics))} to go")
+        self.say(f"step {step:,} of {self._num_steps:,}: {', '.join(parts)}")
+
+    def _seconds_per_step(self, step: int, metrics: Mapping[str, float]) -> float:
+        """Return the mean since the first step, evaluations included, or that of the entry."""
+        if self._first is None or step <= self._first[0]:
+            return metrics["seconds_per_step"]
+        return (time.monotonic() - self._first[1]) / (step - self._first[0])
 
     def _remove_after(self, first_step: int) -> list[dict[str, Any]]:
         if removed := remove_metrics_after(self._workdir, first_step):
@@ -134,11 +155,23 @@ class RunLog:
         self._bar.close()
 
 
-def _postfix(metrics: Mapping[str, float]) -> str:
+def _describe_training(metrics: Mapping[str, float]) -> list[str]:
     parts = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-    parts.append(f"{metrics['rows_per_second']:.4g} rows/s")
+    if "learning_rate" in metrics:
+        parts.append(f"learning rate {metrics['learning_rate']:.3g}")
+    parts.append(f"{metrics['rows_per_second']:,.4g} rows/s")
     if "share_of_peak" in metrics:
         parts.append(f"{metrics['share_of_peak']:.0%} of peak")
     if metrics["loader_wait_share"] > 0.02:
         parts.append(f"waiting for data {metrics['loader_wait_share']:.0%}")
-    return ", ".join(parts)
+    return parts
+
+
+def _spell(name: str) -> str:
+    """Return a metric's name in words. Example: ``masked LM accuracy``."""
+    return name.replace("_", " ").replace("masked lm", "masked LM")
+
+
+def _format(value: float) -> str:
+    """Return a number, whole or with four decimals where more are noise."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"

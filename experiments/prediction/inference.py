@@ -1,7 +1,6 @@
 """Inference on rows of any lengths: batched by length, compiled once for each shape."""
 
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from jaxtyping import PyTree
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import ROWS, state_shardings
+from data_pipeline.terminal import say
 from experiments.tasks.raw_inputs import EncodedRow
 
 # Rows are padded to the next of these, or to the longest that the model takes.
@@ -26,11 +26,6 @@ Function = Callable[[PyTree, dict[str, Any]], PyTree]
 def default_tokens_per_batch() -> int:
     """Return rows times length of a batch: small for a CPU's caches, large for an accelerator."""
     return 2048 if jax.default_backend() == "cpu" else 16384
-
-
-def log_to_stderr(message: str) -> None:
-    """Print a message for whoever waits."""
-    print(message, file=sys.stderr, flush=True)
 
 
 class Inference:
@@ -61,7 +56,7 @@ class Inference:
         max_length: int,
         tokens_per_batch: int | None = None,
         mesh: Mesh | None = None,
-        log: Callable[[str], None] = log_to_stderr,
+        log: Callable[[str], None] = say,
     ) -> None:
         mesh = make_mesh() if mesh is None else mesh
         shardings = state_shardings(params, mesh)
@@ -143,7 +138,8 @@ class Inference:
             started = time.perf_counter()
             self._compiled[shape] = self._function.lower(self._params, placed).compile()
             seconds = time.perf_counter() - started
-            self._log(f"compiled for {shape[0]} rows of {shape[-1]} tokens in {seconds:.1f} s")
+            rows = f"{shape[0]} row{'s' if shape[0] > 1 else ''}"
+            self._log(f"compiled for {rows} of {shape[-1]} tokens in {seconds:.1f} s")
         return self._compiled[shape](self._params, placed)
 
 

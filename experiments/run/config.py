@@ -12,7 +12,9 @@ from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
+from experiments.cli.given_settings import GivenSettings
 from experiments.metrics.trackers.selection import TrackerName, parse_trackers
+from experiments.run.derived_settings import follow_lengths, follow_steps
 
 LARGEST_SEED = 2**32 - 1
 MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
@@ -99,7 +101,9 @@ class TrainingRunConfig:
 
     log_every: int = setting(100, "steps between two log lines", at_least=1)
     evaluate_every: int = setting(5000, "steps between two evaluations", at_least=1)
-    checkpoint_every: int = setting(5000, "steps between two checkpoints", at_least=1)
+    checkpoint_every: int = setting(
+        5000, "steps between two checkpoints; follows evaluate_every", at_least=1
+    )
     keep_checkpoints: int = setting(
         5, "newest checkpoints that are kept, beside the best one", at_least=1
     )
@@ -269,6 +273,12 @@ class ExperimentConfig:
         if early and early >= (steps := self.optimizer.num_train_steps):
             more = f"more than the {early} of the phases, to leave steps at data.max_seq_length"
             raise FieldError("optimizer.num_train_steps", more, steps)
+
+    @staticmethod
+    def follow_settings(settings: GivenSettings) -> None:
+        """Give the settings that follow from those that a command line names their values."""
+        follow_steps(settings)
+        follow_lengths(settings)
 
     def _check_length(self, name: str, length: int) -> None:
         longest = self.model.longest_row

@@ -138,7 +138,7 @@ class Run:
                 self._patience,
                 past=[entry for entry in read_metrics(path) if entry["step"] <= first_step],
             )
-            self._log.say(f"{path}: at step {first_step} of {self._num_steps}")
+            self._log.say(f"{path}: at step {first_step:,} of {self._num_steps:,}")
             for name, (before, after) in self._workdir.changes.items():
                 self._log.say(f"changed since the last start: {name} from {before!r} to {after!r}")
             self._exits = exits.pop_all()
@@ -384,5 +384,5 @@ class Run:
         several = f"{shapes} shapes of batches, " if shapes > 1 else ""
         return (
             f"{parameters:,} parameters, {flops / 1e9:,.1f} GFLOP a step, "
-            f"{format_memory(compiled)}, {several}{steps} steps to go, {time}"
+            f"{format_memory(compiled)}, {several}{steps:,} steps to go, {time}"
         )

@@ -1,6 +1,7 @@
 """A run's directory: its files besides checkpoints, and the check that a run may use it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +14,14 @@ from albert_jax.config import AlbertConfig
 from albert_jax.input_files import read_text
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS
 from albert_jax.training.first_process import on_first_process
-from data_pipeline.corpus.reader import Corpus, open_corpus
+from data_pipeline.corpus.metadata import METADATA_FILE, CorpusMetadata
+from data_pipeline.corpus.reader import Corpus, open_corpus, read_metadata
 from data_pipeline.errors import InputError
 from data_pipeline.locks import LOCK_FILE, lock
 from data_pipeline.remote import open_path
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.config_dicts import Config, ConfigT, from_json, to_json
+from experiments.cli.config_flag import ConfigFlag, GivenConfig, read_given_config
 from experiments.metrics.metrics_file import replace
 from experiments.run.config import ExperimentConfig
 from experiments.run.resumption import (
@@ -55,6 +58,19 @@ def read_config(path: epath.PathLike, kind: type[ConfigT]) -> ConfigT:
     if not file.exists():
         raise InputError(f"--workdir={path} holds no run: it has no {CONFIG_FILE}")
     return from_json(read_text(file, error=InputError), kind, source=str(file))
+
+
+def read_run_flags(
+    flag: ConfigFlag, kind: type[ConfigT], path: epath.PathLike
+) -> GivenConfig[ConfigT]:
+    """Return the experiment that a command line describes for a workdir, new or to be resumed.
+
+    Raises:
+        InputError: a value is not allowed, or the workdir's configuration is damaged.
+    """
+    resumed = (open_path(path) / CONFIG_FILE).exists()
+    stored = read_config(path, kind) if resumed else None
+    return read_given_config(flag, kind, stored=stored)
 
 
 def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
@@ -94,9 +110,7 @@ def open_workdir(
             using it; it is left as it was.
     """
     root = open_path(path)
-    if root.exists() and not root.is_dir():
-        raise InputError(f"--workdir={path} is no directory")
-    changes = _check(root, config, data)
+    changes = check_workdir(root, config, data)
     multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
     with contextlib.ExitStack() as exits:
         checks: list[Callable[[], None]] = []
@@ -104,7 +118,7 @@ def open_workdir(
         def lock_and_write() -> None:
             root.mkdir(parents=True, exist_ok=True)
             checks.append(exits.enter_context(lock(root, "run")))
-            _check(root, config, data)  # again: a run that was just ending may have written
+            check_workdir(root, config, data)  # again: a run that was just ending may have written
             _write(root, config, data, files)
 
         failure = InputError(f"process 0 cannot use --workdir={path}; its message says why")
@@ -118,14 +132,57 @@ def open_pretraining_corpus(config: ExperimentConfig) -> Corpus:
     Raises:
         InputError: there is none, or its vocabulary has another size than the model's.
     """
+    if not config.data.corpus_dir:
+        raise InputError(
+            "--config.data.corpus_dir is missing: the text, as data_pipeline.build_corpus writes it"
+        )
     corpus = open_corpus(config.data.corpus_dir)
-    if corpus.metadata.vocab_size != config.model.vocab_size:
+    _check_vocabulary_size(config, corpus.metadata)
+    return corpus
+
+
+def with_corpus_vocabulary(
+    given: GivenConfig[ExperimentConfig], path: epath.PathLike | None = None
+) -> GivenConfig[ExperimentConfig]:
+    """Give the model the vocabulary size of its corpus, unless the command line or the config file
+    sets another one than the default.
+
+    Args:
+        given: the experiment.
+        path: a workdir whose run decides where the corpus is not at hand; None: it must be there.
+
+    Raises:
+        InputError: there is no such corpus, or the size that is set is not the corpus's.
+    """
+    config = given.config
+    is_set = "model.vocab_size" in given.named
+    is_set = is_set or config.model.vocab_size != AlbertConfig.vocab_size
+    corpus_dir = config.data.corpus_dir
+    if not corpus_dir:
+        return given
+    if path is not None and not (open_path(corpus_dir) / METADATA_FILE).exists():
+        if is_set or not (open_path(path) / CONFIG_FILE).exists():
+            return given
+        size = read_config(path, ExperimentConfig).model.vocab_size
+    else:
+        metadata = read_metadata(corpus_dir)
+        if is_set:
+            _check_vocabulary_size(config, metadata)
+        size = metadata.vocab_size
+    model = dataclasses.replace(config.model, vocab_size=size)
+    lines = given.lines
+    if model != config.model:
+        lines = (*lines, f"the model has the corpus's vocabulary of {size:,} tokens")
+    return given._replace(config=dataclasses.replace(config, model=model), lines=lines)
+
+
+def _check_vocabulary_size(config: ExperimentConfig, metadata: CorpusMetadata) -> None:
+    if metadata.vocab_size != config.model.vocab_size:
         raise InputError(
             f"--config.data.corpus_dir={config.data.corpus_dir} has a vocabulary of "
-            f"{corpus.metadata.vocab_size} tokens, --config.model.vocab_size is "
-            f"{config.model.vocab_size}"
+            f"{metadata.vocab_size:,} tokens, --config.model.vocab_size is "
+            f"{config.model.vocab_size:,}: leave it out, and the model has the corpus's"
         )
-    return corpus
 
 
 def open_pretraining_workdir(
@@ -164,8 +221,17 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
         )
 
 
-def _check(root: epath.Path, config: Config, data: DataIdentity) -> dict[str, tuple[Any, Any]]:
-    """Check that a run may use a directory; return the settings that changed."""
+def check_workdir(
+    path: epath.PathLike, config: Config, data: DataIdentity
+) -> dict[str, tuple[Any, Any]]:
+    """Check that a run may use a directory, and return the settings that changed.
+
+    Raises:
+        InputError: it holds another experiment, or something else.
+    """
+    root = open_path(path)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--workdir={path} is no directory")
     if (root / CONFIG_FILE).exists():
         changes = check_resumable(read_config(root, type(config)), config, workdir=str(root))
         check_data(root, data)

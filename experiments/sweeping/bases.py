@@ -26,9 +26,16 @@ def base_overrides(size: Size) -> Mapping[str, Any]:
         "optimizer.num_train_steps": 2000,
         "optimizer.num_warmup_steps": 200,
         "run.evaluate_every": 250,
+        "run.checkpoint_every": 500,
         "run.keep_checkpoints": 1,
         "run.evaluation_pairs": 1024,
     }
+
+
+def paper_steps(number: int) -> Mapping[str, int]:
+    """Return the overrides for another number of steps after the paper's warm-up, which would be
+    scaled with it."""
+    return {"optimizer.num_train_steps": number, "optimizer.num_warmup_steps": 3125}
 
 
 def seeds(size: Size) -> tuple[int, ...]:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from data_pipeline.errors import InputError
-from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.cli.config_flag import define_config_flag, parse_flags
+from experiments.cli.given_settings import scale_steps
 from experiments.run.config import ExperimentConfig
+from experiments.run.workdir import read_run_flags, with_corpus_vocabulary
 from experiments.sweeping.sweep import Sweep, SweepRow
 
 
@@ -47,7 +49,8 @@ class Point(NamedTuple):
         try:
             flag = define_config_flag(values, argv)
             parse_flags(argv, values, config_kind=ExperimentConfig)
-            return read_config_flag(flag, ExperimentConfig)
+            given = read_run_flags(flag, ExperimentConfig, self.workdir)
+            return with_corpus_vocabulary(given, self.workdir).config
         except InputError as error:
             raise InputError(f"point {self.number} ({self.name}): {error}") from error
 
@@ -81,7 +84,8 @@ def expand(sweep: Sweep, workdir: Path, overrides: Mapping[str, Any]) -> list[Po
     points: list[Point] = []
     for number, (row, seed) in enumerate(itertools.product(sweep.rows, sweep.seeds)):
         numbers[row.name, seed] = number
-        merged = {**sweep.overrides, **row.overrides, **overrides, "seed": seed}
+        own = {**sweep.overrides, **row.overrides}
+        merged = {**own, **_warmup_of_fewer_steps(own, overrides), **overrides, "seed": seed}
         after = None
         if row.starts_from is not None:
             after = numbers[row.starts_from, seed]
@@ -89,6 +93,16 @@ def expand(sweep: Sweep, workdir: Path, overrides: Mapping[str, Any]) -> list[Po
         path = workdir / "points" / row.name / f"seed_{seed}"
         points.append(Point(number, row, seed, path, sweep.base, merged, after))
     return points
+
+
+def _warmup_of_fewer_steps(own: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, int]:
+    """Return a warm-up that is the fraction of the steps that it is in the sweep, where an override
+    names the steps alone and the sweep both."""
+    steps, warmup = "optimizer.num_train_steps", "optimizer.num_warmup_steps"
+    named = str(overrides.get(steps))
+    if warmup in overrides or not {steps, warmup} <= own.keys() or not named.isdecimal():
+        return {}
+    return {warmup: scale_steps(own[warmup], own[steps], int(named))}
 
 
 def select(points: Sequence[Point], numbers: Sequence[str] | None) -> list[Point]:

@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/dropout.py \
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, paper_steps, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream
 
 
@@ -19,7 +19,7 @@ def row(name: str, dropout: float, paper: dict[str, float]) -> SweepRow:
 
 
 def get_sweep(size: Size) -> Sweep:
-    steps = {"optimizer.num_train_steps": 1_000_000} if size is Size.PAPER else {}
+    steps = paper_steps(1_000_000) if size is Size.PAPER else {}
     return Sweep(
         base=config_name(size, "xxlarge"),
         rows=(

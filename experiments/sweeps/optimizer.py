@@ -36,6 +36,8 @@ def get_sweep(size: Size) -> Sweep:
     reference, steps, batches = 4096, 125_000, (512, 1024, 4096, 16384)
     if size is Size.SMALL:
         reference, steps, batches = 128, 2000, (32, 64, 128, 256)
+    # With any number of steps; the small size has its own.
+    warmup = {"optimizer.num_warmup_steps": 3125}
     return Sweep(
         base=config_name(size),
         rows=tuple(
@@ -43,7 +45,7 @@ def get_sweep(size: Size) -> Sweep:
             for name, rate in RATES[size].items()
             for batch in batches
         ),
-        overrides={**base_overrides(size), "optimizer.reference_batch_size": reference},
+        overrides={**warmup, **base_overrides(size), "optimizer.reference_batch_size": reference},
         seeds=seeds(size),
         tasks=tasks(size),
     )

@@ -9,7 +9,7 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.
 Found      nothing yet
 """
 
-from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
+from experiments.sweeping.bases import base_overrides, config_name, paper_steps, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, downstream, grid
 
 PAPER = (
@@ -19,7 +19,7 @@ PAPER = (
 
 
 def get_sweep(size: Size) -> Sweep:
-    depths, own = (12, 24), {"optimizer.num_train_steps": 125_000}
+    depths, own = (12, 24), paper_steps(125_000)
     if size is Size.SMALL:
         depths, own = (3, 6), {"model.hidden_size": 256, "model.intermediate_size": 1024}
     return Sweep(

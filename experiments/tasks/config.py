@@ -11,12 +11,14 @@ from albert_jax.training.config import OptimizerConfig, OptimizerName
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW
 from data_pipeline.finetuning.glue import MalformedRows
 from data_pipeline.finetuning.race import RaceGroup
+from experiments.cli.given_settings import GivenSettings
 from experiments.run.config import (
     LARGEST_SEED,
     MOST_ROWS,
     TrainingRunConfig,
     check_batch_size,
 )
+from experiments.run.derived_settings import follow_steps
 
 
 class TaskName(StrEnum):
@@ -83,7 +85,7 @@ class TaskDataConfig:
     tokenizer: str | None = setting(None, "tokenizer; none: that of run.init_from")
     max_seq_length: int = setting(
         512,
-        "longest row, with special tokens; longer texts are cut",
+        "longest row, with special tokens; longer texts are cut; follows a model that reads less",
         at_least=SHORTEST_ROW,
         at_most=LONGEST_ROW,
     )
@@ -181,7 +183,9 @@ class FinetuneRunConfig(TrainingRunConfig):
     """
 
     evaluate_every: int = setting(500, "steps between two evaluations", at_least=1)
-    checkpoint_every: int = setting(500, "steps between two checkpoints", at_least=1)
+    checkpoint_every: int = setting(
+        500, "steps between two checkpoints; follows evaluate_every", at_least=1
+    )
     keep_checkpoints: int = setting(
         1, "newest checkpoints that are kept, beside the best one", at_least=1
     )
@@ -277,3 +281,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         check_batch_size("global_batch_size", self.global_batch_size, self.run)
+
+    @staticmethod
+    def follow_settings(settings: GivenSettings) -> None:
+        """Give the settings that follow from those that a command line names their values."""
+        follow_steps(settings)

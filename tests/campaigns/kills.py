@@ -63,7 +63,7 @@ TRAINING = {
     "saving": Phase(_present("checkpoints/*.orbax-checkpoint-tmp"), 0.1),
     "committing": Phase(_present("checkpoints/*.orbax-checkpoint-tmp/manifest.json"), 0.02),
     "evaluating": Phase(_evaluates, 0.5),
-    "ending": Phase(_printed(f"step {STEPS} validation"), 0.6),
+    "ending": Phase(_printed(f"step {STEPS:,}, validation"), 0.6),
 }
 BUILDING = {
     "vocabulary": Phase(_present("corpus.partial/work/vocabulary_sample.txt"), 0.5),

@@ -1,11 +1,23 @@
-"""Printing is never what fails: poor encodings, readers that leave, closed and full streams."""
+"""Printing is never what fails; progress is a bar on a terminal and lines elsewhere."""
 
+import logging
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from data_pipeline import terminal
+from data_pipeline.terminal import (
+    ByteProgress,
+    elapsed_time,
+    format_seconds,
+    log_in_lines,
+    suggest,
+)
 
 PRINT = """
 import sys
@@ -70,3 +82,66 @@ def test_results_that_a_full_disk_does_not_take_are_an_error_once(tmp_path: Path
     done = run_it(tmp_path, ">/dev/full")
     assert done.returncode == 1
     assert done.stderr.decode().endswith("OSError: [Errno 28] No space left on device\n")
+
+
+def test_durations_have_two_units() -> None:
+    seconds = (4.06, 35.4, 59.7, 125, 4800, 273_600)
+    shown = ["4.1 s", "35 s", "1 min 0 s", "2 min 5 s", "1 h 20 min", "3 d 4 h"]
+    assert list(map(format_seconds, seconds)) == shown
+
+
+def without_numbers(text: str) -> list[str]:
+    return re.sub(r"\d+\.\d+|\d+(?= s)", "N", text).splitlines()
+
+
+def test_progress_that_nobody_watches_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ByteProgress("Encoding", 3_000_000) as progress:
+        progress.move_to(1_000_000)  # too soon to be told
+        monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
+        progress.move_to(2_000_000)
+    first, last = without_numbers(capsys.readouterr().err)
+    assert re.fullmatch(r"Encoding: N MB of N MB, N [MG]B/s, N s to go", first)
+    assert re.fullmatch(r"Encoding: N MB in N s, N [MG]B/s", last)
+
+    said, thought_on = [], threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.endswith("so far"):
+            thought_on.set()
+
+    monkeypatch.setattr(terminal, "say", say)
+    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0.01)
+    with elapsed_time("Thinking"):
+        assert thought_on.wait(60)
+    first, second, *_, last = without_numbers("\n".join(said))
+    assert (first, second) == ("Thinking ...", "Thinking: N s so far")
+    assert last == "Thinking: N s"
+
+
+def test_a_terminal_has_a_bar_instead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "is_watched", lambda: True)
+    with ByteProgress("Encoding", 3_000_000) as progress, elapsed_time("Thinking"):
+        progress.move_to(3_000_000)
+    shown = capsys.readouterr().err
+    assert "3.00M/3.00M" in shown and "Thinking: 00:00" in shown
+    assert " in " not in shown and "..." not in shown
+
+
+def test_a_warning_is_one_line_whatever_handlers_libraries_add(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler()])
+    log_in_lines()
+    logging.getLogger("library").warning("step %d was damaged", 20)
+    assert capsys.readouterr().err == "warning: step 20 was damaged\n"
+
+
+def test_the_next_command_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    suggest("experiments.predict", "--text=Paris is [MASK].")
+    line = "next: python -m experiments.predict '--text=Paris is [MASK].'\n"
+    assert capsys.readouterr().err == line

@@ -55,7 +55,7 @@ def parse_only() -> None:
     from absl import flags
 
     from experiments.cli import command
-    from experiments.cli.config_dicts import from_config_dict
+    from experiments.cli.config_flag import ConfigFlag, read_config_flag
 
     run_command = command.run
 
@@ -68,7 +68,7 @@ def parse_only() -> None:
     ) -> None:
         def read() -> None:
             if config_kind is not None and flags.FLAGS.config is not None:
-                from_config_dict(flags.FLAGS.config, config_kind)
+                read_config_flag(ConfigFlag(flags.FLAGS), config_kind)
 
         run_command(read, config_kind, named_files=named_files)
 

@@ -420,6 +420,13 @@ def test_a_mistake_is_reported_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_rows_follow_a_model_that_reads_less(make_config: Any, texts: Any, tmp_path: Path) -> None:
+    config = make_config(data=texts | {"max_seq_length": 128})
+    opened = open_finetuning(config, tmp_path / "run", rows_follow=True)
+    assert opened.config.data.max_seq_length == 64
+    assert opened.lines[0] == "rows of 128 become rows of 64: the model reads no longer"
+
+
 def test_other_data_in_a_workdir_are_rejected(
     make_config: Any, finished: Path, tmp_path: Path
 ) -> None:

@@ -101,7 +101,10 @@ def test_flags_override_every_kind_of_setting(override: str, name: str, value: A
             "--config.model.hidden_size must be a multiple of num_attention_heads (7), got 768",
         ),
         (
-            ["--config.data.max_seq_length=1024"],
+            [
+                "--config.data.max_seq_length=1024",
+                "--config.model.max_position_embeddings=512",
+            ],
             "--config.data.max_seq_length must be at most model.max_position_embeddings (512), "
             "got 1024",
         ),
@@ -115,7 +118,10 @@ def test_flags_override_every_kind_of_setting(override: str, name: str, value: A
             "--config.data.max_predictions_per_seq must be at most max_seq_length (512), got 600",
         ),
         (
-            ["--config.phases.first.num_steps=5", "--config.phases.first.max_seq_length=16"],
+            [
+                *("--config.phases.first.num_steps=5", "--config.phases.first.max_seq_length=16"),
+                "--config.phases.first.max_predictions_per_seq=20",
+            ],
             "--config.phases.first.max_predictions_per_seq must be at most max_seq_length (16), "
             "got 20",
         ),

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
+from experiments.metrics import run_log
 from experiments.metrics.event_files import read_events
 from experiments.metrics.metrics_file import METRICS_FILE, read_metrics
 from experiments.metrics.run_log import RunLog, StepWork
@@ -45,6 +46,39 @@ def tensorboard_steps(workdir: Path) -> list[int]:
     records = tf.data.TFRecordDataset(files).as_numpy_iterator()
     events = [tf.compat.v1.Event.FromString(record) for record in records]
     return [event.step for event in events if event.step]
+
+
+def test_a_line_tells_each_entry_of_training_where_no_terminal_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter([100.0, 120.0, 140.0])
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: next(seconds))
+    ratios = {"trust_ratio/encoder/kernel": 0.25}
+    entry = train_metrics(10) | {"learning_rate": 0.00176, "loader_wait_share": 0.1}
+    with open_log(tmp_path) as log:
+        log.advance(1)
+        log.report(10, "train", entry)  # 20 s after the first step
+        log.report(10, "optimizer", ratios)
+        log.report(10, "validation", {"masked_lm_accuracy": 0.03955, "pairs": 96.0})
+        log.report(60, "train", train_metrics(60))
+    assert capsys.readouterr().err.splitlines() == [
+        "step 10 of 60: loss 0.100, learning rate 0.00176, 2 rows/s, waiting for data 10%, "
+        "1 min 51 s to go",
+        "step 10, validation: masked LM accuracy 0.0396, pairs 96",
+        "step 60 of 60: loss 0.017, 2 rows/s",
+    ]
+    assert read_metrics(tmp_path)[1]["trust_ratio/encoder/kernel"] == 0.25
+
+
+def test_a_terminal_has_a_bar_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_log, "is_watched", lambda: True)
+    with open_log(tmp_path) as log:
+        log.report(60, "train", train_metrics(60))
+        log.advance(60)
+    shown = capsys.readouterr().err
+    assert "60/60" in shown and "loss 0.017" in shown and "step 60 of" not in shown
 
 
 def test_events_are_those_that_tensorboard_reads(tmp_path: Path) -> None:

@@ -165,7 +165,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "albert_tiny_cpu": SMALL
     | size(3, 128, 4)
     | {
-        "model.vocab_size": 8000,
         "optimizer.num_train_steps": 1600,
         "optimizer.num_warmup_steps": 100,
         "run.log_every": 20,

@@ -75,6 +75,8 @@ def test_every_point_of_every_sweep_builds_and_has_its_parameters(name: str) -> 
             assert one.config.evaluation_seq_length == planned[0].config.evaluation_seq_length
             assert one.config.data.corpus_dir == "corpora/wiki_en"
         if size is Size.PAPER:
+            warmups = {one.config.optimizer.num_warmup_steps for one in planned}
+            assert warmups == {3125} or name == "norm"  # whatever the number of steps
             found = {one.point.row.name: one.backbone for one in planned}
             for row, backbone in BACKBONES.get(name, {}).items():
                 assert found[row] == backbone, row
@@ -82,6 +84,13 @@ def test_every_point_of_every_sweep_builds_and_has_its_parameters(name: str) -> 
             assert max(one.flops_per_row for one in planned) < 3e9
         for line, one in zip(format_plan(planned).splitlines()[::2], planned, strict=True):
             assert f"{one.parameters:,} parameters" in line
+
+
+def test_warm_up_follows_an_override_of_the_steps_alone() -> None:
+    steps, warmup = "optimizer.num_train_steps", "optimizer.num_warmup_steps"
+    for overrides, expected in (({}, 200), ({steps: "50"}, 5), ({steps: "50", warmup: "2"}, 2)):
+        planned = plan(str(SWEEPS["ngram"]), Size.SMALL, overrides)
+        assert {one.config.optimizer.num_warmup_steps for one in planned} == {expected}
 
 
 def test_every_sweep_states_its_question_and_cost() -> None:

@@ -119,8 +119,8 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
             "config.run.patience must be a whole number >= 1 or none, got 0",
         ),
         (
-            "--config.run.evaluate_every=1500",
-            r"config.run.evaluate_every must be a multiple of checkpoint_every .*, got 1500",
+            "--config.run.checkpoint_every=700",
+            r"config.run.evaluate_every must be a multiple of checkpoint_every .*, got 1000",
         ),
         (
             "--config.data.max_seq_length=4",

@@ -1,0 +1,78 @@
+"""Settings of a run that follow from those that its command line names."""
+
+import math
+from collections.abc import Iterator
+
+from albert_jax.config import PositionEncoding
+from data_pipeline.config import LONGEST_ROW
+from experiments.cli.given_settings import GivenSettings
+
+
+def follow_steps(settings: GivenSettings) -> None:
+    """Let warm-up follow the number of steps, and checkpoints follow evaluations.
+
+    Example: ``--config.run.evaluate_every=100`` over a file with both every 5,000 steps has a
+    checkpoint every 100 steps.
+    """
+    steps = "optimizer.num_train_steps"
+    settings.keep_share(
+        "optimizer.num_warmup_steps", steps, "warm-up of {:,} steps for {:,} becomes {:,} for {:,}"
+    )
+    settings.keep_share(
+        "optimizer.start_warmup_step",
+        steps,
+        "the start of warm-up at step {:,} of {:,} becomes step {:,} of {:,}",
+    )
+    settings.keep_share(
+        "run.checkpoint_every",
+        "run.evaluate_every",
+        "a checkpoint every {:,} steps with an evaluation every {:,} becomes one every {:,} with "
+        "one every {:,}",
+        at_least=1,
+    )
+
+
+def follow_lengths(settings: GivenSettings) -> None:
+    """Let the position table follow rows that are named, and other rows follow the table.
+
+    The prediction slots of a row that is shorter than in the file become what `masked_lm_prob`
+    fills of it, if they are more.
+
+    Example: ``--config.data.max_seq_length=512`` over a file with 128 positions has 512;
+    ``--config.model.max_position_embeddings=128`` over one with rows of 512 and 77 slots has rows
+    of 128 and 20 slots.
+    """
+    table, groups = "model.max_position_embeddings", list(_groups_with_rows(settings))
+    if settings["model.position_encoding"] == PositionEncoding.ABSOLUTE:
+        lengths = [f"{group}.max_seq_length" for group in groups]
+        lengths.append("run.evaluation_seq_length")
+        named = [settings.count(name) for name in lengths if settings.is_named(name)]
+        positions, longest = settings.count(table), max(named, default=0)
+        if positions < longest <= LONGEST_ROW:
+            text = f"a position table of {positions:,} becomes one of {longest:,} for rows as long"
+            settings.follow(table, longest, text)
+        positions = settings.count(table)
+        for name in lengths:
+            if settings.count(name) > positions:
+                text = f"rows of {settings.count(name):,} become rows of {positions:,}, the longest"
+                settings.follow(name, positions, f"{text} that the model can read")
+    for group in groups:
+        _follow_slots(settings, group)
+
+
+def _follow_slots(settings: GivenSettings, group: str) -> None:
+    length, slots = f"{group}.max_seq_length", f"{group}.max_predictions_per_seq"
+    rate, rows = settings["data.masked_lm_prob"], settings.count(length)
+    if not (settings.is_changed(length) and isinstance(rate, int | float) and 0 <= rate <= 1):
+        return  # of a wrong rate the check says what is allowed
+    most, before = max(1, math.ceil(rate * rows)), settings.count(slots)
+    if before > most:
+        text = f"{before:,} prediction slots become {most:,} for rows of {rows:,}"
+        settings.follow(slots, most, text)
+
+
+def _groups_with_rows(settings: GivenSettings) -> Iterator[str]:
+    yield "data"
+    for name in ("first", "second"):
+        if settings.count(f"phases.{name}.num_steps"):
+            yield f"phases.{name}"
