@@ -7,14 +7,16 @@ The same command resumes an interrupted build. Exit status: 0 done, 2 bad input.
 """
 
 import dataclasses
+import json
 import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
-from albert_jax.durable_files import hash_text
+from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.settings import FieldError
 from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.cache import cache_directory
@@ -24,6 +26,7 @@ from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
 from data_pipeline.errors import InputError, storage_failure
+from data_pipeline.locks import lock
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import is_remote, open_remote, publish
 from data_pipeline.terminal import protect_output
@@ -34,7 +37,8 @@ _ROWS_TO_INSPECT = 4
 
 def main(argv: Sequence[str]) -> int:
     """Build the corpus that a command line describes; return the exit status."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("data_pipeline").setLevel(logging.INFO)
     values = define_flags()
     try:
         rest = _parse(values, argv)
@@ -46,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
         if values.inspect:
             inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
-        print(format_report(build(read_build_config(values))), flush=True)
+        config = read_build_config(values)
+        print(format_report(build(config), config.output_dir), flush=True)
     except (flags.Error, InputError, FieldError) as error:
         return _report(str(error))
     except KeyboardInterrupt:
@@ -79,14 +84,34 @@ def build(config: BuildConfig) -> Corpus:
     if not is_remote(url):
         CorpusBuilder(config).build()
         return open_corpus(url, verify=False)
-    if (open_remote(url) / METADATA_FILE).exists() and not config.overwrite:
-        raise InputError(f"--output_dir={url} holds a corpus already; --overwrite replaces it")
+    remote = open_remote(url)
     local = cache_directory() / "builds" / hash_text(url)[:16]
     local.parent.mkdir(parents=True, exist_ok=True)
-    CorpusBuilder(dataclasses.replace(config, output_dir=str(local), overwrite=True)).build()
-    publish(local, url, METADATA_FILE)
+    with lock(remote, "build"):  # which also shows that the store can be written to
+        if (remote / METADATA_FILE).exists() and not config.overwrite:
+            raise InputError(f"--output_dir={url} holds a corpus already; --overwrite replaces it")
+        _build_here(dataclasses.replace(config, output_dir=str(local), overwrite=True))
+        publish(local, url, METADATA_FILE)
     shutil.rmtree(local)
+    _completion(local).unlink()
     return open_corpus(url)
+
+
+def _completion(local: Path) -> Path:
+    """Return the file that says of what build the local copy is the result."""
+    return local.with_name(f"{local.name}.complete")
+
+
+def _build_here(config: BuildConfig) -> None:
+    """Build a corpus in the cache, unless an earlier call did and was stopped while copying it."""
+    builder, local = CorpusBuilder(config), Path(config.output_dir)
+    complete = _completion(local)
+    identity = hash_text(json.dumps(builder.settings))
+    is_built = local.exists() and complete.exists() and complete.read_text() == identity
+    if not is_built:
+        complete.unlink(missing_ok=True)
+        builder.build()
+        write_atomically(complete, identity)
 
 
 def inspect(corpus: Corpus, *, seed: int) -> None:

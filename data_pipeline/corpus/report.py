@@ -1,5 +1,6 @@
 """The description of a finished corpus: counts, hashes, statistics, and the printed report."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from data_pipeline.verification import describe_files
 _ROW_LENGTH, _SHORT_ROW_LENGTH = 512, 128
 _SPECIAL_TOKENS = 3
 _MOST_FREQUENT = 20
+_RELEASED_VOCABULARY = 30_000  # tokens in the vocabulary of all configurations of the paper
 _TOKENS_PER_READ = 1 << 22
 _DOCUMENTS_PER_READ = 1 << 14
 
@@ -145,11 +147,16 @@ def measure_rows(split: Split, tokenizer: Tokenizer, length: int) -> tuple[float
     return fill, filled / split.num_tokens
 
 
-def format_report(corpus: Corpus) -> str:
-    """Format the closing report of a build, several lines."""
+def format_report(corpus: Corpus, place: str) -> str:
+    """Format the closing report of a build, several lines; the last is the command to train with.
+
+    Args:
+        corpus: the corpus, or a local copy of it.
+        place: its directory or URL.
+    """
     metadata, report = corpus.metadata, corpus.metadata.report
     lines = [
-        f"{corpus.path}: {metadata.vocab_size:,} tokens in the vocabulary, fingerprint "
+        f"{place}: {metadata.vocab_size:,} tokens in the vocabulary, fingerprint "
         f"{metadata.fingerprint[:16]}",
         *_format_counts(corpus),
         f"{report['tokens_per_document']:,} tokens a document, "
@@ -178,6 +185,12 @@ def format_report(corpus: Corpus) -> str:
         )
     if not metadata.splits[VALIDATION]["documents"]:
         lines.append("no text was held out, so evaluation is impossible: set a larger --held_out")
+    vocabulary = f"--config.model.vocab_size={metadata.vocab_size} "
+    lines.append(
+        "next: python -m experiments.pretrain --config=experiments/configs/albert_base.py "
+        f"{vocabulary if metadata.vocab_size != _RELEASED_VOCABULARY else ''}"
+        f"--config.data.corpus_dir={shlex.quote(place)} --workdir=runs/base"
+    )
     return "\n".join(lines)
 
 
