@@ -216,7 +216,10 @@ def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]
     decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
     with raw:
         progress.start(raw)
-        yield io.BufferedReader(decompress(raw), _READ_AHEAD) if decompress else raw
+        if decompress is None and not is_remote(file.name):
+            yield raw
+        else:  # files of stores have no `readline` of a limited length
+            yield io.BufferedReader(decompress(raw) if decompress else raw, _READ_AHEAD)
 
 
 def _read_line(stream: Any, file: InputFile, number: int) -> bytes:
