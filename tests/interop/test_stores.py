@@ -17,6 +17,7 @@ from commands import ROOT, assert_same_params, start
 from echoes import write_echoes
 from etils import epath
 
+from albert_jax.training.checkpoint.selection import committed_steps
 from data_pipeline.remote import file_system, publish
 
 pytestmark = [
@@ -172,14 +173,14 @@ def test_a_run_on_a_store_is_killed_resumed_evaluated_and_copied_to_another(
     wait_for(workdir / "checkpoints/100/commit_success.txt", killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
-    steps = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
-    newest = workdir / "checkpoints" / str(max(steps)) / "manifest.json"
+    newest = workdir / "checkpoints" / str(committed_steps(workdir / "checkpoints")[-1])
+    newest = newest / "manifest.json"
     newest.write_text("{")
     resumed = start(corpus, workdir, *flags, **cache)
     _, said = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, said
     assert "has the lease of another run" in said and "is damaged" in said
-    assert (workdir / "checkpoints/damaged" / newest.parent.name / "manifest.json").exists()
+    assert (workdir / "damaged" / newest.parent.name / "manifest.json").exists()
     reference = start(tmp_path / "echoes", tmp_path / "run", *flags)
     assert reference.wait(900) == 0
     assert_same_params(workdir, tmp_path / "run")
