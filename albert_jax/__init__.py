@@ -1,9 +1,14 @@
 """ALBERT in JAX and Flax."""
 
 import importlib.metadata
+import os
 from typing import TYPE_CHECKING, Any
 
 from albert_jax.lazy_exports import lazy_exports
+
+# Paths on stores (gs://, s3://) are read by fsspec, in all three packages: TensorFlow, which etils
+# would prefer, knows one of them. It asks once, at the first such path.
+os.environ["EPATH_USE_TF"] = "false"
 
 if TYPE_CHECKING:
     from albert_jax.config import AlbertConfig, HeadConfig, ProblemType

@@ -7,6 +7,8 @@ The same command resumes an interrupted build. Exit status: 0 done, 2 bad input.
 """
 
 import dataclasses
+import json
+import logging
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from albert_jax.durable_files import hash_text
+from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.settings import FieldError
 from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.cache import cache_directory
@@ -25,6 +27,7 @@ from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.report import format_report
 from data_pipeline.corpus.splits import TRAIN
 from data_pipeline.errors import InputError, storage_failure
+from data_pipeline.locks import lock
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import is_remote, open_remote, publish
 from data_pipeline.terminal import log_in_lines, protect_output, suggest
@@ -37,6 +40,7 @@ _TOKENS_FOR_BASE = 1_000_000_000  # fewer suggest the small model
 def main(argv: Sequence[str]) -> int:
     """Build the corpus that a command line describes; return the exit status."""
     log_in_lines()
+    logging.getLogger("data_pipeline").setLevel(logging.INFO)
     values = define_flags()
     try:
         rest = _parse(values, argv)
@@ -50,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             return DONE
         config = read_build_config(values)
         corpus = build(config)
-        print(format_report(corpus), flush=True)
+        print(format_report(corpus, config.output_dir), flush=True)
         _suggest_pretraining(config.output_dir, corpus.splits[TRAIN].num_tokens)
     except (flags.Error, InputError, FieldError) as error:
         return _report(str(error))
@@ -84,13 +88,16 @@ def build(config: BuildConfig) -> Corpus:
     if not is_remote(url):
         CorpusBuilder(config).build()
         return open_corpus(url, verify=False)
-    if (open_remote(url) / METADATA_FILE).exists() and not config.overwrite:
-        raise InputError(f"--output_dir={url} holds a corpus already; --overwrite replaces it")
+    remote = open_remote(url)
     local = cache_directory() / "builds" / hash_text(url)[:16]
     local.parent.mkdir(parents=True, exist_ok=True)
-    CorpusBuilder(dataclasses.replace(config, output_dir=str(local), overwrite=True)).build()
-    publish(local, url, METADATA_FILE)
+    with lock(remote, "build"):  # which also shows that the store can be written to
+        if (remote / METADATA_FILE).exists() and not config.overwrite:
+            raise InputError(f"--output_dir={url} holds a corpus already; --overwrite replaces it")
+        _build_here(dataclasses.replace(config, output_dir=str(local), overwrite=True))
+        publish(local, url, METADATA_FILE)
     shutil.rmtree(local)
+    _completion(local).unlink()
     return open_corpus(url)
 
 
@@ -102,6 +109,23 @@ def _suggest_pretraining(output_dir: str, num_tokens: int) -> None:
         f"--config.data.corpus_dir={output_dir}",
         f"--workdir=runs/{Path(output_dir).name}",
     )
+
+
+def _completion(local: Path) -> Path:
+    """Return the file that says of what build the local copy is the result."""
+    return local.with_name(f"{local.name}.complete")
+
+
+def _build_here(config: BuildConfig) -> None:
+    """Build a corpus in the cache, unless an earlier call did and was stopped while copying it."""
+    builder, local = CorpusBuilder(config), Path(config.output_dir)
+    complete = _completion(local)
+    identity = hash_text(json.dumps(builder.settings))
+    is_built = local.exists() and complete.exists() and complete.read_text() == identity
+    if not is_built:
+        complete.unlink(missing_ok=True)
+        builder.build()
+        write_atomically(complete, identity)
 
 
 def inspect(corpus: Corpus, *, seed: int) -> None:

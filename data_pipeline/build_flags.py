@@ -22,15 +22,17 @@ class SourceFlags:
 
     input: tuple[str, ...] = setting(
         (),
-        "Glob of text files (plain, .gz, .xz, .bz2 or .zst; local, gs:// or s3://), or the name of "
-        "a TFDS data set. May be repeated, or hold several separated by commas.",
+        "Glob of text files (plain, .gz, .xz, .bz2 or .zst; local, gs:// or s3://), the name of a "
+        "TFDS data set, or the directory or name of a Hugging Face data set. May be repeated, or "
+        "hold several separated by commas.",
     )
     format: SourceFormat | None = setting(
         None,
         "text: a paragraph a line, blank lines between documents. sentences: a sentence a line, "
-        "blank lines between documents. jsonl, parquet: a document a record. wikiextractor: <doc> "
-        "blocks or JSON. tfds: a prepared TensorFlow data set. docstrings: the documentation in "
-        "the installed Python packages, which needs no --input.",
+        "blank lines between documents. jsonl, csv, tsv, parquet: a document a record, of csv and "
+        "tsv with a header. wikiextractor: <doc> blocks or JSON. tfds: a prepared TensorFlow data "
+        "set. huggingface: a data set that `datasets` saved (save_to_disk) or cached. docstrings: "
+        "the documentation in the installed Python packages, which needs no --input.",
     )
     source: tuple[str, ...] = setting(
         (),
@@ -38,10 +40,12 @@ class SourceFlags:
         "sources in one corpus. An epoch reads a source of weight 2 twice as often as one of "
         "weight 1.",
     )
-    text_column: str = setting(
-        "text",
-        "The field of jsonl, wikiextractor JSON, parquet and tfds records that holds the text.",
+    text_column: str | None = setting(
+        None,
+        "The field or column that holds the text. By default text; in a csv, tsv, parquet or "
+        "huggingface source without one, the column with the longest texts.",
     )
+    split: str = setting("train", "The split of tfds and huggingface data sets.")
     tfds_data_dir: str | None = setting(
         None, "Where TFDS data sets are prepared, if not where TFDS looks by itself."
     )
@@ -108,6 +112,7 @@ class SourceFlags:
             inputs=inputs,
             weight=weight,
             text_column=self.text_column,
+            split=self.split,
             encoding_errors=self.encoding_errors,
             file_end=self.file_end,
             tfds_data_dir=self.tfds_data_dir,

@@ -13,7 +13,9 @@ _STORAGE_ERRORS = frozenset(
     }
 )
 # The libraries behind `gs://` and `s3://`, whose errors are of classes of their own.
-_STORE_LIBRARIES = frozenset({"tensorflow", "fsspec", "gcsfs", "s3fs", "botocore", "google"})
+_STORE_LIBRARIES = frozenset(
+    {"tensorflow", "fsspec", "gcsfs", "s3fs", "botocore", "aiobotocore", "aiohttp", "google"}
+)
 
 
 class InputError(ValueError):
@@ -31,6 +33,9 @@ def storage_failure(error: BaseException) -> str | None:
     # A file that is missing, where nobody expects it to be: removed meanwhile, or in no real place.
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS | {errno.ENOENT}:
         return text
+    # Of stores, whose libraries give no number.
+    if isinstance(error, FileNotFoundError | PermissionError) and error.errno is None:
+        return f"{type(error).__name__}: {text}"
     if isinstance(error, KeyError) and re.fullmatch(r"'\w+://'", text):  # from etils.epath
         return f"no file system for {text.strip(chr(39))} is installed"
     if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", text):

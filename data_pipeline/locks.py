@@ -109,7 +109,13 @@ class _Lease:
 
     def __enter__(self) -> "_Lease":
         self._wait_for_expiry()
-        self._write()
+        try:
+            self._write()
+        except FileNotFoundError:
+            bucket = "/".join(str(self._directory).split("/")[:3])
+            raise InputError(
+                f"{self._directory} cannot be written to: is there a bucket {bucket}?"
+            ) from None
         time.sleep(SETTLING_SECONDS)
         if not self._is_own(written := self._read()):
             raise _in_use(self._directory, self._user, _describe_holder(written))
@@ -148,7 +154,7 @@ class _Lease:
                     self._successor = found
                     return
                 self._write()
-            except OSError as error:  # of the network; the lease lasts for some renewals
+            except Exception as error:  # of the network, from any library; the lease lasts a while
                 _log.warning("the lease of %s was not renewed: %s", self._directory, error)
 
     def _is_own(self, content: bytes) -> bool:

@@ -1,7 +1,5 @@
 """Directories on a remote store (gs://, s3://): copied to a local cache, or published from one."""
 
-import functools
-import importlib
 import os
 import queue
 import shutil
@@ -10,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 from etils import epath
 
 from albert_jax.durable_files import hash_text, new_file, write_atomically
@@ -21,6 +20,8 @@ ANSWER_SECONDS = 30
 
 _BLOCK = 1 << 22  # bytes
 _COPIES_AT_A_TIME = 16
+_EXTRAS = {"gs": "gcs", "s3": "s3"}  # scheme -> the extra of this package that has its library
+_answering: set[str] = set()  # buckets that have answered
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -47,7 +48,9 @@ def stage(url: str, manifest: str, read_files: Callable[[str], Files]) -> Path:
     try:
         text = (remote / manifest).read_text()
     except FileNotFoundError:
-        raise InputError(f"{url} is not a complete corpus: it has no {manifest}") from None
+        raise InputError(
+            f"{url} is not a complete corpus: it has no {manifest}; check the bucket and the path"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"{url}/{manifest} is damaged: it is not UTF-8") from None
     except OSError as error:
@@ -90,15 +93,28 @@ def _copy_files(remote: epath.Path, local: Path, names: Iterable[str]) -> None:
 
 
 def publish(local: Path, url: str, manifest: str) -> None:
-    """Copy a local directory to a remote one, the manifest last."""
+    """Copy a local directory to a remote one, the manifest last.
+
+    A manifest that is there is removed first, and then what else the local directory has not, but
+    for hidden files such as a lock.
+    """
     remote = open_remote(url)
-    for path in sorted(local.rglob("*")):
-        if path.is_file() and path != local / manifest:
-            target = remote / path.relative_to(local).as_posix()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, _BLOCK)
-    (remote / manifest).write_text((local / manifest).read_text(encoding="utf-8"))
+    (remote / manifest).unlink(missing_ok=True)
+    names = {path.relative_to(local).as_posix() for path in local.rglob("*") if path.is_file()}
+    root = f"{url.partition('://')[2]}/"
+    for found in file_system(url).find(url):
+        name = found.lstrip("/").removeprefix(root)
+        if name not in names and not name.startswith("."):
+            (remote / name).unlink()
+
+    def copy(name: str) -> None:
+        with (local / name).open("rb") as source, (remote / name).open("wb") as sink:
+            shutil.copyfileobj(source, sink, _BLOCK)
+
+    with ThreadPoolExecutor(_COPIES_AT_A_TIME) as pool:
+        for _ in pool.map(copy, sorted(names - {manifest})):
+            pass
+    copy(manifest)
 
 
 def open_path(path: str | os.PathLike[str]) -> epath.Path:
@@ -114,32 +130,58 @@ def open_remote(url: str) -> epath.Path:
     """Return the path object of a remote path.
 
     Raises:
-        InputError: no installed file system supports the scheme, or the store does not answer.
+        InputError: its store is none of those known, its library is not installed, or it does not
+            answer. A bucket that does not exist may well answer.
     """
-    scheme, _, rest = url.partition("://")
-    if fault := _find_fault(f"{scheme}://{rest.partition('/')[0]}"):
-        raise InputError(f"{url} cannot be reached: {fault}")
+    bucket = "/".join(url.split("/", 3)[:3])
+    if bucket not in _answering:
+        if fault := _find_fault(url):
+            raise InputError(f"{url} cannot be reached: {fault}")
+        _answering.add(bucket)
     return epath.Path(url)
 
 
-@functools.cache
-def _find_fault(root: str) -> str | None:
-    """Say why a bucket cannot be used; None if it answers.
+def make_directory(path: epath.Path) -> None:
+    """Make a directory, unless it is there; stores have none, and would make a missing bucket."""
+    if not is_remote(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def file_system(url: str) -> fsspec.AbstractFileSystem:
+    """Return the file system of a store, the one that `etils.epath` uses.
+
+    It keeps no listings: what other processes write is seen at once.
+    """
+    scheme = url.partition("://")[0]
+    fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
+    return fsspec.filesystem(scheme)
+
+
+def _find_fault(url: str) -> str | None:
+    """Say why a store cannot be used; None if it answers, also that there is no such path.
 
     Without a network, or credentials, the libraries try again for minutes.
     """
-    importlib.import_module("tensorflow")  # by which etils reads stores, and which takes a while
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            epath.Path(root).exists()
-            answers.put(None)
-        except Exception as error:
-            answers.put(storage_failure(error) or f"{type(error).__name__}: {error}")
-
-    threading.Thread(target=ask, name="remote store", daemon=True).start()
+    threading.Thread(
+        target=lambda: answers.put(_ask(url)), name="remote store", daemon=True
+    ).start()
     try:
         return answers.get(timeout=ANSWER_SECONDS)
     except queue.Empty:
         return f"it does not answer within {ANSWER_SECONDS} seconds (network? credentials?)"
+
+
+def _ask(url: str) -> str | None:
+    scheme = url.partition("://")[0]
+    if scheme not in _EXTRAS:
+        return f"no file system for {scheme}:// is known, only {', '.join(_EXTRAS)}"
+    try:
+        file_system(url).info(url)
+    except FileNotFoundError:
+        return None
+    except ImportError:
+        return f"{scheme}:// needs `pip install 'albert-jax[{_EXTRAS[scheme]}]'`"
+    except Exception as error:
+        return storage_failure(error) or f"{type(error).__name__}: {error}"
+    return None

@@ -108,7 +108,10 @@ class _LineHandler(logging.Handler):
 
 
 def log_in_lines() -> None:
-    """Let the process print log messages, its own and those of libraries, as ``warning: ...``."""
+    """Let the process print log messages, its own and those of libraries, as ``warning: ...``.
+
+    Information has no such prefix.
+    """
     handler = _LineHandler()
     handler.setFormatter(_LineFormatter())
     logging.getLogger().handlers = [handler]  # libraries add more, which print it all again
@@ -116,6 +119,8 @@ def log_in_lines() -> None:
 
 class _LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno == logging.INFO:
+            return record.message
         return f"{record.levelname.lower()}: {record.message}"
 
 

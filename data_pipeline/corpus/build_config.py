@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -77,6 +78,19 @@ class BuildConfig:
         if not self.num_processes:
             object.__setattr__(self, "num_processes", _available_cores())
 
+    def find_inputs(self) -> "tuple[BuildConfig, list[list[InputFile]]]":
+        """Find the files of each source, and the columns of texts in them.
+
+        Returns:
+            The configuration with the columns, and the files.
+
+        Raises:
+            InputError: a source has no files, or they have no texts.
+        """
+        files = [source.find_inputs() for source in self.sources]
+        sources = map(Source.with_text_column, self.sources, files)
+        return dataclasses.replace(self, sources=tuple(sources)), files
+
     def describe(self, files: Sequence[Sequence[InputFile]]) -> dict[str, Any]:
         """Return the settings that a corpus's metadata records, the same on every machine.
 
@@ -108,13 +122,17 @@ class BuildConfig:
         self, files: Sequence[Sequence[InputFile]], tokenizer: Tokenizer | None
     ) -> dict[str, Any]:
         """Return the same and what else must not change until an interrupted build is resumed: the
-        input files and the given tokenizer by their content, the libraries by their versions."""
-        return {
+        input files and the given tokenizer by their content, the libraries by their versions.
+
+        The same, once written as JSON and read.
+        """
+        settings = {
             **self.describe(files),
             "tokenizer content": tokenizer.fingerprint if tokenizer else None,
             "input files": hash_text(repr([[tuple(file) for file in part] for part in files])),
             "versions": library_versions(),
         }
+        return json.loads(json.dumps(settings))
 
 
 def library_versions() -> dict[str, str]:

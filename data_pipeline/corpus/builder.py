@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Generator, Mapping
@@ -61,8 +60,8 @@ class CorpusBuilder:
         Raises:
             InputError: an input is missing, or the output directory exists already.
         """
+        config, self._files = config.find_inputs()
         self._config = config
-        self._files = [source.find_inputs() for source in config.sources]
         self._total_bytes = sum(file.size for files in self._files for file in files)
         self._given_tokenizer: Tokenizer | None = None
         if config.tokenizer is not None:
@@ -113,10 +112,14 @@ class CorpusBuilder:
             )
             self._finish(tokenizer, {"duplicate_documents": journal.duplicates, **removed})
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on."""
+        return self._config.describe_exactly(self._files, self._given_tokenizer)
+
     def _open_journal(self) -> Journal:
         """Return the journal of an earlier run with the same settings, or a new one."""
-        settings = self._config.describe_exactly(self._files, self._given_tokenizer)
-        settings = json.loads(json.dumps(settings))
+        settings = self.settings
         if self._work.exists():
             journal = Journal.load(self._work) if self._corpus.exists() else None
             reason: str | None = "it cannot be read"

@@ -145,11 +145,16 @@ def measure_rows(split: Split, tokenizer: Tokenizer, length: int) -> tuple[float
     return fill, filled / split.num_tokens
 
 
-def format_report(corpus: Corpus) -> str:
-    """Format the closing report of a build, several lines."""
+def format_report(corpus: Corpus, place: str) -> str:
+    """Format the closing report of a build, several lines.
+
+    Args:
+        corpus: the corpus, or a local copy of it.
+        place: its directory or URL.
+    """
     metadata, report = corpus.metadata, corpus.metadata.report
     lines = [
-        f"{corpus.path}: {metadata.vocab_size:,} tokens in the vocabulary, fingerprint "
+        f"{place}: {metadata.vocab_size:,} tokens in the vocabulary, fingerprint "
         f"{metadata.fingerprint[:16]}",
         *_format_counts(corpus),
         f"{report['tokens_per_document']:,} tokens a document, "

@@ -1,4 +1,4 @@
-"""Documents and examples of files, records, TensorFlow data sets and installed documentation."""
+"""Documents and examples of files, records, tables, data sets and installed documentation."""
 
 from data_pipeline.sources.documents import Document, FileEnd, Source, SourceFormat
 from data_pipeline.sources.tables import TableRow, read_rows

@@ -1,15 +1,16 @@
 """Documents of text files, records, Wikipedia extracts, TFDS and installed documentation."""
 
 import dataclasses
-import html
-import re
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources.articles import Document, read_articles, split_paragraphs
 from data_pipeline.sources.docstrings import find_documented_files, read_documentation
 from data_pipeline.sources.json_text import parse_object
+from data_pipeline.sources.tables import find_text_column, read_column, read_first_rows
 from data_pipeline.sources.text_files import (
     EncodingErrors,
     InputFile,
@@ -18,11 +19,12 @@ from data_pipeline.sources.text_files import (
     read_lines,
 )
 
+_logger = logging.getLogger(__name__)
+
 # Longer documents are cut between paragraphs, so that memory stays bounded.
 MAX_DOCUMENT_CHARACTERS = 8 << 20
 
-# The paragraphs of a document (or, in the sentences format, its sentences), none of them blank.
-Document = list[str]
+_TEXT = "text"  # the column of texts, unless another one is named
 
 
 class SourceFormat(StrEnum):
@@ -31,7 +33,10 @@ class SourceFormat(StrEnum):
     TEXT = "text"  # a paragraph a line, a blank line between documents
     SENTENCES = "sentences"  # a sentence a line, a blank line between documents
     JSONL = "jsonl"  # a JSON object a line, the document in one of its fields
+    CSV = "csv"  # a header, a row a document, the document in one of the columns; cells quoted
+    TSV = "tsv"  # the same with tabs, where quotes are plain characters
     PARQUET = "parquet"  # the document in one of the columns
+    HUGGINGFACE = "huggingface"  # a data set that `datasets` saved or cached, by directory or name
     WIKIEXTRACTOR = "wikiextractor"  # <doc ...> blocks, or its JSON lines
     TFDS = "tfds"  # a prepared TensorFlow data set, by name
     DOCSTRINGS = "docstrings"  # the documentation in the installed Python packages; no files
@@ -52,8 +57,9 @@ class Source:
         name: for reports.
         weight: how often its text is read in training, relative to other sources.
         format: of its files.
-        inputs: globs, or names of TFDS data sets; empty for installed documentation.
-        text_column: the field of jsonl, parquet and TFDS records that holds the text.
+        inputs: globs, directories or names of data sets; empty for installed documentation.
+        text_column: the field or column that holds the text; None: see `with_text_column`.
+        split: of TFDS and Hugging Face data sets.
         encoding_errors: treatment of lines that are not UTF-8.
         file_end: meaning of the end of a text file.
         tfds_data_dir: directory of TFDS data sets; None for the default of TFDS.
@@ -63,7 +69,8 @@ class Source:
     format: SourceFormat
     inputs: tuple[str, ...] = ()
     weight: float = 1.0
-    text_column: str = "text"
+    text_column: str | None = None
+    split: str = "train"
     encoding_errors: EncodingErrors = EncodingErrors.REFUSE
     file_end: FileEnd = FileEnd.ENDS_DOCUMENT
     tfds_data_dir: str | None = None
@@ -79,10 +86,41 @@ class Source:
         if self.format is SourceFormat.TFDS:
             from data_pipeline.sources.tfds import find_data_sets
 
-            return find_data_sets(self.inputs, self.tfds_data_dir)
+            return find_data_sets(self.inputs, self.split, self.tfds_data_dir)
+        if self.format is SourceFormat.HUGGINGFACE:
+            from data_pipeline.sources.huggingface import find_shards
+
+            return [file for name in self.inputs for file in find_shards(name, self.split)]
         return [
             file for pattern in self.inputs for file in find_files(pattern, f"--input={pattern}")
         ]
+
+    def with_text_column(self, files: Sequence[InputFile]) -> "Source":
+        """Return the source with the column of its texts: the given one, or `text`.
+
+        Files with a header or a schema that have no such column have another one, which is found:
+        the only one that holds text, or that with the longest texts. A line says which.
+
+        Raises:
+            InputError: the first file has no text at all, or is not in the source's format.
+        """
+        if self.text_column is not None:
+            return self
+        column = _TEXT
+        if self.format in (SourceFormat.CSV, SourceFormat.TSV):
+            column = find_text_column(list(read_first_rows(files[0], self.format)), files[0].name)
+        elif self.format in (SourceFormat.HUGGINGFACE, SourceFormat.PARQUET):
+            from data_pipeline.sources import arrow
+
+            column = find_text_column(arrow.read_first_rows(files[0]), files[0].name)
+        if column != _TEXT:
+            _logger.warning(
+                "%s: reading the column %r, which has the longest texts; --text_column names "
+                "another one",
+                self.name,
+                column,
+            )
+        return dataclasses.replace(self, text_column=column)
 
     def read(self, files: Sequence[InputFile], progress: ReadingProgress) -> Iterator[Document]:
         """Read the documents of files, in order.
@@ -95,7 +133,10 @@ class Source:
         else:
             readers = {
                 SourceFormat.JSONL: self._read_jsonl,
-                SourceFormat.PARQUET: self._read_parquet,
+                SourceFormat.CSV: self._read_table,
+                SourceFormat.TSV: self._read_table,
+                SourceFormat.PARQUET: self._read_arrow,
+                SourceFormat.HUGGINGFACE: self._read_arrow,
                 SourceFormat.WIKIEXTRACTOR: self._read_wikiextractor,
                 SourceFormat.TFDS: self._read_tfds,
                 SourceFormat.DOCSTRINGS: _read_docstrings,
@@ -104,8 +145,13 @@ class Source:
             documents = (document for file in files for document in read(file, progress))
         return _cut_long(documents, progress)
 
+    @property
+    def _column(self) -> str:
+        return self.text_column or _TEXT
+
     def _lines(self, file: InputFile, progress: ReadingProgress) -> Iterator[tuple[int, str]]:
-        return read_lines(file, self.encoding_errors, progress)
+        lines = read_lines(file, self.encoding_errors, progress)
+        return ((number, line.strip()) for number, line in lines)
 
     def _read_text(
         self, files: Sequence[InputFile], progress: ReadingProgress
@@ -132,53 +178,37 @@ class Source:
                 record = parse_object(line, file.name, number)
                 yield split_paragraphs(self._text_of(record, file, number, progress))
 
-    def _read_parquet(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
-        from data_pipeline.sources.parquet import read_column
+    def _read_table(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
+        for text in read_column(file, self.format, self._column, self.encoding_errors, progress):
+            yield split_paragraphs(text)
 
-        for text in read_column(file, self.text_column, progress):
+    def _read_arrow(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
+        from data_pipeline.sources import arrow
+
+        for text in arrow.read_column(file, self._column, progress):
             yield split_paragraphs(text)
 
     def _read_tfds(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
         from data_pipeline.sources.tfds import read_texts
 
-        for text in read_texts(file, self.text_column, self.tfds_data_dir, progress):
+        for text in read_texts(file, self._column, self.split, self.tfds_data_dir, progress):
             yield split_paragraphs(text)
 
     def _read_wikiextractor(self, file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
-        """Read articles without the title line, which repeats the title in the tag."""
-        document: Document | None = None
-        title, opened = "", 0
-        for number, line in self._lines(file, progress):
-            if document is not None and line == "</doc>":
-                yield without_title(document, title)
-                document = None
-            elif document is not None:
-                if line:
-                    document.append(html.unescape(line))
-            elif line.startswith("<doc "):
-                match = re.search(r'title="(.*?)"', line)
-                title, opened = html.unescape(match[1]) if match else "", number
-                document = []
-            elif line.startswith("{"):
-                record = parse_object(line, file.name, number)
-                text = split_paragraphs(self._text_of(record, file, number, progress))
-                yield without_title(text, str(record.get("title", "")))
-            elif line:
-                raise InputError(
-                    f"{file.name}:{number}: expected <doc ...> or a JSON object, got {line[:40]!r}"
-                )
-        if document is not None:
-            raise InputError(f"{file.name}:{opened}: this <doc> is not closed")
+        def text_of(record: dict[str, Any], number: int) -> str:
+            return self._text_of(record, file, number, progress)
+
+        return read_articles(self._lines(file, progress), file.name, text_of)
 
     def _text_of(
         self, record: dict[str, Any], file: InputFile, number: int, progress: ReadingProgress
     ) -> str:
-        text = record.get(self.text_column)
+        text = record.get(self._column)
         if not isinstance(text, str):
             what = (
-                f"{self.text_column!r} is not text"
-                if self.text_column in record
-                else f"no field {self.text_column!r} among {', '.join(map(repr, record)) or 'none'}"
+                f"{self._column!r} is not text"
+                if self._column in record
+                else f"no field {self._column!r} among {', '.join(map(repr, record)) or 'none'}"
             )
             raise InputError(f"{file.name}:{number}: {what}; --text_column names the field")
         try:
@@ -191,19 +221,6 @@ class Source:
             progress.replaced_lines += 1
             text = text.encode("utf-8", "replace").decode()
         return text
-
-
-def split_paragraphs(text: str) -> Document:
-    """Split a text into its lines, without blank ones.
-
-    Example: `split_paragraphs("One.  \\n\\nTwo.\\n")` is `["One.", "Two."]`.
-    """
-    return [stripped for line in text.split("\n") if (stripped := line.strip())]
-
-
-def without_title(document: Document, title: str) -> Document:
-    """Drop the first paragraph of an article if it is the title."""
-    return document[1:] if document and document[0] == title else document
 
 
 def _read_docstrings(file: InputFile, progress: ReadingProgress) -> Iterator[Document]:

@@ -1,6 +1,7 @@
 """Rows of tsv, csv and jsonl files, by the names of their columns, each with its file and line."""
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,19 @@ from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.sources.json_text import parse_object
 from data_pipeline.sources.text_files import (
     MAX_LINE_BYTES,
+    EncodingErrors,
     InputFile,
+    ReadingProgress,
     decode_lines,
     find_file,
+    read_lines,
 )
 
 # The csv module's own limit, of the whole process, is 131,072 characters.
 csv.field_size_limit(MAX_LINE_BYTES)
 
 FORMATS = ("tsv", "csv", "jsonl")
+_FIRST_ROWS = 100
 
 
 class TableRow(NamedTuple):
@@ -68,7 +73,11 @@ def read_rows(
     if kind == "jsonl":
         yield from _read_objects(file, columns, on_malformed)
         return
-    records = _split_csv(file) if kind == "csv" else _split_tsv(decode_lines(file, on_malformed))
+    if kind == "csv":
+        # A bad line may be a part of a cell, so it cannot be left out.
+        records = _split_csv(file, decode_lines(file))
+    else:
+        records = _split_tsv(decode_lines(file, on_malformed))
     if header is None:
         number, header = next(records, (1, []))
         _check_columns(f"{file.name}:{number}", header, columns)
@@ -78,6 +87,92 @@ def read_rows(
             yield TableRow(place, count, dict(zip(header, cells, strict=True)))
         else:
             on_malformed(f"{place}: expected {len(header)} columns, found {len(cells)}")
+
+
+def read_column(
+    file: InputFile,
+    kind: str,
+    column: str,
+    encoding_errors: EncodingErrors,
+    progress: ReadingProgress,
+) -> Iterator[str]:
+    """Read the cells of a column of a table with a header, those that are not empty.
+
+    Args:
+        file: the file, of whatever name.
+        kind: `csv` or `tsv`; see `read_rows`.
+        column: the column.
+        encoding_errors: treatment of lines that are not UTF-8; those of a csv cannot be skipped.
+        progress: of reading.
+
+    Raises:
+        InputError: the header lacks the column, or a row has too few or too many cells.
+    """
+    records = _read_records(file, kind, encoding_errors, progress)
+    number, header = next(records, (1, []))
+    _check_delimiter(f"{file.name}:{number}", kind, header)
+    try:
+        _check_columns(f"{file.name}:{number}", header, [column])
+    except InputError as error:
+        raise InputError(f"{error}; --text_column names it") from None
+    place = header.index(column)
+    for number, cells in records:
+        if len(cells) != len(header):
+            hint = "; quotes are plain characters in a tsv" if kind == "tsv" else ""
+            raise InputError(
+                f"{file.name}:{number}: expected {len(header)} columns as in the header, found "
+                f"{len(cells)}{hint}"
+            )
+        if cells[place]:
+            yield cells[place]
+
+
+def read_first_rows(file: InputFile, kind: str) -> Iterator[Mapping[str, str]]:
+    """Read the first rows of a table with a header; for the arguments see `read_column`."""
+    records = _read_records(file, kind, EncodingErrors.REPLACE, ReadingProgress())
+    number, header = next(records, (1, []))
+    _check_delimiter(f"{file.name}:{number}", kind, header)
+    for _, cells in itertools.islice(records, _FIRST_ROWS):
+        yield dict(zip(header, cells, strict=False))
+
+
+def find_text_column(rows: Sequence[Mapping[str, str]], place: str) -> str:
+    """Return the name of the column of texts: `text`, or else that with the longest cells.
+
+    Raises:
+        InputError: there are no columns or no rows.
+    """
+    lengths: dict[str, int] = {}
+    for row in rows:
+        for name, cell in row.items():
+            lengths[name] = lengths.get(name, 0) + len(cell)
+    if not lengths:
+        raise InputError(f"{place} has no rows with text")
+    return "text" if "text" in lengths else max(lengths, key=lambda name: lengths[name])
+
+
+def _check_delimiter(place: str, kind: str, header: Sequence[str]) -> None:
+    """Find out a header of several columns that is read as one."""
+    separator, others = (",", "\t;") if kind == "csv" else ("\t", ",;")
+    for other in others:
+        if len(header) == 1 and other in header[0]:
+            raise InputError(
+                f"{place}: the columns of a {kind} are separated by {separator!r}, the header has "
+                f"{other!r} in it: {header[0][:60]!r}; --format may be csv (',') or tsv ('\\t')"
+            )
+
+
+def _read_records(
+    file: InputFile, kind: str, encoding_errors: EncodingErrors, progress: ReadingProgress
+) -> Iterator[tuple[int, list[str]]]:
+    if kind == "tsv":
+        return _split_tsv(read_lines(file, encoding_errors, progress))
+    if encoding_errors is EncodingErrors.SKIP:
+        raise InputError(
+            f"{file.name}: a line of a csv may be part of a cell and cannot be skipped: "
+            "--encoding_errors may be refuse or replace"
+        )
+    return _split_csv(file, read_lines(file, encoding_errors, progress))
 
 
 def format_tsv(rows: Iterable[Sequence[str]]) -> str:
@@ -123,9 +218,10 @@ def _split_tsv(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str
             yield number, line.split("\t")
 
 
-def _split_csv(file: InputFile) -> Iterator[tuple[int, list[str]]]:
-    # A bad line may be a part of a cell, so it cannot be left out.
-    reader = csv.reader((line for _, line in decode_lines(file)), strict=True)
+def _split_csv(
+    file: InputFile, lines: Iterator[tuple[int, str]]
+) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader((line for _, line in lines), strict=True)
     first = 1
     try:
         for cells in reader:

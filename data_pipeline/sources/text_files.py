@@ -18,7 +18,7 @@ import zstandard
 from etils import epath
 
 from data_pipeline.errors import InputError, raise_input_error
-from data_pipeline.remote import is_remote, open_remote
+from data_pipeline.remote import file_system, is_remote, open_remote
 
 # A longer line is no text that anyone wrote, and would be held in memory.
 MAX_LINE_BYTES = 64 << 20
@@ -84,9 +84,12 @@ def find_files(pattern: str, flag: str) -> list[InputFile]:
         InputError: there is none, or one of them is a directory or empty.
     """
     if is_remote(pattern):
-        root, _, below = pattern.partition("://")[2].partition("/")
-        directory = open_remote(f"{pattern.partition('://')[0]}://{root}")
-        paths: list[Any] = sorted(directory.glob(below), key=os.fspath)
+        bucket = open_remote(pattern).parents[-3]
+        below = pattern.removeprefix(f"{bucket}/")
+        try:
+            paths: list[Any] = sorted(bucket.glob(below), key=os.fspath)
+        except FileNotFoundError:  # the bucket
+            paths = []
     else:
         paths = [epath.Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     if not paths:
@@ -120,13 +123,16 @@ def _stat_file(path: Any, place: str) -> InputFile:
         raise InputError(f"{place}{path} is a directory, expected a file")
     if stat.length == 0:
         raise InputError(f"{place}{path} is empty")
-    return InputFile(os.fspath(path), stat.length, str(stat.mtime))
+    name = os.fspath(path)
+    # Not all stores give the time; what they give includes a version or a hash.
+    version = file_system(name).ukey(name) if is_remote(name) else str(stat.mtime)
+    return InputFile(name, stat.length, version)
 
 
 def read_lines(
     file: InputFile, encoding_errors: EncodingErrors, progress: ReadingProgress
 ) -> Iterator[tuple[int, str]]:
-    """Read numbered lines, stripped of white space at both ends; blank lines are empty strings.
+    """Read numbered lines with their line ends.
 
     Raises:
         InputError: the file is binary, damaged or, with `EncodingErrors.REFUSE`, not UTF-8; the
@@ -146,7 +152,7 @@ def read_lines(
                 continue
             progress.replaced_lines += 1
             line = raw.decode("utf-8", errors="replace")
-        yield number, line.strip()
+        yield number, line
 
 
 def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple[int, bytes]]:
@@ -210,7 +216,10 @@ def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]
     decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
     with raw:
         progress.start(raw)
-        yield io.BufferedReader(decompress(raw), _READ_AHEAD) if decompress else raw
+        if decompress is None and not is_remote(file.name):
+            yield raw
+        else:  # files of stores have no `readline` of a limited length
+            yield io.BufferedReader(decompress(raw) if decompress else raw, _READ_AHEAD)
 
 
 def _read_line(stream: Any, file: InputFile, number: int) -> bytes:

@@ -6,10 +6,8 @@ from typing import Any, NamedTuple
 from data_pipeline.errors import InputError
 from data_pipeline.sources.text_files import InputFile, ReadingProgress
 
-_SPLIT = "train"
 
-
-def find_data_sets(names: Sequence[str], data_dir: str | None) -> list[InputFile]:
+def find_data_sets(names: Sequence[str], split: str, data_dir: str | None) -> list[InputFile]:
     """Find prepared data sets by name, such as `wikipedia/20230601.en`.
 
     Raises:
@@ -17,23 +15,23 @@ def find_data_sets(names: Sequence[str], data_dir: str | None) -> list[InputFile
     """
     found = []
     for name in names:
-        info = _open_builder(name, _SPLIT, data_dir, _OF_CORPORA).info
-        split = info.splits[_SPLIT]
-        found.append(InputFile(name, split.num_bytes, f"{info.full_name} {split.num_examples}"))
+        info = _open_builder(name, split, data_dir, _OF_CORPORA).info
+        counts = info.splits[split]
+        found.append(InputFile(name, counts.num_bytes, f"{info.full_name} {counts.num_examples}"))
     return found
 
 
 def read_texts(
-    file: InputFile, column: str, data_dir: str | None, progress: ReadingProgress
+    file: InputFile, column: str, split: str, data_dir: str | None, progress: ReadingProgress
 ) -> Iterator[str]:
-    """Read the texts of a data set's training split, in the order of its files.
+    """Read the texts of a split of a data set, in the order of its files.
 
     Raises:
         InputError: its examples have no such text.
     """
     import tensorflow_datasets as tfds
 
-    builder = _open_builder(file.name, _SPLIT, data_dir, _OF_CORPORA)
+    builder = _open_builder(file.name, split, data_dir, _OF_CORPORA)
     features = builder.info.features
     if column not in features or not isinstance(features[column], tfds.features.Text):
         texts = [name for name in features if isinstance(features[name], tfds.features.Text)]
@@ -41,7 +39,7 @@ def read_texts(
             f"--text_column={column}: data set {file.name} has no such text; its texts are "
             f"{', '.join(texts) or 'none'}"
         )
-    for example in _read(builder, _SPLIT, [column]):
+    for example in _read(builder, split, [column]):
         yield example[column].decode("utf-8", errors="replace")
     progress.finish(file.size)
 

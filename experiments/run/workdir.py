@@ -18,7 +18,7 @@ from data_pipeline.corpus.metadata import METADATA_FILE, CorpusMetadata
 from data_pipeline.corpus.reader import Corpus, open_corpus, read_metadata
 from data_pipeline.errors import InputError
 from data_pipeline.locks import LOCK_FILE, lock
-from data_pipeline.remote import open_path
+from data_pipeline.remote import make_directory, open_path
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.cli.config_dicts import Config, ConfigT, from_json, to_json
 from experiments.cli.config_flag import ConfigFlag, GivenConfig, read_given_config
@@ -109,6 +109,12 @@ def open_workdir(
         InputError: the directory holds another experiment, or something else, or another run is
             using it; it is left as it was.
     """
+    if str(path).startswith("s3://"):
+        raise InputError(
+            f"--workdir={path}: Orbax, which writes the checkpoints, writes to local directories "
+            "and gs:// only; train in one of them, and copy the workdir to s3:// at the end: all "
+            "commands read it there"
+        )
     root = open_path(path)
     changes = check_workdir(root, config, data)
     multihost_utils.sync_global_devices("workdir checked")  # before anybody changes it
@@ -116,7 +122,7 @@ def open_workdir(
         checks: list[Callable[[], None]] = []
 
         def lock_and_write() -> None:
-            root.mkdir(parents=True, exist_ok=True)
+            make_directory(root)
             checks.append(exits.enter_context(lock(root, "run")))
             check_workdir(root, config, data)  # again: a run that was just ending may have written
             _write(root, config, data, files)
@@ -254,7 +260,7 @@ def _write(
 ) -> None:
     """Write the files that are missing. `config.json` comes first: the remains of a killed run are
     then known as a run's, and completed by the next start."""
-    root.mkdir(parents=True, exist_ok=True)
+    make_directory(root)
     identity: dict[str, Any] = {"path": data.path, "fingerprint": data.fingerprint}
     if data.weights:
         identity["weights"] = dict(data.weights)
@@ -263,7 +269,7 @@ def _write(
     for name, content in files.items():
         target = root / name
         if not target.exists() or target.read_bytes() != content:
-            target.parent.mkdir(exist_ok=True)
+            make_directory(target.parent)
             replace(target, content)
 
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import pyarrow
+import pyarrow.ipc
 from command_server import Request
 from tiny_tasks import write_questions, write_sst2, write_texts
 
@@ -191,13 +193,19 @@ def sentences(seed: int, count: int) -> list[str]:
 
 def write_inputs(root: Path) -> None:
     """Write the text files and the tasks' files."""
-    for name in ("text/AA", "books", "glue/SST-2", "squad", "mine"):
+    for name in ("text/AA", "books", "reviews", "saved/stories", "glue/SST-2", "squad", "mine"):
         (root / name).mkdir(parents=True)
     documents = ["\n".join(sentences(number, 6)) for number in range(120)]
     articles = (f'<doc id="1" url="" title="T">\n{one}\n</doc>\n' for one in documents)
     (root / "text/AA/wiki_00").write_text("".join(articles))
     books = ["\n".join(sentences(1000 + number, 6)) for number in range(60)]
     (root / "books/a.gz").write_bytes(gzip.compress("\n\n".join(books).encode()))
+    reviews = "".join(f'{number},"{one}"\n' for number, one in enumerate(books))
+    (root / "reviews/a.csv.gz").write_bytes(gzip.compress(f"id,body\n{reviews}".encode()))
+    stories = pyarrow.table({"text": documents})
+    with pyarrow.ipc.new_stream(root / "saved/stories/data.arrow", stories.schema) as writer:
+        writer.write_table(stories)
+    (root / "saved/stories/state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
     (root / "texts.txt").write_text("\n".join(sentences(5, 12)) + "\n")
     write_sst2(root / "glue/SST-2")
     write_questions(root / "squad")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 
 from albert_jax.training.checkpoint import restore_params
 
@@ -17,8 +18,8 @@ RECORDED = (f"{ROOT}/tests/experiments/recorded_pretrain.py",)
 
 
 def start(
-    corpus: Path,
-    workdir: Path,
+    corpus: epath.PathLike,
+    workdir: epath.PathLike,
     *flags: str,
     program: Sequence[str] = COMMAND,
     devices: int = 1,
@@ -48,7 +49,9 @@ def start(
     )
 
 
-def assert_same_params(left: Path, right: Path, *, rtol: float = 0) -> None:
+def assert_same_params(left: epath.PathLike, right: epath.PathLike, *, rtol: float = 0) -> None:
     """Compares the newest checkpoints of two workdirs, bit by bit unless told otherwise."""
-    first, second = (restore_params(workdir / "checkpoints") for workdir in (left, right))
+    first, second = (
+        restore_params(epath.Path(workdir) / "checkpoints") for workdir in (left, right)
+    )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), first, second)

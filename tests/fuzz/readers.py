@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import tiny_tasks
 import zstandard
@@ -259,18 +260,25 @@ def _sources(root: Path) -> Readers:
         "a.txt.zst": (SourceFormat.TEXT, zstandard.ZstdCompressor().compress(text)),
         "a.jsonl": (SourceFormat.JSONL, objects),
         "wiki": (SourceFormat.WIKIEXTRACTOR, wiki),
+        "a.csv": (SourceFormat.CSV, b'id,body\r\n1,"One, ""two"".\n\nThree."\r\n2,Four.\r\n'),
+        "a.tsv": (SourceFormat.TSV, b"id\ttext\n1\tOne.\n2\tTwo.\n"),
     }
     readers: Readers = {}
     for name, (_, content) in files.items():
         (root / name).write_bytes(content)
     table = pyarrow.table({"text": ["One. Two.", None, "Three."], "id": [1, 2, 3]})
     pyarrow.parquet.write_table(table, root / "a.parquet")
+    with pyarrow.ipc.new_stream(root / "a.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
     kinds = {name: kind for name, (kind, _) in files.items()}
-    for name, kind in (kinds | {"a.parquet": SourceFormat.PARQUET}).items():
+    for name in ("a.parquet", "a.arrow"):  # read alike, by their suffix
+        kinds[name] = SourceFormat.PARQUET
+    for name, kind in kinds.items():
         source = Source("memory", kind, (str(root / name),))
 
         def read(source: Source = source) -> None:
-            list(source.read(source.find_inputs(), ReadingProgress()))
+            files = source.find_inputs()
+            list(source.with_text_column(files).read(files, ReadingProgress()))
 
         readers[name] = (root / name, read)
     return readers

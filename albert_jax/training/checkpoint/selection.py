@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import fsspec
 import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
@@ -35,13 +36,18 @@ def quarantine_damaged(directory: epath.Path) -> None:
     if damages and newest is None:
         raise _all_damaged(directory, damages)
     for step, damage in damages.items():
+        aside = _place_for_damaged(directory) / str(step)
         _log.warning(
             "checkpoint %d is damaged (%s): moved to %s, step %d is used",
-            *(step, damage, directory / DAMAGED / str(step), newest),
+            *(step, damage, aside, newest),
         )
-        (directory / DAMAGED).mkdir(exist_ok=True)
-        (directory / DAMAGED / str(step)).rmtree(missing_ok=True)
-        (directory / str(step)).rename(directory / DAMAGED / str(step))
+        aside.rmtree(missing_ok=True)
+        _move(directory / str(step), aside)
+
+
+def _place_for_damaged(directory: epath.Path) -> epath.Path:
+    """Return ``damaged/``; on a store beside the checkpoints, as Orbax deletes it among them."""
+    return (directory.parent if "://" in str(directory) else directory) / DAMAGED
 
 
 def newest_step(directory: epath.Path) -> int:
@@ -147,6 +153,17 @@ def absolute(directory: epath.PathLike) -> epath.Path:
     """Make a local path absolute: Orbax writes nothing under a relative one."""
     path = epath.Path(directory)
     return path if "://" in str(path) else path.absolute()
+
+
+def _move(source: epath.Path, target: epath.Path) -> None:
+    """Move a directory; on a store, which has none, copy its files and delete them."""
+    if "://" in str(source):
+        store, _ = fsspec.url_to_fs(str(source))
+        store.copy(str(source), str(target), recursive=True)
+        source.rmtree()
+    else:
+        target.parent.mkdir(exist_ok=True)
+        source.rename(target)
 
 
 def _inspect(directory: epath.Path) -> tuple[int | None, dict[int, str]]:

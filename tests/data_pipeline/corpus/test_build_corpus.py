@@ -1,5 +1,6 @@
 """The command: the corpus is the same however it is built, and mistakes are one-line errors."""
 
+import csv
 import itertools
 import json
 import os
@@ -9,12 +10,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.ipc
 import pytest
+from memory_stores import memory_stores
 
+from data_pipeline import build_corpus, locks
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
 from data_pipeline.build_flags import define_flags, read_build_config
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.build_config import BuildConfig
+from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
 from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
@@ -156,6 +162,11 @@ def test_report_is_printed(text, vocabulary, tmp_path, capsys):
         "frequent",
     ):
         assert word in printed
+    assert printed.splitlines()[-1] == (
+        "next: python -m experiments.pretrain --config=experiments/configs/albert_base.py "
+        f"--config.model.vocab_size=126 --config.data.corpus_dir={tmp_path}/corpus "
+        "--workdir=runs/base"
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,6 +248,36 @@ def test_killed_builds_resume_to_the_same_corpus(text, vocabulary, tmp_path, bui
     done = run("-c", SMALL_STEPS, 0, "0", *command)
     assert done.returncode == DONE, done.stderr
     assert files_of(output) == files_of(built)
+
+
+def test_builds_of_tables_and_data_sets_resume(text, vocabulary, tmp_path):
+    documents = (text / "a.txt").read_text().strip().split("\n\n")
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "body"), *enumerate(documents)])
+    table = pyarrow.table({"text": (text / "b.txt").read_text().strip().split("\n\n")})
+    with pyarrow.ipc.new_stream(tmp_path / "b.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "b.arrow"}]}')
+
+    def command(output):
+        flags = arguments(text, vocabulary, output)[1:]
+        kept = [flag for flag in flags if not flag.startswith(("--input", "--format"))]
+        return [*kept, f"--source=a:1:csv:{tmp_path}/a.csv", f"--source=b:2:huggingface:{tmp_path}"]
+
+    assert main(["build_corpus", *command(tmp_path / "whole")]) == DONE
+    assert run("-c", SMALL_STEPS, 4, "0", *command(tmp_path / "resumed")).returncode < 0
+    done = run("-c", SMALL_STEPS, 0, "0", *command(tmp_path / "resumed"))
+    assert done.returncode == DONE and "Resuming the build" in done.stderr
+    assert files_of(tmp_path / "resumed") == files_of(tmp_path / "whole")
+    metadata = open_corpus(tmp_path / "whole").metadata
+    assert [source.weight for source in metadata.sources] == [1, 2]
+    assert [source["text_column"] for source in metadata.settings["sources"]] == ["body", "text"]
+    counts = [
+        source.counts[split]["documents"]
+        for source in metadata.sources
+        for split in ("train", "validation")
+    ]
+    assert sum(counts) == 120 and min(counts) > 3
 
 
 def test_a_full_disk_is_a_one_line_error_and_the_build_resumes(text, vocabulary, tmp_path, built):
@@ -351,20 +392,28 @@ def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys)
     assert main(arguments(text, vocabulary, output)) == DONE
 
 
-def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, built):
-    from etils import epath
-
-    from data_pipeline import build_corpus, remote
-
+def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, built, capsys):
+    """From remote files. A build that was stopped while it was copied is not built again."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for module in (build_corpus, remote):
-        monkeypatch.setattr(
-            module, "open_remote", lambda url: epath.Path(url.replace("gs://b", str(tmp_path)))
-        )
-    command = arguments(text, vocabulary, "gs://b/store")
-    assert main(command) == DONE
-    assert files_of(tmp_path / "store") == files_of(built)
-    assert main(command) == BAD_INPUT
+    monkeypatch.setattr(locks, "SETTLING_SECONDS", 0.02)
+    with memory_stores(monkeypatch) as store:
+        for name in ("a.txt", "b.txt"):
+            store().pipe(f"s3://b/text/{name}", (text / name).read_bytes())
+        command = arguments("s3://b/text", vocabulary, "gs://b/store")
+        with monkeypatch.context() as stopping, pytest.raises(KeyError):
+            stopping.setattr(build_corpus, "publish", lambda *_: {}["stopped"])
+            main(command)
+        with monkeypatch.context() as building:
+            building.setattr(CorpusBuilder, "build", None)
+            assert main(command) == DONE
+        assert "--config.data.corpus_dir=gs://b/store" in capsys.readouterr().out.splitlines()[-1]
+        assert main(command) == BAD_INPUT
+        assert "gs://b/store holds a corpus already" in capsys.readouterr().err
+        store().get("gs://b/store/", str(tmp_path / "store"), recursive=True)
+        assert main([*command, "--overwrite"]) == DONE
+    assert files_of(tmp_path / "store").keys() == files_of(built).keys()
+    assert open_corpus(tmp_path / "store").metadata.files == open_corpus(built).metadata.files
+    assert not any((tmp_path / "cache/albert_jax/builds").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from etils import epath
+from memory_stores import memory_stores
 from tiny_corpora import encode_documents, write_corpus
 
 from albert_jax.durable_files import hash_file
@@ -477,39 +478,53 @@ def test_processes_that_stage_at_once_copy_each_file_once(tmp_path, monkeypatch)
 
 
 def test_published_corpus_can_be_staged(tmp_path, monkeypatch):
+    """Also over another one, of which nothing is left but what is hidden."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        remote,
-        "open_remote",
-        lambda url: epath.Path(url.replace("gs://bucket", str(tmp_path / "store"))),
-    )
     local = write_sample(tmp_path / "corpus")
-    remote.publish(local, "gs://bucket/corpus", "metadata.json")
-    staged = open_corpus("gs://bucket/corpus")
-    assert staged.metadata == open_corpus(local).metadata
+    with memory_stores(monkeypatch):
+        store = epath.Path("gs://bucket/corpus")
+        for name in ("metadata.json", "train/shard-00009/tokens.bin", ".lock"):
+            (store / name).write_text("of another one")
+        remote.publish(local, str(store), "metadata.json")
+        assert open_corpus(str(store)).metadata == open_corpus(local).metadata
+        assert not (store / "train/shard-00009").exists()
+        assert (store / ".lock").exists()
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/corpus", "hdfs://host/corpus", "foo://corpus"])
-def test_a_store_without_its_library_is_named(url: str) -> None:
-    remote._find_fault.cache_clear()
-    with pytest.raises(InputError, match=rf"{url} cannot be reached: .*{url.partition(':')[0]}"):
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://bucket/corpus", r"s3:// needs `pip install 'albert-jax\[s3\]'`"),
+        ("gs://bucket/corpus", r"gs:// needs `pip install 'albert-jax\[gcs\]'`"),
+        ("hdfs://host/corpus", "no file system for hdfs:// is known, only gs, s3"),
+    ],
+)
+def test_a_store_without_its_library_is_named(
+    url: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("s3fs", "gcsfs"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=f"{url} cannot be reached: {message}"):
         remote.open_path(url)
 
 
 def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = threading.Event()
-
-    class Slow:
-        def __init__(self, url: str) -> None:
-            assert url == "gs://bucket"
-
-        def exists(self) -> bool:
-            return waits.wait(60)
-
-    remote._find_fault.cache_clear()
     monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(remote.epath, "Path", Slow)
-    with pytest.raises(InputError, match=r"gs://bucket/corpus cannot be reached: it does not answ"):
-        open_corpus("gs://bucket/corpus")
-    waits.set()
-    remote._find_fault.cache_clear()
+    with memory_stores(monkeypatch) as store:
+        monkeypatch.setattr(store, "info", lambda self, path: waits.wait(60))
+        with pytest.raises(
+            InputError, match=r"gs://bucket/corpus cannot be reached: it does not answ"
+        ):
+            open_corpus("gs://bucket/corpus")
+        waits.set()
+
+
+def test_what_a_store_answers_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, path: str) -> None:
+        raise PermissionError("Forbidden")
+
+    with memory_stores(monkeypatch) as store:
+        monkeypatch.setattr(store, "info", refuse)
+        with pytest.raises(InputError, match="gs://b/c cannot be reached: PermissionError: Forb"):
+            open_corpus("gs://b/c")

@@ -1,0 +1,90 @@
+"""Texts in a column of Parquet and Arrow files, read in batches of rows."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.text_files import InputFile, ReadingProgress, open_bytes
+
+ARROW = ".arrow"  # files of the streaming format, as `datasets` writes them; all others are Parquet
+
+_ROWS_PER_READ = 256
+_FIRST_ROWS = 100
+
+
+def read_column(file: InputFile, column: str, progress: ReadingProgress) -> Iterator[str]:
+    """Read the texts of a column; rows without one are left out.
+
+    Raises:
+        InputError: it is not such a file, or the column is missing or holds no text.
+    """
+    with _open(file, progress) as table:
+        schema = _schema(table)
+        if column not in schema.names:
+            names = ", ".join(map(repr, schema.names))
+            raise InputError(
+                f"{file.name}: no column {column!r} among {names}; --text_column names it"
+            )
+        kind = schema.field(column).type
+        if not _is_text(kind):
+            raise InputError(f"{file.name}: column {column!r} holds {kind}, not text")
+        for batch in _batches(table, [column]):
+            yield from (text for text in batch.column(column).to_pylist() if text is not None)
+    progress.finish(file.size)
+
+
+def read_first_rows(file: InputFile) -> list[Mapping[str, str]]:
+    """Read the text columns of the first rows; other columns are left out.
+
+    Raises:
+        InputError: it is not such a file.
+    """
+    with _open(file, ReadingProgress()) as table:
+        names = [field.name for field in _schema(table) if _is_text(field.type)]
+        batch = next(_batches(table, names), None) if names else None
+        rows = [] if batch is None else batch.slice(0, _FIRST_ROWS).to_pylist()
+        return [{name: value or "" for name, value in row.items()} for row in rows]
+
+
+@contextlib.contextmanager
+def _open(file: InputFile, progress: ReadingProgress) -> Iterator[Any]:
+    is_arrow = Path(file.name).suffix == ARROW
+    with open_bytes(file, progress) as stream:
+        try:
+            if is_arrow:
+                yield pyarrow.ipc.open_stream(stream)
+            else:
+                yield pyarrow.parquet.ParquetFile(stream)
+        except (pyarrow.ArrowException, OSError) as error:
+            kind = "Arrow" if is_arrow else "Parquet"
+            raise InputError(f"{file.name} is not a complete {kind} file: {error}") from None
+
+
+def _schema(table: Any) -> pyarrow.Schema:
+    return table.schema_arrow if isinstance(table, pyarrow.parquet.ParquetFile) else table.schema
+
+
+def _batches(table: Any, columns: list[str]) -> Iterator[pyarrow.RecordBatch]:
+    """Yield batches of rows of some columns.
+
+    Those of an Arrow stream are as large as they were written, and damaged ones are only noticed
+    when they are validated: reading them would reach beyond their memory.
+    """
+    if isinstance(table, pyarrow.parquet.ParquetFile):
+        yield from table.iter_batches(batch_size=_ROWS_PER_READ, columns=columns)
+        return
+    for batch in table:
+        selected = batch.select(columns)
+        selected.validate(full=True)
+        yield selected
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    types = pyarrow.types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
