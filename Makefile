@@ -31,9 +31,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.interop: $(VENV)/.installed
-	@echo "Adding torch, transformers, W&B and MLflow ..."
+	@echo "Adding torch, transformers and the other extras of the tests ..."
 	$(INSTALL) "$(TORCH)"
-	$(INSTALL) --editable ".[test,interop]"
+	$(INSTALL) --editable ".[test,interop,hub,onnx]"
 	@touch $@
 
 demo: $(DEMO_CORPUS)/metadata.json
