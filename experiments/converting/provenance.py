@@ -11,6 +11,7 @@ from albert_jax.interop.workdir import is_workdir
 from albert_jax.pretrained import directory_of
 from data_pipeline.config import DataConfig, Packing
 from data_pipeline.errors import InputError
+from experiments.finetuning.glue_jobs import Start
 from experiments.metrics.metrics_file import read_metrics
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import phases_of
@@ -191,7 +192,7 @@ def _read_glue(root: epath.Path) -> Iterator[Measurement]:
     """Yield the results of reports on GLUE that were written into a directory of the workdir."""
     for file in sorted(root.glob(f"*/{REPORT_FILE}")):
         for result in _read(file).get("results", []):
-            if result["start"] == "pretrained" and result["median"] is not None:
+            if result.get("start") == Start.PRETRAINED and result.get("median") is not None:
                 name, baseline = f"median {result['metric']}, percent", result["baseline"]
                 constant = {} if baseline is None else {name: baseline}
                 data = f"{result['task']}, fine-tuned"
