@@ -33,7 +33,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 $(VENV)/.interop: $(VENV)/.installed
 	@echo "Adding torch, transformers and the other extras of the tests ..."
 	$(INSTALL) "$(TORCH)"
-	$(INSTALL) --editable ".[test,interop,hub,onnx]"
+	$(INSTALL) --editable ".[test,interop]"
 	@touch $@
 
 demo: $(DEMO_CORPUS)/metadata.json
