@@ -1,5 +1,6 @@
 """What the files of a workdir record of its training and of the measurements of a checkpoint."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -102,8 +103,12 @@ def read_provenance(source: epath.PathLike, step: int | None) -> Provenance:
 
 
 def _read_measurement(data: str, entry: Json) -> Measurement:
-    """Return the metrics of an entry of the log."""
-    metrics = {name: value for name, value in entry.items() if name not in _NO_METRICS}
+    """Return the metrics of an entry of the log, without those that are not a number."""
+    metrics = {
+        name: value
+        for name, value in entry.items()
+        if name not in _NO_METRICS and not math.isnan(value)
+    }
     pairs = f", {entry['pairs']:g} pairs" if "pairs" in entry else ""
     return Measurement(data, f"{entry['split']}{pairs}", metrics, {})
 
