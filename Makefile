@@ -31,7 +31,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.interop: $(VENV)/.installed
-	@echo "Adding torch, transformers, W&B and MLflow ..."
+	@echo "Adding torch, transformers and the other extras of the tests ..."
 	$(INSTALL) "$(TORCH)"
 	$(INSTALL) --editable ".[test,interop]"
 	@touch $@

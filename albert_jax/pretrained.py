@@ -1,8 +1,9 @@
 """Reading and writing of weights: ``from_pretrained`` and ``save_pretrained`` of every model.
 
 A path is a Hugging Face directory, a checkpoint of the released code, or a workdir of this project
-(then its best checkpoint is meant) or one of its checkpoints, ``workdir/checkpoints/500``. The JSON
-beside the weights defines the model, never a preset.
+(then its best checkpoint is meant) or one of its checkpoints, ``workdir/checkpoints/500``; or the
+name of a model on the Hugging Face Hub, ``albert/albert-base-v2``. The JSON beside the weights
+defines the model, never a preset.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
+from albert_jax.interop.hub import local_path
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.parameter_fitting import fit_parameters
 from albert_jax.interop.saving import SavableTokenizer, save_huggingface
@@ -74,7 +76,7 @@ def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> Pretrai
 
 def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeights:
     """Open the tensors of a path under the names of its format; see `read_pretrained`."""
-    given = epath.Path(path)
+    given = epath.Path(local_path(path, error=WeightsError))
     root, step_of_path = workdir.split_step(given)
     if workdir.is_workdir(root):
         return workdir.read_workdir(root, step_of_path if step is None else step)
@@ -100,7 +102,7 @@ def directory_of(path: epath.PathLike) -> epath.Path:
     Example: ``runs/base`` for ``runs/base/checkpoints/500``, ``hub/assets`` for a TF-Hub module,
     ``albert_base`` for ``albert_base/model.ckpt-best``.
     """
-    given = epath.Path(path)
+    given = epath.Path(local_path(path, error=WeightsError))
     root, _ = workdir.split_step(given)
     if not workdir.is_workdir(root) and (found := tensorflow_checkpoint.find_checkpoint(given)):
         config_file, _ = found

@@ -29,6 +29,7 @@ ORDER = {
             "heads",
         ),
         *("devices", "training", "training/checkpoint", "interop", "pretrained", "model", "tasks"),
+        "exporting",
     ),
     "data_pipeline": (
         *("errors", "terminal", "cache", "verification", "memory_maps", "batch_iterator"),
@@ -50,7 +51,7 @@ ORDER = {
             "finetuning",
             "prediction",
         ),
-        *("benchmarks",),
+        *("converting", "benchmarks"),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep", "glue"),
         *("probe", "export_records", "import_records"),
@@ -68,6 +69,7 @@ ALLOWED = {
         "albert_jax.settings",
         "albert_jax.lazy_exports",
         "albert_jax.durable_files",
+        "albert_jax.interop.hub",
         "albert_jax.input_files",  # one reader of JSON for all: what it bears, all bear
     )
 }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -69,4 +70,8 @@ def read_sharded(index: epath.Path) -> FlatTree:
 def write_safetensors(file: os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
     """Write one file, with the format entry that older readers require."""
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    save_file(contiguous, file, metadata={"format": "pt"})
+    path = Path(file)
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(contiguous, path, metadata={"format": "pt"})
+    path.chmod(mode)  # the library replaces the file by one that its owner alone can read

@@ -12,6 +12,8 @@ from albert_jax.durable_files import new_directory
 from albert_jax.interop import huggingface
 from albert_jax.interop.names import WeightsError
 
+CARD_FILE = "README.md"
+
 
 @runtime_checkable
 class SavableTokenizer(Protocol):
@@ -41,6 +43,7 @@ def save_huggingface(
     *,
     architecture: str,
     tokenizer: SavableTokenizer | None,
+    card: str | None = None,
 ) -> None:
     """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
 
@@ -51,6 +54,7 @@ def save_huggingface(
         head: labels of a classifier among the parameters.
         architecture: the class that transformers' Auto classes choose.
         tokenizer: written beside the model.
+        card: the text of the model card, if there is to be one.
 
     Raises:
         WeightsError: see `PretrainedModel.save_pretrained`.
@@ -69,3 +73,5 @@ def save_huggingface(
         )
         if tokenizer is not None:
             tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)
+        if card is not None:
+            (directory / CARD_FILE).write_text(card, encoding="utf-8")

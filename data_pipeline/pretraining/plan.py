@@ -139,6 +139,7 @@ def _build(
 ) -> None:
     """Write the plan under another name first, so that it is complete or absent."""
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
+    partial.chmod(0o755 & path.parent.stat().st_mode)  # `mkdtemp` lets nobody else read
     try:
         variants = [
             write_rows(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from albert_jax.input_files import require_fields
+from albert_jax.interop.hub import local_path
 from data_pipeline.errors import InputError
 from data_pipeline.remote import is_remote, open_remote
 from data_pipeline.tokenizers.declared_tokens import DECLARING_FILES, with_declared_tokens
@@ -40,7 +41,8 @@ def read_pretrained_tokenizer(
     tokenizer.json that transformers made of it.
 
     Args:
-        path: a directory, or a `.model`, `.txt` or `.json` file; local or remote.
+        path: a directory, or a `.model`, `.txt` or `.json` file; local or remote, or the name of a
+            model on the Hugging Face Hub.
         lower_case: overrides the stored setting; True if there is none.
         keep_accents: likewise; False if there is none.
 
@@ -74,6 +76,7 @@ def read_pretrained_tokenizer(
 @contextmanager
 def _local(path: str | Path) -> Iterator[Path]:
     """Yield the path, or a copy of the small files of a remote one."""
+    path = local_path(path, error=InputError)
     if not is_remote(path):
         if not Path(path).exists():
             raise InputError(f"tokenizer {path}: there is no such file or directory")

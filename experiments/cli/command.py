@@ -8,6 +8,7 @@ from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
 
+from albert_jax.interop.hub import HubError
 from albert_jax.interop.names import WeightsError
 from albert_jax.settings import FieldError, all_settings
 from albert_jax.training.checkpoint import NonFiniteStateError
@@ -99,7 +100,7 @@ def attempt(main: Main, config_kind: type[Config] | None = None) -> Outcome:
         if config_kind and error.field in {one.name for one in all_settings(config_kind)}:
             error = error.named(f"--config.{error.field}")
         return Outcome(ExitCode.BAD_INPUT, str(error))
-    except (InputError, CheckpointError, WeightsError) as error:
+    except (InputError, CheckpointError, WeightsError, HubError) as error:
         return Outcome(ExitCode.BAD_INPUT, str(error))
     except Exception as error:
         failure = storage_failure(error)

@@ -58,3 +58,15 @@ def assert_same(left: Any, right: Any) -> None:
         x, y = np.asarray(x), np.asarray(y)
         assert x.dtype == y.dtype
         assert x.tobytes() == y.tobytes()
+
+
+def padded_rows(config: AlbertConfig, batch: int, length: int) -> dict[str, np.ndarray]:
+    """Rows of two segments, all but the first with padding at the end."""
+    ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch, length))
+    places, ends = np.arange(length)[None], length - np.arange(batch)[:, None] % length
+    rows = {
+        "input_ids": ids,
+        "attention_mask": places < ends,
+        "token_type_ids": (places >= ends // 2) & (places < ends),
+    }
+    return {name: row.astype(np.int32) for name, row in rows.items()}

@@ -19,9 +19,11 @@ from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.added_tokens import AddedToken
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
-from experiments.convert import Format, architecture_of, convert, find_tokenizer, list_losses
+from experiments.convert import find_tokenizer
+from experiments.converting import Format, architecture_of, convert, list_losses
 
 TEXT = "The cat and the other one sat, 3,000 of them."
+READABLE = (Format.HUGGINGFACE, Format.TENSORFLOW, Format.ORBAX)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -57,13 +59,19 @@ def same_ids(left: Path, tokenizer: AlbertTokenizer) -> bool:
     return np.array_equal(ids, tokenizer(TEXT)["input_ids"])
 
 
+def modes(path: Path) -> set[int]:
+    """The permissions of the files below a directory."""
+    return {file.stat().st_mode & 0o777 for file in path.rglob("*") if file.is_file()}
+
+
 def test_a_model_goes_round_through_all_formats(sentencepiece, tmp_path):
     model = make_model("ForPreTraining", GROUPS | {"vocab_size": 80}, None)
     path = make_workdir(tmp_path, model, sentencepiece, 20, 30)
     source = read_pretrained(path)
     assert source.step == 20
     assert_same(source.params, random_params(model, 20))
-    for number, to in enumerate([*Format, Format.TENSORFLOW, Format.HUGGINGFACE, Format.ORBAX]):
+    expected_modes = modes(path / "tokenizer")
+    for number, to in enumerate([*READABLE, Format.TENSORFLOW, Format.HUGGINGFACE, Format.ORBAX]):
         stored = read_pretrained(path)
         tokenizer = AlbertTokenizer.from_pretrained(path)
         assert list_losses(stored, tokenizer, to) == []
@@ -73,6 +81,7 @@ def test_a_model_goes_round_through_all_formats(sentencepiece, tmp_path):
         assert_same(back.params, source.params)
         assert back.config == model.config
         assert same_ids(path, sentencepiece)
+        assert modes(path) == expected_modes
         if to is not Format.HUGGINGFACE:
             assert back.step == (stored.step or 0)
 
@@ -140,7 +149,7 @@ def test_a_cased_vocabulary_has_no_place_in_the_released_format(wordpiece, tmp_p
     assert list_losses(stored, wordpiece, Format.HUGGINGFACE) == []
 
 
-@pytest.mark.parametrize("to", Format)
+@pytest.mark.parametrize("to", READABLE)
 def test_weights_alone_are_converted(to, tmp_path):
     model = make_model("ForPreTraining", {}, None)
     model.save_pretrained(tmp_path / "model", random_params(model))
@@ -209,5 +218,27 @@ def test_the_command_says_what_it_wrote_or_what_is_wrong(wordpiece, tmp_path):
     ]
     done = command(**source, output=tmp_path / "out")
     assert done.returncode == 2
+    assert (tmp_path / "out/README.md").read_text().startswith("---\nlibrary_name: transformers\n")
     *_, told = done.stderr.splitlines()
     assert told == f"error: {tmp_path}/out exists already; choose another directory"
+
+
+def test_inference_is_written_with_the_tokenizer(wordpiece, tmp_path):
+    model = AlbertForSequenceClassification(TINY, THREE)
+    model.save_pretrained(tmp_path / "model", random_params(model), wordpiece)
+    stored = read_pretrained(tmp_path / "model")
+    convert(stored, wordpiece, Format.STABLEHLO, tmp_path / "out")
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    tokenizer = {"tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+    assert names == {"model.stablehlo", "signature.json"} | tokenizer
+    assert same_ids(tmp_path / "out", wordpiece)
+    assert modes(tmp_path / "out") == modes(tmp_path / "model")
+
+
+def test_without_onnx_one_line_says_what_to_install(wordpiece, tmp_path, monkeypatch):
+    model = make_model("ForPreTraining", {}, None)
+    model.save_pretrained(tmp_path / "model", random_params(model))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(WeightsError, match=r"needs the package onnx: pip install 'albert-jax\[onn"):
+        convert(read_pretrained(tmp_path / "model"), wordpiece, Format.ONNX, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -163,9 +163,8 @@ def test_report_is_printed(text, vocabulary, tmp_path, capsys):
     ):
         assert word in printed
     assert printed.splitlines()[-1] == (
-        "next: python -m experiments.pretrain --config=experiments/configs/albert_base.py "
-        f"--config.model.vocab_size=126 --config.data.corpus_dir={tmp_path}/corpus "
-        "--workdir=runs/base"
+        "next: python -m experiments.pretrain --config=albert_small_wiki "
+        f"--config.data.corpus_dir={tmp_path}/corpus --workdir=runs/corpus"
     )
 
 

@@ -268,6 +268,7 @@ def test_the_directory_of_the_plan(tmp_path, corpus, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     elsewhere = open_plan(corpus, "train", DataConfig(**SETTINGS)).path
     assert elsewhere.parent == tmp_path / "albert_jax" / "plans"
+    assert elsewhere.stat().st_mode == elsewhere.parent.stat().st_mode  # others may read it too
     (tmp_path / "file").touch()
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path / "file"))
     with pytest.raises(FieldError, match=r"a writable directory .*/file: File exists") as caught:

@@ -1,0 +1,56 @@
+"""StableHLO: inference that `jax.export.deserialize` reads back without this project.
+
+Example, in a process that has JAX alone::
+
+    exported = jax.export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))
+    outputs = exported.call(input_ids, attention_mask, token_type_ids)  # int32 [batch, length]
+    outputs["logits"]
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from albert_jax.exporting.inference import (
+    BATCH,
+    INPUTS,
+    LENGTH,
+    ExportedModel,
+    infer,
+    write_signature,
+)
+from albert_jax.model import AlbertModel
+
+STABLEHLO_FILE = "model.stablehlo"
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write_stablehlo(directory: Path, exported: ExportedModel) -> None:
+    """Write ``model.stablehlo`` and ``signature.json``, for any batch and any length.
+
+    Args:
+        directory: an empty directory.
+        exported: the model.
+    """
+    model = exported.model
+    params = exported.params["albert"] if isinstance(model, AlbertModel) else exported.params
+    params = jax.tree.map(jnp.asarray, dict(params))
+    longest = exported.config.longest_row
+    constraints = [] if longest is None else [f"{LENGTH} <= {longest}"]
+    shape = export.symbolic_shape(f"{BATCH}, {LENGTH}", constraints=constraints)
+    row = jax.ShapeDtypeStruct(shape, jnp.int32)
+    function = jax.jit(functools.partial(infer, model, params))
+    graph = export.export(function, platforms=PLATFORMS)(*[row] * len(INPUTS))
+    (directory / STABLEHLO_FILE).write_bytes(graph.serialize())
+    write_signature(
+        directory,
+        exported,
+        format="stablehlo",
+        file=STABLEHLO_FILE,
+        platforms=list(PLATFORMS),
+        jax=jax.__version__,
+        input_dtype="int32",
+    )

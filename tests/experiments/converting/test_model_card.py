@@ -1,0 +1,165 @@
+"""Model cards: every fact that the files of a workdir have, and none that they have not."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from tiny_models import THREE, TINY, make_model, random_params
+
+from albert_jax import AlbertForSequenceClassification, read_pretrained
+from albert_jax.training.checkpoint import Checkpoints
+from data_pipeline import AlbertTokenizer
+from data_pipeline.config import DataConfig
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from experiments.cli.config_dicts import to_json
+from experiments.converting import format_model_card, read_provenance
+from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "and", ",", "3")
+TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDS))
+
+
+def make_workdir(path: Path, model: Any, config: Any, step: int, **files: Any) -> Path:
+    """What a run leaves of itself; `files` are names without their endings, and contents."""
+    path.mkdir()
+    model.config.to_json_file(path / "albert_config.json")
+    (path / "config.json").write_text(to_json(config))
+    with Checkpoints(path / "checkpoints", keep=1) as checkpoints:
+        state = {"params": random_params(model), "opt_state": np.zeros(2)}
+        checkpoints.save(step, state, finite=True)
+    for name, content in files.items():
+        entries = content if isinstance(content, list) else [content]
+        ending = "jsonl" if isinstance(content, list) else "json"
+        (path / f"{name}.{ending}").write_text("".join(f"{json.dumps(one)}\n" for one in entries))
+    return path
+
+
+def make_card(path: Path, name: str = "me/model") -> str:
+    stored = read_pretrained(path)
+    return format_model_card(name, stored, TOKENIZER, read_provenance(path, stored.step))
+
+
+def header_of(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    early = PhaseConfig(num_steps=900, max_seq_length=128)
+    model = make_model("ForPreTraining", {"max_position_embeddings": 512}, None)
+    config = ExperimentConfig(
+        model=model.config,
+        data=DataConfig(corpus_dir="/home/somebody/wiki_en"),
+        phases=PhasesConfig(first=early),
+        global_batch_size=32,
+        seed=7,
+    )
+    metrics = [
+        {"step": 500, "split": "validation", "time": 1.0, "loss": 9.0},
+        {"step": 1000, "split": "train", "time": 2.0, "loss": 3.5},
+        {"step": 1000, "split": "validation", "time": 2.0, "loss": 4.25, "pairs": 64.0},
+    ]
+    identity = {
+        "path": "/home/somebody/wiki_en",
+        "fingerprint": "0123456789abcdef" * 4,
+        "weights": {"books": 1.0, "wiki|en": 2.0},
+    }
+    return make_workdir(tmp_path / "run", model, config, 1000, metrics=metrics, corpus=identity)
+
+
+def test_a_pretrained_model_has_its_training_and_the_metrics_of_its_checkpoint(
+    pretrained: Path,
+) -> None:
+    card = make_card(pretrained)
+    header = header_of(card)
+    assert header["library_name"] == "transformers" and header["pipeline_tag"] == "fill-mask"
+    (result,) = header["model-index"][0]["results"]
+    assert result["dataset"]["name"] == "wiki_en"
+    assert result["metrics"] == [{"type": "loss", "value": 4.25}]
+    count = sum(leaf.size for leaf in _leaves(read_pretrained(pretrained).params))
+    for line in (
+        "# model",
+        f"| parameters | {count:,} |",
+        "| layers | 2, parameters shared: all |",
+        "| vocabulary | 11 tokens, WordPiece |",
+        "| steps | 1,000 of 125,000 |",
+        "| rows of a step | 32 of up to 128 tokens for 900 steps; "
+        "32 of up to 512 tokens for 124,100 steps |",
+        "| corpus | wiki_en; sources books (weight 1), wiki\\|en (weight 2); "
+        "fingerprint 0123456789abcdef |",
+        "| objectives | masked LM (ngram masks, 15% of the tokens), sentence order |",
+        "| seed | 7 |",
+        "| wiki_en | validation, 64 pairs | loss | 4.25 |",
+        "- A row has at most 512 tokens.",
+        "- Text is lowercased.",
+    ):
+        assert line in card.splitlines(), f"{line}\n{card}"
+    assert "somebody" not in card and "9.0" not in card
+
+
+def test_results_of_glue_in_the_workdir_are_there(pretrained: Path) -> None:
+    fields = {"task": "rte", "metric": "accuracy", "baseline": 52.7}
+    results = [
+        {**fields, "start": "pretrained", "median": 61.0},
+        {**fields, "start": "random", "median": 50.0},
+    ]
+    (pretrained / "glue").mkdir()
+    (pretrained / "glue/report.json").write_text(json.dumps({"results": results}))
+    rows = [line for line in make_card(pretrained).splitlines() if "rte" in line and "|" in line]
+    assert rows == ["| rte, fine-tuned | dev | median accuracy, percent | 61 | 52.7 |"]
+
+
+def test_a_finetuned_model_has_its_report_and_no_other_checkpoints(tmp_path: Path) -> None:
+    run = FinetuneRunConfig(init_from="albert/albert-base-v2")
+    config = FinetuneConfig(task=TaskName.SST2, run=run)
+    scores = {"figures": {"accuracy": 0.875}, "baseline": {"accuracy": 0.5}}
+    report = {
+        "step": 30,
+        "failed": "no better than a constant answer",
+        "training_examples": 67349,
+        "splits": {"dev": scores},
+    }
+    head = {"architecture": "AlbertForSequenceClassification", **dataclasses.asdict(THREE)}
+    model = AlbertForSequenceClassification(TINY, THREE)
+    path = make_workdir(tmp_path / "run", model, config, 30, report=report, head=head)
+    lines = make_card(path, "tuned").splitlines()
+    for line in (
+        "| training examples | 67,349 |",
+        "| labels | one, two, three |",
+        "| started from | albert/albert-base-v2 |",
+        "| sst-2 | dev | accuracy | 0.875 | 0.5 |",
+        "The run counts as failed: no better than a constant answer.",
+        'model, params = AlbertForSequenceClassification.from_pretrained("tuned")',
+    ):
+        assert line in lines, line
+    (path / "report.json").write_text(json.dumps(report | {"step": 20}))
+    card = make_card(path, "tuned")
+    assert "0.875" not in card and "67,349" not in card and "## Results" not in card
+    assert "- The files that it was converted from record no measurements." in card
+
+
+def test_what_is_unknown_is_left_out(tmp_path: Path) -> None:
+    model = make_model("ForMaskedLM", {}, None)
+    model.save_pretrained(tmp_path / "model", random_params(model), TOKENIZER)
+    stored = read_pretrained(tmp_path / "model")
+    source = read_provenance(tmp_path / "model", None)
+    card = format_model_card("copy", stored, None, source)
+    assert header_of(card) == {
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask",
+        "tags": ["albert", "jax"],
+    }
+    sections = [line for line in card.splitlines() if line.startswith("## ")]
+    assert sections == ["## Model", "## Use", "## Limits"]
+    assert "Tokenizer" not in card
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if not isinstance(tree, dict):
+        return [tree]
+    return [leaf for branch in tree.values() for leaf in _leaves(branch)]
