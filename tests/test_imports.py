@@ -48,6 +48,7 @@ ORDER = {
             "evaluation",
             "tasks",
             "finetuning",
+            "finetuning/glue",
             "prediction",
         ),
         *("benchmarks",),
