@@ -16,8 +16,8 @@ BUILD = (
 )
 PRETRAIN = (
     "python -m experiments.pretrain --config=albert_tiny_cpu --config.data.corpus_dir=corpus "
-    "--config.model.vocab_size=1500 --config.optimizer.num_train_steps=100 "
-    "--config.optimizer.num_warmup_steps=10 --config.run.evaluate_every=100 "
+    "--config.model.vocab_size=1500 --config.optimizer.num_train_steps=150 "
+    "--config.optimizer.num_warmup_steps=15 --config.run.evaluate_every=150 "
     "--config.run.checkpoint_every=50 --workdir=run"
 )
 
@@ -44,7 +44,7 @@ def test_own_text_on_a_laptop(journey: Journey) -> None:
     write_texts(journey)
     assert "documents" in journey.run(BUILD)
     journey.run(PRETRAIN)
-    assert "at step 100 of 100" in journey.run(PRETRAIN)  # resumed: nothing is left to do
+    assert "at step 150 of 150" in journey.run(PRETRAIN)  # resumed: nothing is left to do
     found = json.loads(
         journey.run("python -m experiments.evaluate --workdir=run --json").splitlines()[-1]
     )

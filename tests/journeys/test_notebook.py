@@ -39,7 +39,7 @@ def test_links_of_a_notebook_lead_to_pages() -> None:
 
 @pytest.mark.interop
 @pytest.mark.slow
-@pytest.mark.minutes(10)
+@pytest.mark.minutes(5)
 def test_a_notebook_on_one_gpu(journey: Journey, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbclient
     import nbformat
@@ -49,7 +49,7 @@ def test_a_notebook_on_one_gpu(journey: Journey, monkeypatch: pytest.MonkeyPatch
     (settings,) = (n for n, cell in enumerate(notebook.cells) if "tags" in cell.metadata)
     notebook.cells.insert(settings + 1, nbformat.v4.new_code_cell(TINY))
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(journey.here)}}
+        notebook, timeout=3600, resources={"metadata": {"path": str(journey.here)}}
     )
     for name, value in journey.environment.items():
         monkeypatch.setenv(name, value)

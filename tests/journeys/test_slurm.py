@@ -57,7 +57,7 @@ def last_validation(workdir: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.minutes(15)
+@pytest.mark.minutes(10)
 def test_four_slurm_nodes(journey: Journey) -> None:
     journey.run(
         f"python -m data_pipeline.build_corpus --input='{ROOT}/docs/*.md' --format=text "

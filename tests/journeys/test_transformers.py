@@ -58,7 +58,7 @@ def fill_mask(model: Any, tokenizer: Any) -> dict[str, float]:
 
 @pytest.mark.interop
 @pytest.mark.slow
-@pytest.mark.minutes(10)
+@pytest.mark.minutes(5)
 def test_transformers_there_and_back(journey: Journey) -> None:
     journey.run(
         f"python -m data_pipeline.build_corpus --input='{ROOT}/docs/*.md' --format=text "
