@@ -33,7 +33,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 $(VENV)/.interop: $(VENV)/.installed
 	@echo "Adding torch, transformers and the other extras of the tests ..."
 	$(INSTALL) "$(TORCH)"
-	$(INSTALL) --editable ".[test,interop]"
+	$(INSTALL) --editable ".[test,interop,notebook]"
 	@touch $@
 
 demo: $(DEMO_CORPUS)/metadata.json
@@ -70,11 +70,12 @@ format: $(VENV)/.installed
 test: lint
 	$(RUN) pytest $(PARALLEL)
 
-test-slow: $(VENV)/.installed
-	$(RUN) pytest -m "slow and not interop"
+# With torch and a notebook's kernel, which two of the users' journeys take.
+test-slow: $(VENV)/.interop
+	$(RUN) pytest -m "slow"
 
 test-interop: $(VENV)/.interop
-	$(RUN) pytest -m "interop"
+	$(RUN) pytest -m "interop and not slow"
 
 # The compiler for TPUs in the version that this jax asks for, beside the other packages: installed
 # among them, it would be what every command looks for devices with.

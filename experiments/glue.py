@@ -19,16 +19,19 @@ from albert_jax.pretrained import open_weights
 from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
-from experiments.finetuning.glue_jobs import GlueRun, Start, find_tasks, plan_runs
-from experiments.finetuning.glue_report import write_glue_report
-from experiments.finetuning.glue_results import read_results
+from experiments.finetuning.glue.checks import check_runs
+from experiments.finetuning.glue.jobs import GlueRun, Start, find_tasks, plan_runs
+from experiments.finetuning.glue.report import write_glue_report
+from experiments.finetuning.glue.results import read_results
 from experiments.launching.devices import device_slots
 from experiments.launching.processes import run_jobs
 from experiments.run.workdir import REPORT_FILE
 
 
-def launch(runs: Sequence[GlueRun], directory: Path) -> ExitCode:
-    """Run what is not done yet on this machine."""
+def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path) -> ExitCode:
+    """Run what is not done yet, and what is outdated, on this machine."""
+    for one in outdated:
+        (one.workdir / REPORT_FILE).unlink()
     slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
     return run_jobs([one.job for one in runs], directory / "logs", slots)
 
@@ -48,13 +51,14 @@ def main() -> ExitCode:
         seeds=values.seeds,
         overrides=parse_assignments("override", values.override),
     )
+    outdated = check_runs(runs)
     if values.dry_run:
         print("\n".join(str(command) for one in runs for command in one.job.commands))
         return ExitCode.DONE
-    status = ExitCode.DONE if values.report else launch(runs, directory)
+    status = ExitCode.DONE if values.report else launch(runs, outdated, directory)
     if values.report or any((one.workdir / REPORT_FILE).exists() for one in runs):
         command = shlex.join(["python", "-m", "experiments.glue", *sys.argv[1:]])
-        print(write_glue_report(directory, read_results(runs), model, command))
+        print(write_glue_report(directory, read_results(runs), model, command, runs=runs))
     return status
 
 

@@ -29,7 +29,7 @@ KINDS = {
     "make": r"make ",
     "install": r"pip install ",
     "campaign": r"python -m tests\.campaigns\.\w+",  # hours: run by `make test-campaigns`
-    "elsewhere": r"(hf download|tensorboard|git) ",  # other projects' commands
+    "elsewhere": r"(hf download|tensorboard|git|docker|apptainer) ",  # other projects' commands
 }
 COMMANDS = all_commands()
 

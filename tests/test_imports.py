@@ -49,6 +49,7 @@ ORDER = {
             "evaluation",
             "tasks",
             "finetuning",
+            "finetuning/glue",
             "prediction",
         ),
         *("converting", "benchmarks"),

@@ -1,13 +1,17 @@
 """Fine-tuning batches: rows of similar length together, any step at the same cost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline import randomness
-from data_pipeline.finetuning.encoded_examples import EncodedExamples, choose_lengths
+from data_pipeline.finetuning.encoded_examples import (
+    EncodedExamples,
+    affordable_lengths,
+    choose_lengths,
+)
 
 
 class FinetuningDataset:
@@ -17,19 +21,31 @@ class FinetuningDataset:
     with a permutation of the epoch, and cut into batches of `global_batch_size`, whose order is
     another permutation of the epoch. So a batch has one length, that of its longest row, and the
     remainder of a length fills the first batch of the next one. Only the last batch of the longest
-    rows may be short: it is filled with rows of weight 0.
+    rows may be short: it is filled with rows of weight 0. A run of few steps pads to fewer lengths,
+    as each is compiled for; its batches have the same examples.
 
     Args:
         examples: the training examples.
         seed: of the order.
         global_batch_size: examples in a step.
         num_lengths: upper bound of the number of lengths that rows are padded to.
+        num_steps: steps of the whole run; None: many.
     """
 
     def __init__(
-        self, examples: EncodedExamples, *, seed: int, global_batch_size: int, num_lengths: int
+        self,
+        examples: EncodedExamples,
+        *,
+        seed: int,
+        global_batch_size: int,
+        num_lengths: int,
+        num_steps: int | None = None,
     ) -> None:
         self.lengths = choose_lengths(examples.lengths, num_lengths)
+        self._padded = self.lengths
+        if num_steps is not None:
+            count = affordable_lengths(num_lengths, num_steps)
+            self._padded = choose_lengths(examples.lengths, count)
         self._examples, self._seed, self._batch_size = examples, seed, global_batch_size
         bucket = np.searchsorted(self.lengths, examples.lengths)
         self._by_bucket = [np.flatnonzero(bucket == b) for b in range(len(self.lengths))]
@@ -73,7 +89,8 @@ class FinetuningDataset:
 
     def _length(self, batch: int) -> int:
         last = min((batch + 1) * self._batch_size, int(self._ends[-1])) - 1
-        return self.lengths[int(np.searchsorted(self._ends, last, side="right"))]
+        longest = self.lengths[int(np.searchsorted(self._ends, last, side="right"))]
+        return self._padded[int(np.searchsorted(self._padded, longest))]
 
     def _examples_at(
         self, epoch: int, places: Int64[np.ndarray, " places"]
@@ -102,16 +119,15 @@ class EvaluationBatch(NamedTuple):
 
 
 def evaluation_batches(
-    examples: EncodedExamples, *, batch_size: int, num_lengths: int
+    examples: EncodedExamples, *, batch_size: int, lengths: Sequence[int]
 ) -> Iterator[EvaluationBatch]:
     """Yield every example once, shortest first.
 
     Args:
         examples: the examples to evaluate on.
         batch_size: rows of every batch.
-        num_lengths: upper bound of the number of lengths that rows are padded to.
+        lengths: the lengths that rows are padded to, in ascending order.
     """
-    lengths = choose_lengths(examples.lengths, num_lengths)
     order = np.argsort(examples.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
+# A compiled length is worth about as much time as so many batches save by it: some ten on a CPU,
+# hundreds on a GPU.
+BATCHES_PER_LENGTH = 50
 # Values of padding other than 0.
 _PADDING = {"p_mask": 1}
 
@@ -91,6 +94,14 @@ def fingerprint(splits: Iterable[EncodedExamples]) -> str:
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def affordable_lengths(num_lengths: int, num_batches: int) -> int:
+    """Return how many lengths are worth compiling for: one, and one more for every 50 batches.
+
+    Example: of at most 5 lengths, 20 batches are worth 1, 120 are worth 3, and 200 all 5.
+    """
+    return min(num_lengths, 1 + num_batches // BATCHES_PER_LENGTH)
 
 
 def choose_lengths(lengths: Int64[np.ndarray, " examples"], count: int) -> list[int]:

@@ -9,7 +9,11 @@ from albert_jax.devices.sharding import place_batch, rows_of_process, state_shar
 from albert_jax.training.parallel import compile_predict_step
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import evaluation_batches
-from data_pipeline.finetuning.encoded_examples import EncodedExamples
+from data_pipeline.finetuning.encoded_examples import (
+    EncodedExamples,
+    affordable_lengths,
+    choose_lengths,
+)
 from experiments.pages.samples import Sample
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import FinetuningTask, Outputs, Scores
@@ -20,7 +24,7 @@ class TaskEvaluator:
 
     Args:
         task: the task.
-        config: batch size and number of padded lengths.
+        config: batch size, number of padded lengths, and how often it is evaluated.
         mesh: the devices.
 
     Raises:
@@ -31,7 +35,7 @@ class TaskEvaluator:
         self.best_metric, self.panels, self.decides = task.best_metric, task.panels, True
         self._task, self._mesh = task, mesh
         self._batch_size = config.run.evaluation_batch_size
-        self._num_lengths = config.data.num_lengths
+        self._lengths = _choose_lengths(task, config)
         try:
             self._rows = rows_of_process(self._batch_size, mesh)
         except ValueError as error:
@@ -44,9 +48,7 @@ class TaskEvaluator:
         """Return the outputs for each example, in order."""
         params = jax.device_put(params, self._shardings)
         outputs: list[dict[str, np.ndarray]] = [{} for _ in examples.lengths]
-        batches = evaluation_batches(
-            examples, batch_size=self._batch_size, num_lengths=self._num_lengths
-        )
+        batches = evaluation_batches(examples, batch_size=self._batch_size, lengths=self._lengths)
         for numbers, fields in batches:
             here = {name: array[self._rows] for name, array in fields.items()}
             batch = place_batch(self._task.to_batch(here), self._mesh)
@@ -71,3 +73,16 @@ class TaskEvaluator:
     def score(self, params: PyTree, split: str) -> Scores:
         """Compute the metrics of a labeled split."""
         return self._task.score(split, self.predict(params, self._task.labeled[split]))
+
+
+def _choose_lengths(task: FinetuningTask, config: FinetuneConfig) -> list[int]:
+    """Choose lengths for all splits together, fewer of them where there are few batches."""
+    splits = {**task.labeled, **task.unlabeled}
+    evaluations = 1 + config.optimizer.num_train_steps // config.run.evaluate_every
+    batches = sum(
+        -(-len(split.lengths) // config.run.evaluation_batch_size)
+        * (evaluations if name in task.watched else 1)
+        for name, split in splits.items()
+    )
+    lengths = np.concatenate([split.lengths for split in splits.values()])
+    return choose_lengths(lengths, affordable_lengths(config.data.num_lengths, batches))

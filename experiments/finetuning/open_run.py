@@ -46,6 +46,7 @@ class FinetuningBatches:
             seed=config.seed,
             global_batch_size=config.global_batch_size,
             num_lengths=config.data.num_lengths,
+            num_steps=config.optimizer.num_train_steps,
         )
         lengths = self._dataset.batch_lengths
         flops = [training_flops_per_row(model, length=n, predictions=0) for n in lengths]

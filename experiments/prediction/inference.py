@@ -17,7 +17,8 @@ from experiments.tasks.raw_inputs import EncodedRow
 
 # Rows are padded to the next of these, or to the longest that the model takes.
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_JOINED = 1.5  # rows too few for a batch of their length may join rows that much longer
+# Rows too few for a batch of their length may join rows that much longer, or all of one batch.
+_JOINED = 1.5
 _PADDING = {"p_mask": 1}  # the others' is 0, as in `EncodedExamples.take`
 
 Function = Callable[[PyTree, dict[str, Any]], PyTree]
@@ -44,8 +45,9 @@ class Inference:
         mesh: the devices over which rows are sharded; by default all.
         log: receives a message for each compilation.
 
-    Example: of rows with 5, 300 and 20 tokens the first is computed with length 16, the last with
-    32, the second with 512, and outputs come in this order, each with its row's number.
+    Example: rows with 5, 300 and 20 tokens are one batch of length 384 where a batch has 2,048
+    tokens; where it has 512, the first and the last are one of length 24. Outputs come in the order
+    of padded lengths, each with its row's number.
     """
 
     def __init__(
@@ -109,14 +111,21 @@ class Inference:
             while len(waiting) >= size:
                 yield waiting[:size], _stack([rows[number] for number in waiting[:size]], length)
                 waiting = waiting[size:]
-            # The rest joins rows that are somewhat longer, or is a batch of its own, filled up with
-            # copies of its first row.
-            next_length = groups[place + 1][0] if place + 1 < len(groups) else None
-            if waiting and not (next_length and next_length <= _JOINED * padded_length(waiting[0])):
+            # The rest joins longer rows, or is a batch of its own, filled up with copies of its
+            # first row.
+            following = groups[place + 1] if place + 1 < len(groups) else None
+            if waiting and not self._join(padded_length(waiting[0]), len(waiting), following):
                 filled = [rows[number] for number in waiting]
                 filled += filled[:1] * (self._rounded_up(len(waiting), size) - len(waiting))
                 yield waiting, _stack(filled, length)
                 waiting = []
+
+    def _join(self, length: int, count: int, following: tuple[int, list[int]] | None) -> bool:
+        """Return True if so few rows cost less with the next longer ones than compiled alone."""
+        if following is None:
+            return False
+        longer, rows = following
+        return longer <= _JOINED * length or count + len(rows) <= self._full_batch(longer)
 
     def _full_batch(self, length: int) -> int:
         """Return the rows of a full batch: equally many a device, a multiple of 8 if above 8."""

@@ -91,7 +91,7 @@ class TaskDataConfig:
     )
     num_lengths: int = setting(
         5,
-        "lengths that rows are padded to; the step is compiled for each",
+        "most lengths that rows are padded to; each is compiled for, and few steps take fewer",
         at_least=1,
         at_most=LONGEST_ROW,
     )

@@ -119,6 +119,36 @@ def test_a_workdir_is_a_model(finished: Path) -> None:
     assert (finished / "tokenizer/vocab.txt").exists()
 
 
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """The names of the programs that XLA compiles, or takes from its cache."""
+    names: list[str] = []
+
+    def listen(event: str, duration: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(about["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_short_run_compiles_its_two_steps_once(
+    make_config: Any, texts: Any, tmp_path: Path, compiled: list[str]
+) -> None:
+    """Each of the three files has rows of several lengths; the small programs are the schedule."""
+    data = texts | {"num_lengths": 5}
+    assert finetune(make_config(data=data, steps=20), tmp_path / "run") is ExitCode.DONE
+    assert compiled.count("jit(train_step)") == 1
+    steps = [name for name in compiled if name in ("jit(train_step)", "jit(<lambda>)")]
+    assert len(steps) == 2 and len(compiled) <= 16, compiled
+    compiled.clear()
+    options = PredictionOptions(model=str(tmp_path / "run"))
+    inputs = [RawInput({"text": " ".join(["good"] * n)}, f"example {n}") for n in (1, 20, 60)]
+    assert len(list(TASKS["classify"].predict(inputs, options))) == 3
+    assert len(set(compiled)) == 2 and compiled.count("jit(stage)") == len(compiled) - 1  # Orbax's
+
+
 def test_an_interrupted_run_resumes_as_if_nothing_had_happened(
     make_config: Any,
     texts: Any,

@@ -8,6 +8,7 @@ import pytest
 from data_pipeline.finetuning.dataset import FinetuningDataset, evaluation_batches
 from data_pipeline.finetuning.encoded_examples import (
     EncodedExamples,
+    affordable_lengths,
     choose_lengths,
     fingerprint,
     join_sequences,
@@ -120,11 +121,30 @@ def test_a_step_does_not_depend_on_the_first_step_or_on_other_rows() -> None:
     assert any((other[name] != array).any() for name, array in expected.items() if name == "labels")
 
 
+def test_few_steps_have_the_same_examples_in_rows_of_fewer_lengths() -> None:
+    assert [affordable_lengths(5, steps) for steps in (1, 49, 50, 120, 200, 5000)] == [
+        *(1, 1, 2, 3, 5, 5)
+    ]
+    usual = make_dataset(LENGTHS, num_lengths=5)
+    for steps in (20, 60, 250):
+        dataset = make_dataset(LENGTHS, num_lengths=5, num_steps=steps)
+        widths = set()
+        for step in range(dataset.steps_per_epoch):
+            expected, found = usual.batch(step), dataset.batch(step)
+            widths.add(found["input_ids"].shape[1])
+            width = expected["input_ids"].shape[1]
+            np.testing.assert_array_equal(found["input_ids"][:, :width], expected["input_ids"])
+            assert not found["attention_mask"][:, width:].any()
+        assert sorted(widths) == choose_lengths(np.array(LENGTHS), affordable_lengths(5, steps))
+    assert dataset.batch_lengths == usual.batch_lengths
+
+
 def test_evaluation_covers_every_example() -> None:
     examples = make_examples(LENGTHS)
+    lengths = choose_lengths(np.array(LENGTHS), 3)
     seen: list[int] = []
     widths = set()
-    for rows, fields in evaluation_batches(examples, batch_size=4, num_lengths=3):
+    for rows, fields in evaluation_batches(examples, batch_size=4, lengths=lengths):
         assert fields["labels"][: len(rows)].tolist() == rows.tolist()
         assert fields["weights"].tolist() == [1.0] * len(rows) + [0.0] * (4 - len(rows))
         assert fields["attention_mask"].sum(axis=1)[: len(rows)].tolist() == [
@@ -133,7 +153,7 @@ def test_evaluation_covers_every_example() -> None:
         widths.add(fields["input_ids"].shape[1])
         seen += rows.tolist()
     assert sorted(seen) == list(range(91))
-    assert widths == set(choose_lengths(np.array(LENGTHS), 3))
+    assert widths == set(lengths)
 
 
 def test_a_fingerprint_depends_on_all_content() -> None:

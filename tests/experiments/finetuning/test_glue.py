@@ -1,5 +1,6 @@
 """GLUE in one command: tasks found, commands planned, results in one table."""
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 
 from albert_jax.config import AlbertConfig
 from data_pipeline.errors import InputError
-from experiments.finetuning.glue_jobs import GlueRun, Start, find_tasks, plan_runs
-from experiments.finetuning.glue_report import write_glue_report
-from experiments.finetuning.glue_results import difference, read_results
+from experiments.cli.config_dicts import to_json
+from experiments.finetuning.glue.checks import check_runs, resolve
+from experiments.finetuning.glue.jobs import GlueRun, Start, find_tasks, plan_runs
+from experiments.finetuning.glue.report import write_glue_report
+from experiments.finetuning.glue.results import difference, read_results
 
 
 def make_folder(path: Path) -> Path:
@@ -27,12 +30,17 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def test_tasks_are_found_by_their_official_files(tmp_path: Path) -> None:
+def test_tasks_are_found_by_their_official_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = make_folder(tmp_path / "glue")
     assert find_tasks(folder) == {"sst-2": folder / "SST-2", "rte": folder / "rte"}
-    assert list(find_tasks(folder, ["rte"])) == ["rte"]
-    with pytest.raises(InputError, match=r"--tasks: .* has no CoLA with its train and dev files"):
+    assert capsys.readouterr().err == f"left out: {folder}/CoLA has no dev.tsv\n"
+    assert list(find_tasks(folder, ["RTE"])) == ["rte"]
+    with pytest.raises(InputError, match=r"--tasks: .*/CoLA has no dev.tsv"):
         find_tasks(folder, ["cola"])
+    with pytest.raises(InputError, match=r"--tasks: .* has no MNLI with its train and dev files"):
+        find_tasks(folder, ["mnli"])
     with pytest.raises(InputError, match=r"there is no task 'sst'; did you mean sst-2\?"):
         find_tasks(folder, ["sst"])
     with pytest.raises(InputError, match=r"has no directory of a task .* CoLA, SST-2, MRPC"):
@@ -41,14 +49,22 @@ def test_tasks_are_found_by_their_official_files(tmp_path: Path) -> None:
         find_tasks(folder / "nowhere")
 
 
-def planned(tmp_path: Path, *starts: Start) -> list[GlueRun]:
+def planned(
+    tmp_path: Path,
+    *starts: Start,
+    init_from: str = "runs/base",
+    seeds: int = 3,
+    **overrides: str,
+) -> list[GlueRun]:
+    folder = tmp_path / "glue"
     return plan_runs(
-        find_tasks(make_folder(tmp_path / "glue")),
+        find_tasks(folder if folder.exists() else make_folder(folder)),
         tmp_path / "runs",
-        init_from="runs/base",
+        init_from=init_from,
         starts=starts,
-        seeds=3,
-        overrides={"data.num_epochs": "1"},
+        seeds=seeds,
+        overrides={"data.num_epochs": "1"}
+        | {n.replace("__", "."): v for n, v in overrides.items()},
     )
 
 
@@ -67,6 +83,36 @@ def test_each_task_and_start_is_one_fine_tuning(tmp_path: Path) -> None:
         f"--workdir={tmp_path}/runs/sst-2-random"
     )
     assert command.product == runs[1].workdir / "report.json"
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> None:
+    """A run whose steps were counted from its epochs, and one that is not done."""
+    with pytest.raises(InputError, match=r"SST-2: .*max_seq_lenght; did you mean"):
+        check_runs(planned(tmp_path, Start.PRETRAINED, data__max_seq_lenght="9"))
+    sst2, rte = planned(tmp_path, Start.PRETRAINED)
+    assert check_runs([sst2, rte]) == []
+    for run in (sst2, rte):
+        config = resolve(run)
+        counted = dataclasses.replace(config.optimizer, num_train_steps=7, num_warmup_steps=1)
+        run.workdir.mkdir(parents=True)
+        stored = to_json(dataclasses.replace(config, optimizer=counted))
+        (run.workdir / "config.json").write_text(stored)
+    (sst2.workdir / "report.json").touch()
+    assert check_runs([sst2, rte]) == []
+    more = planned(tmp_path, Start.PRETRAINED, seeds=5)
+    assert check_runs(more) == more[:1]
+    for changes, message in (
+        ({"init_from": "runs/other"}, "fine-tuned from runs/base, not from --init_from=runs/other"),
+        ({"data__max_seq_length": "9"}, "another experiment: data.max_seq_length was 512"),
+        ({"data__num_epochs": "2"}, "data.num_epochs was 1.0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_runs(planned(tmp_path, Start.PRETRAINED, **changes))
+    assert (
+        check_runs(planned(tmp_path, Start.PRETRAINED, init_from=str(Path("runs/base").resolve())))
+        == []
+    )
 
 
 def write_report(run: GlueRun, values: dict[str, float | None], baseline: float) -> None:
@@ -98,7 +144,9 @@ def test_the_table_has_medians_spreads_and_the_difference(tmp_path: Path) -> Non
     assert difference(results, "rte") is None
 
     base = AlbertConfig(num_hidden_layers=12, hidden_size=768)
-    text = write_glue_report(tmp_path / "runs", results, base, "the command")
+    runs = [sst2, control, rte, rte_control]
+    text = write_glue_report(tmp_path / "runs", results, base, "the command", runs=runs)
+    assert text.endswith("WITHOUT A RESULT: RTE, random (logs/rte-random.log).\n")
     assert (
         "| SST-2 | accuracy | 84.0 (80.0 to 86.0; 3) | 72.0 (50.0 to 73.0; 3, 1 failed) "
         "| +12.0 (p = 0.1) | 51.0 | 90.3 |"

@@ -62,6 +62,9 @@ def test_batches_are_full_and_the_rest_joins_somewhat_longer_rows():
     assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 tokens"]
     assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 tokens"]
     assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 tokens", "1 row of 40 tokens"]
+    # However much longer, if one batch holds them all: that computes less than it would compile.
+    assert compiled_shapes([10, 12, 40], 128) == ["3 rows of 40 tokens"]
+    assert compiled_shapes([1, 2, 20, 40], 2048) == ["4 rows of 40 tokens"]
     assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 tokens"]
     assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 tokens", "3 rows of 16 tokens"]
     assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 tokens"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import scipy.stats
 
 from data_pipeline.errors import InputError
-from experiments.finetuning.glue_jobs import GlueRun, Start
+from experiments.finetuning.glue.jobs import GlueRun, Start
 from experiments.run.workdir import REPORT_FILE
 
 # Dev scores in percent: ALBERT Table 2 by size, Table 9 (single model, 1.5 M steps) for xxlarge.

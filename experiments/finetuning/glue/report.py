@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from albert_jax.config import AlbertConfig
 from albert_jax.durable_files import write_atomically
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
-from experiments.finetuning.glue_jobs import Start
-from experiments.finetuning.glue_results import PAPER_SCORES, GlueResult, difference
+from experiments.finetuning.glue.jobs import GlueRun, Start
+from experiments.finetuning.glue.results import PAPER_SCORES, GlueResult, difference
 from experiments.finetuning.report import MARKDOWN_FILE, SCORES_PLOT_FILE
 from experiments.finetuning.report_format import format_table
 from experiments.run.workdir import REPORT_FILE
@@ -20,7 +20,12 @@ SUBMISSION_FILE = "submission.zip"
 
 
 def write_glue_report(
-    directory: Path, results: Sequence[GlueResult], model: AlbertConfig, command: str
+    directory: Path,
+    results: Sequence[GlueResult],
+    model: AlbertConfig,
+    command: str,
+    *,
+    runs: Sequence[GlueRun] = (),
 ) -> str:
     """Write ``report.md``, ``report.json``, ``scores.png`` and ``submission.zip``.
 
@@ -29,12 +34,17 @@ def write_glue_report(
         results: of the runs that are done.
         model: the sizes of the model.
         command: the command of the whole.
+        runs: all that were planned; those without a result are named.
 
     Returns:
         The text of ``report.md``.
     """
     missing = write_submission(directory / SUBMISSION_FILE, results)
-    text = "\n".join(format_glue(results, model, command, missing)) + "\n"
+    lines = [*format_glue(results, model, command, missing)]
+    if left := [run.job for run in runs if run not in [one.run for one in results]]:
+        names = "; ".join(f"{job.name} (logs/{job.log_name}.log)" for job in left)
+        lines += ["", f"WITHOUT A RESULT: {names}."]
+    text = "\n".join(lines) + "\n"
     write_atomically(directory / MARKDOWN_FILE, text)
     content = {
         "command": command,

@@ -1,5 +1,6 @@
 """The fine-tunings of a GLUE folder: its tasks, and a job for each task and starting point."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -35,7 +36,8 @@ def find_tasks(data_dir: Path, chosen: Sequence[str] | None = None) -> dict[str,
 
     Args:
         data_dir: has a directory for each task, such as `SST-2` or `sst-2`.
-        chosen: names of tasks that must be there; None: whichever there are.
+        chosen: names of tasks that must be there; None: whichever there are. Those that lack a file
+            are named on stderr.
 
     Returns:
         The directory of each task by its name in `GLUE_TASKS`, in the order of that table.
@@ -46,28 +48,34 @@ def find_tasks(data_dir: Path, chosen: Sequence[str] | None = None) -> dict[str,
     if not data_dir.is_dir():
         raise InputError(f"--data_dir={data_dir} is no directory")
     directories = {path.name.lower(): path for path in sorted(data_dir.iterdir()) if path.is_dir()}
-    found = {}
+    found, incomplete = {}, {}
     for name, task in GLUE_TASKS.items():
         splits = [name for name in ("train", *task.dev_splits) if name in task.splits]
         needed = [task.splits[name].name for name in splits]
         directory = directories.get(name)
-        if directory and needed and all((directory / file).is_file() for file in needed):
-            found[name] = directory
+        if directory and needed:
+            missing = [file for file in needed if not (directory / file).is_file()]
+            if missing:
+                incomplete[name] = f"{directory} has no {' and no '.join(missing)}"
+            else:
+                found[name] = directory
+    chosen = None if chosen is None else [name.lower() for name in chosen]
     for name in chosen or ():
         if name not in GLUE_TASKS:
             raise InputError(
                 f"--tasks: there is no task {name!r}{did_you_mean(name, list(GLUE_TASKS))}"
             )
         if name not in found:
-            raise InputError(
-                f"--tasks: {data_dir} has no {GLUE_TASKS[name].name} with its train and dev files"
-            )
+            nothing = f"{data_dir} has no {GLUE_TASKS[name].name} with its train and dev files"
+            raise InputError(f"--tasks: {incomplete.get(name, nothing)}")
     if not found:
         names = ", ".join(task.name for task in GLUE_TASKS.values())
         raise InputError(
             f"--data_dir={data_dir} has no directory of a task with its official train and dev "
             f"files: {names}"
         )
+    if chosen is None and incomplete:
+        print(f"left out: {'; '.join(incomplete.values())}", file=sys.stderr)
     return {name: path for name, path in found.items() if chosen is None or name in chosen}
 
 

@@ -1,0 +1,72 @@
+"""Checks of the fine-tunings of a GLUE folder before any is started or reported."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from data_pipeline.errors import InputError
+from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
+from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.finetuning.glue.jobs import GlueRun
+from experiments.run.resumption import check_resumable
+from experiments.run.workdir import CONFIG_FILE, REPORT_FILE, read_config
+from experiments.tasks.config import FinetuneConfig
+
+
+def check_runs(runs: Sequence[GlueRun]) -> list[GlueRun]:
+    """Check that every fine-tuning is valid, and that its workdir holds no other one.
+
+    Returns:
+        Those whose report is of other seeds, rates or files: to be run again, which takes over what
+        is the same.
+
+    Raises:
+        InputError: an override names no setting or a value is not allowed, or a workdir was
+            fine-tuned from another model or with other settings.
+    """
+    outdated = []
+    for run in runs:
+        try:
+            config = resolve(run)
+        except InputError as error:
+            raise InputError(f"{GLUE_TASKS[run.task].name}: {error}") from error
+        if not (run.workdir / CONFIG_FILE).exists():
+            continue
+        before = read_config(run.workdir, FinetuneConfig)
+        if _is_other(before, config, run.workdir) and (run.workdir / REPORT_FILE).exists():
+            outdated.append(run)
+    return outdated
+
+
+def resolve(run: GlueRun) -> FinetuneConfig:
+    """Return the configuration of a fine-tuning, read from its flags as its command reads them.
+
+    Raises:
+        InputError: an override names no setting, or a value is not allowed.
+    """
+    (command,) = run.job.commands
+    argv = [one for one in command.argv[2:] if not one.startswith("--workdir=")]
+    values = flags.FlagValues()
+    flag = define_config_flag(values, argv)
+    parse_flags(argv, values, config_kind=FinetuneConfig)
+    return read_config_flag(flag, FinetuneConfig)
+
+
+def _is_other(before: FinetuneConfig, now: FinetuneConfig, workdir: Path) -> bool:
+    """Return True if a workdir's report would be another one now; raise if it cannot become so."""
+    if now.data.num_epochs is not None:  # which decided these two when the run began
+        steps, warmup = before.optimizer.num_train_steps, before.optimizer.num_warmup_steps
+        optimizer = dataclasses.replace(
+            now.optimizer, num_train_steps=steps, num_warmup_steps=warmup
+        )
+        now = dataclasses.replace(now, optimizer=optimizer)
+    changes = check_resumable(before, now, workdir=str(workdir))
+    former, model = (Path(one.run.init_from or "").resolve() for one in (before, now))
+    if former != model:
+        raise InputError(
+            f"--workdir={workdir} was fine-tuned from {before.run.init_from}, not from "
+            f"--init_from={now.run.init_from}: choose another --workdir"
+        )
+    return bool({"run.seeds", "run.learning_rates", *now.LOCATIONS} & changes.keys())
