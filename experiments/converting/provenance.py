@@ -12,7 +12,7 @@ from albert_jax.interop.workdir import is_workdir
 from albert_jax.pretrained import directory_of
 from data_pipeline.config import DataConfig, Packing
 from data_pipeline.errors import InputError
-from experiments.finetuning.glue_jobs import Start
+from experiments.finetuning.glue.jobs import Start
 from experiments.metrics.metrics_file import read_metrics
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import phases_of
