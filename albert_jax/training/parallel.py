@@ -41,28 +41,6 @@ class Parallelism(StrEnum):
     PMAP = "pmap"  # over the data axis alone
 
 
-def abstract_state(
-    initialize: Callable[[Array], PyTree],
-    optimizer: optax.GradientTransformation,
-    key: Array,
-    mesh: Mesh,
-    *,
-    keep_history: bool = False,
-) -> TrainState:
-    """Return the shapes, types and shardings of a state; arguments as of `initialize_state`."""
-
-    def create(key: Array) -> TrainState:
-        return create_train_state(initialize(key), optimizer, keep_history=keep_history)
-
-    shapes = jax.eval_shape(create, key)
-    state: TrainState = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        state_shardings(shapes, mesh),
-    )
-    return state
-
-
 def initialize_state(
     initialize: Callable[[Array], PyTree],
     optimizer: optax.GradientTransformation,

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from albert_jax.attention.cudnn_slots import slot_kernels, slots_needed
 from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.flops import mesh_peak_flops
+from albert_jax.devices.memory import memory_of
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch
 from albert_jax.model import AlbertForPreTraining
@@ -32,7 +33,6 @@ from experiments.benchmarks.timing import (
 )
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
 from experiments.run.config import ExperimentConfig
-from experiments.run.device_memory import memory_of
 from experiments.run.execution import compiler_options, open_mesh, resolve_execution
 
 SYSTEM = "albert-jax"

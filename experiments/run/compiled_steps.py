@@ -7,12 +7,18 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+import optax
 from jax import Array
+from jax.sharding import Mesh
 
-from albert_jax.training.parallel import TrainStep
+from albert_jax.devices.memory import format_memory, memory_limit, memory_of
+from albert_jax.training.determinism import compile_step_fingerprints
+from albert_jax.training.objective import Objective
+from albert_jax.training.parallel import TrainStep, compile_train_step
 from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
-from experiments.run.device_memory import memory_of
+from experiments.run.config import TrainingRunConfig
+from experiments.run.execution import compiler_options
 
 _GIB = 2**30
 
@@ -102,3 +108,80 @@ class CompiledSteps:
             f"device, there are {limit / _GIB:.2f}: --config.run.remat=full needs less, "
             "--config.run.fsdp shards parameters"
         )
+
+
+class StepCompiler:
+    """The steps of a run, each compiled once for each shape of batches.
+
+    Args:
+        run: its settings.
+        objective: what is trained.
+        optimizer: the gradient transformation.
+        state: the state, or its shapes.
+        mesh: the devices.
+        say: prints a line.
+        compiling: entered while a step is compiled.
+    """
+
+    def __init__(
+        self,
+        run: TrainingRunConfig,
+        objective: Objective,
+        optimizer: optax.GradientTransformation,
+        state: TrainState,
+        mesh: Mesh,
+        *,
+        say: Callable[[str], None],
+        compiling: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._run, self._mesh = run, mesh
+        self._step = (objective.loss_fn, optimizer, state, mesh)
+        self._options: dict[str, Any] = {
+            "weight_fn": objective.weight_fn,
+            "reduction_dtype": run.reduction_dtype,
+            "spike_sigmas": run.skip_spike_sigmas,
+            "compiler_options": compiler_options(run),
+        }
+        self._say, self._compiling = say, compiling
+        self._limit = memory_limit(jax.local_devices()[0])
+
+    def train_step(self, costs: Callable[[jax.stages.Compiled], str]) -> CompiledSteps:
+        """Return the training step.
+
+        Args:
+            costs: returns the costs of the first compiled step in words.
+        """
+
+        def step_of(count: int) -> jax.stages.Wrapped:
+            return compile_train_step(
+                *self._step,
+                accumulation_steps=count,
+                parallelism=self._run.parallelism,
+                **self._options,
+            )
+
+        return CompiledSteps(
+            step_of, self._counts, self._limit, self._say, costs, compiling=self._compiling
+        )
+
+    def fingerprints(self) -> CompiledSteps:
+        """Return the check of determinism: a step whose result is its fingerprints."""
+
+        def step_of(count: int) -> jax.stages.Wrapped:
+            return compile_step_fingerprints(*self._step, accumulation_steps=count, **self._options)
+
+        return CompiledSteps(
+            step_of,
+            self._counts,
+            self._limit,
+            self._say,
+            format_memory,
+            "the check of determinism",
+            compiling=self._compiling,
+        )
+
+    def _counts(self, rows: int) -> list[int]:
+        """Return the numbers of micro-batches to try."""
+        given = self._run.accumulation_steps
+        shards = self._mesh.shape["data"] * self._mesh.shape["fsdp"]
+        return [given] if given else micro_batch_counts(rows, shards)

@@ -150,6 +150,11 @@ class TrainingRunConfig:
         _ = self.tracker_names
 
     @property
+    def skips_steps(self) -> bool:
+        """True if the steps that are not finite, or spikes, are skipped."""
+        return self.skip_nonfinite_steps > 0 or self.skip_spike_sigmas is not None
+
+    @property
     def tracker_names(self) -> tuple[str, ...]:
         """The names of `trackers`.
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from albert_jax.devices.flops import mesh_peak_flops
+from albert_jax.devices.memory import format_memory
 from albert_jax.devices.prefetch import BatchQueue
 from albert_jax.devices.sharding import place_batch
 from albert_jax.pretrained import PretrainedModel
@@ -19,7 +20,6 @@ from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from albert_jax.training.determinism import (
     CheckedStep,
     DeterminismError,
-    compile_step_fingerprints,
 )
 from albert_jax.training.first_process import on_first_process
 from albert_jax.training.loop import Intervals, NonFiniteStepError, train
@@ -27,13 +27,9 @@ from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
 from albert_jax.training.parallel import (
     TrainStep,
-    abstract_state,
-    compile_train_step,
-    initialize_state,
 )
 from albert_jax.training.schedule import make_schedule
-from albert_jax.training.skipping import empty_history
-from albert_jax.training.train_step import TrainState, create_train_state
+from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
 from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.cli.exit_codes import ExitCode
@@ -46,14 +42,12 @@ from experiments.metrics.tracker import Value
 from experiments.metrics.trackers.selection import make_trackers
 from experiments.pages.run_page import write_run_page
 from experiments.pages.samples import write_samples
-from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
-from experiments.run.device_memory import format_memory, memory_limit
-from experiments.run.execution import compiler_options, set_compilation_cache
+from experiments.run.compiled_steps import CompiledSteps, StepCompiler
+from experiments.run.execution import set_compilation_cache
 from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
+from experiments.run.states import HISTORY, RunStates
 from experiments.run.stopping import EarlyStopping, Preemption
 from experiments.run.workdir import Workdir
-
-HISTORY = "history"  # item of a checkpoint, beside the state that every run has
 
 
 class Run:
@@ -100,6 +94,9 @@ class Run:
         self._optimizer = make_optimizer(config.optimizer, global_batch_size=batch)
         self._learning_rate = make_schedule(config.optimizer, global_batch_size=batch)
         self._key = jax.random.key(config.seed)
+        self._states = RunStates(
+            model.initialize, self._optimizer, self._key, mesh, keep_history=config.run.skips_steps
+        )
         self._num_steps = config.optimizer.num_train_steps
         self._patience = patience
         self._watchdog = Watchdog(config.run.hang_seconds)
@@ -153,15 +150,7 @@ class Run:
 
     def restore(self) -> TrainState | None:
         """Return the state of the newest checkpoint, or None where there is none yet."""
-        wanted = self._abstract_state()
-        fields = self._checkpoints.restore(wanted.without_history())
-        if fields is None or wanted.history is None:
-            return None if fields is None else TrainState(**fields)
-        history = self._checkpoints.restore(wanted.history, item=HISTORY)
-        if history is None:  # nothing was skipped when it was saved
-            shardings = jax.tree.map(lambda leaf: leaf.sharding, wanted.history)
-            history = jax.jit(empty_history, out_shardings=shardings)()
-        return TrainState(**fields, history=history)
+        return self._states.restore(self._checkpoints)
 
     def initialize(self, initial_parameters: Callable[[], PyTree] | None = None) -> TrainState:
         """Return the state of step 0.
@@ -172,58 +161,21 @@ class Run:
         Raises:
             InputError: the stored parameters do not fit the model.
         """
-        if initial_parameters is None:
-            return initialize_state(
-                self._model.initialize,
-                self._optimizer,
-                self._key,
-                self._mesh,
-                keep_history=self._keep_history,
-            )
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract_state())
-        create = functools.partial(
-            create_train_state, optimizer=self._optimizer, keep_history=self._keep_history
-        )
-        state: TrainState = jax.jit(create, out_shardings=shardings)(initial_parameters())
-        return state
+        return self._states.initialize(initial_parameters)
 
     def compile(self, objective: Objective, state: TrainState) -> CompiledSteps:
         """Return the training step, which is compiled once for each shape of batches."""
-        run, mesh = self._config.run, self._mesh
-        row_shards = mesh.shape["data"] * mesh.shape["fsdp"]
-        step = (objective.loss_fn, self._optimizer, state, mesh)
-        options: dict[str, Any] = {
-            "weight_fn": objective.weight_fn,
-            "reduction_dtype": run.reduction_dtype,
-            "spike_sigmas": run.skip_spike_sigmas,
-            "compiler_options": compiler_options(run),
-        }
-
-        def compile_step(count: int) -> jax.stages.Wrapped:
-            return compile_train_step(
-                *step, accumulation_steps=count, parallelism=run.parallelism, **options
-            )
-
-        def compile_fingerprints(count: int) -> jax.stages.Wrapped:
-            return compile_step_fingerprints(*step, accumulation_steps=count, **options)
-
-        def counts(rows: int) -> list[int]:
-            given = run.accumulation_steps
-            return [given] if given else micro_batch_counts(rows, row_shards)
-
-        limit = memory_limit(jax.local_devices()[0])
-        compiling = functools.partial(self._watchdog.during, COMPILING)
-        self._fingerprints = CompiledSteps(
-            compile_fingerprints,
-            counts,
-            limit,
-            self.say,
-            format_memory,
-            "the check of determinism",
-            compiling=compiling,
+        compiler = StepCompiler(
+            self._config.run,
+            objective,
+            self._optimizer,
+            state,
+            self._mesh,
+            say=self.say,
+            compiling=functools.partial(self._watchdog.during, COMPILING),
         )
-        costs = functools.partial(self._format_costs, state)
-        return CompiledSteps(compile_step, counts, limit, self.say, costs, compiling=compiling)
+        self._fingerprints = compiler.fingerprints()
+        return compiler.train_step(functools.partial(self._format_costs, state))
 
     def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
         """Train up to the last step, or until early stopping or SIGTERM ends the run.
@@ -318,21 +270,6 @@ class Run:
 
     def _is_complete(self, step: int) -> bool:
         return step >= self._num_steps or self._early_stopping.stalled()
-
-    @property
-    def _keep_history(self) -> bool:
-        run = self._config.run
-        return run.skip_nonfinite_steps > 0 or run.skip_spike_sigmas is not None
-
-    def _abstract_state(self) -> TrainState:
-        """Shapes, types and shardings of the state."""
-        return abstract_state(
-            self._model.initialize,
-            self._optimizer,
-            self._key,
-            self._mesh,
-            keep_history=self._keep_history,
-        )
 
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
         run = self._config.run

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from albert_jax.devices.memory import memory_limit, memory_of
 from data_pipeline.errors import InputError
 from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
-from experiments.run.device_memory import memory_limit, memory_of
 
 FIXED, A_PIECE = 100, 10  # bytes that any step needs, and bytes for each piece at once
 
