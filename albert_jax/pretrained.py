@@ -76,7 +76,7 @@ def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> Pretrai
 
 def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeights:
     """Open the tensors of a path under the names of its format; see `read_pretrained`."""
-    given = epath.Path(local_path(path, error=WeightsError))
+    given = _open_path(path)
     root, step_of_path = workdir.split_step(given)
     if workdir.is_workdir(root):
         return workdir.read_workdir(root, step_of_path if step is None else step)
@@ -96,13 +96,21 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
     )
 
 
+def _open_path(path: epath.PathLike) -> epath.Path:
+    """Return the path object of a path, or of the copy of a model on the hub."""
+    try:
+        return epath.Path(local_path(path, error=WeightsError))
+    except KeyError as error:  # of etils, for the part before ://
+        raise WeightsError(f"there is no store {error.args[0]}, only gs:// and s3://") from error
+
+
 def directory_of(path: epath.PathLike) -> epath.Path:
     """Return the directory of the files beside the weights, such as the tokenizer's.
 
     Example: ``runs/base`` for ``runs/base/checkpoints/500``, ``hub/assets`` for a TF-Hub module,
     ``albert_base`` for ``albert_base/model.ckpt-best``.
     """
-    given = epath.Path(local_path(path, error=WeightsError))
+    given = _open_path(path)
     root, _ = workdir.split_step(given)
     if not workdir.is_workdir(root) and (found := tensorflow_checkpoint.find_checkpoint(given)):
         config_file, _ = found

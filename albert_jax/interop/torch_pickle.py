@@ -62,7 +62,7 @@ def read_torch_file(file: epath.Path) -> FlatTree:
         return {name: _to_array(name, tensor, storages) for name, tensor in table.items()}
     except (
         *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, LookupError, ValueError),
-        *(TypeError, AttributeError, OverflowError, RecursionError),
+        *(TypeError, AttributeError, OverflowError, RecursionError, NotImplementedError),
     ) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(f"{file} cannot be read as a file of tensors: {reason}") from error

@@ -389,6 +389,8 @@ class TestBadDirectories:
     def test_a_path_without_weights(self, tmp_path):
         with pytest.raises(WeightsError, match=r"there is no .*nowhere"):
             read_pretrained(tmp_path / "nowhere")
+        with pytest.raises(WeightsError, match=r"there is no store ://, only gs:// and s3://"):
+            read_pretrained("://")
         with pytest.raises(WeightsError, match=r"holds no weights: .*Hugging Face.*workdir"):
             read_pretrained(tmp_path)
 
@@ -600,6 +602,10 @@ class TestTorchFiles:
         content[content.rindex(b"PK\x01\x02") + 8] |= 1  # of the last entry
         file.write_bytes(bytes(content))
         with pytest.raises(WeightsError, match="is encrypted"):
+            read_pretrained(pretraining)
+        content[content.rindex(b"PK\x01\x02") + 6] = 84  # the version of zip that it needs
+        file.write_bytes(bytes(content))
+        with pytest.raises(WeightsError, match="zip file version 8.4"):
             read_pretrained(pretraining)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("model/data.pkl", b"\0" * 100_000)
