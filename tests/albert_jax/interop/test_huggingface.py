@@ -605,7 +605,7 @@ class TestTorchFiles:
             read_pretrained(pretraining)
         content[content.rindex(b"PK\x01\x02") + 6] = 84  # the version of zip that it needs
         file.write_bytes(bytes(content))
-        with pytest.raises(WeightsError, match="zip file version 8.4"):
+        with pytest.raises(WeightsError, match=r"zip file version 8\.4"):
             read_pretrained(pretraining)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("model/data.pkl", b"\0" * 100_000)
