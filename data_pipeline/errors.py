@@ -12,6 +12,8 @@ _STORAGE_ERRORS = frozenset(
         *(errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
     }
 )
+# Scheme of each store -> its library, and the extra of this package that has it.
+STORES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 # The libraries behind `gs://` and `s3://`, whose errors are of classes of their own.
 _STORE_LIBRARIES = frozenset(
     {"tensorflow", "fsspec", "gcsfs", "s3fs", "botocore", "aiobotocore", "aiohttp", "google"}
@@ -33,6 +35,10 @@ def storage_failure(error: BaseException) -> str | None:
     # A file that is missing, where nobody expects it to be: removed meanwhile, or in no real place.
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS | {errno.ENOENT}:
         return text
+    if isinstance(error, ImportError):
+        for scheme, (library, extra) in STORES.items():
+            if library in text:
+                return f"{scheme}:// needs `pip install 'albert-jax[{extra}]'`"
     # Of stores, whose libraries give no number.
     if isinstance(error, FileNotFoundError | PermissionError) and error.errno is None:
         return f"{type(error).__name__}: {text}"

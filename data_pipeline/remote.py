@@ -13,14 +13,13 @@ from etils import epath
 
 from albert_jax.durable_files import hash_text, new_file, write_atomically
 from data_pipeline.cache import cache_directory, host_lock
-from data_pipeline.errors import InputError, storage_failure
+from data_pipeline.errors import STORES, InputError, storage_failure
 from data_pipeline.verification import Files, find_damaged_files
 
 ANSWER_SECONDS = 30
 
 _BLOCK = 1 << 22  # bytes
 _COPIES_AT_A_TIME = 16
-_EXTRAS = {"gs": "gcs", "s3": "s3"}  # scheme -> the extra of this package that has its library
 _answering: set[str] = set()  # buckets that have answered
 
 
@@ -174,14 +173,12 @@ def _find_fault(url: str) -> str | None:
 
 def _ask(url: str) -> str | None:
     scheme = url.partition("://")[0]
-    if scheme not in _EXTRAS:
-        return f"no file system for {scheme}:// is known, only {', '.join(_EXTRAS)}"
+    if scheme not in STORES:
+        return f"no file system for {scheme}:// is known, only {', '.join(STORES)}"
     try:
         file_system(url).info(url)
     except FileNotFoundError:
         return None
-    except ImportError:
-        return f"{scheme}:// needs `pip install 'albert-jax[{_EXTRAS[scheme]}]'`"
     except Exception as error:
         return storage_failure(error) or f"{type(error).__name__}: {error}"
     return None

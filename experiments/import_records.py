@@ -20,7 +20,7 @@ def find_files(patterns: list[str]) -> list[Path]:
     """Return the files that the patterns match, in order.
 
     Raises:
-        InputError: a pattern matches none.
+        InputError: a pattern matches none, or there is no pattern.
     """
     paths: list[Path] = []
     for pattern in patterns:
@@ -28,6 +28,8 @@ def find_files(patterns: list[str]) -> list[Path]:
         if not found:
             raise InputError(f"--input_file={pattern} matches no file")
         paths += map(Path, found)
+    if not paths:
+        raise InputError("--input_file names no file")
     return paths
 
 

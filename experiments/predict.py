@@ -136,7 +136,8 @@ def _inputs() -> list[RawInput]:
 
 def main() -> ExitCode:
     """Read the flags, predict, and print or write the results."""
-    task, output = flags.FLAGS.task, flags.FLAGS.output and Path(flags.FLAGS.output)
+    task = flags.FLAGS.task
+    output = Path(flags.FLAGS.output) if flags.FLAGS.output is not None else None
     check_output(output, task, flags.FLAGS.overwrite)
     options = PredictionOptions(
         model=choose_model(flags.FLAGS.model),

@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from data_pipeline.corpus.reader import read_metadata
 from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
@@ -54,7 +55,11 @@ def format_plan(planned: Sequence[PlannedPoint]) -> str:
 
 
 def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
-    """Launch the points as the flags say."""
+    """Launch the points as the flags say.
+
+    Raises:
+        InputError: there is no corpus for some of those that run here.
+    """
     launcher, jobs = Launcher(flags.FLAGS.launcher), [one.job for one in planned]
     if launcher is Launcher.PRINT:
         print("\n".join(shell_lines(jobs)))
@@ -63,6 +68,8 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
         script = write_slurm_scripts(jobs, directory, flags.FLAGS.slurm_option)
         print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
+    for corpus in {one.config.data.corpus_dir for one in planned}:
+        read_metadata(corpus)  # one error rather than one from every point
     slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
     return run_jobs(jobs, directory / "logs", slots)
 

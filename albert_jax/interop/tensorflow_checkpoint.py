@@ -49,7 +49,7 @@ def find_checkpoint(path: epath.Path) -> tuple[epath.Path, epath.Path] | None:
     (``albert_base/model.ckpt-best``). Of several checkpoints in a directory the one called best is
     chosen, otherwise that of the most steps.
     """
-    if path.with_name(path.name + ".index").exists():
+    if path.name and path.with_name(path.name + ".index").exists():
         return path.parent / ALBERT_CONFIG_FILE, path
     for config, directory in (
         (path / ALBERT_CONFIG_FILE, path),

@@ -114,7 +114,7 @@ class Source:
 
             column = find_text_column(arrow.read_first_rows(files[0]), files[0].name)
         if column != _TEXT:
-            _logger.warning(
+            _logger.info(
                 "%s: reading the column %r, which has the longest texts; --text_column names "
                 "another one",
                 self.name,

@@ -170,6 +170,7 @@ def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, Any])
         raise InputError(f"tokenizer {path}: its model must be Unigram or WordPiece, got {kind!r}")
     try:
         if kind == "WordPiece":
+            require_fields(model, {"vocab": dict}, "its model", error=InputError)
             tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
             return WordPieceTokenizer(tokens, **settings)
         return SentencePieceTokenizer(_unigram_model(stored), **settings)

@@ -193,7 +193,7 @@ def sentences(seed: int, count: int) -> list[str]:
 
 def write_inputs(root: Path) -> None:
     """Write the text files and the tasks' files."""
-    for name in ("text/AA", "books", "reviews", "saved/stories", "glue/SST-2", "squad", "mine"):
+    for name in ("text/AA", "books", "reviews", "arrow/stories", "glue/SST-2", "squad", "mine"):
         (root / name).mkdir(parents=True)
     documents = ["\n".join(sentences(number, 6)) for number in range(120)]
     articles = (f'<doc id="1" url="" title="T">\n{one}\n</doc>\n' for one in documents)
@@ -203,9 +203,9 @@ def write_inputs(root: Path) -> None:
     reviews = "".join(f'{number},"{one}"\n' for number, one in enumerate(books))
     (root / "reviews/a.csv.gz").write_bytes(gzip.compress(f"id,body\n{reviews}".encode()))
     stories = pyarrow.table({"text": documents})
-    with pyarrow.ipc.new_stream(root / "saved/stories/data.arrow", stories.schema) as writer:
+    with pyarrow.ipc.new_stream(root / "arrow/stories/data.arrow", stories.schema) as writer:
         writer.write_table(stories)
-    (root / "saved/stories/state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
+    (root / "arrow/stories/state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
     (root / "texts.txt").write_text("\n".join(sentences(5, 12)) + "\n")
     write_sst2(root / "glue/SST-2")
     write_questions(root / "squad")

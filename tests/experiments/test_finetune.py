@@ -146,7 +146,7 @@ def test_a_short_run_compiles_its_two_steps_once(
     options = PredictionOptions(model=str(tmp_path / "run"))
     inputs = [RawInput({"text": " ".join(["good"] * n)}, f"example {n}") for n in (1, 20, 60)]
     assert len(list(TASKS["classify"].predict(inputs, options))) == 3
-    assert len(set(compiled)) == 2 and compiled.count("jit(stage)") == len(compiled) - 1  # Orbax's
+    assert len([name for name in compiled if name != "jit(stage)"]) == 1  # that one is Orbax's
 
 
 def test_an_interrupted_run_resumes_as_if_nothing_had_happened(

@@ -260,7 +260,7 @@ def _sources(root: Path) -> Readers:
         "a.txt.zst": (SourceFormat.TEXT, zstandard.ZstdCompressor().compress(text)),
         "a.jsonl": (SourceFormat.JSONL, objects),
         "wiki": (SourceFormat.WIKIEXTRACTOR, wiki),
-        "a.csv": (SourceFormat.CSV, b'id,body\r\n1,"One, ""two"".\n\nThree."\r\n2,Four.\r\n'),
+        "a.csv": (SourceFormat.CSV, b'id,text\r\n1,"One, ""two"".\n\nThree."\r\n2,Four.\r\n'),
         "a.tsv": (SourceFormat.TSV, b"id\ttext\n1\tOne.\n2\tTwo.\n"),
     }
     readers: Readers = {}

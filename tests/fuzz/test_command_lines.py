@@ -49,6 +49,10 @@ COMMANDS = {
         *(f"--sweep={ROOT}/experiments/sweeps/norm.py", "--workdir=sweep", "--size=small"),
         *("--override=data.corpus_dir=nowhere", "--points=0", "--dry_run"),
     ),
+    "glue": (
+        *("--init_from=nowhere", "--data_dir=nowhere", "--workdir=glue", "--seeds=2"),
+        *("--override=optimizer.num_train_steps=5", "--tasks=RTE", "--dry_run"),
+    ),
     "export_records": (
         *(f"--config={CONFIGS}/albert_tiny_cpu.py", "--config.data.corpus_dir=nowhere"),
         *("--output_file=a.tfrecord,b.tfrecord", "--num_epochs=1"),

@@ -151,7 +151,7 @@ def test_metadata_describes_the_build(built):
 
 def test_report_is_printed(text, vocabulary, tmp_path, capsys):
     assert main(arguments(text, vocabulary, tmp_path / "corpus")) == DONE
-    printed = capsys.readouterr().out
+    printed, suggested = capsys.readouterr()
     for word in (
         "documents",
         "sentences",
@@ -162,7 +162,7 @@ def test_report_is_printed(text, vocabulary, tmp_path, capsys):
         "frequent",
     ):
         assert word in printed
-    assert printed.splitlines()[-1] == (
+    assert suggested.splitlines()[-1] == (
         "next: python -m experiments.pretrain --config=albert_small_wiki "
         f"--config.data.corpus_dir={tmp_path}/corpus --workdir=runs/corpus"
     )
@@ -405,7 +405,7 @@ def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, b
         with monkeypatch.context() as building:
             building.setattr(CorpusBuilder, "build", None)
             assert main(command) == DONE
-        assert "--config.data.corpus_dir=gs://b/store" in capsys.readouterr().out.splitlines()[-1]
+        assert "--config.data.corpus_dir=gs://b/store" in capsys.readouterr().err.splitlines()[-1]
         assert main(command) == BAD_INPUT
         assert "gs://b/store holds a corpus already" in capsys.readouterr().err
         store().get("gs://b/store/", str(tmp_path / "store"), recursive=True)

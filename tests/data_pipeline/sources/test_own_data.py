@@ -46,6 +46,7 @@ def as_csv(texts: list[str]) -> bytes:
 )
 def test_csv(tmp_path: Path, name: str, compress: object, caplog: pytest.LogCaptureFixture) -> None:
     """Quoted cells with line ends and quotes, long cells, and a byte order mark."""
+    caplog.set_level(logging.INFO, "data_pipeline")
     (tmp_path / name).write_bytes(compress(as_csv(TEXTS)))
     assert read(SourceFormat.CSV, str(tmp_path / name)) == EXPECTED
     assert "test: reading the column 'body', which has the longest texts" in caplog.text
@@ -110,6 +111,7 @@ def save_to_disk(directory: Path, splits: dict[str, list[str | None]]) -> None:
 
 
 def test_saved_data_sets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "data_pipeline")
     save_to_disk(tmp_path / "set", {"train": [*TEXTS, None], "test": ["Only.", "This."]})
     directory = str(tmp_path / "set")
     assert read(SourceFormat.HUGGINGFACE, directory) == EXPECTED
