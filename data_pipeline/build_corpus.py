@@ -30,7 +30,7 @@ from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.locks import lock
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import is_remote, open_remote, publish
-from data_pipeline.terminal import log_in_lines, protect_output, suggest
+from data_pipeline.terminal import log_in_lines, print_error, protect_output, suggest
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
@@ -135,7 +135,7 @@ def inspect(corpus: Corpus, *, seed: int) -> None:
 
 
 def _report(message: str) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    print_error(message)
     return BAD_INPUT
 
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 30  # of progress that is not watched on a terminal
+_LONGEST_LINE = 4000  # characters of an error: messages quote flags and files, of whatever length
 
 # The reader, or the terminal, has gone.
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
@@ -86,6 +87,14 @@ def is_watched() -> bool:
 def say(text: str) -> None:
     """Print a line on standard error, above progress bars."""
     tqdm.write(text, file=sys.stderr)
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line on standard error."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[:_LONGEST_LINE]} …"
+    print("error:", line, file=sys.stderr, flush=True)
 
 
 def suggest(module: str, *arguments: object) -> None:

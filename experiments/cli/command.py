@@ -15,7 +15,7 @@ from albert_jax.training.checkpoint import NonFiniteStateError
 from albert_jax.training.checkpoint.integrity import CheckpointError
 from albert_jax.training.determinism import DeterminismError
 from data_pipeline.errors import InputError, storage_failure
-from data_pipeline.terminal import log_in_lines, protect_output
+from data_pipeline.terminal import log_in_lines, print_error, protect_output
 from experiments.cli.config_dicts import Config
 from experiments.cli.config_flag import parse_flags
 from experiments.cli.exit_codes import ExitCode
@@ -24,8 +24,6 @@ from experiments.cli.named_files import CONFIGS, format_names
 from experiments.cli.versions import describe_versions
 
 flags.disclaim_key_flags()  # flags that are defined here belong to the calling command
-
-_LONGEST_LINE = 4000  # characters: messages quote flags and files, of whatever length
 
 
 class Outcome(NamedTuple):
@@ -107,14 +105,6 @@ def attempt(main: Main, config_kind: type[Config] | None = None) -> Outcome:
         if failure is None:
             raise
         return Outcome(ExitCode.BAD_INPUT, failure)
-
-
-def print_error(text: str) -> None:
-    """Print an error as one line on stderr."""
-    line = " ".join(text.split())
-    if len(line) > _LONGEST_LINE:
-        line = f"{line[:_LONGEST_LINE]} …"
-    print("error:", line, file=sys.stderr, flush=True)
 
 
 def _parse(

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from experiments.cli.command import print_error
+from data_pipeline.terminal import print_error
 
 
 class Ending:

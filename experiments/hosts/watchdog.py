@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from experiments.cli.command import print_error
+from data_pipeline.terminal import print_error
 from experiments.cli.exit_codes import ExitCode
 from experiments.hosts.joined import this_member
 
