@@ -75,7 +75,7 @@ test-slow: $(VENV)/.interop
 	$(RUN) pytest -m "slow"
 
 test-interop: $(VENV)/.interop
-	$(RUN) pytest -m "interop and not slow"
+	$(RUN) pytest -m "interop and not slow" $(PARALLEL)
 
 # The compiler for TPUs in the version that this jax asks for, beside the other packages: installed
 # among them, it would be what every command looks for devices with.

@@ -119,7 +119,10 @@ class Training(Victim):
             if entry["split"] == "validation" and entry | {"time": 0} != other | {"time": 0}:
                 return f"step {entry['step']} was evaluated as {entry}, not {other}"
         files = directory.glob("events.out.tfevents.*")
-        events = [event.step for file in files for event in read_events(file) if event.step]
+        written = [event for file in files for event in read_events(file)]
+        # Of metrics: there are settings and a picture, too.
+        scalars = [e for e in written if any(v.HasField("simple_value") for v in e.summary.value)]
+        events = [event.step for event in scalars]
         if sorted(events) != [step for step, _ in steps]:
             return f"TensorBoard has {sorted(events)}"
         if not succeeds(lambda: assert_same_params(directory, reference), self.place / "compared"):

@@ -104,7 +104,7 @@ def test_a_corpus_is_built_into_a_store_from_it_and_copied_once_per_host(
     remote = (f"--input={bucket}/text/*.txt", "--format=text")
     done = build(text, f"{bucket}/corpus", *remote, XDG_CACHE_HOME=str(tmp_path / "built"))
     assert done.returncode == 0, done.stderr
-    assert f"--config.data.corpus_dir={bucket}/corpus" in done.stdout.splitlines()[-1]
+    assert f"--config.data.corpus_dir={bucket}/corpus" in done.stderr.splitlines()[-1]
     assert not (epath.Path(bucket) / "corpus/.lock").exists()
     again = build(text, f"{bucket}/corpus", *remote, XDG_CACHE_HOME=str(tmp_path / "built"))
     assert again.returncode == 2

@@ -211,7 +211,7 @@ class Checkpoints:
         except (CheckpointError, OSError) as second:
             if error is None:
                 raise
-            _log.error("%s", second)  # the error that ended the run is the one to raise
+            _log.warning("%s", second)  # the error that ended the run is the one to raise
 
     def _write_manifest(self) -> None:
         """Called by Orbax on the first process, when every process has written all its files."""
