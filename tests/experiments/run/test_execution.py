@@ -1,5 +1,6 @@
 """The execution of a run, resolved for devices that this machine does not have."""
 
+import contextlib
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from echoes import make_experiment, write_echoes
 
@@ -22,8 +24,8 @@ from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.step import sequence_slots
-from experiments.hosts import Watchdog
-from experiments.run import execution, training
+from experiments.run import compiled_steps, execution
+from experiments.run.compiled_steps import StepCompiler
 from experiments.run.config import ExperimentConfig, RunConfig, TrainingRunConfig
 from experiments.run.curriculum import Curriculum
 
@@ -144,22 +146,27 @@ def test_compiler_options_that_cannot_be_are_rejected_before_the_run(
     assert repr(text) in str(raised.value)
 
 
-def test_a_run_compiles_its_step_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_compiled_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def compile_train_step(*_: Any, **options: Any) -> None:
         given.append(options["compiler_options"])
 
-    monkeypatch.setattr(training, "compile_train_step", compile_train_step)
-    config = SimpleNamespace(run=TrainingRunConfig(compiler_options="xla_gpu_autotune_level=2"))
+    monkeypatch.setattr(compiled_steps, "compile_train_step", compile_train_step)
+    run = TrainingRunConfig(compiler_options="xla_gpu_autotune_level=2")
     mesh = make_mesh(devices=jax.devices()[:1])
-    run: Any = SimpleNamespace(
-        _config=config, _mesh=mesh, _optimizer=None, say=print, _watchdog=Watchdog(None)
-    )
-    run._format_costs = print
     objective = Objective(lambda *_: {}, lambda _: {}, lambda *_: {})
     state = TrainState(jnp.zeros((), jnp.int32), {}, {})
-    training.Run.compile(run, objective, state)._step_of(1)
+    compiler = StepCompiler(
+        run,
+        objective,
+        optax.identity(),
+        state,
+        mesh,
+        say=print,
+        compiling=contextlib.nullcontext,
+    )
+    compiler.train_step(lambda _: "")._step_of(1)
     assert given == [{"xla_gpu_autotune_level": "2"}]
 
 
