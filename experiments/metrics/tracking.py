@@ -115,7 +115,10 @@ class Tracking:
             f"without it; {_REMEDY}"
         )
         self._runs[name]["lacking"] = step
-        self._write_runs()
+        try:
+            self._write_runs()
+        except OSError as failure:  # of the disk, which may be why the tracker failed
+            self._say(f"warning: {TRACKERS_FILE} was not written ({_in_one_line(failure)})")
 
     def _read_runs(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Read the id of each tracker's run and the first step that it lacks, if any."""

@@ -1,5 +1,6 @@
 """Trackers: chosen by name, none of them ends a run, and each gets every step once."""
 
+import errno
 import importlib.util
 import json
 import re
@@ -7,11 +8,13 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from albert_jax.settings import FieldError
 from data_pipeline.errors import InputError
+from experiments.metrics import tracking
 from experiments.metrics.metrics_file import read_metrics
 from experiments.metrics.run_log import RunLog, StepWork
 from experiments.metrics.tracker import Ending, TrackedRun
@@ -104,6 +107,25 @@ def test_a_tracker_that_fails_is_named_once_and_later_gets_what_it_lacks(
     (tmp_path / "trackers.json").write_text("{}")  # a tracker that is new to the run
     run_steps(tmp_path, late, 60, first_step=50)
     assert steps_of(late) == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_disk_that_is_full_for_trackers_too_is_said_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Warnings are errors here, one of a thread that ends with an exception among them."""
+
+    class FullDisk(Recorder):
+        def log_metrics(self, *arguments: Any) -> None:
+            monkeypatch.setattr(tracking, "replace", fail)
+            fail()
+
+    def fail(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run_steps(tmp_path, FullDisk(), 10, 20)
+    failed, unwritten = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert "tracker recorder failed at step 10" in failed
+    assert "trackers.json was not written (OSError: [Errno 28] No space left" in unwritten
 
 
 def test_a_tracker_that_cannot_start_ends_a_new_run_alone(
