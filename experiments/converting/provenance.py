@@ -13,7 +13,7 @@ from albert_jax.pretrained import directory_of
 from data_pipeline.config import DataConfig, Packing
 from data_pipeline.errors import InputError
 from experiments.finetuning.glue.jobs import Start
-from experiments.metrics.metrics_file import read_metrics
+from experiments.metrics.metrics_file import metrics_of, read_metrics
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import phases_of
 from experiments.run.workdir import CONFIG_FILE, REPORT_FILE, read_config
@@ -21,7 +21,6 @@ from experiments.tasks.config import FinetuneConfig
 
 _DATA_FILES = ("corpus.json", "records.json")
 _TRAINING_SPLITS = ("train", "optimizer")
-_NO_METRICS = ("step", "split", "time", "pairs")
 
 Json = Mapping[str, Any]
 Config = ExperimentConfig | FinetuneConfig
@@ -106,8 +105,8 @@ def _read_measurement(data: str, entry: Json) -> Measurement:
     """Return the metrics of an entry of the log, without those that are not a number."""
     metrics = {
         name: value
-        for name, value in entry.items()
-        if name not in _NO_METRICS and not math.isnan(value)
+        for name, value in metrics_of(entry).items()
+        if name != "pairs" and not math.isnan(value)
     }
     pairs = f", {entry['pairs']:g} pairs" if "pairs" in entry else ""
     return Measurement(data, f"{entry['split']}{pairs}", metrics, {})

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.metrics.metrics_file import replace
+from experiments.metrics.metrics_file import points_of, replace
 
 matplotlib.use("Agg")
 
@@ -38,7 +38,7 @@ def plot_curves(
     figure.suptitle(title)
     for axes, name in add_panels(figure, panels_with_data(panels, entries)):
         for color, split in enumerate(SPLITS):
-            points = [(e["step"], e[name]) for e in entries if e["split"] == split and name in e]
+            points = points_of(entries, split, name)
             if points:
                 style = f"C{color}.-" if len(points) < 30 else f"C{color}-"
                 axes.plot(*zip(*points, strict=True), style, label=split)

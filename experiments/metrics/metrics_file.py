@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from albert_jax.durable_files import new_file
 from data_pipeline.remote import is_remote
 
 METRICS_FILE = "metrics.jsonl"
+_NO_METRICS = frozenset({"step", "split", "time"})
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +35,22 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """
     path = epath.Path(workdir) / METRICS_FILE
     return [line.entry for line in _read_lines(path)] if path.exists() else []
+
+
+def metrics_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of an entry: all of it but step, split and time."""
+    return {name: value for name, value in entry.items() if name not in _NO_METRICS}
+
+
+def points_of(
+    entries: Iterable[Mapping[str, Any]], split: str, metric: str
+) -> list[tuple[int, float]]:
+    """Return the step and the value of each entry of a split that has a metric.
+
+    Example: of ``{"step": 20, "split": "train", "loss": 9.1}`` and ``{"step": 20, "split":
+    "validation", "loss": 9.3}``, the points of the loss in ``train`` are ``[(20, 9.1)]``.
+    """
+    return [(e["step"], e[metric]) for e in entries if e["split"] == split and metric in e]
 
 
 def remove_metrics_after(workdir: epath.PathLike, step: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from etils import epath
 
 from albert_jax.input_files import read_json_object
 from data_pipeline.errors import InputError
-from experiments.metrics.metrics_file import METRICS_FILE, read_metrics, replace
+from experiments.metrics.metrics_file import METRICS_FILE, metrics_of, read_metrics, replace
 from experiments.metrics.tracker import Ending, TrackedRun, Tracker, Value
 
 TRACKERS_FILE = "trackers.json"
@@ -104,9 +104,8 @@ class Tracking:
         if lacking <= run.first_step:
             for entry in read_metrics(self._workdir):
                 if entry["step"] >= lacking:
-                    metrics = {n: v for n, v in entry.items() if n not in _NO_METRICS}
                     seconds = entry.get("time", 0.0)
-                    worker.log_metrics(entry["step"], entry["split"], seconds, metrics)
+                    worker.log_metrics(entry["step"], entry["split"], seconds, metrics_of(entry))
 
     def _note_failure(self, name: str, error: Exception, step: int | None) -> None:
         when = "at the end" if step is None else f"at step {step}"
@@ -130,9 +129,6 @@ class Tracking:
         with self._guard:
             text = json.dumps(self._runs, indent=2) + "\n"
             replace(self._workdir / TRACKERS_FILE, text.encode())
-
-
-_NO_METRICS = ("step", "split", "time")
 
 
 class _Worker:

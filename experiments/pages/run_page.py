@@ -11,6 +11,7 @@ from albert_jax.input_files import read_json_object
 from data_pipeline.errors import InputError
 from experiments.cli.dataclass_forms import flatten
 from experiments.metrics.curves import SPLITS, Panel
+from experiments.metrics.metrics_file import metrics_of, points_of
 from experiments.pages.charts import Chart, Line, format_charts
 from experiments.pages.document import PAGE_FILE, Section, format_table, write_page
 from experiments.pages.samples import format_samples, read_samples
@@ -21,7 +22,6 @@ _OF_TRAINING = (
     ("grad_norm", "norm of the gradients"),
     ("rows_per_second", "rows a second"),
 )
-_NO_METRICS = {"step", "split", "time"}
 _MOST_EVALUATIONS = 200  # in the table of all
 _FILES = ("config.json", "report.json")
 
@@ -63,8 +63,8 @@ def summarize_metrics(
     """
     found: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for entry in entries:
-        for name, value in entry.items():
-            if name not in _NO_METRICS and math.isfinite(value):
+        for name, value in metrics_of(entry).items():
+            if math.isfinite(value):
                 found.setdefault((entry["split"], name), []).append((float(value), entry["step"]))
     order = {split: number for number, split in enumerate(reversed(SPLITS))}
     rows: list[Sequence[Any]] = [
@@ -85,21 +85,17 @@ def _charts(entries: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> It
         yield Chart(
             title,
             [
-                Line(split, [(e["step"], e[name]) for e in entries if _has(e, split, name)], color)
+                Line(split, points_of(entries, split, name), color)
                 for color, split in enumerate(SPLITS)
             ],
         )
-
-
-def _has(entry: Mapping[str, Any], split: str, name: str) -> bool:
-    return entry["split"] == split and name in entry
 
 
 def _evaluations(
     entries: Sequence[Mapping[str, Any]],
 ) -> tuple[Sequence[str], Iterator[Sequence[Any]]]:
     evaluations = [entry for entry in entries if entry["split"] == "validation"]
-    names = list(dict.fromkeys(n for e in evaluations for n in e if n not in _NO_METRICS))
+    names = list(dict.fromkeys(n for e in evaluations for n in metrics_of(e)))
     shown = evaluations[-_MOST_EVALUATIONS:]
     rows = ((entry["step"], *(entry.get(name) for name in names)) for entry in shown)
     return ("step", *names), rows

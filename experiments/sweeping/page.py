@@ -6,6 +6,7 @@ from pathlib import Path
 from etils import epath
 
 from experiments.metrics.curves import Panel
+from experiments.metrics.metrics_file import points_of
 from experiments.pages.charts import Chart, Line, format_charts
 from experiments.pages.document import PAGE_FILE, Section, escape, format_table, write_page
 from experiments.sweeping.results import RowResult
@@ -56,11 +57,7 @@ def _charts(rows: Sequence[RowResult], panels: Sequence[Panel]) -> Iterator[Char
         lines = [
             Line(
                 _label(row, seed),
-                [
-                    (entry["step"], entry[name])
-                    for entry in point.entries
-                    if entry["split"] == "validation" and name in entry
-                ],
+                points_of(point.entries, "validation", name),
                 color,
                 row.row.name,
             )

@@ -12,6 +12,7 @@ from data_pipeline.config import SentenceObjective
 from experiments.evaluation.held_out import pretraining_panels
 from experiments.finetuning.report_format import format_table
 from experiments.metrics.curves import CURVES_FILE, add_panels, panels_with_data, save_figure
+from experiments.metrics.metrics_file import points_of
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.page import write_sweep_page
 from experiments.sweeping.results import (
@@ -178,12 +179,7 @@ def _plot(rows: Sequence[RowResult], path: Path, title: str) -> None:
     for axes, name in add_panels(figure, panels_with_data(_PANELS, entries, ["validation"])):
         for number, row in enumerate(rows):
             for seed, point in enumerate(row.points):
-                curve = [
-                    (entry["step"], entry[name])
-                    for entry in point.entries
-                    if entry["split"] == "validation" and name in entry
-                ]
-                if curve:
+                if curve := points_of(point.entries, "validation", name):
                     name_once = row.row.name if not seed else None
                     steps, values = zip(*curve, strict=True)
                     axes.plot(steps, values, f"C{number % 10}.-", label=name_once, linewidth=1)
