@@ -43,6 +43,11 @@ class ReadablePath(Protocol):
         """Return the content of the file."""
 
 
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Return True if a path names a store rather than this machine's file system."""
+    return "://" in os.fspath(path)
+
+
 def read_bytes(file: ReadablePath, *, error: type[Exception], name: str | None = None) -> bytes:
     """Read a file whole.
 
@@ -56,7 +61,7 @@ def read_bytes(file: ReadablePath, *, error: type[Exception], name: str | None =
     """
     path, name = os.fspath(file), name or os.fspath(file)
     try:
-        if "://" in path:
+        if is_remote(path):
             return file.read_bytes()
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):

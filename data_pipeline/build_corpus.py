@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from albert_jax.durable_files import hash_text, write_atomically
+from albert_jax.input_files import is_remote
 from albert_jax.settings import FieldError
 from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
 from data_pipeline.cache import cache_directory
@@ -29,7 +30,7 @@ from data_pipeline.corpus.splits import TRAIN
 from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.locks import lock
 from data_pipeline.pretraining.display import first_batch, format_batch
-from data_pipeline.remote import is_remote, open_remote, publish
+from data_pipeline.remote import open_remote, publish
 from data_pipeline.terminal import log_in_lines, print_error, protect_output, suggest
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from etils import epath
 
+from albert_jax.input_files import is_remote
 from data_pipeline.errors import InputError
-from data_pipeline.remote import is_remote
 
 LOCK_FILE = ".lock"
 

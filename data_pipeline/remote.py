@@ -12,6 +12,7 @@ import fsspec
 from etils import epath
 
 from albert_jax.durable_files import hash_text, new_file, write_atomically
+from albert_jax.input_files import is_remote
 from data_pipeline.cache import cache_directory, host_lock
 from data_pipeline.errors import STORES, InputError, storage_failure
 from data_pipeline.verification import Files, find_damaged_files
@@ -21,11 +22,6 @@ ANSWER_SECONDS = 30
 _BLOCK = 1 << 22  # bytes
 _COPIES_AT_A_TIME = 16
 _answering: set[str] = set()  # buckets that have answered
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Return True if a path names a store rather than this machine's file system."""
-    return "://" in os.fspath(path)
 
 
 def stage(url: str, manifest: str, read_files: Callable[[str], Files]) -> Path:

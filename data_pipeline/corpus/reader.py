@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from albert_jax.input_files import read_text
+from albert_jax.input_files import is_remote, read_text
 from data_pipeline.corpus.metadata import (
     METADATA_FILE,
     CorpusError,
@@ -14,7 +14,7 @@ from data_pipeline.corpus.metadata import (
 )
 from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split
 from data_pipeline.memory_maps import MappedDirectory
-from data_pipeline.remote import is_remote, open_path, stage
+from data_pipeline.remote import open_path, stage
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.verification import Files, find_damaged_files

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO, NamedTuple
 import zstandard
 from etils import epath
 
+from albert_jax.input_files import is_remote
 from data_pipeline.errors import InputError, raise_input_error
-from data_pipeline.remote import file_system, is_remote, open_remote
+from data_pipeline.remote import file_system, open_remote
 
 # A longer line is no text that anyone wrote, and would be held in memory.
 MAX_LINE_BYTES = 64 << 20

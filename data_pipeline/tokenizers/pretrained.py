@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from albert_jax.input_files import require_fields
+from albert_jax.input_files import is_remote, require_fields
 from albert_jax.interop.hub import local_path
 from data_pipeline.errors import InputError
-from data_pipeline.remote import is_remote, open_remote
+from data_pipeline.remote import open_remote
 from data_pipeline.tokenizers.declared_tokens import DECLARING_FILES, with_declared_tokens
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from data_pipeline.tokenizers.loading import load_tokenizer, read_tokenizer_json

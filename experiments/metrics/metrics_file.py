@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from albert_jax.durable_files import new_file
-from data_pipeline.remote import is_remote
+from albert_jax.input_files import is_remote
 
 METRICS_FILE = "metrics.jsonl"
 _NO_METRICS = frozenset({"step", "split", "time"})

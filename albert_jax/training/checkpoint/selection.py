@@ -10,6 +10,7 @@ from etils import epath
 from jaxtyping import PyTree
 
 from albert_jax.durable_files import write_atomically
+from albert_jax.input_files import is_remote
 from albert_jax.training.checkpoint.integrity import CheckpointError, find_damage
 from albert_jax.training.checkpoint.stored_state import read_part
 
@@ -47,7 +48,7 @@ def quarantine_damaged(directory: epath.Path) -> None:
 
 def _place_for_damaged(directory: epath.Path) -> epath.Path:
     """Return ``damaged/``; on a store beside the checkpoints, as Orbax deletes it among them."""
-    return (directory.parent if "://" in str(directory) else directory) / DAMAGED
+    return (directory.parent if is_remote(directory) else directory) / DAMAGED
 
 
 def newest_step(directory: epath.Path) -> int:
@@ -100,7 +101,7 @@ def mark_best(directory: epath.Path, step: int | None) -> None:
         return
     if step is None:
         path.unlink()
-    elif "://" in str(path):  # object stores replace a file as a whole
+    elif is_remote(path):  # object stores replace a file as a whole
         path.write_text(f"{step}\n")
     else:
         write_atomically(Path(path), f"{step}\n")
@@ -152,12 +153,12 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
 def absolute(directory: epath.PathLike) -> epath.Path:
     """Make a local path absolute: Orbax writes nothing under a relative one."""
     path = epath.Path(directory)
-    return path if "://" in str(path) else path.absolute()
+    return path if is_remote(path) else path.absolute()
 
 
 def _move(source: epath.Path, target: epath.Path) -> None:
     """Move a directory; on a store, which has none, copy its files and delete them."""
-    if "://" in str(source):
+    if is_remote(source):
         store, _ = fsspec.url_to_fs(str(source))
         store.copy(str(source), str(target), recursive=True)
         source.rmtree()

@@ -12,6 +12,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
 
+from albert_jax.input_files import is_remote
+
 STATE = "state"  # the directory of the state in that of a checkpoint
 
 
@@ -42,7 +44,7 @@ def read_part(checkpoint: epath.Path, name: str) -> PyTree | None:
 @contextlib.contextmanager
 def _readable(state: epath.Path) -> Iterator[epath.Path]:
     """Yield the directory, or a copy of one on a store that Orbax cannot read."""
-    if "://" not in str(state) or str(state).startswith("gs://"):
+    if not is_remote(state) or str(state).startswith("gs://"):
         yield state
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as directory:

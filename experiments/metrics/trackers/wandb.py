@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from data_pipeline.remote import is_remote
+from albert_jax.input_files import is_remote
 from experiments.metrics.tracker import Ending, TrackedRun
 
 
