@@ -1,17 +1,20 @@
 """Samples of filled gaps: held-out texts, and the model's candidates for their hidden tokens."""
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
 
-from albert_jax.input_files import read_json_object, require_fields
+from albert_jax.input_files import read_json_object, require_fields, shorten
 from data_pipeline.errors import InputError
 from experiments.metrics.metrics_file import replace
 from experiments.pages.document import escape
 
 SAMPLES_FILE = "samples.json"
+
+_log = logging.getLogger(__name__)
 
 
 class Token(NamedTuple):
@@ -38,13 +41,40 @@ def write_samples(workdir: epath.Path, step: int, samples: Sequence[Sample]) -> 
 
 
 def read_samples(workdir: epath.Path) -> tuple[int, list[Sample]]:
-    """Read the step and the samples of a workdir; none where there is no file of them."""
+    """Read the step and the samples of a workdir; none where there is no file of them.
+
+    A damaged file is passed over with a warning: the end of the run writes another one.
+    """
     path = workdir / SAMPLES_FILE
     if not path.exists():
         return 0, []
-    content = read_json_object(path, error=InputError)
-    require_fields(content, {"step": int, "samples": list}, str(path), error=InputError)
-    return content["step"], [[Token(*token) for token in one] for one in content["samples"]]
+    try:
+        content = read_json_object(path, error=InputError)
+        require_fields(content, {"step": int, "samples": list}, str(path), error=InputError)
+        return content["step"], [_parse_sample(one, str(path)) for one in content["samples"]]
+    except InputError as error:
+        _log.warning("%s: the page has no samples", error)
+        return 0, []
+
+
+def _parse_sample(stored: Any, place: str) -> Sample:
+    require_fields({"sample": stored}, {"sample": list}, place, error=InputError)
+    return [_parse_token(token, place) for token in stored]
+
+
+def _parse_token(stored: Any, place: str) -> Token:
+    match stored:
+        case [str(text), bool(separate), list(candidates)]:
+            if all(map(_is_candidate, candidates)):
+                return Token(text, separate, [(name, chance) for name, chance in candidates])
+    raise InputError(f"{place}: {shorten(stored)} is no token of a sample")
+
+
+def _is_candidate(stored: Any) -> bool:
+    match stored:
+        case [str(), int() | float()]:
+            return True
+    return False
 
 
 def format_samples(step: int, samples: Sequence[Sample]) -> str:

@@ -102,6 +102,26 @@ def test_a_page_has_curves_tables_samples_and_settings(tmp_path: Path) -> None:
     assert write_page(tmp_path) == page  # the same for the same files
 
 
+@pytest.mark.parametrize(
+    "samples",
+    [
+        b"",
+        b"\0\0",
+        b'{"step": 80}',
+        b'{"step": 80, "samples": [7]}',
+        b'{"step": 80, "samples": [[["cat", true]]]}',
+        b'{"step": 80, "samples": [[["cat", true, [["dog"]]]]]}',
+    ],
+)
+def test_damaged_samples_are_left_out_with_a_warning(
+    tmp_path: Path, samples: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_files(tmp_path, make_entries(8), seed=7)
+    (tmp_path / SAMPLES_FILE).write_bytes(samples)
+    assert "Filled gaps" not in Outline(write_page(tmp_path)).text
+    assert SAMPLES_FILE in caplog.text and "the page has no samples" in caplog.text
+
+
 def test_nothing_that_a_run_holds_is_markup(tmp_path: Path) -> None:
     workdir = tmp_path / "<i>&"
     workdir.mkdir()
