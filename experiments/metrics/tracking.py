@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from albert_jax.input_files import read_json_object
+from albert_jax.input_files import read_json_object, shorten
 from data_pipeline.errors import InputError
 from experiments.metrics.metrics_file import METRICS_FILE, metrics_of, read_metrics, replace
 from experiments.metrics.tracker import Ending, TrackedRun, Tracker, Value
@@ -123,6 +123,14 @@ class Tracking:
         """Read the id of each tracker's run and the first step that it lacks, if any."""
         path = self._workdir / TRACKERS_FILE
         runs = dict(read_json_object(path, error=InputError)) if path.exists() else {}
+        for name, run in runs.items():
+            match run:
+                case {"run_id": str() | None, "lacking": int() | None}:
+                    continue
+            raise InputError(
+                f"{path} is damaged: {name} is {shorten(run)}; without that file trackers start "
+                "new runs"
+            )
         return {name: {"run_id": None, "lacking": 0} for name in names} | runs
 
     def _write_runs(self) -> None:

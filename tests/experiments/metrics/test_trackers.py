@@ -128,6 +128,13 @@ def test_a_disk_that_is_full_for_trackers_too_is_said_and_no_more(
     assert "trackers.json was not written (OSError: [Errno 28] No space left" in unwritten
 
 
+@pytest.mark.parametrize("content", ['{"recorder": 7}', '{"recorder": {"run_id": 7}}', "{", "[]"])
+def test_a_damaged_file_of_trackers_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "trackers.json").write_text(content)
+    with pytest.raises(InputError, match=r"trackers\.json"):
+        run_steps(tmp_path, Recorder(), 10)
+
+
 def test_a_tracker_that_cannot_start_ends_a_new_run_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
