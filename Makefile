@@ -10,9 +10,9 @@ INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 DEMO_CORPUS := corpora/documentation
 DEMO_RUN := runs/demo
 
-# Large pages for large arrays: on a CPU, where a step's memory comes fresh from the system, faulting
-# in small pages is a fifth of it. See experiments/LOG.md.
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# A process keeps the memory that its steps free: on a CPU, returning it to the system and faulting
+# it in again is a fifth of a small model's step. See experiments/LOG.md.
+export GLIBC_TUNABLES ?= glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=0x4000000000000000
 
 # A process compiles on one core, mostly; files stay whole, for what their tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
