@@ -190,8 +190,8 @@ class RunConfig(TrainingRunConfig):
     )
     sequence_slots: int | None = setting(
         None,
-        "sequences a packed row, on average, that cudnn has room for; none: as many as the plan of "
-        "the rows makes certain to suffice; 0: the most of any row",
+        "sequences a packed row, on average, that cudnn has room for; none: what suffices by the "
+        "plan of the rows; 0: the most of any row",
         at_least=0,
     )
 
