@@ -82,28 +82,6 @@ def segments(batch: dict) -> list[tuple[list[int], list[int], int]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"packing": "packed", "num_plan_variants": 3, "short_seq_prob": 0.5},
-        {"packing": "packed", "sentence_objective": "nsp", "max_pairs_per_row": 2},
-        {"packing": "unpacked"},
-    ],
-)
-def test_the_plan_counts_the_sequences_of_the_rows_that_a_run_reads(make_dataset, settings):
-    """Runs of equal sequence ids in all rows of two epochs: of two variants, if there are more."""
-    rows = make_dataset(**settings).rows_per_epoch
-    batches = take(make_dataset(batch=rows, **settings), 2)
-    plan, config = make_dataset(**settings).plan, DataConfig(max_seq_length=LENGTH)
-    counts = plan.count_sequences(config, rows + 1)
-    assert len(counts) == min(2, len(plan.variants))
-    assert (counts.sum(axis=1) == rows).all()
-    for batch, expected in zip(batches, [*counts, *counts], strict=False):
-        runs = (np.diff(batch["sequence_ids"], axis=1) != 0).sum(axis=1) + 1
-        np.testing.assert_array_equal(np.bincount(runs, minlength=counts.shape[1]), expected)
-    assert len(plan.count_sequences(config, rows)) == 1
-
-
 @pytest.mark.parametrize("packing", ["packed", "unpacked"])
 def test_unmasking_restores_running_text_in_the_order_that_the_label_says(make_dataset, packing):
     for batch in take(make_dataset(packing=packing), 8):
