@@ -35,6 +35,7 @@ def test_worked_example() -> None:
     bound = overflow_probability(part([0, 1, 0, 1], 2), 2)
     assert bound == pytest.approx(4 / (3 * math.sqrt(3)), rel=1e-6)
     assert exact_probability([0, 1, 0, 1], 2, 2) == 0.25
+    assert fewest_slots([part([0, 9], 128, 10**6)]) == 2  # never one
     assert fewest_slots([part([0, 66, 33], 128, 10**6)]) == 2
     assert fewest_slots([part([0, 66, 33, 0, 0, 1], 128, 10**6)]) == 2
     assert fewest_slots([part([0, 66, 33, 0, 0, 1], 4, 10**6)]) == 5
@@ -63,6 +64,8 @@ def test_the_bound_holds_for_the_shuffled_rows_of_epochs() -> None:
         found = (sums > slots * rows).mean()
         bound = overflow_probability(RowsAtOnce(counts, 6, rows, 1), slots)
         assert found < bound < 0.5
+        alone = max(overflow_probability(part(of, rows), slots) for of in counts.tolist())
+        assert bound >= alone * (1 - 1e-6)
     assert (sums > 2 * rows).sum() > 100
 
 
