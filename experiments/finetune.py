@@ -30,7 +30,7 @@ from experiments.finetuning.report import (
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.metrics.trackers import check_trackers
-from experiments.run.execution import prepare_devices, set_compilation_cache
+from experiments.run.execution import execution_facts, prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir, read_run_flags
 from experiments.tasks.config import FinetuneConfig
@@ -61,7 +61,8 @@ def finetune(
     prepare_devices(config.run)
     finetuning = open_finetuning(config, path, lines, rows_follow=rows_follow)
     data = finetuning.data
-    agree_on_experiment(finetuning.config, {f"{data.kind} of {data.flag}": data.fingerprint})
+    facts = {f"{data.kind} of {data.flag}": data.fingerprint}
+    agree_on_experiment(finetuning.config, facts | execution_facts(finetuning.execution))
     if config.run.seeds == 1 and not config.run.rates:
         code, _ = _finetune_once(finetuning, path)
     else:

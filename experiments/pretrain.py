@@ -24,7 +24,12 @@ from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hos
 from experiments.metrics.trackers import check_trackers
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
-from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
+from experiments.run.execution import (
+    execution_facts,
+    open_mesh,
+    prepare_devices,
+    resolve_execution,
+)
 from experiments.run.initial_parameters import (
     check_vocabulary,
     open_initial_weights,
@@ -65,19 +70,21 @@ def pretrain(
     phases = phases_of(config)
     mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))
     corpus = open_pretraining_corpus(config)
+    batches = Curriculum(corpus, config, mesh)
+    slots = config.run.sequence_slots
     execution, attention = resolve_execution(
         config.run,
         config.model,
         mesh,
         lengths=[phase.data.max_seq_length for phase in phases],
         packed=config.data.packing is Packing.PACKED,
-        sequence_slots=config.run.sequence_slots,
+        sequence_slots=batches.find_slots if slots is None else slots,
     )
-    batches = Curriculum(corpus, config, mesh, sequence_slots=execution.sequence_slots)
+    batches.limit_sequences(execution.sequence_slots)
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
-    agree_on_experiment(config, batches.facts)
+    agree_on_experiment(config, batches.facts | execution_facts(execution))
     lines = (*lines, attention, *batches.describe_coverage())
     if dry_run:
         check_workdir(path, config, batches.identity)

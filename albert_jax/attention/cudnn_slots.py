@@ -76,10 +76,15 @@ def slots_needed(
         shards: devices that it is split over, consecutive rows on each.
         micro_batches: of a device's rows, row r in micro-batch ``r % micro_batches``.
     """
-    ids = np.asarray(sequence_ids)
-    runs = (ids[:, 1:] != ids[:, :-1]).sum(axis=1) + 1
+    runs = count_runs(sequence_ids)
     most = runs.reshape(shards, -1, micro_batches).mean(axis=1).max()
     return max(FEWEST_SLOTS, math.ceil(most))
+
+
+def count_runs(sequence_ids: Int[np.ndarray, "batch length"]) -> Int[np.ndarray, " batch"]:
+    """Count the runs of equal ids of each row, padding's too."""
+    ids = np.asarray(sequence_ids)
+    return (ids[:, 1:] != ids[:, :-1]).sum(axis=1) + 1
 
 
 def _run_starts(sequence_ids: Array) -> Bool[Array, "batch length"]:

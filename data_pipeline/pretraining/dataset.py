@@ -81,6 +81,7 @@ class PretrainingDataset:
         global_batch_size: rows of a batch over all processes.
 
     Attributes:
+        plan: the rows of an epoch.
         coverage: fraction of the corpus's training tokens that an epoch reads.
 
     Raises:
@@ -95,7 +96,7 @@ class PretrainingDataset:
             raise FieldError("global_batch_size", "at least 1", global_batch_size)
         self.global_batch_size = global_batch_size
         self._reader = _BatchReader(corpus, "train", config, seed=seed)
-        plan = self._reader.plan
+        self.plan = plan = self._reader.plan
         self.rows_per_epoch, self.max_pairs_per_row = plan.num_rows, plan.max_pairs
         self.fill = plan.fill
         self.coverage = plan.coverage

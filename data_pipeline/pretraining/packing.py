@@ -11,6 +11,7 @@ from data_pipeline.pretraining.pairs import pair_lengths
 
 SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
 _WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
+_COUNTED = 1 << 14  # rows that are counted together, likewise
 
 
 def pack_pairs(
@@ -105,3 +106,30 @@ def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             held, count = [joined[whole:]], count - whole
     if count:
         yield np.concatenate(held)
+
+
+def count_sequences(
+    pairs: np.ndarray, row_starts: Int64[np.ndarray, " starts"], config: DataConfig
+) -> Int64[np.ndarray, " sequences"]:
+    """Count rows by their sequences: entry k is the number of rows with k values of `sequence_ids`.
+
+    A row has one for each of its pairs, and one for the padding behind them if it is not full.
+
+    Args:
+        pairs: records of type `PAIR`, those of a row together.
+        row_starts: the first pair of each row, and the end of the last.
+        config: length of rows.
+
+    Example: rows of 10 with pairs of 9, of 4 and 6, and of 4, 3 and 3 positions have 2, 2 and 3
+    sequences: `[0, 0, 2, 1]`.
+    """
+    counts = np.zeros(0, np.int64)
+    for first in range(0, len(row_starts) - 1, _COUNTED):
+        starts = row_starts[first : first + _COUNTED + 1]
+        lengths = pair_lengths(pairs[starts[0] : starts[-1]], config.max_num_tokens)
+        filled = np.add.reduceat(lengths + SPECIAL_TOKENS_PER_PAIR, starts[:-1] - starts[0])
+        sequences = np.diff(starts) + (filled < config.max_seq_length)
+        found = np.bincount(sequences, minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    return counts

@@ -6,8 +6,10 @@ on the data configuration, not on the seed, so that all runs on a corpus share i
 """
 
 import dataclasses
+import itertools
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.input_files import read_json_object
@@ -24,7 +27,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.memory_maps import LazySequence, MappedDirectory
-from data_pipeline.pretraining.packing import write_rows
+from data_pipeline.pretraining.packing import count_sequences, write_rows
 from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
 from data_pipeline.pretraining.pairs import PAIR
 from data_pipeline.verification import (
@@ -78,6 +81,26 @@ class Plan:
     def variant_of(self, epoch: int) -> Variant:
         """Return the variant that an epoch reads."""
         return self.variants[epoch % len(self.variants)]
+
+    def count_sequences(
+        self, config: DataConfig, num_rows: int
+    ) -> Int64[np.ndarray, "variants sequences"]:
+        """Count the rows of each variant that a run reads by their sequences; see `packing`.
+
+        Args:
+            config: settings that the plan was made with.
+            num_rows: rows of the run.
+        """
+        epochs = math.ceil(num_rows / self.num_rows)
+        starts = slice(self.num_rows + 1)
+        found = [
+            count_sequences(variant.pairs, variant.row_starts[starts], config)
+            for variant in itertools.islice(self.variants, epochs)
+        ]
+        counts = np.zeros((len(found), max(map(len, found))), np.int64)
+        for row, of_variant in zip(counts, found, strict=True):
+            row[: len(of_variant)] = of_variant
+        return counts
 
 
 def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:

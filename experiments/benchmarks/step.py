@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from albert_jax.attention.cudnn_slots import slot_kernels, slots_needed
+from albert_jax.attention.cudnn_slots import count_runs, slots_needed
+from albert_jax.attention.slot_capacity import RowsAtOnce, fewest_slots
 from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.flops import mesh_peak_flops
 from albert_jax.devices.memory import memory_of
@@ -142,28 +144,33 @@ def _candidate(
 
 
 def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> AlbertForPreTraining:
+    slots = config.run.sequence_slots
     execution, message = resolve_execution(
         config.run,
         config.model,
         mesh,
         lengths=[config.data.max_seq_length],
         packed=batches.is_packed,
-        sequence_slots=sequence_slots(config, mesh, batches),
+        sequence_slots=functools.partial(slots_of_batches, config, mesh, batches)
+        if slots is None
+        else slots,
     )
     print(message, file=sys.stderr, flush=True)
     return AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
 
 
-def sequence_slots(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> int:
-    """Return the experiment's sequence slots; on a GPU, where it has none, those of the batches."""
-    usable = mesh.devices.flat[0].platform == "gpu" and mesh.shape["tensor"] == 1
-    if config.run.sequence_slots or not batches.is_packed or not usable or not slot_kernels():
-        return config.run.sequence_slots
+def slots_of_batches(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> int:
+    """Return the sequence slots that a run would have on rows like these (see
+    `Curriculum.find_slots`), or more, if these batches need more."""
     shards, micro_batches = mesh.size, config.run.accumulation_steps
-    return max(
-        slots_needed(batch["sequence_ids"], shards=shards, micro_batches=micro_batches)
-        for batch in batches.batches
-    )
+    ids = [batch["sequence_ids"] for batch in batches.batches]
+    rows = len(ids[0]) // (shards * micro_batches)
+    times = config.optimizer.num_train_steps * shards * micro_batches
+    room = batches.batches[0]["sentence_order_positions"].shape[1] + 1
+    counts = np.bincount(count_runs(np.concatenate(ids)))[None]
+    slots = fewest_slots([RowsAtOnce(counts, room, rows, times)])
+    needed = (slots_needed(each, shards=shards, micro_batches=micro_batches) for each in ids)
+    return slots and max(slots, *needed)
 
 
 def device_name() -> str:

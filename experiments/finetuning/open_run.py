@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from albert_jax.config import AlbertConfig
 from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.devices.sharding import rows_of_process
+from albert_jax.encoder import Execution
 from albert_jax.tasks.batches import TaskBatch
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import FinetuningDataset
@@ -78,6 +79,7 @@ class Finetuning(NamedTuple):
     evaluator: TaskEvaluator
     mesh: Mesh
     start: StartingPoint
+    execution: Execution
     lines: tuple[str, ...]  # about the settings, and the way the model is computed
 
     @property
@@ -131,7 +133,10 @@ def open_finetuning(
             config, data=dataclasses.replace(config.data, max_seq_length=longest)
         )
         lines = (*lines, f"rows of {rows:,} become rows of {longest:,}: the model reads no longer")
-    execution, line = resolve_execution(config.run, start.model, mesh, lengths=[], packed=False)
+    # Fused layers make a step 1.06 times as fast. In the minutes that most fine-tunings take on a
+    # GPU that does not give back their comparison with plain layers, 3 to 35 s.
+    run = dataclasses.replace(config.run, fused_layers=bool(config.run.fused_layers))
+    execution, line = resolve_execution(run, start.model, mesh, lengths=[], packed=False)
     task = open_task(
         config, start.model, start.tokenizer, dtype=config.run.dtype, execution=execution
     )
@@ -139,7 +144,7 @@ def open_finetuning(
         batches = FinetuningBatches(task, start.model, config, mesh)
         config = _with_steps_of_epochs(config, config.data.num_epochs, batches.steps_per_epoch)
     evaluator = TaskEvaluator(task, config, mesh)
-    return Finetuning(config, task, evaluator, mesh, start, (*lines, line))
+    return Finetuning(config, task, evaluator, mesh, start, execution, (*lines, line))
 
 
 def _with_steps_of_epochs(

@@ -80,7 +80,11 @@ class TrainingRunConfig:
     unroll: int = setting(
         0, "layers compiled as one; 0: all of them on a GPU, 1 elsewhere", at_least=0
     )
-    fused_layers: bool = setting(False, "Triton kernels between matrix products, on NVIDIA GPUs")
+    fused_layers: bool | None = setting(
+        None,
+        "Triton kernels between matrix products, on NVIDIA GPUs; none: in pre-training, where the "
+        "model and the device support them",
+    )
     remat: Remat = setting(Remat.NONE, "what the backward pass recomputes to save memory")
     compiler_options: str = setting("", "XLA's options, name=value,...; none: no defaults either")
     deterministic_kernels: bool = setting(
@@ -184,17 +188,21 @@ class RunConfig(TrainingRunConfig):
     init_groups: InitGroups = setting(
         InitGroups.SAME, "group of `init_from` that each group of layers is initialized from"
     )
-    sequence_slots: int = setting(
-        0, "sequences a packed row, on average, that cudnn has room for; 0: the most", at_least=0
+    sequence_slots: int | None = setting(
+        None,
+        "sequences a packed row, on average, that cudnn has room for; none: what suffices by the "
+        "plan of the rows; 0: the most of any row",
+        at_least=0,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         allowed = None
         if self.sequence_slots == 1:
-            allowed = f"0, or at least {FEWEST_SLOTS} (padding behind a row counts as a sequence)"
+            words = "padding behind a row counts as a sequence"
+            allowed = f"none, 0, or at least {FEWEST_SLOTS} ({words})"
         elif self.sequence_slots and (self.tensor > 1 or not self.accumulation_steps):
-            allowed = "0 for tensor > 1 and for accumulation_steps=0"
+            allowed = "none or 0 for tensor > 1 and for accumulation_steps=0"
         if allowed is not None:
             raise FieldError("sequence_slots", allowed, self.sequence_slots)
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from albert_jax.attention.cudnn_slots import slots_needed
+from albert_jax.attention.slot_capacity import RowsAtOnce, fewest_slots
 from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.devices.sharding import rows_of_process
@@ -72,7 +73,6 @@ class Curriculum:
             the records.
         config: the experiment.
         mesh: the devices.
-        sequence_slots: see `Execution`; every batch is checked to have no more sequences.
 
     Attributes:
         phases: the phases.
@@ -84,17 +84,11 @@ class Curriculum:
         FieldError: a setting does not match the records.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        config: ExperimentConfig,
-        mesh: Mesh,
-        *,
-        sequence_slots: int | None = None,
-    ) -> None:
+    def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
         self.phases = phases_of(config)
         self._model, self._mesh = config.model, mesh
-        self._sequence_slots = sequence_slots
+        self._given_slots = config.run.sequence_slots
+        self._slots: int | None = None
         self._cuts_long_sentences = corpus.metadata.cuts_long_sentences
         self._accumulation_steps = config.run.accumulation_steps
         self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
@@ -112,6 +106,26 @@ class Curriculum:
             if isinstance(dataset, PretrainingDataset)
         ]
         return list(dict.fromkeys(lines))
+
+    def find_slots(self) -> int:
+        """Return the sequence slots a row (see `Execution`) that all but certainly suffice for each
+        batch of the run; 0 where they would not be fewer than a row may have sequences.
+
+        They follow from the plans of the rows, of which nothing but lengths is read.
+        """
+        shards = self._mesh.size // self._mesh.shape["tensor"]
+        parts = []
+        for phase, dataset in zip(self.phases, self._datasets, strict=True):
+            if isinstance(dataset, PretrainingDataset) and dataset.max_pairs_per_row > 1:
+                counts = dataset.plan.count_sequences(phase.data, phase.rows)
+                rows = phase.global_batch_size // (shards * self._accumulation_steps)
+                room = dataset.max_pairs_per_row + 1
+                parts.append(RowsAtOnce(counts, room, rows, phase.rows // rows))
+        return fewest_slots(parts)
+
+    def limit_sequences(self, slots: int | None) -> None:
+        """Check every batch from now on to have no more sequences than these slots; None: any."""
+        self._slots = slots
 
     def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
@@ -131,19 +145,20 @@ class Curriculum:
                 yield from map(self._read, itertools.islice(batches, count))
 
     def _read(self, arrays: dict[str, np.ndarray]) -> PretrainingBatch:
-        if self._sequence_slots is not None:
+        if self._slots is not None:
             needed = slots_needed(
                 arrays["sequence_ids"],
                 shards=len(self._mesh.local_devices),
                 micro_batches=self._accumulation_steps,
             )
-            if needed > self._sequence_slots:
+            if needed > self._slots:
                 allowed = (
                     f"at least {needed} for the sequences of this batch, or 0 to have room for as "
                     "many in each row as any may have"
                 )
-                name, slots = "--config.run.sequence_slots", self._sequence_slots
-                raise InputError(str(FieldError(name, allowed, slots)))
+                name, given = "--config.run.sequence_slots", self._given_slots
+                found = f"; the plan of the rows gave {self._slots}" if given is None else ""
+                raise InputError(str(FieldError(name, allowed, given, found)))
         return PretrainingBatch.from_numpy(arrays)
 
     def phase_of(self, step: int) -> int:

@@ -2,13 +2,14 @@
 
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
+from albert_jax.attention import dispatch
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.devices.mesh import make_mesh
@@ -124,7 +125,7 @@ def resolve_execution(
     *,
     lengths: Iterable[int],
     packed: bool,
-    sequence_slots: int = 0,
+    sequence_slots: int | Callable[[], int] = 0,
 ) -> tuple[Execution, str]:
     """Return the execution of a run's models, and a log line about it.
 
@@ -134,7 +135,8 @@ def resolve_execution(
         mesh: the devices.
         lengths: lengths of rows; empty where they may have any.
         packed: True if a row may hold several pairs.
-        sequence_slots: as in `RunConfig`. Only cudnn on packed rows uses them.
+        sequence_slots: as in `RunConfig`, for cudnn on packed rows; or a function that finds them
+            in the data, which is called where they can be used.
 
     Raises:
         InputError: the attention or the fused layers that are set cannot be used here.
@@ -146,32 +148,96 @@ def resolve_execution(
         packed,
         jax.local_devices()[0],
         partitioned=mesh.shape["tensor"] > 1,
-        slotted=packed and sequence_slots > 0,
     )
+    if callable(sequence_slots):
+        attention, slots, line = _with_slots_of_data(run, work, sequence_slots)
+    else:
+        attention, slots, line = _with_slots(run, work, sequence_slots)
+        if sequence_slots and not slots:
+            unused = f"run.sequence_slots={sequence_slots} is for cudnn on packed rows: not used"
+            line = f"{line}; {unused}"
+    fused, note = resolve_fused_layers(run.fused_layers, work)
+    unroll = resolve_unroll(run, model, work.device)
+    return Execution(run.remat, attention, unroll, slots, fused), line + note
+
+
+def _with_slots(
+    run: TrainingRunConfig, work: AttentionWorkload, slots: int
+) -> tuple[Attention, int | None, str]:
+    """Choose the attention, for so many slots a row; None of them where it has no use for them."""
+    work = work._replace(slotted=work.packed and slots > 0)
     try:
         attention, line = choose_attention(run.attention, work)
     except ValueError as error:
         raise InputError(f"--config.run.attention={run.attention}: {error}") from error
-    slots = sequence_slots if work.slotted and attention is Attention.CUDNN else None
-    if slots:
-        line = f"{line}, {slots} sequence slots a row"
-    elif sequence_slots:
-        line = f"{line}; run.sequence_slots={sequence_slots} is for cudnn on packed rows: not used"
-    if run.fused_layers:
-        difference = _check_fused_layers(work)
-        line = f"{line}; fused layers, within {difference:.1g} of the plain ones on this device"
-    unroll = resolve_unroll(run, model, work.device)
-    return Execution(run.remat, attention, unroll, slots, run.fused_layers), line
+    if work.slotted and attention is Attention.CUDNN:
+        return attention, slots, f"{line}, {slots} sequence slots a row"
+    return attention, None, line
 
 
-def _check_fused_layers(workload: AttentionWorkload) -> float:
-    reason = unsupported_reason(workload)
+def _with_slots_of_data(
+    run: TrainingRunConfig, work: AttentionWorkload, find_slots: Callable[[], int]
+) -> tuple[Attention, int | None, str]:
+    """Choose the attention, with slots if it is cudnn and right on this device with them."""
+    slots = find_slots() if _can_have_slots(run, work) else 0
+    if not slots:
+        return _with_slots(run, work, 0)
+    try:
+        attention, used, line = _with_slots(run, work, slots)
+    except InputError as error:
+        used, line = None, str(error.__cause__)
+    if used is not None:
+        return attention, used, line
+    attention, used, plain = _with_slots(run, work, 0)
+    rejection = f"not with {slots} sequence slots a row: {line.removeprefix('attention: ')}"
+    return attention, used, f"{plain}; {rejection}"
+
+
+def _can_have_slots(run: TrainingRunConfig, work: AttentionWorkload) -> bool:
+    return (
+        work.packed
+        and run.attention in (Attention.AUTO, Attention.CUDNN)
+        and run.accumulation_steps > 0  # else it is not known yet how many rows share their slots
+        and dispatch.unsupported_reason(Attention.CUDNN, work._replace(slotted=True)) is None
+    )
+
+
+def resolve_fused_layers(wanted: bool | None, work: AttentionWorkload) -> tuple[bool, str]:
+    """Return True if layers are fused, and what to append to the log line.
+
+    Args:
+        wanted: `run.fused_layers`; None: where the workload supports them and they are right.
+        work: the model and the device.
+
+    Raises:
+        InputError: they are wanted and cannot be used here.
+    """
+    if wanted is False:
+        return False, ""
+    reason = unsupported_reason(work)
     if reason is None:
         try:
-            return check_fused_layers(workload)
+            difference = check_fused_layers(work)
         except ValueError as error:
             reason = str(error)
-    raise InputError(str(FieldError("--config.run.fused_layers", f"false here ({reason})", True)))
+        else:
+            words = "fused layers, within {:.1g} of the plain ones on this device"
+            return True, f"; {words.format(difference)}"
+    if wanted:
+        allowed = f"false or none here ({reason})"
+        raise InputError(str(FieldError("--config.run.fused_layers", allowed, True)))
+    return False, f"; not fused layers: {reason}" if work.device.platform == "gpu" else ""
+
+
+def execution_facts(execution: Execution) -> dict[str, str]:
+    """Return what was resolved by the devices, of which each host has its own, for comparison."""
+    resolved = {
+        "attention": execution.attention,
+        "sequence_slots": execution.sequence_slots,
+        "fused_layers": execution.fused,
+        "unroll": execution.unroll,
+    }
+    return {f"--config.run.{name} (resolved)": str(value) for name, value in resolved.items()}
 
 
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:

@@ -1,11 +1,14 @@
 """Packing of pairs into rows, numbers of predictions, and the layout of a row."""
 
 import numpy as np
+import pytest
 from tiny_corpora import FIRST_ID, make_corpus
 
+from data_pipeline.config import DataConfig
+from data_pipeline.pretraining import packing
 from data_pipeline.pretraining.masking import budget_predictions
-from data_pipeline.pretraining.packing import pack_pairs
-from data_pipeline.pretraining.pairs import Segments
+from data_pipeline.pretraining.packing import count_sequences, pack_pairs
+from data_pipeline.pretraining.pairs import PAIR, Segments
 from data_pipeline.pretraining.rows import lay_out_rows
 
 
@@ -13,6 +16,20 @@ def test_worked_example_of_packing():
     order, sizes = pack_pairs(np.array([4, 6, 9, 3, 3, 4]), row_length=10, max_pairs_per_row=16)
     rows = np.split(order, np.cumsum(sizes)[:-1])
     assert [row.tolist() for row in rows] == [[2], [1, 0], [5, 3, 4]]
+
+
+@pytest.mark.parametrize("together", [1, 2, 100])
+def test_worked_example_of_counted_sequences(monkeypatch, together):
+    monkeypatch.setattr(packing, "_COUNTED", together)
+    pairs = np.zeros(8, PAIR)
+    # Two more pairs: a row that one fills after truncation, half of it of another document, and a
+    # pair of a row that is not counted.
+    pairs["length"] = np.array([9, 4, 6, 4, 3, 3, 10, 10]) - 3
+    pairs["length"][6], pairs["other_length"][6] = 4, 6
+    starts = np.array([0, 1, 3, 6, 7, 8])
+    config = DataConfig(max_seq_length=10, max_predictions_per_seq=2)
+    assert count_sequences(pairs, starts[:4], config).tolist() == [0, 0, 2, 1]
+    assert count_sequences(pairs, starts[:5], config).tolist() == [0, 1, 2, 1]
 
 
 def test_every_pair_is_in_one_row_which_holds_it():

@@ -19,6 +19,7 @@ from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.pair_planning import sample_target_lengths
 from data_pipeline.pretraining.plan import open_plan
+from data_pipeline.pretraining.rows import RowReader
 
 DOCUMENTS = random_lengths(300, seed=0)
 SETTINGS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
@@ -136,6 +137,29 @@ def test_variants_differ_and_have_the_same_number_of_rows(corpus):
     counts = [len(variant.row_starts) - 1 for variant in plan.variants]
     assert len(set(counts)) > 1 and plan.num_rows == min(counts)
     assert plan.variant_of(4) is plan.variants[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"packing": "packed", "num_plan_variants": 3, "short_seq_prob": 0.5},
+        {"packing": "packed", "sentence_objective": "nsp", "max_pairs_per_row": 2},
+        {"packing": "unpacked"},
+    ],
+)
+def test_counted_sequences_are_those_of_the_rows_that_a_run_reads(corpus, settings):
+    """Runs of equal sequence ids in all rows of two epochs: of two variants, if there are more."""
+    config = DataConfig(**SETTINGS | settings)
+    reader = RowReader(corpus, "train", config, seed=1, cls_id=2, sep_id=3)
+    plan = reader.plan
+    ids = reader.read(np.arange(2 * plan.num_rows)).sequence_ids
+    runs = ((np.diff(ids, axis=1) != 0).sum(axis=1) + 1).reshape(2, -1)
+    counts = plan.count_sequences(config, plan.num_rows + 1)
+    assert len(counts) == min(2, len(plan.variants))
+    for epoch in range(2):
+        found = np.bincount(runs[epoch], minlength=counts.shape[1])
+        np.testing.assert_array_equal(found, counts[epoch % len(counts)])
+    assert len(plan.count_sequences(config, plan.num_rows)) == 1
 
 
 def test_a_source_of_twice_the_weight_is_read_twice(corpus):
