@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from albert_jax.attention.cudnn_slots import FEWEST_SLOTS
 
-OVERFLOW_PROBABILITY = 1e-9  # of a run: it would end, and have to be resumed with more slots
+OVERFLOW_PROBABILITY = 1e-6  # of a run: it would end, and have to be resumed with more slots
 _STEEPEST = 64.0  # of the exponents that are tried
 
 

@@ -76,7 +76,7 @@ def test_more_slots_or_rows_or_fewer_micro_batches_make_an_overflow_less_likely(
     slots = [fewest_slots([part(WIKI_512, rows, 10**6, 18)]) for rows in (1, 8, 32, 128, 512)]
     assert slots == sorted(slots, reverse=True)
     assert slots[0] == 17
-    assert fewest_slots([part(WIKI_512, 128, 10**7)]) > fewest_slots([part(WIKI_512, 128, 10)])
+    assert fewest_slots([part(WIKI_512, 32, 10**7)]) > fewest_slots([part(WIKI_512, 32, 10)])
 
 
 def test_slots_of_wikipedia() -> None:
@@ -85,7 +85,7 @@ def test_slots_of_wikipedia() -> None:
     assert fewest_slots([part(WIKI_512, 512, steps)]) == 2
     assert fewest_slots([part(WIKI_512, 4, steps)]) == 0  # 17 are needed, for which there is room
     assert fewest_slots([part(WIKI_128, 128, steps, room=8)]) == 2
-    assert fewest_slots([part(WIKI_128, 4, steps, room=8)]) == 7
+    assert fewest_slots([part(WIKI_128, 4, steps, room=8)]) == 6
 
 
 def test_the_parts_of_a_run_have_the_same_slots() -> None:
