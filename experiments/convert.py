@@ -14,7 +14,6 @@ from absl import flags
 
 from albert_jax.interop.hub import check_upload, upload
 from albert_jax.pretrained import directory_of, read_pretrained
-from data_pipeline.terminal import suggest
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from experiments.cli.command import run
@@ -22,6 +21,7 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.converting.formats import Format, architecture_of, convert, list_losses
 from experiments.converting.model_card import format_model_card
 from experiments.converting.provenance import read_provenance
+from experiments.prediction.examples import suggest_fill_mask
 
 
 def find_tokenizer(given: str | None, source: str) -> AlbertTokenizer | None:
@@ -68,8 +68,7 @@ def main() -> ExitCode:
         print(f"uploaded to {name}{kept}")
     readable = to not in (Format.ONNX, Format.STABLEHLO)
     if readable and architecture_of(stored) == "AlbertForPreTraining" and tokenizer is not None:
-        text = "--text=Paris is the [MASK] of France."
-        suggest("experiments.predict", "--task=fill-mask", f"--model={flags.FLAGS.output}", text)
+        suggest_fill_mask(flags.FLAGS.output)
     return ExitCode.DONE
 
 
