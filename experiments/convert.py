@@ -46,10 +46,8 @@ def main() -> ExitCode:
         check_upload(name)
     stored = read_pretrained(source, step=flags.FLAGS.step)
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
-    card = None
-    if to is Format.HUGGINGFACE:
-        provenance = read_provenance(source, stored.step)
-        card = format_model_card(name or output.name, stored, tokenizer, provenance)
+    provenance = read_provenance(source, stored.step)
+    card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
     convert(stored, tokenizer, to, output, card=card)
     count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
     config = stored.config
