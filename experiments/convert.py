@@ -4,7 +4,8 @@ r"""Convert a model to another format, with its tokenizer if it has one.
 
 `huggingface` is read by transformers, `tensorflow` by the released code; `orbax` is a workdir of
 this project; `onnx` and `stablehlo` hold inference alone, for any batch and length. The source is
-any path that `from_pretrained` reads. `--push_to_hub=user/model` uploads what was written.
+any path that `from_pretrained` reads. `--push_to_hub=user/model` uploads what was written, to a
+private model unless `--private=false`.
 """
 
 from pathlib import Path
@@ -62,8 +63,9 @@ def main() -> ExitCode:
         print(f"the {to} format cannot hold {loss}")
     if name is not None:
         print(f"uploading to {name} ...", flush=True)
-        kept = "" if upload(output, name) else "; its README.md was left as it was"
-        print(f"uploaded to {name}{kept}")
+        private = flags.FLAGS.private
+        kept = "" if upload(output, name, private=private) else "; its README.md was left as it was"
+        print(f"uploaded to {name}{', which is private' if private else ''}{kept}")
     readable = to not in (Format.ONNX, Format.STABLEHLO)
     if readable and architecture_of(stored) == "AlbertForPreTraining" and tokenizer is not None:
         suggest_fill_mask(flags.FLAGS.output)
@@ -77,4 +79,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")
     flags.DEFINE_string("tokenizer", None, "a tokenizer, where the source has none")
     flags.DEFINE_string("push_to_hub", None, "user/model on the Hugging Face Hub, to upload to")
+    flags.DEFINE_boolean("private", True, "upload to a private model; false: to one that all see")
     run(main)
