@@ -4,7 +4,8 @@ r"""Convert a model to another format, with its tokenizer if it has one.
 
 `huggingface` is read by transformers, `tensorflow` by the released code; `orbax` is a workdir of
 this project; `onnx` and `stablehlo` hold inference alone, for any batch and length. The source is
-any path that `from_pretrained` reads. `--push_to_hub=user/model` uploads what was written.
+any path that `from_pretrained` reads. `--push_to_hub=user/model` uploads what was written, to a
+private model unless `--private=false`.
 """
 
 from pathlib import Path
@@ -14,7 +15,6 @@ from absl import flags
 
 from albert_jax.interop.hub import check_upload, upload
 from albert_jax.pretrained import directory_of, read_pretrained
-from data_pipeline.terminal import suggest
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from experiments.cli.command import run
@@ -22,6 +22,7 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.converting.formats import Format, architecture_of, convert, list_losses
 from experiments.converting.model_card import format_model_card
 from experiments.converting.provenance import read_provenance
+from experiments.prediction.examples import suggest_fill_mask
 
 
 def find_tokenizer(given: str | None, source: str) -> AlbertTokenizer | None:
@@ -46,10 +47,8 @@ def main() -> ExitCode:
         check_upload(name)
     stored = read_pretrained(source, step=flags.FLAGS.step)
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
-    card = None
-    if to is Format.HUGGINGFACE:
-        provenance = read_provenance(source, stored.step)
-        card = format_model_card(name or output.name, stored, tokenizer, provenance)
+    provenance = read_provenance(source, stored.step)
+    card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
     convert(stored, tokenizer, to, output, card=card)
     count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
     config = stored.config
@@ -64,12 +63,12 @@ def main() -> ExitCode:
         print(f"the {to} format cannot hold {loss}")
     if name is not None:
         print(f"uploading to {name} ...", flush=True)
-        kept = "" if upload(output, name) else "; its README.md was left as it was"
-        print(f"uploaded to {name}{kept}")
+        private = flags.FLAGS.private
+        kept = "" if upload(output, name, private=private) else "; its README.md was left as it was"
+        print(f"uploaded to {name}{', which is private' if private else ''}{kept}")
     readable = to not in (Format.ONNX, Format.STABLEHLO)
     if readable and architecture_of(stored) == "AlbertForPreTraining" and tokenizer is not None:
-        text = "--text=Paris is the [MASK] of France."
-        suggest("experiments.predict", "--task=fill-mask", f"--model={flags.FLAGS.output}", text)
+        suggest_fill_mask(flags.FLAGS.output)
     return ExitCode.DONE
 
 
@@ -80,4 +79,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")
     flags.DEFINE_string("tokenizer", None, "a tokenizer, where the source has none")
     flags.DEFINE_string("push_to_hub", None, "user/model on the Hugging Face Hub, to upload to")
+    flags.DEFINE_boolean("private", True, "upload to a private model; false: to one that all see")
     run(main)

@@ -1,6 +1,9 @@
 """Evaluate a run on held-out text, by a rule that no training option changes.
 
 python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N] [--every_depth]
+python -m experiments.evaluate --model=albert-base-v2 --corpus_dir=corpora/wiki_en
+
+A model is any that `from_pretrained` reads; the corpus has its vocabulary.
 """
 
 import json
@@ -9,39 +12,66 @@ from absl import flags
 from etils import epath
 
 from albert_jax.devices.mesh import make_mesh
-from data_pipeline.terminal import suggest
+from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator, format_metrics
 from experiments.evaluation.layers import DEPTH_FILE, evaluate_layers, format_layers, plot_layers
-from experiments.evaluation.trained_run import define_run_flags, open_trained_run
+from experiments.evaluation.trained_run import (
+    TrainedRun,
+    define_run_flags,
+    open_model,
+    open_trained_run,
+)
+from experiments.prediction.examples import suggest_fill_mask
+
+
+def open_evaluated(
+    workdir: str | None, model: str | None, corpus_dir: str | None, step: int | None
+) -> TrainedRun:
+    """Open the run or the model that the flags name.
+
+    Raises:
+        InputError: both are named or none, or there is no corpus for the model.
+    """
+    if workdir is not None and model is None:
+        return open_trained_run(workdir, corpus_dir=corpus_dir, step=step)
+    if model is None or workdir is not None:
+        raise InputError("give either --workdir=, a run, or --model=, any other model")
+    if corpus_dir is None:
+        raise InputError("--model needs --corpus_dir: held-out text in the model's vocabulary")
+    return open_model(model, corpus_dir=corpus_dir, step=step)
 
 
 def main() -> ExitCode:
     """Evaluate a checkpoint and print a table."""
-    workdir, corpus_dir, step = (flags.FLAGS[n].value for n in ("workdir", "corpus_dir", "step"))
-    config, corpus, params = open_trained_run(workdir, corpus_dir=corpus_dir, step=step)
+    names = ("workdir", "model", "corpus_dir", "step")
+    workdir, model, corpus_dir, step = (flags.FLAGS[name].value for name in names)
+    config, corpus, params = open_evaluated(workdir, model, corpus_dir, step)
     evaluator = HeldOutEvaluator(corpus, config, make_mesh())
     metrics, baselines = evaluator.evaluate(params), evaluator.baselines()
     layers = []
     if flags.FLAGS.every_depth:
         layers = evaluate_layers(evaluator.measure, evaluator.model, params)
-        path = epath.Path(workdir) / DEPTH_FILE
-        plot_layers(layers, path, title=f"{workdir}: masked LM by layers applied")
+        if workdir is not None:
+            path = epath.Path(workdir) / DEPTH_FILE
+            plot_layers(layers, path, title=f"{workdir}: masked LM by layers applied")
     if flags.FLAGS.json:
         every_depth = {"every_depth": [layer._asdict() for layer in layers]} if layers else {}
         print(json.dumps(metrics | baselines._asdict() | every_depth))
     else:
         print(f"{corpus.path}, held-out text\n{format_metrics(metrics, baselines)}")
         if layers:
-            print(f"{format_layers(layers)}\nplotted in {path}")
-        text = "--text=Paris is the [MASK] of France."
-        suggest("experiments.predict", "--task=fill-mask", f"--model={workdir}", text)
+            print(format_layers(layers))
+        if layers and workdir is not None:
+            print(f"plotted in {path}")
+        suggest_fill_mask(workdir or model)
     return ExitCode.DONE
 
 
 if __name__ == "__main__":
-    define_run_flags()
-    flags.DEFINE_boolean("every_depth", False, "masked LM after each layer too, and a plot of it")
+    define_run_flags(required=False)
+    flags.DEFINE_string("model", None, "in place of a run: a path that `from_pretrained` reads")
+    flags.DEFINE_boolean("every_depth", False, "masked LM after each layer too; of a run a plot")
     flags.DEFINE_boolean("json", False, "print one JSON object instead of a table")
     run(main)

@@ -14,18 +14,21 @@ from albert_jax.interop.stored_weights import flatten, unflatten
 from albert_jax.layers import AnyArray
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.tasks.models import (
+    AlbertForConditionalSpan,
     AlbertForMaskedLM,
+    AlbertForMultipleChoice,
     AlbertForQuestionAnswering,
     AlbertForSequenceClassification,
     AlbertForTokenClassification,
 )
 
 SIGNATURE_FILE = "signature.json"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # each [batch, length]
-BATCH, LENGTH = "batch", "length"
+BATCH, CHOICES, LENGTH = "batch", "choices", "length"
+INDICES = ("start_indices", "end_indices")  # outputs that are integers, of the inputs' type
 
 Axis = str | int  # a symbolic size, or a fixed one
 
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _HIDDEN_STATE, _POOLED = "last_hidden_state", "pooler_output"
 _MODELS: Mapping[str, Any] = {
     model_class.__name__: model_class
@@ -36,6 +39,8 @@ _MODELS: Mapping[str, Any] = {
         AlbertForSequenceClassification,
         AlbertForTokenClassification,
         AlbertForQuestionAnswering,
+        AlbertForMultipleChoice,
+        AlbertForConditionalSpan,
     )
 }
 
@@ -64,16 +69,33 @@ class ExportedModel(NamedTuple):
     @property
     def head(self) -> HeadConfig | None:
         """The labels of the classifier, if there is one."""
-        return getattr(self.model, "head", None)
+        return self.model.head if self.architecture.endswith("Classification") else None
 
     @property
     def has_pooler(self) -> bool:
         """True if the model has the pooler."""
         return "pooler" in self.params["albert"]
 
+    @property
+    def shortest_row(self) -> int:
+        """The fewest tokens of a row: a beam of starts is no longer than that."""
+        model = self.model
+        if isinstance(model, AlbertForConditionalSpan):
+            return max(model.start_n_top, model.end_n_top)
+        return 1
+
+    def input_shapes(self) -> dict[str, tuple[str, ...]]:
+        """Return the shape of each input, in order."""
+        if isinstance(self.model, AlbertForMultipleChoice):
+            return dict.fromkeys(_INPUTS, (BATCH, CHOICES, LENGTH))
+        has_mask = isinstance(self.model, AlbertForConditionalSpan)
+        return dict.fromkeys((*_INPUTS, *(["p_mask"] if has_mask else [])), (BATCH, LENGTH))
+
     def output_shapes(self) -> dict[str, tuple[Axis, ...]]:
-        """Return the shape of each output: hidden states, and the logits of the heads."""
+        """Return the shape of each output: hidden states, and what the heads compute."""
         config, rows = self.config, (BATCH, LENGTH)
+        if isinstance(self.model, AlbertForMultipleChoice):
+            return {"logits": (BATCH, CHOICES)}
         shapes: dict[str, tuple[Axis, ...]] = {_HIDDEN_STATE: (*rows, config.hidden_size)}
         if self.has_pooler:
             shapes[_POOLED] = (BATCH, config.hidden_size)
@@ -89,6 +111,10 @@ class ExportedModel(NamedTuple):
                 shapes["logits"] = (*rows, head.num_labels)
             case AlbertForQuestionAnswering():
                 shapes |= {"start_logits": rows, "end_logits": rows}
+            case AlbertForConditionalSpan(start_n_top=starts, end_n_top=ends):
+                shapes |= dict.fromkeys(("start_log_probs", "start_indices"), (BATCH, starts))
+                shapes |= dict.fromkeys(("end_log_probs", "end_indices"), (BATCH, starts, ends))
+                shapes["answer_logits"] = (BATCH,)
         return shapes
 
 
@@ -104,12 +130,12 @@ def prepare_export(
         params: by their names in a model with heads.
 
     Raises:
-        WeightsError: the class has inputs or outputs of another kind, or a parameter is missing.
+        WeightsError: the class is not known, or a parameter is missing.
     """
     if architecture not in _MODELS:
         raise WeightsError(
-            f"{architecture} has inputs or outputs of another kind and cannot be exported; these "
-            f"can: {', '.join(_MODELS)}"
+            f"{architecture} is not known here and cannot be exported; these can: "
+            f"{', '.join(_MODELS)}"
         )
     fields: dict[str, Any] = {"config": config}
     if "classifier" in params and architecture.endswith("Classification"):
@@ -126,9 +152,10 @@ def prepare_export(
 def infer(
     model: Any,
     params: PyTree,
-    input_ids: Int[AnyArray, "batch length"],
-    attention_mask: Int[AnyArray, "batch length"],
-    token_type_ids: Int[AnyArray, "batch length"],
+    input_ids: Int[AnyArray, "*batch length"],
+    attention_mask: Int[AnyArray, "*batch length"],
+    token_type_ids: Int[AnyArray, "*batch length"],
+    p_mask: Int[AnyArray, "*batch length"] | None = None,
 ) -> dict[str, Array]:
     """Compute the outputs that `ExportedModel.output_shapes` lists.
 
@@ -138,8 +165,11 @@ def infer(
         input_ids: ids of the tokens.
         attention_mask: 1 for a real token, 0 for padding.
         token_type_ids: 0 for the first segment, 1 for the second.
+        p_mask: of a conditional span: 1 where no answer may start or end.
     """
     bound = model.bind({"params": params})
+    if isinstance(model, AlbertForMultipleChoice):
+        return {"logits": bound(input_ids, attention_mask, token_type_ids).logits}
     encoder = bound if isinstance(model, AlbertModel) else bound.albert
     encoded = encoder(input_ids, attention_mask, token_type_ids)
     outputs = {_HIDDEN_STATE: encoded.last_hidden_state}
@@ -149,9 +179,9 @@ def infer(
         outputs["prediction_logits"] = bound.predict_tokens(encoded.last_hidden_state)
         outputs["sop_logits"] = bound.sop_classifier(encoded.pooler_output)
     elif not isinstance(model, AlbertModel):
-        scores = bound.score(encoded, deterministic=True)
-        fields = ("logits", "start_logits", "end_logits")
-        outputs |= {name: getattr(scores, name) for name in fields if hasattr(scores, name)}
+        mask = {} if p_mask is None else {"p_mask": p_mask}
+        scores = vars(bound.score(encoded, deterministic=True, **mask))
+        outputs |= {name: score for name, score in scores.items() if name != "hidden_states"}
     return outputs
 
 
@@ -167,11 +197,19 @@ def write_signature(directory: Path, exported: ExportedModel, **details: Any) ->
     content = {
         "architecture": exported.architecture,
         **details,
-        "inputs": [{"name": name, "dtype": dtype, "shape": [BATCH, LENGTH]} for name in INPUTS],
+        "inputs": [
+            {"name": name, "dtype": dtype, "shape": list(shape)}
+            for name, shape in exported.input_shapes().items()
+        ],
         "outputs": [
-            {"name": name, "dtype": "float32", "shape": list(shape)}
+            {
+                "name": name,
+                "dtype": dtype if name in INDICES else "float32",
+                "shape": list(shape),
+            }
             for name, shape in exported.output_shapes().items()
         ],
+        "shortest_length": exported.shortest_row,
         "longest_length": exported.config.longest_row,  # null: no limit
     }
     if exported.head is not None:

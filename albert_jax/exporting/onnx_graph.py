@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from albert_jax.exporting.inference import INDICES
 from albert_jax.interop.names import WeightsError
 
 OPSET = 20  # the first with Gelu
@@ -54,6 +55,50 @@ class OnnxGraph:
         self._nodes.append(node)
         return name
 
+    def dense(
+        self,
+        x: str,
+        path: str,
+        block: tuple[int, int] | None = None,
+        *,
+        bias: bool = True,
+        name: str | None = None,
+    ) -> str:
+        """Add a dense layer; see `parameter`.
+
+        Args:
+            x: its input.
+            path: of its parameters.
+            block: which copy and which inner block of a layer's parameters.
+            bias: False for a layer without one.
+            name: of the output; by default a new one.
+        """
+        kernel = self.parameter(f"{path}/kernel", block)
+        if not bias:
+            return self.op("MatMul", x, kernel, name=name)
+        added = self.parameter(f"{path}/bias", block)
+        return self.op("Add", self.op("MatMul", x, kernel), added, name=name)
+
+    def layer_norm(
+        self, x: str, path: str, epsilon: float, block: tuple[int, int] | None = None
+    ) -> str:
+        """Add a layer norm over the last axis; arguments as of `dense`."""
+        scale = self.parameter(f"{path}/scale", block)
+        bias = self.parameter(f"{path}/bias", block)
+        return self.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
+
+    def top_k(self, x: str, count: int, values: str, indices: str) -> None:
+        """Add the choice of the highest of the last axis, the highest first.
+
+        Args:
+            x: at least as long.
+            count: how many.
+            values, indices: names of the outputs.
+        """
+        inputs = [x, self.constant(f"most_{count}", [count])]
+        node = self._onnx.helper.make_node("TopK", inputs, [values, indices], name=values, axis=-1)
+        self._nodes.append(node)
+
     def parameter(self, path: str, block: tuple[int, int] | None = None) -> str:
         """Return a parameter, stored when it is first asked for.
 
@@ -83,7 +128,7 @@ class OnnxGraph:
 
         Args:
             inputs: int64 arrays, name -> shape.
-            outputs: float32 arrays, name -> shape.
+            outputs: name -> shape; those of `INDICES` are int64, the others float32.
             metadata: properties of the model.
 
         Raises:
@@ -99,7 +144,12 @@ class OnnxGraph:
             self._nodes,
             "albert",
             [helper.make_tensor_value_info(x, types.INT64, shape) for x, shape in inputs.items()],
-            [helper.make_tensor_value_info(x, types.FLOAT, shape) for x, shape in outputs.items()],
+            [
+                helper.make_tensor_value_info(
+                    x, types.INT64 if x in INDICES else types.FLOAT, shape
+                )
+                for x, shape in outputs.items()
+            ],
             [self._onnx.numpy_helper.from_array(x, name) for name, x in self._stored.items()],
         )
         model = helper.make_model(

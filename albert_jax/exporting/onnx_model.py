@@ -11,19 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from albert_jax.config import HiddenAct, Norm, PositionEncoding
-from albert_jax.exporting.inference import (
-    BATCH,
-    INPUTS,
-    LENGTH,
-    ExportedModel,
-    write_signature,
-)
+from albert_jax.exporting.inference import ExportedModel, write_signature
 from albert_jax.exporting.onnx_graph import OPSET, OnnxGraph
+from albert_jax.exporting.onnx_span_head import add_conditional_span
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.models import (
+    AlbertForConditionalSpan,
     AlbertForMaskedLM,
+    AlbertForMultipleChoice,
     AlbertForQuestionAnswering,
     AlbertForSequenceClassification,
     AlbertForTokenClassification,
@@ -46,7 +43,6 @@ def write_onnx(directory: Path, exported: ExportedModel) -> None:
     Raises:
         WeightsError: the package onnx is missing, or the model cannot be exported.
     """
-    shapes = exported.output_shapes()
     positions = exported.config.position_encoding
     if positions not in _POSITIONS:
         raise WeightsError(
@@ -55,9 +51,8 @@ def write_onnx(directory: Path, exported: ExportedModel) -> None:
         )
     graph = OnnxGraph(flatten(exported.params))
     _AlbertGraph(graph, exported).add_outputs()
-    model = graph.to_model(
-        dict.fromkeys(INPUTS, (BATCH, LENGTH)), shapes, {"architecture": exported.architecture}
-    )
+    metadata = {"architecture": exported.architecture}
+    model = graph.to_model(exported.input_shapes(), exported.output_shapes(), metadata)
     (directory / ONNX_FILE).write_bytes(model.SerializeToString())
     write_signature(
         directory, exported, format="onnx", file=ONNX_FILE, opset=OPSET, input_dtype="int64"
@@ -74,6 +69,7 @@ class _AlbertGraph:
 
     def __init__(self, graph: OnnxGraph, exported: ExportedModel) -> None:
         self._graph, self._exported, self._config = graph, exported, exported.config
+        self._dense = graph.dense
 
     def add_outputs(self) -> None:
         """Add the encoder, the pooler and the heads, whose results have the names of outputs."""
@@ -92,6 +88,12 @@ class _AlbertGraph:
                 self._dense(pooled, "classifier", name="logits")
             case AlbertForTokenClassification():
                 self._dense(hidden, "classifier", name="logits")
+            case AlbertForMultipleChoice():
+                examples = self._graph.op("Shape", "input_ids", end=2)
+                scores = self._dense(pooled, "classifier")
+                self._graph.op("Reshape", scores, examples, name="logits")
+            case AlbertForConditionalSpan() as model:
+                add_conditional_span(self._graph, model, hidden)
             case AlbertForQuestionAnswering():
                 logits = self._dense(hidden, "qa_outputs")
                 for number, name in enumerate(("start_logits", "end_logits")):
@@ -116,20 +118,30 @@ class _AlbertGraph:
 
     def _embed(self) -> str:
         graph = self._graph
-        words = graph.op("Gather", self._table("word"), "input_ids")
-        types = graph.op("Gather", self._table("token_type"), "token_type_ids")
+        input_ids, types = self._rows("input_ids"), self._rows("token_type_ids")
+        words = graph.op("Gather", self._table("word"), input_ids)
+        types = graph.op("Gather", self._table("token_type"), types)
         embedded = graph.op("Add", words, types)
         if self._config.position_encoding is PositionEncoding.ABSOLUTE:
             start, axis = graph.constant("start", [0]), graph.constant("table_rows", [0])
-            length = graph.op("Shape", "input_ids", start=1, end=2)
+            length = graph.op("Shape", input_ids, start=1, end=2)
             positions = graph.op("Slice", self._table("position"), start, length, axis)
             embedded = graph.op("Add", embedded, positions)
         return self._normalize(embedded, f"{_EMBEDDINGS}/layer_norm")
 
+    def _rows(self, name: str) -> str:
+        """Return an input as rows: [batch, length], each choice of an example being a row."""
+        graph = self._graph
+        if not isinstance(self._exported.model, AlbertForMultipleChoice):
+            return name
+        length = graph.op("Shape", name, start=2)
+        shape = graph.op("Concat", graph.constant("all", [-1]), length, axis=0)
+        return graph.op("Reshape", name, shape)
+
     def _mask(self) -> str:
         """Return 0 for a real token and the lowest number for padding: [batch, 1, 1, length]."""
         graph = self._graph
-        real = graph.op("Cast", "attention_mask", to=9)  # TensorProto.BOOL
+        real = graph.op("Cast", self._rows("attention_mask"), to=9)  # TensorProto.BOOL
         real = graph.op("Unsqueeze", real, graph.constant("heads_and_queries", [1, 2]))
         lowest = graph.constant("lowest", float(np.finfo(np.float32).min))
         return graph.op("Where", real, graph.constant("zero", 0.0), lowest)
@@ -183,16 +195,8 @@ class _AlbertGraph:
         self._graph.constant(f"{name}_index", index)
         return f"{name}_index"
 
-    def _dense(self, x: str, path: str, block: Block = None, *, name: str | None = None) -> str:
-        kernel = self._graph.parameter(f"{path}/kernel", block)
-        bias = self._graph.parameter(f"{path}/bias", block)
-        return self._graph.op("Add", self._graph.op("MatMul", x, kernel), bias, name=name)
-
     def _normalize(self, x: str, path: str, block: Block = None) -> str:
-        scale = self._graph.parameter(f"{path}/scale", block)
-        bias = self._graph.parameter(f"{path}/bias", block)
-        epsilon = self._config.layer_norm_eps
-        return self._graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
+        return self._graph.layer_norm(x, path, self._config.layer_norm_eps, block)
 
     def _activate(self, x: str) -> str:
         match self._config.hidden_act:

@@ -14,14 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from albert_jax.exporting.inference import (
-    BATCH,
-    INPUTS,
-    LENGTH,
-    ExportedModel,
-    infer,
-    write_signature,
-)
+from albert_jax.exporting.inference import LENGTH, ExportedModel, infer, write_signature
 from albert_jax.model import AlbertModel
 
 STABLEHLO_FILE = "model.stablehlo"
@@ -39,11 +32,16 @@ def write_stablehlo(directory: Path, exported: ExportedModel) -> None:
     params = exported.params["albert"] if isinstance(model, AlbertModel) else exported.params
     params = jax.tree.map(jnp.asarray, dict(params))
     longest = exported.config.longest_row
-    constraints = [] if longest is None else [f"{LENGTH} <= {longest}"]
-    shape = export.symbolic_shape(f"{BATCH}, {LENGTH}", constraints=constraints)
-    row = jax.ShapeDtypeStruct(shape, jnp.int32)
+    shortest = exported.shortest_row
+    constraints = [f"{LENGTH} >= {shortest}"] if shortest > 1 else []
+    constraints += [] if longest is None else [f"{LENGTH} <= {longest}"]
+    shapes = exported.input_shapes().values()
+    names = sorted({axis for shape in shapes for axis in shape})
+    sizes = export.symbolic_shape(", ".join(names), constraints=constraints)
+    axes = dict(zip(names, sizes, strict=True))
+    rows = [jax.ShapeDtypeStruct([axes[axis] for axis in shape], jnp.int32) for shape in shapes]
     function = jax.jit(functools.partial(infer, model, params))
-    graph = export.export(function, platforms=PLATFORMS)(*[row] * len(INPUTS))
+    graph = export.export(function, platforms=PLATFORMS)(*rows)
     (directory / STABLEHLO_FILE).write_bytes(graph.serialize())
     write_signature(
         directory,

@@ -93,7 +93,7 @@ def check_upload(name: str) -> None:
         )
 
 
-def upload(directory: Path, name: str) -> bool:
+def upload(directory: Path, name: str, *, private: bool) -> bool:
     """Upload a directory's files as a model, which is made if there is none.
 
     A card that the model has already is left as it is: somebody may have written it.
@@ -101,16 +101,23 @@ def upload(directory: Path, name: str) -> bool:
     Args:
         directory: the files.
         name: ``user/model``.
+        private: True to make a private model, and to upload to no other; False to make one that all
+            see, and to leave another as it is.
 
     Returns:
         True if the directory's card was uploaded, or it has none.
 
     Raises:
-        HubError: the hub refuses, or cannot be reached.
+        HubError: the model is not private, the hub refuses, or it cannot be reached.
     """
     api = _import_hub().HfApi()
     try:
-        api.create_repo(name, exist_ok=True)
+        api.create_repo(name, exist_ok=True, private=private)
+        if private and not api.model_info(name).private:
+            raise HubError(
+                f"{directory} is written, but not uploaded: {name} on the hub is visible to all; "
+                f"--private=false publishes there, `hf upload {name} {directory}` too"
+            )
         has_card = (directory / _CARD).exists() and api.file_exists(name, _CARD)
         api.upload_folder(
             repo_id=name,
@@ -118,6 +125,8 @@ def upload(directory: Path, name: str) -> bool:
             ignore_patterns=[_CARD] if has_card else None,
             commit_message="Upload model",
         )
+    except HubError:
+        raise
     except Exception as failure:
         again = f"`hf upload {name} {directory}` tries again"
         _raise_hub_error(f"{directory} is written, but not uploaded to {name}", failure, again)

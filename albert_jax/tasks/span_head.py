@@ -10,17 +10,17 @@ from jaxtyping import Bool, Float
 from albert_jax.config import AlbertConfig
 from albert_jax.layers import LayerNorm, at_least_float32, dense, initializer
 
-_MASKED_LOGIT = -1e30
+MASKED_LOGIT = -1e30
 
 
 def mask_and_normalize(
-    logits: Float[Array, "*batch length"], masked: Bool[Array, "*#batch length"]
+    logits: Float[Array, "*batch length"], masked: Bool[Array, "... length"]
 ) -> Float[Array, "*batch length"]:
     """Compute log-probabilities over the positions that are not masked.
 
     Example: logits ``[0, 5, 0]`` with the second masked give ``[-ln 2, -1e30, -ln 2]``.
     """
-    return jax.nn.log_softmax(jnp.where(masked, _MASKED_LOGIT, logits))
+    return jax.nn.log_softmax(jnp.where(masked, MASKED_LOGIT, logits))
 
 
 class StartLogits(nn.Module):

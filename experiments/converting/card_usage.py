@@ -1,7 +1,10 @@
-"""Examples of code in a model card: loading in transformers and here."""
+"""Examples of code in a model card: loading weights in transformers and here."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from experiments.converting.formats import Format
+from experiments.prediction.examples import MASKED_TEXT
 
 
 class Usage(NamedTuple):
@@ -18,8 +21,9 @@ class Usage(NamedTuple):
     flags: str
 
 
+_RELEASED_CODE = "https://github.com/google-research/albert"
 _TEXT = '--text="This is a text."'
-_MASK = '--text="Paris is the [MASK] of France."'
+_MASK = f'--text="{MASKED_TEXT}"'
 _QUESTION = '--question="When?" --context="It was in 1066."'
 USAGES = {
     "AlbertModel": Usage(
@@ -42,26 +46,26 @@ USAGES = {
 }
 
 
-def format_usage(architecture: str, name: str, *, has_tokenizer: bool) -> Iterator[str]:
+def format_usage(architecture: str, name: str, to: Format, *, has_tokenizer: bool) -> Iterator[str]:
     """Yield the section of a card on loading.
 
     Args:
         architecture: the class of the model; nothing is known of those that are not in `USAGES`.
         name: of the model on the hub, or its directory.
+        to: the format of the files, one that holds weights.
         has_tokenizer: False to load the model alone.
     """
     if architecture not in USAGES:
         return
     usage = USAGES[architecture]
     read = f'.from_pretrained("{name}")'
-    yield from ("## Use", "", "In transformers:", "", "```python")
-    classes = f"{usage.auto_class}, AutoTokenizer" if has_tokenizer else usage.auto_class
-    yield f"from transformers import {classes}"
-    yield ""
-    yield from ([f"tokenizer = AutoTokenizer{read}"] if has_tokenizer else [])
-    yield f"model = {usage.auto_class}{read}"
-    yield from ("```", "", "In albert-jax:", "")
-    yield "```python"
+    yield from ("## Use", "")
+    if to is Format.HUGGINGFACE:
+        yield from _format_transformers(usage, read, has_tokenizer=has_tokenizer)
+    elif to is Format.TENSORFLOW:
+        yield f"The files are those of the [released code]({_RELEASED_CODE}), which reads them."
+        yield ""
+    yield from ("In albert-jax:", "", "```python")
     yield f"from albert_jax import {architecture}"
     yield from (["from data_pipeline import AlbertTokenizer"] if has_tokenizer else [])
     yield ""
@@ -71,3 +75,13 @@ def format_usage(architecture: str, name: str, *, has_tokenizer: bool) -> Iterat
     if has_tokenizer and usage.flags:
         yield from ("```bash", f"python -m experiments.predict --model={name} {usage.flags}")
         yield from ("```", "")
+
+
+def _format_transformers(usage: Usage, read: str, *, has_tokenizer: bool) -> Iterator[str]:
+    yield from ("In transformers:", "", "```python")
+    classes = f"{usage.auto_class}, AutoTokenizer" if has_tokenizer else usage.auto_class
+    yield f"from transformers import {classes}"
+    yield ""
+    yield from ([f"tokenizer = AutoTokenizer{read}"] if has_tokenizer else [])
+    yield f"model = {usage.auto_class}{read}"
+    yield from ("```", "")

@@ -11,7 +11,7 @@ from albert_jax.durable_files import new_directory
 from albert_jax.exporting import write_onnx, write_stablehlo
 from albert_jax.exporting.inference import ExportedModel, prepare_export
 from albert_jax.interop.names import WeightsError
-from albert_jax.interop.saving import save_huggingface
+from albert_jax.interop.saving import CARD_FILE, save_huggingface
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, HEAD_FILE, write_head
@@ -52,7 +52,7 @@ def convert(
         tokenizer: None to write the weights alone.
         to: the format.
         output: the directory.
-        card: the model card of the Hugging Face layout; see `format_model_card`.
+        card: the text of ``README.md``; see `format_model_card`.
 
     Raises:
         WeightsError: the directory exists, the format cannot hold the model or its added tokens, or
@@ -82,6 +82,8 @@ def convert(
     }
     with new_directory(output, error=WeightsError) as directory:
         writers[to](directory, stored, tokenizer)
+        if card is not None:
+            (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def architecture_of(stored: PretrainedWeights) -> str:
@@ -138,11 +140,15 @@ def _write_graph(
     stored: PretrainedWeights,
     tokenizer: AlbertTokenizer | None,
 ) -> None:
-    exported = prepare_export(architecture_of(stored), stored.config, stored.head, stored.params)
-    write(directory, exported)
+    write(directory, prepare_stored(stored))
     if tokenizer is not None:
         longest = stored.config.max_position_embeddings
         tokenizer.save_pretrained(directory, model_max_length=longest)
+
+
+def prepare_stored(stored: PretrainedWeights) -> ExportedModel:
+    """Return a model for the export of inference; see `prepare_export`."""
+    return prepare_export(architecture_of(stored), stored.config, stored.head, stored.params)
 
 
 def list_losses(

@@ -8,8 +8,9 @@ import jax
 from albert_jax.pretrained import PretrainedWeights
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
+from experiments.converting.card_inference import INTEGERS, format_inference
 from experiments.converting.card_usage import USAGES, format_usage
-from experiments.converting.formats import architecture_of
+from experiments.converting.formats import Format, architecture_of, prepare_stored
 from experiments.converting.provenance import Measurement, Provenance
 from experiments.finetuning.report_format import format_table
 
@@ -21,6 +22,7 @@ def format_model_card(
     stored: PretrainedWeights,
     tokenizer: AlbertTokenizer | None,
     provenance: Provenance,
+    to: Format = Format.HUGGINGFACE,
 ) -> str:
     """Return the text of a ``README.md`` with the header that the Hugging Face Hub reads.
 
@@ -29,10 +31,18 @@ def format_model_card(
         stored: the model.
         tokenizer: its tokenizer, if it goes along.
         provenance: of the source.
+        to: the format of the files.
+
+    Raises:
+        WeightsError: the model cannot be exported to this format.
     """
-    architecture = architecture_of(stored)
+    architecture, has_tokenizer = architecture_of(stored), tokenizer is not None
+    if to in INTEGERS:
+        usage = format_inference(stored, to, has_tokenizer=has_tokenizer)
+    else:
+        usage = format_usage(architecture, name, to, has_tokenizer=has_tokenizer)
     lines = [
-        *_format_header(name, architecture, provenance.measurements),
+        *_format_header(name, architecture, to, provenance.measurements),
         f"# {name.rpartition('/')[2]}",
         "",
         f"An {_ALBERT} of {stored.config.num_hidden_layers} layers, "
@@ -41,20 +51,22 @@ def format_model_card(
         *_format_section("Model", _describe_model(stored, tokenizer)),
         *_format_section("Training", provenance.training),
         *_format_results(provenance),
-        *format_usage(architecture, name, has_tokenizer=tokenizer is not None),
-        *_format_limits(stored, tokenizer, provenance),
+        *usage,
+        *_format_limits(stored, tokenizer, provenance, to),
     ]
     return "\n".join(lines)
 
 
 def _format_header(
-    name: str, architecture: str, measurements: Sequence[Measurement]
+    name: str, architecture: str, to: Format, measurements: Sequence[Measurement]
 ) -> Iterator[str]:
     """Yield the YAML, whose texts are written as JSON's, of which YAML is a superset."""
     pipeline = USAGES[architecture].pipeline if architecture in USAGES else None
-    yield from ("---", "library_name: transformers")
+    yield "---"
+    yield from (["library_name: transformers"] if to is Format.HUGGINGFACE else [])
     yield from ([f"pipeline_tag: {pipeline}"] if pipeline else [])
     yield from ("tags:", "- albert", "- jax")
+    yield from ([f"- {to}"] if to is not Format.HUGGINGFACE else [])
     if measurements and pipeline:
         yield from ("model-index:", f"- name: {json.dumps(name)}", "  results:")
         for one in measurements:
@@ -121,9 +133,18 @@ def _format_results(provenance: Provenance) -> Iterator[str]:
 
 
 def _format_limits(
-    stored: PretrainedWeights, tokenizer: AlbertTokenizer | None, provenance: Provenance
+    stored: PretrainedWeights,
+    tokenizer: AlbertTokenizer | None,
+    provenance: Provenance,
+    to: Format,
 ) -> Iterator[str]:
     yield from ("## Limits", "")
+    if to in INTEGERS:
+        yield "- The file has inference alone, in float32; it cannot be trained further."
+    if to is Format.STABLEHLO:
+        yield f"- It was written by JAX {jax.__version__}; the JAX of six months later reads it."
+    if to in INTEGERS and (shortest := prepare_stored(stored).shortest_row) > 1:
+        yield f"- A row has at least {shortest} tokens."
     positions, trained = stored.config.longest_row, provenance.trained_length
     if positions is not None:
         yield f"- A row has at most {positions} tokens."

@@ -8,6 +8,6 @@ __getattr__, __all__ = lazy_exports(
         "held_out": ["Baselines", "HeldOutEvaluator"],
         "layers": ["LayerMetrics", "evaluate_layers"],
         "probing": ["fit_probe", "probe_objective"],
-        "trained_run": ["TrainedRun", "open_trained_run"],
+        "trained_run": ["TrainedRun", "open_model", "open_trained_run"],
     },
 )

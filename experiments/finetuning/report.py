@@ -1,4 +1,4 @@
-"""Reports of fine-tuning: `report.json`, `report.md` and a bar chart."""
+"""Reports of fine-tuning: `report.json`, `report.md`, `report.html` and a bar chart."""
 
 import dataclasses
 import json
@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from albert_jax.training.checkpoint import resolve_step, restore_params
 from experiments.cli.dataclass_forms import to_dict
 from experiments.finetuning.evaluation import TaskEvaluator
-from experiments.finetuning.report_format import format_run, format_summary
+from experiments.finetuning.report_format import best_name, format_run, format_summary
+from experiments.finetuning.summary_page import write_summary_page
 from experiments.metrics.curves import save_figure
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pages.run_page import write_run_page
@@ -122,6 +123,7 @@ def write_summary_report(
         "config": to_dict(config),
     }
     _write_files(path, content, format_summary(content))
+    write_summary_page(path, content, task.panels)
     values = {name: report.value for name, report in reports.items() if report.value is not None}
     title = f"{config.task}: {task.metrics[0]} of each run"
     _plot(values, path, title=title, highest=highest_score(config))
@@ -134,13 +136,11 @@ def best_run(path: epath.PathLike) -> tuple[epath.Path, RunReport] | None:
         Its directory and its result; None where there are not several, or none has a score.
     """
     file = epath.Path(path) / REPORT_FILE
-    runs = json.loads(file.read_text()).get("runs", {}) if file.exists() else {}
-    reports = {name: RunReport(**report) for name, report in runs.items()}
-    scored = {name: one.value for name, one in reports.items() if one.value is not None}
-    if not scored:
+    content = json.loads(file.read_text()) if file.exists() else {}
+    best = best_name(content) if "runs" in content else None
+    if best is None:
         return None
-    best = max(scored, key=scored.__getitem__)
-    return epath.Path(path) / best, reports[best]
+    return epath.Path(path) / best, RunReport(**content["runs"][best])
 
 
 def summarize_runs(runs: Sequence[RunReport]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import FinetuningTask, Scores
 
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]  # headings and rows
+
 
 def format_run(
     config: FinetuneConfig,
@@ -63,34 +65,62 @@ def _format_classes(split: str, scores: Scores) -> Iterator[str]:
 
 def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
     """Format the report on several runs, from the content of their `report.json`."""
-    best = content["learning_rates"][0]
-    yield f"# {content['task']}: median {content['metric']} {_number(best['median'])}"
+    median = content["learning_rates"][0]["median"]
+    yield f"# {content['task']}: median {content['metric']} {_number(median)}"
     yield ""
+    yield from format_table(*tabulate_rates(content))
+    yield describe_best(content)
+    yield ""
+    yield from format_table(*tabulate_runs(content))
+
+
+def describe_best(content: Mapping[str, Any]) -> str:
+    """Return which of several runs is the best one, in words."""
+    best = best_name(content)
+    if best is None:
+        return "No run has a score."
+    run = content["runs"][best]
+    return (
+        f"The best run is {best}: {content['metric']} {_number(run['value'])} at step "
+        f"{run['step']:,}."
+    )
+
+
+def best_name(content: Mapping[str, Any]) -> str | None:
+    """Return the name of the best of several runs; None if none has a score."""
+    scored = {name: run["value"] for name, run in content["runs"].items()}
+    scored = {name: value for name, value in scored.items() if value is not None}
+    return max(scored, key=scored.__getitem__) if scored else None
+
+
+def tabulate_rates(content: Mapping[str, Any]) -> Table:
+    """Return the median and the spread of each learning rate, the best first."""
     names = ("median", "mean", "least", "greatest", "standard_error")
-    yield from format_table(
-        ("learning rate", "runs", "failed", *(name.replace("_", " ") for name in names)),
-        [
-            (
-                f"{entry['learning_rate']:g}",
-                *(entry["runs"], entry["failed"]),
-                *(_number(entry[name]) for name in names),
-            )
-            for entry in content["learning_rates"]
-        ],
-    )
-    yield from format_table(
-        ("run", content["metric"], "constant answer", "best step", ""),
-        [
-            (
-                name,
-                _number(run["value"]),
-                _number(run["baseline"]),
-                "" if run["step"] is None else run["step"],
-                f"FAILED: {run['failed']}" if run["failed"] else "",
-            )
-            for name, run in content["runs"].items()
-        ],
-    )
+    headings = ("learning rate", "runs", "failed", *(name.replace("_", " ") for name in names))
+    rows = [
+        (
+            f"{entry['learning_rate']:g}",
+            *(entry["runs"], entry["failed"]),
+            *(_number(entry[name]) for name in names),
+        )
+        for entry in content["learning_rates"]
+    ]
+    return headings, rows
+
+
+def tabulate_runs(content: Mapping[str, Any]) -> Table:
+    """Return the result of each run."""
+    rows = [
+        (
+            name,
+            _number(run["value"]),
+            _number(run["baseline"]),
+            "" if run["step"] is None else run["step"],
+            f"FAILED: {run['failed']}" if run["failed"] else "",
+        )
+        for name, run in content["runs"].items()
+    ]
+    return ("run", content["metric"], "constant answer", "best step", ""), rows
 
 
 def format_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """An HTML document in one file: sections, tables, style and script, and nothing from a network."""
 
+import base64
 import html
 import re
 from collections.abc import Iterable, Sequence
@@ -80,6 +81,17 @@ def format_table(headings: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def format_picture(png: bytes, description: str) -> str:
+    """Return a picture, which the page holds itself.
+
+    Args:
+        png: the file.
+        description: what it shows, for those who do not see it.
+    """
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'
 
 
 def _cell(value: Any) -> str:

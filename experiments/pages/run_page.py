@@ -74,7 +74,7 @@ def summarize_metrics(
     return ("split", "metric", "last", "lowest", "at step", "highest", "at step"), rows
 
 
-def settings_rows(config: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+def settings_rows(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield a row for each setting: its dotted name and its value as a flag takes it."""
     for name, value in flatten(config).items():
         yield name, value if isinstance(value, str) else json.dumps(value).replace("null", "none")

@@ -6,8 +6,8 @@ from pathlib import Path
 from etils import epath
 
 from experiments.metrics.curves import Panel
-from experiments.metrics.metrics_file import points_of
-from experiments.pages.charts import Chart, Line, format_charts
+from experiments.pages.charts import format_charts
+from experiments.pages.comparison import ComparedRun, compare_runs
 from experiments.pages.document import PAGE_FILE, Section, escape, format_table, write_page
 from experiments.sweeping.results import RowResult
 
@@ -46,25 +46,16 @@ def write_sweep_page(
         [
             Section("Sweep", f"<pre>{escape(rest.strip())}\n\n{escape(command)}</pre>", True),
             Section("Results", format_table(*table) + below),
-            Section("Curves, held-out text", format_charts(_charts(rows, panels))),
+            Section("Curves", format_charts(compare_runs([*_runs(rows)], panels))),
             Section("Points", format_table(headings, points), True),
         ],
     )
 
 
-def _charts(rows: Sequence[RowResult], panels: Sequence[Panel]) -> Iterator[Chart]:
-    for name, title in panels:
-        lines = [
-            Line(
-                _label(row, seed),
-                points_of(point.entries, "validation", name),
-                color,
-                row.row.name,
-            )
-            for color, row in enumerate(rows)
-            for seed, point in enumerate(row.points)
-        ]
-        yield Chart(title, lines)
+def _runs(rows: Sequence[RowResult]) -> Iterator[ComparedRun]:
+    for color, row in enumerate(rows):
+        for seed, point in enumerate(row.points):
+            yield ComparedRun(_label(row, seed), point.entries, color, row.row.name)
 
 
 def _label(row: RowResult, seed: int) -> str:

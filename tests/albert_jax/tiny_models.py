@@ -70,3 +70,15 @@ def padded_rows(config: AlbertConfig, batch: int, length: int) -> dict[str, np.n
         "token_type_ids": (places >= ends // 2) & (places < ends),
     }
     return {name: row.astype(np.int32) for name, row in rows.items()}
+
+
+def input_rows(exported: Any, batch: int, length: int) -> dict[str, np.ndarray]:
+    """Inputs of an exported model: examples of three choices, or a mask of an odd document."""
+    if "choices" in exported.input_shapes()["input_ids"]:
+        rows = padded_rows(exported.config, 3 * batch, length)
+        return {name: row.reshape(batch, 3, length) for name, row in rows.items()}
+    rows = padded_rows(exported.config, batch, length)
+    if "p_mask" in exported.input_shapes():
+        places = np.arange(length)[None] + np.arange(batch)[:, None]
+        rows["p_mask"] = (places % 3 == 1).astype(np.int32)
+    return rows

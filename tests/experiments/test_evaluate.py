@@ -13,10 +13,14 @@ from echoes import make_experiment, with_part, write_echoes
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.settings import FieldError
+from albert_jax.tasks.models import AlbertForMaskedLM
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import HeldOutDataset
+from data_pipeline.tokenizers.albert import AlbertTokenizer
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from experiments.evaluate import open_evaluated
 from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
 from experiments.evaluation.layers import evaluate_layers, format_layers
 from experiments.evaluation.probing import (
@@ -74,6 +78,60 @@ def test_figures_do_not_depend_on_the_batch_or_the_devices(corpus: Path) -> None
     for name, value in whole.items():
         assert parts[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
     assert format_metrics(whole, make_evaluator(corpus, 1).baselines()).count("\n") == 3
+
+
+def test_a_model_of_another_format_is_evaluated_with_the_heads_that_it_has(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """Without the sentence head and the pooler the numbers of masked LM are the same."""
+    config = make_experiment(corpus, num_train_steps=60).model
+    tokenizer = AlbertTokenizer(open_corpus(corpus).load_tokenizer())
+    whole, path = AlbertForPreTraining(config), tmp_path / "whole"
+    params = jax.jit(whole.initialize)(jax.random.key(3))
+    whole.save_pretrained(path, params, tokenizer)
+    masked_lm = {"albert": {k: v for k, v in params["albert"].items() if k != "pooler"}}
+    masked_lm |= {"predictions": params["predictions"]}
+    AlbertForMaskedLM(config).save_pretrained(tmp_path / "masked_lm", masked_lm, tokenizer)
+    found = []
+    for name in ("whole", "masked_lm"):
+        opened = open_evaluated(None, str(tmp_path / name), str(corpus), None)
+        assert opened.config.evaluation_seq_length == 32
+        evaluator = HeldOutEvaluator(
+            opened.corpus, opened.config, make_mesh(devices=jax.devices()[:1])
+        )
+        found.append(evaluator.evaluate(opened.params))
+    assert found[0]["pairs"] == 100 and found[0].keys() - found[1].keys() == {
+        "pairs",
+        "sentence_order_accuracy",
+        "sentence_order_loss",
+    }
+    expected = make_evaluator(corpus, 1).evaluate(params)
+    assert found[1].pop("loss") == pytest.approx(found[1]["masked_lm_loss"], rel=1e-5)
+    for one in found:
+        assert one == {name: pytest.approx(expected[name], rel=1e-5) for name in one}
+
+
+def test_a_model_that_cannot_be_evaluated_is_refused(corpus: Path, tmp_path: Path) -> None:
+    config = make_experiment(corpus, num_train_steps=60).model
+    words = [*open_corpus(corpus).load_tokenizer().tokens[:-1], "other"]
+    for model in (AlbertForMaskedLM(config), AlbertModel(config)):
+        path, tokenizer = (
+            tmp_path / type(model).__name__,
+            AlbertTokenizer(WordPieceTokenizer(words)),
+        )
+        model.save_pretrained(path, jax.jit(model.initialize)(jax.random.key(3)), tokenizer)
+    with pytest.raises(InputError, match=r"--model=.*AlbertModel has no masked-LM head"):
+        open_evaluated(None, str(tmp_path / "AlbertModel"), str(corpus), None)
+    other = (
+        r"another vocabulary than corpus .*: 1 of \d+ ids differ, such as .*build .*--tokenizer="
+    )
+    with pytest.raises(InputError, match=other):
+        open_evaluated(None, str(tmp_path / "AlbertForMaskedLM"), str(corpus), None)
+    with pytest.raises(InputError, match="--model needs --corpus_dir"):
+        open_evaluated(None, "model", None, None)
+    for both in (None, None), ("run", "model"):
+        with pytest.raises(InputError, match="give either --workdir=, a run, or --model="):
+            open_evaluated(*both, str(corpus), None)
 
 
 def test_a_corpus_of_other_pieces_or_with_nothing_held_out_is_refused(

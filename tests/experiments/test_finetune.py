@@ -207,6 +207,8 @@ def test_seeds_and_rates_are_reported_together(make_config: Any, tmp_path: Path)
     assert best["standard_error"] == pytest.approx(np.std(values[:2], ddof=1) / np.sqrt(2))
     params = [jax.tree.leaves(restore_params(tmp_path / n / "checkpoints")) for n in names[:2]]
     assert any((x != y).any() for x, y in zip(*params, strict=True))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<polyline") == 3 * len(names)  # loss, accuracy, Matthews' correlation
     text = (tmp_path / "report.md").read_text()
     assert f"| rate_0.005_seed_1 | {values[0]:.4f} |" in text
     written = (tmp_path / names[0] / "report.json").stat().st_mtime_ns

@@ -20,12 +20,14 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         models: name -> path -> content.
+        private: names of models that not all see.
         requests: method and path of each request.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.models: dict[str, dict[str, bytes]] = {}
+        self.private: set[str] = set()
         self.objects: dict[str, bytes] = {}  # by SHA-256, before and after their commit
         self.requests: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -88,12 +90,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, body: bytes) -> None:
         wanted = json.loads(body)
         name = f"{wanted['organization']}/{wanted['name']}"
+        # Like the hub: an existing model stays as it is, and without a word a new one is public.
+        if name not in self.server.models and "private" in (
+            wanted.get("visibility"),
+            "private" if wanted.get("private") else None,
+        ):
+            self.server.private.add(name)
         self.server.models.setdefault(name, {".gitattributes": b""})
         self._send(200, {"url": f"{self.server.url}/{name}"})
 
     def _info(self, body: bytes, name: str, revision: str | None = None) -> None:
         files = [{"rfilename": path} for path in self.server.models[name]]
-        self._send(200, {"id": name, "sha": self.server.commit_of(name), "siblings": files})
+        info = {"id": name, "sha": self.server.commit_of(name), "siblings": files}
+        self._send(200, info | {"private": name in self.server.private})
 
     def _tree(self, body: bytes, name: str, revision: str) -> None:
         files = self.server.models[name].items()

@@ -72,7 +72,8 @@ def test_a_model_is_uploaded_and_read_by_its_name(hub: Hub, model: Path, run: Ru
 
     done = run("convert", *convert, "--output=a", HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "uploaded to me/tiny"
+    assert done.stdout.splitlines()[-1] == "uploaded to me/tiny, which is private"
+    assert hub.private == {"me/tiny"}
     files = {file.name: file.read_bytes() for file in (model.parent / "a").iterdir()}
     assert hub.models["me/tiny"] == files | {".gitattributes": b""}
     assert b'from_pretrained("me/tiny")' in files["README.md"]
@@ -96,6 +97,21 @@ def test_a_model_is_uploaded_and_read_by_its_name(hub: Hub, model: Path, run: Ru
     assert fetched == files.keys() - {"README.md"}
     offline = run("predict", *predict, HF_HUB_OFFLINE="1")  # from the cache
     assert offline.stdout == expected.stdout
+
+
+def test_weights_are_published_only_if_that_is_said(hub: Hub, model: Path, run: Run) -> None:
+    convert = (f"--from={model}", "--to=huggingface", "--push_to_hub=me/open")
+    hub.models["me/open"] = {".gitattributes": b""}
+    line = error_of(run("convert", *convert, "--output=a", HF_TOKEN=TOKEN))
+    assert "me/open on the hub is visible to all; --private=false publishes there" in line
+    assert hub.models == {"me/open": {".gitattributes": b""}}
+
+    for name in ("open", "new"):
+        flags = (*convert[:2], f"--push_to_hub=me/{name}", f"--output={name}", "--private=false")
+        done = run("convert", *flags, HF_TOKEN=TOKEN)
+        assert done.stdout.splitlines()[-1] == f"uploaded to me/{name}", done.stderr
+        assert "model.safetensors" in hub.models[f"me/{name}"]
+    assert hub.private == set()
 
 
 def test_what_cannot_be_downloaded_is_one_line(hub: Hub, run: Run) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_models import EQUAL, GROUPS, MODELS, UNTIED, make_model, padded_rows, random_params
+from tiny_models import (
+    EQUAL,
+    GROUPS,
+    MODELS,
+    UNTIED,
+    input_rows,
+    make_model,
+    padded_rows,
+    random_params,
+)
 
 from albert_jax import AlbertConfig
 from albert_jax.config import HeadConfig, HiddenAct
@@ -22,7 +31,8 @@ Case = tuple[str, dict[str, Any], HeadConfig | None]
 
 LAYERS = {"num_hidden_layers": 6, "num_hidden_groups": 2}
 CASES: dict[str, Case] = {
-    **{name: case for name, case in MODELS.items() if name != "choices"},
+    **MODELS,
+    "spans of a beam": ("ForConditionalSpan", {}, None),
     **{str(act): ("ForMaskedLM", {"hidden_act": act}, None) for act in HiddenAct},
     "untied": ("ForMaskedLM", UNTIED, None),
     "mapped": ("Model", EQUAL, None),
@@ -55,8 +65,8 @@ def test_onnxruntime_computes_the_same(case: Case, tmp_path: Path) -> None:
     names = [output.name for output in session.get_outputs()]
     assert names == list(exported.output_shapes())
     compute = jax.jit(infer, static_argnums=0)
-    for batch, length in ((1, 1), (4, 6)):
-        rows = padded_rows(exported.config, batch, length)
+    for batch, length in ((1, exported.shortest_row), (4, 6)):
+        rows = input_rows(exported, batch, length)
         wide = {name: row.astype(np.int64) for name, row in rows.items()}
         expected = compute(exported.model, params, **rows)
         assert set(expected) == set(names)

@@ -11,12 +11,15 @@ from albert_jax.config import AlbertConfig
 from albert_jax.durable_files import write_atomically
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
 from experiments.finetuning.glue.jobs import GlueRun, Start
+from experiments.finetuning.glue.page import write_glue_page
 from experiments.finetuning.glue.results import PAPER_SCORES, GlueResult, difference
 from experiments.finetuning.report import MARKDOWN_FILE, SCORES_PLOT_FILE
-from experiments.finetuning.report_format import format_table
+from experiments.finetuning.report_format import Table, format_table
 from experiments.run.workdir import REPORT_FILE
 
 SUBMISSION_FILE = "submission.zip"
+
+_TITLE = "GLUE, development sets"
 
 
 def write_glue_report(
@@ -27,7 +30,8 @@ def write_glue_report(
     *,
     runs: Sequence[GlueRun] = (),
 ) -> str:
-    """Write ``report.md``, ``report.json``, ``scores.png`` and ``submission.zip``.
+    """Write ``report.md``, ``report.html``, ``report.json``, ``scores.png`` and
+    ``submission.zip``.
 
     Args:
         directory: the directory of all runs.
@@ -40,11 +44,14 @@ def write_glue_report(
         The text of ``report.md``.
     """
     missing = write_submission(directory / SUBMISSION_FILE, results)
-    lines = [*format_glue(results, model, command, missing)]
-    if left := [run.job for run in runs if run not in [one.run for one in results]]:
+    table, notes = tabulate_glue(results, model), [*_notes(missing)]
+    left = [run.job for run in runs if run not in [one.run for one in results]]
+    if left:
         names = "; ".join(f"{job.name} (logs/{job.log_name}.log)" for job in left)
-        lines += ["", f"WITHOUT A RESULT: {names}."]
-    text = "\n".join(lines) + "\n"
+        notes.append(f"WITHOUT A RESULT: {names}.")
+    paragraphs = [f"![scores]({SCORES_PLOT_FILE})", *notes]
+    lines = [f"# {_TITLE}", "", f"    {command}", "", *format_table(*table)]
+    text = "\n".join(lines) + "\n" + "\n\n".join(paragraphs) + "\n"
     write_atomically(directory / MARKDOWN_FILE, text)
     content = {
         "command": command,
@@ -64,13 +71,12 @@ def write_glue_report(
     }
     write_atomically(directory / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     _plot(results, directory / SCORES_PLOT_FILE)
+    write_glue_page(directory, _TITLE, command, table, notes, results)
     return text
 
 
-def format_glue(
-    results: Sequence[GlueResult], model: AlbertConfig, command: str, missing: Sequence[str]
-) -> Iterator[str]:
-    """Format the table: a row for each task, medians with the lowest and the highest seed."""
+def tabulate_glue(results: Sequence[GlueResult], model: AlbertConfig) -> Table:
+    """Return the table: a row for each task, medians with the lowest and the highest seed."""
     size, paper = PAPER_SCORES.get((model.num_hidden_layers, model.hidden_size), ("", {}))
     tasks = list(dict.fromkeys(one.run.task for one in results))
     starts = [start for start in Start if any(one.run.start is start for one in results)]
@@ -88,11 +94,10 @@ def format_glue(
             row.append("" if change is None else f"{change[0]:+.1f} (p = {change[1]:.2g})")
         row.append("" if first.baseline is None else f"{first.baseline:.1f}")
         rows.append(row + ([str(paper.get(task, ""))] if paper else []))
-    yield "# GLUE, development sets"
-    yield ""
-    yield f"    {command}"
-    yield ""
-    yield from format_table(headings, rows)
+    return headings, rows
+
+
+def _notes(missing: Sequence[str]) -> Iterator[str]:
     yield (
         "Percent: the median of the seeds, the lowest and the highest, and how many there are; of "
         "several learning rates the one with the best median. Seeds that do no better than a "
@@ -100,13 +105,10 @@ def format_glue(
         "Whitney over the seeds."
     )
     if missing:
-        yield ""
         yield (
             f"{SUBMISSION_FILE} has the best seed's predictions; the benchmark's server also wants "
             f"{', '.join(missing)}."
         )
-    yield ""
-    yield f"![scores]({SCORES_PLOT_FILE})"
 
 
 def write_submission(path: Path, results: Sequence[GlueResult]) -> list[str]:

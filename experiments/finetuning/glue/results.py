@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ class GlueResult(NamedTuple):
         scores: of each seed that ended, in percent, by the name of its directory.
         failed: seeds that are no better than a constant answer, or ended without a score.
         baseline: the score of the best constant answer, in percent; None where there is none.
+        config: the settings that the seeds have in common.
     """
 
     run: GlueRun
@@ -52,6 +53,7 @@ class GlueResult(NamedTuple):
     scores: dict[str, float]
     failed: int
     baseline: float | None
+    config: Mapping[str, Any]
 
     @property
     def median(self) -> float:
@@ -97,8 +99,9 @@ def difference(results: Sequence[GlueResult], task: str) -> tuple[float, float] 
 def _read(run: GlueRun) -> GlueResult:
     content: dict[str, Any] = json.loads((run.workdir / REPORT_FILE).read_text(encoding="utf-8"))
     if "runs" not in content:  # of a single seed and rate
-        content = {"metric": content["metric"], "runs": {".": content}} | {
-            "learning_rates": [{"learning_rate": content["learning_rate"]}]
+        content = {name: content[name] for name in ("metric", "config")} | {
+            "runs": {".": content},
+            "learning_rates": [{"learning_rate": content["learning_rate"]}],
         }
     rate = content["learning_rates"][0]["learning_rate"]
     reports = {k: v for k, v in content["runs"].items() if v["learning_rate"] == rate}
@@ -111,4 +114,5 @@ def _read(run: GlueRun) -> GlueResult:
         {name: 100 * one["value"] for name, one in scored.items()},
         sum(one["failed"] is not None for one in reports.values()),
         100 * baselines[0] if baselines else None,
+        content["config"],
     )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from tiny_models import THREE, TINY, make_model, padded_rows, random_params
+from tiny_models import THREE, TINY, input_rows, make_model, padded_rows, random_params
 
 from albert_jax.exporting import write_stablehlo
 from albert_jax.exporting.inference import infer, prepare_export
@@ -66,12 +66,53 @@ def test_a_process_with_jax_alone_reads_it(tmp_path: Any) -> None:
 
 
 def test_models_of_another_kind_are_refused_by_name() -> None:
-    model = make_model("ForMultipleChoice", {}, None)
-    with pytest.raises(WeightsError, match="AlbertForMultipleChoice has inputs or outputs of anot"):
-        prepare_export("AlbertForMultipleChoice", TINY, None, random_params(model))
+    with pytest.raises(WeightsError, match=r"AlbertForPoetry is not known here .*ConditionalSpan$"):
+        prepare_export("AlbertForPoetry", TINY, None, {})
     with pytest.raises(WeightsError, match=r"of AlbertForMaskedLM are missing: predictions/bias, "):
         encoder = random_params(make_model("Model", {}, None))
         prepare_export("AlbertForMaskedLM", TINY, None, {"albert": encoder})
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("ForMultipleChoice", {"logits": (2, 3)}),
+        (
+            "ForConditionalSpan",
+            {
+                "last_hidden_state": (2, 6, 4),
+                **dict.fromkeys(("start_log_probs", "start_indices"), (2, 5)),
+                **dict.fromkeys(("end_log_probs", "end_indices"), (2, 5, 5)),
+                "answer_logits": (2,),
+            },
+        ),
+    ],
+)
+def test_choices_and_beams_are_exported(
+    name: str, outputs: dict[str, tuple[int, ...]], tmp_path: Any
+) -> None:
+    """A row has at least the tokens of a beam: 5."""
+    model = make_model(name, {}, None)
+    params = random_params(model)
+    exported = prepare_export(f"Albert{name}", model.config, None, params)
+    write_stablehlo(tmp_path, exported)
+    graph = jax.export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
+    rows = input_rows(exported, 2, 6)
+    computed = graph.call(*rows.values())
+    assert {name: output.shape for name, output in computed.items()} == outputs
+    expected = vars(model.apply({"params": params}, **rows))
+    for name in outputs.keys() - {"last_hidden_state"}:
+        np.testing.assert_allclose(computed[name], expected[name], rtol=1e-5, atol=1e-5)
+    signature = json.loads((tmp_path / "signature.json").read_text())
+    assert [one["name"] for one in signature["inputs"]] == list(rows)
+    assert "labels" not in signature
+    shortest = signature["shortest_length"]
+    assert shortest == exported.shortest_row
+    if shortest > 1:
+        with pytest.raises(ValueError, match="refining shapes"):  # of a top-k that is too long
+            graph.call(*input_rows(exported, 1, 4).values())
+        kinds = {one["name"]: one["dtype"] for one in signature["outputs"]}
+        assert kinds["end_indices"] == "int32" and kinds["end_log_probs"] == "float32"
 
 
 def test_what_transformers_cannot_hold_is_exported(tmp_path: Any) -> None:

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from tiny_models import THREE, TINY, make_model, random_params
 
-from albert_jax import AlbertForSequenceClassification, read_pretrained
+from albert_jax import AlbertForSequenceClassification, HeadConfig, read_pretrained
 from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
 from data_pipeline.config import DataConfig
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli.config_dicts import to_json
-from experiments.converting import format_model_card, read_provenance
+from experiments.converting import Format, convert, format_model_card, read_provenance
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
 
@@ -157,6 +157,56 @@ def test_what_is_unknown_is_left_out(tmp_path: Path) -> None:
     sections = [line for line in card.splitlines() if line.startswith("## ")]
     assert sections == ["## Model", "## Use", "## Limits"]
     assert "Tokenizer" not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "tokenizer"),
+    [
+        ("ForConditionalSpan", Format.STABLEHLO, None),
+        pytest.param("ForConditionalSpan", Format.ONNX, TOKENIZER, marks=pytest.mark.interop),
+        pytest.param("ForMultipleChoice", Format.ONNX, TOKENIZER, marks=pytest.mark.interop),
+        pytest.param("ForMultipleChoice", Format.STABLEHLO, TOKENIZER, marks=pytest.mark.interop),
+    ],
+)
+def test_the_program_of_a_card_runs_the_export(
+    name: str,
+    to: Format,
+    tokenizer: AlbertTokenizer | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = make_model(name, {}, None)
+    head = {"architecture": f"Albert{name}", **dataclasses.asdict(HeadConfig())}
+    path = make_workdir(tmp_path / "run", model, FinetuneConfig(task=TaskName.SQUAD), 3, head=head)
+    stored = read_pretrained(path)
+    card = format_model_card("me/served", stored, tokenizer, read_provenance(path, 3), to)
+    convert(stored, tokenizer, to, tmp_path / "served", card=card)
+    assert (tmp_path / "served/README.md").read_text() == card
+    assert header_of(card)["tags"] == ["albert", "jax", str(to)]
+    assert "library_name" not in header_of(card)
+    assert "| task | squad |" in card and "from_pretrained" not in card
+    monkeypatch.chdir(tmp_path / "served")
+    program = card.split("```python\n")[1].split("```")[0]
+    exec(program, {})  # prints the last output
+    found = np.array(capsys.readouterr().out.strip("[]\n").split(), np.float32)
+    if name == "ForConditionalSpan":
+        assert found.shape == ((1,) if tokenizer else (2,))
+        assert "- A row has at least 5 tokens." in card.splitlines()
+        assert (
+            f"| `end_indices` | int{32 if to is Format.STABLEHLO else 64} | batch, 5, 5 |" in card
+        )
+    else:
+        assert found.shape == (2,) and "| `logits` | float32 | batch, choices |" in card
+
+
+def test_weights_in_other_formats_are_loaded_here(pretrained: Path) -> None:
+    stored = read_pretrained(pretrained)
+    source = read_provenance(pretrained, stored.step)
+    for to, says in ((Format.TENSORFLOW, "of the [released code]("), (Format.ORBAX, "In albert-j")):
+        card = format_model_card("copy", stored, TOKENIZER, source, to)
+        assert says in card and "transformers" not in card
+        assert 'AlbertForPreTraining.from_pretrained("copy")' in card
 
 
 def _leaves(tree: Any) -> list[Any]:

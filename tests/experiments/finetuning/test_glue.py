@@ -1,11 +1,14 @@
 """GLUE in one command: tasks found, commands planned, results in one table."""
 
+import base64
 import dataclasses
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from html_pages import PROBE, Outline, show
 
 from albert_jax.config import AlbertConfig
 from data_pipeline.errors import InputError
@@ -118,13 +121,21 @@ def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> Non
 def write_report(run: GlueRun, values: dict[str, float | None], baseline: float) -> None:
     """Write the report of a fine-tuning with two rates, of which the second is better."""
     worse = {"value": 0.5, "learning_rate": 1e-5, "baseline": baseline, "failed": None}
-    runs = {"rate_1e-05_seed_1": worse}
+    runs: dict[str, dict[str, Any]] = {"rate_1e-05_seed_1": worse}
     for seed, value in values.items():
         failed = "no" if value is None or value <= baseline else None
         runs[seed] = {"value": value, "learning_rate": 2e-5, "baseline": baseline, "failed": failed}
     rates = [{"learning_rate": 2e-5, "median": 1}, {"learning_rate": 1e-5, "median": 0.5}]
-    content = {"metric": "accuracy", "learning_rates": rates, "runs": runs}
-    run.workdir.mkdir(parents=True)
+    config = {"task": run.task, "data": {"max_seq_length": 128}}
+    content = {"metric": "accuracy", "learning_rates": rates, "runs": runs, "config": config}
+    for number, seed in enumerate(runs):
+        (run.workdir / seed).mkdir(parents=True)
+        entries = (
+            {"step": 10, "split": "train", "loss": 0.5 + number},
+            {"step": 20, "split": "validation", "accuracy": runs[seed]["value"]},
+        )
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        (run.workdir / seed / "metrics.jsonl").write_text(lines)
     (run.workdir / "report.json").write_text(json.dumps(content))
 
 
@@ -136,7 +147,6 @@ def test_the_table_has_medians_spreads_and_the_difference(tmp_path: Path) -> Non
     write_report(sst2, {"a": 0.80, "b": 0.86, "c": 0.84}, 0.51)
     write_report(control, {"a": 0.72, "b": 0.73, "c": 0.50}, 0.51)
     write_report(rte, {"a": 0.6, "b": None}, 0.53)
-    (sst2.workdir / "b").mkdir()
     (sst2.workdir / "b" / "SST-2.tsv").write_text("index\tprediction\n")
     results = read_results([sst2, control, rte, rte_control])
     change, p_value = difference(results, "sst-2") or (0, 0)
@@ -159,3 +169,51 @@ def test_the_table_has_medians_spreads_and_the_difference(tmp_path: Path) -> Non
     assert (tmp_path / "runs" / "scores.png").stat().st_size > 5_000
     content = json.loads((tmp_path / "runs" / "report.json").read_text())
     assert content["results"][0]["scores"] == {"a": 80.0, "b": 86.0, "c": 84.0}
+
+
+def make_page(tmp_path: Path) -> Path:
+    """The page of two tasks, of which one has no control, with two seeds each."""
+    sst2, control, rte = planned(tmp_path, *Start)[:3]
+    write_report(sst2, {"a": 0.80, "b": 0.86}, 0.51)
+    write_report(control, {"a": 0.72, "<b>": 0.73}, 0.51)
+    write_report(rte, {"a": 0.6, "b": None}, 0.53)
+    base = AlbertConfig(num_hidden_layers=12, hidden_size=768)
+    write_glue_report(
+        tmp_path / "runs", read_results([sst2, control, rte]), base, "the <b> command"
+    )
+    return tmp_path / "runs/report.html"
+
+
+def test_the_page_has_table_picture_curves_and_settings(tmp_path: Path) -> None:
+    page = make_page(tmp_path).read_text()
+    outline = Outline(page)
+    assert outline.count("b") == 0
+    assert "SST-2accuracy83.0 (80.0 to 86.0; 2)72.5 (72.0 to 73.0; 2)+10.5" in outline.text
+    (picture,) = (attributes["src"] for tag, attributes in outline.elements if tag == "img")
+    png = base64.b64decode((picture or "").removeprefix("data:image/png;base64,"))
+    assert png == (tmp_path / "runs/scores.png").read_bytes()
+    titles = [e["aria-label"] for tag, e in outline.elements if tag == "svg"]
+    panels = ("loss, train", "accuracy, validation")
+    assert titles == [f"{task}: {panel}" for task in ("SST-2", "RTE") for panel in panels]
+    lines = json.loads(outline.scripts[1])["lines"]
+    assert {line["label"]: line["points"] for line in lines} == {
+        "pretrained, a": [[20, 0.8]],
+        "pretrained, b": [[20, 0.86]],
+        "random, a": [[20, 0.72]],
+        "random, <b>": [[20, 0.73]],
+    }
+    assert [line["color"] == lines[0]["color"] for line in lines] == [True, True, False, False]
+    assert [line["label"] for line in json.loads(outline.scripts[3])["lines"]] == ["pretrained"]
+    common, different = outline.text.split("Settings of all runs")[1].split("Settings that differ")
+    assert "data.max_seq_length128" in common and "task" not in common
+    assert "tasksst-2sst-2rte" in different
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page(tmp_path: Path) -> None:
+    page = make_page(tmp_path)
+    page.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
+    document, console = show(page, tmp_path / "profile")
+    assert console == []
+    assert document.count("<polyline") == 10
+    assert document.count('class="tip"') == 4

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from etils import epath
+from html_pages import Outline
 
 from albert_jax.config import HeadConfig
 from data_pipeline.finetuning.examples import TextExample
@@ -71,7 +72,18 @@ def test_the_best_rate_comes_first_and_failed_runs_are_marked(tmp_path: Path) ->
         "b": RunReport(1e-3, 1, 0.61, 0.53, None, 40),
         "c": RunReport(1e-3, 2, 0.53, 0.53, "no better than a constant answer", 20),
     }
-    task: Any = SimpleNamespace(metrics=("accuracy",))
+    for name, rise in {"a": 0, "b": 2, "c": 1}.items():
+        (tmp_path / name).mkdir()
+        entries = (
+            {"step": step, "split": split, metric: rise * step}
+            for step in (20, 40)
+            for split, metric in (("train", "loss"), ("validation", "accuracy"))
+        )
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        (tmp_path / name / "metrics.jsonl").write_text(lines)
+    task: Any = SimpleNamespace(
+        metrics=("accuracy",), panels=[("loss", "loss"), ("accuracy", "accuracy")]
+    )
     write_summary_report(config, task, reports, epath.Path(tmp_path))
     content = json.loads((tmp_path / "report.json").read_text())
     assert [entry["learning_rate"] for entry in content["learning_rates"]] == [1e-3, 2e-5]
@@ -81,6 +93,20 @@ def test_the_best_rate_comes_first_and_failed_runs_are_marked(tmp_path: Path) ->
     assert "| b | 0.6100 | 0.5300 | 40 |  |" in lines
     assert lines[-1].endswith("| FAILED: no better than a constant answer |")
     assert (tmp_path / "scores.png").stat().st_size
+    outline = Outline((tmp_path / "report.html").read_text())
+    best = "The best run is b: accuracy 0.6100 at step 40."
+    assert best in lines and best in outline.text
+    assert "0.001210.5700" in outline.text  # rate, runs, failed, median
+    titles = [e["aria-label"] for tag, e in outline.elements if tag == "svg"]
+    assert titles == ["loss, train", "accuracy, validation"]
+    curves = json.loads(outline.scripts[1])["lines"]
+    assert {one["label"]: one["points"][1] for one in curves} == {
+        "a": [40, 0],
+        "b": [40, 80],
+        "c": [40, 40],
+    }
+    assert curves[0]["color"] != curves[1]["color"] == curves[2]["color"]  # one for each rate
+    assert "run.learning_rates1e-5,1e-3" in outline.text
 
 
 def test_a_constant_answer_is_the_baseline() -> None:
