@@ -1,4 +1,5 @@
-"""Devices: the mesh, the sharding of parameters and batches, peak speed, and collectives."""
+"""Devices: the mesh, the sharding of parameters and batches, peak speed, collectives, and GPUs to
+compile for."""
 
 from typing import TYPE_CHECKING
 
