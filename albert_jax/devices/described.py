@@ -49,7 +49,7 @@ def described_gpu(name: str = "NVIDIA H200") -> jax.Device:
         NotImplementedError: the plugin is not installed.
     """
     size, bandwidth = _MEMORY[name]
-    limits = _HOPPER | {"device_memory_size": size, "memory_bandwidth": bandwidth}
+    limits = {**_HOPPER, "device_memory_size": size, "memory_bandwidth": bandwidth}
     target = f"""
         platform_name: "CUDA"
         device_description_str: "{name}"

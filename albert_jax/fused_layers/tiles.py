@@ -22,7 +22,8 @@ def is_interpreted() -> bool:
 
     The device is that of `jax.default_device`, which may be one that is described and not there.
     """
-    device = jax.config.jax_default_device
+    config: Any = jax.config
+    device = config.jax_default_device
     return getattr(device, "platform", device or jax.default_backend()) != "gpu"
 
 
