@@ -19,7 +19,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 CAMPAIGNS := $(filter-out __init__ campaign file_damage forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
 
-.PHONY: setup demo test test-slow test-interop test-tpu test-campaigns lint format clean
+.PHONY: setup demo test test-slow test-interop test-tpu test-cuda test-campaigns lint format clean
 
 setup: $(VENV)/.installed
 
@@ -89,6 +89,18 @@ $(VENV)/.tpu: $(VENV)/.installed
 
 test-tpu: $(VENV)/.tpu
 	PYTHONPATH=$(VENV)/libtpu $(RUN) pytest -m "tpu"
+
+# Likewise JAX's plugin for CUDA with cuDNN, cuBLAS and ptxas, which needs no GPU and no driver.
+CUDA_PLUGIN := import importlib.metadata as m; \
+	print(next(r.partition(";")[0] for r in m.requires("jax") if r.startswith("jax-cuda12-plugin[with-cuda]")))
+
+$(VENV)/.cuda: $(VENV)/.installed
+	@echo "Adding the compiler for NVIDIA GPUs (about 5 GB) ..."
+	$(INSTALL) --upgrade --target $(VENV)/cuda "$$($(VENV)/bin/python -c '$(CUDA_PLUGIN)')"
+	@touch $@
+
+test-cuda: $(VENV)/.cuda
+	JAX_PLATFORMS=cpu PYTHONPATH=$(VENV)/cuda $(RUN) pytest -m "cuda"
 
 # Hundreds of random attacks each, about two hours; full_disk needs root.
 test-campaigns: $(VENV)/.installed

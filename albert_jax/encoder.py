@@ -26,8 +26,8 @@ from albert_jax.attention.dispatch import Attention
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig, Norm
-from albert_jax.fused_layers.halves import project_and_add, widen
-from albert_jax.layers import LayerNorm, dense
+from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
+from albert_jax.layers import Dense, HeadVectors, LayerNorm, dense
 from albert_jax.positions import position_encoder
 
 Params = dict[str, Any]
@@ -76,27 +76,27 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
-        heads = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
-
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
         inputs = norm(hidden) if config.norm is Norm.PRE else hidden
-
-        def project(name: str) -> Float[Array, "batch length heads width"]:
-            projected = dense(config, config.hidden_size, self.dtype, name)(inputs)
-            return projected.reshape(*hidden.shape[:-1], *heads)
-
-        positions = position_encoder(config)
-        query, key = project("query"), project("key")
-        query, key, value = positions.rotate(query), positions.rotate(key), project("value")
         dropout: dict[str, Any] = {}
         if not deterministic and config.attention_probs_dropout_prob > 0:
             dropout["dropout_rate"] = config.attention_probs_dropout_prob
             dropout["dropout_key"] = self.make_rng("dropout")
-        context = attend(query, key, value, **dropout)
-        output = dense(config, config.hidden_size, self.dtype, "dense")
-        context = context.reshape(hidden.shape)
+        known = not dropout and fuses_norm(config, fused=self.fused, deterministic=deterministic)
+
+        def project(layer: Dense, *, known: bool = False) -> HeadVectors:
+            projected = layer(inputs, bias_has_gradient=not known)
+            return projected.reshape(*hidden.shape[:-1], config.num_attention_heads, -1)
+
+        layer = functools.partial(dense, config, config.hidden_size, self.dtype)
+        query, key, value, output = map(layer, ("query", "key", "value", "dense"))
+        positions = position_encoder(config)
+        vectors = project(query), project(key, known=known and not positions.rotates)
+        context = attend(*map(positions.rotate, vectors), project(value, known=known), **dropout)
         return project_and_add(
-            hidden, context, output, norm, fused=self.fused, deterministic=deterministic
+            *(hidden, context.reshape(hidden.shape), output, norm, value if known else None),
+            fused=self.fused,
+            deterministic=deterministic,
         )
 
 

@@ -121,8 +121,16 @@ class Dense(nn.Module):
     features: int
     dtype: DTypeLike = jnp.float32
 
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
+    def __call__(
+        self, x: Float[Array, "*batch inputs"], *, bias_has_gradient: bool = True
+    ) -> Float[Array, "*batch features"]:
+        """Apply it.
+
+        Without `bias_has_gradient` the gradient is zero, as that of keys, whose bias adds the same
+        to all scores of a query, or is computed elsewhere.
+        """
         kernel, bias = self.parameters(x.shape[-1])
+        bias = bias if bias_has_gradient else jax.lax.stop_gradient(bias)
         # Reshaped, the bias has a gradient that is one sum; broadcast, it is two.
         return matmul(x.astype(self.dtype), kernel) + bias.reshape(*[1] * (x.ndim - 1), -1)
 

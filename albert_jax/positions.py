@@ -73,6 +73,11 @@ class PositionEncoder:
         """True if attention must support a `PositionBias`."""
         return type(self).bias is not PositionEncoder.bias
 
+    @property
+    def rotates(self) -> bool:
+        """True if queries and keys depend on where they stand."""
+        return type(self).rotate is not PositionEncoder.rotate
+
 
 class AbsolutePositions(PositionEncoder):
     """A learned vector for each position, added to the token's (ALBERT §3.1)."""

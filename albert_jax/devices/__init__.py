@@ -1,4 +1,4 @@
-"""Devices: the mesh, the sharding of parameters and batches, peak speed, and collectives."""
+"""Devices: mesh, shardings, peak speed, collectives, and GPUs to compile for."""
 
 from typing import TYPE_CHECKING
 

@@ -18,8 +18,13 @@ except ImportError:
 
 
 def is_interpreted() -> bool:
-    """Return True on devices without Triton, where tests run kernels as plain operations."""
-    return jax.default_backend() != "gpu"
+    """Return True on devices without Triton, where tests run kernels as plain operations.
+
+    The device is that of `jax.default_device`, which may be one that is described and not there.
+    """
+    config: Any = jax.config
+    device = config.jax_default_device
+    return getattr(device, "platform", device or jax.default_backend()) != "gpu"
 
 
 def power_of_two_divisor(size: int, most: int) -> int:

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from random_inputs import random_batch
 
 from albert_jax import AlbertForPreTraining
-from albert_jax.config import AlbertConfig, HiddenAct, Norm
+from albert_jax.config import AlbertConfig, HiddenAct, Norm, PositionEncoding
 from albert_jax.encoder import Execution, Remat
 from albert_jax.fused_layers import layer_norm as fused_norm
 from albert_jax.fused_layers.gelu import gelu_backward, gelu_dense
@@ -123,6 +123,7 @@ def gradients(config: AlbertConfig, execution: Execution) -> tuple[Any, float]:
     [
         ({}, Remat.NONE),
         ({"norm": Norm.PRE}, Remat.DOTS),
+        ({"position_encoding": PositionEncoding.ROTARY}, Remat.NONE),
         *(
             pytest.param(changes, remat, marks=pytest.mark.slow)
             for changes, remat in [
@@ -130,6 +131,8 @@ def gradients(config: AlbertConfig, execution: Execution) -> tuple[Any, float]:
                 ({}, Remat.FULL),
                 ({"hidden_act": HiddenAct.RELU}, Remat.NONE),
                 ({"hidden_dropout_prob": 0.1}, Remat.NONE),
+                ({"attention_probs_dropout_prob": 0.1}, Remat.NONE),
+                ({"position_encoding": PositionEncoding.RELATIVE_LOCAL}, Remat.NONE),
             ]
         ),
     ],

@@ -1,0 +1,131 @@
+"""Training steps compiled for a GPU that is described and not there, and what their kernels move.
+
+    JAX_PLATFORMS=cpu PYTHONPATH=.venv/cuda:. \\
+        python tests/experiments/described_steps.py --layers=12 --slots=2 --fused
+
+In the root of a checkout, after `make test-cuda` has put the compiler into `.venv/cuda`. It prints
+the kernels of base's step by kind, its bytes and its memory, and a table of the kernels that are
+neither matmuls nor attention. No time is measured.
+"""
+
+import argparse
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from albert_jax import AlbertConfig, AlbertForPreTraining
+from albert_jax.attention.dispatch import Attention
+from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.described import described_gpu
+from albert_jax.devices.memory import memory_of
+from albert_jax.devices.mesh import make_mesh
+from albert_jax.encoder import Execution
+from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.config import OptimizerConfig
+from albert_jax.training.optimizer import make_optimizer
+from albert_jax.training.parallel import compile_train_step
+from albert_jax.training.train_step import create_train_state
+from experiments.benchmarks.compiled_program import (
+    Kernel,
+    bytes_between_matmuls,
+    count_kinds,
+    parse_kernels,
+    passes_table,
+)
+from experiments.run.execution import COMPILER_OPTIONS
+
+# Machine code, which is not looked at: without optimization it takes a quarter of the time.
+_UNOPTIMIZED = {
+    "xla_backend_optimization_level": 0,
+    "xla_gpu_disable_gpuasm_optimizations": True,
+}
+ROWS, LENGTH, PREDICTIONS, PAIRS = 128, 512, 77, 16
+
+
+class DescribedStep(NamedTuple):
+    """A compiled step: its kernels, and the bytes that it needs on the device."""
+
+    kernels: list[Kernel]
+    memory: int
+
+
+@functools.cache
+def describe_step(layers: int, *, slots: int | None, fused: bool) -> DescribedStep:
+    """Compile the step of ALBERT-base on packed rows for an H200, all layers as one.
+
+    Args:
+        layers: number of layers.
+        slots: see `Execution.sequence_slots`.
+        fused: see `Execution.fused`.
+    """
+    device = described_gpu("NVIDIA H200")
+    config = dataclasses.replace(AlbertConfig.from_name("base_v2"), num_hidden_layers=layers)
+    execution = Execution(
+        attention=Attention.CUDNN, unroll=layers, sequence_slots=slots, fused=fused
+    )
+    model = AlbertForPreTraining(config, dtype=jnp.bfloat16, execution=execution)
+    optimizer = make_optimizer(
+        OptimizerConfig(learning_rate=0.00176, num_train_steps=1000, num_warmup_steps=10),
+        global_batch_size=ROWS,
+    )
+    objective = pretraining_objective(model)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda k: create_train_state(model.initialize(k), optimizer), key)
+    step = compile_train_step(
+        objective.loss_fn,
+        optimizer,
+        state,
+        make_mesh(devices=[device]),
+        weight_fn=objective.weight_fn,
+        compiler_options={**COMPILER_OPTIONS["gpu"], **_UNOPTIMIZED},
+    )
+    with jax.default_device(device), described_capability():
+        compiled = step.lower(state, batch_shapes(), key).compile()
+    memory = memory_of(compiled)
+    assert memory is not None
+    return DescribedStep(parse_kernels(compiled.as_text()), memory)
+
+
+def batch_shapes() -> PretrainingBatch:
+    """Return the shapes of a batch of packed rows."""
+    columns = {"masked_lm": PREDICTIONS, "sentence_order": PAIRS}
+
+    def shape(field: str) -> Any:
+        size = next((n for prefix, n in columns.items() if field.startswith(prefix)), LENGTH)
+        dtype = jnp.float32 if field.endswith("weights") else jnp.int32
+        return jax.ShapeDtypeStruct((ROWS, size), dtype)
+
+    return PretrainingBatch(*map(shape, PretrainingBatch._fields))
+
+
+def described_capability() -> Any:
+    """Answer for an H200 where JAX asks its first device whether cuDNN may be called."""
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    return mock.patch.multiple(
+        cudnn,
+        check_compute_capability=lambda least: float(least) <= 9.0,
+        is_cuda_compute_capability_equal=lambda exact: float(exact) == 9.0,
+    )
+
+
+def main() -> None:
+    """Print what the step does."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--slots", type=int, help="room a row, else that of any row")
+    parser.add_argument("--fused", action="store_true")
+    options = parser.parse_args()
+    step = describe_step(options.layers, slots=options.slots, fused=options.fused)
+    kinds = ", ".join(f"{number} {kind}" for kind, number in count_kinds(step.kernels).items())
+    between = bytes_between_matmuls(step.kernels)
+    print(f"kernels: {kinds}\nbetween matmuls: {between / 1e9:.2f} GB")
+    print(f"memory: {step.memory / 2**30:.2f} GiB\n\n{passes_table(step.kernels)}")
+
+
+if __name__ == "__main__":
+    main()
