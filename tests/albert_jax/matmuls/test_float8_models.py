@@ -53,11 +53,11 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     ("config", "execution", "dtype"),
     [
         (SHARED, Execution(), jnp.bfloat16),
-        (UNSHARED, Execution(remat=Remat.DOTS, unroll=2), jnp.float32),
         *(
             pytest.param(config, execution, jnp.bfloat16, marks=pytest.mark.slow)
             for config, execution in [
                 (UNSHARED, Execution()),
+                (UNSHARED, Execution(remat=Remat.DOTS, unroll=2)),
                 (SHARED, Execution(remat=Remat.FULL)),
                 (SHARED, Execution(fused=True)),
                 (dataclasses.replace(SHARED, num_hidden_groups=2), Execution(fused=True)),
