@@ -28,6 +28,7 @@ from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig, Norm
 from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
 from albert_jax.layers import Dense, HeadVectors, LayerNorm, dense
+from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.positions import position_encoder
 
 Params = dict[str, Any]
@@ -52,6 +53,7 @@ class Execution:
     # behind a row counted as one; None: in each row as many as any may have.
     sequence_slots: int | None = None
     fused: bool = False  # Triton kernels for the passes between matrix products
+    matmuls: Matmuls = Matmuls.SAME  # of both halves
 
 
 _POLICIES: dict[Remat, Callable[..., bool] | None] = {
@@ -65,7 +67,7 @@ class SelfAttention(nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    fused: bool = False
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
@@ -82,20 +84,21 @@ class SelfAttention(nn.Module):
         if not deterministic and config.attention_probs_dropout_prob > 0:
             dropout["dropout_rate"] = config.attention_probs_dropout_prob
             dropout["dropout_key"] = self.make_rng("dropout")
-        known = not dropout and fuses_norm(config, fused=self.fused, deterministic=deterministic)
+        fused, matmuls = self.execution.fused, self.execution.matmuls
+        known = not dropout and fuses_norm(config, fused=fused, deterministic=deterministic)
 
         def project(layer: Dense, *, known: bool = False) -> HeadVectors:
             projected = layer(inputs, bias_has_gradient=not known)
             return projected.reshape(*hidden.shape[:-1], config.num_attention_heads, -1)
 
-        layer = functools.partial(dense, config, config.hidden_size, self.dtype)
+        layer = functools.partial(dense, config, config.hidden_size, self.dtype, matmuls=matmuls)
         query, key, value, output = map(layer, ("query", "key", "value", "dense"))
         positions = position_encoder(config)
         vectors = project(query), project(key, known=known and not positions.rotates)
         context = attend(*map(positions.rotate, vectors), project(value, known=known), **dropout)
         return project_and_add(
             *(hidden, context.reshape(hidden.shape), output, norm, value if known else None),
-            fused=self.fused,
+            fused=fused,
             deterministic=deterministic,
         )
 
@@ -105,7 +108,7 @@ class FeedForward(nn.Module):
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
-    fused: bool = False
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(
@@ -119,12 +122,11 @@ class FeedForward(nn.Module):
         config = self.config
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
         inputs = norm(hidden) if config.norm is Norm.PRE else hidden
-        intermediate = dense(config, config.intermediate_size, self.dtype, "intermediate")
-        wide = widen(inputs, intermediate, fused=self.fused)
-        output = dense(config, config.hidden_size, self.dtype, "output")
-        return project_and_add(
-            hidden, wide, output, norm, fused=self.fused, deterministic=deterministic
-        )
+        layer = functools.partial(dense, config, dtype=self.dtype, matmuls=self.execution.matmuls)
+        fused = self.execution.fused
+        wide = widen(inputs, layer(config.intermediate_size, name="intermediate"), fused=fused)
+        output = layer(config.hidden_size, name="output")
+        return project_and_add(hidden, wide, output, norm, fused=fused, deterministic=deterministic)
 
 
 class AlbertEncoder(nn.Module):
@@ -164,8 +166,8 @@ class AlbertEncoder(nn.Module):
         if bias is not None:
             attend = functools.partial(attend, bias=bias)
         halves = {
-            "attention": SelfAttention(config, self.dtype, self.execution.fused, parent=None),
-            "feed_forward": FeedForward(config, self.dtype, self.execution.fused, parent=None),
+            "attention": SelfAttention(config, self.dtype, self.execution, parent=None),
+            "feed_forward": FeedForward(config, self.dtype, self.execution, parent=None),
         }
         stacks = self.param("layers", _initialize_layers, config, halves)
         keys = None
@@ -175,9 +177,8 @@ class AlbertEncoder(nn.Module):
         constant, varying = _split_by_depth(stacks, config.num_hidden_layers)
 
         def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
-            output = half.apply(
-                {"params": params}, hidden, attend, deterministic=deterministic, rngs=rngs
-            )
+            variables = {"params": params}
+            output = half.apply(variables, hidden, attend, deterministic=deterministic, rngs=rngs)
             return cast(Array, output)
 
         def apply_group(hidden: Array, xs: tuple[Params, Array | None]) -> tuple[Array, Any]:

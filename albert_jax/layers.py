@@ -1,8 +1,7 @@
 """Layers with ALBERT's initialization and precision: dense, embedding, norm, activations.
 
-Matrix products, GELU and layer norm have backward passes of their own, for what they keep and how
-often they go through memory. Their forward passes spell out what they compute, so that a
-rematerialization policy finds the matrix products in it.
+GELU and layer norm have backward passes of their own, for what they keep and how often they go
+through memory.
 """
 
 import functools
@@ -19,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from albert_jax.config import AlbertConfig, HiddenAct, Initialization
+from albert_jax.matmuls.dense_matmul import Matmuls, matmul
 
 _REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not made smaller
 
@@ -84,42 +84,13 @@ def initializer(
     return jax.nn.initializers.truncated_normal(deviation)
 
 
-@jax.custom_vjp
-def matmul(
-    x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs features"]
-) -> Float[Array, "*batch features"]:
-    """Multiply each vector by the kernel.
-
-    The kernel's gradient is one matrix product over all vectors as they lie in memory. The one that
-    JAX derives sums over several axes and comes out transposed, for which a CPU first writes the
-    transpose of the other operand too.
-    """
-    return matmul_forward(x, kernel)[0]
-
-
-def matmul_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Return `matmul` and the residuals of `matmul_backward`."""
-    dimensions = (((x.ndim - 1,), (0,)), ((), ()))
-    return jax.lax.dot_general(x, kernel, dimensions), (x, kernel)
-
-
-def matmul_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    """Return the gradients of `matmul`."""
-    x, kernel = residuals
-    vectors, cotangents = (y.reshape(-1, y.shape[-1]) for y in (x, cotangent))
-    of_kernel = jax.lax.dot_general(vectors, cotangents, (((0,), (0,)), ((), ())))
-    return cotangent @ kernel.T, of_kernel
-
-
-matmul.defvjp(matmul_forward, matmul_backward)
-
-
 class Dense(nn.Module):
     """A dense layer with bias; float32 parameters, computed in `dtype`."""
 
     config: AlbertConfig
     features: int
     dtype: DTypeLike = jnp.float32
+    matmuls: Matmuls = Matmuls.SAME
 
     def __call__(
         self, x: Float[Array, "*batch inputs"], *, bias_has_gradient: bool = True
@@ -132,7 +103,8 @@ class Dense(nn.Module):
         kernel, bias = self.parameters(x.shape[-1])
         bias = bias if bias_has_gradient else jax.lax.stop_gradient(bias)
         # Reshaped, the bias has a gradient that is one sum; broadcast, it is two.
-        return matmul(x.astype(self.dtype), kernel) + bias.reshape(*[1] * (x.ndim - 1), -1)
+        product = matmul(x.astype(self.dtype), kernel, self.matmuls)
+        return product + bias.reshape(*[1] * (x.ndim - 1), -1)
 
     @nn.compact
     def parameters(
@@ -145,9 +117,15 @@ class Dense(nn.Module):
         return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
 
 
-def dense(config: AlbertConfig, features: int, dtype: DTypeLike, name: str | None = None) -> Dense:
+def dense(
+    config: AlbertConfig,
+    features: int,
+    dtype: DTypeLike,
+    name: str | None = None,
+    matmuls: Matmuls = Matmuls.SAME,
+) -> Dense:
     """Build a dense layer."""
-    return Dense(config, features, dtype, name=name)
+    return Dense(config, features, dtype, matmuls, name=name)
 
 
 def embedding_table(

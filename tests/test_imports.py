@@ -21,6 +21,7 @@ ORDER = {
             "input_files",
             "config",
             "batch",
+            "matmuls",
             "layers",
             "positions",
             "attention",

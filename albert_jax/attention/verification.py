@@ -10,6 +10,7 @@ from albert_jax.attention.cudnn_slots import slots_needed
 from albert_jax.attention.implementation import AttentionImplementation, AttentionWorkload
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.attention.reference import REFERENCE
+from albert_jax.matmuls.verification import relative_error
 
 _SEED = 0
 _LENGTH = 128  # of the rows compared where rows may have any length
@@ -29,12 +30,7 @@ def error_of(implementation: AttentionImplementation, workload: AttentionWorkloa
     sequence where rows are not packed), over the real tokens, for each length that rows have.
     """
     lengths = workload.lengths or (_LENGTH,)
-    return _largest([_error(implementation, workload, length) for length in lengths])
-
-
-def _largest(errors: list[float]) -> float:
-    """Return the largest error, NaN if there is one."""
-    return max(errors, key=lambda error: np.inf if np.isnan(error) else error)
+    return float(np.max([_error(implementation, workload, length) for length in lengths]))
 
 
 def _error(
@@ -69,9 +65,4 @@ def _error(
 
     with jax.default_matmul_precision("float32"):
         expected = results(REFERENCE, jnp.promote_types(dtype, jnp.float32))
-    return _largest(
-        [
-            float(np.linalg.norm(np.subtract(a, e, dtype=np.float64)) / np.linalg.norm(e))
-            for a, e in zip(results(implementation, dtype), expected, strict=True)
-        ]
-    )
+    return relative_error(results(implementation, dtype), expected)

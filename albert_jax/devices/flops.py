@@ -10,6 +10,7 @@ from albert_jax.positions import position_encoder
 # peak of other devices is unknown. NVIDIA: the data sheets "H200", "H100" (SXM, half of the value
 # with sparsity) and "A100 Tensor Core GPU". TPUs: "System architecture" of each version in the
 # Cloud TPU documentation; of v2 and v3 half a chip, since a device is a core there.
+# Matmuls in float8 have twice the peak (1,979e12 on Hopper); shares are of this one for them too.
 PEAK_FLOPS = {
     "NVIDIA H200": 989e12,
     "NVIDIA H100": 989e12,

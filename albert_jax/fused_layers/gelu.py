@@ -19,35 +19,44 @@ from albert_jax.fused_layers.tiles import (
     power_of_two_divisor,
     triton,
 )
-from albert_jax.layers import GELU_CUBIC, GELU_SCALE, matmul_backward, matmul_forward
+from albert_jax.layers import GELU_CUBIC, GELU_SCALE
+from albert_jax.matmuls.dense_matmul import (
+    Matmuls,
+    before_activation,
+    matmul_backward,
+    matmul_forward,
+)
 
 # The fastest of a dozen on an H100. A program goes over its rows a few at a time.
 _ROWS, _COLUMNS, _STEP, _WARPS = 256, 128, 16, 4
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def gelu_dense(
     x: Float[Array, "*batch inputs"],
     kernel: Float[Array, "inputs features"],
     bias: Float[Array, " features"],
+    matmuls: Matmuls = Matmuls.SAME,
 ) -> Float[Array, "*batch features"]:
     """Compute GELU by tanh of a dense layer. Without a gradient no kernel of Triton's is used."""
-    return _forward(x, kernel, bias)[0]
+    return _forward(x, kernel, bias, matmuls)[0]
 
 
-_Residuals = tuple[Array, Array, Array, Array]
+_Residuals = tuple[Any, Array, Array]
 
 
-def _forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, _Residuals]:
-    projected, (x, kernel) = matmul_forward(x, kernel)
-    projected += bias
-    return jax.nn.gelu(projected, approximate=True), (x, kernel, bias, projected)
+def _forward(x: Array, kernel: Array, bias: Array, matmuls: Matmuls) -> tuple[Array, _Residuals]:
+    projected, operands = matmul_forward(x, kernel, matmuls)
+    projected = before_activation(projected + bias, matmuls)
+    return jax.nn.gelu(projected, approximate=True), (operands, bias, projected)
 
 
-def _backward(residuals: _Residuals, cotangent: Array) -> tuple[Array, Array, Array]:
-    x, kernel, bias, projected = residuals
+def _backward(
+    matmuls: Matmuls, residuals: _Residuals, cotangent: Array
+) -> tuple[Array, Array, Array]:
+    operands, bias, projected = residuals
     cotangent, of_bias = gelu_backward(projected, cotangent)
-    of_x, of_kernel = matmul_backward((x, kernel), cotangent)
+    of_x, of_kernel = matmul_backward(matmuls, operands, cotangent)
     return of_x, of_kernel, of_bias.astype(bias.dtype)
 
 

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from albert_jax.config import AlbertConfig, HiddenAct, Norm
 from albert_jax.fused_layers.gelu import gelu_dense
 from albert_jax.fused_layers.layer_norm import add_and_norm
-from albert_jax.layers import ACTIVATIONS, Dense, LayerNorm, matmul
+from albert_jax.layers import ACTIVATIONS, Dense, LayerNorm
+from albert_jax.matmuls.dense_matmul import before_activation, matmul
 
 
 def widen(
@@ -17,8 +18,8 @@ def widen(
     """Apply a dense layer and the activation."""
     activation = dense.config.hidden_act
     if fused and activation is HiddenAct.GELU:
-        return gelu_dense(x, *dense.parameters(x.shape[-1]))
-    return ACTIVATIONS[activation](dense(x))
+        return gelu_dense(x, *dense.parameters(x.shape[-1]), dense.matmuls)
+    return ACTIVATIONS[activation](before_activation(dense(x), dense.matmuls))
 
 
 def fuses_norm(config: AlbertConfig, *, fused: bool, deterministic: bool) -> bool:
@@ -56,7 +57,7 @@ def project_and_add(
             _, values_bias = values.parameters(hidden.shape[-1])
             bias += _zero_with_gradient(values_bias, jax.lax.stop_gradient(kernel))
         scale_and_bias = norm.parameters(config.hidden_size)
-        projected = matmul(inputs, kernel)
+        projected = matmul(inputs, kernel, output.matmuls)
         return add_and_norm(hidden, projected, bias, *scale_and_bias, norm.epsilon, norm.dtype)
     projected = nn.Dropout(config.hidden_dropout_prob)(output(inputs), deterministic=deterministic)
     return hidden + projected if config.norm is Norm.PRE else norm(hidden + projected)

@@ -14,7 +14,9 @@ from albert_jax.config import AlbertConfig, HiddenAct, Norm
 from albert_jax.fused_layers.gelu import gelu_dense
 from albert_jax.fused_layers.layer_norm import add_and_norm
 from albert_jax.fused_layers.tiles import triton
-from albert_jax.layers import gelu, layer_norm, matmul
+from albert_jax.layers import gelu, layer_norm
+from albert_jax.matmuls.dense_matmul import matmul
+from albert_jax.matmuls.verification import relative_error
 
 _AMPERE = 8.0  # the compute capability from which Triton supports bfloat16
 _LENGTHS = (8, 128)  # of the rows compared where rows may have any length
@@ -117,8 +119,4 @@ def _difference(
     with jax.default_matmul_precision("float32"):
         exact = [x.astype(jnp.float32) for x in operands], cotangent.astype(jnp.float32)
         expected = results(plain, *exact)
-    differences = [
-        np.linalg.norm(np.subtract(a, e, dtype=np.float64)) / np.linalg.norm(e)
-        for a, e in zip(ours, expected, strict=True)
-    ]
-    return float(np.max(differences))
+    return relative_error(ours, expected)

@@ -18,6 +18,7 @@ from albert_jax.devices.flops import mesh_peak_flops
 from albert_jax.devices.memory import memory_of
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch
+from albert_jax.matmuls import Matmuls
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.optimizer import make_optimizer
@@ -109,6 +110,7 @@ def step_candidates(
         jax.block_until_ready(results)
 
     candidates = []
+    system = SYSTEM if config.run.matmuls is Matmuls.SAME else f"{SYSTEM} {config.run.matmuls}"
     if StepKind.TRAIN in kinds:
         step = compile_train_step(
             objective.loss_fn,
@@ -121,14 +123,16 @@ def step_candidates(
             reduction_dtype=config.run.reduction_dtype,
             compiler_options=compiler_options(config.run),
         )
-        candidates.append(_candidate(StepKind.TRAIN, train, step, state, placed[0], key))
+        candidates.append(_candidate(system, StepKind.TRAIN, train, step, state, placed[0], key))
     if StepKind.FORWARD in kinds:
         step = compile_eval_step(objective.loss_fn, state.params, mesh)
-        candidates.append(_candidate(StepKind.FORWARD, forward, step, state.params, placed[0]))
+        parts = forward, step, state.params, placed[0]
+        candidates.append(_candidate(system, StepKind.FORWARD, *parts))
     return candidates
 
 
 def _candidate(
+    system: str,
     kind: StepKind,
     run: Callable[[jax.stages.Compiled, int], None],
     step: jax.stages.Wrapped,
@@ -140,7 +144,7 @@ def _candidate(
     seconds = time.perf_counter() - started
     memory = functools.partial(memory_of, compiled)
     run_steps = functools.partial(run, compiled)
-    return Candidate(SYSTEM, kind, run_steps, seconds, memory, compiled.as_text)
+    return Candidate(system, kind, run_steps, seconds, memory, compiled.as_text)
 
 
 def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> AlbertForPreTraining:

@@ -8,6 +8,7 @@ from albert_jax.attention.cudnn_slots import FEWEST_SLOTS
 from albert_jax.attention.dispatch import Attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
+from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.parallel import Parallelism
@@ -72,6 +73,9 @@ class TrainingRunConfig:
     )
     dtype: ComputeDtype = setting(
         ComputeDtype.FLOAT32, "type of matmuls; parameters and the loss stay float32"
+    )
+    matmuls: Matmuls = setting(
+        Matmuls.SAME, "operands of the layers' matmuls; float8: wide models on NVIDIA Ada or Hopper"
     )
     reduction_dtype: ReductionDtype = setting(
         ReductionDtype.FLOAT32, "type in which gradients are summed over devices"

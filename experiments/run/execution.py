@@ -16,6 +16,9 @@ from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import rows_of_process
 from albert_jax.encoder import Execution
 from albert_jax.fused_layers.verification import check_fused_layers, unsupported_reason
+from albert_jax.matmuls import support
+from albert_jax.matmuls.dense_matmul import Matmuls
+from albert_jax.matmuls.verification import check_float8
 from albert_jax.settings import FieldError
 from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
@@ -26,6 +29,11 @@ from experiments.run.config import ReductionDtype, TrainingRunConfig
 # and 1.035 times on an H100.
 COMPILER_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
     "gpu": {"xla_gpu_enable_triton_gemm": False}
+}
+# With float8 also these. Matmuls that share an operand, if they are small, are merged by default,
+# and what was merged of several scales is no longer in float8: query, key and value.
+FLOAT8_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
+    "gpu": {"xla_gpu_dot_merger_threshold_mb": 0}
 }
 
 
@@ -54,8 +62,8 @@ def _check_determinism(run: TrainingRunConfig) -> None:
 def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
     """Return XLA's options for the training step: those of the platform and the run's own.
 
-    Example: ``xla_gpu_autotune_level=2`` on a GPU is added to `COMPILER_OPTIONS`; a platform's
-    option that this compiler does not know is left out.
+    Example: ``xla_gpu_autotune_level=2`` on a GPU is added to `COMPILER_OPTIONS` (and to
+    `FLOAT8_OPTIONS`); a platform's option that this compiler does not know is left out.
 
     Raises:
         InputError: an option is not written ``name=value``, or the compiler rejects it.
@@ -63,7 +71,9 @@ def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
     flag, given = "--config.run.compiler_options", run.compiler_options.strip()
     if given == "none":
         return {}
-    defaults = COMPILER_OPTIONS.get(jax.default_backend(), {})
+    platform, float8 = jax.default_backend(), run.matmuls is Matmuls.FLOAT8
+    tables = COMPILER_OPTIONS, FLOAT8_OPTIONS if float8 else {}
+    defaults = {n: value for table in tables for n, value in table.get(platform, {}).items()}
     options = {n: value for n, value in defaults.items() if _compiler_error(n, value) is None}
     for item in filter(None, given.split(",")):
         name, equals, text = (part.strip() for part in item.partition("="))
@@ -139,7 +149,7 @@ def resolve_execution(
             in the data, which is called where they can be used.
 
     Raises:
-        InputError: the attention or the fused layers that are set cannot be used here.
+        InputError: the attention, the fused layers or the matmuls that are set cannot be used here.
     """
     work = AttentionWorkload(
         model,
@@ -157,8 +167,13 @@ def resolve_execution(
             unused = f"run.sequence_slots={sequence_slots} is for cudnn on packed rows: not used"
             line = f"{line}; {unused}"
     fused, note = resolve_fused_layers(run.fused_layers, work)
+    line += note
+    if run.matmuls is Matmuls.FLOAT8:
+        difference = _check_float8(run, model, mesh)
+        slow = ", emulated, slowly" if work.device.platform == "cpu" else ""
+        line = f"{line}; float8 matmuls{slow}, within {difference:.1g} of float32 on this device"
     unroll = resolve_unroll(run, model, work.device)
-    return Execution(run.remat, attention, unroll, slots, fused), line + note
+    return Execution(run.remat, attention, unroll, slots, fused, run.matmuls), line
 
 
 def _with_slots(
@@ -238,6 +253,17 @@ def execution_facts(execution: Execution) -> dict[str, str]:
         "unroll": execution.unroll,
     }
     return {f"--config.run.{name} (resolved)": str(value) for name, value in resolved.items()}
+
+
+def _check_float8(run: TrainingRunConfig, model: AlbertConfig, mesh: Mesh) -> float:
+    device = jax.local_devices()[0]
+    reason = support.unsupported_reason(model, run.dtype, device, tensor=mesh.shape["tensor"])
+    if reason is None:
+        try:
+            return check_float8(model, run.dtype, device, compiler_options(run))
+        except ValueError as error:
+            reason = str(error)
+    raise InputError(str(FieldError("--config.run.matmuls", f"same here ({reason})", run.matmuls)))
 
 
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:

@@ -315,7 +315,8 @@ class Run:
         flops, steps = self._data.mean_flops, self._num_steps - int(state.step)
         time = "time known after the first steps"
         if peak := mesh_peak_flops(self._mesh):
-            time = f"{steps * flops / peak / 3600:.1f} hours at peak, twice that at half of it"
+            hours = steps * flops / peak / 3600
+            time = f"{hours:.1f} hours at bfloat16's peak, twice that at half of it"
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         shapes = self._data.num_shapes
         several = f"{shapes} shapes of batches, " if shapes > 1 else ""

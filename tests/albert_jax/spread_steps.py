@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.mesh import make_mesh
+from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
@@ -28,6 +29,7 @@ CONFIG = AlbertConfig(
     initializer_range=0.2,
 )
 ROWS, LENGTH, PREDICTIONS, PAIRS = 16, 12, 3, 2
+EXECUTION = Execution()
 LAMB = make_optimizer(
     OptimizerConfig(learning_rate=0.02, num_train_steps=10, num_warmup_steps=1),
     global_batch_size=ROWS,
@@ -84,6 +86,7 @@ def initial_state(
 def lowered_step(
     *,
     config: AlbertConfig = CONFIG,
+    execution: Execution = EXECUTION,
     devices: int = 8,
     fsdp: int = 1,
     tensor: int = 1,
@@ -92,7 +95,7 @@ def lowered_step(
     """The step before it is compiled, and its mesh."""
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp, tensor=tensor)
     state = initial_state()
-    objective = pretraining_objective(AlbertForPreTraining(config))
+    objective = pretraining_objective(AlbertForPreTraining(config, execution=execution))
     step = compile_train_step(
         objective.loss_fn, LAMB, state, mesh, weight_fn=objective.weight_fn, **spread
     )

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import Array
 
-from albert_jax.layers import gelu, layer_norm, matmul
+from albert_jax.layers import gelu, layer_norm
+from albert_jax.matmuls import matmul
 
 EPSILON = 1e-12
 ROWS, FEATURES = 5, 24

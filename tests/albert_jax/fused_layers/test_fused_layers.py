@@ -18,7 +18,8 @@ from albert_jax.encoder import Execution, Remat
 from albert_jax.fused_layers import layer_norm as fused_norm
 from albert_jax.fused_layers.gelu import gelu_backward, gelu_dense
 from albert_jax.fused_layers.layer_norm import add_and_norm
-from albert_jax.layers import gelu, layer_norm, matmul
+from albert_jax.layers import gelu, layer_norm
+from albert_jax.matmuls import matmul
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.train_step import make_gradient_fn
 

@@ -79,6 +79,7 @@ BASE_V1 = {
     "run.tensor": 1,
     "run.accumulation_steps": 1,
     "run.dtype": "float32",
+    "run.matmuls": "same",
     "run.reduction_dtype": "float32",
     "run.attention": "auto",
     "run.sequence_slots": None,

@@ -21,6 +21,7 @@ from albert_jax.attention.slot_capacity import RowsAtOnce
 from albert_jax.config import AlbertConfig
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.encoder import Remat
+from albert_jax.matmuls import Matmuls
 from albert_jax.settings import FieldError
 from albert_jax.training.objective import Objective
 from albert_jax.training.train_step import TrainState
@@ -274,6 +275,9 @@ def test_compiler_options_are_those_of_the_platform_and_the_run_s_own(
     assert execution.compiler_options(TrainingRunConfig()) == {}  # on a CPU
     options = {known: False, "xla_of_another_version": True}
     monkeypatch.setitem(execution.COMPILER_OPTIONS, "cpu", options)
+    monkeypatch.setitem(execution.FLOAT8_OPTIONS, "cpu", {more: 1})
+    float8 = TrainingRunConfig(matmuls=Matmuls.FLOAT8)
+    assert execution.compiler_options(float8) == {known: False, more: 1}
     for text, expected in {
         "": {known: False},
         "none": {},
@@ -375,3 +379,37 @@ def test_hosts_that_resolved_another_execution_differ_in_words() -> None:
         "--config.run.fused_layers (resolved) is True on process 0, False on process 1",
     ]
     assert not find_differences({0: facts[0], 1: execution.execution_facts(ours)})
+
+
+def test_float8_is_verified_or_rejected_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = make_mesh(devices=jax.devices()[:1])
+    run = TrainingRunConfig(matmuls=Matmuls.FLOAT8)
+
+    def resolve(config: AlbertConfig = CONFIG) -> tuple[execution.Execution, str]:
+        return execution.resolve_execution(run, config, mesh, lengths=[8], packed=False)
+
+    given: list[Any] = []
+
+    def check(*arguments: Any) -> float:
+        given.append(arguments)
+        if len(given) > 1:
+            raise ValueError("XLA makes 0 of 6 matmuls ones in float8")
+        return 0.05
+
+    monkeypatch.setattr(execution, "check_float8", check)
+    monkeypatch.setattr(execution, "compiler_options", lambda _: {"as": "in the step"})
+    resolved, line = resolve()
+    assert resolved.matmuls is Matmuls.FLOAT8
+    assert line.endswith(
+        "; float8 matmuls, emulated, slowly, within 0.05 of float32 on this device"
+    )
+    assert given[0][-1] == {"as": "in the step"}
+    with pytest.raises(
+        InputError,
+        match=r"^--config\.run\.matmuls must be same here \(XLA makes 0 of 6 .*\), got .*float8",
+    ):
+        resolve()
+    with pytest.raises(
+        InputError, match=r"same here \(model\.hidden_size must be a multiple of 16"
+    ):
+        resolve(dataclasses.replace(CONFIG, hidden_size=24, num_attention_heads=2))

@@ -1,0 +1,82 @@
+"""The matrix product of vectors and a kernel, with a backward pass of its own.
+
+The forward pass spells out what it computes, so that a rematerialization policy finds the product.
+
+In float8 the operands of the forward pass are E4M3 and the gradient is E5M2. Products are summed in
+float32, and results are of the type of the operands that are given.
+"""
+
+import functools
+from enum import StrEnum
+from typing import Any
+
+import jax
+from jax import Array
+from jaxtyping import Float
+
+from albert_jax.matmuls.float8 import E4M3, E5M2, dequantize, quantize
+
+
+class Matmuls(StrEnum):
+    """Type to which operands of the matmuls of layers with parameters are rounded."""
+
+    SAME = "same"  # run.dtype
+    FLOAT8 = "float8"  # for NVIDIA GPUs with float8 units; emulated on CPUs
+
+
+# Of operands in float8, cuBLAS sums products with fewer bits than float32 has unless it is told.
+_PRECISION = {Matmuls.SAME: None, Matmuls.FLOAT8: jax.lax.Precision.HIGHEST}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(
+    x: Float[Array, "*batch inputs"],
+    kernel: Float[Array, "inputs features"],
+    matmuls: Matmuls = Matmuls.SAME,
+) -> Float[Array, "*batch features"]:
+    """Multiply each vector by the kernel.
+
+    The kernel's gradient is one matrix product over all vectors as they lie in memory. The one that
+    JAX derives sums over several axes and comes out transposed, for which a CPU first writes the
+    transpose of the other operand too.
+    """
+    return matmul_forward(x, kernel, matmuls)[0]
+
+
+def matmul_forward(x: Array, kernel: Array, matmuls: Matmuls) -> tuple[Array, tuple[Any, Any]]:
+    """Return `matmul` and the residuals of `matmul_backward`."""
+    residuals: tuple[Any, Any] = x, kernel
+    if matmuls is Matmuls.FLOAT8:
+        residuals = quantize(x, E4M3), quantize(kernel, E4M3)
+        x, kernel = (dequantize(operand, x.dtype) for operand in residuals)
+    dimensions = (((x.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, kernel, dimensions, precision=_PRECISION[matmuls]), residuals
+
+
+def matmul_backward(
+    matmuls: Matmuls, residuals: tuple[Any, Any], cotangent: Array
+) -> tuple[Array, Array]:
+    """Return the gradients of `matmul`."""
+    x, kernel = residuals
+    if matmuls is Matmuls.FLOAT8:
+        dtype = cotangent.dtype
+        operands = x, kernel, quantize(cotangent, E5M2)
+        x, kernel, cotangent = (dequantize(operand, dtype) for operand in operands)
+    precision = _PRECISION[matmuls]
+    vectors, cotangents = (y.reshape(-1, y.shape[-1]) for y in (x, cotangent))
+    of_kernel = jax.lax.dot_general(
+        vectors, cotangents, (((0,), (0,)), ((), ())), precision=precision
+    )
+    return jax.numpy.matmul(cotangent, kernel.T, precision=precision), of_kernel
+
+
+matmul.defvjp(matmul_forward, matmul_backward)
+
+
+def before_activation(x: Float[Array, "*shape"], matmuls: Matmuls) -> Float[Array, "*shape"]:
+    """Keep XLA from making an activation part of the matmul before it, if that is in float8.
+
+    It does so with GELU and then fails, since cuBLAS has no such matmul whose input of GELU is kept
+    (jax 0.10.2: ``RET_CHECK failure ... !has_aux_output``).
+    """
+    return jax.lax.optimization_barrier(x) if matmuls is Matmuls.FLOAT8 else x

@@ -1,0 +1,158 @@
+"""Models whose layers multiply in float8: gradients, rematerialization, fused layers, devices."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from spread_steps import CONFIG, LENGTH, compiled_step, initial_state, make_batch
+
+from albert_jax import AlbertForPreTraining
+from albert_jax.config import AlbertConfig, ParameterSharing
+from albert_jax.devices.sharding import place_batch, state_shardings
+from albert_jax.encoder import Execution, Remat
+from albert_jax.matmuls import Matmuls
+from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.parallel import Parallelism
+from albert_jax.training.train_step import make_gradient_fn
+
+SHARED = dataclasses.replace(
+    CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_hidden_layers=2
+)
+UNSHARED = dataclasses.replace(SHARED, parameter_sharing=ParameterSharing.NONE)
+LAYER_MATMULS = 6  # query, key, value, attention output, two of the feed-forward half
+
+
+def gradient_fn(config: AlbertConfig, execution: Execution, dtype: Any = jnp.float32) -> Any:
+    objective = pretraining_objective(AlbertForPreTraining(config, dtype, execution))
+    return make_gradient_fn(objective.loss_fn, objective.weight_fn, row_axes=())
+
+
+@functools.cache
+def parameters(config: AlbertConfig) -> Any:
+    return AlbertForPreTraining(config).initialize(jax.random.key(0))
+
+
+@functools.cache
+def gradients(config: AlbertConfig, execution: Execution, dtype: Any = jnp.float32) -> np.ndarray:
+    function = jax.jit(gradient_fn(config, execution, dtype))
+    grads, _ = function(parameters(config), make_batch(0), jax.random.key(1))
+    return np.asarray(ravel_pytree(grads)[0], np.float64)
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+@pytest.mark.parametrize(
+    ("config", "execution", "dtype"),
+    [
+        (SHARED, Execution(), jnp.bfloat16),
+        *(
+            pytest.param(config, execution, jnp.bfloat16, marks=pytest.mark.slow)
+            for config, execution in [
+                (UNSHARED, Execution()),
+                (UNSHARED, Execution(remat=Remat.DOTS, unroll=2)),
+                (SHARED, Execution(remat=Remat.FULL)),
+                (SHARED, Execution(fused=True)),
+                (dataclasses.replace(SHARED, num_hidden_groups=2), Execution(fused=True)),
+            ]
+        ),
+    ],
+)
+def test_gradients_point_where_those_in_float32_do(
+    config: AlbertConfig, execution: Execution, dtype: Any
+) -> None:
+    exact = gradients(config, Execution())
+    float8 = dataclasses.replace(execution, matmuls=Matmuls.FLOAT8)
+    ours = gradients(config, float8, dtype)
+    assert 0.99 < cosine(ours, exact) < 0.9999, "near, and of fewer bits than bfloat16"
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations of a traced program, those of its loops and functions among them."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values())):
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+def matmuls_of(execution: Execution) -> list[bool]:
+    """For each matmul of the traced program, True if it is one that float8 is for."""
+    shapes = jax.eval_shape(lambda: (parameters(SHARED), make_batch(0)))
+    function = gradient_fn(SHARED, execution, jnp.bfloat16)
+    traced = jax.make_jaxpr(function)(*shapes, jax.random.key(0))
+    return [
+        "HIGHEST" in str(equation.params["precision"])
+        for equation in equations(traced)
+        if equation.primitive.name == "dot_general"
+    ]
+
+
+def test_the_layers_own_matmuls_alone_are_in_float8() -> None:
+    """The loop over layers is traced once forward and once backward."""
+    plain, float8 = (matmuls_of(Execution(matmuls=matmuls)) for matmuls in Matmuls)
+    assert len(float8) == len(plain)
+    assert sum(float8) == 3 * LAYER_MATMULS
+    assert not any(plain)
+
+
+def test_remat_keeps_the_results_of_matmuls_in_float8() -> None:
+    attention = 2
+    none, dots, full = (
+        len(matmuls_of(Execution(remat, matmuls=Matmuls.FLOAT8)))
+        for remat in (Remat.NONE, Remat.DOTS, Remat.FULL)
+    )
+    assert dots == none + attention
+    assert full == none + attention + LAYER_MATMULS
+
+
+def update(**spread: Any) -> np.ndarray:
+    """The change of the parameters in a LAMB step."""
+    step, mesh = compiled_step(**spread)
+    state = jax.device_put(initial_state(), state_shardings(initial_state(), mesh))
+    before = ravel_pytree(initial_state().params)[0]
+    state, metrics = step(state, place_batch(make_batch(0), mesh), jax.random.key(1))
+    del metrics
+    return np.asarray(ravel_pytree(jax.device_get(state).params)[0] - before, np.float64)
+
+
+FLOAT8 = Execution(matmuls=Matmuls.FLOAT8)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"fsdp": 2, "tensor": 2, "accumulation_steps": 2},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 2}, marks=pytest.mark.slow),
+        pytest.param({"devices": 2, "tensor": 2}, marks=pytest.mark.slow),
+        pytest.param(
+            {"devices": 4, "parallelism": Parallelism.PMAP, "accumulation_steps": 2},
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=str,
+)
+def test_devices_and_micro_batches_change_what_scales_change_alone(spread: dict[str, Any]) -> None:
+    """Each device has scales of its own rows, whose effect is far below that of 8 bits."""
+    one = update(devices=1, execution=FLOAT8)
+    several = update(execution=FLOAT8, **spread)
+    assert cosine(several, one) > 0.999 > cosine(one, update(devices=1))
+
+
+def test_parameters_are_those_of_any_other_run() -> None:
+    ids = jnp.zeros((1, LENGTH), jnp.int32)
+    plain, float8 = (
+        jax.eval_shape(
+            AlbertForPreTraining(SHARED, execution=execution).init, jax.random.key(0), ids
+        )
+        for execution in (Execution(), FLOAT8)
+    )
+    assert plain == float8
