@@ -90,7 +90,7 @@ def step_candidates(
     if not config.run.accumulation_steps:
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
-    model = _make_model(config, mesh, batches)
+    model, execution = _make_model(config, mesh, batches)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
     key = jax.random.key(config.seed)
@@ -125,7 +125,7 @@ def step_candidates(
     if StepKind.FORWARD in kinds:
         step = compile_eval_step(objective.loss_fn, state.params, mesh)
         candidates.append(_candidate(StepKind.FORWARD, forward, step, state.params, placed[0]))
-    return candidates
+    return [candidate._replace(execution=execution) for candidate in candidates]
 
 
 def _candidate(
@@ -143,7 +143,9 @@ def _candidate(
     return Candidate(SYSTEM, kind, run_steps, seconds, memory, compiled.as_text)
 
 
-def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> AlbertForPreTraining:
+def _make_model(
+    config: ExperimentConfig, mesh: Mesh, batches: Batches
+) -> tuple[AlbertForPreTraining, str]:
     slots = config.run.sequence_slots
     execution, message = resolve_execution(
         config.run,
@@ -156,7 +158,8 @@ def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> Alber
         else slots,
     )
     print(message, file=sys.stderr, flush=True)
-    return AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    return model, message
 
 
 def slots_of_batches(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> int:
