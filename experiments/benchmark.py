@@ -8,28 +8,30 @@ r"""Measure speed.
     python -m experiments.benchmark --what=finetune \
         --config=experiments/configs/finetune/sst2.py --config.data.dir=glue/SST-2 \
         --config.run.init_from=runs/base --against=torch
+    python -m experiments.benchmark --what=record_all --corpus_dir=corpora/wiki_en --output=rec
+    python -m experiments.benchmark --what=accelerator --replay=rec --output=h100 --minutes=7
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmark \
         --what=scaling --config=experiments/configs/albert_base_v2.py --batch=2
 
-`--what=all` runs every benchmark that the flags suffice for. Each measurement is printed as a row
-of a Markdown table and, below the table, as a JSON object with devices, versions, commit, command
-and date.
-
-A recording brings batches to a machine without corpus and TensorFlow: `--record=FILE.npz` writes
-one and measures nothing, `--replay=FILE.npz` measures on it.
+`--what=all` runs every benchmark of these that the flags suffice for. Each measurement is a row of
+a Markdown table and, below it, a JSON object with devices, versions, commit, command and date. A
+recording brings batches to a machine without corpus and TensorFlow (`--record`, `--replay`).
 """
 
 import dataclasses
+import importlib.util
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches, record, replay, with_shape
+from experiments.benchmarks.flags import define_flags
 from experiments.benchmarks.report import environment, print_rows, processor_name
 from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import TorchVariant, load_triton
@@ -126,6 +128,38 @@ def benchmark_scaling() -> None:
         print_rows(measure_scaling(config, jax.devices()), environment(device_name()))
 
 
+def record_all() -> None:
+    """Write the recordings that `benchmark_accelerator` replays."""
+    from experiments.benchmarks.accelerator.recordings import record_all
+
+    given = flags.FLAGS
+    if not given.corpus_dir or not given.output:
+        raise InputError("--what=record_all needs --corpus_dir, a corpus, and --output")
+    shapes = _shapes() if given.batch or given.length else None
+    config = None if given.config is None else _given().config
+    output, num_batches = Path(given.output), _value("num_batches", 4)
+    record_all(config, given.corpus_dir, output, shapes=shapes, num_batches=num_batches)
+
+
+def benchmark_accelerator() -> None:
+    """Measure ceilings, steps, kernels, attention and transformers, as far as the time allows."""
+    from experiments.benchmarks.accelerator.measurement import measure_accelerator
+    from experiments.benchmarks.accelerator.steps import choose_sizes
+
+    given = flags.FLAGS
+    if not given.replay or not given.output:
+        raise InputError("--what=accelerator needs --replay, of --what=record_all, and --output")
+    sizes = choose_sizes(given.sizes, None if given.config is None else _given().config)
+    windows = Windows(_value("num_windows", 3), _value("window_seconds", 0.6))
+    replay, output = Path(given.replay), Path(given.output)
+    measure_accelerator(sizes, replay, output, minutes=given.minutes, windows=windows)
+
+
+def _value(name: str, default: Any) -> Any:
+    """Return a flag's value, or a default of this benchmark's own."""
+    return flags.FLAGS[name].value if flags.FLAGS[name].present else default
+
+
 def benchmark_all() -> None:
     """Run every benchmark that the flags suffice for, and list the others."""
     given = flags.FLAGS
@@ -189,6 +223,8 @@ _BENCHMARKS: dict[str, Callable[[], None]] = {
     "encode": benchmark_encode,
     "finetune": benchmark_finetune,
     "scaling": benchmark_scaling,
+    "record_all": record_all,
+    "accelerator": benchmark_accelerator,
     "all": benchmark_all,
 }
 
@@ -198,50 +234,17 @@ def main() -> ExitCode:
     if flags.FLAGS.profile:  # captured graphs would hide a GPU's kernels
         xla_flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_enable_command_buffer="
-    if flags.FLAGS.against:  # or JAX would reserve most of a GPU's memory
+    beside = flags.FLAGS.what == "accelerator" and importlib.util.find_spec("torch")
+    if flags.FLAGS.against or beside:  # or JAX would reserve most of a GPU's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         load_triton()
     _BENCHMARKS[flags.FLAGS.what]()
     return ExitCode.DONE
 
 
-def _define_flags() -> None:
-    flags.DEFINE_enum("what", "all", list(_BENCHMARKS), "what to measure")
-    flags.DEFINE_string("corpus_dir", "", "corpus that batches are read from")
-    flags.DEFINE_multi_integer(
-        "batch",
-        None,
-        "rows of a batch, by default the experiment's; may be repeated",
-        lower_bound=1,
-    )
-    flags.DEFINE_multi_integer(
-        "length", None, "positions of a row; may be repeated, in pairs with --batch", lower_bound=8
-    )
-    flags.DEFINE_string("record", None, "write the batches to this .npz file, and measure nothing")
-    flags.DEFINE_string("replay", None, "read the batches from this .npz file")
-    flags.DEFINE_integer("num_batches", 8, "batches that the steps cycle through", lower_bound=1)
-    flags.DEFINE_multi_enum(
-        "work", list(StepKind), list(StepKind), "what a step computes; may be repeated"
-    )
-    flags.DEFINE_string(
-        "profile",
-        None,
-        "directory for a trace of some steps; timings on a GPU then lack graph capture",
-    )
-    flags.DEFINE_string("model", None, "path for `from_pretrained` (--what=encode)")
-    flags.DEFINE_string("texts", None, "a file with a text a line (--what=encode)")
-    flags.DEFINE_integer("max_texts", 2000, "number of texts", lower_bound=1)
-    flags.DEFINE_enum("against", None, ["torch"], "another system to measure too")
-    flags.DEFINE_multi_enum(
-        "torch", ["eager", "gathered"], list(TorchVariant), "ways to run it; may be repeated"
-    )
-    flags.DEFINE_integer("num_windows", 5, "number of timed windows", lower_bound=1)
-    flags.DEFINE_float("window_seconds", 3.0, "seconds of a window", lower_bound=0.1)
-
-
 if __name__ == "__main__":
     _CONFIG = define_config_flag(required=False)
-    _define_flags()
+    define_flags(list(_BENCHMARKS))
     # Overrides are parsed before the other flags, so the class they belong to must be known.
     is_finetuning = re.search(r"--?what[= ]finetune\b", " ".join(sys.argv))
     run(main, FinetuneConfig if is_finetuning else ExperimentConfig)

@@ -53,7 +53,7 @@ ORDER = {
             "finetuning/glue",
             "prediction",
         ),
-        *("converting", "benchmarks"),
+        *("converting", "benchmarks", "benchmarks/accelerator"),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep", "glue"),
         *("probe", "export_records", "import_records"),

@@ -1,5 +1,7 @@
 """Comparison of an attention with the reference on the device at hand."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,17 +54,31 @@ def _error(
     *operands, cotangent = (jax.random.normal(key, shape).astype(dtype) for key in keys)
     cotangent = jnp.where((rows > 0)[:, :, None, None], cotangent, 0)
 
-    def results(implementation: AttentionImplementation, dtype: DTypeLike) -> tuple[Array, ...]:
-        attend = implementation.bind(mask)
-
-        @jax.jit
-        def run(operands: list[Array], cotangent: Array) -> tuple[Array, ...]:
-            value, pullback = jax.vjp(attend, *operands)
-            return value * (cotangent != 0), *pullback(cotangent)
-
+    def results(implementation: AttentionImplementation, dtype: DTypeLike) -> list[Array]:
+        run = values_and_gradients(implementation, mask)
+        arrays = [x.astype(dtype) for x in operands], cotangent.astype(dtype)
         with jax.default_device(workload.device):
-            return run([x.astype(dtype) for x in operands], cotangent.astype(dtype))
+            value, *gradients = run(rows, *arrays)
+        return [value * (cotangent != 0), *gradients]
 
     with jax.default_matmul_precision("float32"):
         expected = results(REFERENCE, jnp.promote_types(dtype, jnp.float32))
     return relative_error(results(implementation, dtype), expected)
+
+
+def values_and_gradients(
+    implementation: AttentionImplementation, mask: AttentionMask
+) -> jax.stages.Wrapped:
+    """Return a function of sequence ids, operands and cotangent to context and three gradients.
+
+    Args:
+        implementation: the attention.
+        mask: of the rows, but for the ids of their sequences.
+    """
+
+    @jax.jit
+    def run(ids: Array, operands: Sequence[Array], cotangent: Array) -> tuple[Array, ...]:
+        value, pullback = jax.vjp(implementation.bind(mask._replace(sequence_ids=ids)), *operands)
+        return value, *pullback(cotangent)
+
+    return run

@@ -10,9 +10,9 @@ import jax
 
 from experiments.benchmarks.report import rounded
 
-_STEPS = 3
+TRACED_STEPS = 3
 # Operations that last as long as those that they call.
-_CALLERS = re.compile(r"(while|call|conditional)(\.\d+)?$")
+CALLERS = re.compile(r"(while|call|conditional)(\.\d+)?$")
 
 
 def profile(run: Callable[[int], None], program: str, directory: str, *, longest: int = 20) -> str:
@@ -28,18 +28,23 @@ def profile(run: Callable[[int], None], program: str, directory: str, *, longest
         A Markdown table: the longest operations, their milliseconds a step over all threads, their
         fraction of all operations' time, and their origin in the model.
     """
-    run(1)
-    with jax.profiler.trace(directory):
-        run(_STEPS)
-    traces = Path(directory).rglob("*.xplane.pb")
-    times = _operation_times(max(traces, key=lambda path: path.stat().st_mtime))
-    origins = _origins(program)
+    times = _operation_times(trace(run, directory))
+    origins = {name: "/".join(path.split("/")[-3:]) for name, path in find_origins(program).items()}
     lines = ["| operation | ms a step | share | origin |", "| --- | --- | --- | --- |"]
     for name, nanoseconds in times.most_common(longest):
-        milliseconds = rounded(nanoseconds / _STEPS / 1e6, 3)
+        milliseconds = rounded(nanoseconds / TRACED_STEPS / 1e6, 3)
         share = f"{nanoseconds / times.total():.1%}"
         lines.append(f"| {name} | {milliseconds} | {share} | {origins.get(name, '')} |")
     return "\n".join(lines)
+
+
+def trace(run: Callable[[int], None], directory: str) -> Path:
+    """Write a trace of `TRACED_STEPS` steps, after one that is not traced; return its file."""
+    run(1)
+    with jax.profiler.trace(directory):
+        run(TRACED_STEPS)
+    traces = Path(directory).rglob("*.xplane.pb")
+    return max(traces, key=lambda path: path.stat().st_mtime)
 
 
 def _operation_times(trace: Path) -> Counter[str]:
@@ -50,17 +55,15 @@ def _operation_times(trace: Path) -> Counter[str]:
         for line in plane.lines:
             for event in line.events:
                 operation = dict(event.stats).get("hlo_op")
-                if operation and not _CALLERS.match(operation):
+                if operation and not CALLERS.match(operation):
                     times[operation] += event.duration_ns
     return times
 
 
-def _origins(program: str) -> dict[str, str]:
-    """Return the last parts of the name that JAX gives each instruction.
+def find_origins(program: str) -> dict[str, str]:
+    """Return the name that JAX gives each instruction of a compiled program.
 
-    Example: ``jit(train_step)/.../attention/query/dot_general`` gives
-    ``attention/query/dot_general``.
+    Example: ``jit(train_step)/jvp(AlbertForPreTraining)/.../attention/query/dot_general``
     """
     instruction = r"^\s+(?:ROOT )?%?([\w.\-]+) = .*op_name=\"([^\"]*)\""
-    found = re.findall(instruction, program, re.MULTILINE)
-    return {name: "/".join(path.split("/")[-3:]) for name, path in found}
+    return dict(re.findall(instruction, program, re.MULTILINE))

@@ -42,6 +42,25 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def describe(made: Mapping[str, Any]) -> str:
+    """Return the result of `environment` as lines of text, with an empty one at the end."""
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return (
+        f"{made['device']}; host {made['host']}; Python {made['python']}; {versions}\n"
+        f"commit {made['commit']}, {made['date']}: `{made['command']}`\n"
+    )
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table of rows, all with the same names; None where there is no value."""
+    lines = [
+        "| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |",
+        "|" + " --- |" * len(rows[0]),
+        *("| " + " | ".join(map(_cell, row.values())) + " |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
     """Print a Markdown table, and below it each row and its environment as a JSON object.
 
@@ -49,13 +68,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> No
         rows: measurements, all with the same names; None where nothing was measured.
         made: the result of `environment`.
     """
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    print(f"{made['device']}; host {made['host']}; Python {made['python']}; {versions}")
-    print(f"commit {made['commit']}, {made['date']}: `{made['command']}`\n")
-    print("| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |")
-    print("|" + " --- |" * len(rows[0]))
-    for row in rows:
-        print("| " + " | ".join(_cell(value) for value in row.values()) + " |")
+    print(describe(made))
+    print(format_table(rows))
     print()
     for row in rows:
         print(json.dumps({**row, **made}))
@@ -72,4 +86,4 @@ def _cell(value: Any) -> str:
         return _MISSING
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
-    return str(value)
+    return str(value).replace("|", "\\|")

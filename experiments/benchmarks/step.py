@@ -91,7 +91,7 @@ def step_candidates(
     if not config.run.accumulation_steps:
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
-    model = _make_model(config, mesh, batches)
+    model, execution = _make_model(config, mesh, batches)
     objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
     key = jax.random.key(config.seed)
@@ -128,7 +128,7 @@ def step_candidates(
         step = compile_eval_step(objective.loss_fn, state.params, mesh)
         parts = forward, step, state.params, placed[0]
         candidates.append(_candidate(system, StepKind.FORWARD, *parts))
-    return candidates
+    return [candidate._replace(execution=execution) for candidate in candidates]
 
 
 def _candidate(
@@ -147,7 +147,9 @@ def _candidate(
     return Candidate(system, kind, run_steps, seconds, memory, compiled.as_text)
 
 
-def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> AlbertForPreTraining:
+def _make_model(
+    config: ExperimentConfig, mesh: Mesh, batches: Batches
+) -> tuple[AlbertForPreTraining, str]:
     slots = config.run.sequence_slots
     execution, message = resolve_execution(
         config.run,
@@ -160,7 +162,8 @@ def _make_model(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> Alber
         else slots,
     )
     print(message, file=sys.stderr, flush=True)
-    return AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    return model, message
 
 
 def slots_of_batches(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> int:

@@ -38,6 +38,7 @@ class Candidate(NamedTuple):
     compile_seconds: float | None = None  # None: nothing is compiled
     memory: Callable[[], int | None] = lambda: None  # bytes of a step on a device, if known
     program: Callable[[], str | None] = lambda: None  # the compiled step as text
+    execution: str = ""  # a log line about how it computes
 
 
 def time_candidates(candidates: Sequence[Candidate], windows: Windows) -> list[list[float]]:

@@ -59,6 +59,8 @@ MADE = {
     "--output_dir=corpora/records",
     "batches.npz": "experiments.benchmark --what=step --corpus_dir=corpora/wiki_en "
     "--config=experiments/configs/albert_base_v2.py --record=batches.npz",
+    "recordings": "experiments.benchmark --what=record_all --corpus_dir=corpora/wiki_en "
+    "--output=recordings",
 }
 FOLDERS = {"corpora", "runs", "glue"}  # in which commands write
 _TIMING = ("--num_windows=1", "--window_seconds=0.1")
@@ -75,6 +77,11 @@ SMALL: dict[str, tuple[str, ...]] = {
     "experiments.benchmark --what=encode": (*_TIMING, "--max_texts=8"),
     "experiments.benchmark --what=finetune": (*_TIMING, *_FINETUNING, "--num_batches=2"),
     "experiments.benchmark --what=scaling": _PRETRAINING,
+    "experiments.benchmark --what=record_all": ("--batch=8", "--length=32", "--num_batches=2"),
+    "experiments.benchmark --what=accelerator": (
+        *("--config=experiments/configs/albert_base_v2.py", *_TINY_MODEL, *_TIMING),
+        "--minutes=4",
+    ),
 }
 # Needs torch, which only `make test-interop` has.
 LEFT_OUT = {"--against=torch"}

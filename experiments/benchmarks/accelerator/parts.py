@@ -1,0 +1,174 @@
+"""The parts of a training step: which one a kernel belongs to, and how fast each could be."""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from albert_jax.config import AlbertConfig
+from experiments.benchmarks.batches import Batches
+
+
+class Part(StrEnum):
+    """A part of a step, forward and backward."""
+
+    MATMULS = "matmuls"  # of layers and embeddings
+    ATTENTION = "attention"
+    LAYER_NORM = "layer norm"
+    GELU = "GELU"
+    BIASES = "biases and sums"
+    HEAD = "head and loss"
+    OPTIMIZER = "optimizer"
+    REST = "the rest"
+
+
+class Kernel(NamedTuple):
+    """A kernel, or an operation of a CPU, summed over its launches.
+
+    Attributes:
+        operation: its instruction in the compiled program, such as ``input_reduce_fusion.6``.
+        name: that the device gives it, such as ``nvjet_sm90_tst_128x160_64x5_2x1_v_bz_NNT``.
+        origin: the name that JAX gives the instruction, such as
+            ``jit(train_step)/jvp(AlbertForPreTraining)/albert/encoder/FeedForward/mul``.
+        milliseconds: a step.
+    """
+
+    operation: str
+    name: str
+    origin: str
+    milliseconds: float
+
+
+_HEAD = re.compile(r"predict|sop_classifier|pooler|jvp\(\)|take_along_axis")
+_ATTENTION = re.compile(r"flash|sdpa|fmha|\bmha_|splash", re.I)
+_MATMUL_KERNEL = re.compile(r"nvjet|gemm|xmma|cutlass|cublas|splitKreduce", re.I)
+_DENSE = ("query", "key", "value", "dense", "intermediate", "output", "embedding_hidden_mapping_in")
+# The halves of a layer, and what is no attention and no GELU directly in them: sums of gradients.
+_SUMS = {"SelfAttention": ("add_any",), "FeedForward": ("add_any", "reduce_sum")}
+
+
+def part_of(kernel: Kernel) -> Part:
+    """Return the part of a kernel, by the module and the operation in its origin.
+
+    Example: ``.../SelfAttention/query/dot_general`` is a matmul, as is ``.../SelfAttention/
+    dot_general`` of a fused layer; ``.../SelfAttention/query/add`` is a bias,
+    ``.../SelfAttention/reduce_max`` attention, ``.../FeedForward/mul`` GELU. What has no forward or
+    backward pass in its origin, and no module, is the optimizer's.
+    """
+    origin = re.sub(r"eval_jaxpr/|while/|body/|closed_call/|checkpoint/", "", kernel.origin)
+    *path, operation = origin.split("/")
+    path = [name.removesuffix(".parameters") for name in path]  # a method of a dense layer
+    module = next((name for name in reversed(path) if name in (*_DENSE, "layer_norm")), None)
+    half = next((name for name in path if name in _SUMS), None)
+    if _HEAD.search(origin):
+        return Part.HEAD
+    if _ATTENTION.search(kernel.name) or "dot_product_attention" in origin:
+        return Part.ATTENTION
+    if "add_and_norm" in f"{kernel.name} {origin}":  # before modules: fused, it has no name of one
+        return Part.LAYER_NORM
+    if "gelu_backward" in f"{kernel.name} {origin}":
+        return Part.GELU
+    if half is not None and module is None and operation in _SUMS[half]:
+        return Part.BIASES
+    is_product = operation.startswith("dot_general") or _MATMUL_KERNEL.search(kernel.name)
+    if half == "SelfAttention" and module is None and not (is_product and path[-1] == half):
+        return Part.ATTENTION
+    if is_product:
+        return Part.MATMULS
+    if module == "layer_norm":
+        return Part.LAYER_NORM
+    if half == "FeedForward" and module is None:
+        return Part.GELU
+    if module is not None and operation != "convert_element_type":
+        return Part.BIASES
+    if "jvp(" not in origin and origin.startswith("jit(") and half is None and module is None:
+        return Part.OPTIMIZER
+    return Part.REST
+
+
+def sum_by_part(kernels: Iterable[Kernel]) -> dict[Part, float]:
+    """Return the milliseconds of every part, zero where it has no kernel."""
+    sums = dict.fromkeys(Part, 0.0)
+    for kernel in kernels:
+        sums[part_of(kernel)] += kernel.milliseconds
+    return sums
+
+
+class Work(NamedTuple):
+    """The least that a part must do in a step."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def bound(self, flops: float | None, copied: float | None) -> tuple[float, str] | None:
+        """Return the fewest seconds and what they are for; None without work or known rates.
+
+        Args:
+            flops: of matmuls a second.
+            copied: bytes read and written a second.
+        """
+        bounds = []
+        if self.flops and flops:
+            bounds.append((self.flops / flops, "operations"))
+        if self.bytes and copied:
+            bounds.append((self.bytes / copied, "memory"))
+        return max(bounds, default=None)
+
+
+def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict[Part, Work]:
+    """Return the work of each part of a step on the first batch, each array read and written once.
+
+    Matmuls are counted three times, for forward and backward pass, and move nothing that their
+    operations do not hide. Attention has the operations of pairs of positions inside a sequence,
+    reads query, key, value, context and cotangent and writes four of them: 12 passes. Layer norm
+    has 3 passes forward and 3 backward for each half, GELU 2 and 3. Biases need one pass over the
+    gradient of each dense layer's result, and the three gradients of attention's input one sum.
+    The logits pass four times in float32, parameters seven times with gradient and two moments.
+
+    Args:
+        config: the model.
+        batches: the rows.
+        itemsize: bytes of a number in the layers.
+    """
+    hidden, wide, embedding = config.hidden_size, config.intermediate_size, config.embedding_size
+    layers = config.num_hidden_layers * config.inner_group_num
+    batch = batches.batches[0]
+    positions, predictions = batch["sequence_ids"].size, batch["masked_lm_ids"].size
+    mapping = 2 * positions * embedding * hidden if config.has_embedding_mapping else 0
+    passes = layers * positions * itemsize  # bytes of one number a position in each layer
+    pairs = _pairs_in_sequences(batch["sequence_ids"])
+    head = 2 * predictions * embedding * (hidden + config.vocab_size)
+    return {
+        Part.MATMULS: Work(
+            3 * (layers * positions * (8 * hidden**2 + 4 * hidden * wide) + mapping)
+        ),
+        Part.ATTENTION: Work(3 * layers * 4 * pairs * hidden, 12 * passes * hidden),
+        Part.LAYER_NORM: Work(bytes=2 * 6 * passes * hidden),
+        Part.GELU: Work(bytes=5 * passes * wide),
+        Part.BIASES: Work(bytes=passes * (5 * hidden + wide + 4 * hidden)),
+        Part.HEAD: Work(3 * head, 4 * 4 * predictions * config.vocab_size),
+        Part.OPTIMIZER: Work(bytes=7 * 4 * _parameters(config)),
+        Part.REST: Work(),
+    }
+
+
+def _pairs_in_sequences(sequence_ids: np.ndarray) -> int:
+    """Return the number of pairs of positions that attend to each other, without padding.
+
+    Example: the row ``[1, 1, 2, 0]`` has 4 + 1.
+    """
+    most = int(sequence_ids.max())
+    lengths = [np.count_nonzero(sequence_ids == number, axis=1) for number in range(1, most + 1)]
+    return int(sum((length.astype(np.int64) ** 2).sum() for length in lengths))
+
+
+def _parameters(config: AlbertConfig) -> int:
+    """Return the number of parameters of layers and embeddings, to a percent."""
+    hidden, wide = config.hidden_size, config.intermediate_size
+    attention = config.attention_copies * 4 * hidden**2
+    feed_forward = config.feed_forward_copies * 2 * hidden * wide
+    tokens = (config.vocab_size + config.max_position_embeddings) * config.embedding_size
+    layers = config.inner_group_num * (attention + feed_forward)
+    return layers + tokens + hidden * config.embedding_size

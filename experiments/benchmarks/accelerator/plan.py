@@ -1,0 +1,141 @@
+"""The plan: measurements in order of importance, as many as fit into the time."""
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_pipeline.errors import InputError
+from data_pipeline.terminal import format_seconds, say
+from experiments.benchmarks.accelerator.journal import Journal
+
+NO_TIME = "time"
+_PRIOR = 20  # seconds for which the expected pace counts, beside the measured ones
+
+
+class NotMeasured(Exception):
+    """What an item raises that cannot be measured here: the reason, for the report."""
+
+
+class Item(NamedTuple):
+    """A part of the measurement.
+
+    Attributes:
+        name: its own among all items, and what the report calls it.
+        seconds: expected on a GPU, compiling included. What the items before took corrects it.
+        measure: returns its rows, or raises `NotMeasured`.
+    """
+
+    name: str
+    seconds: float
+    measure: Callable[[], Sequence[Mapping[str, Any]]]
+
+
+class Plan:
+    """Runs items one after another until a deadline, and says what was left out.
+
+    Args:
+        items: in order of importance; those that the journal has are not measured again.
+        journal: gets the rows.
+        deadline: no item starts that is not expected to end before it; of `clock`.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        journal: Journal,
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._items = [item for item in items if item.name not in journal.items]
+        self._journal, self._deadline, self._clock = journal, deadline, clock
+        self._expected = self._taken = float(_PRIOR)
+        self._current: Item | None = None
+
+    def run(self) -> None:
+        """Measure what fits.
+
+        A failure of one item, such as a kernel that does not compile, is listed, and costs no other
+        one. One that is no failure of the device or its libraries is raised at the end.
+        """
+        bugs = []
+        self._journal.leave_out({item.name: NO_TIME for item in self._items})
+        for number, item in enumerate(self._items, 1):
+            expected = item.seconds * self._taken / self._expected
+            if self._clock() + expected > self._deadline:
+                continue  # a later one may be shorter
+            say(f"{number} of {len(self._items)}: {item.name}, about {format_seconds(expected)}")
+            started, self._current = self._clock(), item
+            try:
+                self._journal.add(item.name, *item.measure())
+            except (NotMeasured, InputError) as reason:
+                self._journal.leave_out({item.name: str(reason)})
+                continue
+            except Exception as error:
+                line = f"failed: {_summary(error)}"
+                say(f"{item.name}: {line}")
+                self._journal.leave_out({item.name: line})
+                if not isinstance(error, RuntimeError):  # JAX's and torch's own are these
+                    bugs.append(error)
+                continue
+            finally:
+                self._current = None
+                gc.collect()  # arrays on the device
+            self._expected += item.seconds
+            self._taken += self._clock() - started
+        if bugs:
+            raise bugs[0]
+
+    def end_process_at(self, deadline: float, finish: Callable[[], None]) -> threading.Timer:
+        """End the process at a time, whatever it is doing then; compiling cannot be interrupted.
+
+        Args:
+            deadline: of `clock`.
+            finish: is called before.
+
+        Returns:
+            The timer, to be cancelled.
+        """
+
+        def end() -> None:
+            try:
+                if (item := self._current) is not None:
+                    self._journal.leave_out(
+                        {item.name: f"{NO_TIME}: stopped while it was measured"}
+                    )
+                finish()
+                sys.stdout.flush()
+            finally:
+                os._exit(0)
+
+        timer = threading.Timer(deadline - self._clock(), end)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+
+def seconds_since_start() -> float:
+    """Return the age of this process, 0 where the system does not say it: imports take time too."""
+    try:
+        started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:  # not Linux
+        return 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / ticks)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True for the error of a device that has too little memory."""
+    text = f"{type(error).__name__} {error}".lower()
+    return "resource_exhausted" in text or "out of memory" in text or "outofmemory" in text
+
+
+def _summary(error: BaseException) -> str:
+    """Return the first line of an error, shortened."""
+    line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line[:200]}"
