@@ -40,6 +40,17 @@ def draw_params(model: Any, seed: int = 0, dtype: Any = np.float32) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def draw_talkative_params(model: Any, seed: int = 0, dtype: Any = np.float32) -> Any:
+    """The same for a decoder in which layers and positions count for more: it does not repeat a
+    token for ever."""
+    params = draw_params(model, seed, dtype)
+    decoder = params["decoder"]
+    decoder["layers"] = jax.tree.map(lambda x: 3 * x, decoder["layers"])
+    decoder["position_embeddings"]["embedding"] *= 3
+    decoder["layer_norm"]["bias"] *= 0.2
+    return params
+
+
 def draw_sources(batch: int, length: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     """Random sources, all but the first with padding at the end."""
     ids = np.random.default_rng(seed).integers(TINY.vocab_size, size=(batch, length))
