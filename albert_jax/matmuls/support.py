@@ -1,6 +1,7 @@
 """Support of float8 by a model, its type and a device."""
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -11,7 +12,7 @@ _MULTIPLE = 16  # of the sizes of a matmul in float8
 
 
 def unsupported_reason(
-    config: AlbertConfig, dtype: DTypeLike, device: jax.Device, *, tensor: int = 1
+    config: AlbertConfig, dtype: DTypeLike, device: Any, *, tensor: int = 1
 ) -> str | None:
     """Return why the layers of a model cannot multiply in float8, or None if they can.
 

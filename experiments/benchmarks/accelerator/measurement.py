@@ -27,11 +27,11 @@ from experiments.benchmarks.accelerator.plan import (
 )
 from experiments.benchmarks.accelerator.recordings import Shape, find_recordings, take_rows
 from experiments.benchmarks.accelerator.steps import (
+    BASE_VARIANTS,
     DEFAULT,
+    FLOAT8,
     Size,
     Variant,
-    base_variants,
-    float8_variant,
     measure_size,
 )
 from experiments.benchmarks.report import environment
@@ -90,10 +90,10 @@ class Accelerator:
         yield self._rival(first, unpacked, TorchVariant.COMPILED_GATHERED)
         yield from (self._step(size, packed) for size in others[::-1])
         yield from self._attention(packed)
-        yield from (self._step(first, packed, variant) for variant in base_variants())
-        if float8 := float8_variant():
+        if device.platform == "gpu":
+            yield from (self._step(first, packed, variant) for variant in BASE_VARIANTS)
             wide = [size for size in self._sizes[::-1] if size.name in ("xlarge", "xxlarge")]
-            yield from (self._step(size, packed, float8) for size in wide)
+            yield from (self._step(size, packed, FLOAT8) for size in wide)
         short = [Shape(length, packing) for length in shorter for packing in _PACKINGS]
         yield from (self._step(first, shape) for shape in short)
         yield from (self._step(size, shape) for shape in [*short, unpacked] for size in others)

@@ -63,12 +63,12 @@ def _draw_parts(axes: Any, profiles: Rows) -> None:
     labels = [f"kernels of {row['counted']}", "bound"]
     for name, values in parts.items():
         if any(values):
-            label = f"{name}: {values[0]:.3g}, bound {values[1]:.3g}"
+            label = f"{name}: {values[0]:,.1f}, bound {values[1]:,.1f}"
             axes.bar(labels, values, bottom=bottoms, width=0.6, label=label)
             bottoms = [bottom + value for bottom, value in zip(bottoms, values, strict=True)]
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], fontsize="small", loc="upper right")
-    axes.set_xlim(-0.5, 2.4)  # room for the legend
+    axes.set_xlim(-0.5, 3.6)  # room for the legend
 
 
 def _draw_rates(axes: Any, steps: Rows, ceiling: float | None) -> None:

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import jax
 
 from albert_jax.devices.flops import mesh_peak_flops
 from albert_jax.devices.mesh import make_mesh
-from albert_jax.settings import own_settings
+from albert_jax.matmuls import Matmuls
 from data_pipeline.errors import InputError
 from data_pipeline.terminal import say
 from experiments.benchmarks.accelerator.plan import NotMeasured, is_out_of_memory
@@ -29,7 +28,7 @@ from experiments.benchmarks.timing import (
 )
 from experiments.benchmarks.torch import TorchVariant, import_torch, torch_candidates
 from experiments.cli.config_dicts import from_config_dict
-from experiments.run.config import ComputeDtype, ExperimentConfig, RunConfig
+from experiments.run.config import ComputeDtype, ExperimentConfig
 
 RELEASED = ("base", "large", "xlarge", "xxlarge")
 # Positions of a batch: 128 rows of 512 for base. The others as many as fit with room to spare.
@@ -100,30 +99,13 @@ def make_size(name: str, config: ExperimentConfig, positions: int = _POSITIONS["
     return Size(name, dataclasses.replace(config, run=run), positions)
 
 
-def base_variants() -> list[Variant]:
-    """Return what the defaults are compared with: without each that makes steps faster."""
-    variants = [
-        Variant("no fused layers", {"fused_layers": False}),
-        Variant("no slots", {"sequence_slots": 0}),
-    ]
-    defaults = {one.name: one.default for one in own_settings(RunConfig)}
-    return [
-        variant
-        for variant in variants
-        if any(defaults[name] != value for name, value in variant.run.items())
-    ]
-
-
-def float8_variant() -> Variant | None:
-    """Return the setting for products in float8, if this code has one."""
-    for one in own_settings(RunConfig):
-        if isinstance(one.kind, type) and issubclass(one.kind, StrEnum):
-            for choice in one.kind:
-                if "float8" in choice or "fp8" in choice:
-                    return Variant(f"{one.name}={choice}", {one.name: choice})
-        elif one.kind is bool and ("float8" in one.name or "fp8" in one.name):
-            return Variant(one.name, {one.name: True})
-    return None
+# What base is measured with on a GPU beside its defaults, and what the wide sizes are.
+BASE_VARIANTS = (
+    Variant("no fused layers", {"fused_layers": False}),
+    Variant("no slots", {"sequence_slots": 0}),
+    Variant("two slots", {"sequence_slots": 2}),
+)
+FLOAT8 = Variant("float8", {"matmuls": Matmuls.FLOAT8})
 
 
 def measure_size(

@@ -13,7 +13,6 @@ from echoes import with_part
 
 from albert_jax.attention import AttentionImplementation
 from albert_jax.attention.reference import REFERENCE
-from albert_jax.settings import setting
 from data_pipeline.config import Packing
 from data_pipeline.errors import InputError
 from experiments.benchmarks.accelerator import steps
@@ -93,7 +92,7 @@ def test_a_batch_that_needs_too_much_memory_is_halved(recordings, monkeypatch):
         steps.measure_size(size, PACKED, directory / "packed_32.npz", WINDOWS)
 
 
-def test_sizes_and_settings_are_found_in_the_code(monkeypatch):
+def test_sizes_and_settings_are_those_of_the_code(monkeypatch):
     sizes = {name: steps.released_size(name) for name in steps.RELEASED}
     assert {size.rows_of(Shape(512, Packing.PACKED)) for size in sizes.values()} == {2}  # on a CPU
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
@@ -104,16 +103,8 @@ def test_sizes_and_settings_are_found_in_the_code(monkeypatch):
     assert [size.name for size in steps.choose_sizes(["xlarge", "base"])] == ["xlarge", "base"]
     with pytest.raises(InputError, match="--sizes: 'tiny' is none of base, large, xlarge, xxlarge"):
         steps.choose_sizes(["tiny"])
-
-    @dataclasses.dataclass(frozen=True)
-    class WithFloat8:
-        fused_layers: bool | None = setting(None, "fused")
-        sequence_slots: int = setting(0, "slots")
-        float8_matmuls: bool = setting(False, "matmuls in float8")
-
-    monkeypatch.setattr(steps, "RunConfig", WithFloat8)
-    assert steps.float8_variant() == steps.Variant("float8_matmuls", {"float8_matmuls": True})
-    assert [variant.name for variant in steps.base_variants()] == ["no fused layers"]
+    for variant in (*steps.BASE_VARIANTS, steps.FLOAT8):  # settings that there are
+        dataclasses.replace(sizes[0].config.run, **variant.run)
 
 
 def test_recordings_are_kept_if_they_are_the_same(recordings):
@@ -191,7 +182,8 @@ def test_a_tiny_model_is_measured_whole(recordings, tmp_path):
         "--config.model.attention_probs_dropout_prob=0",
     )
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (tmp_path / "measurements.jsonl").open()]
+    lines = (tmp_path / "measurements.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert {row["kind"] for row in rows} == {"ceiling", "step", "profile", "attention"}
     steps_of = [row for row in rows if row["kind"] == "step"]
     assert {row["packing"] for row in steps_of} == {"packed", "unpacked"}
