@@ -95,7 +95,11 @@ def read_on(
         of_each_source = query.reshape(projected[0].shape[0], -1, *query.shape[2:])
         return attend(of_each_source, *projected, of_source, scale=scale).reshape(query.shape)
 
-    attention = {"attention": to_target, "cross_attention": to_source, "feed_forward": to_target}
+    attention: AttentionOfHalves = {
+        "attention": to_target,
+        "cross_attention": to_source,
+        "feed_forward": to_target,
+    }
     return attention, written
 
 

@@ -77,7 +77,8 @@ def _generate(
     layers: Any = model.apply(variables, method="unstack")
 
     def step(tokens: Any, cache: DecoderCache) -> tuple[Any, DecoderCache]:
-        logits, cache = model.apply(variables, tokens[:, None], cache, layers, method="decode")
+        decoded: Any = model.apply(variables, tokens[:, None], cache, layers, method="decode")
+        logits, cache = decoded
         return logits[:, 0], cache
 
     length, beams = options.max_new_tokens, options.num_beams

@@ -132,9 +132,10 @@ def equal_halves(tensors: Mapping[str, np.ndarray], layers: int, prefix: str) ->
                 first = tensors.get(f"{prefix}h.0.{name}")
                 for layer in range(1, layers):
                     other = tensors.get(f"{prefix}h.{layer}.{name}")
-                    if (first is None) != (other is None):
-                        return False
-                    if first is not None and not np.array_equal(first, other):
+                    if first is None or other is None:
+                        if first is not other:
+                            return False
+                    elif not np.array_equal(first, other):
                         return False
         return True
 

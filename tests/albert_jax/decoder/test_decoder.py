@@ -37,7 +37,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("all", "tied") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
 def test_a_cache_changes_nothing(kind: str) -> None:
     """Two rows a source; halfway each takes over the text of its neighbor, past a chunk."""
     model = make_decoder(**KINDS[kind])
