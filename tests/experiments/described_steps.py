@@ -24,6 +24,7 @@ from albert_jax.devices.described import described_gpu
 from albert_jax.devices.memory import memory_of
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.encoder import Execution
+from albert_jax.matmuls import Matmuls
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
@@ -36,7 +37,7 @@ from experiments.benchmarks.compiled_program import (
     parse_kernels,
     passes_table,
 )
-from experiments.run.execution import COMPILER_OPTIONS
+from experiments.run.execution import COMPILER_OPTIONS, FLOAT8_OPTIONS
 
 # Machine code, which is not looked at: without optimization it takes a quarter of the time.
 _UNOPTIMIZED = {
@@ -47,26 +48,37 @@ ROWS, LENGTH, PREDICTIONS, PAIRS = 128, 512, 77, 16
 
 
 class DescribedStep(NamedTuple):
-    """A compiled step: its kernels, and the bytes that it needs on the device."""
+    """A compiled step: its text, its kernels, and the bytes that it needs on the device."""
 
+    program: str
     kernels: list[Kernel]
     memory: int
 
 
 @functools.cache
-def describe_step(layers: int, *, slots: int | None, fused: bool) -> DescribedStep:
+def describe_step(
+    layers: int, *, slots: int | None, fused: bool, matmuls: Matmuls = Matmuls.SAME
+) -> DescribedStep:
     """Compile the step of ALBERT-base on packed rows for an H200, all layers as one.
 
     Args:
         layers: number of layers.
         slots: see `Execution.sequence_slots`.
         fused: see `Execution.fused`.
+        matmuls: see `Execution.matmuls`.
     """
     device = described_gpu("NVIDIA H200")
     config = dataclasses.replace(AlbertConfig.from_name("base_v2"), num_hidden_layers=layers)
     execution = Execution(
-        attention=Attention.CUDNN, unroll=layers, sequence_slots=slots, fused=fused
+        attention=Attention.CUDNN,
+        unroll=layers,
+        sequence_slots=slots,
+        fused=fused,
+        matmuls=matmuls,
     )
+    options = {**COMPILER_OPTIONS["gpu"], **_UNOPTIMIZED}
+    if matmuls is Matmuls.FLOAT8:
+        options |= FLOAT8_OPTIONS["gpu"]
     model = AlbertForPreTraining(config, dtype=jnp.bfloat16, execution=execution)
     optimizer = make_optimizer(
         OptimizerConfig(learning_rate=0.00176, num_train_steps=1000, num_warmup_steps=10),
@@ -81,13 +93,14 @@ def describe_step(layers: int, *, slots: int | None, fused: bool) -> DescribedSt
         state,
         make_mesh(devices=[device]),
         weight_fn=objective.weight_fn,
-        compiler_options={**COMPILER_OPTIONS["gpu"], **_UNOPTIMIZED},
+        compiler_options=options,
     )
     with jax.default_device(device), described_capability():
         compiled = step.lower(state, batch_shapes(), key).compile()
     memory = memory_of(compiled)
     assert memory is not None
-    return DescribedStep(parse_kernels(compiled.as_text()), memory)
+    program = compiled.as_text()
+    return DescribedStep(program, parse_kernels(program), memory)
 
 
 def batch_shapes() -> PretrainingBatch:
@@ -119,8 +132,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--slots", type=int, help="room a row, else that of any row")
     parser.add_argument("--fused", action="store_true")
+    parser.add_argument("--matmuls", type=Matmuls, choices=list(Matmuls), default=Matmuls.SAME)
     options = parser.parse_args()
-    step = describe_step(options.layers, slots=options.slots, fused=options.fused)
+    step = describe_step(
+        options.layers, slots=options.slots, fused=options.fused, matmuls=options.matmuls
+    )
     kinds = ", ".join(f"{number} {kind}" for kind, number in count_kinds(step.kernels).items())
     between = bytes_between_matmuls(step.kernels)
     print(f"kernels: {kinds}\nbetween matmuls: {between / 1e9:.2f} GB")

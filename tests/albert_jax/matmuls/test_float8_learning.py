@@ -16,7 +16,7 @@ from albert_jax.training.losses import summarize
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, initialize_state
 
-WORDS, MASK = 32, 32
+WORDS, MASK, SUBJECTS = 32, 32, 8
 ROWS, LENGTH, PREDICTIONS = 16, 24, 4
 STEPS, LAST = 2000, 500
 CONFIG = AlbertConfig(
@@ -45,13 +45,12 @@ ADAMW = make_optimizer(
 
 
 def make_batch(rng: np.random.Generator) -> PretrainingBatch:
-    """A word has four successors, the likeliest one half of the time: a masked word follows from
-    both of its neighbors, though not with certainty."""
-    successors = np.random.default_rng(0).permuted(np.tile(np.arange(WORDS), (WORDS, 1)), axis=1)
-    ids = np.empty((ROWS, LENGTH), np.int32)
-    ids[:, 0] = rng.integers(WORDS, size=ROWS)
-    for place in range(1, LENGTH):
-        ids[:, place] = successors[ids[:, place - 1], rng.choice(4, ROWS, p=[0.5, 0.3, 0.15, 0.05])]
+    """Each row has one of eight subjects, which prefer other words: the words that are there tell
+    what is masked as well as can be told, and it is learned without sudden turns."""
+    ranked = np.random.default_rng(0).permuted(np.tile(np.arange(WORDS), (SUBJECTS, 1)), axis=1)
+    frequencies = 1 / np.arange(1, WORDS + 1) ** 1.5
+    ranks = rng.choice(WORDS, (ROWS, LENGTH), p=frequencies / frequencies.sum())
+    ids = ranked[rng.integers(SUBJECTS, size=(ROWS, 1)), ranks].astype(np.int32)
     places = rng.permuted(np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1)), axis=1)
     places = places[:, :PREDICTIONS]
     masked = ids.copy()
@@ -91,6 +90,6 @@ def test_float8_learns_what_bfloat16_does() -> None:
     means = [float(run[-LAST:].mean()) for run in (half, float8)]
     print(f"bfloat16 {means[0]:.4f}, float8 {means[1]:.4f}; at first {half[:10].mean():.2f}")
     assert half[:10].mean() > 3.3, "it begins with guessing among 32 words"
-    assert means[0] < 1.6, "and learns"
+    assert means[0] < 2.25, "and learns nearly all that there is: 2.15 if subjects were known"
     assert not np.array_equal(half, float8)
     assert abs(means[1] - means[0]) < 0.02

@@ -71,7 +71,7 @@ def test_gradients_point_where_those_in_float32_do(
     exact = gradients(config, Execution())
     float8 = dataclasses.replace(execution, matmuls=Matmuls.FLOAT8)
     ours = gradients(config, float8, dtype)
-    assert 0.99 < cosine(ours, exact) < 0.9999, "near, and of fewer bits than bfloat16"
+    assert 0.98 < cosine(ours, exact) < 0.9999, "near, and of fewer bits than bfloat16"
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pytest
 from described_steps import describe_step
 
+from albert_jax.matmuls import Matmuls
+from albert_jax.matmuls.verification import CALL
 from experiments.benchmarks.compiled_program import (
     Kernel,
     KernelKind,
@@ -95,3 +97,15 @@ def test_embeddings_head_and_optimizer_move_what_was_counted() -> None:
     step = describe_step(2, slots=2, fused=True)
     layers = 2 * layer_of(slots=2, fused=True).between_matmuls
     assert bytes_between_matmuls(step.kernels) - layers <= _SLACK * 8.470e9
+
+
+def test_the_layers_multiply_in_float8_alone() -> None:
+    """XLA makes a matmul of what was rounded to float8 one in bfloat16 where it merges some."""
+    layers = 2
+    step = describe_step(layers, slots=2, fused=True, matmuls=Matmuls.FLOAT8)
+    assert step.program.count(CALL) == 3 * 6 * layers
+    plain = describe_step(layers, slots=2, fused=True)
+    assert (
+        count_kinds(step.kernels)[KernelKind.MATMUL]
+        == count_kinds(plain.kernels)[KernelKind.MATMUL]
+    )
