@@ -12,6 +12,12 @@ os.environ["EPATH_USE_TF"] = "false"
 
 if TYPE_CHECKING:
     from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
+    from albert_jax.decoder.config import Gpt2Config
+    from albert_jax.generation import (
+        AlbertForConditionalGeneration,
+        GenerationOptions,
+        generate,
+    )
     from albert_jax.model import AlbertForPreTraining, AlbertModel
     from albert_jax.pretrained import PretrainedWeights, read_pretrained
     from albert_jax.tasks.models import (
@@ -27,6 +33,8 @@ _get_export, __all__ = lazy_exports(
     __name__,
     {
         "config": ["AlbertConfig", "HeadConfig", "ProblemType"],
+        "decoder.config": ["Gpt2Config"],
+        "generation": ["AlbertForConditionalGeneration", "GenerationOptions", "generate"],
         "model": ["AlbertForPreTraining", "AlbertModel"],
         "pretrained": ["PretrainedWeights", "read_pretrained"],
         "tasks.models": [

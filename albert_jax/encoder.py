@@ -62,6 +62,13 @@ _POLICIES: dict[Remat, Callable[..., bool] | None] = {
 }
 
 
+def rematerialize(apply_layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
+    """Return the body of a scan over layers whose backward pass computes again what it may."""
+    if remat is Remat.NONE:
+        return apply_layer
+    return jax.checkpoint(apply_layer, prevent_cse=False, policy=_POLICIES[remat])
+
+
 class SelfAttention(nn.Module):
     """The attention half of a layer: attend, project, drop, add; normalize after or before."""
 
@@ -174,7 +181,7 @@ class AlbertEncoder(nn.Module):
         if not deterministic:
             shape = (config.num_hidden_layers, config.inner_group_num, len(halves))
             keys = jax.random.split(self.make_rng("dropout"), shape)
-        constant, varying = _split_by_depth(stacks, config.num_hidden_layers)
+        constant, varying = split_by_depth(stacks, config.num_hidden_layers)
 
         def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
             variables = {"params": params}
@@ -193,12 +200,9 @@ class AlbertEncoder(nn.Module):
                 outputs.append(hidden)
             return hidden, outputs if output_hidden_states else None
 
-        if self.execution.remat is not Remat.NONE:
-            policy = _POLICIES[self.execution.remat]
-            apply_group = jax.checkpoint(apply_group, prevent_cse=False, policy=policy)
         first = hidden
         hidden, outputs = jax.lax.scan(
-            apply_group,
+            rematerialize(apply_group, self.execution.remat),
             hidden,
             (varying, keys),
             length=config.num_hidden_layers,
@@ -232,7 +236,7 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
     return {name: initialize(name, key) for name, key in zip(halves, keys, strict=True)}
 
 
-def _split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
+def split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
     """Separate the halves that all layers share from those that differ, one slice a layer.
 
     Example: with 4 layers, a half with 1 copy is constant, one with 2 copies becomes the slices

@@ -8,6 +8,7 @@ defines the model, never a preset.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import jax
@@ -76,7 +77,7 @@ def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> Pretrai
 
 def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeights:
     """Open the tensors of a path under the names of its format; see `read_pretrained`."""
-    given = _open_path(path)
+    given = open_path(path)
     root, step_of_path = workdir.split_step(given)
     if workdir.is_workdir(root):
         return workdir.read_workdir(root, step_of_path if step is None else step)
@@ -96,7 +97,7 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
     )
 
 
-def _open_path(path: epath.PathLike) -> epath.Path:
+def open_path(path: epath.PathLike) -> epath.Path:
     """Return the path object of a path, or of the copy of a model on the hub."""
     try:
         return epath.Path(local_path(path, error=WeightsError))
@@ -110,7 +111,7 @@ def directory_of(path: epath.PathLike) -> epath.Path:
     Example: ``runs/base`` for ``runs/base/checkpoints/500``, ``hub/assets`` for a TF-Hub module,
     ``albert_base`` for ``albert_base/model.ckpt-best``.
     """
-    given = _open_path(path)
+    given = open_path(path)
     root, _ = workdir.split_step(given)
     if not workdir.is_workdir(root) and (found := tensorflow_checkpoint.find_checkpoint(given)):
         config_file, _ = found
@@ -170,15 +171,25 @@ class PretrainedModel:
         if "head" in (field.name for field in dataclasses.fields(cast(Any, cls))):
             fields["head"] = head or stored.head or HeadConfig()
         model = cls(**fields)
+        return model, model.fit(stored, strict=strict)
+
+    def fit(
+        self, stored: StoredWeights, *, required: Sequence[str] = ("",), strict: bool = True
+    ) -> PyTree:
+        """Return stored weights as this model's parameters, at least float32; see `fit_parameters`.
+
+        Raises:
+            WeightsError: (if strict) a required parameter is missing, of another shape, or unknown.
+        """
         params = fit_parameters(
             stored,
-            model,
+            self,
             seed=INITIALIZATION_SEED,
-            required=("",),
-            dtype=at_least_float32(dtype),
+            required=required,
+            dtype=at_least_float32(cast(Any, self).dtype),
             strict=strict,
         )
-        return model, jax.tree.map(jnp.asarray, params)
+        return jax.tree.map(jnp.asarray, params)
 
     def save_pretrained(
         self,
@@ -199,17 +210,25 @@ class PretrainedModel:
             WeightsError: the directory exists, the parameters are not the model's, the vocabulary
                 is not the tokenizer's, or transformers has no such model.
         """
+        save_huggingface(
+            path,
+            self.check_parameters(params),
+            self.config,
+            getattr(self, "head", None),
+            architecture=type(self).__name__,
+            tokenizer=tokenizer,
+        )
+
+    def check_parameters(self, params: PyTree) -> dict[str, np.ndarray]:
+        """Return parameters by their names in a model with a head.
+
+        Raises:
+            WeightsError: they are not the model's.
+        """
         flat = {f"{self.PREFIX}{name}": np.asarray(x) for name, x in flatten(params).items()}
         shapes = self.parameter_shapes()
         wrong = shapes.items() ^ {name: x.shape for name, x in flat.items()}.items()
         if wrong:
             names = ", ".join(sorted({name for name, _ in wrong}))
             raise WeightsError(f"these are not the parameters of {type(self).__name__}: {names}")
-        save_huggingface(
-            path,
-            flat,
-            self.config,
-            getattr(self, "head", None),
-            architecture=type(self).__name__,
-            tokenizer=tokenizer,
-        )
+        return flat

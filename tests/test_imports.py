@@ -27,10 +27,11 @@ ORDER = {
             "attention",
             "fused_layers",
             "encoder",
+            "decoder",
             "heads",
         ),
-        *("devices", "training", "training/checkpoint", "interop", "pretrained", "model", "tasks"),
-        "exporting",
+        *("devices", "training", "training/checkpoint", "interop", "interop/encoder_decoder"),
+        *("pretrained", "model", "tasks", "generation", "exporting"),
     ),
     "data_pipeline": (
         *("errors", "terminal", "cache", "verification", "memory_maps", "batch_iterator"),

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool
+from jax.typing import DTypeLike
+from jaxtyping import Bool, Float
 
 from albert_jax.attention.implementation import AttentionFn, AttentionImplementation
 from albert_jax.attention.mask import AttentionMask
@@ -25,8 +26,7 @@ def dot_product_attention(
 ) -> HeadVectors:
     """Compute the softmax of query times key over the root of the width, times value.
 
-    Scores and softmax are at least float32. A masked score is the lowest finite number, so a query
-    that attends to nothing weights all keys equally instead of becoming NaN.
+    Scores and softmax are at least float32.
 
     Args:
         query: of each position and head.
@@ -42,16 +42,35 @@ def dot_product_attention(
     if bias is not None:
         scores += bias.scores(query)
     scores /= jnp.sqrt(query.shape[-1]).astype(dtype)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    probabilities = jax.nn.softmax(scores).astype(query.dtype)
-    if dropout_key is not None and dropout_rate > 0:
-        kept = jax.random.bernoulli(dropout_key, 1 - dropout_rate, probabilities.shape)
-        probabilities = jnp.where(kept, probabilities / (1 - dropout_rate), 0)
+    probabilities = masked_softmax(
+        scores, mask, query.dtype, dropout_rate=dropout_rate, dropout_key=dropout_key
+    )
     context = jnp.einsum("bhqk,bkhd->bqhd", probabilities, value)
     if bias is not None:
         context += bias.context(probabilities)
     return context
+
+
+def masked_softmax(
+    scores: Float[Array, "batch heads queries keys"],
+    mask: Bool[Array, "#batch 1 #queries keys"] | None,
+    dtype: DTypeLike,
+    *,
+    dropout_rate: float = 0.0,
+    dropout_key: Array | None = None,
+) -> Float[Array, "batch heads queries keys"]:
+    """Return the probabilities of keys in `dtype`, some of them dropped; see the arguments above.
+
+    A masked score is the lowest finite number, so a query that attends to nothing weights all keys
+    equally instead of becoming NaN.
+    """
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    probabilities = jax.nn.softmax(scores).astype(dtype)
+    if dropout_key is not None and dropout_rate > 0:
+        kept = jax.random.bernoulli(dropout_key, 1 - dropout_rate, probabilities.shape)
+        probabilities = jnp.where(kept, probabilities / (1 - dropout_rate), 0)
+    return probabilities
 
 
 def bind(mask: AttentionMask) -> AttentionFn:

@@ -17,11 +17,12 @@ ROWS = P(ROW_AXES)
 # The first rule applies whose pattern matches the end of the parameter's name and whose length is
 # its number of axes. An axis that does not divide evenly is not sharded. Layers have two leading
 # axes, [copies, inner]. Parameters of the vocabulary's size are not sharded either: factorized,
-# they are small beside a layer, and sharding would put a collective into every look-up.
+# they are small beside a layer, and sharding would put a collective into every look-up. A decoder's
+# word table is not sharded for the latter reason.
 SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
-    (r"layers/attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
-    (r"layers/attention/(query|key|value)/bias", P(None, None, "tensor")),
-    (r"layers/attention/dense/kernel", P(None, None, "tensor", "fsdp")),
+    (r"layers/(cross_)?attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
+    (r"layers/(cross_)?attention/(query|key|value)/bias", P(None, None, "tensor")),
+    (r"layers/(cross_)?attention/dense/kernel", P(None, None, "tensor", "fsdp")),
     (r"layers/feed_forward/intermediate/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/feed_forward/intermediate/bias", P(None, None, "tensor")),
     (r"layers/feed_forward/output/kernel", P(None, None, "tensor", "fsdp")),

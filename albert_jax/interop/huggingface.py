@@ -27,8 +27,8 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 TORCH_FILE = "pytorch_model.bin"
 
-_ENCODER = "albert."
-_BARE_ENCODER = "AlbertModel"
+ENCODER_PREFIX = "albert."
+_BAREENCODER_PREFIX = "AlbertModel"
 _WORD_TABLE = "embeddings.word_embeddings.weight"
 # Entries of old files that are no parameters, or are tied to another tensor.
 _POSITIONS = re.compile(r"(albert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -61,8 +61,8 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
         config, head = config_from_json(values), head_from_json(values)
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from error
-    tensors = _drop_duplicates(_with_prefix(_read_tensors(directory)), config)
-    config, tensors = _drop_identity(config, tensors)
+    tensors = drop_duplicates(_with_prefix(read_tensors(directory)), config)
+    config, tensors = drop_identity(config, tensors)
     return StoredWeights(
         source=str(directory),
         config=config,
@@ -81,7 +81,12 @@ def _architecture(values: Mapping[str, Any]) -> str | None:
     return first if isinstance(first, str) else None
 
 
-def _read_tensors(directory: epath.Path) -> FlatTree:
+def read_tensors(directory: epath.Path) -> FlatTree:
+    """Read the tensors of a directory, from whichever kind of file it has.
+
+    Raises:
+        WeightsError: it has none, or they cannot be read.
+    """
     # Imported here, as no other format needs safetensors.
     from albert_jax.interop.safetensors_files import read_safetensors, read_sharded
 
@@ -102,10 +107,11 @@ def _with_prefix(tensors: FlatTree) -> FlatTree:
     """Add the encoder's prefix, which the directory of a bare encoder omits."""
     if _WORD_TABLE not in tensors:
         return tensors
-    return {f"{_ENCODER}{name}": tensor for name, tensor in tensors.items()}
+    return {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in tensors.items()}
 
 
-def _drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
+def drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
+    """Drop entries of old files that are no parameters, or are tied to another tensor."""
     unread = _TIED_TWICE if config.tie_word_embeddings else _UNTIED_UNUSED
     return {
         name: tensor
@@ -114,9 +120,11 @@ def _drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
     }
 
 
-def _drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfig, FlatTree]:
-    """Drop a mapping of the embeddings that changes nothing, which `write_huggingface` adds."""
-    names = [f"{_ENCODER}encoder.embedding_hidden_mapping_in.{leaf}" for leaf in ("weight", "bias")]
+def drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfig, FlatTree]:
+    """Drop a mapping of the embeddings that changes nothing, which `add_identity` adds."""
+    names = [
+        f"{ENCODER_PREFIX}encoder.embedding_hidden_mapping_in.{leaf}" for leaf in ("weight", "bias")
+    ]
     kernel, bias = (tensors.get(name) for name in names)
     identity = np.eye(config.hidden_size)
     if config.embedding_size != config.hidden_size or kernel is None or bias is None:
@@ -125,6 +133,32 @@ def _drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfi
         return config, tensors
     kept = {name: tensor for name, tensor in tensors.items() if name not in names}
     return dataclasses.replace(config, embedding_mapping=EmbeddingMapping.WHEN_NEEDED), kept
+
+
+def add_identity(
+    config: AlbertConfig, params: Mapping[str, np.ndarray]
+) -> tuple[AlbertConfig, Mapping[str, np.ndarray]]:
+    """Map the embeddings by the identity where nothing maps them, as transformers always does."""
+    if config.has_embedding_mapping:
+        return config, params
+    mapping, dtype = "albert/encoder/embedding_hidden_mapping_in", only_dtype(params)
+    return dataclasses.replace(config, embedding_mapping=EmbeddingMapping.ALWAYS), {
+        **params,
+        f"{mapping}/kernel": np.eye(config.hidden_size, dtype=dtype),
+        f"{mapping}/bias": np.zeros(config.hidden_size, dtype),
+    }
+
+
+def only_dtype(params: Mapping[str, np.ndarray]) -> str:
+    """Return the name of the dtype of all parameters.
+
+    Raises:
+        WeightsError: they are of several.
+    """
+    dtype, *others = sorted({parameter.dtype.name for parameter in params.values()})
+    if others:
+        raise WeightsError(f"parameters are of several dtypes: {', '.join([dtype, *others])}")
+    return dtype
 
 
 def write_huggingface(
@@ -151,26 +185,17 @@ def write_huggingface(
     """
     from albert_jax.interop.safetensors_files import write_safetensors
 
-    dtype, *others = sorted({parameter.dtype.name for parameter in params.values()})
-    if others:
-        raise WeightsError(f"parameters are of several dtypes: {', '.join([dtype, *others])}")
+    dtype = only_dtype(params)
     options: dict[str, Any] = {"architecture": architecture, "dtype": dtype}
     if special_ids is not None:
         options["special_ids"] = special_ids
     values = to_json(config, head, **options)
-    if not config.has_embedding_mapping:  # transformers always maps: here, by the identity
-        config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.ALWAYS)
-        mapping = "albert/encoder/embedding_hidden_mapping_in"
-        params = {
-            **params,
-            f"{mapping}/kernel": np.eye(config.hidden_size, dtype=dtype),
-            f"{mapping}/bias": np.zeros(config.hidden_size, dtype),
-        }
+    config, params = add_identity(config, params)
     tensors = export_tensors(params, huggingface_mapping(config))
     if not config.tie_word_embeddings and "predictions/bias" in params:
         tensors["predictions.bias"] = params["predictions/bias"]  # unused, but expected
-    if architecture == _BARE_ENCODER:
-        tensors = {name.removeprefix(_ENCODER): tensor for name, tensor in tensors.items()}
+    if architecture == _BAREENCODER_PREFIX:
+        tensors = {name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in tensors.items()}
     (directory / HUGGINGFACE_CONFIG_FILE).write_text(
         json.dumps(values, indent=2) + "\n", encoding="utf-8"
     )

@@ -59,21 +59,33 @@ def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
     """
     if values.get("model_type") != "albert":
         raise WeightsError(f"model_type must be albert, got {values.get('model_type')!r}")
-    activation = values.get("hidden_act", "gelu_new")
-    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        raise WeightsError(
-            f"hidden_act must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}"
-        )
     fields = {name: values[name] for name in _SHARED_FIELDS if values.get(name) is not None}
     config = AlbertConfig(
         **fields,
-        hidden_act=_ACTIVATIONS[activation],
+        hidden_act=activation_from_json(values, "hidden_act", "gelu_new"),
         extra={name: values[name] for name in _RELEASED_EXTRA if name in values},
     )
     if config.embedding_size == config.hidden_size:
         config = dataclasses.replace(config, embedding_mapping=EmbeddingMapping.ALWAYS)
     check_layer_groups(config, _group, "transformers'")
     return config
+
+
+def activation_from_json(values: Mapping[str, Any], name: str, default: str) -> HiddenAct:
+    """Return the activation that a configuration names.
+
+    Raises:
+        WeightsError: it is not supported.
+    """
+    activation = values.get(name, default)
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise WeightsError(f"{name} must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+    return _ACTIVATIONS[activation]
+
+
+def activation_to_json(activation: HiddenAct) -> str:
+    """Return transformers' name of an activation, the first of several."""
+    return next(name for name, known in _ACTIVATIONS.items() if known is activation)
 
 
 def head_from_json(values: Mapping[str, Any]) -> HeadConfig:
@@ -128,9 +140,8 @@ def to_json(
     for name in _SHARED_FIELDS:
         value = getattr(ours, name)
         values[name] = float(value) if _IS_FLOAT[name] else value
-    names = {activation: name for name, activation in reversed(_ACTIVATIONS.items())}
     values |= {
-        "hidden_act": names[config.hidden_act],
+        "hidden_act": activation_to_json(config.hidden_act),
         "classifier_dropout_prob": 0.1 if head is None else float(head.classifier_dropout_prob),
         "pad_token_id": pad,
         "bos_token_id": bos,

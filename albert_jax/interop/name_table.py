@@ -1,7 +1,7 @@
 """Names of the modules and parameters in every format, and the shapes of the parameters."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from albert_jax.config import AlbertConfig, Norm, PositionEncoding
@@ -148,5 +148,10 @@ def parameter_shape(config: AlbertConfig, module: Module, leaf: Leaf) -> Shape:
         "1": 1,
         "2": 2,
     }
+    return shape_of(sizes, module, leaf)
+
+
+def shape_of(sizes: Mapping[str, int | None], module: Module, leaf: Leaf) -> Shape:
+    """Return the native shape of a parameter, given the sizes that the module names."""
     shape = tuple(sizes[axis] for axis in module.sizes.split())
     return shape[-1:] if leaf.native == "bias" else shape

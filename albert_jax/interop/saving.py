@@ -59,14 +59,7 @@ def save_huggingface(
     Raises:
         WeightsError: see `PretrainedModel.save_pretrained`.
     """
-    ids = None
-    if tokenizer is not None:
-        ids = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-        if tokenizer.vocab_size != config.vocab_size:
-            raise WeightsError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, vocab_size is "
-                f"{config.vocab_size}"
-            )
+    ids = None if tokenizer is None else special_ids_of(tokenizer, config)
     with new_directory(path, error=WeightsError) as directory:
         huggingface.write_huggingface(
             directory, params, config, head, architecture=architecture, special_ids=ids
@@ -75,3 +68,16 @@ def save_huggingface(
             tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)
         if card is not None:
             (directory / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def special_ids_of(tokenizer: SavableTokenizer, config: AlbertConfig) -> tuple[int, int, int]:
+    """Return the ids of padding, [CLS] and [SEP].
+
+    Raises:
+        WeightsError: the tokenizer's vocabulary has another size than the model's.
+    """
+    if tokenizer.vocab_size != config.vocab_size:
+        raise WeightsError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, vocab_size is {config.vocab_size}"
+        )
+    return tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id

@@ -1,0 +1,249 @@
+"""ALBERT with a GPT-2 decoder that writes what it reads: the model, and its directories.
+
+Both may be pre-trained; cross-attention, and a dense layer from the encoder's width to the
+decoder's where they differ, are not (Rothe et al. 2020, "Leveraging Pre-trained Checkpoints for
+Sequence Generation Tasks").
+"""
+
+import os
+from typing import Any, TypeVar
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int, PyTree
+
+from albert_jax.config import AlbertConfig
+from albert_jax.decoder.cache import DecoderCache
+from albert_jax.decoder.config import Gpt2Config
+from albert_jax.decoder.decoder import Gpt2Decoder, Memory
+from albert_jax.encoder import Execution, Params
+from albert_jax.interop.encoder_decoder import (
+    join_weights,
+    read_encoder_decoder,
+    read_gpt2,
+    save_encoder_decoder,
+)
+from albert_jax.interop.saving import SavableTokenizer
+from albert_jax.interop.stored_weights import ENCODER
+from albert_jax.layers import AnyArray, dense
+from albert_jax.model import AlbertModel
+from albert_jax.pretrained import PretrainedModel, open_path, open_weights
+
+Model = TypeVar("Model", bound="AlbertForConditionalGeneration")
+
+
+@flax.struct.dataclass
+class Seq2SeqOutput:
+    """The output of `AlbertForConditionalGeneration`. Logits are at least float32."""
+
+    logits: Float[AnyArray, "batch target vocabulary"]
+    encoder_last_hidden_state: Float[AnyArray, "batch source hidden"]
+
+
+class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
+    """ALBERT with a decoder: parameters lie under ``albert`` and ``decoder``.
+
+    Attributes:
+        config: the encoder's configuration.
+        decoder_config: the decoder's.
+        dtype: of activations and matmuls; parameters are float32.
+        execution: of the encoder's layers; `remat` and `unroll` of the decoder's too.
+    """
+
+    config: AlbertConfig
+    decoder_config: Gpt2Config
+    dtype: DTypeLike = jnp.float32
+    execution: Execution = Execution()
+
+    def __post_init__(self) -> None:
+        self.decoder_config.check_tying(self.config)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        config, decoder, dtype = self.config, self.decoder_config, self.dtype
+        self.albert = AlbertModel(config, dtype, self.execution)
+        unlike = config.hidden_size != decoder.n_embd
+        self.enc_to_dec_proj = dense(config, decoder.n_embd, dtype) if unlike else None
+        tied_to = config if decoder.tie_to_encoder else None
+        self.decoder = Gpt2Decoder(decoder, dtype, self.execution, tied_to)
+
+    def smallest_inputs(self) -> dict[str, Any]:
+        return {name: np.zeros((1, 1), np.int32) for name in ("input_ids", "decoder_input_ids")}
+
+    def __call__(
+        self,
+        input_ids: Int[AnyArray, "batch source"],
+        attention_mask: Int[AnyArray, "batch source"] | None = None,
+        token_type_ids: Int[AnyArray, "batch source"] | None = None,
+        position_ids: Int[AnyArray, "#batch source"] | None = None,
+        *,
+        decoder_input_ids: Int[AnyArray, "batch target"],
+        deterministic: bool = True,
+    ) -> Seq2SeqOutput:
+        """Score the next token after each of a target's; arguments as in `AlbertModel`, and:
+
+        Args:
+            input_ids: the source.
+            attention_mask: see `AlbertModel`.
+            token_type_ids: see `AlbertModel`.
+            position_ids: see `AlbertModel`.
+            decoder_input_ids: the target, from the start token on. A token sees those before it:
+                padding behind a target changes nothing in front of it.
+            deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
+
+        Raises:
+            FieldError: the target is longer than the decoder's position table.
+        """
+        self.decoder_config.check_length("length of targets", decoder_input_ids.shape[1])
+        hidden, memory = self._read(
+            input_ids, attention_mask, token_type_ids, position_ids, deterministic
+        )
+        logits = self.decoder(
+            decoder_input_ids,
+            memory,
+            _as_bool(attention_mask),
+            self._encoder_layers(),
+            deterministic=deterministic,
+        )
+        return Seq2SeqOutput(logits, hidden)
+
+    def encode(
+        self,
+        input_ids: Int[AnyArray, "batch source"],
+        attention_mask: Int[AnyArray, "batch source"] | None = None,
+        token_type_ids: Int[AnyArray, "batch source"] | None = None,
+        position_ids: Int[AnyArray, "#batch source"] | None = None,
+        *,
+        length: int,
+        beams: int = 1,
+    ) -> DecoderCache:
+        """Read sources, and return a cache for `beams` targets of each, up to `length` tokens long.
+
+        Raises:
+            FieldError: targets are longer than the decoder's position table.
+        """
+        self.decoder_config.check_length("length of targets", length)
+        _, memory = self._read(input_ids, attention_mask, token_type_ids, position_ids, True)
+        return self.decoder.start_cache(
+            memory, _as_bool(attention_mask), length=length, beams=beams
+        )
+
+    def decode(
+        self,
+        decoder_input_ids: Int[AnyArray, "rows target"],
+        cache: DecoderCache,
+        layers: tuple[Params, ...] | None = None,
+    ) -> tuple[Float[AnyArray, "rows target vocabulary"], DecoderCache]:
+        """Read on in targets: the logits after each of these tokens, and the cache with them.
+
+        Args:
+            decoder_input_ids: the tokens that follow those in the cache.
+            cache: see `encode`.
+            layers: what `unstack` returns, where that is to be done once for many calls.
+        """
+        return self.decoder.extend(decoder_input_ids, cache, layers or self.unstack())
+
+    def unstack(self) -> tuple[Params, ...]:
+        """Return the parameters of each layer of the decoder."""
+        return self.decoder.unstack(self._encoder_layers())
+
+    def _read(self, *inputs: Any) -> tuple[Any, Memory]:
+        """Return the encoder's output, at its own width and at the decoder's."""
+        *arrays, deterministic = inputs
+        hidden = self.albert(*arrays, deterministic=deterministic).last_hidden_state
+        return hidden, hidden if self.enc_to_dec_proj is None else self.enc_to_dec_proj(hidden)
+
+    def _encoder_layers(self) -> Params | None:
+        if not self.decoder_config.tie_to_encoder:
+            return None
+        return self.albert.encoder.get_variable("params", "layers")
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Model],
+        path: epath.PathLike,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        strict: bool = True,
+        **fields: Any,
+    ) -> tuple[Model, PyTree]:
+        """Return the model of a directory of transformers' EncoderDecoderModel, and its parameters.
+
+        Layers that are all equal are shared, as they were before `save_pretrained` repeated them.
+
+        Args:
+            path: the directory, or its name on the Hugging Face Hub.
+            dtype: see `PretrainedModel.from_pretrained`.
+            strict: likewise.
+            fields: other fields of the model.
+
+        Raises:
+            WeightsError: it is no such directory, its encoder is not ALBERT or its decoder not
+                GPT-2, or weights are missing, unknown or of another shape; all are listed.
+        """
+        stored, decoder = read_encoder_decoder(open_path(path))
+        model = cls(config=stored.config, decoder_config=decoder, dtype=dtype, **fields)
+        return model, model.fit(stored, strict=strict)
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls: type[Model],
+        encoder: epath.PathLike,
+        decoder: epath.PathLike,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        strict: bool = True,
+        **decoder_settings: Any,
+    ) -> tuple[Model, PyTree]:
+        """Return a model that starts from a pre-trained encoder and a pre-trained GPT-2.
+
+        Cross-attention and what leads from one width to the other are initialized at random from
+        `albert_jax.pretrained.INITIALIZATION_SEED`, and logged.
+
+        Args:
+            encoder: what `AlbertModel.from_pretrained` reads.
+            decoder: a directory of transformers' GPT-2, or its name on the Hugging Face Hub.
+            dtype: see `PretrainedModel.from_pretrained`.
+            strict: likewise.
+            decoder_settings: settings of `Gpt2Config` in place of those of the directory. GPT-2
+                has no padding token, so that `pad_token_id` is needed: any token but the first of a
+                target.
+
+        Raises:
+            WeightsError: one of them cannot be read, or does not fit its configuration.
+            FieldError: a setting is not allowed.
+        """
+        of_decoder, config = read_gpt2(open_path(decoder), decoder_settings)
+        stored = join_weights(open_weights(encoder), of_decoder)
+        model = cls(stored.config, config, dtype=dtype)
+        own = [name for name in model.parameter_shapes() if name.startswith("decoder/")]
+        required = [name for name in own if "/cross_attention/" not in name]
+        return model, model.fit(stored, required=(*ENCODER, *required), strict=strict)
+
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        params: PyTree,
+        tokenizer: SavableTokenizer | None = None,
+    ) -> None:
+        """Write a directory that transformers' EncoderDecoderModel loads.
+
+        Args:
+            path: a new directory; it appears when it is complete.
+            params: the model's parameters, all of one type; the file has that type.
+            tokenizer: of the source, written beside the model.
+
+        Raises:
+            WeightsError: the directory exists, the parameters are not the model's, the vocabulary
+                is not the tokenizer's, or transformers has no such model, as with `tie_to_encoder`.
+        """
+        flat = self.check_parameters(params)
+        save_encoder_decoder(path, flat, self.config, self.decoder_config, tokenizer)
+
+
+def _as_bool(mask: Any) -> Any:
+    return None if mask is None else jnp.asarray(mask, bool)

@@ -1,0 +1,88 @@
+"""Processors of logits: what may come next, and how probable it is made.
+
+They are applied in the order of this file; all but the first two are for sampling alone. As in
+transformers, a token that may not come has -inf.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float32, Int
+
+from albert_jax.generation.config import GenerationOptions
+
+Logits = Float32[Array, "rows vocabulary"]
+
+
+def restrict(
+    scores: Logits,
+    tokens: Int[Array, "rows longest"],
+    length: Int[Array, ""],
+    eos_token_id: int,
+    options: GenerationOptions,
+) -> Logits:
+    """Ban repeated n-grams, and the end of texts that are too short yet.
+
+    Args:
+        scores: logits or log probabilities.
+        tokens: texts so far, from the start token on; what lies behind `length` means nothing.
+        length: of the texts, the start token included.
+        eos_token_id: the token that ends a text.
+        options: `no_repeat_ngram_size`, `min_new_tokens`.
+    """
+    if 0 < options.no_repeat_ngram_size < tokens.shape[1]:
+        scores = ban_repeated_ngrams(scores, tokens, length, options.no_repeat_ngram_size)
+    if options.min_new_tokens > 0:
+        too_short = length - 1 < options.min_new_tokens
+        end = scores[:, eos_token_id]
+        scores = scores.at[:, eos_token_id].set(jnp.where(too_short, -jnp.inf, end))
+    return scores
+
+
+def ban_repeated_ngrams(
+    scores: Logits, tokens: Int[Array, "rows longest"], length: Int[Array, ""], size: int
+) -> Logits:
+    """Ban the tokens that would complete an n-gram that a text has; the start token counts.
+
+    Example: after ``5 6 5`` bigrams ban 6, and 1-grams ban 5 and 6.
+    """
+    rows, longest = tokens.shape
+    starts = jnp.arange(longest - size + 1)
+    matches = jnp.broadcast_to(starts + size <= length, (rows, len(starts)))
+    for number in range(size - 1):
+        # An index before the text's start is moved there; then no n-gram is complete anyway.
+        last = jax.lax.dynamic_index_in_dim(tokens, length - size + 1 + number, axis=1)
+        matches &= tokens[:, number : number + len(starts)] == last
+    banned = jnp.where(matches, tokens[:, size - 1 :], scores.shape[1])  # beyond: none
+    return scores.at[jnp.arange(rows)[:, None], banned].set(-jnp.inf, mode="drop")
+
+
+def warp(logits: Logits, options: GenerationOptions) -> Logits:
+    """Divide by the temperature, and leave the tokens from which to sample."""
+    logits /= options.temperature
+    if options.top_k > 0:
+        logits = keep_most_probable(logits, options.top_k)
+    if options.top_p < 1:
+        logits = keep_nucleus(logits, options.top_p)
+    return logits
+
+
+def keep_most_probable(logits: Logits, count: int) -> Logits:
+    """Ban all but the `count` highest, and those that are as high as the last of these."""
+    least = jax.lax.top_k(logits, min(count, logits.shape[1]))[0][:, -1:]
+    return jnp.where(logits < least, -jnp.inf, logits)
+
+
+def keep_nucleus(logits: Logits, probability: float) -> Logits:
+    """Ban the least probable tokens, as many as have at most ``1 - probability`` in sum.
+
+    At least one is left (Holtzman et al. 2020).
+
+    Example: of probabilities 0.5, 0.3, 0.2 and 0.7 the third is banned.
+    """
+    order = jnp.argsort(logits, axis=-1)
+    ordered = jnp.take_along_axis(logits, order, axis=-1)
+    sums = jnp.cumsum(jax.nn.softmax(ordered), axis=-1)
+    banned = (sums <= 1 - probability).at[:, -1].set(False)
+    rows = jnp.arange(logits.shape[0])[:, None]
+    return jnp.where(jnp.zeros_like(banned).at[rows, order].set(banned), -jnp.inf, logits)

@@ -1,0 +1,21 @@
+"""Directories of transformers' EncoderDecoderModel with ALBERT and GPT-2, and of GPT-2 alone."""
+
+from typing import TYPE_CHECKING
+
+from albert_jax.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from albert_jax.interop.encoder_decoder.reading import (
+        join_weights,
+        read_encoder_decoder,
+        read_gpt2,
+    )
+    from albert_jax.interop.encoder_decoder.writing import save_encoder_decoder
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "reading": ["join_weights", "read_encoder_decoder", "read_gpt2"],
+        "writing": ["save_encoder_decoder"],
+    },
+)

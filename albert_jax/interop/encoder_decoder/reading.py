@@ -1,0 +1,196 @@
+"""Reading of encoder-decoder directories, and of GPT-2 directories as decoders."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from albert_jax.config import ParameterSharing
+from albert_jax.decoder.config import Gpt2Config
+from albert_jax.input_files import read_json_object, require_fields, shorten
+from albert_jax.interop.encoder_decoder.config_json import decoder_from_json, gpt2_from_json
+from albert_jax.interop.encoder_decoder.decoder_names import (
+    decoder_mapping,
+    equal_halves,
+    split_tensors,
+)
+from albert_jax.interop.huggingface import (
+    ENCODER_PREFIX,
+    HUGGINGFACE_CONFIG_FILE,
+    drop_duplicates,
+    drop_identity,
+    read_tensors,
+)
+from albert_jax.interop.huggingface_config import config_from_json
+from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError, huggingface_mapping
+from albert_jax.interop.stored_weights import StoredWeights
+from albert_jax.settings import FieldError
+
+GENERATION_CONFIG_FILE = "generation_config.json"
+ENCODER, DECODER, PROJECTION = "encoder.", "decoder.transformer.", "enc_to_dec_proj."
+
+_TIED = "lm_head.weight"
+# Buffers of old files: masks of attention, and positions.
+_BUFFERS = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)")
+_SHARING = {
+    (True, True): ParameterSharing.ALL,
+    (True, False): ParameterSharing.ATTENTION,
+    (False, True): ParameterSharing.FFN,
+    (False, False): ParameterSharing.NONE,
+}
+
+
+class DecoderWeights(NamedTuple):
+    """A decoder's tensors under the names of their format, and every name that it may have."""
+
+    source: str
+    tensors: FlatTree
+    mapping: dict[str, ParameterSlice]
+
+
+def read_encoder_decoder(directory: epath.Path) -> tuple[StoredWeights, Gpt2Config]:
+    """Read a directory of transformers' EncoderDecoderModel: the weights, the decoder's settings.
+
+    Raises:
+        WeightsError: it is none, its models are not supported, or its files are damaged.
+    """
+    file = directory / HUGGINGFACE_CONFIG_FILE
+    if not file.exists():
+        raise WeightsError(f"{directory} has no {HUGGINGFACE_CONFIG_FILE} of an encoder-decoder")
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
+    if values.get("model_type") != "encoder-decoder":
+        found = shorten(values.get("model_type"))
+        raise WeightsError(f"{file}: model_type must be encoder-decoder, got {found}")
+    require_fields(values, {"encoder": dict, "decoder": dict}, str(file), error=WeightsError)
+    generation = directory / GENERATION_CONFIG_FILE
+    options: Mapping[str, Any] = {}
+    if generation.exists():
+        options = read_json_object(generation, error=WeightsError, drop_nulls=True)
+    try:
+        config = config_from_json(values["encoder"])
+        decoder = decoder_from_json(values, options)
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}") from error
+    tensors = read_tensors(directory)
+    of_encoder = {
+        f"{ENCODER_PREFIX}{name.removeprefix(ENCODER)}": tensor
+        for name, tensor in tensors.items()
+        if name.startswith(ENCODER)
+    }
+    config, of_encoder = drop_identity(config, drop_duplicates(of_encoder, config))
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith(ENCODER)}
+    decoder, of_decoder = _decoder_tensors(others, decoder, DECODER, str(directory))
+    stored = StoredWeights(
+        source=str(directory),
+        config=config,
+        head=None,
+        architecture="AlbertForConditionalGeneration",
+        step=None,
+        tensors={_in_file(name): tensor for name, tensor in of_encoder.items()} | of_decoder,
+        mapping={
+            **{
+                _in_file(name): target
+                for name, target in huggingface_mapping(config).items()
+                if name.startswith(ENCODER_PREFIX)
+            },
+            **decoder_mapping(decoder, DECODER),
+            **projection_mapping(config.hidden_size, decoder.n_embd),
+        },
+    )
+    return stored, decoder
+
+
+def read_gpt2(
+    directory: epath.Path, settings: Mapping[str, Any]
+) -> tuple[DecoderWeights, Gpt2Config]:
+    """Read a directory of GPT-2, with cross-attention or without, as a decoder.
+
+    Args:
+        directory: with ``config.json`` and weights.
+        settings: fields of `Gpt2Config` in place of those of the directory.
+
+    Raises:
+        WeightsError: it is none, or its files are damaged.
+        FieldError: a setting is not allowed.
+    """
+    file = directory / HUGGINGFACE_CONFIG_FILE
+    if not file.exists():
+        raise WeightsError(f"{directory} has no {HUGGINGFACE_CONFIG_FILE} of a GPT-2")
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
+    try:
+        config = gpt2_from_json(values, settings)
+    except ValueError as error:
+        if isinstance(error, FieldError) and error.field in settings:
+            raise  # a mistake of the caller's, not of the file
+        raise WeightsError(f"{file}: {error}") from error
+    if config.tie_to_encoder:
+        raise WeightsError("a decoder with tie_to_encoder has no layers that GPT-2's could become")
+    prefix = "transformer."
+    tensors = {
+        name if name == _TIED else f"{prefix}{name.removeprefix(prefix)}": tensor
+        for name, tensor in read_tensors(directory).items()
+    }
+    wanted = config.parameter_sharing if "parameter_sharing" in settings else None
+    found, tensors = _decoder_tensors(tensors, config, prefix, str(directory))
+    if wanted is not None:
+        found = _share(found, wanted, str(directory))
+    return DecoderWeights(str(directory), tensors, decoder_mapping(found, prefix)), found
+
+
+def join_weights(encoder: StoredWeights, decoder: DecoderWeights) -> StoredWeights:
+    """Return the weights of both as those of one model."""
+    return dataclasses.replace(
+        encoder,
+        source=f"{encoder.source} and {decoder.source}",
+        tensors={**encoder.tensors, **decoder.tensors},
+        mapping={**encoder.mapping, **decoder.mapping},
+    )
+
+
+def projection_mapping(encoder_size: int, decoder_size: int) -> dict[str, ParameterSlice]:
+    """Map what leads from the encoder's width to the decoder's; empty where they are equal."""
+    if encoder_size == decoder_size:
+        return {}
+    kernel = (decoder_size, encoder_size)
+    return {
+        f"{PROJECTION}weight": ParameterSlice("enc_to_dec_proj/kernel", kernel, transposed=True),
+        f"{PROJECTION}bias": ParameterSlice("enc_to_dec_proj/bias", (decoder_size,)),
+    }
+
+
+def _in_file(name: str) -> str:
+    return f"{ENCODER}{name.removeprefix(ENCODER_PREFIX)}"
+
+
+def _decoder_tensors(
+    tensors: FlatTree, config: Gpt2Config, prefix: str, source: str
+) -> tuple[Gpt2Config, FlatTree]:
+    """Drop what is tied or no parameter, cut what is joined, and find what layers share."""
+    tied = prefix.removesuffix("transformer.") + _TIED
+    table = tensors.get(f"{prefix}wte.weight")
+    if tied in tensors and table is not None and not np.array_equal(tensors[tied], table):
+        raise WeightsError(f"{source}: {tied} must be equal to the word table {prefix}wte.weight")
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name != tied and not _BUFFERS.fullmatch(name.removeprefix(prefix))
+    }
+    parts = split_tensors(kept)
+    if config.n_layer > 1:
+        sharing = _SHARING[equal_halves(parts, config.n_layer, prefix)]
+        config = dataclasses.replace(config, parameter_sharing=sharing)
+    return config, parts
+
+
+def _share(config: Gpt2Config, wanted: ParameterSharing, source: str) -> Gpt2Config:
+    """Return a decoder that shares what is wanted, if that is equal in all layers."""
+    shared = dataclasses.replace(config, parameter_sharing=wanted)
+    if (
+        shared.attention_copies < config.attention_copies
+        or shared.feed_forward_copies < config.feed_forward_copies
+    ):
+        raise WeightsError(f"{source}: layers differ, so parameter_sharing cannot be {wanted}")
+    return shared
