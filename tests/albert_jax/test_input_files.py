@@ -35,7 +35,7 @@ def test_whatever_lies_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1,}', "this is not JSON: .* line 1 column 9"),
+        ('{"a": 1,}', "this is not JSON: .* line 1 column [89]"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested more than 100 deep"),
         ('{"a": ' + "[" * 101 + "]" * 101 + "}", "nested more than 100 deep"),
         ('{"a": ' + "9" * 6_000 + "}", "a number of too many digits"),
@@ -70,7 +70,7 @@ def test_the_line_of_a_record_is_named() -> None:
     with pytest.raises(FileError, match=r"^a\.json:4: this is not JSON"):
         parse_json('{\n"a":\n1 2', "a.json", error=FileError, line=2)
     with pytest.raises(FileError, match=r"^a\.jsonl:7: this JSON is nested"):
-        parse_json("[" * 5_000, "a.jsonl", error=FileError, line=7)
+        parse_json("[" * 5_000 + "]" * 5_000, "a.jsonl", error=FileError, line=7)
 
 
 def test_fields_have_their_types() -> None:
