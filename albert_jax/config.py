@@ -38,6 +38,16 @@ class ParameterSharing(StrEnum):
     FFN = "ffn"
     NONE = "none"
 
+    @property
+    def shares_attention(self) -> bool:
+        """True if layers share their attention."""
+        return self in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
+
+    @property
+    def shares_feed_forward(self) -> bool:
+        """True if layers share their feed-forward half."""
+        return self in (ParameterSharing.ALL, ParameterSharing.FFN)
+
 
 class EmbeddingMapping(StrEnum):
     """A dense layer from embedding to hidden size: if they differ (the paper), or always."""
@@ -239,13 +249,13 @@ class AlbertConfig:
     @property
     def attention_copies(self) -> int:
         """Number of sets of attention parameters (times `inner_group_num`)."""
-        shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
+        shared = self.parameter_sharing.shares_attention
         return self.num_hidden_groups if shared else self.num_hidden_layers
 
     @property
     def feed_forward_copies(self) -> int:
         """Number of sets of feed-forward parameters (times `inner_group_num`)."""
-        shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.FFN)
+        shared = self.parameter_sharing.shares_feed_forward
         return self.num_hidden_groups if shared else self.num_hidden_layers
 
     @classmethod

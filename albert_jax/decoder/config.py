@@ -87,14 +87,12 @@ class Gpt2Config:
     @property
     def attention_copies(self) -> int:
         """Number of sets of parameters of self-attention and of cross-attention."""
-        shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
-        return 1 if shared else self.n_layer
+        return 1 if self.parameter_sharing.shares_attention else self.n_layer
 
     @property
     def feed_forward_copies(self) -> int:
         """Number of sets of feed-forward parameters."""
-        shared = self.parameter_sharing in (ParameterSharing.ALL, ParameterSharing.FFN)
-        return 1 if shared else self.n_layer
+        return 1 if self.parameter_sharing.shares_feed_forward else self.n_layer
 
     def check_length(self, field: str, length: int) -> None:
         """Check that a target, its last token left out, has a position for every token.

@@ -28,7 +28,7 @@ INDEX_FILE = "model.safetensors.index.json"
 TORCH_FILE = "pytorch_model.bin"
 
 ENCODER_PREFIX = "albert."
-_BAREENCODER_PREFIX = "AlbertModel"
+_BARE_ENCODER = "AlbertModel"
 _WORD_TABLE = "embeddings.word_embeddings.weight"
 # Entries of old files that are no parameters, or are tied to another tensor.
 _POSITIONS = re.compile(r"(albert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -194,7 +194,7 @@ def write_huggingface(
     tensors = export_tensors(params, huggingface_mapping(config))
     if not config.tie_word_embeddings and "predictions/bias" in params:
         tensors["predictions.bias"] = params["predictions/bias"]  # unused, but expected
-    if architecture == _BAREENCODER_PREFIX:
+    if architecture == _BARE_ENCODER:
         tensors = {name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in tensors.items()}
     (directory / HUGGINGFACE_CONFIG_FILE).write_text(
         json.dumps(values, indent=2) + "\n", encoding="utf-8"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from albert_jax.config import ParameterSharing
+from albert_jax.config import AlbertConfig, ParameterSharing
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.input_files import read_json_object, require_fields, shorten
 from albert_jax.interop.encoder_decoder.config_json import decoder_from_json, gpt2_from_json
@@ -35,12 +35,7 @@ ENCODER, DECODER, PROJECTION = "encoder.", "decoder.transformer.", "enc_to_dec_p
 _TIED = "lm_head.weight"
 # Buffers of old files: masks of attention, and positions.
 _BUFFERS = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)")
-_SHARING = {
-    (True, True): ParameterSharing.ALL,
-    (True, False): ParameterSharing.ATTENTION,
-    (False, True): ParameterSharing.FFN,
-    (False, False): ParameterSharing.NONE,
-}
+_SHARING = {(one.shares_attention, one.shares_feed_forward): one for one in ParameterSharing}
 
 
 class DecoderWeights(NamedTuple):
@@ -90,15 +85,7 @@ def read_encoder_decoder(directory: epath.Path) -> tuple[StoredWeights, Gpt2Conf
         architecture="AlbertForConditionalGeneration",
         step=None,
         tensors={_in_file(name): tensor for name, tensor in of_encoder.items()} | of_decoder,
-        mapping={
-            **{
-                _in_file(name): target
-                for name, target in huggingface_mapping(config).items()
-                if name.startswith(ENCODER_PREFIX)
-            },
-            **decoder_mapping(decoder, DECODER),
-            **projection_mapping(config.hidden_size, decoder.n_embd),
-        },
+        mapping=encoder_decoder_mapping(config, decoder),
     )
     return stored, decoder
 
@@ -150,7 +137,20 @@ def join_weights(encoder: StoredWeights, decoder: DecoderWeights) -> StoredWeigh
     )
 
 
-def projection_mapping(encoder_size: int, decoder_size: int) -> dict[str, ParameterSlice]:
+def encoder_decoder_mapping(config: AlbertConfig, decoder: Gpt2Config) -> dict[str, ParameterSlice]:
+    """Map every name that a directory of both may have: encoder, decoder, and what joins them."""
+    return {
+        **{
+            _in_file(name): target
+            for name, target in huggingface_mapping(config).items()
+            if name.startswith(ENCODER_PREFIX)
+        },
+        **decoder_mapping(decoder, DECODER),
+        **_projection_mapping(config.hidden_size, decoder.n_embd),
+    }
+
+
+def _projection_mapping(encoder_size: int, decoder_size: int) -> dict[str, ParameterSlice]:
     """Map what leads from the encoder's width to the decoder's; empty where they are equal."""
     if encoder_size == decoder_size:
         return {}

@@ -11,21 +11,18 @@ from albert_jax.config import AlbertConfig
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.durable_files import new_directory
 from albert_jax.interop.encoder_decoder.config_json import encoder_decoder_to_json
-from albert_jax.interop.encoder_decoder.decoder_names import decoder_mapping, join_tensors
+from albert_jax.interop.encoder_decoder.decoder_names import join_tensors
 from albert_jax.interop.encoder_decoder.reading import (
-    DECODER,
-    ENCODER,
     GENERATION_CONFIG_FILE,
-    projection_mapping,
+    encoder_decoder_mapping,
 )
 from albert_jax.interop.huggingface import (
-    ENCODER_PREFIX,
     HUGGINGFACE_CONFIG_FILE,
     WEIGHTS_FILE,
     add_identity,
     only_dtype,
 )
-from albert_jax.interop.names import WeightsError, export_tensors, huggingface_mapping
+from albert_jax.interop.names import WeightsError, export_tensors
 from albert_jax.interop.saving import SavableTokenizer, special_ids_of
 
 
@@ -60,15 +57,7 @@ def save_encoder_decoder(
     dtype = only_dtype(params)
     values, generation = encoder_decoder_to_json(config, decoder, dtype=dtype, special_ids=ids)
     config, params = add_identity(config, params)
-    mapping = {
-        **{
-            f"{ENCODER}{name.removeprefix(ENCODER_PREFIX)}": target
-            for name, target in huggingface_mapping(config).items()
-            if name.startswith(ENCODER_PREFIX)
-        },
-        **decoder_mapping(decoder, DECODER),
-        **projection_mapping(config.hidden_size, decoder.n_embd),
-    }
+    mapping = encoder_decoder_mapping(config, decoder)
     tensors = join_tensors(export_tensors(params, mapping))
     files: dict[str, Any] = {
         HUGGINGFACE_CONFIG_FILE: values,
