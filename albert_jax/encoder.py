@@ -27,7 +27,7 @@ from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig, Norm
 from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
-from albert_jax.layers import Dense, HeadVectors, LayerNorm, dense
+from albert_jax.layers import Dense, HeadVectors, LayerNorm, attention_dropout, dense
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.positions import position_encoder
 
@@ -87,10 +87,8 @@ class SelfAttention(nn.Module):
         config = self.config
         norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
         inputs = norm(hidden) if config.norm is Norm.PRE else hidden
-        dropout: dict[str, Any] = {}
-        if not deterministic and config.attention_probs_dropout_prob > 0:
-            dropout["dropout_rate"] = config.attention_probs_dropout_prob
-            dropout["dropout_key"] = self.make_rng("dropout")
+        rate = config.attention_probs_dropout_prob
+        dropout = attention_dropout(self, rate, deterministic=deterministic)
         fused, matmuls = self.execution.fused, self.execution.matmuls
         known = not dropout and fuses_norm(config, fused=fused, deterministic=deterministic)
 

@@ -102,9 +102,7 @@ class Dense(nn.Module):
         """
         kernel, bias = self.parameters(x.shape[-1])
         bias = bias if bias_has_gradient else jax.lax.stop_gradient(bias)
-        # Reshaped, the bias has a gradient that is one sum; broadcast, it is two.
-        product = matmul(x.astype(self.dtype), kernel, self.matmuls)
-        return product + bias.reshape(*[1] * (x.ndim - 1), -1)
+        return affine(x.astype(self.dtype), kernel, bias, self.matmuls)
 
     @nn.compact
     def parameters(
@@ -115,6 +113,24 @@ class Dense(nn.Module):
         kernel = self.param("kernel", initialize, (inputs, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
+
+
+def affine(
+    x: Float[Array, "*batch inputs"],
+    kernel: Float[Array, "inputs features"],
+    bias: Float[Array, " features"],
+    matmuls: Matmuls = Matmuls.SAME,
+) -> Float[Array, "*batch features"]:
+    """Multiply each vector by the kernel, and add the bias."""
+    # Reshaped, the bias has a gradient that is one sum; broadcast, it is two.
+    return matmul(x, kernel, matmuls) + bias.reshape(*[1] * (x.ndim - 1), -1)
+
+
+def attention_dropout(module: nn.Module, rate: float, *, deterministic: bool) -> dict[str, Any]:
+    """Return the options by which attention drops probabilities; none if it drops nothing."""
+    if deterministic or rate == 0:
+        return {}
+    return {"dropout_rate": rate, "dropout_key": module.make_rng("dropout")}
 
 
 def dense(

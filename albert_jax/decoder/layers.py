@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.decoder.config import Gpt2Config
-from albert_jax.layers import ACTIVATIONS, HeadVectors, LayerNorm, matmul
+from albert_jax.layers import ACTIVATIONS, HeadVectors, LayerNorm, affine, attention_dropout
 
 KeysAndValues = tuple[
     Float[Array, "batch heads source width"], Float[Array, "batch heads source width"]
@@ -53,9 +53,8 @@ class Projection(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(deviation), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return matmul(x.astype(self.dtype), jnp.asarray(kernel, self.dtype)) + jnp.asarray(
-            bias, self.dtype
-        )
+        dtype = self.dtype
+        return affine(x.astype(dtype), jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype))
 
 
 def heads_first(x: HeadVectors) -> Float[Array, "batch heads length width"]:
@@ -83,12 +82,7 @@ class _Attention(nn.Module):
         return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
     def _dropout_options(self, deterministic: bool) -> dict[str, Any]:
-        if deterministic or self.config.attn_pdrop == 0:
-            return {}
-        return {
-            "dropout_rate": self.config.attn_pdrop,
-            "dropout_key": self.make_rng("dropout"),
-        }
+        return attention_dropout(self, self.config.attn_pdrop, deterministic=deterministic)
 
     def _add(
         self, hidden: Float[Array, "batch length hidden"], context: HeadVectors, deterministic: bool
