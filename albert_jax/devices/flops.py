@@ -41,14 +41,24 @@ def training_flops_per_row(
         predictions: number of prediction slots of a row.
         pairs: number of pairs of a row.
     """
-    hidden, embedding = config.hidden_size, config.embedding_size
-    depth = config.num_hidden_layers * config.inner_group_num
-    dense = length * (8 * hidden**2 + 4 * hidden * config.intermediate_size)
+    hidden, depth = config.hidden_size, config.num_hidden_layers * config.inner_group_num
     attention = 4 * length**2 * hidden + position_encoder(config).flops(length)
-    mapping = 2 * length * embedding * hidden if config.has_embedding_mapping else 0
-    masked_lm = predictions * (2 * hidden * embedding + 2 * embedding * config.vocab_size)
     order = pairs * (2 * hidden**2 + 4 * hidden)
-    return 3 * (depth * (dense + attention) + mapping + masked_lm + order)
+    dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
+    return 3 * (dense + depth * attention + masked_lm + order)
+
+
+def dense_flops(config: AlbertConfig, positions: int) -> int:
+    """Return the operations of the layers' dense matmuls and of the embedding mapping, forward."""
+    hidden, depth = config.hidden_size, config.num_hidden_layers * config.inner_group_num
+    layer = positions * (8 * hidden**2 + 4 * hidden * config.intermediate_size)
+    mapping = 2 * positions * config.embedding_size * hidden if config.has_embedding_mapping else 0
+    return depth * layer + mapping
+
+
+def masked_lm_flops(config: AlbertConfig, predictions: int) -> int:
+    """Return the operations of the masked-LM head, forward."""
+    return 2 * predictions * config.embedding_size * (config.hidden_size + config.vocab_size)
 
 
 def peak_flops(device: jax.Device) -> float | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.flops import dense_flops, masked_lm_flops
 from experiments.benchmarks.batches import Batches
 
 
@@ -132,23 +133,21 @@ def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict
         batches: the rows.
         itemsize: bytes of a number in the layers.
     """
-    hidden, wide, embedding = config.hidden_size, config.intermediate_size, config.embedding_size
+    hidden, wide = config.hidden_size, config.intermediate_size
     layers = config.num_hidden_layers * config.inner_group_num
     batch = batches.batches[0]
     positions, predictions = batch["sequence_ids"].size, batch["masked_lm_ids"].size
-    mapping = 2 * positions * embedding * hidden if config.has_embedding_mapping else 0
     passes = layers * positions * itemsize  # bytes of one number a position in each layer
     pairs = _pairs_in_sequences(batch["sequence_ids"])
-    head = 2 * predictions * embedding * (hidden + config.vocab_size)
     return {
-        Part.MATMULS: Work(
-            3 * (layers * positions * (8 * hidden**2 + 4 * hidden * wide) + mapping)
-        ),
+        Part.MATMULS: Work(3 * dense_flops(config, positions)),
         Part.ATTENTION: Work(3 * layers * 4 * pairs * hidden, 12 * passes * hidden),
         Part.LAYER_NORM: Work(bytes=2 * 6 * passes * hidden),
         Part.GELU: Work(bytes=5 * passes * wide),
         Part.BIASES: Work(bytes=passes * (5 * hidden + wide + 4 * hidden)),
-        Part.HEAD: Work(3 * head, 4 * 4 * predictions * config.vocab_size),
+        Part.HEAD: Work(
+            3 * masked_lm_flops(config, predictions), 4 * 4 * predictions * config.vocab_size
+        ),
         Part.OPTIMIZER: Work(bytes=7 * 4 * _parameters(config)),
         Part.REST: Work(),
     }
