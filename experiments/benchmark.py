@@ -128,7 +128,7 @@ def benchmark_scaling() -> None:
         print_rows(measure_scaling(config, jax.devices()), environment(device_name()))
 
 
-def record_all() -> None:
+def write_recordings() -> None:
     """Write the recordings that `benchmark_accelerator` replays."""
     from experiments.benchmarks.accelerator.recordings import record_all
 
@@ -223,7 +223,7 @@ _BENCHMARKS: dict[str, Callable[[], None]] = {
     "encode": benchmark_encode,
     "finetune": benchmark_finetune,
     "scaling": benchmark_scaling,
-    "record_all": record_all,
+    "record_all": write_recordings,
     "accelerator": benchmark_accelerator,
     "all": benchmark_all,
 }

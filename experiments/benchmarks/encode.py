@@ -13,7 +13,14 @@ from jaxtyping import Float32
 from albert_jax import AlbertModel
 from data_pipeline.errors import InputError
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
+from experiments.benchmarks.timing import (
+    Candidate,
+    StepKind,
+    Windows,
+    repeat,
+    speedup,
+    time_candidates,
+)
 from experiments.benchmarks.torch import import_torch
 from experiments.prediction.inference import Inference
 from experiments.prediction.inputs import read_inputs
@@ -65,7 +72,7 @@ def measure_encoding(
         check_agreement(*(encoder.encode() for encoder in encoders))
     parts = [(part, encoder) for part in ("encode", "tokenize") for encoder in encoders]
     candidates = [
-        Candidate(encoder.system, StepKind.FORWARD, _repeat(getattr(encoder, part)))
+        Candidate(encoder.system, StepKind.FORWARD, repeat(getattr(encoder, part)))
         for part, encoder in parts
     ]
     samples = time_candidates(candidates, windows)
@@ -85,14 +92,6 @@ def measure_encoding(
             }
         )
     return rows
-
-
-def _repeat(function: Callable[[], object]) -> Callable[[int], None]:
-    def run(times: int) -> None:
-        for _ in range(times):
-            function()
-
-    return run
 
 
 def _ours(loaded: LoadedModel, texts: Sequence[RawInput]) -> Encoder:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import jax
+
 from albert_jax.devices.flops import training_flops_per_row
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.report import rounded
@@ -39,6 +41,17 @@ class Candidate(NamedTuple):
     memory: Callable[[], int | None] = lambda: None  # bytes of a step on a device, if known
     program: Callable[[], str | None] = lambda: None  # the compiled step as text
     execution: str = ""  # a log line about how it computes
+
+
+def repeat(call: Callable[[], Any]) -> Callable[[int], None]:
+    """Return what makes a call so many times, and returns when the last one's arrays are there."""
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            result = call()
+        jax.block_until_ready(result)
+
+    return run
 
 
 def time_candidates(candidates: Sequence[Candidate], windows: Windows) -> list[list[float]]:

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +26,7 @@ from albert_jax.devices.memory import memory_of
 from experiments.benchmarks.accelerator.plan import NotMeasured
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, StepKind, Windows, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, Windows, repeat, time_candidates
 from experiments.run.config import ExperimentConfig
 
 _SEED = 0
@@ -162,7 +162,7 @@ class AttentionRows:
                 "forward_milliseconds": lambda: forward(self._ids_on_device, self._operands),
                 "training_milliseconds": lambda: compiled(*arguments),
             }
-            turns = [Candidate(name, StepKind.TRAIN, _repeat(call)) for name, call in calls.items()]
+            turns = [Candidate(name, StepKind.TRAIN, repeat(call)) for name, call in calls.items()]
             for name, samples in zip(calls, time_candidates(turns, windows), strict=True):
                 row[name] = rounded(1e3 * statistics.median(samples))
         return row
@@ -197,12 +197,3 @@ def _relative_error(result: Array, expected: Array, is_token: Array) -> Array:
     return jnp.linalg.norm(difference.ravel()) / jnp.linalg.norm(
         jnp.where(is_token, expected, 0).ravel()
     )
-
-
-def _repeat(call: Callable[[], Any]) -> Callable[[int], None]:
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            result = call()
-        jax.block_until_ready(result)
-
-    return run

@@ -1,5 +1,6 @@
 """Ceilings: how fast a device multiplies matrices, of any size and of a step's, and copies."""
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from jax.typing import DTypeLike
 
 from albert_jax.config import AlbertConfig
 from experiments.benchmarks.report import rounded
-from experiments.benchmarks.timing import Candidate, StepKind, Windows, time_candidates
+from experiments.benchmarks.timing import Candidate, StepKind, Windows, repeat, time_candidates
 
 PRODUCT, COPY = "product", "copy"
 _WINDOWS = Windows(3, 0.1)
@@ -90,11 +91,6 @@ def _measure_product(name: str, shape: tuple[int, int, int], dtype: DTypeLike) -
 def _seconds(function: Callable[..., jax.Array], *operands: jax.Array) -> float:
     """Return the median seconds of a call."""
 
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            result = function(*operands)
-        jax.block_until_ready(result)
-
-    candidate = Candidate("", StepKind.FORWARD, run)
+    candidate = Candidate("", StepKind.FORWARD, repeat(functools.partial(function, *operands)))
     (samples,) = time_candidates([candidate], _WINDOWS)
     return statistics.median(samples)

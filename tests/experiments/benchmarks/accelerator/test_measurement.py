@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from commands import ROOT
 from echoes import with_part
+from measured_environment import MADE
 
 from albert_jax.attention import AttentionImplementation
 from albert_jax.attention.reference import REFERENCE
@@ -32,15 +33,6 @@ from experiments.benchmarks.accelerator.recordings import (
 )
 from experiments.benchmarks.timing import Candidate, StepKind, Windows
 
-MADE = {
-    "device": "a GPU x 1",
-    "host": "h",
-    "python": "3.12",
-    "versions": {"jax": "0.11"},
-    "commit": "abc",
-    "command": "python -m experiments.benchmark",
-    "date": "2026-11-27",
-}
 WINDOWS = Windows(1, 0.01)
 PACKED = Shape(32, Packing.PACKED)
 

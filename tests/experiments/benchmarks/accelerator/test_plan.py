@@ -8,21 +8,12 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT
+from measured_environment import MADE
 
 from data_pipeline.errors import InputError
 from experiments.benchmarks.accelerator.journal import Journal
 from experiments.benchmarks.accelerator.picture import draw
 from experiments.benchmarks.accelerator.plan import Item, NotMeasured, Plan
-
-MADE = {
-    "device": "a GPU x 1",
-    "host": "h",
-    "python": "3.12",
-    "versions": {"jax": "0.11"},
-    "commit": "abc",
-    "command": "python -m experiments.benchmark",
-    "date": "2026-11-27",
-}
 
 
 def ceiling(name: str = "product, large", rate: float = 700.0, unit: str = "TFLOP/s"):
