@@ -1,6 +1,7 @@
 """Texts and examples of TensorFlow data sets prepared on this machine; nothing is downloaded."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import InputError
@@ -82,6 +83,58 @@ def read_examples(
     return TfdsExamples(_read(builder, split, features), label_names)
 
 
+def read_features(
+    name: str, split: str, features: Sequence[str], data_dir: str | None
+) -> Iterator[tuple[str, ...]]:
+    """Read some texts of each example of a prepared data set, in the order of its files.
+
+    Args:
+        name: of the data set, or the directory of one version of it.
+        split: of it.
+        features: names of texts; inside another feature, `outer/inner`.
+        data_dir: directory of TFDS data sets; None for the default of TFDS.
+
+    Raises:
+        InputError: there is no such data set or split, it is not prepared, lacks a feature or has
+            one that is not a text, or a text is not UTF-8.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _open_builder(name, split, data_dir, _OF_TASKS)
+    texts = dict(_find_texts(builder.info.features, tfds.features.FeaturesDict))
+    for feature in features:
+        if not isinstance(texts.get(feature), tfds.features.Text):
+            found = [path for path, kind in texts.items() if isinstance(kind, tfds.features.Text)]
+            raise InputError(
+                f"data set {name} has no text {feature!r} among "
+                f"{', '.join(map(repr, found)) or 'none'}"
+            )
+    outer = list(dict.fromkeys(feature.partition("/")[0] for feature in features))
+    for number, example in enumerate(_read(builder, split, outer)):
+        try:
+            yield tuple(_pick(example, feature).decode("utf-8") for feature in features)
+        except UnicodeDecodeError:
+            raise InputError(
+                f"data set {name}, split {split}, example {number}: a text is not UTF-8"
+            ) from None
+
+
+def _pick(example: Any, feature: str) -> Any:
+    """Return the value of `outer/inner`."""
+    for part in feature.split("/"):
+        example = example[part]
+    return example
+
+
+def _find_texts(features: Any, nested: type, place: str = "") -> Iterator[tuple[str, Any]]:
+    for name in features:
+        path = f"{place}{name}"
+        if isinstance(features[name], nested):
+            yield from _find_texts(features[name], nested, f"{path}/")
+        else:
+            yield path, features[name]
+
+
 def _read(builder: Any, split: str, features: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     import tensorflow_datasets as tfds
 
@@ -113,7 +166,10 @@ def _open_builder(name: str, split: str, data_dir: str | None, wording: _Wording
 
     place = f"{wording.data_set}{name}"
     try:
-        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        if (Path(name) / "dataset_info.json").is_file():
+            builder = tfds.builder_from_directory(name)
+        else:
+            builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{place}: no such TensorFlow data set: {reason}") from None

@@ -1,6 +1,7 @@
 """Vocabularies of a few hundred tokens, and texts that are hard to segment."""
 
 import functools
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,11 @@ from data_pipeline.tokenizers.sentencepiece import (
     train_sentencepiece,
 )
 from data_pipeline.tokenizers.sentencepiece_model import PieceType, make_model, parse_model
+from data_pipeline.tokenizers.targets.byte_level import BYTE_CHARACTERS
+from data_pipeline.tokenizers.targets.sentencepiece import (
+    SentencePieceTargets,
+    train_target_tokenizer,
+)
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 
@@ -119,3 +125,36 @@ def random_texts(parts: Sequence[str], count: int, seed: int = 0) -> list[str]:
     random = np.random.default_rng(seed)
     mixed = ["".join(random.choice(parts, random.integers(2, 9))) for _ in range(count)]
     return [*parts, *(f"a{part}b" for part in parts), *mixed]
+
+
+def train_targets(vocab_size: int = 380) -> SentencePieceTargets:
+    """Train a vocabulary of targets on made-up lines with capitals, accents and line ends."""
+    random = np.random.default_rng(0)
+    words = [
+        "Der",
+        "die",
+        "Straße",
+        "café",
+        "e\u0301",
+        "l'eau",
+        "3.5",
+        "(the)",
+        "„x“",
+        "über",
+        "\n",
+    ]
+    lines = [" ".join(random.choice(words, 9)) for _ in range(300)]
+    return train_target_tokenizer(lines, vocab_size)
+
+
+def write_byte_level(directory: Path, **files: Any) -> Path:
+    """Write a GPT-2 vocabulary of the bytes, 7 merged tokens and `<|endoftext|>`, and JSON files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    merges = ["t h", "th e", "Ġ the", "Ġ a", "# #", "Ã ©", "ï ¿"]
+    tokens = [*sorted(BYTE_CHARACTERS), *(merge.replace(" ", "") for merge in merges)]
+    vocabulary = {token: id for id, token in enumerate([*tokens, "<|endoftext|>"])}
+    contents = {"vocab": vocabulary, **files}
+    for name, content in contents.items():
+        (directory / f"{name}.json").write_text(json.dumps(content))
+    (directory / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    return directory
