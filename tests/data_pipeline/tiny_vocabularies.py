@@ -127,28 +127,18 @@ def random_texts(parts: Sequence[str], count: int, seed: int = 0) -> list[str]:
     return [*parts, *(f"a{part}b" for part in parts), *mixed]
 
 
-def train_targets(vocab_size: int = 380) -> SentencePieceTargets:
+def train_targets(vocab_size: int = 340) -> SentencePieceTargets:
     """Train a vocabulary of targets on made-up lines with capitals, accents and line ends."""
     random = np.random.default_rng(0)
-    words = [
-        "Der",
-        "die",
-        "Straße",
-        "café",
-        "e\u0301",
-        "l'eau",
-        "3.5",
-        "(the)",
-        "„x“",
-        "über",
-        "\n",
-    ]
+    syllables = np.array([a + b for a in "BdfGklm" for b in "aeiouéü"])
+    made = ["".join(random.choice(syllables, n)) for n in random.integers(1, 5, 60)]
+    words = [*made, "Der", "die", "Straße", "e\u0301", "l'eau", "3.5", "(the)", "„x“", "\n"]
     lines = [" ".join(random.choice(words, 9)) for _ in range(300)]
     return train_target_tokenizer(lines, vocab_size)
 
 
 def write_byte_level(directory: Path, **files: Any) -> Path:
-    """Write a GPT-2 vocabulary of the bytes, 7 merged tokens and `<|endoftext|>`, and JSON files."""
+    """Write a GPT-2 vocabulary of 264 tokens, the last `<|endoftext|>`, and other JSON files."""
     directory.mkdir(parents=True, exist_ok=True)
     merges = ["t h", "th e", "Ġ the", "Ġ a", "# #", "Ã ©", "ï ¿"]
     tokens = [*sorted(BYTE_CHARACTERS), *(merge.replace(" ", "") for merge in merges)]

@@ -18,7 +18,9 @@ def describe_sentencepiece(
 ) -> tuple[_Json, _Json]:
     """Return tokenizer.json and tokenizer_config.json of a unigram model.
 
-    transformers segments a text that spells a piece of bytes, such as `<0x0A>`, into that piece.
+    Two kinds of text have other ids in transformers: those that spell a piece of bytes, such as
+    `<0x0A>`, and those with "▁" (U+2581). A model that `train_target_tokenizer` did not make, with
+    scores that are not rounded, may also have ties, which float32 and float64 break differently.
 
     Raises:
         InputError: it has user-defined pieces, which transformers looks for in another way.
@@ -32,7 +34,8 @@ def describe_sentencepiece(
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
         normalizers.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if spec.remove_extra_whitespaces:
-        normalizers += [_replace({"Regex": "^ +| +$"}, ""), _replace({"Regex": " {2,}"}, " ")]
+        # Of the text: `^` and `$` would be those of its lines.
+        normalizers += [_replace({"Regex": r"\A +| +\z"}, ""), _replace({"Regex": " {2,}"}, " ")]
     special = {
         "pad_token": pieces[pad_id].piece,
         "unk_token": pieces[unk_id].piece,
