@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from etils import epath
 from tiny_decoders import TIED, draw_sources, draw_talkative_params, make_decoder
 from tiny_models import assert_same
 
@@ -46,8 +47,6 @@ def copy(source: Path, to: Format, output: Path) -> PretrainedWeights:
 
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
-    from etils import epath
-
     target = tmp_path / "target_tokenizer"
     (target / "deep").mkdir(parents=True)
     (target / "deep/ids.bin").write_bytes(b"\0\xff")
