@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AlbertForConditionalGeneration,
         GenerationOptions,
         generate,
+        read_generation_options,
     )
     from albert_jax.model import AlbertForPreTraining, AlbertModel
     from albert_jax.pretrained import PretrainedWeights, read_pretrained
@@ -34,7 +35,10 @@ _get_export, __all__ = lazy_exports(
     {
         "config": ["AlbertConfig", "HeadConfig", "ProblemType"],
         "decoder.config": ["Gpt2Config"],
-        "generation": ["AlbertForConditionalGeneration", "GenerationOptions", "generate"],
+        "generation": [
+            *("AlbertForConditionalGeneration", "GenerationOptions", "generate"),
+            "read_generation_options",
+        ],
         "model": ["AlbertForPreTraining", "AlbertModel"],
         "pretrained": ["PretrainedWeights", "read_pretrained"],
         "tasks.models": [

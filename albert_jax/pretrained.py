@@ -1,9 +1,9 @@
 """Reading and writing of weights: ``from_pretrained`` and ``save_pretrained`` of every model.
 
-A path is a Hugging Face directory, a checkpoint of the released code, or a workdir of this project
-(then its best checkpoint is meant) or one of its checkpoints, ``workdir/checkpoints/500``; or the
-name of a model on the Hugging Face Hub, ``albert/albert-base-v2``. The JSON beside the weights
-defines the model, never a preset.
+A path is a Hugging Face directory, with a decoder or without, a checkpoint of the released code, or
+a workdir of this project (then its best checkpoint is meant) or one of its checkpoints,
+``workdir/checkpoints/500``; or the name of a model on the Hugging Face Hub,
+``albert/albert-base-v2``. The JSON beside the weights defines the model, never a preset.
 """
 
 import dataclasses
@@ -21,7 +21,9 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.decoder.config import Gpt2Config
 from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
+from albert_jax.interop.encoder_decoder import is_encoder_decoder, read_encoder_decoder
 from albert_jax.interop.hub import local_path
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.parameter_fitting import fit_parameters
@@ -43,9 +45,10 @@ class PretrainedWeights:
         head: labels of its classifier, if it has one.
         params: every stored parameter, float32 NumPy arrays under the names of a model with heads:
             ``albert``, ``predictions``, ``sop_classifier``, ``classifier``, ``qa_outputs``,
-            ``start_logits``, ``end_logits``, ``answer_class``.
+            ``start_logits``, ``end_logits``, ``answer_class``, ``decoder``, ``enc_to_dec_proj``.
         architecture: the class that it was saved from, where that is known.
         step: training steps taken, where that is known.
+        decoder: the decoder's configuration, if there is a decoder.
     """
 
     config: AlbertConfig
@@ -53,6 +56,7 @@ class PretrainedWeights:
     params: dict[str, Any]
     architecture: str | None
     step: int | None
+    decoder: Gpt2Config | None = None
 
 
 def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> PretrainedWeights:
@@ -71,7 +75,8 @@ def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> Pretrai
     stored = open_weights(path, step=step)
     params = {name: np.asarray(x, np.float32) for name, x in stored.read_all().items()}
     return PretrainedWeights(
-        stored.config, stored.head, unflatten(params), stored.architecture, stored.step
+        *(stored.config, stored.head, unflatten(params)),
+        *(stored.architecture, stored.step, stored.decoder),
     )
 
 
@@ -83,6 +88,8 @@ def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeig
         return workdir.read_workdir(root, step_of_path if step is None else step)
     if step is not None:
         raise WeightsError(f"{path} is no workdir, so it has no checkpoint of step {step}")
+    if is_encoder_decoder(given):
+        return read_encoder_decoder(given)
     if huggingface.is_huggingface_directory(given):
         return huggingface.read_huggingface(given)
     if found := tensorflow_checkpoint.find_checkpoint(given):
@@ -154,7 +161,8 @@ class PretrainedModel:
         """Return the model that a path holds, and its parameters.
 
         Args:
-            path: see this file's docstring. Heads of other tasks are not read.
+            path: see this file's docstring. Heads of other tasks are not read, nor is the decoder,
+                unless this is a model with one.
             dtype: type of activations and matmuls; parameters are at least float32.
             strict: False to initialize what is missing from `INITIALIZATION_SEED`, with a warning
                 that lists it.
@@ -162,14 +170,19 @@ class PretrainedModel:
             fields: other fields of the model, such as `add_pooling_layer`.
 
         Raises:
-            WeightsError: there are no weights, they cannot be read, or (if strict) something is
-                missing, of another shape, or unknown; one line that lists all of it.
+            WeightsError: there are no weights, or no decoder, they cannot be read, or (if strict)
+                something is missing, of another shape, or unknown; one line that lists all of it.
             CheckpointError: a workdir's checkpoint is damaged or missing.
         """
         stored = open_weights(path)
         fields |= {"config": stored.config, "dtype": dtype}
-        if "head" in (field.name for field in dataclasses.fields(cast(Any, cls))):
+        names = {field.name for field in dataclasses.fields(cast(Any, cls))}
+        if "head" in names:
             fields["head"] = head or stored.head or HeadConfig()
+        if "decoder_config" in names:
+            if stored.decoder is None:
+                raise WeightsError(f"{path} has an encoder and no decoder")
+            fields["decoder_config"] = stored.decoder
         model = cls(**fields)
         return model, model.fit(stored, strict=strict)
 

@@ -20,6 +20,7 @@ from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.converting.formats import Format, architecture_of, convert, list_losses
+from experiments.converting.generation_files import read_generation_files
 from experiments.converting.model_card import format_model_card
 from experiments.converting.provenance import read_provenance
 from experiments.prediction.examples import suggest_fill_mask
@@ -49,7 +50,8 @@ def main() -> ExitCode:
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
     provenance = read_provenance(source, stored.step)
     card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
-    convert(stored, tokenizer, to, output, card=card)
+    generation = None if stored.decoder is None else read_generation_files(source)
+    convert(stored, tokenizer, to, output, card=card, generation=generation)
     count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
     config = stored.config
     print(

@@ -55,7 +55,8 @@ class Gpt2Decoder(nn.Module):
     Attributes:
         config: the decoder's configuration.
         dtype: of activations and matmuls; parameters are float32, logits at least that.
-        execution: `remat` and `unroll` are those of the scan over layers.
+        execution: `remat` and `unroll` are those of the scan over layers; the rest is the encoder's
+            alone.
         encoder_config: of the encoder whose layers are used, if they are.
     """
 

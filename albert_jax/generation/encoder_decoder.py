@@ -21,17 +21,15 @@ from albert_jax.decoder.cache import DecoderCache
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.decoder.decoder import Gpt2Decoder, Memory
 from albert_jax.encoder import Execution, Params
-from albert_jax.interop.encoder_decoder import (
-    join_weights,
-    read_encoder_decoder,
-    read_gpt2,
-    save_encoder_decoder,
-)
+from albert_jax.generation.config import GenerationOptions
+from albert_jax.generation.stored_decoder import open_decoder
+from albert_jax.generation.stored_options import options_to_json
+from albert_jax.interop.encoder_decoder import join_weights, save_encoder_decoder
 from albert_jax.interop.saving import SavableTokenizer
 from albert_jax.interop.stored_weights import ENCODER
 from albert_jax.layers import AnyArray, dense
 from albert_jax.model import AlbertModel
-from albert_jax.pretrained import PretrainedModel, open_path, open_weights
+from albert_jax.pretrained import PretrainedModel, open_weights
 
 Model = TypeVar("Model", bound="AlbertForConditionalGeneration")
 
@@ -51,7 +49,9 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         config: the encoder's configuration.
         decoder_config: the decoder's.
         dtype: of activations and matmuls; parameters are float32.
-        execution: of the encoder's layers; `remat` and `unroll` of the decoder's too.
+        execution: of the encoder's layers; `remat` and `unroll` of the decoder's too, and nothing
+            else of them: its attention, norms and matrix products are as by default, also in layers
+            that are tied to the encoder's.
     """
 
     config: AlbertConfig
@@ -163,33 +163,6 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         return self.albert.encoder.get_variable("params", "layers")
 
     @classmethod
-    def from_pretrained(
-        cls: type[Model],
-        path: epath.PathLike,
-        *,
-        dtype: DTypeLike = jnp.float32,
-        strict: bool = True,
-        **fields: Any,
-    ) -> tuple[Model, PyTree]:
-        """Return the model of a directory of transformers' EncoderDecoderModel, and its parameters.
-
-        Layers that are all equal are shared, as they were before `save_pretrained` repeated them.
-
-        Args:
-            path: the directory, or its name on the Hugging Face Hub.
-            dtype: see `PretrainedModel.from_pretrained`.
-            strict: likewise.
-            fields: other fields of the model.
-
-        Raises:
-            WeightsError: it is no such directory, its encoder is not ALBERT or its decoder not
-                GPT-2, or weights are missing, unknown or of another shape; all are listed.
-        """
-        stored, decoder = read_encoder_decoder(open_path(path))
-        model = cls(config=stored.config, decoder_config=decoder, dtype=dtype, **fields)
-        return model, model.fit(stored, strict=strict)
-
-    @classmethod
     def from_encoder_decoder_pretrained(
         cls: type[Model],
         encoder: epath.PathLike,
@@ -199,14 +172,14 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         strict: bool = True,
         **decoder_settings: Any,
     ) -> tuple[Model, PyTree]:
-        """Return a model that starts from a pre-trained encoder and a pre-trained GPT-2.
+        """Return a model that starts from a pre-trained encoder and a pre-trained decoder.
 
         Cross-attention and what leads from one width to the other are initialized at random from
-        `albert_jax.pretrained.INITIALIZATION_SEED`, and logged.
+        `albert_jax.pretrained.INITIALIZATION_SEED`, and logged, where the decoder comes without.
 
         Args:
             encoder: what `AlbertModel.from_pretrained` reads.
-            decoder: a directory of transformers' GPT-2, or its name on the Hugging Face Hub.
+            decoder: what `open_decoder` opens: a GPT-2, or a model with a decoder.
             dtype: see `PretrainedModel.from_pretrained`.
             strict: likewise.
             decoder_settings: settings of `Gpt2Config` in place of those of the directory. GPT-2
@@ -217,18 +190,23 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
             WeightsError: one of them cannot be read, or does not fit its configuration.
             FieldError: a setting is not allowed.
         """
-        of_decoder, config = read_gpt2(open_path(decoder), decoder_settings)
+        of_decoder, config = open_decoder(decoder, decoder_settings)
         stored = join_weights(open_weights(encoder), of_decoder)
         model = cls(stored.config, config, dtype=dtype)
-        own = [name for name in model.parameter_shapes() if name.startswith("decoder/")]
-        required = [name for name in own if "/cross_attention/" not in name]
-        return model, model.fit(stored, required=(*ENCODER, *required), strict=strict)
+        return model, model.fit(stored, required=model.pretrained_names(), strict=strict)
+
+    def pretrained_names(self) -> tuple[str, ...]:
+        """Return prefixes of the parameters that a pre-trained encoder and decoder have: not those
+        of cross-attention, and of what leads from one width to the other."""
+        own = (name for name in self.parameter_shapes() if name.startswith("decoder/"))
+        return *ENCODER, *(name for name in own if "/cross_attention/" not in name)
 
     def save_pretrained(
         self,
         path: str | os.PathLike[str],
         params: PyTree,
         tokenizer: SavableTokenizer | None = None,
+        options: GenerationOptions | None = None,
     ) -> None:
         """Write a directory that transformers' EncoderDecoderModel loads.
 
@@ -236,13 +214,15 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
             path: a new directory; it appears when it is complete.
             params: the model's parameters, all of one type; the file has that type.
             tokenizer: of the source, written beside the model.
+            options: of generation, which transformers then generates with by default.
 
         Raises:
             WeightsError: the directory exists, the parameters are not the model's, the vocabulary
                 is not the tokenizer's, or transformers has no such model, as with `tie_to_encoder`.
         """
         flat = self.check_parameters(params)
-        save_encoder_decoder(path, flat, self.config, self.decoder_config, tokenizer)
+        json = {} if options is None else options_to_json(options)
+        save_encoder_decoder(path, flat, self.config, self.decoder_config, tokenizer, json)
 
 
 def _as_bool(mask: Any) -> Any:

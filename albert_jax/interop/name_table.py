@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from albert_jax.config import AlbertConfig, Norm, PositionEncoding
+from albert_jax.decoder.config import Gpt2Config
 
 Shape = tuple[int | None, ...]  # None: the number of labels of a classifier
 
@@ -105,6 +106,40 @@ _CLASSIFIERS = (
 )
 
 
+def _parts(module: str, names: tuple[str, ...], joined: str) -> Iterator[Module]:
+    """Yield the parts of a projection that GPT-2 has in one tensor, ``c_attn.weight[key]``."""
+    for part in names:
+        leaves = tuple(Leaf(leaf.native, f"{leaf.huggingface}[{part}]", "") for leaf in _DENSE)
+        yield Module(f"{module}/{part}", joined, None, leaves, "D D")
+
+
+# Of the decoder; GPT-2's kernels are [inputs, outputs], as ours. Sizes: V vocabulary, P positions,
+# D width, F feed-forward, M width of the encoder.
+_GPT2_DENSE = (Leaf("kernel", "weight", ""), _DENSE[1])
+_DECODER = (
+    Module("word_embeddings", "wte", None, _TABLE, "V D"),
+    Module("position_embeddings", "wpe", None, _TABLE, "P D"),
+    Module("layer_norm", "ln_f", None, _NORM, "D"),
+)
+_DECODER_ATTENTION = (
+    Module("attention/layer_norm", "ln_1", None, _NORM, "D"),
+    *_parts("attention", ("query", "key", "value"), "attn.c_attn"),
+    Module("attention/dense", "attn.c_proj", None, _GPT2_DENSE, "D D"),
+)
+_CROSS_ATTENTION = (
+    Module("cross_attention/layer_norm", "ln_cross_attn", None, _NORM, "D"),
+    Module("cross_attention/query", "crossattention.q_attn", None, _GPT2_DENSE, "D D"),
+    *_parts("cross_attention", ("key", "value"), "crossattention.c_attn"),
+    Module("cross_attention/dense", "crossattention.c_proj", None, _GPT2_DENSE, "D D"),
+)
+_DECODER_FEED_FORWARD = (
+    Module("feed_forward/layer_norm", "ln_2", None, _NORM, "D"),
+    Module("feed_forward/intermediate", "mlp.c_fc", None, _GPT2_DENSE, "D F"),
+    Module("feed_forward/output", "mlp.c_proj", None, _GPT2_DENSE, "F D"),
+)
+PROJECTION = Module("enc_to_dec_proj", "enc_to_dec_proj", None, _DENSE, "M D")
+
+
 def modules_outside_layers(config: AlbertConfig) -> Iterator[Module]:
     """Yield the modules of a model with all heads, except those of its layers."""
     for module in _EMBEDDINGS:
@@ -130,6 +165,37 @@ def modules_of_layer(group: int, inner: int) -> Iterator[Module]:
     for half, modules in (("attention", _ATTENTION), ("feed_forward", _FEED_FORWARD)):
         for module in modules:
             yield module.below(f"albert/encoder/layers/{half}/", huggingface, tensorflow)
+
+
+def decoder_modules_outside_layers() -> Iterator[Module]:
+    """Yield the modules of a decoder, except those of its layers."""
+    for module in _DECODER:
+        yield dataclasses.replace(module, native=f"decoder/{module.native}")
+
+
+def decoder_modules_of_layer(config: Gpt2Config) -> Iterator[tuple[Module, int]]:
+    """Yield the modules of a decoder's layer, and the number of copies of each.
+
+    Cross-attention is shared with self-attention. Tied to the encoder, there is nothing else.
+    """
+    halves: list[tuple[tuple[Module, ...], int]] = [(_CROSS_ATTENTION, config.attention_copies)]
+    if not config.tie_to_encoder:
+        halves.insert(0, (_DECODER_ATTENTION, config.attention_copies))
+        halves.append((_DECODER_FEED_FORWARD, config.feed_forward_copies))
+    for modules, copies in halves:
+        for module in modules:
+            yield dataclasses.replace(module, native=f"decoder/layers/{module.native}"), copies
+
+
+def decoder_sizes(config: Gpt2Config, encoder_size: int | None) -> Mapping[str, int | None]:
+    """Return the sizes that a decoder's modules name, for `shape_of`."""
+    return {
+        "V": config.vocab_size,
+        "P": config.n_positions,
+        "D": config.n_embd,
+        "F": config.inner_size,
+        "M": encoder_size,
+    }
 
 
 def parameter_shape(config: AlbertConfig, module: Module, leaf: Leaf) -> Shape:

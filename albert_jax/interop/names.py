@@ -9,13 +9,19 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.config import AlbertConfig, Norm, ParameterSharing, PositionEncoding
+from albert_jax.decoder.config import Gpt2Config
 from albert_jax.interop.name_table import (
+    PROJECTION,
     Leaf,
     Module,
     Shape,
+    decoder_modules_of_layer,
+    decoder_modules_outside_layers,
+    decoder_sizes,
     modules_of_layer,
     modules_outside_layers,
     parameter_shape,
+    shape_of,
 )
 
 FlatTree = dict[str, np.ndarray]  # "albert/pooler/kernel" -> array
@@ -170,6 +176,23 @@ def native_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
                 path = f"{module.native}/{leaf.native}"
                 shape = parameter_shape(config, module, leaf)
                 mapping[path] = ParameterSlice(path, stack + shape)
+    return mapping
+
+
+def native_decoder_mapping(config: AlbertConfig, decoder: Gpt2Config) -> dict[str, ParameterSlice]:
+    """Map every parameter of a decoder, and of what joins it to its encoder, to itself."""
+    sizes = decoder_sizes(decoder, config.hidden_size)
+    modules: list[tuple[Module, Shape]] = [
+        (module, ()) for module in decoder_modules_outside_layers()
+    ]
+    modules += [(module, (copies, 1)) for module, copies in decoder_modules_of_layer(decoder)]
+    if config.hidden_size != decoder.n_embd:
+        modules.append((PROJECTION, ()))
+    mapping = {}
+    for module, stack in modules:
+        for leaf in module.leaves:
+            path = f"{module.native}/{leaf.native}"
+            mapping[path] = ParameterSlice(path, stack + shape_of(sizes, module, leaf))
     return mapping
 
 

@@ -87,8 +87,7 @@ def fit_parameters(
     ]
     if strict:
         stored.raise_faults(faults)
-    missing = sorted(n for n in shapes if n not in found or found[n].shape != shapes[n])
-    if missing:
+    if missing := sorted(_missing(found, shapes)):
         reasons = "".join(f"{fault}; " for fault in faults)
         _log.warning(
             "%s: %sinitialized at random from seed %d: %s",
@@ -99,6 +98,22 @@ def fit_parameters(
     return unflatten(
         {name.removeprefix(model.PREFIX): np.asarray(found[name], dtype) for name in shapes}
     )
+
+
+def fresh_parameters(stored: StoredWeights, model: ParametricModel) -> frozenset[str]:
+    """Return the parameters of a model that are not stored, so that `fit_parameters` initializes
+    them, by their names in a model with heads.
+
+    Example: ``decoder/layers/cross_attention/query/kernel``, where a decoder starts from GPT-2.
+    """
+    shapes = model.parameter_shapes()
+    return _missing(stored.read(shapes), shapes)
+
+
+def _missing(
+    found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> frozenset[str]:
+    return frozenset(n for n in shapes if n not in found or found[n].shape != shapes[n])
 
 
 def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:

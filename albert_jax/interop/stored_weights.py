@@ -11,11 +11,13 @@ from flax.traverse_util import unflatten_dict
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
+from albert_jax.decoder.config import Gpt2Config
 from albert_jax.input_files import read_json_object
 from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
 from albert_jax.settings import FieldError
 
 ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
+DECODER = ("decoder/", "enc_to_dec_proj/")  # of a decoder, and of what joins it to the encoder
 
 _MAX_LISTED = 40  # faults in an error message
 
@@ -32,6 +34,7 @@ class StoredWeights:
         step: number of training steps taken, if known.
         tensors: by the names of the format.
         mapping: every name that the format has for a model of this configuration.
+        decoder: the decoder's configuration, if there is a decoder.
     """
 
     source: str
@@ -41,6 +44,7 @@ class StoredWeights:
     step: int | None
     tensors: Mapping[str, np.ndarray]
     mapping: Mapping[str, ParameterSlice]
+    decoder: Gpt2Config | None = None
 
     def faults(self, wanted: Collection[str]) -> list[str]:
         """List what is wrong: unknown names, wrong shapes, missing parts of wanted parameters."""

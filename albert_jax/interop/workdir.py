@@ -2,18 +2,27 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from etils import epath
 
 from albert_jax.config import HeadConfig
+from albert_jax.decoder.config import Gpt2Config
 from albert_jax.input_files import read_json_object, require_fields
-from albert_jax.interop.names import WeightsError, native_mapping
+from albert_jax.interop.names import WeightsError, native_decoder_mapping, native_mapping
 from albert_jax.interop.stored_weights import StoredWeights, flatten, read_albert_config
-from albert_jax.settings import FieldError
+from albert_jax.settings import FieldError, did_you_mean
 
 ALBERT_CONFIG_FILE = "albert_config.json"
 HEAD_FILE = "head.json"
+DECODER_FILE = "decoder_config.json"  # of generation, as all that follows
+OPTIONS_FILE = "generation_config.json"
+TARGET_TOKENIZER = "target_tokenizer"
+GENERATION = "AlbertForConditionalGeneration"
 CHECKPOINTS = "checkpoints"
+
+Settings = TypeVar("Settings")
 
 
 def split_step(path: epath.Path) -> tuple[epath.Path, int | None]:
@@ -50,8 +59,12 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
     directory = path / CHECKPOINTS
     step = resolve_step(directory, step)
     params = flatten(restore_params(directory, step))
+    mapping, decoder = native_mapping(config), None
+    if (path / DECODER_FILE).exists():
+        decoder, architecture = read_decoder_config(path / DECODER_FILE), GENERATION
+        mapping |= native_decoder_mapping(config, decoder)
     return StoredWeights(
-        f"{directory}/{step}", config, head, architecture, step, params, native_mapping(config)
+        f"{directory}/{step}", config, head, architecture, step, params, mapping, decoder
     )
 
 
@@ -67,11 +80,7 @@ def read_head(file: epath.Path) -> tuple[str | None, HeadConfig | None]:
         return None, None
     values = read_json_object(file, error=WeightsError, drop_nulls=True)
     require_fields(values, {"architecture": str, "labels": list}, str(file), error=WeightsError)
-    architecture = values.pop("architecture")
-    try:
-        return architecture, HeadConfig(**values)
-    except (FieldError, TypeError) as error:  # TypeError: of an unknown field
-        raise WeightsError(f"{file}: {error}") from error
+    return values.pop("architecture"), make_settings(HeadConfig, values, str(file))
 
 
 def write_head(file: epath.Path, architecture: str, head: HeadConfig) -> None:
@@ -82,3 +91,49 @@ def write_head(file: epath.Path, architecture: str, head: HeadConfig) -> None:
     """
     values = {"architecture": architecture, **dataclasses.asdict(head)}
     file.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def decoder_config_bytes(config: Gpt2Config) -> bytes:
+    """Return a workdir's ``decoder_config.json``: every field by its name."""
+    return settings_bytes(config)
+
+
+def write_decoder_config(file: epath.Path, config: Gpt2Config) -> None:
+    """Write a workdir's ``decoder_config.json``."""
+    file.write_bytes(decoder_config_bytes(config))
+
+
+def read_decoder_config(file: epath.Path) -> Gpt2Config:
+    """Read a workdir's ``decoder_config.json``; a field that it lacks has its default.
+
+    Raises:
+        WeightsError: it does not exist, or is not a decoder's configuration.
+    """
+    values = read_json_object(file, error=WeightsError, drop_nulls=True)
+    return make_settings(Gpt2Config, values, str(file))
+
+
+def settings_bytes(settings: Any) -> bytes:
+    """Return the JSON of a dataclass of settings."""
+    return (json.dumps(dataclasses.asdict(settings), indent=2) + "\n").encode()
+
+
+def make_settings(kind: type[Settings], values: Mapping[str, Any], file: str) -> Settings:
+    """Make a dataclass of settings out of the content of a file.
+
+    Args:
+        kind: the dataclass.
+        values: by the names of its fields.
+        file: for messages.
+
+    Raises:
+        WeightsError: a field is unknown, or a value is not allowed.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise WeightsError(f"{file}: {name} is unknown{did_you_mean(name, known)}")
+    try:
+        return kind(**values)
+    except FieldError as error:
+        raise WeightsError(f"{file}: {error}") from error

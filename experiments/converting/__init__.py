@@ -6,6 +6,7 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "formats": ["Format", "architecture_of", "convert", "list_losses"],
+        "generation_files": ["GenerationFiles", "read_generation_files"],
         "model_card": ["format_model_card"],
         "provenance": ["Provenance", "read_provenance"],
     },

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from albert_jax.interop.workdir import GENERATION
 from experiments.converting.formats import Format
 from experiments.prediction.examples import MASKED_TEXT
 
@@ -14,11 +15,13 @@ class Usage(NamedTuple):
         pipeline: the hub's name of the task; None if it has none.
         auto_class: transformers' class that loads them.
         flags: of `experiments.predict`.
+        call: code that uses model and tokenizer, in transformers and here.
     """
 
     pipeline: str | None
     auto_class: str
     flags: str
+    call: tuple[str, str] = ("", "")
 
 
 _RELEASED_CODE = "https://github.com/google-research/albert"
@@ -43,6 +46,16 @@ USAGES = {
         "question-answering", "AutoModelForQuestionAnswering", f"--task=answer {_QUESTION}"
     ),
     "AlbertForMultipleChoice": Usage(None, "AutoModelForMultipleChoice", ""),
+    "AlbertForConditionalGeneration": Usage(
+        None,
+        "EncoderDecoderModel",
+        "",
+        call=(
+            'inputs = tokenizer(["This is a text."], return_tensors="pt")\n'
+            "ids = model.generate(**inputs)",
+            'ids = generate(model, params, tokenizer(["This is a text."]), options).sequences',
+        ),
+    ),
 }
 
 
@@ -66,12 +79,20 @@ def format_usage(architecture: str, name: str, to: Format, *, has_tokenizer: boo
         yield f"The files are those of the [released code]({_RELEASED_CODE}), which reads them."
         yield ""
     yield from ("In albert-jax:", "", "```python")
-    yield f"from albert_jax import {architecture}"
+    generates = architecture == GENERATION
+    more = ", generate, read_generation_options" if generates else ""
+    yield f"from albert_jax import {architecture}{more}"
     yield from (["from data_pipeline import AlbertTokenizer"] if has_tokenizer else [])
     yield ""
     yield from ([f"tokenizer = AlbertTokenizer{read}"] if has_tokenizer else [])
     yield f"model, params = {architecture}{read}"
+    if generates and has_tokenizer:
+        yield f'options = read_generation_options("{name}")'
+        yield usage.call[1]
     yield from ("```", "")
+    if generates:
+        yield "The ids are of the vocabulary of targets, which has a tokenizer of its own."
+        yield ""
     if has_tokenizer and usage.flags:
         yield from ("```bash", f"python -m experiments.predict --model={name} {usage.flags}")
         yield from ("```", "")
@@ -84,4 +105,5 @@ def _format_transformers(usage: Usage, read: str, *, has_tokenizer: bool) -> Ite
     yield ""
     yield from ([f"tokenizer = AutoTokenizer{read}"] if has_tokenizer else [])
     yield f"model = {usage.auto_class}{read}"
+    yield from ([usage.call[0]] if has_tokenizer and usage.call[0] else [])
     yield from ("```", "")

@@ -21,6 +21,14 @@ from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 from data_pipeline.tokenizers.sentencepiece_model import parse_model
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
+from experiments.converting.generation_files import (
+    GenerationFiles,
+    TokenizerCopier,
+    check_encoder_alone,
+    copy_directory,
+    write_for_transformers,
+    write_to_workdir,
+)
 
 _Writer = Callable[[Path, PretrainedWeights, AlbertTokenizer | None], None]
 
@@ -44,6 +52,8 @@ def convert(
     output: Path,
     *,
     card: str | None = None,
+    generation: GenerationFiles | None = None,
+    copy_target_tokenizer: TokenizerCopier = copy_directory,
 ) -> None:
     """Write all of a model, heads included, into a new directory.
 
@@ -53,6 +63,8 @@ def convert(
         to: the format.
         output: the directory.
         card: the text of ``README.md``; see `format_model_card`.
+        generation: what a model with a decoder has beside its weights.
+        copy_target_tokenizer: writes its target tokenizer into a directory for transformers.
 
     Raises:
         WeightsError: the directory exists, the format cannot hold the model or its added tokens, or
@@ -63,7 +75,7 @@ def convert(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model has "
             f"{stored.config.vocab_size}"
         )
-    if to is Format.HUGGINGFACE:
+    if to is Format.HUGGINGFACE and stored.decoder is None:
         save_huggingface(
             output,
             flatten(stored.params),
@@ -74,9 +86,13 @@ def convert(
             card=card,
         )
         return
+    generation = generation or GenerationFiles()
     writers: dict[Format, _Writer] = {
+        Format.HUGGINGFACE: functools.partial(
+            write_for_transformers, files=generation, copy_tokenizer=copy_target_tokenizer
+        ),
         Format.TENSORFLOW: _write_released,
-        Format.ORBAX: _write_workdir,
+        Format.ORBAX: functools.partial(_write_workdir, generation=generation),
         Format.ONNX: functools.partial(_write_graph, write_onnx),
         Format.STABLEHLO: functools.partial(_write_graph, write_stablehlo),
     }
@@ -104,6 +120,7 @@ def architecture_of(stored: PretrainedWeights) -> str:
 def _write_released(
     directory: Path, stored: PretrainedWeights, tokenizer: AlbertTokenizer | None
 ) -> None:
+    check_encoder_alone(stored)
     if tokenizer is not None and (added := tokenizer.tokenizer.added_tokens.new):
         raise WeightsError(
             f"the tensorflow format has no place for added tokens: {', '.join(added)}"
@@ -121,9 +138,14 @@ def _write_released(
 
 
 def _write_workdir(
-    directory: Path, stored: PretrainedWeights, tokenizer: AlbertTokenizer | None
+    directory: Path,
+    stored: PretrainedWeights,
+    tokenizer: AlbertTokenizer | None,
+    generation: GenerationFiles,
 ) -> None:
     stored.config.to_json_file(directory / ALBERT_CONFIG_FILE)
+    if stored.decoder is not None:
+        write_to_workdir(directory, stored.decoder, generation)
     if stored.head is not None:
         write_head(epath.Path(directory / HEAD_FILE), architecture_of(stored), stored.head)
     if tokenizer is not None:
@@ -147,7 +169,12 @@ def _write_graph(
 
 
 def prepare_stored(stored: PretrainedWeights) -> ExportedModel:
-    """Return a model for the export of inference; see `prepare_export`."""
+    """Return a model for the export of inference; see `prepare_export`.
+
+    Raises:
+        WeightsError: it has a decoder, or see `prepare_export`.
+    """
+    check_encoder_alone(stored)
     return prepare_export(architecture_of(stored), stored.config, stored.head, stored.params)
 
 

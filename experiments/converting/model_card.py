@@ -45,8 +45,8 @@ def format_model_card(
         *_format_header(name, architecture, to, provenance.measurements),
         f"# {name.rpartition('/')[2]}",
         "",
-        f"An {_ALBERT} of {stored.config.num_hidden_layers} layers, "
-        f"{_count_parameters(stored):,} parameters.",
+        f"An {_ALBERT} of {stored.config.num_hidden_layers} layers"
+        f"{_describe_decoder(stored)}, {_count_parameters(stored):,} parameters.",
         "",
         *_format_section("Model", _describe_model(stored, tokenizer)),
         *_format_section("Training", provenance.training),
@@ -78,6 +78,12 @@ def _format_header(
     yield from ("---", "")
 
 
+def _describe_decoder(stored: PretrainedWeights) -> str:
+    if stored.decoder is None:
+        return ""
+    return f" that reads and a GPT-2 of {stored.decoder.n_layer} layers that writes"
+
+
 def _count_parameters(stored: PretrainedWeights) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(stored.params))
 
@@ -105,6 +111,12 @@ def _describe_model(
         if not isinstance(tokenizer.tokenizer, SentencePieceTokenizer):
             kind = "WordPiece"
         rows["vocabulary"] += f", {kind}"
+    if (decoder := stored.decoder) is not None:
+        shared = "the encoder's" if decoder.tie_to_encoder else str(decoder.parameter_sharing)
+        rows["decoder layers"] = f"{decoder.n_layer}, parameters shared: {shared}"
+        rows["decoder width"] = f"{decoder.n_embd}"
+        rows["decoder vocabulary"] = f"{decoder.vocab_size:,} tokens"
+        rows["decoder positions"] = f"{decoder.n_positions}"
     if stored.head is not None and "classifier" in stored.params:
         rows["labels"] = ", ".join(stored.head.labels)
     return rows
@@ -148,6 +160,8 @@ def _format_limits(
     positions, trained = stored.config.longest_row, provenance.trained_length
     if positions is not None:
         yield f"- A row has at most {positions} tokens."
+    if stored.decoder is not None:
+        yield f"- A text that it writes has at most {stored.decoder.n_positions} tokens."
     if trained is not None and (positions is None or trained < positions):
         yield f"- The rows of its training had up to {trained} tokens."
     if tokenizer is not None and tokenizer.tokenizer.lower_case:

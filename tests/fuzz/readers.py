@@ -22,10 +22,16 @@ from tiny_models import MODELS, THREE, make_model, random_params
 from tiny_vocabularies import make
 from torch_files import write_legacy, write_zip
 
-from albert_jax import read_pretrained
+from albert_jax import Gpt2Config, read_generation_options, read_pretrained
+from albert_jax.generation import EarlyStopping, GenerationOptions, options_to_json
 from albert_jax.interop.stored_weights import flatten, read_albert_config
 from albert_jax.interop.tensorflow_checkpoint import CHECKPOINT, write_tensorflow
-from albert_jax.interop.workdir import read_head, write_head
+from albert_jax.interop.workdir import (
+    read_decoder_config,
+    read_head,
+    write_decoder_config,
+    write_head,
+)
 from data_pipeline.config import DataConfig, WordStartRule
 from data_pipeline.corpus.journal import Journal
 from data_pipeline.corpus.reader import open_corpus
@@ -133,6 +139,14 @@ def _models(root: Path) -> Readers:
     head = epath.Path(root / "head.json")
     write_head(head, "AlbertForSequenceClassification", THREE)
     readers["head.json"] = (Path(head), lambda: read_head(head))
+    decoder = epath.Path(root / "decoder_config.json")
+    write_decoder_config(decoder, Gpt2Config())
+    readers["decoder_config.json"] = (Path(decoder), lambda: read_decoder_config(decoder))
+    (root / "options").mkdir()
+    options = root / "options/generation_config.json"
+    beams = GenerationOptions(num_beams=4, early_stopping=EarlyStopping.NEVER)
+    options.write_text(json.dumps(options_to_json(beams)))
+    readers["generation_config.json"] = (options, lambda: read_generation_options(options.parent))
     return readers
 
 

@@ -5,17 +5,26 @@ from typing import TYPE_CHECKING
 from albert_jax.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from albert_jax.interop.encoder_decoder.reading import (
+    from albert_jax.interop.encoder_decoder.decoder_weights import (
+        DecoderWeights,
         join_weights,
+        take_decoder,
+    )
+    from albert_jax.interop.encoder_decoder.reading import (
+        is_encoder_decoder,
         read_encoder_decoder,
         read_gpt2,
     )
-    from albert_jax.interop.encoder_decoder.writing import save_encoder_decoder
+    from albert_jax.interop.encoder_decoder.writing import (
+        save_encoder_decoder,
+        write_encoder_decoder,
+    )
 
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "reading": ["join_weights", "read_encoder_decoder", "read_gpt2"],
-        "writing": ["save_encoder_decoder"],
+        "decoder_weights": ["DecoderWeights", "join_weights", "take_decoder"],
+        "reading": ["is_encoder_decoder", "read_encoder_decoder", "read_gpt2"],
+        "writing": ["save_encoder_decoder", "write_encoder_decoder"],
     },
 )

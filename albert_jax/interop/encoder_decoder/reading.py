@@ -1,21 +1,26 @@
 """Reading of encoder-decoder directories, and of GPT-2 directories as decoders."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from etils import epath
 
-from albert_jax.config import AlbertConfig, ParameterSharing
+from albert_jax.config import AlbertConfig
 from albert_jax.decoder.config import Gpt2Config
-from albert_jax.input_files import read_json_object, require_fields, shorten
+from albert_jax.input_files import read_json_object, require_fields
 from albert_jax.interop.encoder_decoder.config_json import decoder_from_json, gpt2_from_json
 from albert_jax.interop.encoder_decoder.decoder_names import (
     decoder_mapping,
-    equal_halves,
+    projection_mapping,
     split_tensors,
+)
+from albert_jax.interop.encoder_decoder.decoder_weights import (
+    PREFIX,
+    DecoderWeights,
+    share,
+    share_equal,
 )
 from albert_jax.interop.huggingface import (
     ENCODER_PREFIX,
@@ -30,35 +35,35 @@ from albert_jax.interop.stored_weights import StoredWeights
 from albert_jax.settings import FieldError
 
 GENERATION_CONFIG_FILE = "generation_config.json"
-ENCODER, DECODER, PROJECTION = "encoder.", "decoder.transformer.", "enc_to_dec_proj."
+MODEL_TYPE = "encoder-decoder"
 
-_TIED = "lm_head.weight"
+_ENCODER, _TIED = "encoder.", "lm_head.weight"
 # Buffers of old files: masks of attention, and positions.
 _BUFFERS = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)")
-_SHARING = {(one.shares_attention, one.shares_feed_forward): one for one in ParameterSharing}
 
 
-class DecoderWeights(NamedTuple):
-    """A decoder's tensors under the names of their format, and every name that it may have."""
-
-    source: str
-    tensors: FlatTree
-    mapping: dict[str, ParameterSlice]
-
-
-def read_encoder_decoder(directory: epath.Path) -> tuple[StoredWeights, Gpt2Config]:
-    """Read a directory of transformers' EncoderDecoderModel: the weights, the decoder's settings.
+def is_encoder_decoder(directory: epath.Path) -> bool:
+    """Return True if ``config.json`` is that of an EncoderDecoderModel.
 
     Raises:
-        WeightsError: it is none, its models are not supported, or its files are damaged.
+        WeightsError: it is not a JSON object.
     """
     file = directory / HUGGINGFACE_CONFIG_FILE
     if not file.exists():
-        raise WeightsError(f"{directory} has no {HUGGINGFACE_CONFIG_FILE} of an encoder-decoder")
+        return False
+    return read_json_object(file, error=WeightsError).get("model_type") == MODEL_TYPE
+
+
+def read_encoder_decoder(directory: epath.Path) -> StoredWeights:
+    """Read a directory of transformers' EncoderDecoderModel.
+
+    Layers that are all equal are shared, as they were before `save_encoder_decoder` repeated them.
+
+    Raises:
+        WeightsError: its models are not supported, or its files are damaged.
+    """
+    file = directory / HUGGINGFACE_CONFIG_FILE
     values = read_json_object(file, error=WeightsError, drop_nulls=True)
-    if values.get("model_type") != "encoder-decoder":
-        found = shorten(values.get("model_type"))
-        raise WeightsError(f"{file}: model_type must be encoder-decoder, got {found}")
     require_fields(values, {"encoder": dict, "decoder": dict}, str(file), error=WeightsError)
     generation = directory / GENERATION_CONFIG_FILE
     options: Mapping[str, Any] = {}
@@ -71,14 +76,14 @@ def read_encoder_decoder(directory: epath.Path) -> tuple[StoredWeights, Gpt2Conf
         raise WeightsError(f"{file}: {error}") from error
     tensors = read_tensors(directory)
     of_encoder = {
-        f"{ENCODER_PREFIX}{name.removeprefix(ENCODER)}": tensor
+        f"{ENCODER_PREFIX}{name.removeprefix(_ENCODER)}": tensor
         for name, tensor in tensors.items()
-        if name.startswith(ENCODER)
+        if name.startswith(_ENCODER)
     }
     config, of_encoder = drop_identity(config, drop_duplicates(of_encoder, config))
-    others = {name: tensor for name, tensor in tensors.items() if not name.startswith(ENCODER)}
-    decoder, of_decoder = _decoder_tensors(others, decoder, DECODER, str(directory))
-    stored = StoredWeights(
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith(_ENCODER)}
+    decoder, of_decoder = _decoder_tensors(others, decoder, PREFIX, str(directory))
+    return StoredWeights(
         source=str(directory),
         config=config,
         head=None,
@@ -86,8 +91,8 @@ def read_encoder_decoder(directory: epath.Path) -> tuple[StoredWeights, Gpt2Conf
         step=None,
         tensors={_in_file(name): tensor for name, tensor in of_encoder.items()} | of_decoder,
         mapping=encoder_decoder_mapping(config, decoder),
+        decoder=decoder,
     )
-    return stored, decoder
 
 
 def read_gpt2(
@@ -123,18 +128,8 @@ def read_gpt2(
     wanted = config.parameter_sharing if "parameter_sharing" in settings else None
     found, tensors = _decoder_tensors(tensors, config, prefix, str(directory))
     if wanted is not None:
-        found = _share(found, wanted, str(directory))
+        found = share(found, wanted, str(directory))
     return DecoderWeights(str(directory), tensors, decoder_mapping(found, prefix)), found
-
-
-def join_weights(encoder: StoredWeights, decoder: DecoderWeights) -> StoredWeights:
-    """Return the weights of both as those of one model."""
-    return dataclasses.replace(
-        encoder,
-        source=f"{encoder.source} and {decoder.source}",
-        tensors={**encoder.tensors, **decoder.tensors},
-        mapping={**encoder.mapping, **decoder.mapping},
-    )
 
 
 def encoder_decoder_mapping(config: AlbertConfig, decoder: Gpt2Config) -> dict[str, ParameterSlice]:
@@ -145,24 +140,13 @@ def encoder_decoder_mapping(config: AlbertConfig, decoder: Gpt2Config) -> dict[s
             for name, target in huggingface_mapping(config).items()
             if name.startswith(ENCODER_PREFIX)
         },
-        **decoder_mapping(decoder, DECODER),
-        **_projection_mapping(config.hidden_size, decoder.n_embd),
-    }
-
-
-def _projection_mapping(encoder_size: int, decoder_size: int) -> dict[str, ParameterSlice]:
-    """Map what leads from the encoder's width to the decoder's; empty where they are equal."""
-    if encoder_size == decoder_size:
-        return {}
-    kernel = (decoder_size, encoder_size)
-    return {
-        f"{PROJECTION}weight": ParameterSlice("enc_to_dec_proj/kernel", kernel, transposed=True),
-        f"{PROJECTION}bias": ParameterSlice("enc_to_dec_proj/bias", (decoder_size,)),
+        **decoder_mapping(decoder, PREFIX),
+        **projection_mapping(decoder, config.hidden_size),
     }
 
 
 def _in_file(name: str) -> str:
-    return f"{ENCODER}{name.removeprefix(ENCODER_PREFIX)}"
+    return f"{_ENCODER}{name.removeprefix(ENCODER_PREFIX)}"
 
 
 def _decoder_tensors(
@@ -179,18 +163,4 @@ def _decoder_tensors(
         if name != tied and not _BUFFERS.fullmatch(name.removeprefix(prefix))
     }
     parts = split_tensors(kept)
-    if config.n_layer > 1:
-        sharing = _SHARING[equal_halves(parts, config.n_layer, prefix)]
-        config = dataclasses.replace(config, parameter_sharing=sharing)
-    return config, parts
-
-
-def _share(config: Gpt2Config, wanted: ParameterSharing, source: str) -> Gpt2Config:
-    """Return a decoder that shares what is wanted, if that is equal in all layers."""
-    shared = dataclasses.replace(config, parameter_sharing=wanted)
-    if (
-        shared.attention_copies < config.attention_copies
-        or shared.feed_forward_copies < config.feed_forward_copies
-    ):
-        raise WeightsError(f"{source}: layers differ, so parameter_sharing cannot be {wanted}")
-    return shared
+    return share_equal(config, parts, prefix), parts

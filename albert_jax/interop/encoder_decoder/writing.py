@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,32 @@ def save_encoder_decoder(
     config: AlbertConfig,
     decoder: Gpt2Config,
     tokenizer: SavableTokenizer | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Write a new directory; see `write_encoder_decoder`."""
+    with new_directory(path, error=WeightsError) as directory:
+        write_encoder_decoder(directory, params, config, decoder, tokenizer, options)
+
+
+def write_encoder_decoder(
+    directory: Path,
+    params: Mapping[str, np.ndarray],
+    config: AlbertConfig,
+    decoder: Gpt2Config,
+    tokenizer: SavableTokenizer | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Write ``config.json``, ``generation_config.json`` and ``model.safetensors``.
 
     Layers that share parameters are repeated, as GPT-2 has no others.
 
     Args:
-        path: a new directory.
+        directory: an empty directory.
         params: by our names, all of one dtype.
         config: the encoder's configuration.
         decoder: the decoder's.
         tokenizer: of the source, written beside the model.
+        options: of generation, by transformers' names.
 
     Raises:
         WeightsError: transformers has no such model, or the tokenizer has another vocabulary.
@@ -51,22 +67,19 @@ def save_encoder_decoder(
 
     if decoder.tie_to_encoder:
         raise WeightsError(
-            "transformers has no decoder with tie_to_encoder: such a model has our format alone"
+            "transformers has no decoder with tie_to_encoder: a workdir alone holds such a model"
         )
     ids = None if tokenizer is None else special_ids_of(tokenizer, config)
     dtype = only_dtype(params)
-    values, generation = encoder_decoder_to_json(config, decoder, dtype=dtype, special_ids=ids)
+    values, tokens = encoder_decoder_to_json(config, decoder, dtype=dtype, special_ids=ids)
     config, params = add_identity(config, params)
-    mapping = encoder_decoder_mapping(config, decoder)
-    tensors = join_tensors(export_tensors(params, mapping))
-    files: dict[str, Any] = {
-        HUGGINGFACE_CONFIG_FILE: values,
-        GENERATION_CONFIG_FILE: generation,
-    }
-    with new_directory(path, error=WeightsError) as directory:
-        for name, content in files.items():
-            text = json.dumps(content, indent=2) + "\n"
-            (directory / name).write_text(text, encoding="utf-8")
-        write_safetensors(directory / WEIGHTS_FILE, tensors)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)
+    tensors = join_tensors(export_tensors(params, encoder_decoder_mapping(config, decoder)))
+    for name, content in (
+        (HUGGINGFACE_CONFIG_FILE, values),
+        (GENERATION_CONFIG_FILE, {**tokens, **options}),
+    ):
+        text = json.dumps(content, indent=2) + "\n"
+        (directory / name).write_text(text, encoding="utf-8")
+    write_safetensors(directory / WEIGHTS_FILE, tensors)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)

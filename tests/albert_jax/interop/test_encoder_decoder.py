@@ -94,7 +94,7 @@ def edit(file: Path, **changes: Any) -> None:
         (
             "config.json",
             {"model_type": "albert"},
-            "model_type must be encoder-decoder, got 'albert'",
+            "has an encoder and no decoder",
         ),
         ("config.json", {"decoder__model_type": "bert"}, "the decoder must be gpt2, got 'bert'"),
         (

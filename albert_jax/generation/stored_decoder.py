@@ -1,0 +1,44 @@
+"""The decoder of a stored model, for another model to start from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from albert_jax.decoder.config import Gpt2Config
+from albert_jax.interop.encoder_decoder import (
+    DecoderWeights,
+    is_encoder_decoder,
+    read_gpt2,
+    take_decoder,
+)
+from albert_jax.interop.names import WeightsError
+from albert_jax.interop.workdir import is_workdir, split_step
+from albert_jax.pretrained import open_path, open_weights
+
+
+def open_decoder(
+    path: epath.PathLike, settings: Mapping[str, Any]
+) -> tuple[DecoderWeights, Gpt2Config]:
+    """Open the decoder of a path; `join_weights` joins it with an encoder.
+
+    Args:
+        path: a directory of transformers' GPT-2, which has no cross-attention; or an
+            encoder-decoder, the cross-attention of which is taken too: a directory of transformers'
+            EncoderDecoderModel, or a workdir or one of its checkpoints.
+        settings: fields of `Gpt2Config` in place of those of the path. Layers that are to share
+            parameters must be equal there.
+
+    Raises:
+        WeightsError: there is no decoder, its files are damaged, or its layers differ.
+        CheckpointError: a workdir's checkpoint is damaged or missing.
+        FieldError: a setting is not allowed.
+    """
+    given = open_path(path)
+    root, _ = split_step(given)
+    if not is_workdir(root) and not is_encoder_decoder(given):
+        return read_gpt2(given, settings)
+    stored = open_weights(path)
+    if stored.decoder is None:
+        raise WeightsError(f"{path} is a workdir without a decoder")
+    return take_decoder(stored, settings)
