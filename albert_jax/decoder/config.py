@@ -1,6 +1,7 @@
 """Configuration of the decoder: GPT-2's fields, sharing, and the special tokens of its targets."""
 
 import dataclasses
+from typing import Any
 
 from albert_jax.config import AlbertConfig, HiddenAct, ParameterSharing, PositionEncoding
 from albert_jax.settings import FieldError, check_settings, setting
@@ -126,3 +127,100 @@ class Gpt2Config:
         if not absolute or encoder.inner_group_num > 1:
             reason = "false unless the encoder has absolute positions and inner_group_num 1"
             raise FieldError("tie_to_encoder", reason, True)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderSizes:
+    """Settings of a new decoder; in runs that start from a pre-trained one, those it has are its.
+
+    Raises:
+        FieldError: a value is not allowed.
+    """
+
+    n_embd: int | None = setting(None, "width; none: that of the encoder", at_least=1)
+    n_layer: int | None = setting(
+        None, "layers; none: as many as the encoder has", at_least=1, at_most=1000
+    )
+    n_head: int | None = setting(
+        None, "attention heads; none: the encoder's, or 64 wide ones", at_least=1
+    )
+    n_inner: int | None = setting(
+        None, "width inside the feed-forward layer; none: 4 n_embd", at_least=1
+    )
+    activation_function: HiddenAct = setting(HiddenAct.GELU, "activation of the feed-forward layer")
+    parameter_sharing: ParameterSharing = setting(
+        ParameterSharing.NONE, "the half of a layer that all layers share; cross-attention too"
+    )
+    tie_to_encoder: bool = setting(
+        False, "layers are the encoder's, made causal, with cross-attention of their own"
+    )
+    dropout: float = setting(
+        0.1, "of embeddings, attention and what layers add", at_least=0, below=1
+    )
+    rate_factor: float = setting(
+        1.0,
+        "learning rate, relative to that of the encoder, of what starts at random beside it: the "
+        "decoder, or with run.init_decoder_from its cross-attention",
+        above=0,
+        at_most=1000,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def dropout_fields(self) -> dict[str, Any]:
+        """Return the fields of `Gpt2Config` that `dropout` sets."""
+        return dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), self.dropout)
+
+    def complete(
+        self,
+        encoder: AlbertConfig,
+        *,
+        vocab_size: int,
+        longest: int,
+        bos_token_id: int,
+        eos_token_id: int,
+        pad_token_id: int,
+    ) -> Gpt2Config:
+        """Return the configuration of a new decoder.
+
+        Args:
+            encoder: the encoder that it reads from.
+            vocab_size: of targets.
+            longest: tokens of the longest target; the position table has as many rows, rounded up
+                to a multiple of 8.
+            bos_token_id: token with which targets begin.
+            eos_token_id: token with which they end.
+            pad_token_id: padding behind them.
+
+        Raises:
+            FieldError: the sizes do not go together, or cannot be the encoder's with
+                `tie_to_encoder`.
+        """
+        width = self.n_embd or encoder.hidden_size
+        decoder = Gpt2Config(
+            vocab_size=vocab_size,
+            n_positions=-(-longest // 8) * 8,
+            n_embd=width,
+            n_layer=self.n_layer or encoder.num_hidden_layers,
+            n_head=self.n_head or _heads(width, encoder),
+            n_inner=self.n_inner,
+            activation_function=self.activation_function,
+            parameter_sharing=self.parameter_sharing,
+            tie_to_encoder=self.tie_to_encoder,
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            pad_token_id=pad_token_id,
+            **self.dropout_fields(),
+        )
+        decoder.check_tying(encoder)
+        return decoder
+
+
+def _heads(width: int, encoder: AlbertConfig) -> int:
+    """Return the encoder's heads where widths are equal; else heads that are 64 wide."""
+    if width == encoder.hidden_size:
+        return encoder.num_attention_heads
+    if width % 64:
+        raise FieldError("n_head", f"set for a width ({width}) that is no multiple of 64", None)
+    return width // 64

@@ -4,6 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from albert_jax.config import AlbertConfig
+from albert_jax.decoder.config import Gpt2Config
 from albert_jax.positions import position_encoder
 
 # Dense bfloat16 matmuls without sparsity, in FLOP/s, by the prefix of JAX's name of the device; the
@@ -46,6 +47,30 @@ def training_flops_per_row(
     order = pairs * (2 * hidden**2 + 4 * hidden)
     dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
     return 3 * (dense + depth * attention + masked_lm + order)
+
+
+def seq2seq_flops_per_row(
+    config: AlbertConfig, decoder: Gpt2Config, *, source: int, target: int
+) -> int:
+    """Return the operations of all matmuls of a pair, forward and backward, without recomputation.
+
+    Beside the encoder's, per layer of the decoder ``target · (12 D² + 4 D F) + source · 4 D²`` for
+    the dense matmuls and ``4 · target · (target + source) · D`` for both attentions; once
+    ``2 · target · D · V`` for the logits, and ``2 · source · H · D`` where widths differ.
+
+    Args:
+        config: the encoder's sizes.
+        decoder: the decoder's.
+        source: number of positions of a source.
+        target: likewise of a target.
+    """
+    width, encoder_width = decoder.n_embd, config.hidden_size
+    layer = target * (12 * width**2 + 4 * width * decoder.inner_size) + 4 * source * width**2
+    layer += 4 * target * (target + source) * width
+    mapping = 0 if width == encoder_width else 2 * source * encoder_width * width
+    forward = decoder.n_layer * layer + 2 * target * width * decoder.vocab_size + mapping
+    encoder = training_flops_per_row(config, length=source, predictions=0, pairs=0)
+    return encoder + 3 * forward
 
 
 def dense_flops(config: AlbertConfig, positions: int) -> int:

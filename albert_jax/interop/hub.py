@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 # What is downloaded: configuration, tokenizer and weights, and no file that could hold code.
-_FILES = ("*.json", "*.safetensors", "*.model", "vocab*.txt")
+_FILES = ("*.json", "*.safetensors", "*.model", "vocab*.txt", "merges.txt")
 _IN_FOLDERS = "*/*"
 _CARD = "README.md"
 _LIBRARIES = frozenset({"huggingface_hub", "httpx", "httpx2", "requests"})

@@ -123,4 +123,36 @@ class MultipleChoiceBatch(NamedTuple):
         return batch
 
 
-TaskBatch = ClassificationBatch | TaggingBatch | SpanBatch | MultipleChoiceBatch
+class Seq2SeqBatch(NamedTuple):
+    """Sources with targets: what a decoder writes about what the encoder reads.
+
+    Example with the targets ``7 9`` and ``5`` (2 starts a target, 3 ends it)::
+
+        decoder_input_ids  2 7 9 0      2 5 0 0
+        labels             7 9 3 0      5 3 0 0
+        label_weights      1 1 1 0      1 1 0 0
+    """
+
+    input_ids: Int32[Array, "batch source"]
+    attention_mask: Int32[Array, "batch source"]
+    token_type_ids: Int32[Array, "batch source"]
+    decoder_input_ids: Int32[Array, "batch target"]  # from the start token on
+    labels: Int32[Array, "batch target"]  # the token after each
+    label_weights: Float32[Array, "batch target"]  # 0: padding, and rows that fill the batch up
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "Seq2SeqBatch":
+        """Build a checked batch; see `ClassificationBatch.from_numpy`."""
+        batch = cls(**arrays)  # type: ignore[arg-type]
+        tokens = ("batch", "target")
+        sources = {name: of for name, of in _COMMON.items() if name != "weights"}
+        targets: _Fields = {
+            "decoder_input_ids": (np.int32, tokens),
+            "labels": (np.int32, tokens),
+            "label_weights": (np.float32, tokens),
+        }
+        check_fields(arrays, sources | targets)
+        return batch
+
+
+TaskBatch = ClassificationBatch | TaggingBatch | SpanBatch | MultipleChoiceBatch | Seq2SeqBatch

@@ -8,11 +8,13 @@ from jaxtyping import PyTree
 
 from albert_jax.training.losses import LossFn, WeightFn
 
+# (parameters, batch) -> arrays by name, whose first axis is the batch's; without dropout
+Predict = Callable[[PyTree, Any], dict[str, Array]]
+
 
 class Objective(NamedTuple):
     """Loss, weights and predictions of a model on a task."""
 
     loss_fn: LossFn
     weight_fn: WeightFn
-    # (parameters, batch) -> arrays by name, whose first axis is the batch's; without dropout
-    predict: Callable[[PyTree, Any], dict[str, Array]]
+    predict: Predict

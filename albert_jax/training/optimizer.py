@@ -22,7 +22,8 @@ Clipping applies to the gradient of the global batch. The released code clips on
 it sums, so that its clipping depends on the number of cores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -39,19 +40,44 @@ STACKED_NAME = "layers"  # parameters below have two leading axes: copies and in
 
 
 def make_optimizer(
-    config: OptimizerConfig, *, global_batch_size: int
+    config: OptimizerConfig,
+    *,
+    global_batch_size: int,
+    rate_factors: Mapping[str, float] = MappingProxyType({}),
 ) -> optax.GradientTransformation:
     """Make the optimizer for parameters named as in `AlbertForPreTraining`; see the module.
 
     Its updates are added to the parameters (`optax.apply_updates`). Moments have the dtype of their
     parameters. The schedule's step is the number of updates made.
+
+    Args:
+        config: see there.
+        global_batch_size: rows a step.
+        rate_factors: factors of the learning rate by the prefix of a parameter's name.
     """
     clip = config.max_grad_norm
     return optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
         *UPDATE_RULES[config.name](config),
         optax.scale_by_learning_rate(make_schedule(config, global_batch_size=global_batch_size)),
+        *([scale_by_name(rate_factors)] if rate_factors else []),
     )
+
+
+def scale_by_name(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiply the updates of parameters by the factor of the first prefix that their name has.
+
+    Example: ``{"decoder/": 10}`` makes the steps of a decoder ten times as long as the encoder's.
+    """
+
+    def scale(path: Any, update: Array) -> Array:
+        name = _parameter_name(path)
+        for prefix, factor in factors.items():
+            if name.startswith(prefix):
+                return update * factor
+        return update
+
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
 
 
 def lamb(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:

@@ -461,3 +461,19 @@ def test_integers_and_plain_strings_are_converted(unchecked):
     assert config.name is OptimizerName.ADAMW
     assert config.schedule is ScheduleName.POLY
     assert isinstance(config.learning_rate, float)
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_rate_factors_scale_the_steps_of_the_parameters_that_they_name(name: OptimizerName) -> None:
+    params = {"decoder": {"kernel": jnp.ones((2, 2))}, "albert": {"kernel": jnp.ones((2, 2))}}
+    gradients = jax.tree.map(lambda x: 0.1 * x, params)
+
+    def step(**options: Any) -> Any:
+        config = OptimizerConfig(name=name, **CONSTANT)
+        optimizer = make_optimizer(config, global_batch_size=1, **options)
+        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        return updates
+
+    plain, scaled = step(), step(rate_factors={"decoder/": 3.0})
+    np.testing.assert_allclose(scaled["decoder"]["kernel"], 3 * plain["decoder"]["kernel"])
+    np.testing.assert_array_equal(scaled["albert"]["kernel"], plain["albert"]["kernel"])
