@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from data_pipeline import randomness
 from data_pipeline.finetuning.encoded_examples import (
-    EncodedExamples,
+    ExampleRows,
     affordable_lengths,
     choose_lengths,
 )
@@ -34,7 +34,7 @@ class FinetuningDataset:
 
     def __init__(
         self,
-        examples: EncodedExamples,
+        examples: ExampleRows,
         *,
         seed: int,
         global_batch_size: int,
@@ -111,7 +111,7 @@ class EvaluationBatch(NamedTuple):
 
     Attributes:
         rows: indices of the examples in the first rows of the batch; other rows have weight 0.
-        fields: as returned by `EncodedExamples.take`.
+        fields: as returned by `ExampleRows.take`.
     """
 
     rows: Int64[np.ndarray, " rows"]
@@ -119,7 +119,7 @@ class EvaluationBatch(NamedTuple):
 
 
 def evaluation_batches(
-    examples: EncodedExamples, *, batch_size: int, lengths: Sequence[int]
+    examples: ExampleRows, *, batch_size: int, lengths: Sequence[int]
 ) -> Iterator[EvaluationBatch]:
     """Yield every example once, shortest first.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,6 +12,28 @@ from jaxtyping import Int64
 BATCHES_PER_LENGTH = 50
 # Values of padding other than 0.
 _PADDING = {"p_mask": 1}
+
+
+@runtime_checkable
+class ExampleRows(Protocol):
+    """The examples of a split, of which batches are taken."""
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " examples"]:
+        """The length to which a batch must be padded for each example."""
+
+    @property
+    def choices(self) -> int | None:
+        """Rows of an example; None if it is one row."""
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Everything that the examples consist of, by name."""
+
+    def take(
+        self, rows: Int64[np.ndarray, " rows"], *, length: int, batch_size: int
+    ) -> dict[str, np.ndarray]:
+        """Return a batch of examples; see `EncodedExamples.take`."""
 
 
 class EncodedExamples(NamedTuple):
@@ -34,6 +56,11 @@ class EncodedExamples(NamedTuple):
         """Tokens of each example, of its longest choice if it has several."""
         lengths = np.diff(self.starts)
         return lengths if self.choices is None else lengths.reshape(-1, self.choices).max(axis=1)
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Everything that the examples consist of, by name."""
+        return {"starts": self.starts, **self.sequences, **self.values}
 
     def take(
         self, rows: Int64[np.ndarray, " rows"], *, length: int, batch_size: int
@@ -86,11 +113,11 @@ def join_sequences(
     return EncodedExamples(flat, starts, values, choices)
 
 
-def fingerprint(splits: Iterable[EncodedExamples]) -> str:
+def fingerprint(splits: Iterable[ExampleRows]) -> str:
     """Return the SHA-256 of the content of splits, in hexadecimal."""
     digest = hashlib.sha256()
     for split in splits:
-        for name, array in {"starts": split.starts, **split.sequences, **split.values}.items():
+        for name, array in split.arrays.items():
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()

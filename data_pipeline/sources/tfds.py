@@ -104,11 +104,10 @@ def read_features(
     texts = dict(_find_texts(builder.info.features, tfds.features.FeaturesDict))
     for feature in features:
         if not isinstance(texts.get(feature), tfds.features.Text):
-            found = [path for path, kind in texts.items() if isinstance(kind, tfds.features.Text)]
-            raise InputError(
-                f"data set {name} has no text {feature!r} among "
-                f"{', '.join(map(repr, found)) or 'none'}"
-            )
+            kinds = sorted(texts.items(), key=lambda item: item[0])
+            found = [repr(path) for path, kind in kinds if isinstance(kind, tfds.features.Text)]
+            among = ", ".join(found) or "none"
+            raise InputError(f"data set {name} has no text {feature!r} among {among}")
     outer = list(dict.fromkeys(feature.partition("/")[0] for feature in features))
     for number, example in enumerate(_read(builder, split, outer)):
         try:

@@ -35,7 +35,7 @@ def load_target_tokenizer(path: str | Path, pad_token: str | None = None) -> Tar
         raise InputError(f"target tokenizer {path}: {error}") from error.__cause__
     if pad_token not in (None, tokenizer.pad_token):
         raise InputError(
-            f"--config.generation.target_pad_token={pad_token}: target tokenizer {path} has a "
+            f"--config.targets.pad_token={pad_token}: target tokenizer {path} has a "
             f"token for padding, {tokenizer.pad_token}"
         )
     return tokenizer

@@ -52,7 +52,7 @@ def read_byte_level(directory: Path, pad_token: str | None) -> ByteLevelTargets:
     if pad is None or pad in (bos, eos):
         found = "no padding" if pad is None else f"{pad!r} for padding, which is not its own"
         raise InputError(
-            f"it has {found}; --config.generation.target_pad_token=<pad> appends <pad> to its "
+            f"it has {found}; --config.targets.pad_token=<pad> appends <pad> to its "
             f"{len(tokens)} tokens"
         )
     for token, id in sorted(_added_tokens(directory, stored), key=lambda item: item[1]):

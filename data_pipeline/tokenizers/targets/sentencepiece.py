@@ -155,7 +155,7 @@ def _explain(message: str, vocab_size: int, texts: int) -> str:
     """Return the trainer's message in words of ours, with the flag and what it may be."""
     if not texts:
         return "a vocabulary of targets cannot be trained: all targets are empty"
-    start = f"--config.generation.target_vocab_size={vocab_size}: for these {texts} targets it "
+    start = f"--config.targets.vocab_size={vocab_size}: for these {texts} targets it "
     if found := re.search(r"value <= (\d+)", message):
         return f"{start}may be at most {found[1]}"
     if found := re.search(r"required_chars\. \d+ vs (\d+)", message):

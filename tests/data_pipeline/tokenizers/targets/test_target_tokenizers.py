@@ -14,7 +14,7 @@ from data_pipeline.tokenizers.targets import (
     train_target_tokenizer,
 )
 
-FLAG = "--config.generation.target_pad_token"
+FLAG = "--config.targets.pad_token"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def test_no_text_is_left_out_of_training():
 def test_a_vocabulary_that_cannot_be_trained():
     texts = ["ab cd", "abcd", " "] * 9
     for size, message in (
-        (5000, r"target_vocab_size=5000: for these 18 targets it may be at most 26\d$"),
-        (100, r"target_vocab_size=100: for these 18 targets it must be at least 265 \(4"),
+        (5000, r"vocab_size=5000: for these 18 targets it may be at most 26\d$"),
+        (100, r"vocab_size=100: for these 18 targets it must be at least 265 \(4"),
     ):
-        with pytest.raises(InputError, match=rf"^--config.generation.{message}"):
+        with pytest.raises(InputError, match=rf"^--config.targets.{message}"):
             train_target_tokenizer(texts, size)
     with pytest.raises(InputError, match="all targets are empty"):
         train_target_tokenizer(["", " "], 300)

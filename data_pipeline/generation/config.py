@@ -1,0 +1,54 @@
+"""Settings of targets: their files, their vocabulary, and what is learned of them."""
+
+import dataclasses
+
+from albert_jax.settings import check_settings, setting
+from data_pipeline.config import LONGEST_ROW
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetsConfig:
+    """Targets of translation and summarization: texts that a decoder learns to write.
+
+    A table (tsv, csv, jsonl) of `data.train_file` has them in a column; files of lines have a file
+    beside each, `train_file` for `data.train_file`, with as many lines.
+
+    Raises:
+        FieldError: a value is not allowed.
+    """
+
+    train_file: str | None = setting(None, "a target a line, for the lines of data.train_file")
+    dev_file: str | None = setting(None, "likewise for data.dev_file")
+    test_file: str | None = setting(
+        None, "likewise for data.test_file, which without it is translated, and not scored"
+    )
+    column: str = setting("target", "column of a table, or feature of a data set, with the target")
+    dataset: str | None = setting(
+        None, "data set of TFDS, with data.source=tfds; data.text_column is its feature of sources"
+    )
+
+    tokenizer: str | None = setting(
+        None,
+        "vocabulary of targets: a .model of SentencePiece, a directory of GPT-2; none: trained on "
+        "the training targets, or that of run.init_decoder_from",
+    )
+    vocab_size: int = setting(
+        8000, "tokens of the vocabulary that is trained", at_least=8, at_most=1_000_000
+    )
+    pad_token: str | None = setting(
+        None, "padding, where the vocabulary has none of its own (GPT-2): one of its tokens"
+    )
+    max_length: int = setting(
+        128, "tokens of the longest target, its end included", at_least=1, at_most=LONGEST_ROW
+    )
+    truncate: bool = setting(False, "cut longer targets instead of refusing them")
+
+    label_smoothing: float = setting(
+        0.1, "probability that is spread over all tokens", at_least=0, below=1
+    )
+    evaluation_examples: int = setting(
+        500, "first dev examples that evaluations score by greedy search", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

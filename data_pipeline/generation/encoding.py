@@ -1,0 +1,95 @@
+"""Encoding of pairs: sources for the encoder, targets by a vocabulary of their own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline.errors import InputError
+from data_pipeline.finetuning.encoded_examples import EncodedExamples
+from data_pipeline.finetuning.encoding import encode_texts
+from data_pipeline.finetuning.examples import TextExample
+from data_pipeline.generation.encoded_pairs import EncodedPairs, PairShape
+from data_pipeline.generation.examples import TextPair
+from data_pipeline.tokenizers.albert import AlbertTokenizer
+from data_pipeline.tokenizers.targets.target_tokenizer import TargetTokenizer
+
+
+def encode_sources(
+    tokenizer: AlbertTokenizer, pairs: Sequence[TextPair], *, max_seq_length: int
+) -> EncodedExamples:
+    """Encode sources as `[CLS] source [SEP]`; an empty one is `[CLS] [SEP]`.
+
+    Args:
+        tokenizer: of the encoder.
+        pairs: at least one.
+        max_seq_length: tokens that a source may have, special ones included; the rest is cut off.
+    """
+    texts = [TextExample(pair.id, pair.source, None, None) for pair in pairs]
+    encoded = encode_texts(tokenizer, texts, max_seq_length=max_seq_length, regression=False)
+    return encoded._replace(values={})
+
+
+def encode_targets(
+    tokenizer: TargetTokenizer, pairs: Sequence[TextPair], *, max_length: int, truncate: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encode targets end to end, each from its start token to the token that ends it.
+
+    Args:
+        tokenizer: of the decoder.
+        pairs: at least one; without a target only the start token is there.
+        max_length: tokens that a target may have, the one that ends it included.
+        truncate: True to cut longer ones, which then do not end; False to refuse them.
+
+    Returns:
+        The ids, and where each target starts and the last one ends.
+
+    Raises:
+        InputError: a target is too long.
+    """
+    flat, lengths = tokenizer.encode_lines([pair.target or "" for pair in pairs])
+    has_target = np.array([pair.target is not None for pair in pairs])
+    whole = np.where(has_target, lengths.astype(np.int64) + 1, 0)  # with the end
+    if not truncate and whole.max() > max_length:
+        first = int(np.argmax(whole > max_length))
+        raise InputError(
+            f"the target of example {pairs[first].id} has {whole[first]} tokens with the one that "
+            f"ends it, {np.count_nonzero(whole > max_length)} of {len(pairs)} targets have more "
+            f"than {max_length}: raise --config.targets.max_length, or cut them with "
+            "--config.targets.truncate"
+        )
+    kept = np.minimum(whole, max_length)
+    starts = np.concatenate([[0], np.cumsum(kept + 1)])
+    ids = np.full(starts[-1], tokenizer.eos_id, np.int32)
+    ids[starts[:-1]] = tokenizer.bos_id
+    # The words of a target stand behind its start, up to where it ends or is cut.
+    words = np.minimum(lengths, kept)
+    numbers = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
+    source = np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, words) + numbers
+    ids[np.repeat(starts[:-1] + 1, words) + numbers] = flat[source]
+    return ids, starts
+
+
+def shape_of_pairs(
+    sources: EncodedExamples, target_starts: np.ndarray, *, longest_source: int, longest_target: int
+) -> PairShape:
+    """Return the shape of batches that fits the training examples.
+
+    Args:
+        sources: of the training examples.
+        target_starts: likewise.
+        longest_source: tokens to which sources may be padded.
+        longest_target: likewise of targets.
+    """
+    mean_target = max(1.0, float(np.mean(np.diff(target_starts) - 1)))
+    ratio = max(0.125, float(np.mean(sources.lengths)) / mean_target)
+    return PairShape(ratio, longest_source, longest_target)
+
+
+def join_pairs(
+    sources: EncodedExamples,
+    targets: tuple[np.ndarray, np.ndarray],
+    tokenizer: TargetTokenizer,
+    shape: PairShape,
+) -> EncodedPairs:
+    """Return sources and targets, encoded, as the pairs of a split."""
+    return EncodedPairs(sources, *targets, tokenizer.pad_id, shape)
