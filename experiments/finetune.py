@@ -30,6 +30,7 @@ from experiments.finetuning.report import (
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.metrics.trackers import check_trackers
+from experiments.prediction.generated import GENERATED
 from experiments.run.execution import execution_facts, prepare_devices, set_compilation_cache
 from experiments.run.training import Run
 from experiments.run.workdir import open_workdir, read_run_flags
@@ -68,7 +69,7 @@ def finetune(
     else:
         code = _finetune_several(finetuning, path)
     if code is ExitCode.DONE and jax.process_index() == 0:
-        task = next(iter(TASK_KINDS[config.task].predictions))
+        task = GENERATED.get(config.task) or next(iter(TASK_KINDS[config.task].predictions))
         files = (f"--model={path}", "--input=INPUT.jsonl", "--output=OUTPUT.jsonl")
         suggest("experiments.predict", f"--task={task}", *files)
     return code
@@ -85,7 +86,14 @@ def _finetune_once(
     starts_pretrained = config.run.init_from is not None and config.run.init_weights
     with open_workdir(path, config, finetuning.data, files) as workdir:
         with Run(
-            workdir, config, task.model, finetuning.batches, evaluator, mesh, patience=patience
+            workdir,
+            config,
+            task.model,
+            finetuning.batches,
+            evaluator,
+            mesh,
+            patience=patience,
+            rate_factors=task.rate_factors,
         ) as run:
             for line in finetuning.lines:
                 run.say(line)

@@ -1,4 +1,4 @@
-r"""Predict with a model: words for [MASK], embeddings, labels, tags, answers, choices.
+r"""Predict with a model: words for [MASK], embeddings, labels, tags, answers, choices, texts.
 
     python -m experiments.predict --task=fill-mask --model=runs/base \
         --text="Paris is the [MASK] of France."
@@ -8,6 +8,8 @@ r"""Predict with a model: words for [MASK], embeddings, labels, tags, answers, c
         --text="a gorgeous, witty, seductive movie"
     python -m experiments.predict --task=answer --model=runs/base-squad1 \
         --question="When?" --context="In 1066 or so."
+    python -m experiments.predict --task=translate --model=runs/multi30k \
+        --input=captions.txt --output=translations.jsonl
 
 The model is a path for `from_pretrained`: a workdir, a Hugging Face directory, or a released
 checkpoint.
@@ -24,12 +26,15 @@ from absl import flags
 from tqdm import tqdm
 
 from albert_jax.durable_files import partial_name, write_atomically
+from albert_jax.generation.config import GenerationOptions
+from albert_jax.settings import own_settings
 from data_pipeline.errors import InputError
 from data_pipeline.terminal import say
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetuning.report import best_run
 from experiments.prediction.finetuned import finetuned_tasks
+from experiments.prediction.generated import generation_tasks
 from experiments.prediction.inference import put_in_order
 from experiments.prediction.inputs import choose_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
@@ -37,11 +42,28 @@ from experiments.prediction.task import NumberedResults, PredictionTask
 from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
 from experiments.tasks.task import Result
 
-TASKS: Mapping[str, PredictionTask] = {**PRETRAINING_TASKS, **finetuned_tasks()}
+TASKS: Mapping[str, PredictionTask] = {
+    **PRETRAINING_TASKS,
+    **finetuned_tasks(),
+    **generation_tasks(),
+}
 
 # Flags that are fields of an input, and may be repeated.
 _FIELDS = ("text", "text_pair", "question", "context")
 _EMBEDDING = "embedding"
+# Flags that are options of generation; not given, they are the model's own.
+_GENERATION = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "num_beams",
+    "length_penalty",
+    "no_repeat_ngram_size",
+    "temperature",
+    "top_k",
+    "top_p",
+    "seed",
+)
+_CANDIDATES = 5  # by default, of a [MASK] or a question
 
 
 def predict(
@@ -143,14 +165,29 @@ def main() -> ExitCode:
         model=choose_model(flags.FLAGS.model),
         dtype=jnp.dtype(flags.FLAGS.dtype),
         truncate=flags.FLAGS.truncate,
-        top_k=flags.FLAGS.top_k,
+        top_k=_CANDIDATES if flags.FLAGS.top_k is None else flags.FLAGS.top_k,
         pooling=Pooling(flags.FLAGS.pooling),
         null_threshold=flags.FLAGS.null_threshold,
+        generation={
+            name: value for name in _GENERATION if (value := flags.FLAGS[name].value) is not None
+        },
     )
     predict(TASKS[task], _inputs(), options, output=output, as_json=flags.FLAGS.json)
     if output is not None:
         print(f"wrote {output}")
     return ExitCode.DONE
+
+
+def define_generation_flags() -> None:
+    """Define a flag for each option of generation but `top_k`, with the option's help."""
+    for one in own_settings(GenerationOptions):
+        if one.name in _GENERATION and one.name != "top_k":
+            define = flags.DEFINE_integer if one.kind is int else flags.DEFINE_float
+            define(
+                one.name,
+                None,
+                f"{one.help}; none: the model's own (translate, summarize, generate)",
+            )
 
 
 if __name__ == "__main__":
@@ -166,10 +203,17 @@ if __name__ == "__main__":
     flags.DEFINE_boolean("overwrite", False, "replace the output if it exists")
     flags.DEFINE_boolean("json", False, "print a JSON object for each input")
     flags.DEFINE_boolean("truncate", False, "cut texts that are longer than the model's positions")
-    flags.DEFINE_integer("top_k", 5, "candidates for each [MASK] or question", lower_bound=1)
+    flags.DEFINE_integer(
+        "top_k",
+        None,
+        f"candidates for each [MASK] or question (by default {_CANDIDATES}); of a decoder, sample "
+        "from this many tokens",
+        lower_bound=1,
+    )
     flags.DEFINE_enum(
         "pooling", "pooled", list(Pooling), "the vector that represents a text (encode)"
     )
     flags.DEFINE_float("null_threshold", None, "null score above which there is no answer (answer)")
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "type of the computation")
+    define_generation_flags()
     run(main)

@@ -23,9 +23,7 @@ from data_pipeline.tokenizers.sentencepiece_model import parse_model
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY
 from experiments.converting.generation_files import (
     GenerationFiles,
-    TokenizerCopier,
     check_encoder_alone,
-    copy_directory,
     write_for_transformers,
     write_to_workdir,
 )
@@ -53,7 +51,6 @@ def convert(
     *,
     card: str | None = None,
     generation: GenerationFiles | None = None,
-    copy_target_tokenizer: TokenizerCopier = copy_directory,
 ) -> None:
     """Write all of a model, heads included, into a new directory.
 
@@ -64,7 +61,6 @@ def convert(
         output: the directory.
         card: the text of ``README.md``; see `format_model_card`.
         generation: what a model with a decoder has beside its weights.
-        copy_target_tokenizer: writes its target tokenizer into a directory for transformers.
 
     Raises:
         WeightsError: the directory exists, the format cannot hold the model or its added tokens, or
@@ -88,9 +84,7 @@ def convert(
         return
     generation = generation or GenerationFiles()
     writers: dict[Format, _Writer] = {
-        Format.HUGGINGFACE: functools.partial(
-            write_for_transformers, files=generation, copy_tokenizer=copy_target_tokenizer
-        ),
+        Format.HUGGINGFACE: functools.partial(write_for_transformers, files=generation),
         Format.TENSORFLOW: _write_released,
         Format.ORBAX: functools.partial(_write_workdir, generation=generation),
         Format.ONNX: functools.partial(_write_graph, write_onnx),

@@ -1,6 +1,5 @@
 """The files of a model that generates, beside its encoder's: decoder, options, target tokenizer."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +24,7 @@ from albert_jax.interop.workdir import (
 )
 from albert_jax.pretrained import PretrainedWeights, directory_of
 from data_pipeline.tokenizers.albert import AlbertTokenizer
-
-# Writes the tokenizer of a directory into a new one.
-TokenizerCopier = Callable[[epath.Path, Path], None]
+from data_pipeline.tokenizers.targets import load_target_tokenizer
 
 
 class GenerationFiles(NamedTuple):
@@ -63,7 +60,6 @@ def write_for_transformers(
     stored: PretrainedWeights,
     tokenizer: AlbertTokenizer | None,
     files: GenerationFiles,
-    copy_tokenizer: TokenizerCopier,
 ) -> None:
     """Write a directory of transformers' EncoderDecoderModel.
 
@@ -75,7 +71,9 @@ def write_for_transformers(
     params = flatten(stored.params)
     write_encoder_decoder(directory, params, stored.config, stored.decoder, tokenizer, options)
     if files.target_tokenizer is not None:
-        copy_tokenizer(files.target_tokenizer, directory / TARGET_TOKENIZER)
+        place = directory / TARGET_TOKENIZER
+        copy_directory(files.target_tokenizer, place)
+        load_target_tokenizer(place).save_huggingface(place)
 
 
 def check_encoder_alone(stored: PretrainedWeights) -> None:

@@ -10,7 +10,7 @@ from albert_jax.training.parallel import compile_predict_step
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.dataset import evaluation_batches
 from data_pipeline.finetuning.encoded_examples import (
-    EncodedExamples,
+    ExampleRows,
     affordable_lengths,
     choose_lengths,
 )
@@ -43,16 +43,19 @@ class TaskEvaluator:
         shapes = jax.eval_shape(task.model.initialize, jax.random.key(0))
         self._shardings = state_shardings(shapes, mesh)
         self._predict = compile_predict_step(task.objective.predict, shapes, mesh)
+        final = task.final_predict
+        self._final = final and compile_predict_step(final, shapes, mesh)
 
-    def predict(self, params: PyTree, examples: EncodedExamples) -> Outputs:
-        """Return the outputs for each example, in order."""
+    def predict(self, params: PyTree, examples: ExampleRows, *, final: bool = False) -> Outputs:
+        """Return the outputs for each example, in order; `final` ones are those for the report."""
+        predict = (self._final if final else None) or self._predict
         params = jax.device_put(params, self._shardings)
         outputs: list[dict[str, np.ndarray]] = [{} for _ in examples.lengths]
         batches = evaluation_batches(examples, batch_size=self._batch_size, lengths=self._lengths)
         for numbers, fields in batches:
             here = {name: array[self._rows] for name, array in fields.items()}
             batch = place_batch(self._task.to_batch(here), self._mesh)
-            arrays = jax.device_get(self._predict(params, batch))
+            arrays = jax.device_get(predict(params, batch))
             for place, number in enumerate(numbers.tolist()):
                 outputs[number] = {name: array[place] for name, array in arrays.items()}
         return outputs
@@ -71,8 +74,9 @@ class TaskEvaluator:
         return []
 
     def score(self, params: PyTree, split: str) -> Scores:
-        """Compute the metrics of a labeled split."""
-        return self._task.score(split, self.predict(params, self._task.labeled[split]))
+        """Compute the metrics of a labeled split, on fewer examples if the task says so."""
+        examples = self._task.sampled.get(split, self._task.labeled[split])
+        return self._task.score(split, self.predict(params, examples))
 
 
 def _choose_lengths(task: FinetuningTask, config: FinetuneConfig) -> list[int]:

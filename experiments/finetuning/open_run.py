@@ -1,8 +1,9 @@
 """A fine-tuning, opened: starting point, task, batches and evaluation."""
 
 import dataclasses
+import functools
 from collections.abc import Generator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -50,7 +51,8 @@ class FinetuningBatches:
             num_steps=config.optimizer.num_train_steps,
         )
         lengths = self._dataset.batch_lengths
-        flops = [training_flops_per_row(model, length=n, predictions=0) for n in lengths]
+        of_row = task.flops_per_row or functools.partial(_encoder_flops, model)
+        flops = [of_row(length) for length in lengths]
         rows = config.global_batch_size * (task.train.choices or 1)
         self.num_shapes = len(set(lengths))
         self.mean_flops = rows * float(np.mean(flops))
@@ -69,6 +71,10 @@ class FinetuningBatches:
         """Return rows and mean operations of a step."""
         del step  # lengths vary from batch to batch
         return self._work
+
+
+def _encoder_flops(model: AlbertConfig, length: int) -> float:
+    return training_flops_per_row(model, length=length, predictions=0)
 
 
 class Finetuning(NamedTuple):
@@ -137,9 +143,10 @@ def open_finetuning(
     # GPU that does not give back their comparison with plain layers, 3 to 35 s.
     run = dataclasses.replace(config.run, fused_layers=bool(config.run.fused_layers))
     execution, line = resolve_execution(run, start.model, mesh, lengths=[], packed=False)
-    task = open_task(
-        config, start.model, start.tokenizer, dtype=config.run.dtype, execution=execution
-    )
+    compute: dict[str, Any] = {"dtype": config.run.dtype, "execution": execution}
+    if start.decoder is not None:
+        compute["decoder"] = start.decoder
+    task = open_task(config, start.model, start.tokenizer, **compute)
     if config.data.num_epochs is not None:
         batches = FinetuningBatches(task, start.model, config, mesh)
         config = _with_steps_of_epochs(config, config.data.num_epochs, batches.steps_per_epoch)

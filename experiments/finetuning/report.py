@@ -20,8 +20,9 @@ from experiments.metrics.curves import save_figure
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pages.run_page import write_run_page
 from experiments.run.workdir import CHECKPOINTS, REPORT_FILE, write_text
-from experiments.tasks.config import FinetuneConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import FinetuningTask, Scores
+from experiments.tasks.task_settings import GENERATION_TASKS, TaskName
 
 MARKDOWN_FILE = "report.md"
 SCORES_PLOT_FILE = "scores.png"
@@ -74,7 +75,7 @@ def write_run_report(
     params = restore_params(directory, step)
     scores, files = {}, []
     for split, examples in {**task.labeled, **task.unlabeled}.items():
-        outputs = evaluator.predict(params, examples)
+        outputs = evaluator.predict(params, examples, final=True)
         if split in task.labeled:
             scores[split] = task.score(split, outputs)
         if write:
@@ -198,6 +199,8 @@ def _scores_content(scores: Scores) -> dict[str, Any]:
         "classes": list(scores.classes),
         "confusion": None if scores.confusion is None else scores.confusion.tolist(),
         "class_scores": list(scores.class_scores),
+        "samples": [dict(zip(scores.samples[0], row, strict=True)) for row in scores.samples[1]],
+        "notes": list(scores.notes),
     }
 
 
@@ -210,8 +213,8 @@ def _write_files(path: epath.Path, content: Mapping[str, Any], lines: Iterable[s
 
 
 def highest_score(config: FinetuneConfig) -> float:
-    """Return the highest score that is possible: SQuAD's official metrics are percentages."""
-    return 100.0 if config.task is TaskName.SQUAD else 1.0
+    """Return the highest score that is possible: those of SQuAD and of texts are percentages."""
+    return 100.0 if config.task in (TaskName.SQUAD, *GENERATION_TASKS) else 1.0
 
 
 def _scores_of(scores: Scores, task: FinetuningTask) -> dict[str, float]:

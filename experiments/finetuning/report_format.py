@@ -36,6 +36,10 @@ def format_run(
     yield from format_table(("split", "metric", "value", "constant answer"), rows)
     for split, found in scores.items():
         yield from _format_classes(split, found)
+        if found.samples[1]:
+            yield f"Examples of {split}:"
+            yield ""
+            yield from format_table(*found.samples)
     start = "random parameters"
     if config.run.init_from is not None:
         start = f"{config.run.init_from}{'' if config.run.init_weights else ', its sizes only'}"
@@ -46,7 +50,8 @@ def format_run(
         f"is step {content['step']}"
     )
     yield f"- learning rate {config.optimizer.learning_rate:g}, seed {config.seed}"
-    yield from (f"- {note}" for note in [*content["files"], *task.notes])
+    metrics = [note for found in scores.values() for note in found.notes]
+    yield from (f"- {note}" for note in [*content["files"], *task.notes, *dict.fromkeys(metrics)])
 
 
 def _format_classes(split: str, scores: Scores) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,11 +10,14 @@ from etils import epath
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig
-from albert_jax.interop.stored_weights import StoredWeights
+from albert_jax.generation.encoder_decoder import AlbertForConditionalGeneration
+from albert_jax.interop.encoder_decoder import join_weights
+from albert_jax.interop.stored_weights import ENCODER, StoredWeights
 from albert_jax.interop.workdir import HEAD_FILE, write_head
 from albert_jax.pretrained import directory_of
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import AlbertTokenizer
+from experiments.finetuning.decoder_start import open_decoder_start
 from experiments.run.config import InitEmbeddings
 from experiments.run.initial_parameters import (
     check_vocabulary,
@@ -22,15 +26,19 @@ from experiments.run.initial_parameters import (
 )
 from experiments.run.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, model_files
 from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.generation import DecoderStart
 from experiments.tasks.task import FinetuningTask
+from experiments.tasks.task_settings import GENERATION_TASKS
 
 
 class StartingPoint(NamedTuple):
-    """Sizes and tokenizer of a run's encoder, and what `run.init_from` holds, where it is read."""
+    """Sizes and tokenizer of a run's encoder, and what `run.init_from` holds, where it is read; and
+    the same of its decoder, in tasks that have one."""
 
     model: AlbertConfig
     tokenizer: AlbertTokenizer
     weights: StoredWeights | None
+    decoder: DecoderStart | None = None
 
 
 def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> StartingPoint:
@@ -50,7 +58,8 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
             "--config.data.tokenizer and --config.model"
         )
     workdir, model, weights = epath.Path(path), config.model, None
-    if _has_checkpoints(workdir):
+    resumed = _has_checkpoints(workdir)
+    if resumed:
         model = AlbertConfig.from_json_file(workdir / ALBERT_CONFIG_FILE)
         tokenizer_path = str(workdir)
     elif init_from is not None:
@@ -72,7 +81,10 @@ def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> Startin
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model has {model.vocab_size}"
         )
-    return StartingPoint(model, tokenizer, weights)
+    decoder = None
+    if config.task in GENERATION_TASKS:
+        decoder = open_decoder_start(config, workdir, resumed=resumed)
+    return StartingPoint(model, tokenizer, weights, decoder)
 
 
 def _has_checkpoints(workdir: epath.Path) -> bool:
@@ -85,6 +97,8 @@ def read_task_parameters(
 ) -> PyTree:
     """Return the stored encoder, and the stored head if it has the task's labels; else a new one.
 
+    Of a model with a decoder, what `run.init_decoder_from` holds; else a new one.
+
     Raises:
         InputError: a part of the encoder is missing or of another shape.
     """
@@ -92,20 +106,31 @@ def read_task_parameters(
     assert init_from is not None
     # Not opened yet where the checkpoints of a run to be resumed have turned out to be unfinished.
     stored = start.weights or open_initial_weights(init_from)
+    required: Sequence[str] = ENCODER
+    if config.run.init_decoder_from is not None:
+        decoder = start.decoder and start.decoder.weights
+        if decoder is None:
+            decoder = open_decoder_start(config, epath.Path(), resumed=False).weights
+        assert decoder is not None and isinstance(task.model, AlbertForConditionalGeneration)
+        stored, required = join_weights(stored, decoder), task.model.pretrained_names()
     return read_initial_parameters(
         stored,
         task.model,
         seed=config.seed,
         embeddings=config.run.init_embeddings,
-        read_heads=_has_same_head(stored, task),
+        read_heads=_has_same_head(start, stored, task),
+        required=required,
     )
 
 
-def _has_same_head(stored: StoredWeights, task: FinetuningTask) -> bool:
-    """True if the stored model has the task's head, whose training can go on."""
+def _has_same_head(start: StartingPoint, stored: StoredWeights, task: FinetuningTask) -> bool:
+    """True if the stored model has the task's head, or decoder, whose training can go on."""
+    new = task.head
+    if new is None:
+        return start.decoder is not None and start.decoder.config is not None
     if stored.head is None or stored.architecture not in (None, type(task.model).__name__):
         return False
-    old, new = stored.head, task.head
+    old = stored.head
     return (old.labels, old.problem_type) == (new.labels, new.problem_type)
 
 
@@ -113,6 +138,9 @@ def workdir_files(start: StartingPoint, task: FinetuningTask) -> dict[str, bytes
     """Return the files of a workdir that can be loaded as a fine-tuned model."""
     with tempfile.TemporaryDirectory() as directory:
         head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))
-        write_head(head, type(task.model).__name__, task.head)
         start.tokenizer.tokenizer.save(Path(tokenizer))
-        return {**model_files(start.model, tokenizer), HEAD_FILE: head.read_bytes()}
+        files = {**model_files(start.model, tokenizer), **task.files}
+        if task.head is not None:
+            write_head(head, type(task.model).__name__, task.head)
+            files[HEAD_FILE] = head.read_bytes()
+        return files

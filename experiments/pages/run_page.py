@@ -13,7 +13,7 @@ from experiments.cli.dataclass_forms import flatten
 from experiments.metrics.curves import SPLITS, Panel
 from experiments.metrics.metrics_file import metrics_of, points_of
 from experiments.pages.charts import Chart, Line, format_charts
-from experiments.pages.document import PAGE_FILE, Section, format_table, write_page
+from experiments.pages.document import PAGE_FILE, Section, escape, format_table, write_page
 from experiments.pages.samples import format_samples, read_samples
 
 # Curves of training beside the panels of the task; those without data are left out.
@@ -45,6 +45,7 @@ def write_run_page(
             Section("Scores of the best checkpoint", format_table(*_scores(report))),
             Section("Curves", format_charts(_charts(entries, [*panels, *_OF_TRAINING]))),
             Section("Filled gaps", format_samples(*read_samples(workdir))),
+            Section("Texts", _texts(report)),
             Section("Metrics", format_table(*summarize_metrics(entries))),
             Section("Evaluations", format_table(*_evaluations(entries)), folded=True),
             Section("Settings", format_table(("setting", "value"), settings_rows(config)), True),
@@ -108,6 +109,15 @@ def _scores(report: Mapping[str, Any]) -> tuple[Sequence[str], Iterator[Sequence
         for name, value in found["figures"].items()
     )
     return ("split", "metric", "value", "constant answer"), rows
+
+
+def _texts(report: Mapping[str, Any]) -> str:
+    """Return the samples of each split as HTML: sources, references and what was written."""
+    return "".join(
+        f"<p>{escape(split)}</p>{format_table(list(rows[0]), (list(row.values()) for row in rows))}"
+        for split, found in report.get("splits", {}).items()
+        if (rows := found.get("samples"))
+    )
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

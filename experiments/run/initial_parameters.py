@@ -1,6 +1,7 @@
 """The parameters that a run starts from: those of any stored model of the same vocabulary."""
 
 import logging
+from collections.abc import Sequence
 
 from etils import epath
 from jaxtyping import PyTree
@@ -47,6 +48,7 @@ def read_initial_parameters(
     groups: InitGroups = InitGroups.SAME,
     embeddings: InitEmbeddings = InitEmbeddings.STORED,
     read_heads: bool = True,
+    required: Sequence[str] = ENCODER,
 ) -> PyTree:
     """Return a stored model's parameters for another model; neither step nor optimizer state.
 
@@ -59,6 +61,8 @@ def read_initial_parameters(
         groups: which copies of the layers are filled from which.
         embeddings: where the parameters with a row for each token come from.
         read_heads: False to initialize all heads, stored or not.
+        required: prefixes of the parameters that must be stored; by default those of the encoder,
+            without the pooler, which not every model has.
 
     Returns:
         Float32 host arrays.
@@ -71,7 +75,7 @@ def read_initial_parameters(
             stored,
             model,
             seed=seed,
-            required=ENCODER,  # without the pooler, which not every model has
+            required=required,
             read=("",) if read_heads else (_WITH_POOLER,),
             initialized=_OF_VOCABULARY if embeddings is InitEmbeddings.FRESH else (),
             from_first_group=groups is InitGroups.FROM_FIRST,

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -72,6 +73,7 @@ class Run:
         mesh: the devices.
         patience: evaluations without a better one that end the run early; None: it never ends
             early.
+        rate_factors: factors of the learning rate by the prefix of a parameter's name.
 
     Raises:
         CheckpointError: the workdir's checkpoints are all damaged.
@@ -87,11 +89,14 @@ class Run:
         mesh: Mesh,
         *,
         patience: int | None = None,
+        rate_factors: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._workdir, self._config, self._model = workdir, config, model
         self._data, self._evaluator, self._mesh = data, evaluator, mesh
         batch = config.global_batch_size
-        self._optimizer = make_optimizer(config.optimizer, global_batch_size=batch)
+        self._optimizer = make_optimizer(
+            config.optimizer, global_batch_size=batch, rate_factors=rate_factors
+        )
         self._learning_rate = make_schedule(config.optimizer, global_batch_size=batch)
         self._key = jax.random.key(config.seed)
         self._states = RunStates(

@@ -14,7 +14,7 @@ from experiments.metrics.metrics_file import read_metrics
 from experiments.run.workdir import REPORT_FILE
 from experiments.sweeping.plan import PlannedPoint, task_workdir
 from experiments.sweeping.sweep import SweepRow
-from experiments.tasks.config import TaskName
+from experiments.tasks.task_settings import TaskName
 
 # A model whose loss does not rise when the visible words are shuffled has only learned token
 # frequencies. All models begin on that plateau; rows on it differ only in when they leave.

@@ -20,9 +20,10 @@ from data_pipeline.finetuning.examples import ChoiceExample
 from data_pipeline.finetuning.metrics import class_f1, confusion_matrix
 from data_pipeline.finetuning.race import NUM_OPTIONS, group_accuracies, read_race
 from data_pipeline.tokenizers.albert import AlbertTokenizer
-from experiments.tasks.config import ChoiceConfig, FinetuneConfig
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput, split_rows
 from experiments.tasks.task import FinetuningTask, Outputs, RawPrediction, Result, Scores, TaskKind
+from experiments.tasks.task_settings import ChoiceConfig
 
 OPTION_LETTERS = ("A", "B", "C", "D")
 

@@ -78,6 +78,9 @@ class PredictionOptions:
     # Questions with a higher null score get no answer. None: the threshold of the model's report,
     # or else every question gets one.
     null_threshold: float | None = None
+    # Of the texts that a decoder writes, by the names of `GenerationOptions`; others are the
+    # model's own.
+    generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_texts(inputs: Sequence[RawInput], *, paired: bool | None = None) -> list[RawInput]:

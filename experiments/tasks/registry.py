@@ -6,10 +6,12 @@ from typing import Any
 from albert_jax.config import AlbertConfig
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.choice import CHOICE
-from experiments.tasks.config import FinetuneConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.generation import GENERATION
 from experiments.tasks.span import SPAN
 from experiments.tasks.tagging import TAGGING
 from experiments.tasks.task import FinetuningTask, TaskKind
+from experiments.tasks.task_settings import TaskName
 from experiments.tasks.text import TEXT
 
 # Those of GLUE are tasks on texts, like one's own.
@@ -17,6 +19,8 @@ TASK_KINDS: Mapping[TaskName, TaskKind] = dict.fromkeys(TaskName, TEXT) | {
     TaskName.SQUAD: SPAN,
     TaskName.RACE: CHOICE,
     TaskName.TAGGING: TAGGING,
+    TaskName.TRANSLATION: GENERATION,
+    TaskName.SUMMARIZATION: GENERATION,
 }
 
 

@@ -21,7 +21,7 @@ from data_pipeline.finetuning.squad.encoding import EncodedQuestion, encode_ques
 from data_pipeline.finetuning.squad.reader import read_squad, split_by_article
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.run.workdir import REPORT_FILE
-from experiments.tasks.config import FinetuneConfig, SpanConfig, SpanHead
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput, split_rows
 from experiments.tasks.span_answers import (
     SplitAnswers,
@@ -38,6 +38,7 @@ from experiments.tasks.task import (
     TaskKind,
     required_files,
 )
+from experiments.tasks.task_settings import SpanConfig, SpanHead
 
 _SPLIT = "dev"
 _MAX_SEQ_LENGTH = 384  # of predictions on raw inputs

@@ -26,8 +26,8 @@ from data_pipeline.finetuning.squad.spans import (
     find_null_score,
     find_spans,
 )
-from experiments.tasks.config import SpanConfig
 from experiments.tasks.task import Outputs, Scores
+from experiments.tasks.task_settings import SpanConfig
 
 
 class SplitAnswers(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +11,13 @@ from jaxtyping import Int
 from albert_jax.config import HeadConfig
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.tasks.batches import TaskBatch
-from albert_jax.training.objective import Objective
+from albert_jax.training.objective import Objective, Predict
 from data_pipeline.errors import InputError
-from data_pipeline.finetuning.encoded_examples import EncodedExamples
+from data_pipeline.finetuning.encoded_examples import ExampleRows
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.metrics.curves import Panel
-from experiments.tasks.config import TaskDataConfig
 from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput
+from experiments.tasks.task_settings import TaskDataConfig
 
 # Outputs of a model for each row: arrays by name.
 Outputs = Sequence[Mapping[str, np.ndarray]]
@@ -33,6 +34,8 @@ class Scores(NamedTuple):
         classes: names of the classes, if there are any.
         confusion: examples of a class (row) that were predicted as a class (column).
         class_scores: F1 of each class.
+        samples: of texts that were written: headings, and a row for each of a few examples.
+        notes: how metrics were computed, for the report.
     """
 
     metrics: Mapping[str, float]
@@ -40,6 +43,8 @@ class Scores(NamedTuple):
     classes: Sequence[str] = ()
     confusion: Int[np.ndarray, "classes classes"] | None = None
     class_scores: Sequence[float] = ()
+    samples: tuple[Sequence[str], Sequence[Sequence[str]]] = ((), ())
+    notes: Sequence[str] = ()
 
 
 class FinetuningTask(NamedTuple):
@@ -51,26 +56,37 @@ class FinetuningTask(NamedTuple):
             best; those called test are scored at the end only.
         unlabeled: splits without labels, by name.
         model: encoder and head.
-        head: labels and kind of problem of the head.
+        head: labels and kind of problem of the head; None for a model without one.
         objective: loss, weights and outputs.
         to_batch: the batch of a loader's dict, checked.
         metrics: names of metrics, the deciding one first.
         score: the metrics of a labeled split, by its name.
         write: writes the predictions of any split into a directory, and returns the files.
         notes: remarks on the data, for the report.
+        sampled: fewer examples that evaluations during training take for those of a split.
+        final_predict: predictions at the end, where they are not those of the objective.
+        flops_per_row: operations of a row in training by the length of its batch, where they are
+            not those of the encoder.
+        files: further files of the workdir, by their names.
+        rate_factors: factors of the learning rate by the prefix of a parameter's name.
     """
 
-    train: EncodedExamples
-    labeled: Mapping[str, EncodedExamples]
-    unlabeled: Mapping[str, EncodedExamples]
+    train: ExampleRows
+    labeled: Mapping[str, ExampleRows]
+    unlabeled: Mapping[str, ExampleRows]
     model: PretrainedModel
-    head: HeadConfig
+    head: HeadConfig | None
     objective: Objective
     to_batch: Callable[[Mapping[str, np.ndarray]], TaskBatch]
     metrics: Sequence[str]
     score: Callable[[str, Outputs], Scores]
     write: Callable[[str, Outputs, Path], list[Path]]
     notes: Sequence[str] = ()
+    sampled: Mapping[str, ExampleRows] = MappingProxyType({})
+    final_predict: Predict | None = None
+    flops_per_row: Callable[[int], float] | None = None
+    files: Mapping[str, bytes] = MappingProxyType({})
+    rate_factors: Mapping[str, float] = MappingProxyType({})
 
     @property
     def best_metric(self) -> str:
@@ -120,7 +136,8 @@ class TaskKind(NamedTuple):
         objective: loss, weights and outputs of a model.
         open: reads and encodes the examples of a run and makes the model; the arguments are those
             of `registry.open_task`.
-        predictions: predictions on raw inputs, by the name for `experiments.predict --task`.
+        predictions: predictions on raw inputs, by the name for `experiments.predict --task`; none
+            where they are those of `prediction/generated.py`.
     """
 
     models: tuple[type[Any], ...]

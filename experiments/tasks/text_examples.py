@@ -9,8 +9,9 @@ from data_pipeline.finetuning.examples import TextExample
 from data_pipeline.finetuning.glue import read_glue, read_glue_tfds
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS, GlueTask
 from data_pipeline.finetuning.labeled_text import TextColumns, discover_labels, read_labeled_text
-from experiments.tasks.config import DataSource, FinetuneConfig, TaskDataConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import required_files
+from experiments.tasks.task_settings import DataSource, TaskDataConfig, TaskName
 
 DIAGNOSTIC = "ax"  # GLUE's examples that have no training set
 

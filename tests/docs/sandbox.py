@@ -40,7 +40,10 @@ _PRETRAINING = (
     *(*_TINY_MODEL, *_SHORT_RUN, "--config.data.max_predictions_per_seq=5"),
     "--config.run.evaluation_pairs=8",
 )
-_FINETUNING = (*_SHORT_RUN, "--config.data.num_lengths=1", "--config.data.num_epochs=none")
+_FINETUNING = (
+    *(*_SHORT_RUN, "--config.data.num_lengths=1", "--config.data.num_epochs=none"),
+    *("--config.targets.vocab_size=320", "--config.decoding.max_new_tokens=8"),
+)
 # Files that commands make when a document names them.
 MADE = {
     CORPUS: "data_pipeline.build_corpus --input='text/*/wiki_*' --format=wikiextractor "
@@ -52,6 +55,11 @@ MADE = {
     "runs/base-squad": "experiments.finetune --config=experiments/configs/finetune/squad_v2.py "
     "--config.data.train_file=squad/train.json --config.data.dev_file=squad/dev.json "
     f"--config.run.init_from={RUN} --workdir=runs/base-squad",
+    "runs/base-en-de": "experiments.finetune "
+    "--config=experiments/configs/finetune/translation.py "
+    "--config.data.train_file=pairs/train.en --config.targets.train_file=pairs/train.de "
+    "--config.data.dev_file=pairs/val.en --config.targets.dev_file=pairs/val.de "
+    f"--config.run.init_from={RUN} --workdir=runs/base-en-de",
     "albert-base-v2": f"experiments.convert --from={RUN} --to=huggingface --output=albert-base-v2",
     "wiki.tfrecord": "experiments.export_records --config=experiments/configs/albert_base_v1.py "
     f"--config.data.corpus_dir={CORPUS} --output_file=wiki.tfrecord",
@@ -200,7 +208,16 @@ def sentences(seed: int, count: int) -> list[str]:
 
 def write_inputs(root: Path) -> None:
     """Write the text files and the tasks' files."""
-    for name in ("text/AA", "books", "reviews", "arrow/stories", "glue/SST-2", "squad", "mine"):
+    for name in (
+        "text/AA",
+        "books",
+        "reviews",
+        "arrow/stories",
+        "glue/SST-2",
+        "squad",
+        "mine",
+        "pairs",
+    ):
         (root / name).mkdir(parents=True)
     documents = ["\n".join(sentences(number, 6)) for number in range(120)]
     articles = (f'<doc id="1" url="" title="T">\n{one}\n</doc>\n' for one in documents)
@@ -217,3 +234,5 @@ def write_inputs(root: Path) -> None:
     write_sst2(root / "glue/SST-2")
     write_questions(root / "squad")
     write_texts(root / "mine", {"good": "praise", "bad": "blame"})
+    for number, name in enumerate(("train.en", "train.de", "val.en", "val.de")):
+        (root / "pairs" / name).write_text("\n".join(sentences(number, 40)) + "\n")

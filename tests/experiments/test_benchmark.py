@@ -29,7 +29,7 @@ from experiments.benchmarks.timing import (
     measurement_rows,
     time_candidates,
 )
-from experiments.tasks.config import TaskName
+from experiments.tasks.task_settings import TaskName
 
 
 @pytest.fixture(scope="module")

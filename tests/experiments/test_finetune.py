@@ -29,8 +29,9 @@ from experiments.metrics.metrics_file import read_metrics
 from experiments.predict import TASKS, choose_model
 from experiments.run import execution, initial_parameters
 from experiments.run import training as training_run
-from experiments.tasks.config import FinetuneConfig, SpanConfig, TaskName
+from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
+from experiments.tasks.task_settings import SpanConfig, TaskName
 
 LABELS = {"good": "pos", "bad": "neg"}
 # A learning rate that changes nothing; one for all tests, which then share its compiled step.

@@ -11,13 +11,8 @@ import numpy as np
 from albert_jax.config import AlbertConfig, ProblemType
 from albert_jax.training.config import ScheduleName
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
-from experiments.tasks.config import (
-    FinetuneConfig,
-    FinetuneRunConfig,
-    TaskDataConfig,
-    TaskName,
-    finetuning_optimizer,
-)
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, finetuning_optimizer
+from experiments.tasks.task_settings import TaskDataConfig, TaskName
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILLERS = tuple(f"word{number}" for number in range(10))

@@ -14,10 +14,9 @@ from ml_collections import ConfigDict
 
 from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.tasks.config import (
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
+from experiments.tasks.task_settings import (
     DropoutConfig,
-    FinetuneConfig,
-    FinetuneRunConfig,
     SpanConfig,
     SpanHead,
     TaskDataConfig,

@@ -12,13 +12,8 @@ from ml_collections import ConfigDict
 
 from albert_jax.training.config import OptimizerConfig, OptimizerName
 from experiments.cli.config_dicts import to_config_dict
-from experiments.tasks.config import (
-    DropoutConfig,
-    FinetuneConfig,
-    FinetuneRunConfig,
-    TaskDataConfig,
-    TaskName,
-)
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
+from experiments.tasks.task_settings import DropoutConfig, TaskDataConfig, TaskName
 
 
 def get_config() -> ConfigDict:

@@ -13,6 +13,7 @@ from albert_jax import GenerationOptions, generate, read_generation_options, rea
 from albert_jax.interop.names import WeightsError
 from albert_jax.pretrained import PretrainedWeights
 from data_pipeline import AlbertTokenizer
+from data_pipeline.tokenizers.targets import load_target_tokenizer, train_target_tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.converting import (
     Format,
@@ -28,6 +29,7 @@ TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDS))
 OPTIONS = GenerationOptions(
     max_new_tokens=12, min_new_tokens=3, num_beams=3, length_penalty=0.5, no_repeat_ngram_size=2
 )
+TARGETS = ["die Katze", "sitzt da", "und"] * 3
 SHARED: dict[str, Any] = {"parameter_sharing": "ffn"}
 
 
@@ -48,8 +50,7 @@ def copy(source: Path, to: Format, output: Path) -> PretrainedWeights:
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
     target = tmp_path / "target_tokenizer"
-    (target / "deep").mkdir(parents=True)
-    (target / "deep/ids.bin").write_bytes(b"\0\xff")
+    train_target_tokenizer(TARGETS, 273).save(target)
     files = GenerationFiles(OPTIONS, epath.Path(target))
     convert(make_stored(**SHARED), TOKENIZER, Format.ORBAX, tmp_path / "run", generation=files)
     return tmp_path / "run"
@@ -64,7 +65,8 @@ def test_a_model_goes_to_transformers_and_back(workdir: Path, tmp_path: Path) ->
         assert (found.config, found.decoder) == (expected.config, expected.decoder)
     for place in (workdir, tmp_path / "there", tmp_path / "back"):
         assert read_generation_options(place) == OPTIONS
-        assert (place / "target_tokenizer/deep/ids.bin").read_bytes() == b"\0\xff"
+        targets = load_target_tokenizer(place / "target_tokenizer")
+        assert targets.fingerprint == train_target_tokenizer(TARGETS, 273).fingerprint
         assert AlbertTokenizer.from_pretrained(place).vocab_size == len(WORDS)
     for line in (
         "| decoder layers | 2, parameters shared: ffn |",
@@ -108,3 +110,5 @@ def test_transformers_generates_the_same_from_a_workdir(workdir: Path, tmp_path:
     inputs = AutoTokenizer.from_pretrained(path)(["the cat sat"], return_tensors="pt")
     np.testing.assert_array_equal(inputs["input_ids"], TOKENIZER("the cat sat")["input_ids"])
     assert theirs.generate(**inputs).shape[1] > 4  # as in the card
+    of_targets = AutoTokenizer.from_pretrained(path / "target_tokenizer")
+    assert of_targets.decode(of_targets("die Katze")["input_ids"]) == "die Katze"

@@ -18,7 +18,8 @@ from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli.config_dicts import to_json
 from experiments.converting import Format, convert, format_model_card, read_provenance
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
-from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
+from experiments.tasks.task_settings import TaskName
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "and", ",", "3")
 TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDS))

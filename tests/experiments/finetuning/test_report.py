@@ -20,8 +20,9 @@ from experiments.finetuning.report import (
     write_summary_report,
 )
 from experiments.run.stopping import EarlyStopping
-from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig, TaskName
+from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
 from experiments.tasks.task import Outputs
+from experiments.tasks.task_settings import TaskName
 from experiments.tasks.text import predict_labels, score_texts
 from experiments.tasks.text_examples import TextData
 

@@ -16,9 +16,9 @@ from experiments.finetune import finetune
 from experiments.prediction.finetuned import finetuned_tasks
 from experiments.prediction.inference import put_in_order
 from experiments.run import execution
-from experiments.tasks.config import TaskName
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 from experiments.tasks.registry import TASK_KINDS
+from experiments.tasks.task_settings import TaskName
 
 
 @pytest.fixture

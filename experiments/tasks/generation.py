@@ -1,0 +1,295 @@
+"""Tasks in which a decoder writes: translation, scored by BLEU, and summarization, by ROUGE."""
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from albert_jax.config import AlbertConfig
+from albert_jax.decoder.config import Gpt2Config
+from albert_jax.devices.flops import seq2seq_flops_per_row
+from albert_jax.durable_files import write_atomically
+from albert_jax.generation.config import GenerationOptions
+from albert_jax.generation.encoder_decoder import AlbertForConditionalGeneration
+from albert_jax.generation.objective import predict_texts, seq2seq_objective
+from albert_jax.generation.stored_options import options_bytes
+from albert_jax.interop.encoder_decoder import DecoderWeights
+from albert_jax.interop.workdir import (
+    DECODER_FILE,
+    OPTIONS_FILE,
+    TARGET_TOKENIZER,
+    decoder_config_bytes,
+)
+from albert_jax.settings import FieldError
+from albert_jax.tasks.batches import Seq2SeqBatch
+from data_pipeline.errors import InputError
+from data_pipeline.generation.encoded_pairs import EncodedPairs, PairShape
+from data_pipeline.generation.encoding import encode_sources, encode_targets, shape_of_pairs
+from data_pipeline.generation.examples import TextPair
+from data_pipeline.generation.metrics import Metric, TextScores, bleu, rouge
+from data_pipeline.generation.pair_tables import read_pair_table
+from data_pipeline.generation.parallel_text import read_parallel_text
+from data_pipeline.generation.tfds_pairs import read_tfds_pairs
+from data_pipeline.tokenizers.albert import AlbertTokenizer
+from data_pipeline.tokenizers.targets.sentencepiece import train_target_tokenizer
+from data_pipeline.tokenizers.targets.target_tokenizer import TargetTokenizer
+from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.task import FinetuningTask, Outputs, Scores, TaskKind, required_files
+from experiments.tasks.task_settings import DataSource, TaskName
+
+_METRICS: Mapping[TaskName, tuple[Metric, tuple[str, ...]]] = {
+    TaskName.TRANSLATION: (bleu, ("bleu", "bleu_lowercase")),
+    TaskName.SUMMARIZATION: (rouge, ("rouge_l", "rouge_1", "rouge_2")),
+}
+_TABLES = (".tsv", ".csv", ".jsonl")
+_SAMPLES = 8  # of each split, in the report
+_SAMPLE_LETTERS = 400
+
+
+class DecoderStart(NamedTuple):
+    """What is known of a decoder before the training examples are read.
+
+    Attributes:
+        tokenizer: the vocabulary of targets; None: to be trained on them.
+        config: sizes; None: those of the settings.
+        weights: pre-trained ones, if there are any and the run is new.
+    """
+
+    tokenizer: TargetTokenizer | None = None
+    config: Gpt2Config | None = None
+    weights: DecoderWeights | None = None
+
+
+def _open(
+    config: FinetuneConfig,
+    model: AlbertConfig,
+    tokenizer: AlbertTokenizer,
+    *,
+    decoder: DecoderStart,
+    **compute: Any,
+) -> FinetuningTask:
+    splits = read_pairs(config)
+    _METRICS[config.task][0]([""], ["a"])  # a missing package is said before hours of training
+    targets = decoder.tokenizer or train_target_tokenizer(
+        [pair.target or "" for pair in splits["train"]], config.targets.vocab_size
+    )
+    decoder_config = decoder.config or _complete(config, model, targets)
+    network = AlbertForConditionalGeneration(model, decoder_config, **compute)
+    final, greedy = _options(config, decoder_config)
+    encode = _Encoder(config, tokenizer, targets, decoder_config)
+    train = encode(splits.pop("train"))
+    encode.shape = train.shape
+    references = {
+        name: pairs for name, pairs in splits.items() if all(p.target is not None for p in pairs)
+    }
+    encoded = {name: encode(pairs) for name, pairs in splits.items()}
+    few = references["dev"][: config.targets.evaluation_examples]
+    smoothing = config.targets.label_smoothing
+    writer = _Writer(config.task, targets, splits)
+    return FinetuningTask(
+        train=train,
+        labeled={name: encoded[name] for name in references},
+        unlabeled={name: pairs for name, pairs in encoded.items() if name not in references},
+        model=network,
+        head=None,
+        objective=seq2seq_objective(network, label_smoothing=smoothing, options=greedy),
+        to_batch=Seq2SeqBatch.from_numpy,
+        metrics=_METRICS[config.task][1],
+        score=writer.score,
+        write=writer.write,
+        sampled={"dev": encode(few)},
+        final_predict=predict_texts(network, final),
+        flops_per_row=functools.partial(_flops, model, decoder_config, train.shape),
+        files=_workdir_files(decoder_config, final, targets),
+        rate_factors=_rate_factors(config),
+    )
+
+
+def read_pairs(config: FinetuneConfig) -> dict[str, list[TextPair]]:
+    """Read the pairs of a run: train, dev, and test if there is one.
+
+    Raises:
+        InputError: a file is missing or malformed, or a training or dev target is missing.
+    """
+    data, targets = config.data, config.targets
+    if data.source is DataSource.TFDS:
+        if targets.dataset is None:
+            raise InputError("--config.targets.dataset is missing: the data set of TFDS")
+        features = data.text_column, targets.column
+        return {
+            ours: read_tfds_pairs(targets.dataset, theirs, *features, data.dir or None)
+            for ours, theirs in (("train", "train"), ("dev", "validation"))
+        }
+    train, dev = required_files(data, "texts to read, one a line, or a .tsv, .csv or .jsonl")
+    files = {"train": (train, targets.train_file), "dev": (dev, targets.dev_file)}
+    if data.test_file is not None:
+        files["test"] = (Path(data.test_file), targets.test_file)
+    return {split: _read_split(config, split, *paths) for split, paths in files.items()}
+
+
+def _read_split(
+    config: FinetuneConfig, split: str, path: Path, targets: str | None
+) -> list[TextPair]:
+    data = config.data
+    if is_table(path):
+        if targets is not None:
+            raise InputError(
+                f"--config.targets.{split}_file is for files of lines: {path} has its targets in "
+                f"the column {config.targets.column} (--config.targets.column)"
+            )
+        return read_pair_table(path, data.text_column, config.targets.column, data.id_column)
+    if targets is None and split != "test":
+        raise InputError(
+            f"--config.targets.{split}_file is missing: a target for each line of {path}"
+        )
+    return read_parallel_text(path, None if targets is None else Path(targets))
+
+
+def is_table(path: Path) -> bool:
+    """Return True if a file is a table by its name, compressed or not."""
+    return any(suffix in _TABLES for suffix in path.suffixes)
+
+
+def _complete(
+    config: FinetuneConfig, model: AlbertConfig, tokenizer: TargetTokenizer
+) -> Gpt2Config:
+    try:
+        return config.decoder.complete(
+            model,
+            vocab_size=tokenizer.vocab_size,
+            longest=max(config.targets.max_length, config.decoding.max_new_tokens),
+            bos_token_id=tokenizer.bos_id,
+            eos_token_id=tokenizer.eos_id,
+            pad_token_id=tokenizer.pad_id,
+        )
+    except FieldError as error:
+        raise InputError(str(error.within("--config.decoder"))) from error
+
+
+def _options(
+    config: FinetuneConfig, decoder: Gpt2Config
+) -> tuple[GenerationOptions, GenerationOptions]:
+    """Return the options of the report, and those of greedy search with the same limits."""
+    final = config.decoding
+    try:
+        final.check(decoder)
+    except FieldError as error:
+        raise InputError(str(error.within("--config.decoding"))) from error
+    return final, dataclasses.replace(final, num_beams=1, length_penalty=1.0)
+
+
+class _Encoder:
+    """Encodes splits; the shape of batches is that of the training examples, the first split."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        sources: AlbertTokenizer,
+        targets: TargetTokenizer,
+        decoder: Gpt2Config,
+    ) -> None:
+        self._config, self._sources, self._targets = config, sources, targets
+        self._longest = decoder.n_positions
+        self.shape: PairShape | None = None
+        length = config.targets.max_length
+        if length > decoder.n_positions:
+            raise InputError(
+                f"--config.targets.max_length must be at most n_positions of the decoder "
+                f"({decoder.n_positions}), got {length}"
+            )
+
+    def __call__(self, pairs: Sequence[TextPair]) -> EncodedPairs:
+        targets, rows = self._config.targets, self._config.data.max_seq_length
+        sources = encode_sources(self._sources, pairs, max_seq_length=rows)
+        ids, starts = encode_targets(
+            self._targets, pairs, max_length=targets.max_length, truncate=targets.truncate
+        )
+        shape = self.shape or shape_of_pairs(
+            sources, starts, longest_source=rows, longest_target=self._longest
+        )
+        return EncodedPairs(sources, ids, starts, self._targets.pad_id, shape)
+
+
+class _Writer:
+    """Scores and writes the texts of splits."""
+
+    def __init__(
+        self, task: TaskName, tokenizer: TargetTokenizer, splits: Mapping[str, Sequence[TextPair]]
+    ) -> None:
+        self._metric, self._tokenizer, self._splits = _METRICS[task][0], tokenizer, splits
+
+    def texts(self, outputs: Outputs) -> list[str]:
+        """Return the text of each output."""
+        return [self._tokenizer.decode(row["sequences"]) for row in outputs]
+
+    def score(self, split: str, outputs: Outputs) -> Scores:
+        """Compute the metrics of a labeled split, or of its first examples."""
+        pairs, texts = self._splits[split][: len(outputs)], self.texts(outputs)
+        found: TextScores = self._metric(texts, [pair.target or "" for pair in pairs])
+        nats = sum(float(row["nats"]) for row in outputs)
+        nats /= max(1.0, sum(float(row["tokens"]) for row in outputs))
+        samples = [
+            tuple(_shorten(text) for text in (pair.source, pair.target or "", text))
+            for pair, text in list(zip(pairs, texts, strict=True))[:_SAMPLES]
+        ]
+        return Scores(
+            {**found.metrics, "cross_entropy": nats},
+            {},
+            samples=(("source", "reference", "written"), samples),
+            notes=found.notes,
+        )
+
+    def write(self, split: str, outputs: Outputs, directory: Path) -> list[Path]:
+        """Write the texts of a split, one a line."""
+        path = directory / f"{split}_predictions.txt"
+        lines = (" ".join(text.split("\n")) for text in self.texts(outputs))
+        write_atomically(path, "".join(f"{line}\n" for line in lines))
+        return [path]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SAMPLE_LETTERS else f"{text[:_SAMPLE_LETTERS]} ..."
+
+
+def _flops(model: AlbertConfig, decoder: Gpt2Config, shape: PairShape, length: int) -> float:
+    source, target = shape.source_length(length), shape.target_length(length)
+    return seq2seq_flops_per_row(model, decoder, source=source, target=target)
+
+
+def _rate_factors(config: FinetuneConfig) -> dict[str, float]:
+    factor, run = config.decoder.rate_factor, config.run
+    if factor == 1:
+        return {}
+    if run.init_from is None or not run.init_weights:
+        raise InputError(
+            f"--config.decoder.rate_factor must be 1 where nothing is pre-trained, got {factor:g}"
+        )
+    started = run.init_decoder_from is not None
+    fresh = ("decoder/layers/cross_attention/", "enc_to_dec_proj/")
+    return dict.fromkeys(fresh if started else ("decoder/", "enc_to_dec_proj/"), factor)
+
+
+def _workdir_files(
+    decoder: Gpt2Config, options: GenerationOptions, tokenizer: TargetTokenizer
+) -> dict[str, bytes]:
+    files = {
+        DECODER_FILE: decoder_config_bytes(decoder),
+        OPTIONS_FILE: options_bytes(options),
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory) / TARGET_TOKENIZER
+        tokenizer.save(place)
+        for file in sorted(place.iterdir()):
+            files[f"{TARGET_TOKENIZER}/{file.name}"] = file.read_bytes()
+    return files
+
+
+GENERATION = TaskKind(
+    models=(AlbertForConditionalGeneration,),
+    batch=Seq2SeqBatch,
+    objective=seq2seq_objective,
+    open=_open,
+    predictions={},
+)
