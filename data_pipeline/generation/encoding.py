@@ -69,27 +69,55 @@ def encode_targets(
     return ids, starts
 
 
-def shape_of_pairs(
-    sources: EncodedExamples, target_starts: np.ndarray, *, longest_source: int, longest_target: int
-) -> PairShape:
-    """Return the shape of batches that fits the training examples.
+class PairEncoder:
+    """Encodes the splits of a task, whose batches have the shape that fits the training examples.
 
     Args:
-        sources: of the training examples.
-        target_starts: likewise.
-        longest_source: tokens to which sources may be padded.
-        longest_target: likewise of targets.
+        sources: tokenizer of the encoder.
+        targets: tokenizer of the decoder.
+        training: the training examples, at least one.
+        max_source: see `encode_sources`.
+        max_target: see `encode_targets`.
+        truncate: likewise.
+        positions: of the decoder: targets are padded to so many at most.
+
+    Attributes:
+        training: the training examples, encoded.
+
+    Raises:
+        InputError: a target is too long.
     """
-    mean_target = max(1.0, float(np.mean(np.diff(target_starts) - 1)))
-    ratio = max(0.125, float(np.mean(sources.lengths)) / mean_target)
-    return PairShape(ratio, longest_source, longest_target)
 
+    def __init__(
+        self,
+        sources: AlbertTokenizer,
+        targets: TargetTokenizer,
+        training: Sequence[TextPair],
+        *,
+        max_source: int,
+        max_target: int,
+        truncate: bool,
+        positions: int,
+    ) -> None:
+        self._sources, self._targets = sources, targets
+        self._max_source, self._max_target, self._truncate = max_source, max_target, truncate
+        encoded, ids, starts = self._encode(training)
+        tokens = max(1.0, float(np.mean(np.diff(starts) - 1)))
+        ratio = max(0.125, float(np.mean(encoded.lengths)) / tokens)
+        self._shape = PairShape(ratio, max_source, positions)
+        self.training = EncodedPairs(encoded, ids, starts, targets.pad_id, self._shape)
 
-def join_pairs(
-    sources: EncodedExamples,
-    targets: tuple[np.ndarray, np.ndarray],
-    tokenizer: TargetTokenizer,
-    shape: PairShape,
-) -> EncodedPairs:
-    """Return sources and targets, encoded, as the pairs of a split."""
-    return EncodedPairs(sources, *targets, tokenizer.pad_id, shape)
+    def __call__(self, pairs: Sequence[TextPair]) -> EncodedPairs:
+        """Encode another split.
+
+        Raises:
+            InputError: a target is too long.
+        """
+        return EncodedPairs(*self._encode(pairs), self._targets.pad_id, self._shape)
+
+    def _encode(self, pairs: Sequence[TextPair]) -> tuple[EncodedExamples, np.ndarray, np.ndarray]:
+        sources = encode_sources(self._sources, pairs, max_seq_length=self._max_source)
+        ids, starts = encode_targets(
+            self._targets, pairs, max_length=self._max_target, truncate=self._truncate
+        )
+        return sources, ids, starts

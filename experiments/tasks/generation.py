@@ -25,12 +25,11 @@ from albert_jax.interop.workdir import (
 from albert_jax.settings import FieldError
 from albert_jax.tasks.batches import Seq2SeqBatch
 from data_pipeline.errors import InputError
-from data_pipeline.generation.encoded_pairs import EncodedPairs, PairShape
-from data_pipeline.generation.encoding import encode_sources, encode_targets, shape_of_pairs
+from data_pipeline.generation.encoded_pairs import PairShape
+from data_pipeline.generation.encoding import PairEncoder
 from data_pipeline.generation.examples import TextPair
 from data_pipeline.generation.metrics import Metric, TextScores, bleu, rouge
-from data_pipeline.generation.pair_tables import read_pair_table
-from data_pipeline.generation.parallel_text import read_parallel_text
+from data_pipeline.generation.pair_files import PairColumns, read_pair_files
 from data_pipeline.generation.tfds_pairs import read_tfds_pairs
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.targets.sentencepiece import train_target_tokenizer
@@ -43,7 +42,6 @@ _METRICS: Mapping[TaskName, tuple[Metric, tuple[str, ...]]] = {
     TaskName.TRANSLATION: (bleu, ("bleu", "bleu_lowercase")),
     TaskName.SUMMARIZATION: (rouge, ("rouge_l", "rouge_1", "rouge_2")),
 }
-_TABLES = (".tsv", ".csv", ".jsonl")
 _SAMPLES = 8  # of each split, in the report
 _SAMPLE_LETTERS = 400
 
@@ -78,9 +76,8 @@ def _open(
     decoder_config = decoder.config or _complete(config, model, targets)
     network = AlbertForConditionalGeneration(model, decoder_config, **compute)
     final, greedy = _options(config, decoder_config)
-    encode = _Encoder(config, tokenizer, targets, decoder_config)
-    train = encode(splits.pop("train"))
-    encode.shape = train.shape
+    encode = _make_encoder(config, tokenizer, targets, splits.pop("train"), decoder_config)
+    train = encode.training
     references = {
         name: pairs for name, pairs in splits.items() if all(p.target is not None for p in pairs)
     }
@@ -126,30 +123,32 @@ def read_pairs(config: FinetuneConfig) -> dict[str, list[TextPair]]:
     files = {"train": (train, targets.train_file), "dev": (dev, targets.dev_file)}
     if data.test_file is not None:
         files["test"] = (Path(data.test_file), targets.test_file)
-    return {split: _read_split(config, split, *paths) for split, paths in files.items()}
+    columns = PairColumns(data.text_column, targets.column, data.id_column)
+    return {split: read_pair_files(split, *paths, columns) for split, paths in files.items()}
 
 
-def _read_split(
-    config: FinetuneConfig, split: str, path: Path, targets: str | None
-) -> list[TextPair]:
-    data = config.data
-    if is_table(path):
-        if targets is not None:
-            raise InputError(
-                f"--config.targets.{split}_file is for files of lines: {path} has its targets in "
-                f"the column {config.targets.column} (--config.targets.column)"
-            )
-        return read_pair_table(path, data.text_column, config.targets.column, data.id_column)
-    if targets is None and split != "test":
+def _make_encoder(
+    config: FinetuneConfig,
+    tokenizer: AlbertTokenizer,
+    targets: TargetTokenizer,
+    training: Sequence[TextPair],
+    decoder: Gpt2Config,
+) -> PairEncoder:
+    length = config.targets.max_length
+    if length > decoder.n_positions:
         raise InputError(
-            f"--config.targets.{split}_file is missing: a target for each line of {path}"
+            "--config.targets.max_length must be at most n_positions of the decoder "
+            f"({decoder.n_positions}), got {length}"
         )
-    return read_parallel_text(path, None if targets is None else Path(targets))
-
-
-def is_table(path: Path) -> bool:
-    """Return True if a file is a table by its name, compressed or not."""
-    return any(suffix in _TABLES for suffix in path.suffixes)
+    return PairEncoder(
+        tokenizer,
+        targets,
+        training,
+        max_source=config.data.max_seq_length,
+        max_target=length,
+        truncate=config.targets.truncate,
+        positions=decoder.n_positions,
+    )
 
 
 def _complete(
@@ -178,38 +177,6 @@ def _options(
     except FieldError as error:
         raise InputError(str(error.within("--config.decoding"))) from error
     return final, dataclasses.replace(final, num_beams=1, length_penalty=1.0)
-
-
-class _Encoder:
-    """Encodes splits; the shape of batches is that of the training examples, the first split."""
-
-    def __init__(
-        self,
-        config: FinetuneConfig,
-        sources: AlbertTokenizer,
-        targets: TargetTokenizer,
-        decoder: Gpt2Config,
-    ) -> None:
-        self._config, self._sources, self._targets = config, sources, targets
-        self._longest = decoder.n_positions
-        self.shape: PairShape | None = None
-        length = config.targets.max_length
-        if length > decoder.n_positions:
-            raise InputError(
-                f"--config.targets.max_length must be at most n_positions of the decoder "
-                f"({decoder.n_positions}), got {length}"
-            )
-
-    def __call__(self, pairs: Sequence[TextPair]) -> EncodedPairs:
-        targets, rows = self._config.targets, self._config.data.max_seq_length
-        sources = encode_sources(self._sources, pairs, max_seq_length=rows)
-        ids, starts = encode_targets(
-            self._targets, pairs, max_length=targets.max_length, truncate=targets.truncate
-        )
-        shape = self.shape or shape_of_pairs(
-            sources, starts, longest_source=rows, longest_target=self._longest
-        )
-        return EncodedPairs(sources, ids, starts, self._targets.pad_id, shape)
 
 
 class _Writer:

@@ -232,10 +232,14 @@ def test_a_table_has_its_targets_in_a_column(make_config: Any, tmp_path: Path) -
     rows = [{"text": f"good word{n}", "target": f"x {'abcdefghij'[n]}"} for n in range(10)]
     table = tmp_path / "pairs.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    names = {"train_file": str(table), "dev_file": str(table), "test_file": None}
+    bare = tmp_path / "bare.tsv"
+    bare.write_text("text\nword1 good\nbad\n")
+    names = {"train_file": str(table), "dev_file": str(table), "test_file": str(bare)}
     none = {"train_file": None, "dev_file": None, "vocab_size": 272}
     config: FinetuneConfig = make_config(data=names, targets=none)
-    assert len(open_finetuning(config, tmp_path / "run").task.train.lengths) == 10
+    task = open_finetuning(config, tmp_path / "run").task
+    assert len(task.train.lengths) == 10
+    assert list(task.labeled) == ["dev"] and len(task.unlabeled["test"].lengths) == 2
     with pytest.raises(InputError, match="is for files of lines"):
         open_finetuning(
             make_config(data=names, targets=none | {"train_file": str(table)}), tmp_path / "run"
