@@ -1,6 +1,5 @@
 """Checks of the fine-tunings of a GLUE folder before any is started or reported."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +7,14 @@ from absl import flags
 
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
-from experiments.cli.config_flag import define_config_flag, parse_flags, read_config_flag
+from experiments.cli.config_flag import (
+    GivenConfig,
+    define_config_flag,
+    parse_flags,
+    read_given_config,
+)
 from experiments.finetuning.glue.jobs import GlueRun
-from experiments.run.resumption import check_resumable
+from experiments.finetuning.resumption import check_same_finetuning
 from experiments.run.workdir import CONFIG_FILE, REPORT_FILE, read_config
 from experiments.tasks.config import FinetuneConfig
 
@@ -29,18 +33,18 @@ def check_runs(runs: Sequence[GlueRun]) -> list[GlueRun]:
     outdated = []
     for run in runs:
         try:
-            config = resolve(run)
+            given = resolve(run)
         except InputError as error:
             raise InputError(f"{GLUE_TASKS[run.task].name}: {error}") from error
         if not (run.workdir / CONFIG_FILE).exists():
             continue
         before = read_config(run.workdir, FinetuneConfig)
-        if _is_other(before, config, run.workdir) and (run.workdir / REPORT_FILE).exists():
+        if _is_other(before, given, run.workdir) and (run.workdir / REPORT_FILE).exists():
             outdated.append(run)
     return outdated
 
 
-def resolve(run: GlueRun) -> FinetuneConfig:
+def resolve(run: GlueRun) -> GivenConfig[FinetuneConfig]:
     """Return the configuration of a fine-tuning, read from its flags as its command reads them.
 
     Raises:
@@ -51,22 +55,11 @@ def resolve(run: GlueRun) -> FinetuneConfig:
     values = flags.FlagValues()
     flag = define_config_flag(values, argv)
     parse_flags(argv, values, config_kind=FinetuneConfig)
-    return read_config_flag(flag, FinetuneConfig)
+    return read_given_config(flag, FinetuneConfig)
 
 
-def _is_other(before: FinetuneConfig, now: FinetuneConfig, workdir: Path) -> bool:
+def _is_other(before: FinetuneConfig, given: GivenConfig[FinetuneConfig], workdir: Path) -> bool:
     """Return True if a workdir's report would be another one now; raise if it cannot become so."""
-    if now.data.num_epochs is not None:  # which decided these two when the run began
-        steps, warmup = before.optimizer.num_train_steps, before.optimizer.num_warmup_steps
-        optimizer = dataclasses.replace(
-            now.optimizer, num_train_steps=steps, num_warmup_steps=warmup
-        )
-        now = dataclasses.replace(now, optimizer=optimizer)
-    changes = check_resumable(before, now, workdir=str(workdir))
-    former, model = (Path(one.run.init_from or "").resolve() for one in (before, now))
-    if former != model:
-        raise InputError(
-            f"--workdir={workdir} was fine-tuned from {before.run.init_from}, not from "
-            f"--init_from={now.run.init_from}: choose another --workdir"
-        )
-    return bool({"run.seeds", "run.learning_rates", *now.LOCATIONS} & changes.keys())
+    changes = check_same_finetuning(before, given, workdir=str(workdir), init_flag="--init_from")
+    decisive = {"run.seeds", "run.learning_rates", *FinetuneConfig.LOCATIONS}
+    return bool(decisive & changes.keys())

@@ -96,7 +96,7 @@ def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> Non
     sst2, rte = planned(tmp_path, Start.PRETRAINED)
     assert check_runs([sst2, rte]) == []
     for run in (sst2, rte):
-        config = resolve(run)
+        config = resolve(run).config
         counted = dataclasses.replace(config.optimizer, num_train_steps=7, num_warmup_steps=1)
         run.workdir.mkdir(parents=True)
         stored = to_json(dataclasses.replace(config, optimizer=counted))
