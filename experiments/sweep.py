@@ -3,28 +3,30 @@ r"""Run a sweep: every row of a table with every seed, and the table itself.
     python -m experiments.sweep --sweep=parameter_sharing --size=small \
         --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
 
-Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, so the
-same command resumes a sweep that was stopped. `--dry_run` lists the points, `--report` writes the
-table so far.
+Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, or of
+`experiments.finetune` where the sweep says so, so the same command resumes a sweep that was
+stopped. `--dry_run` lists the points, `--report` writes the table so far.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 
-from data_pipeline.corpus.reader import read_metadata
+from data_pipeline.errors import InputError
 from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.launching.devices import device_slots
 from experiments.launching.processes import run_jobs
 from experiments.launching.slurm import shell_lines, write_slurm_scripts
-from experiments.sweeping.plan import PlannedPoint, plan_points
+from experiments.sweeping.plan import find_kind, plan_points
+from experiments.sweeping.point_kind import PlannedPoint, PointKind
 from experiments.sweeping.points import expand, select
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import has_results, read_results
@@ -48,8 +50,8 @@ def format_plan(planned: Sequence[PlannedPoint]) -> str:
         after = f", from point {point.after}" if point.after is not None else ""
         lines.append(
             f"{point.number:3d}  {point.name}: {one.parameters:,} parameters ({one.backbone:,} in "
-            f"the backbone), {one.flops_per_row / 1e9:,.2f} GFLOP a row, {one.steps:,} steps"
-            f"{after}; {changed}\n     {point.workdir}"
+            f"the backbone), {one.kind.describe_work(one)}{after}; {changed}\n"
+            f"     {point.workdir}"
         )
     return "\n".join(lines)
 
@@ -58,7 +60,7 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
     """Launch the points as the flags say.
 
     Raises:
-        InputError: there is no corpus for some of those that run here.
+        InputError: there is no corpus, or no data, for some of those that run here.
     """
     launcher, jobs = Launcher(flags.FLAGS.launcher), [one.job for one in planned]
     if launcher is Launcher.PRINT:
@@ -68,10 +70,21 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
         script = write_slurm_scripts(jobs, directory, flags.FLAGS.slurm_option)
         print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
-    for corpus in {one.config.data.corpus_dir for one in planned}:
-        read_metadata(corpus)  # one error rather than one from every point
+    # One error rather than one from every point.
+    planned[0].kind.check_inputs([one.config for one in planned])
     slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
     return run_jobs(jobs, directory / "logs", slots)
+
+
+def check_flags(kind: PointKind, given: Mapping[str, Any]) -> None:
+    """Check that the flags make sense for the points.
+
+    Raises:
+        InputError: one does not.
+    """
+    for flag, reason in kind.unusable_flags.items():
+        if given[flag]:
+            raise InputError(f"--{flag}: {reason}")
 
 
 def main() -> ExitCode:
@@ -81,6 +94,7 @@ def main() -> ExitCode:
     jax.config.update("jax_platforms", "cpu")
     directory = Path(values.workdir)
     sweep, docstring = load_sweep(values.sweep, Size(values.size))
+    check_flags(find_kind(sweep.base), values.flag_values_dict())
     overrides = parse_assignments("override", values.override)
     if values.corpus_dir:
         overrides["data.corpus_dir"] = values.corpus_dir
@@ -102,7 +116,7 @@ def main() -> ExitCode:
     status = ExitCode.DONE if values.report else launch(planned, directory)
     if values.report or (values.launcher == Launcher.LOCAL and has_results(planned)):
         command = shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]])
-        report = write_report(directory, docstring, command, read_results(planned), list(task_dirs))
+        report = write_report(directory, docstring, command, read_results(planned))
         print(f"wrote {report}")
     return status
 
@@ -113,7 +127,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("workdir", None, "directory of the sweep", required=True)
     flags.DEFINE_enum("size", "paper", list(Size), "the paper's size, or minutes a point on a CPU")
-    flags.DEFINE_string("corpus_dir", "", "the corpus of all points")
+    flags.DEFINE_string("corpus_dir", "", "the corpus of all points, if they pre-train")
     flags.DEFINE_multi_string(
         "override", [], "NAME=VALUE for all points, such as optimizer.num_train_steps=50"
     )

@@ -7,7 +7,8 @@ __getattr__, __all__ = lazy_exports(
     {
         "sweep": ["Size", "Sweep", "SweepRow", "downstream", "grid", "load_sweep"],
         "points": ["Point", "expand"],
-        "plan": ["PlannedPoint", "plan_points"],
+        "point_kind": ["PlannedPoint", "PointKind"],
+        "plan": ["plan_points"],
         "results": ["read_results"],
         "report": ["write_report"],
     },

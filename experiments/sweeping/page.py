@@ -9,7 +9,7 @@ from experiments.metrics.curves import Panel
 from experiments.pages.charts import format_charts
 from experiments.pages.comparison import ComparedRun, compare_runs
 from experiments.pages.document import PAGE_FILE, Section, escape, format_table, write_page
-from experiments.sweeping.results import RowResult
+from experiments.sweeping.point_kind import RowResult
 
 
 def write_sweep_page(

@@ -1,58 +1,46 @@
 """The plan of a sweep: each point's experiment, checked, its size, and its commands."""
 
-import functools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import jax
+from absl import flags
 
-from albert_jax.config import AlbertConfig
-from albert_jax.model import AlbertForPreTraining
-from albert_jax.settings import did_you_mean
-from albert_jax.training.checkpoint.integrity import MANIFEST
+from albert_jax.settings import own_settings
 from data_pipeline.errors import InputError
-from experiments.evaluation.probing import PROBE_FILE
-from experiments.launching.job import Command, Job, module_command
+from experiments.cli.config_flag import GivenConfig, define_config_flag, parse_flags
 from experiments.run.config import ExperimentConfig
-from experiments.run.curriculum import mean_flops_per_row, phases_of
-from experiments.run.workdir import (
-    CHECKPOINTS,
-    CONFIG_FILE,
-    REPORT_FILE,
-    check_resumable,
-    read_config,
-)
-from experiments.sweeping.points import Point, override_flags
+from experiments.run.workdir import CONFIG_FILE, read_run_flags
+from experiments.sweeping.finetuning import FINETUNING
+from experiments.sweeping.point_kind import PlannedPoint, PointKind
+from experiments.sweeping.points import Point
+from experiments.sweeping.pretraining import PRETRAINING
 from experiments.sweeping.sweep import Sweep
 
-_SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # the published files' names end so
-_SPLITS = ("train", "dev")
-TASK_CONFIGS = Path(__file__).parents[1] / "configs" / "finetune"
+POINT_KINDS = (PRETRAINING, FINETUNING)
 
 
-class PlannedPoint(NamedTuple):
-    """A point whose experiment has been checked."""
+def find_kind(base: str) -> PointKind:
+    """Return the kind of the points of a sweep: the one whose configuration has all fields that its
+    config file returns; where none has, pre-training, whose checks then name the wrong field.
 
-    point: Point
-    config: ExperimentConfig
-    parameters: int  # of the pre-training model
-    backbone: int  # of encoder and pooler, which the paper counts
-    flops_per_row: int  # of matrix products, forward and backward, on average over the run
-    tasks: tuple[str, ...]  # fine-tuning tasks
-    commands: tuple[Command, ...]  # in order
+    Args:
+        base: a config file or its name.
 
-    @property
-    def job(self) -> Job:
-        """The commands as a job."""
-        point = self.point
-        log = f"{point.row.name}-seed_{point.seed}"
-        return Job(point.number, point.name, log, self.commands, after=point.after)
+    Raises:
+        InputError: there is no such file, or it fails.
 
-    @property
-    def steps(self) -> int:
-        """The steps of pre-training."""
-        return self.config.optimizer.num_train_steps
+    Example: ``find_kind("finetune/sst2")`` is the record of fine-tuning.
+    """
+    argv, values = ["sweep", f"--config={base}"], flags.FlagValues()
+    flag = define_config_flag(values, argv)
+    parse_flags(argv, values, config_kind=ExperimentConfig)  # of a command line without settings
+    if hasattr(flag.value, "to_dict"):
+        fields = set(flag.value.to_dict())
+        for kind in POINT_KINDS:
+            if fields <= {one.name for one in own_settings(kind.config)}:
+                return kind
+    return PRETRAINING
 
 
 def plan_points(
@@ -67,74 +55,45 @@ def plan_points(
     Args:
         points: points of the sweep.
         sweep: the sweep.
-        task_dirs: data directories of the fine-tuning tasks.
-        task_overrides: overrides of all fine-tuning.
+        task_dirs: data directories of the fine-tuning tasks of points that pre-train.
+        task_overrides: overrides of all these.
 
     Raises:
         InputError: an experiment is not valid, a workdir holds another one, or there is no such
             task.
     """
-    for task in task_dirs:
-        if not (TASK_CONFIGS / f"{task}.py").is_file():
-            known = sorted(path.stem for path in TASK_CONFIGS.glob("[a-z]*.py"))
-            raise InputError(
-                f"--task_dir={task}=...: there is no task {task!r}; there are "
-                f"{', '.join(known)}{did_you_mean(task, known)}"
-            )
+    kind = find_kind(sweep.base)
+    kind.check_sweep(sweep, task_dirs)
     planned = []
     for point in points:
-        config = point.resolve()
+        with _naming(point):
+            given = _resolve(point, kind)
         if (point.workdir / CONFIG_FILE).exists():
-            found = read_config(point.workdir, ExperimentConfig)
-            check_resumable(found, config, workdir=str(point.workdir))
-        parameters, backbone = count_parameters(config.model)
-        flops = mean_flops_per_row(config, phases_of(config))
-        commands = _commands(point, config, sweep.probes, task_dirs, task_overrides)
-        tasks = tuple(task_dirs)
-        planned.append(PlannedPoint(point, config, parameters, backbone, flops, tasks, commands))
+            kind.check_workdir(given, point.workdir)
+        config = given.config
+        with _naming(point):
+            size = kind.size(config, point.workdir)
+        commands = tuple(kind.commands(point, config, sweep, task_dirs, task_overrides))
+        planned.append(PlannedPoint(point, config, *size, tuple(task_dirs), commands, kind))
     return planned
 
 
-@functools.cache
-def count_parameters(config: AlbertConfig) -> tuple[int, int]:
-    """Count the parameters of the pre-training model, and of its encoder with the pooler."""
-    shapes = jax.eval_shape(AlbertForPreTraining(config).initialize, jax.random.key(0))
-    total, backbone = (
-        sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (shapes, shapes["albert"])
-    )
-    return total, backbone
+def _resolve(point: Point, kind: PointKind) -> GivenConfig[Any]:
+    """Return a point's experiment, read from its flags as its command reads them.
+
+    Raises:
+        InputError: an override names no setting, or a value is not allowed.
+    """
+    argv, values = ["sweep", *point.flags], flags.FlagValues()
+    flag = define_config_flag(values, argv)
+    parse_flags(argv, values, config_kind=kind.config)
+    return kind.resolve(read_run_flags(flag, kind.config, point.workdir), point.workdir)
 
 
-def task_workdir(point: Point, task: str) -> Path:
-    """Return the workdir of a point's fine-tuning, beside the point's own."""
-    return point.workdir.with_name(f"{point.workdir.name}-{task}")
-
-
-def _commands(
-    point: Point,
-    config: ExperimentConfig,
-    probes: bool,
-    task_dirs: Mapping[str, str],
-    task_overrides: Mapping[str, str],
-) -> tuple[Command, ...]:
-    last = f"{CHECKPOINTS}/{config.optimizer.num_train_steps}/{MANIFEST}"
-    commands = [module_command("pretrain", point.flags, point.workdir, last)]
-    if probes:
-        commands.append(module_command("probe", [], point.workdir, PROBE_FILE))
-    for task, data_dir in task_dirs.items():
-        flags = [
-            f"--config=finetune/{task}",
-            *override_flags(_data_overrides(task, data_dir)),
-            f"--config.run.init_from={point.workdir}",
-            *override_flags(task_overrides),
-        ]
-        workdir = task_workdir(point, task)
-        commands.append(module_command("finetune", flags, workdir, REPORT_FILE))
-    return tuple(commands)
-
-
-def _data_overrides(task: str, data_dir: str) -> dict[str, str]:
-    """Return the overrides that name a task's files in its data directory."""
-    if version := _SQUAD.get(task):
-        return {f"data.{split}_file": f"{data_dir}/{split}-{version}.json" for split in _SPLITS}
-    return {"data.dir": data_dir}
+@contextlib.contextmanager
+def _naming(point: Point) -> Iterator[None]:
+    """Let errors name a point."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"point {point.number} ({point.name}): {error}") from error

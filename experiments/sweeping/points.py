@@ -1,17 +1,12 @@
-"""The points of a sweep: runs of `experiments.pretrain`, one for each row and seed."""
+"""The points of a sweep: runs, one for each row and seed."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import flags
-
 from data_pipeline.errors import InputError
-from experiments.cli.config_flag import define_config_flag, parse_flags
 from experiments.cli.given_settings import scale_steps
-from experiments.run.config import ExperimentConfig
-from experiments.run.workdir import read_run_flags, with_corpus_vocabulary
 from experiments.sweeping.sweep import Sweep, SweepRow
 
 
@@ -38,21 +33,6 @@ class Point(NamedTuple):
         Example: ``["--config=experiments/configs/albert_base.py", "--config.seed=1"]``
         """
         return [f"--config={self.base}", *override_flags(self.overrides)]
-
-    def resolve(self) -> ExperimentConfig:
-        """Return the experiment, read from its flags as its command reads them.
-
-        Raises:
-            InputError: an override names no setting, or a value is not allowed.
-        """
-        argv, values = ["pretrain", *self.flags], flags.FlagValues()
-        try:
-            flag = define_config_flag(values, argv)
-            parse_flags(argv, values, config_kind=ExperimentConfig)
-            given = read_run_flags(flag, ExperimentConfig, self.workdir)
-            return with_corpus_vocabulary(given, self.workdir).config
-        except InputError as error:
-            raise InputError(f"point {self.number} ({self.name}): {error}") from error
 
 
 def override_flags(overrides: Mapping[str, Any]) -> list[str]:

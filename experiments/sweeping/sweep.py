@@ -54,7 +54,7 @@ class Sweep:
             from one that is not before it.
     """
 
-    base: str  # a config file or its name
+    base: str  # a config file or its name, of pre-training or fine-tuning
     rows: tuple[SweepRow, ...]
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of all rows, before their own
     seeds: tuple[int, ...] = (12345,)

@@ -26,7 +26,8 @@ from data_pipeline.errors import InputError
 from experiments.cli.assignments import parse_assignments
 from experiments.run.config import ExperimentConfig
 from experiments.sweep import format_plan
-from experiments.sweeping.plan import PlannedPoint, plan_points
+from experiments.sweeping.plan import plan_points
+from experiments.sweeping.point_kind import PlannedPoint
 from experiments.sweeping.points import expand, override_flags, select
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream, grid, load_sweep
 

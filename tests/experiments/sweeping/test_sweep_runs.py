@@ -14,8 +14,9 @@ from echoes import make_experiment, write_echoes
 
 from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
-from experiments.sweeping.plan import PlannedPoint, task_workdir
+from experiments.sweeping.point_kind import PlannedPoint
 from experiments.sweeping.points import Point
+from experiments.sweeping.pretraining import PRETRAINING, task_workdir
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import Ordering, compare_orders, read_results
 from experiments.sweeping.sweep import SweepRow
@@ -33,7 +34,7 @@ def make_point(directory: Path, number: int, **row: Any) -> PlannedPoint:
         None,
     )
     config = make_experiment(Path("corpus"), num_train_steps=60)
-    return PlannedPoint(point, config, 1000, 900, 5 * 10**9, ("sst2",), ())
+    return PlannedPoint(point, config, 1000, 900, 5 * 10**9, ("sst2",), (), PRETRAINING)
 
 
 def write_results(
@@ -87,7 +88,7 @@ def test_a_report_has_medians_spreads_and_the_paper_s_order(tmp_path: Path) -> N
         Ordering("average", "masked_lm_accuracy", agree=2, disagree=0, undecided=1),
         Ordering("sst2", "sst2", agree=0, disagree=1, undecided=0),
     ]
-    path = write_report(tmp_path, "Does it matter?\n\nRows  five", "the command", results, ["sst2"])
+    path = write_report(tmp_path, "Does it matter?\n\nRows  five", "the command", results)
     text = path.read_text()
     assert text.startswith("# Does it matter?\n\n```\nRows  five\n```\n")
     cells = ["row1", "1,000", "900", "5.00", "60", "2", "30.00 (29.00 to 31.00)"]
