@@ -90,7 +90,8 @@ def test_each_task_and_start_is_one_fine_tuning(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> None:
-    """A run whose steps were counted from its epochs, and one that is not done."""
+    """A run whose steps were counted from its epochs, and one that is not done; rows of both were
+    cut to what the model reads."""
     with pytest.raises(InputError, match=r"SST-2: .*max_seq_lenght; did you mean"):
         check_runs(planned(tmp_path, Start.PRETRAINED, data__max_seq_lenght="9"))
     sst2, rte = planned(tmp_path, Start.PRETRAINED)
@@ -99,7 +100,8 @@ def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> Non
         config = resolve(run).config
         counted = dataclasses.replace(config.optimizer, num_train_steps=7, num_warmup_steps=1)
         run.workdir.mkdir(parents=True)
-        stored = to_json(dataclasses.replace(config, optimizer=counted))
+        shorter = dataclasses.replace(config.data, max_seq_length=64)
+        stored = to_json(dataclasses.replace(config, optimizer=counted, data=shorter))
         (run.workdir / "config.json").write_text(stored)
     (sst2.workdir / "report.json").touch()
     assert check_runs([sst2, rte]) == []
@@ -107,7 +109,7 @@ def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> Non
     assert check_runs(more) == more[:1]
     for changes, message in (
         ({"init_from": "runs/other"}, "fine-tuned from runs/base, not from --init_from=runs/other"),
-        ({"data__max_seq_length": "9"}, "another experiment: data.max_seq_length was 512"),
+        ({"data__max_seq_length": "9"}, "another experiment: data.max_seq_length was 64"),
         ({"data__num_epochs": "2"}, "data.num_epochs was 1.0"),
     ):
         with pytest.raises(InputError, match=message):
