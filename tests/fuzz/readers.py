@@ -56,7 +56,7 @@ from experiments.cli.listing import requested_listing
 from experiments.prediction.inputs import read_inputs
 from experiments.run.config import ExperimentConfig
 from experiments.run.workdir import read_config
-from experiments.sweeping import pretraining
+from experiments.sweeping import pretraining as pretraining_points
 from experiments.sweeping.sweep import Size, load_sweep
 from experiments.tasks import span
 
@@ -319,8 +319,14 @@ def _runs(root: Path) -> Readers:
     return {
         "config.json": (root / "config.json", lambda: read_config(root, ExperimentConfig)),
         "report.json": (root / "report.json", lambda: span._reported_threshold(str(root))),
-        "summary": (root / "summary.json", lambda: pretraining._read_score(root / "summary.json")),
-        "probe.json": (root / "probe.json", lambda: pretraining._read_probe(root / "probe.json")),
+        "summary": (
+            root / "summary.json",
+            lambda: pretraining_points._read_score(root / "summary.json"),
+        ),
+        "probe.json": (
+            root / "probe.json",
+            lambda: pretraining_points._read_probe(root / "probe.json"),
+        ),
         "inputs.txt": (root / "inputs.txt", lambda: read_texts("inputs.txt")),
         "inputs.jsonl": (root / "inputs.jsonl", lambda: read_texts("inputs.jsonl")),
     }
