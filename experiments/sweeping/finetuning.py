@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from albert_jax.config import AlbertConfig
+from albert_jax.generation.encoder_decoder import AlbertForConditionalGeneration
 from albert_jax.input_files import is_remote, read_json_object, require_fields
 from albert_jax.model import AlbertModel
 from albert_jax.settings import FieldError
@@ -73,19 +73,40 @@ def _check_workdir(given: GivenConfig[FinetuneConfig], workdir: Path) -> None:
 
 
 def _size(config: FinetuneConfig, workdir: Path) -> ModelSize:
-    """Return the size of the encoder: the head's labels are in the data."""
-    encoder = _count_encoder(open_starting_point(config, workdir).model)
-    return ModelSize(encoder, encoder, None)
+    """Return the size of encoder and decoder. Heads are left out: their labels are in the data.
+
+    A vocabulary that is trained on the data is counted as large as it may become.
+    """
+    start = open_starting_point(config, workdir)
+    if start.decoder is None:
+        encoder, _ = _count_parameters(AlbertModel(start.model))
+        return ModelSize(encoder, encoder, None)
+    targets, tokenizer = config.targets, start.decoder.tokenizer
+    decoder = start.decoder.config
+    if decoder is None:
+        try:
+            decoder = config.decoder.complete(
+                start.model,
+                vocab_size=targets.vocab_size if tokenizer is None else tokenizer.vocab_size,
+                longest=max(targets.max_length, config.decoding.max_new_tokens),
+                bos_token_id=0,  # any: sizes do not depend on them
+                eos_token_id=1,
+                pad_token_id=2,
+            )
+        except FieldError as error:
+            raise InputError(str(error.within("--config.decoder"))) from error
+    model = AlbertForConditionalGeneration(start.model, decoder)
+    return ModelSize(*_count_parameters(model), None)
 
 
-@functools.cache
-def _count_encoder(config: AlbertConfig) -> int:
-    return _count(AlbertModel(config))
-
-
-def _count(model: Any) -> int:
+def _count_parameters(model: Any) -> tuple[int, int]:
+    """Count the parameters of a model, and of its encoder with the pooler."""
     shapes = jax.eval_shape(model.initialize, jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    total, backbone = (
+        sum(leaf.size for leaf in jax.tree.leaves(tree))
+        for tree in (shapes, shapes.get("albert", shapes))
+    )
+    return total, backbone
 
 
 def _describe_work(planned: PlannedPoint) -> str:

@@ -30,7 +30,7 @@ from experiments.sweeping.point_kind import PlannedPoint
 from experiments.sweeping.points import expand
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import read_results
-from experiments.sweeping.sweep import Sweep, SweepRow
+from experiments.sweeping.sweep import Size, Sweep, SweepRow, load_sweep
 from experiments.tasks.config import FinetuneConfig
 
 # ml_collections loads a config file in a way that Python wants to drop.
@@ -105,6 +105,46 @@ def test_points_are_planned_as_fine_tunings(tmp_path: Path, overrides: dict[str,
     counted = plan(tmp_path, overrides | {"data.num_epochs": None, "optimizer.num_train_steps": 50})
     assert "backbone), 50 steps; " in format_plan(counted)
     assert counted[0].config.optimizer.num_warmup_steps == 5  # follows
+
+
+def test_decoders_of_the_sharing_sweep_have_their_parameters(
+    tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    """Beside a base encoder, by hand: D wide, two attentions A and a feed-forward half F a layer,
+    tables of words and positions."""
+    vocabulary = {"model.vocab_size": overrides["model.vocab_size"]}
+    tokenizer = {"data.tokenizer": overrides["data.tokenizer"]}
+    width = 768
+    attention, feed_forward = 4 * width**2 + 6 * width, 8 * width**2 + 7 * width
+    halves = {
+        "none": 12 * (2 * attention + feed_forward),
+        "all": 2 * attention + feed_forward,
+        "attention": 2 * attention + 12 * feed_forward,
+        "ffn": 12 * 2 * attention + feed_forward,
+        "tied": 12 * attention,
+    }
+    for size, (words, positions), seeds in (
+        (Size.PAPER, (8000, 128), 1),
+        (Size.SMALL, (4000, 64), 2),
+    ):
+        sweep, _ = load_sweep("decoder_sharing", size)
+        points = expand(sweep, tmp_path, vocabulary | tokenizer)
+        planned = plan_points(points, sweep, task_dirs={}, task_overrides={})
+        assert len(planned) == len(halves) * seeds
+        for one in planned:
+            tables = (words + positions) * width + 2 * width
+            decoder = one.parameters - one.backbone
+            assert decoder == halves[one.point.row.name] + tables, one.point.name
+    wider = {"decoder.n_embd": 512}
+    with pytest.raises(
+        InputError, match=r"^point 8 \(tied, seed .*--config.decoder.n_embd must be"
+    ):
+        plan_points(
+            expand(sweep, tmp_path, vocabulary | tokenizer | wider)[8:],
+            sweep,
+            task_dirs={},
+            task_overrides={},
+        )
 
 
 def test_what_is_of_pre_training_only_is_refused(tmp_path: Path, overrides: dict[str, Any]) -> None:
