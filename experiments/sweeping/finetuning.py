@@ -1,6 +1,6 @@
 """Points that are fine-tunings: planned, and their results read out of their reports."""
 
-import functools
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def _check_inputs(configs: Iterable[FinetuneConfig]) -> None:
                 "this sweep are fine-tuned on"
             )
         for name in sorted(FinetuneConfig.LOCATIONS):
-            path = functools.reduce(getattr, name.split("."), config)
+            path = operator.attrgetter(name)(config)
             named = name.endswith("_file") and path is not None and not is_remote(path)
             if named and not Path(path).is_file():
                 raise InputError(f"--override={name}={path}: there is no such file")
