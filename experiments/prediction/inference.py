@@ -15,26 +15,33 @@ from albert_jax.devices.sharding import ROWS, state_shardings
 from data_pipeline.terminal import say
 from experiments.tasks.raw_inputs import EncodedRow
 
-# Rows are padded to the next of these, or to the longest that the model takes.
-LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-# Rows too few for a batch of their length may join rows that much longer, or all of one batch.
-_JOINED = 1.5
+_COARSE = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_FINE = (*range(8, 64, 8), *range(64, 128, 16), *range(128, 256, 32), *range(256, 513, 64))
 _PADDING = {"p_mask": 1}  # the others' is 0, as in `EncodedExamples.take`
 
 Function = Callable[[PyTree, dict[str, Any]], PyTree]
 
 
 def default_tokens_per_batch() -> int:
-    """Return rows times length of a batch: small for a CPU's caches, large for an accelerator."""
-    return 2048 if jax.default_backend() == "cpu" else 16384
+    """Return rows times length of a batch: little to pad on a CPU, large for an accelerator."""
+    return 1024 if jax.default_backend() == "cpu" else 16384
+
+
+def padded_lengths() -> tuple[int, ...]:
+    """Return the lengths to which rows are padded, each of which has to be compiled for.
+
+    On a CPU that takes as long as a few batches; on an accelerator, as thousands of them.
+    """
+    return _FINE if jax.default_backend() == "cpu" else _COARSE
 
 
 class Inference:
     """A function of parameters and a batch, applied to rows of any lengths and any number.
 
-    Rows of similar lengths share a batch, padded to one of a few lengths. The function is compiled
-    when a length first occurs, and again for a batch with fewer rows. The next batch is computed
-    while the outputs of the last one are used.
+    Rows of similar lengths share a batch, padded to one of a few lengths: the longest rows are the
+    first batch, the longest of the others the second, and so on. The function is compiled when a
+    length first occurs, and again for a batch with fewer rows. The next batch is computed while the
+    outputs of the last one are used.
 
     Args:
         function: a function of parameters and a batch, ``[rows, ..., length]`` under the rows'
@@ -45,9 +52,9 @@ class Inference:
         mesh: the devices over which rows are sharded; by default all.
         log: receives a message for each compilation.
 
-    Example: rows with 5, 300 and 20 tokens are one batch of length 384 where a batch has 2,048
-    tokens; where it has 512, the first and the last are one of length 24. Outputs come in the order
-    of padded lengths, each with its row's number.
+    Example: rows with 5, 300 and 20 tokens are one batch where a batch has 1,024 tokens; where it
+    has 512, the first and the last are one of length 24. Outputs come in the order of lengths, each
+    with its row's number.
     """
 
     def __init__(
@@ -66,7 +73,7 @@ class Inference:
         self._rows = NamedSharding(mesh, ROWS)
         self._function = jax.jit(function, in_shardings=(shardings, self._rows))
         self._compiled: dict[tuple[int, ...], Any] = {}
-        self._lengths = [*(n for n in LENGTHS if n < max_length), max_length]
+        self._lengths = [*(n for n in padded_lengths() if n < max_length), max_length]
         self._tokens_per_batch = tokens_per_batch or default_tokens_per_batch()
         self._num_devices = mesh.size
         self._log = log
@@ -95,37 +102,25 @@ class Inference:
     def _batches(
         self, rows: Sequence[EncodedRow]
     ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-        def padded_length(number: int) -> int:
-            length = _length(rows[number])
-            for limit in self._lengths:
-                if length <= limit:
-                    return limit
-            raise ValueError(f"row {number} has {length} tokens, at most {self._lengths[-1]} fit")
-
-        in_order = sorted(range(len(rows)), key=padded_length)
-        groups = [(n, list(group)) for n, group in itertools.groupby(in_order, padded_length)]
-        waiting: list[int] = []
-        for place, (length, group) in enumerate(groups):
-            waiting += group
+        waiting = sorted(range(len(rows)), key=lambda number: _length(rows[number]))
+        batches = []
+        while waiting:
+            length = self._padded_length(waiting[-1], rows)
             size = self._full_batch(length)
-            while len(waiting) >= size:
-                yield waiting[:size], _stack([rows[number] for number in waiting[:size]], length)
-                waiting = waiting[size:]
-            # The rest joins longer rows, or is a batch of its own, filled up with copies of its
-            # first row.
-            following = groups[place + 1] if place + 1 < len(groups) else None
-            if waiting and not self._join(padded_length(waiting[0]), len(waiting), following):
-                filled = [rows[number] for number in waiting]
-                filled += filled[:1] * (self._rounded_up(len(waiting), size) - len(waiting))
-                yield waiting, _stack(filled, length)
-                waiting = []
+            batches.append((waiting[-size:], length, size))
+            waiting = waiting[:-size]
+        for numbers, length, size in reversed(batches):
+            batch = [rows[number] for number in numbers]
+            # The shortest rows may be too few, and are filled up with copies of the first.
+            batch += batch[:1] * (self._rounded_up(len(batch), size) - len(batch))
+            yield numbers, _stack(batch, length)
 
-    def _join(self, length: int, count: int, following: tuple[int, list[int]] | None) -> bool:
-        """Return True if so few rows cost less with the next longer ones than compiled alone."""
-        if following is None:
-            return False
-        longer, rows = following
-        return longer <= _JOINED * length or count + len(rows) <= self._full_batch(longer)
+    def _padded_length(self, number: int, rows: Sequence[EncodedRow]) -> int:
+        length = _length(rows[number])
+        for limit in self._lengths:
+            if length <= limit:
+                return limit
+        raise ValueError(f"row {number} has {length} tokens, at most {self._lengths[-1]} fit")
 
     def _full_batch(self, length: int) -> int:
         """Return the rows of a full batch: equally many a device, a multiple of 8 if above 8."""

@@ -58,16 +58,23 @@ def compiled_shapes(lengths: list[int], tokens_per_batch: int) -> list[str]:
     return [line.removeprefix("compiled for ").rpartition(" in ")[0] for line in logged]
 
 
-def test_batches_are_full_and_the_rest_joins_somewhat_longer_rows():
+def test_batches_are_full_but_that_of_the_shortest_rows():
     assert compiled_shapes([10, 12, 3], 128) == ["3 rows of 16 tokens"]
     assert compiled_shapes([10, 12, 3, 20], 128) == ["4 rows of 24 tokens"]
-    assert compiled_shapes([10, 12, 3, 40], 128) == ["3 rows of 16 tokens", "1 row of 40 tokens"]
-    # However much longer, if one batch holds them all: that computes less than it would compile.
-    assert compiled_shapes([10, 12, 40], 128) == ["3 rows of 40 tokens"]
+    assert compiled_shapes([10, 12, 3, 40], 128) == ["1 row of 8 tokens", "3 rows of 40 tokens"]
     assert compiled_shapes([1, 2, 20, 40], 2048) == ["4 rows of 40 tokens"]
     assert compiled_shapes([40] * 9, 128) == ["3 rows of 40 tokens"]
-    assert compiled_shapes([12] * 35, 330) == ["16 rows of 16 tokens", "3 rows of 16 tokens"]
+    assert compiled_shapes([12] * 35, 330) == ["3 rows of 16 tokens", "16 rows of 16 tokens"]
     assert compiled_shapes([12] * 5, 330) == ["6 rows of 16 tokens"]
+
+
+def test_an_accelerator_compiles_for_fewer_lengths(monkeypatch):
+    lengths, tokens = list(range(1, 41)), 80
+    on_cpu = compiled_shapes(lengths, tokens)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    on_gpu = compiled_shapes(lengths, tokens)
+    assert [shape.split()[3] for shape in on_cpu] == ["8", "16", "24", "32", "40"]
+    assert [shape.split()[3] for shape in on_gpu] == ["16", "24", "32", "40"]
 
 
 def test_short_rows_come_first():
@@ -77,7 +84,7 @@ def test_short_rows_come_first():
 
 
 def test_the_next_batch_is_computed_while_the_last_is_read(monkeypatch):
-    infer = make([], tokens_per_batch=16)
+    infer = make([], tokens_per_batch=8)
     seen: list[str] = []
     run = infer._run
     monkeypatch.setattr(infer, "_run", lambda batch: (seen.append("started"), run(batch))[1])
