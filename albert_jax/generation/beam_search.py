@@ -21,8 +21,8 @@ from albert_jax.generation.sampling import Step, Texts
 
 _LOWEST = -1e9  # below any score
 
-# (cache, for each row the one whose text it continues) -> cache
-Reorder = Callable[[Any, Int[Array, " rows"]], Any]
+# (cache, for each beam the one of its source whose text it continues) -> cache
+Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
 
 
 class _Beams(NamedTuple):
@@ -64,7 +64,7 @@ def search_beams(
 
     Args:
         step: the decoder, on ``batch * num_beams`` rows, those of a source together.
-        reorder: what moves a cache from row to row.
+        reorder: what gives the rows of a cache the texts of others.
         cache: of the decoder, before the first token.
         batch: number of sources.
         config: special tokens.
@@ -84,9 +84,6 @@ def search_beams(
         unfinished = candidates.scores + jnp.where(ends, _LOWEST, 0)
         scores, best = jax.lax.top_k(unfinished, options.num_beams)
         running = candidates.best(best)._replace(scores=scores)
-        first_row = jnp.arange(batch)[:, None] * options.num_beams
-        rows = first_row + jnp.take_along_axis(parents, best, axis=1)
-
         finished, is_finished = _finish(state, candidates, ends, options)
         state = _State(
             state.length + 1,
@@ -94,7 +91,7 @@ def search_beams(
             finished,
             is_finished,
             state.can_improve,
-            reorder(cache, rows.reshape(-1)),
+            reorder(cache, jnp.take_along_axis(parents, best, axis=1)),
         )
         return state._replace(can_improve=state.can_improve & _may_improve(state, options))
 
