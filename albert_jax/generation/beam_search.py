@@ -18,6 +18,7 @@ from albert_jax.decoder.config import Gpt2Config
 from albert_jax.generation.config import EarlyStopping, GenerationOptions
 from albert_jax.generation.processors import restrict
 from albert_jax.generation.sampling import Step, Texts
+from albert_jax.generation.top_k import top_k
 
 _LOWEST = -1e9  # below any score
 
@@ -123,11 +124,14 @@ def _extend(
     tokens = state.running.tokens.reshape(-1, longest)
     last = jax.lax.dynamic_index_in_dim(tokens, state.length - 1, 1, keepdims=False)
     logits, cache = step(last, state.cache)
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    log_probs = restrict(log_probs, tokens, state.length, config.eos_token_id, options)
+    logits = logits.astype(jnp.float32)
+    allowed = restrict(logits, tokens, state.length, config.eos_token_id, options)
+    highest, new = top_k(allowed, 2 * beams)  # of each row; those of its source are among them
+    log_probs = highest - jax.nn.logsumexp(logits, axis=1, keepdims=True)
     totals = log_probs.reshape(batch, beams, -1) + state.running.scores[:, :, None]
     scores, indices = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
-    parents, new = indices // config.vocab_size, indices % config.vocab_size
+    parents = indices // (2 * beams)
+    new = jnp.take_along_axis(new.reshape(batch, -1), indices, axis=1)
     continued = jnp.take_along_axis(state.running.tokens, parents[:, :, None], axis=1)
     continued = jax.lax.dynamic_update_index_in_dim(continued, new, state.length, 2)
     return _Beams(continued, scores), parents, cache
