@@ -8,6 +8,7 @@ r"""Measure speed.
     python -m experiments.benchmark --what=finetune \
         --config=experiments/configs/finetune/sst2.py --config.data.dir=glue/SST-2 \
         --config.run.init_from=runs/base --against=torch
+    python -m experiments.benchmark --what=generate --batch=8 --length=32 --against=torch
     python -m experiments.benchmark --what=record_all --corpus_dir=corpora/wiki_en --output=rec
     python -m experiments.benchmark --what=accelerator --replay=rec --output=h100 --minutes=7
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmark \
@@ -20,18 +21,18 @@ recording brings batches to a machine without corpus and TensorFlow (`--record`,
 
 import dataclasses
 import importlib.util
+import itertools
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches, record, replay, with_shape
-from experiments.benchmarks.flags import define_flags
+from experiments.benchmarks.flags import define_flags, read_shapes, read_value, read_windows
 from experiments.benchmarks.report import environment, print_rows, processor_name
 from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import TorchVariant, load_triton
@@ -56,7 +57,7 @@ def benchmark_data() -> None:
     if not flags.FLAGS.corpus_dir:
         raise InputError("--what=data needs --corpus_dir, a corpus of data_pipeline.build_corpus")
     lengths = flags.FLAGS.length or _DATA_LENGTHS
-    rows = measure_corpus(flags.FLAGS.corpus_dir, lengths, _windows())
+    rows = measure_corpus(flags.FLAGS.corpus_dir, lengths, read_windows())
     print_rows(rows, environment(processor_name()))
 
 
@@ -65,7 +66,7 @@ def benchmark_step() -> None:
     from experiments.benchmarks.step import device_name, measure_step
 
     rows = []
-    for shape in _shapes():
+    for shape in read_shapes():
         config, batches = _config_and_batches(*shape)
         if flags.FLAGS.record:
             record(batches, Path(flags.FLAGS.record))
@@ -75,7 +76,7 @@ def benchmark_step() -> None:
             config,
             batches,
             [StepKind(kind) for kind in flags.FLAGS.work],
-            _windows(),
+            read_windows(),
             torch_variants=[TorchVariant(v) for v in flags.FLAGS.torch if flags.FLAGS.against],
             profile_dir=flags.FLAGS.profile,
         )
@@ -95,7 +96,7 @@ def benchmark_encode() -> None:
         Path(flags.FLAGS.texts),
         max_texts=flags.FLAGS.max_texts,
         against_torch=flags.FLAGS.against == "torch",
-        windows=_windows(),
+        windows=read_windows(),
     )
     print_rows(rows, environment(device_name()))
 
@@ -111,8 +112,26 @@ def benchmark_finetune() -> None:
         read_config_flag(_CONFIG, FinetuneConfig),
         num_batches=flags.FLAGS.num_batches,
         against_torch=flags.FLAGS.against == "torch",
-        windows=_windows(),
+        windows=read_windows(),
     )
+    print_rows(rows, environment(device_name()))
+
+
+def benchmark_generate() -> None:
+    """Measure how many tokens a second are generated, for each shape of sources."""
+    from albert_jax import AlbertForConditionalGeneration
+    from experiments.benchmarks.generate import Case, measure_generation, random_translator
+    from experiments.benchmarks.step import device_name
+
+    given = flags.FLAGS
+    if given.model:
+        model, params = AlbertForConditionalGeneration.from_pretrained(given.model)
+    else:
+        model, params = random_translator(given.vocab_size)
+    sizes = itertools.product(read_shapes(), given.num_beams, given.new_tokens)
+    cases = [Case(batch or 8, source or 32, *rest) for (batch, source), *rest in sizes]
+    torch = given.against == "torch"
+    rows = measure_generation(model, params, cases, against_torch=torch, windows=read_windows())
     print_rows(rows, environment(device_name()))
 
 
@@ -123,7 +142,7 @@ def benchmark_scaling() -> None:
     from experiments.benchmarks.scaling import measure_scaling
     from experiments.benchmarks.step import device_name
 
-    for batch, length in _shapes():
+    for batch, length in read_shapes():
         config = with_shape(_given().config, batch=batch, length=length)
         print_rows(measure_scaling(config, jax.devices()), environment(device_name()))
 
@@ -135,9 +154,9 @@ def write_recordings() -> None:
     given = flags.FLAGS
     if not given.corpus_dir or not given.output:
         raise InputError("--what=record_all needs --corpus_dir, a corpus, and --output")
-    shapes = _shapes() if given.batch or given.length else None
+    shapes = read_shapes() if given.batch or given.length else None
     config = None if given.config is None else _given().config
-    output, num_batches = Path(given.output), _value("num_batches", 4)
+    output, num_batches = Path(given.output), read_value("num_batches", 4)
     record_all(config, given.corpus_dir, output, shapes=shapes, num_batches=num_batches)
 
 
@@ -150,14 +169,9 @@ def benchmark_accelerator() -> None:
     if not given.replay or not given.output:
         raise InputError("--what=accelerator needs --replay, of --what=record_all, and --output")
     sizes = choose_sizes(given.sizes, None if given.config is None else _given().config)
-    windows = Windows(_value("num_windows", 3), _value("window_seconds", 0.6))
+    windows = Windows(read_value("num_windows", 3), read_value("window_seconds", 0.6))
     replay, output = Path(given.replay), Path(given.output)
     measure_accelerator(sizes, replay, output, minutes=given.minutes, windows=windows)
-
-
-def _value(name: str, default: Any) -> Any:
-    """Return a flag's value, or a default of this benchmark's own."""
-    return flags.FLAGS[name].value if flags.FLAGS[name].present else default
 
 
 def benchmark_all() -> None:
@@ -173,21 +187,6 @@ def benchmark_all() -> None:
         print(f"== {name}{'' if suffices else ': not measured, see --help for what it needs'}\n")
         if suffices:
             _BENCHMARKS[name]()
-
-
-def _windows() -> Windows:
-    return Windows(flags.FLAGS.num_windows, flags.FLAGS.window_seconds)
-
-
-def _shapes() -> list[tuple[int | None, int | None]]:
-    """Return the pairs of `--batch` and `--length`; None stands for the experiment's."""
-    sizes, lengths = flags.FLAGS.batch or [], flags.FLAGS.length or []
-    if sizes and lengths and len(sizes) != len(lengths):
-        raise InputError(
-            f"--batch and --length go in pairs, got {len(sizes)} and {len(lengths)} of them"
-        )
-    count = max(len(sizes), len(lengths), 1)
-    return list(zip(sizes or [None] * count, lengths or [None] * count, strict=True))
 
 
 def _config_and_batches(batch: int | None, length: int | None) -> tuple[ExperimentConfig, Batches]:
@@ -222,6 +221,7 @@ _BENCHMARKS: dict[str, Callable[[], None]] = {
     "step": benchmark_step,
     "encode": benchmark_encode,
     "finetune": benchmark_finetune,
+    "generate": benchmark_generate,
     "scaling": benchmark_scaling,
     "record_all": write_recordings,
     "accelerator": benchmark_accelerator,

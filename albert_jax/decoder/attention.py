@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from albert_jax.attention.reference import masked_softmax
 from albert_jax.decoder.cache import DecoderCache
-from albert_jax.decoder.layers import MemoryProjection, heads_first
+from albert_jax.decoder.layers import Keys, MemoryProjection, Values, as_keys, as_values
 from albert_jax.layers import HeadVectors, at_least_float32
 
 # By half of a layer, the attention that it is called with; feed-forward ignores its.
@@ -18,36 +17,26 @@ AttentionOfHalves = dict[str, Callable[..., HeadVectors]]
 
 
 def attend(
-    query: Float[Array, "rows queries heads width"],
-    key: Float[Array, "rows heads keys width"],
-    value: Float[Array, "rows heads keys width"],
-    mask: Bool[Array, "#rows 1 #queries keys"] | None,
+    query: HeadVectors,
+    keys: Keys,
+    values: Values,
+    mask: Bool[Array, "#batch 1 #queries keys"] | None,
     *,
     scale: Float[Array, ""],
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
 ) -> HeadVectors:
-    """Compute the softmax of query times key times `scale`, times value.
+    """Compute the softmax of queries times keys times `scale`, times values.
 
     Scores and softmax are at least float32.
     """
     dtype = at_least_float32(query.dtype)
-    scores = jnp.einsum("bqhd,bhkd->bhqk", query, key, preferred_element_type=dtype) * scale
+    scores = jnp.einsum("bqhd,bhdk->bhqk", query, keys, preferred_element_type=dtype) * scale
     probabilities = masked_softmax(
         scores, mask, query.dtype, dropout_rate=dropout_rate, dropout_key=dropout_key
     )
-    return jnp.einsum("bhqk,bhkd->bqhd", probabilities, value)
-
-
-def causal_mask(
-    queries: int, keys: int, first: Int[Array, ""] | int = 0
-) -> Bool[Array, "1 1 queries keys"]:
-    """Return True where a query attends to a key: itself, or one before it.
-
-    Example: two queries from position 1 on and four keys give ``[[1, 1, 0, 0], [1, 1, 1, 0]]``.
-    """
-    positions = first + jnp.arange(queries)
-    return (jnp.arange(keys)[None, :] <= positions[:, None])[None, None]
+    # An einsum makes the product's transpose, which takes a CPU ten times as long for few queries.
+    return jnp.matmul(probabilities, values).transpose(0, 2, 1, 3)
 
 
 def whole_target(
@@ -57,12 +46,13 @@ def whole_target(
     scale: Float[Array, ""],
 ) -> AttentionOfHalves:
     """Bind attention to targets of a length, all of which is there, and to the encoder's output."""
-    causal, of_source = causal_mask(length, length), _for_all_queries(source_mask)
+    causal = jnp.tri(length, dtype=bool)[None, None]
+    of_source = _for_all_queries(source_mask)
 
     def to_target(
         query: HeadVectors, key: HeadVectors, value: HeadVectors, **dropout: Any
     ) -> HeadVectors:
-        return attend(query, heads_first(key), heads_first(value), causal, scale=scale, **dropout)
+        return attend(query, as_keys(key), as_values(value), causal, scale=scale, **dropout)
 
     def to_source(query: HeadVectors, project: MemoryProjection, **dropout: Any) -> HeadVectors:
         return attend(query, *project(memory), of_source, scale=scale, **dropout)
@@ -78,22 +68,21 @@ def read_on(
     Returns:
         The attention, and a list to which it appends the layer's keys and values with those tokens.
     """
-    stored, projected = cache.self_attention[layer], cache.cross_attention[layer]
-    causal = causal_mask(length, stored[0].shape[2], cache.length)
-    of_source = _for_all_queries(cache.source_mask)
+    own, of_source = cache.mask(length), _for_all_queries(cache.source_mask)
     written: list[tuple[Array, Array]] = []
 
-    def write(array: Array, new: HeadVectors) -> Array:
-        return jax.lax.dynamic_update_slice_in_dim(array, heads_first(new), cache.length, axis=2)
+    def attend_together(query: HeadVectors, *keys_values_mask: Any) -> HeadVectors:
+        """Attend with all rows of a source at once."""
+        of_each_source = query.reshape(len(cache.writers), -1, *query.shape[2:])
+        return attend(of_each_source, *keys_values_mask, scale=scale).reshape(query.shape)
 
     def to_target(query: HeadVectors, key: HeadVectors, value: HeadVectors) -> HeadVectors:
-        written.append((write(stored[0], key), write(stored[1], value)))
-        return attend(query, *written[-1], causal, scale=scale)
+        written.append(cache.write(layer, key, value))
+        return attend_together(query, *written[-1], own)
 
     def to_source(query: HeadVectors, project: MemoryProjection) -> HeadVectors:
         del project  # the cache has what it would return
-        of_each_source = query.reshape(projected[0].shape[0], -1, *query.shape[2:])
-        return attend(of_each_source, *projected, of_source, scale=scale).reshape(query.shape)
+        return attend_together(query, *cache.cross_attention[layer], of_source)
 
     attention: AttentionOfHalves = {
         "attention": to_target,

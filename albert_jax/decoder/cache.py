@@ -1,12 +1,14 @@
 """The cache of a decoder: keys and values of the tokens that it has read, and of the source.
 
-Of each layer it has an array of its own, heads before positions: a step writes one position in
-place, and attention reads what it needs as it lies in memory. Stacked over layers, both would copy.
-Rows of beams share the keys and values of their source.
+Of each layer it has arrays of its own: a step writes one position in place, and attention reads
+what it needs as it lies in memory. Stacked over layers, both would copy.
+
+Beams of a source share its keys and values, and their own lie side by side. A text that another
+beam continues stays where it was written: `writers` says whose tokens a text consists of, and
+attention hides the others. Moving keys and values instead took longer than the attention to all.
 """
 
 import dataclasses
-from typing import cast
 
 import flax.struct
 import jax
@@ -14,7 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Int
 
-CHUNK = 16  # positions that beams reorder at once; a cache has a multiple of it
+from albert_jax.decoder.layers import as_keys, as_values
+from albert_jax.layers import HeadVectors
 
 Arrays = tuple[tuple[Array, Array], ...]  # keys and values of each layer
 
@@ -23,41 +26,59 @@ Arrays = tuple[tuple[Array, Array], ...]  # keys and values of each layer
 class DecoderCache:
     """Keys and values, a pair of arrays for each layer.
 
+    Rows of tokens are those of the beams of the first source, then of the second, ...
+
     Attributes:
         length: tokens of the target that were read so far.
-        self_attention: of the target ``[rows, heads, longest, width]``; what lies at and behind
-            `length` means nothing.
-        cross_attention: of the source ``[batch, heads, source, width]``; rows are a multiple of
-            batch, those of one source together.
+        writers: for each text and position, the beam that has written its keys and values; at and
+            behind `length` its own.
+        self_attention: of the target, keys ``[batch, heads, width, longest * beams]`` and values
+            ``[batch, heads, longest * beams, width]``: those of all beams for the first position,
+            then for the second, ...
+        cross_attention: of the source, ``source`` in place of ``longest * beams``.
         source_mask: True for the real tokens of the source; None if all are.
     """
 
     length: Int[Array, ""]
+    writers: Int[Array, "batch beams longest"]
     self_attention: Arrays
     cross_attention: Arrays
     source_mask: Bool[Array, "batch source"] | None
 
-    def reorder(self, parents: Int[Array, " rows"]) -> "DecoderCache":
-        """Give each row the target of another one of the same source.
+    def write(self, layer: int, key: HeadVectors, value: HeadVectors) -> tuple[Array, Array]:
+        """Return keys and values of a layer with those of the next tokens of each row."""
+        batch, beams, _ = self.writers.shape
 
-        Only what is filled is copied, chunk after chunk.
+        def by_source(new: HeadVectors) -> Array:
+            _, length, heads, width = new.shape
+            by_beam = new.reshape(batch, beams, length, heads, width)
+            return by_beam.swapaxes(1, 2).reshape(batch, -1, heads, width)
 
-        Example: after ``parents=[0, 0]`` both rows have read what row 0 had.
+        keys, values = self.self_attention[layer]
+        write, place = jax.lax.dynamic_update_slice_in_dim, self.length * beams
+        return (
+            write(keys, as_keys(by_source(key)), place, axis=3),
+            write(values, as_values(by_source(value)), place, axis=2),
+        )
+
+    def mask(self, length: int) -> Bool[Array, "batch 1 queries keys"]:
+        """Return True where one of the next `length` tokens of each beam attends to a key.
+
+        Example: with one beam, from position 1 on, two tokens and room for four:
+        ``[[1, 1, 0, 0], [1, 1, 1, 0]]``.
         """
+        batch, beams, longest = self.writers.shape
+        causal = jnp.arange(longest) <= self.length + jnp.arange(length)[:, None]
+        own = self.writers[:, :, None, :, None] == jnp.arange(beams)
+        return (causal[:, :, None] & own).reshape(batch, 1, beams * length, longest * beams)
 
-        def reorder_chunk(chunk: Array, arrays: Arrays) -> Arrays:
-            def one(array: Array) -> Array:
-                part = jax.lax.dynamic_slice_in_dim(array, chunk * CHUNK, CHUNK, axis=2)
-                moved = jnp.take(part, parents, axis=0, mode="clip")
-                return jax.lax.dynamic_update_slice_in_dim(array, moved, chunk * CHUNK, axis=2)
+    def reorder(self, parents: Int[Array, "batch beams"]) -> "DecoderCache":
+        """Give each beam the text of another one of the same source.
 
-            return cast(Arrays, jax.tree.map(one, arrays))
-
-        chunks = (self.length + CHUNK - 1) // CHUNK
-        arrays = jax.lax.fori_loop(0, chunks, reorder_chunk, self.self_attention)
-        return dataclasses.replace(self, self_attention=arrays)
-
-
-def padded_length(length: int) -> int:
-    """Return the positions of a cache for a target: a multiple of `CHUNK`."""
-    return -(-length // CHUNK) * CHUNK
+        Example: after ``parents=[[0, 0]]`` both beams have read what beam 0 had.
+        """
+        _, beams, longest = self.writers.shape
+        taken = jnp.take_along_axis(self.writers, parents[:, :, None], axis=1)
+        own = jnp.arange(beams)[:, None]
+        writers = jnp.where(jnp.arange(longest) < self.length, taken, own)
+        return dataclasses.replace(self, writers=writers)

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 
 from albert_jax.config import AlbertConfig
 from albert_jax.decoder.attention import read_on, whole_target
-from albert_jax.decoder.cache import Arrays, DecoderCache, padded_length
+from albert_jax.decoder.cache import Arrays, DecoderCache
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.decoder.layers import (
     CausalSelfAttention,
@@ -136,11 +136,13 @@ class Gpt2Decoder(nn.Module):
             cross.apply({"params": layer["cross_attention"]}, memory, method=CrossAttention.project)
             for layer in self.unstack()
         )
-        rows, width = memory.shape[0] * beams, config.n_embd // config.n_head
-        empty = jnp.zeros((rows, config.n_head, padded_length(length), width), self.dtype)
-        of_target = tuple((empty, empty) for _ in range(config.n_layer))
+        batch, slots = memory.shape[0], length * beams
+        heads, width = config.n_head, config.n_embd // config.n_head
+        keys = jnp.zeros((batch, heads, width, slots), self.dtype)
+        of_target = tuple((keys, keys.swapaxes(2, 3)) for _ in range(config.n_layer))
+        writers = jnp.broadcast_to(jnp.arange(beams)[:, None], (batch, beams, length))
         return DecoderCache(
-            jnp.zeros((), jnp.int32), of_target, cast(Arrays, of_source), source_mask
+            jnp.zeros((), jnp.int32), writers, of_target, cast(Arrays, of_source), source_mask
         )
 
     def unstack(self, encoder_layers: Params | None = None) -> tuple[Params, ...]:

@@ -20,13 +20,13 @@ from albert_jax.attention.implementation import AttentionFn
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.layers import ACTIVATIONS, HeadVectors, LayerNorm, affine, attention_dropout
 
-KeysAndValues = tuple[
-    Float[Array, "batch heads source width"], Float[Array, "batch heads source width"]
-]
-
+# As they lie in memory: a CPU multiplies a few queries with such matrices two to four times as fast
+# as with transposed ones.
+Keys = Float[Array, "batch heads width keys"]
+Values = Float[Array, "batch heads keys width"]
 
 # The projection of the encoder's output, [batch, source, hidden], to keys and values.
-MemoryProjection = Callable[[Array], KeysAndValues]
+MemoryProjection = Callable[[Array], tuple[Keys, Values]]
 # (query, projection, *, dropout_rate, dropout_key) -> context: attention to the encoder's output,
 # which it projects, or whose keys and values it has already.
 CrossAttentionFn = Callable[..., Array]
@@ -57,8 +57,13 @@ class Projection(nn.Module):
         return affine(x.astype(dtype), jnp.asarray(kernel, dtype), jnp.asarray(bias, dtype))
 
 
-def heads_first(x: HeadVectors) -> Float[Array, "batch heads length width"]:
-    """Return keys or values as attention reads them and the cache stores them."""
+def as_keys(x: HeadVectors) -> Keys:
+    """Return keys as they are multiplied with queries."""
+    return x.transpose(0, 2, 3, 1)
+
+
+def as_values(x: HeadVectors) -> Values:
+    """Return values as probabilities are multiplied with them."""
     return x.transpose(0, 2, 1, 3)
 
 
@@ -121,12 +126,10 @@ class CrossAttention(_Attention):
         context = attend(query, self.project, **self._dropout_options(deterministic))
         return self._add(hidden, context, deterministic)
 
-    def project(self, memory: Float[Array, "batch source hidden"]) -> KeysAndValues:
+    def project(self, memory: Float[Array, "batch source hidden"]) -> tuple[Keys, Values]:
         """Return the keys and values of the encoder's output."""
-        return (
-            heads_first(self._split(self.key(memory))),
-            heads_first(self._split(self.value(memory))),
-        )
+        keys, values = (self._split(f(memory)) for f in (self.key, self.value))
+        return as_keys(keys), as_values(values)
 
 
 class DecoderFeedForward(nn.Module):

@@ -18,11 +18,12 @@ from albert_jax.decoder.config import Gpt2Config
 from albert_jax.generation.config import EarlyStopping, GenerationOptions
 from albert_jax.generation.processors import restrict
 from albert_jax.generation.sampling import Step, Texts
+from albert_jax.generation.top_k import top_k
 
 _LOWEST = -1e9  # below any score
 
-# (cache, for each row the one whose text it continues) -> cache
-Reorder = Callable[[Any, Int[Array, " rows"]], Any]
+# (cache, for each beam the one of its source whose text it continues) -> cache
+Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
 
 
 class _Beams(NamedTuple):
@@ -64,7 +65,7 @@ def search_beams(
 
     Args:
         step: the decoder, on ``batch * num_beams`` rows, those of a source together.
-        reorder: what moves a cache from row to row.
+        reorder: what gives the rows of a cache the texts of others.
         cache: of the decoder, before the first token.
         batch: number of sources.
         config: special tokens.
@@ -84,9 +85,6 @@ def search_beams(
         unfinished = candidates.scores + jnp.where(ends, _LOWEST, 0)
         scores, best = jax.lax.top_k(unfinished, options.num_beams)
         running = candidates.best(best)._replace(scores=scores)
-        first_row = jnp.arange(batch)[:, None] * options.num_beams
-        rows = first_row + jnp.take_along_axis(parents, best, axis=1)
-
         finished, is_finished = _finish(state, candidates, ends, options)
         state = _State(
             state.length + 1,
@@ -94,7 +92,7 @@ def search_beams(
             finished,
             is_finished,
             state.can_improve,
-            reorder(cache, rows.reshape(-1)),
+            reorder(cache, jnp.take_along_axis(parents, best, axis=1)),
         )
         return state._replace(can_improve=state.can_improve & _may_improve(state, options))
 
@@ -126,11 +124,14 @@ def _extend(
     tokens = state.running.tokens.reshape(-1, longest)
     last = jax.lax.dynamic_index_in_dim(tokens, state.length - 1, 1, keepdims=False)
     logits, cache = step(last, state.cache)
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    log_probs = restrict(log_probs, tokens, state.length, config.eos_token_id, options)
+    logits = logits.astype(jnp.float32)
+    allowed = restrict(logits, tokens, state.length, config.eos_token_id, options)
+    highest, new = top_k(allowed, 2 * beams)  # of each row; those of its source are among them
+    log_probs = highest - jax.nn.logsumexp(logits, axis=1, keepdims=True)
     totals = log_probs.reshape(batch, beams, -1) + state.running.scores[:, :, None]
     scores, indices = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
-    parents, new = indices // config.vocab_size, indices % config.vocab_size
+    parents = indices // (2 * beams)
+    new = jnp.take_along_axis(new.reshape(batch, -1), indices, axis=1)
     continued = jnp.take_along_axis(state.running.tokens, parents[:, :, None], axis=1)
     continued = jax.lax.dynamic_update_index_in_dim(continued, new, state.length, 2)
     return _Beams(continued, scores), parents, cache

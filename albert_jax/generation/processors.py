@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Float32, Int
 
 from albert_jax.generation.config import GenerationOptions
+from albert_jax.generation.top_k import top_k
 
 Logits = Float32[Array, "rows vocabulary"]
 
@@ -34,8 +35,8 @@ def restrict(
         scores = ban_repeated_ngrams(scores, tokens, length, options.no_repeat_ngram_size)
     if options.min_new_tokens > 0:
         too_short = length - 1 < options.min_new_tokens
-        end = scores[:, eos_token_id]
-        scores = scores.at[:, eos_token_id].set(jnp.where(too_short, -jnp.inf, end))
+        ends = jnp.arange(scores.shape[1]) == eos_token_id
+        scores = jnp.where(too_short & ends, -jnp.inf, scores)
     return scores
 
 
@@ -69,7 +70,7 @@ def warp(logits: Logits, options: GenerationOptions) -> Logits:
 
 def keep_most_probable(logits: Logits, count: int) -> Logits:
     """Ban all but the `count` highest, and those that are as high as the last of these."""
-    least = jax.lax.top_k(logits, min(count, logits.shape[1]))[0][:, -1:]
+    least = top_k(logits, min(count, logits.shape[1]))[0][:, -1:]
     return jnp.where(logits < least, -jnp.inf, logits)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.generation.config import GenerationOptions
 from albert_jax.generation.processors import restrict, warp
+from albert_jax.generation.top_k import top_k
 
 # (last token of each row, cache) -> (logits of the next one, cache with the last one)
 Step = Callable[[Int[Array, " rows"], Any], tuple[Float[Array, "rows vocabulary"], Any]]
@@ -97,6 +98,6 @@ def _choose(
 ) -> Int[Array, " batch"]:
     """Return the next tokens: the most probable ones, or random ones."""
     if options.temperature == 0:
-        return logits.argmax(axis=1).astype(jnp.int32)
+        return top_k(logits, 1)[1][:, 0]
     keys = jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
     return jax.vmap(jax.random.categorical)(keys, warp(logits, options)).astype(jnp.int32)

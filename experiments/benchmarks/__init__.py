@@ -1,4 +1,4 @@
-"""Benchmarks: speed of the data pipeline, steps, encoding and fine-tuning."""
+"""Benchmarks: speed of the data pipeline, steps, encoding, generation and fine-tuning."""
 
 from albert_jax.lazy_exports import lazy_exports
 
@@ -9,6 +9,7 @@ __getattr__, __all__ = lazy_exports(
         "data": ["measure_corpus"],
         "encode": ["measure_encoding"],
         "finetune": ["measure_finetuning"],
+        "generate": ["measure_generation"],
         "scaling": ["measure_scaling"],
         "step": ["measure_step"],
         "timing": ["Candidate", "StepKind", "Windows", "time_candidates"],

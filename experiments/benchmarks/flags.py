@@ -1,10 +1,12 @@
 """The flags of the benchmark."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from experiments.benchmarks.timing import StepKind
+from data_pipeline.errors import InputError
+from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import TorchVariant
 
 flags.disclaim_key_flags()  # they belong to the command
@@ -21,11 +23,14 @@ def define_flags(benchmarks: Sequence[str]) -> None:
     flags.DEFINE_multi_integer(
         "batch",
         None,
-        "rows of a batch, by default the experiment's; may be repeated",
+        "rows of a batch, by default the experiment's (generate: 8); may be repeated",
         lower_bound=1,
     )
     flags.DEFINE_multi_integer(
-        "length", None, "positions of a row; may be repeated, in pairs with --batch", lower_bound=8
+        "length",
+        None,
+        "positions of a row (generate: of sources, 32); may be repeated, in pairs with --batch",
+        lower_bound=8,
     )
     flags.DEFINE_string("record", None, "write the batches to this .npz file, and measure nothing")
     flags.DEFINE_string(
@@ -55,7 +60,21 @@ def define_flags(benchmarks: Sequence[str]) -> None:
         None,
         "directory for a trace of some steps; timings on a GPU then lack graph capture",
     )
-    flags.DEFINE_string("model", None, "path for `from_pretrained` (--what=encode)")
+    flags.DEFINE_string(
+        "model",
+        None,
+        "path for `from_pretrained` (--what=encode, --what=generate; there by default random "
+        "parameters, 6 layers of 512 each)",
+    )
+    flags.DEFINE_integer(
+        "vocab_size", 8000, "tokens that random parameters know (--what=generate)", lower_bound=8
+    )
+    flags.DEFINE_multi_integer(
+        "num_beams", [1, 4], "beams (--what=generate); may be repeated", lower_bound=1
+    )
+    flags.DEFINE_multi_integer(
+        "new_tokens", [32], "tokens of a text (--what=generate); may be repeated", lower_bound=1
+    )
     flags.DEFINE_string("texts", None, "a file with a text a line (--what=encode)")
     flags.DEFINE_integer("max_texts", 2000, "number of texts", lower_bound=1)
     flags.DEFINE_enum("against", None, ["torch"], "another system to measure too")
@@ -68,3 +87,28 @@ def define_flags(benchmarks: Sequence[str]) -> None:
     flags.DEFINE_float(
         "window_seconds", 3.0, "seconds of a window (accelerator: 0.6)", lower_bound=0.1
     )
+
+
+def read_value(name: str, default: Any) -> Any:
+    """Return a flag's value, or a default of a benchmark's own."""
+    return flags.FLAGS[name].value if flags.FLAGS[name].present else default
+
+
+def read_windows() -> Windows:
+    """Return the windows that are asked for."""
+    return Windows(flags.FLAGS.num_windows, flags.FLAGS.window_seconds)
+
+
+def read_shapes() -> list[tuple[int | None, int | None]]:
+    """Return the pairs of `--batch` and `--length`; None stands for the experiment's.
+
+    Raises:
+        InputError: they are no pairs.
+    """
+    sizes, lengths = flags.FLAGS.batch or [], flags.FLAGS.length or []
+    if sizes and lengths and len(sizes) != len(lengths):
+        raise InputError(
+            f"--batch and --length go in pairs, got {len(sizes)} and {len(lengths)} of them"
+        )
+    count = max(len(sizes), len(lengths), 1)
+    return list(zip(sizes or [None] * count, lengths or [None] * count, strict=True))

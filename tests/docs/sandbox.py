@@ -84,6 +84,10 @@ SMALL: dict[str, tuple[str, ...]] = {
     "experiments.benchmark --what=step": (*_TIMING, *_PRETRAINING, "--num_batches=2"),
     "experiments.benchmark --what=encode": (*_TIMING, "--max_texts=8"),
     "experiments.benchmark --what=finetune": (*_TIMING, *_FINETUNING, "--num_batches=2"),
+    "experiments.benchmark --what=generate": (
+        *(*_TIMING, "--vocab_size=20", "--batch=1", "--length=8", "--new_tokens=2"),
+        "--num_beams=2",
+    ),
     "experiments.benchmark --what=scaling": _PRETRAINING,
     "experiments.benchmark --what=record_all": ("--batch=8", "--length=32", "--num_batches=2"),
     "experiments.benchmark --what=accelerator": (

@@ -16,6 +16,13 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+from compiled_program import (
+    Kernel,
+    bytes_between_matmuls,
+    count_kinds,
+    parse_kernels,
+    passes_table,
+)
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.attention.dispatch import Attention
@@ -30,13 +37,6 @@ from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import create_train_state
-from experiments.benchmarks.compiled_program import (
-    Kernel,
-    bytes_between_matmuls,
-    count_kinds,
-    parse_kernels,
-    passes_table,
-)
 from experiments.run.execution import COMPILER_OPTIONS, FLOAT8_OPTIONS
 
 # Machine code, which is not looked at: without optimization it takes a quarter of the time.

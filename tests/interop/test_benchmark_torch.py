@@ -1,4 +1,4 @@
-"""The benchmark's transformers models compute the same losses and vectors as ours."""
+"""The benchmark's transformers models compute the same losses, vectors and texts as ours."""
 
 import dataclasses
 import itertools
@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from random_inputs import random_batch
+from tiny_decoders import draw_talkative_params, make_decoder
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.batch import PretrainingBatch
@@ -18,6 +19,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.sentencepiece import train_sentencepiece
 from experiments.benchmarks.encode import check_agreement, measure_encoding
+from experiments.benchmarks.generate import Case, measure_generation
 from experiments.benchmarks.timing import StepKind, Windows
 from experiments.benchmarks.torch import (
     TorchVariant,
@@ -126,3 +128,18 @@ def test_both_encode_texts_into_the_same_vectors(tmp_path):
     vectors = np.zeros((3, 2), np.float32)
     with pytest.raises(InputError, match="other vectors for 1 of 3 texts, the first one is text 2"):
         check_agreement(vectors, vectors + np.array([[0], [0.1], [0]], np.float32))
+
+
+def test_both_write_the_same_texts():
+    model = make_decoder(pad_token_id=3)  # of 0, transformers' beam search makes the end token
+    rows = measure_generation(
+        model,
+        draw_talkative_params(model),
+        [Case(batch=5, source=6, beams=beams, new_tokens=12) for beams in (1, 3)],
+        against_torch=True,
+        windows=Windows(2, 0.05),
+    )
+    assert [row["beams"] for row in rows] == [1, 1, 3, 3]
+    assert [row["compile_seconds"] is None for row in rows] == [False, True] * 2
+    assert [row["times_rival"] for row in rows[1::2]] == [1, 1]
+    assert all(row["times_rival"] > 0 for row in rows)

@@ -79,8 +79,12 @@ def search_compiled(tables: np.ndarray, config: Gpt2Config, options: GenerationO
         history = next_history(history, tokens)
         return jnp.asarray(tables)[sources, history], history
 
+    def reorder(history: Any, parents: Any) -> Any:
+        by_source = history.reshape(parents.shape)
+        return jnp.take_along_axis(by_source, parents, axis=1).reshape(-1)
+
     start = jnp.zeros(len(sources), jnp.int32)
-    return search_beams(step, lambda x, rows: x[rows], start, len(tables), config, options)
+    return search_beams(step, reorder, start, len(tables), config, options)
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ from collections import Counter
 from typing import NamedTuple
 
 import pytest
-from described_steps import describe_step
-
-from albert_jax.matmuls import Matmuls
-from albert_jax.matmuls.verification import CALL
-from experiments.benchmarks.compiled_program import (
+from compiled_program import (
     Kernel,
     KernelKind,
     bytes_between_matmuls,
     count_kinds,
 )
+from described_steps import describe_step
+
+from albert_jax.matmuls import Matmuls
+from albert_jax.matmuls.verification import CALL
 
 pytestmark = [
     pytest.mark.cuda,

@@ -112,7 +112,9 @@ def test_decoders_of_the_sharing_sweep_have_their_parameters(
 ) -> None:
     """Beside a base encoder, by hand: D wide, two attentions A and a feed-forward half F a layer,
     tables of words and positions."""
+    base = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
     vocabulary = {"model.vocab_size": overrides["model.vocab_size"]}
+    vocabulary |= {f"model.{name}": size for name, size in base.items()}
     tokenizer = {"data.tokenizer": overrides["data.tokenizer"]}
     width = 768
     attention, feed_forward = 4 * width**2 + 6 * width, 8 * width**2 + 7 * width

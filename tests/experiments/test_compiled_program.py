@@ -1,8 +1,7 @@
 """Kernels of a compiled program, parsed from its text."""
 
 import pytest
-
-from experiments.benchmarks.compiled_program import (
+from compiled_program import (
     Kernel,
     KernelKind,
     bytes_between_matmuls,
