@@ -7,6 +7,7 @@ a workdir of this project (then its best checkpoint is meant) or one of its chec
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, cast
@@ -126,6 +127,13 @@ def directory_of(path: epath.PathLike) -> epath.Path:
     return root
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _initialize(model: nn.Module, key: Array) -> PyTree:
+    """Compiled as one program: operation by operation it takes many times as long."""
+    inputs = cast(PretrainedModel, model).smallest_inputs()
+    return model.init(key, **inputs)["params"]
+
+
 class PretrainedModel:
     """Initialization, reading and writing of parameters, for every model."""
 
@@ -138,7 +146,7 @@ class PretrainedModel:
 
     def initialize(self, key: Array) -> PyTree:
         """Return random parameters."""
-        return cast(nn.Module, self).init(key, **self.smallest_inputs())["params"]
+        return _initialize(cast(nn.Module, self), key)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter, by its name in a model with a head.
