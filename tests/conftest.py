@@ -1,12 +1,14 @@
 """Settings before anything is imported: simulated devices, one compilation cache, shape checks."""
 
 import atexit
+import gc
 import importlib.util
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from compilation import XLA_FLAGS
 from jaxtyping import install_import_hook
 
 # Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process: see
@@ -15,10 +17,7 @@ if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Unoptimized machine code: a test compiles for longer than it computes.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {XLA_FLAGS}"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["HF_HUB_OFFLINE"] = "1"  # what looks like a name on the hub is not looked up there
 # What one test or process has compiled, no other compiles again: workers and commands inherit this.
@@ -44,3 +43,9 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported, and come for more at a time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

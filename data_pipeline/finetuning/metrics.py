@@ -4,8 +4,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import scipy.stats
-import sklearn.metrics
 from jaxtyping import Float, Int, Real
 
 
@@ -29,6 +27,8 @@ def matthews_correlation(
     """Compute Matthews' correlation, Gorodkin's (2004) beyond two classes; 0 where undefined."""
     if _is_constant(predictions) or _is_constant(labels):
         return 0.0
+    import sklearn.metrics
+
     return float(sklearn.metrics.matthews_corrcoef(labels, predictions))
 
 
@@ -38,6 +38,8 @@ def pearson_correlation(
     """Compute Pearson's correlation in float64; 0 where either side is constant."""
     if _is_constant(predictions) or _is_constant(labels):
         return 0.0
+    import scipy.stats
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
         correlation = scipy.stats.pearsonr(predictions.astype(float), labels.astype(float))
@@ -50,6 +52,8 @@ def spearman_correlation(
     """Compute Spearman's rank correlation, with the mean rank for ties; 0 where one is constant."""
     if _is_constant(predictions) or _is_constant(labels):
         return 0.0
+    import scipy.stats
+
     return float(scipy.stats.spearmanr(predictions, labels).statistic)
 
 
@@ -111,6 +115,8 @@ def confusion_matrix(
 
     Example: predictions `0 1 1` and labels `0 0 1` give `[[1, 1], [0, 1]]`.
     """
+    import sklearn.metrics
+
     return sklearn.metrics.confusion_matrix(labels, predictions, labels=range(num_classes))
 
 
@@ -120,6 +126,8 @@ def class_f1(
     num_classes: int,
 ) -> Float[np.ndarray, " classes"]:
     """Compute the F1 of each class; 0 where nothing was predicted and nothing is there."""
+    import sklearn.metrics
+
     return sklearn.metrics.f1_score(
         labels, predictions, labels=range(num_classes), average=None, zero_division=0.0
     )

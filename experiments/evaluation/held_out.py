@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.stats
 from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
@@ -114,6 +113,8 @@ class HeldOutEvaluator:
 
     def baselines(self) -> Baselines:
         """Return the results of guessing on the same positions, those of all processes."""
+        import scipy.stats
+
         counts: Counter[int] = Counter()
         for batch in self._open(None, SentenceObjective.SOP).batches():
             counts.update(batch["masked_lm_ids"][batch["masked_lm_weights"] > 0].tolist())
@@ -192,6 +193,8 @@ def format_accuracy(accuracy: float, trials: int) -> str:
 
 def accuracy_interval(accuracy: float, trials: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy over a number of trials (Wilson's score)."""
+    import scipy.stats
+
     hits = scipy.stats.binomtest(round(accuracy * trials), trials)
     interval = hits.proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)

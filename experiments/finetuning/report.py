@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from etils import epath
-from matplotlib.figure import Figure
 
 from albert_jax.training.checkpoint import resolve_step, restore_params
 from experiments.cli.dataclass_forms import to_dict
@@ -227,6 +226,8 @@ def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str, highest: f
     """Plot horizontal bars, the first on top, on a scale up to the highest possible score."""
     if not bars:  # every run failed
         return
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
     digits = "%.1f" if highest > 1 else "%.3f"

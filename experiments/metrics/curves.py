@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from etils import epath
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from experiments.metrics.metrics_file import points_of, replace
 
-matplotlib.use("Agg")
+if TYPE_CHECKING:  # else a second before a command starts
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 CURVES_FILE = "curves.png"
 SPLITS = ("train", "validation")  # whose metrics are plotted
@@ -34,6 +33,8 @@ def plot_curves(
         panels: the metrics.
         title: above all panels.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(layout="constrained")
     figure.suptitle(title)
     for axes, name in add_panels(figure, panels_with_data(panels, entries)):
@@ -58,8 +59,8 @@ def panels_with_data(
 
 
 def add_panels(
-    figure: Figure, panels: Sequence[Panel], *, unit: str = "step", width: float = 5.0
-) -> list[tuple[Axes, str]]:
+    figure: "Figure", panels: Sequence[Panel], *, unit: str = "step", width: float = 5.0
+) -> "list[tuple[Axes, str]]":
     """Add axes for metrics over steps, two a row, and set the figure's size.
 
     Args:
@@ -84,12 +85,14 @@ def add_panels(
     return added
 
 
-def step_locator() -> MaxNLocator:
+def step_locator() -> "MaxNLocator":
     """Return the choice of ticks on an axis of steps: whole and round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
     return MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
 
 
-def save_figure(figure: Figure, path: epath.PathLike) -> None:
+def save_figure(figure: "Figure", path: epath.PathLike) -> None:
     """Save a figure as a PNG, which replaces the one before as a whole."""
     image = BytesIO()
     figure.savefig(image, format="png", dpi=110)

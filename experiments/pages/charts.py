@@ -5,8 +5,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from matplotlib.ticker import MaxNLocator
-
 from experiments.metrics.curves import step_locator
 from experiments.pages.document import escape, format_number
 
@@ -86,6 +84,8 @@ def _value(point: Point) -> float:
 
 
 def _format_chart(chart: Chart) -> str:
+    from matplotlib.ticker import MaxNLocator
+
     lines = [line._replace(points=thin_out(line.points)) for line in chart.lines]
     lines = [line for line in lines if line.points]
     if not lines:

@@ -1,7 +1,6 @@
 """The model, both losses and every gradient against the NumPy reference, in float64."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -93,11 +92,6 @@ def choose_inputs(layout: str, batch: PretrainingBatch) -> dict[str, Any]:
     return {name: getattr(batch, name) for name in names}
 
 
-def compile_fast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with few optimizations: each function here runs once, on few numbers."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 class Case(NamedTuple):
     config: AlbertConfig
     parameters: dict[str, Any]
@@ -146,7 +140,7 @@ def run_model(case: Case) -> Any:
         losses = metrics["masked_lm_loss"], metrics["sentence_order_loss"]
         return sum(loss.sum / loss.weight for loss in losses), (outputs, losses)
 
-    compute = compile_fast(jax.grad(objective, has_aux=True))
+    compute = jax.jit(jax.grad(objective, has_aux=True))
     return compute(case.parameters, case.batch, case.inputs, case.positions)
 
 
@@ -205,7 +199,7 @@ def test_the_encoder_alone_equals_the_reference(name: str) -> None:
     parameters = case.parameters["albert"]
     model = AlbertModel(case.config, dtype=jnp.float64)
     with jax.enable_x64(True):
-        apply = compile_fast(model.apply)
+        apply = jax.jit(model.apply)
         outputs = apply({"params": parameters}, case.batch.input_ids, **case.inputs)
     expected = encode(parameters, case.config, case.batch.input_ids, **case.inputs)
     assert_close(outputs.last_hidden_state, expected.last_hidden_state)

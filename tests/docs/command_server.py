@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 MODULES = (
     # Before TensorFlow, see tests/conftest.py.
     *(["triton"] if importlib.util.find_spec("triton") else []),
+    # Which commands import once they need them.
+    *("matplotlib.figure", "matplotlib.ticker", "scipy.stats", "sklearn.metrics"),
     "data_pipeline.build_corpus",
     "data_pipeline.pretraining.dataset",
     *(

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow
 import pyarrow.ipc
 from command_server import Request
+from compilation import XLA_FLAGS
 from tiny_tasks import write_questions, write_sst2, write_texts
 
 ROOT = Path(__file__).parents[2]
 VOCABULARY = 120
-UNOPTIMIZED = "--xla_backend_optimization_level=0"  # compiling takes longer than computing here
 CORPUS, RUN = "corpora/wiki_en", "runs/base"
 _WORDS = re.findall("[a-z]+", (ROOT / "LICENSE").read_text().lower())
 
@@ -110,7 +110,7 @@ class CommandServer:
         environment = os.environ | {
             "PYTHONPATH": path,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": UNOPTIMIZED,
+            "XLA_FLAGS": XLA_FLAGS,
         }
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests/docs/command_server.py")],
@@ -168,7 +168,7 @@ class Sandbox:
                 link.symlink_to(path)
         if "XLA_FLAGS" in environment:
             fewer = environment["XLA_FLAGS"].replace("device_count=8", "device_count=1")
-            environment["XLA_FLAGS"] = f"{fewer} {UNOPTIMIZED}"
+            environment["XLA_FLAGS"] = f"{fewer} {XLA_FLAGS}"
         return self._execute(argv, directory, parse_only=parse_only, **environment)
 
     def provide(self, text: str, written: Collection[str] = ()) -> None:

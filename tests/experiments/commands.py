@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from compilation import XLA_FLAGS
 from etils import epath
 
 from albert_jax.training.checkpoint import restore_params
@@ -26,9 +27,7 @@ def start(
     **environment: str,
 ) -> subprocess.Popen[str]:
     """Start a run on echoes."""
-    xla_flags = (
-        f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    )
+    xla_flags = f"--xla_force_host_platform_device_count={devices} {XLA_FLAGS}"
     return subprocess.Popen(
         [
             *(sys.executable, *program, f"--config={ROOT}/tests/experiments/echo_config.py"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_tasks
 from commands import ROOT
+from compilation import XLA_FLAGS
 from echoes import make_experiment, with_part, write_echoes
 
 from albert_jax.devices.flops import training_flops_per_row
@@ -190,7 +191,7 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
         }
-        | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        | {"XLA_FLAGS": XLA_FLAGS},
         capture_output=True,
         text=True,
     )

@@ -42,10 +42,7 @@ RNG_SEED = 3
 POSITION_TABLE = ("albert", "embeddings", "position_embeddings", "embedding")
 
 
-# Runs a few times on few numbers: compiling costs more than it saves.
-@functools.partial(
-    jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0}
-)
+@functools.partial(jax.jit, static_argnums=0)
 def compute(
     config: AlbertConfig, params: Tree, batch: PretrainingBatch, inputs: Inputs
 ) -> tuple[Tree, Any]:

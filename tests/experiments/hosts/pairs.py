@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from compilation import XLA_FLAGS
+
 ROOT = Path(__file__).parents[3]
 STAND_IN = (sys.executable, str(ROOT / "tests/experiments/hosts/stand_in.py"))
 LONGEST = 30.0  # seconds until the others end
@@ -51,7 +53,7 @@ class Pair:
         shared = [f"--coordinator_address=localhost:{port}", "--num_processes=2"]
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "XLA_FLAGS": XLA_FLAGS,
             "PYTHONPATH": str(ROOT),
         }
         self.processes = []

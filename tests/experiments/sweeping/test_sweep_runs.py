@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from commands import ROOT
+from compilation import XLA_FLAGS
 from echoes import make_experiment, write_echoes
 
 from data_pipeline.errors import InputError
@@ -138,7 +139,7 @@ def test_a_killed_sweep_resumes(tmp_path: Path) -> None:
         command += [f"--workdir={directory}", f"--corpus_dir={corpus}", "--override=data.ngram=2"]
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "XLA_FLAGS": XLA_FLAGS,
             "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
         }
         return subprocess.Popen(

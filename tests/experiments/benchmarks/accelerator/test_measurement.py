@@ -9,6 +9,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 from commands import ROOT
+from compilation import XLA_FLAGS
 from echoes import with_part
 from measured_environment import MADE
 
@@ -153,7 +154,7 @@ def run_command(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, "--what=accelerator", *flags],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": paths, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env=os.environ | {"PYTHONPATH": paths, "XLA_FLAGS": XLA_FLAGS},
         capture_output=True,
         text=True,
     )
