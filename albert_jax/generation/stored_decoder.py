@@ -1,5 +1,6 @@
 """The decoder of a stored model, for another model to start from."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from etils import epath
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.interop.encoder_decoder import (
     DecoderWeights,
+    append_token,
     is_encoder_decoder,
     read_gpt2,
     take_decoder,
@@ -27,13 +29,29 @@ def open_decoder(
             encoder-decoder, the cross-attention of which is taken too: a directory of transformers'
             EncoderDecoderModel, or a workdir or one of its checkpoints.
         settings: fields of `Gpt2Config` in place of those of the path. Layers that are to share
-            parameters must be equal there.
+            parameters must be equal there. A vocabulary may have one token more than there, which
+            is appended.
 
     Raises:
         WeightsError: there is no decoder, its files are damaged, or its layers differ.
         CheckpointError: a workdir's checkpoint is damaged or missing.
         FieldError: a setting is not allowed.
     """
+    wanted = dict(settings)
+    size, pad = wanted.pop("vocab_size", None), wanted.get("pad_token_id")
+    if size is not None:  # which may be one more than the path has, for padding
+        wanted["pad_token_id"] = int(wanted.get("bos_token_id", -1) == 0)
+    weights, config = _open(path, wanted)
+    if size is None:
+        return weights, config
+    if size == config.vocab_size + 1:
+        weights, config = append_token(weights, config)
+    if size != config.vocab_size:
+        raise WeightsError(f"{path} has {config.vocab_size} tokens, and should have {size}")
+    return weights, config if pad is None else dataclasses.replace(config, pad_token_id=pad)
+
+
+def _open(path: epath.PathLike, settings: Mapping[str, Any]) -> tuple[DecoderWeights, Gpt2Config]:
     given = open_path(path)
     root, _ = split_step(given)
     if not is_workdir(root) and not is_encoder_decoder(given):

@@ -36,7 +36,7 @@ class TargetsConfig:
         8000, "tokens of the vocabulary that is trained", at_least=8, at_most=1_000_000
     )
     pad_token: str | None = setting(
-        None, "padding, where the vocabulary has none of its own (GPT-2): one of its tokens"
+        None, "padding, where the vocabulary has none of its own (GPT-2); a new token is appended"
     )
     max_length: int = setting(
         128, "tokens of the longest target, its end included", at_least=1, at_most=LONGEST_ROW

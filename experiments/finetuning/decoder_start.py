@@ -44,6 +44,7 @@ def open_decoder_start(
     place = targets.tokenizer or str(own if own.exists() else directory)
     tokenizer = load_target_tokenizer(place, pad_token=targets.pad_token)
     settings: dict[str, Any] = {
+        "vocab_size": tokenizer.vocab_size,
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
@@ -55,9 +56,4 @@ def open_decoder_start(
         weights, decoder = open_decoder(path, settings)
     except (WeightsError, FieldError) as error:
         raise InputError(f"--config.run.init_decoder_from={path}: {error}") from error
-    if decoder.vocab_size != tokenizer.vocab_size:
-        raise InputError(
-            f"--config.run.init_decoder_from={path} has {decoder.vocab_size} tokens, the "
-            f"vocabulary of targets ({place}) has {tokenizer.vocab_size}"
-        )
     return DecoderStart(tokenizer, decoder, weights if config.run.init_weights else None)

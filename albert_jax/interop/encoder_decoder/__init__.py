@@ -7,6 +7,7 @@ from albert_jax.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from albert_jax.interop.encoder_decoder.decoder_weights import (
         DecoderWeights,
+        append_token,
         join_weights,
         take_decoder,
     )
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "decoder_weights": ["DecoderWeights", "join_weights", "take_decoder"],
+        "decoder_weights": ["DecoderWeights", "append_token", "join_weights", "take_decoder"],
         "reading": ["is_encoder_decoder", "read_encoder_decoder", "read_gpt2"],
         "writing": ["save_encoder_decoder", "write_encoder_decoder"],
     },

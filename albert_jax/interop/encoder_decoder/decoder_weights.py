@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Container, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from albert_jax.config import ParameterSharing
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.interop.encoder_decoder.decoder_names import (
@@ -16,6 +18,7 @@ from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError, exp
 from albert_jax.interop.stored_weights import DECODER, StoredWeights
 
 PREFIX = "decoder.transformer."
+_WORDS = "decoder/word_embeddings/embedding"
 
 _Entry = TypeVar("_Entry")
 
@@ -81,6 +84,29 @@ def take_decoder(
         share(found, config.parameter_sharing, source)
     mapping = decoder_mapping(config, PREFIX) | projection_mapping(config, width)
     return DecoderWeights(source, tensors, mapping), config
+
+
+def append_token(weights: DecoderWeights, config: Gpt2Config) -> tuple[DecoderWeights, Gpt2Config]:
+    """Append a token to a decoder's vocabulary, with the mean of the others for its vector.
+
+    GPT-2 has no padding of its own.
+
+    Raises:
+        WeightsError: there is no word table.
+    """
+    names = [name for name, one in weights.mapping.items() if one.path == _WORDS]
+    name = next((name for name in names if name in weights.tensors), None)
+    if name is None:
+        raise WeightsError(f"{weights.source} has no word table")
+    table = weights.tensors[name]
+    longer = np.concatenate([table, table.mean(axis=0, keepdims=True, dtype=table.dtype)])
+    place = weights.mapping[name]._replace(shape=longer.shape)
+    return (
+        weights._replace(
+            tensors={**weights.tensors, name: longer}, mapping={**weights.mapping, name: place}
+        ),
+        dataclasses.replace(config, vocab_size=config.vocab_size + 1),
+    )
 
 
 def share_equal(config: Gpt2Config, tensors: FlatTree, prefix: str) -> Gpt2Config:
