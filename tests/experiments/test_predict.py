@@ -275,7 +275,7 @@ def test_the_command_from_end_to_end(saved):
     )
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["masks"][0]) == 2
-    assert " of 16 tokens in " in done.stderr
+    assert " of 8 tokens in " in done.stderr
 
 
 def test_mistakes_are_reported_in_one_line(

@@ -45,7 +45,8 @@ def test_a_process_with_jax_alone_reads_it(tmp_path: Any) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "10 tokens are too many\n"
-    outputs = np.load(tmp_path / "outputs.npz")
+    with np.load(tmp_path / "outputs.npz") as stored:
+        outputs = dict(stored)
     expected = infer(exported.model, params, **rows)
     assert set(outputs) == {"last_hidden_state", "pooler_output", "logits"}
     for name in outputs:

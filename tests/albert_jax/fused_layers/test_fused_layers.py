@@ -35,7 +35,8 @@ CONFIG = AlbertConfig(
     attention_probs_dropout_prob=0.0,
 )
 EPSILON = 1e-12
-PRECISIONS = [(jnp.float32, 1e-6), (jnp.bfloat16, 6e-3)]
+# In float32 the sides differ by their approximations of tanh: by 1e-6, or 3e-6 as tests compile.
+PRECISIONS = [(jnp.float32, 4e-6), (jnp.bfloat16, 6e-3)]
 
 
 def random_arrays(*shapes: tuple[int, ...]) -> list[Array]:
