@@ -229,9 +229,9 @@ def _rate_factors(config: FinetuneConfig) -> dict[str, float]:
     factor, run = config.decoder.rate_factor, config.run
     if factor == 1:
         return {}
-    if run.init_from is None or not run.init_weights:
+    if run.init_from is None:
         raise InputError(
-            f"--config.decoder.rate_factor must be 1 where nothing is pre-trained, got {factor:g}"
+            f"--config.decoder.rate_factor must be 1 without --config.run.init_from, got {factor:g}"
         )
     started = run.init_decoder_from is not None
     fresh = ("decoder/layers/cross_attention/", "enc_to_dec_proj/")
