@@ -6,7 +6,8 @@ Command    python -m experiments.finetune --config=experiments/configs/finetune/
                --config.data.train_file=train.en --config.targets.train_file=train.de \
                --config.data.dev_file=val.en --config.targets.dev_file=val.de \
                --config.run.init_from=runs/base --workdir=runs/base-en-de
-Expected   BLEU by the size of the data; of captions see RESULTS.md
+Expected   BLEU 37.9 on the captions of Multi30k (validation, English to German) by 3 layers of 128
+           that started at random; see RESULTS.md
 """
 
 from ml_collections import ConfigDict
