@@ -31,7 +31,7 @@ def main() -> ExitCode:
     workdir, corpus_dir, step = (flags.FLAGS[n].value for n in ("workdir", "corpus_dir", "step"))
     config, corpus, trained = open_trained_run(workdir, corpus_dir=corpus_dir, step=step)
     model = AlbertModel(config.model, dtype=config.run.dtype)
-    untrained = jax.jit(model.initialize)(jax.random.key(config.seed))
+    untrained = model.initialize(jax.random.key(config.seed))
     accuracies, pairs = {}, {}
     for kind, params in (("probe", trained["albert"]), ("untrained", untrained)):
         features = make_features(model, params)

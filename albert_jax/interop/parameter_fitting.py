@@ -87,33 +87,18 @@ def fit_parameters(
     ]
     if strict:
         stored.raise_faults(faults)
-    if missing := sorted(_missing(found, shapes)):
+    missing = sorted(n for n in shapes if n not in found or found[n].shape != shapes[n])
+    if missing:
         reasons = "".join(f"{fault}; " for fault in faults)
         _log.warning(
             "%s: %sinitialized at random from seed %d: %s",
             *(stored.source, reasons, seed, ", ".join(missing)),
         )
-        fresh = flatten(jax.jit(model.initialize)(jax.random.key(seed)))
+        fresh = flatten(model.initialize(jax.random.key(seed)))
         found |= {name: fresh[name.removeprefix(model.PREFIX)] for name in missing}
     return unflatten(
         {name.removeprefix(model.PREFIX): np.asarray(found[name], dtype) for name in shapes}
     )
-
-
-def fresh_parameters(stored: StoredWeights, model: ParametricModel) -> frozenset[str]:
-    """Return the parameters of a model that are not stored, so that `fit_parameters` initializes
-    them, by their names in a model with heads.
-
-    Example: ``decoder/layers/cross_attention/query/kernel``, where a decoder starts from GPT-2.
-    """
-    shapes = model.parameter_shapes()
-    return _missing(stored.read(shapes), shapes)
-
-
-def _missing(
-    found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> frozenset[str]:
-    return frozenset(n for n in shapes if n not in found or found[n].shape != shapes[n])
 
 
 def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:

@@ -7,9 +7,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.generation.examples import TextPair
 from data_pipeline.generation.pair_tables import read_pair_table
 from data_pipeline.generation.parallel_text import read_parallel_text
-from data_pipeline.sources.tables import read_rows
-
-_TABLES = (".tsv", ".csv", ".jsonl")
+from data_pipeline.sources.tables import is_table, read_rows
 
 
 class PairColumns(NamedTuple):
@@ -56,8 +54,3 @@ def _has_column(table: Path, columns: PairColumns) -> bool:
     """Return True if the first row of a table has a target."""
     first = next(read_rows(table, [columns.source]), None)
     return first is not None and columns.target in first.cells
-
-
-def is_table(path: Path) -> bool:
-    """Return True if a file is a table by its name, compressed or not."""
-    return any(suffix in _TABLES for suffix in path.suffixes)

@@ -202,6 +202,11 @@ def table_format(path: Path) -> str:
     raise InputError(f"{path}: the name must end in .{', .'.join(FORMATS)} (or those and .gz)")
 
 
+def is_table(path: Path) -> bool:
+    """Return True if a file's suffix is that of a table, compressed or not."""
+    return any(suffix[1:] in FORMATS for suffix in path.suffixes[-2:])
+
+
 def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> None:
     for column in columns:
         if found.count(column) > 1:

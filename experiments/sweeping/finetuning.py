@@ -23,6 +23,7 @@ from experiments.sweeping.point_kind import ModelSize, PlannedPoint, PointKind, 
 from experiments.sweeping.points import Point
 from experiments.sweeping.sweep import Sweep
 from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.generation import complete_decoder
 
 _UNUSABLE = "the points of this sweep are fine-tunings, and"
 _REPORT_FIELDS = {
@@ -81,20 +82,11 @@ def _size(config: FinetuneConfig, workdir: Path) -> ModelSize:
     if start.decoder is None:
         encoder, _ = _count_parameters(AlbertModel(start.model))
         return ModelSize(encoder, encoder, None)
-    targets, tokenizer = config.targets, start.decoder.tokenizer
-    decoder = start.decoder.config
+    tokenizer, decoder = start.decoder.tokenizer, start.decoder.config
     if decoder is None:
-        try:
-            decoder = config.decoder.complete(
-                start.model,
-                vocab_size=targets.vocab_size if tokenizer is None else tokenizer.vocab_size,
-                longest=max(targets.max_length, config.decoding.max_new_tokens),
-                bos_token_id=0,  # any: sizes do not depend on them
-                eos_token_id=1,
-                pad_token_id=2,
-            )
-        except FieldError as error:
-            raise InputError(str(error.within("--config.decoder"))) from error
+        vocab_size = config.targets.vocab_size if tokenizer is None else tokenizer.vocab_size
+        # Any special tokens: sizes do not depend on them.
+        decoder = complete_decoder(config, start.model, vocab_size, (0, 1, 2))
     model = AlbertForConditionalGeneration(start.model, decoder)
     return ModelSize(*_count_parameters(model), None)
 

@@ -1,9 +1,10 @@
 """Tasks in which a decoder writes: translation, scored by BLEU, and summarization, by ROUGE."""
 
+import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,10 +74,25 @@ def _open(
     targets = decoder.tokenizer or train_target_tokenizer(
         [pair.target or "" for pair in splits["train"]], config.targets.vocab_size
     )
-    decoder_config = decoder.config or _complete(config, model, targets)
+    decoder_config = decoder.config or complete_decoder(
+        config, model, targets.vocab_size, (targets.bos_id, targets.eos_id, targets.pad_id)
+    )
     network = AlbertForConditionalGeneration(model, decoder_config, **compute)
-    final, greedy = _options(config, decoder_config)
-    encode = _make_encoder(config, tokenizer, targets, splits.pop("train"), decoder_config)
+    final, length = config.decoding, config.targets.max_length
+    with _flags_of("decoding"):
+        final.check(decoder_config)
+    with _flags_of("targets"):
+        decoder_config.check_length("max_length", length)
+    greedy = dataclasses.replace(final, num_beams=1, length_penalty=1.0)
+    encode = PairEncoder(
+        tokenizer,
+        targets,
+        splits.pop("train"),
+        max_source=config.data.max_seq_length,
+        max_target=length,
+        truncate=config.targets.truncate,
+        positions=decoder_config.n_positions,
+    )
     train = encode.training
     references = {
         name: pairs for name, pairs in splits.items() if all(p.target is not None for p in pairs)
@@ -127,56 +143,39 @@ def read_pairs(config: FinetuneConfig) -> dict[str, list[TextPair]]:
     return {split: read_pair_files(split, *paths, columns) for split, paths in files.items()}
 
 
-def _make_encoder(
-    config: FinetuneConfig,
-    tokenizer: AlbertTokenizer,
-    targets: TargetTokenizer,
-    training: Sequence[TextPair],
-    decoder: Gpt2Config,
-) -> PairEncoder:
-    length = config.targets.max_length
-    if length > decoder.n_positions:
-        raise InputError(
-            "--config.targets.max_length must be at most n_positions of the decoder "
-            f"({decoder.n_positions}), got {length}"
-        )
-    return PairEncoder(
-        tokenizer,
-        targets,
-        training,
-        max_source=config.data.max_seq_length,
-        max_target=length,
-        truncate=config.targets.truncate,
-        positions=decoder.n_positions,
-    )
-
-
-def _complete(
-    config: FinetuneConfig, model: AlbertConfig, tokenizer: TargetTokenizer
+def complete_decoder(
+    config: FinetuneConfig, model: AlbertConfig, vocab_size: int, special_ids: tuple[int, int, int]
 ) -> Gpt2Config:
-    try:
+    """Return the configuration of a run's new decoder.
+
+    Args:
+        config: the run.
+        model: the encoder.
+        vocab_size: of targets.
+        special_ids: of the tokens that begin, end and pad targets.
+
+    Raises:
+        InputError: sizes do not go together.
+    """
+    begin, end, pad = special_ids
+    with _flags_of("decoder"):
         return config.decoder.complete(
             model,
-            vocab_size=tokenizer.vocab_size,
+            vocab_size=vocab_size,
             longest=max(config.targets.max_length, config.decoding.max_new_tokens),
-            bos_token_id=tokenizer.bos_id,
-            eos_token_id=tokenizer.eos_id,
-            pad_token_id=tokenizer.pad_id,
+            bos_token_id=begin,
+            eos_token_id=end,
+            pad_token_id=pad,
         )
-    except FieldError as error:
-        raise InputError(str(error.within("--config.decoder"))) from error
 
 
-def _options(
-    config: FinetuneConfig, decoder: Gpt2Config
-) -> tuple[GenerationOptions, GenerationOptions]:
-    """Return the options of the report, and those of greedy search with the same limits."""
-    final = config.decoding
+@contextlib.contextmanager
+def _flags_of(group: str) -> Iterator[None]:
+    """Turn the error of a setting of a group into one about its flag."""
     try:
-        final.check(decoder)
+        yield
     except FieldError as error:
-        raise InputError(str(error.within("--config.decoding"))) from error
-    return final, dataclasses.replace(final, num_beams=1, length_penalty=1.0)
+        raise InputError(str(error.within(f"--config.{group}"))) from error
 
 
 class _Writer:

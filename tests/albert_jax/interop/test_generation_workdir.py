@@ -27,7 +27,6 @@ from albert_jax.generation import (
 )
 from albert_jax.interop.encoder_decoder import join_weights
 from albert_jax.interop.names import WeightsError
-from albert_jax.interop.parameter_fitting import fresh_parameters
 from albert_jax.interop.workdir import read_decoder_config, write_decoder_config
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.pretrained import open_weights
@@ -97,6 +96,13 @@ def test_a_damaged_configuration_is_one_line(
         read_decoder_config(file)
 
 
+def names_to_initialize(stored: Any, model: Any) -> set[str]:
+    """The parameters of a model that are not stored in their shape."""
+    shapes = model.parameter_shapes()
+    found = stored.read(shapes)
+    return {name for name in shapes if name not in found or found[name].shape != shapes[name]}
+
+
 @pytest.mark.parametrize("place", ["workdir", "transformers"])
 def test_a_decoder_starts_from_a_model_with_cross_attention(
     place: str, workdirs: Any, tmp_path: Path
@@ -115,7 +121,7 @@ def test_a_decoder_starts_from_a_model_with_cross_attention(
     stored = join_weights(open_weights(tmp_path / "encoder"), weights)
     started = Class(stored.config, config)
     projection = {"enc_to_dec_proj/kernel", "enc_to_dec_proj/bias"}
-    assert fresh_parameters(stored, started) == projection
+    assert names_to_initialize(stored, started) == projection
     again = started.fit(stored, required=started.pretrained_names())
     assert_same(again["albert"], of_encoder)
     layers = jax.tree.map(
@@ -126,7 +132,7 @@ def test_a_decoder_starts_from_a_model_with_cross_attention(
     other = workdirs["unshared"][0]
     stored = join_weights(open_weights(other), open_decoder(path, {})[0])
     started = Class(stored.config, model.decoder_config)
-    assert not fresh_parameters(stored, started)
+    assert not names_to_initialize(stored, started)
     assert_same(started.fit(stored)["enc_to_dec_proj"], params["enc_to_dec_proj"])
 
 
