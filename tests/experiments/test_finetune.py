@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_tasks
-from commands import assert_same_params
+from commands import assert_same_params, stopped_after
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.pretrained import open_weights
@@ -155,24 +153,11 @@ def test_an_interrupted_run_resumes_as_if_nothing_had_happened(
     texts: Any,
     finished: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = make_config(data=texts | {"num_lengths": 2})
-    train = training_run.train
     # Between evaluations; and at one, which comes before the interruption.
     for signaled_at, stopped_at in ((33, 33), (40, 41)):
-
-        def train_and_signal(*args: Any, hooks: Any, at: int = signaled_at, **others: Any) -> Any:
-            def advance(step: int) -> None:
-                if step == at - 1:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                note_step(step)
-
-            note_step, hooks.advance = hooks.advance, advance
-            return train(*args, hooks=hooks, **others)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(training_run, "train", train_and_signal)
+        with stopped_after(signaled_at):
             assert finetune(config, tmp_path) is ExitCode.PREEMPTED
         steps = [int(path.name) for path in tmp_path.glob("checkpoints/[0-9]*")]
         assert max(steps) == stopped_at

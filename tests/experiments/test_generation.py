@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_tasks
-from commands import assert_same_params
+from commands import assert_same_params, stopped_after
 
 from albert_jax.decoder.config import DecoderSizes
 from albert_jax.devices.mesh import make_mesh
@@ -142,21 +140,9 @@ def test_options_that_do_not_go_together_are_refused(finished: Path) -> None:
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(
-    make_config: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Any, finished: Path, tmp_path: Path
 ) -> None:
-    train = training_run.train
-
-    def train_and_signal(*args: Any, hooks: Any, **others: Any) -> Any:
-        def advance(step: int) -> None:
-            if step == 210:
-                os.kill(os.getpid(), signal.SIGTERM)
-            note_step(step)
-
-        note_step, hooks.advance = hooks.advance, advance
-        return train(*args, hooks=hooks, **others)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training_run, "train", train_and_signal)
+    with stopped_after(211):
         assert finetune(make_config(**LONG), tmp_path) is ExitCode.PREEMPTED
     assert finetune(make_config(**LONG), tmp_path) is ExitCode.DONE
     assert_same_params(tmp_path, finished)

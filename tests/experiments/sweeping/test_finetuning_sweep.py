@@ -1,10 +1,8 @@
 """Sweeps whose points are fine-tunings: planned, refused, run, resumed and reported."""
 
+import functools
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import jax
 import pytest
 import tiny_tasks
-from commands import ROOT
+from commands import ROOT, start_sweep
 from random_inputs import parameter_shapes
 
 from albert_jax.devices.mesh import make_mesh
@@ -244,17 +242,7 @@ def test_a_killed_sweep_of_fine_tunings_resumes(tmp_path: Path, overrides: dict[
     (tmp_path / "mine.py").write_text(SWEEP.format(overrides=overrides | {"data.num_epochs": 30}))
     directory = tmp_path / "sweep"
 
-    def start(*flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "experiments.sweep", f"--sweep={tmp_path}/mine.py"]
-        return subprocess.Popen(
-            [*command, f"--workdir={directory}", *flags],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
+    start = functools.partial(start_sweep, tmp_path / "mine.py", directory)
     refused = start("--corpus_dir=corpora/wiki")
     assert "--corpus_dir: the points of this sweep" in refused.communicate(timeout=300)[1]
     assert refused.returncode == ExitCode.BAD_INPUT

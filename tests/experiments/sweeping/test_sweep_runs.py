@@ -1,16 +1,13 @@
 """Sweeps that have run: reported, and resumed after a kill."""
 
+import functools
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ROOT
-from compilation import XLA_FLAGS
+from commands import ROOT, start_sweep
 from echoes import make_experiment, write_echoes
 
 from data_pipeline.errors import InputError
@@ -134,23 +131,8 @@ def test_a_killed_sweep_resumes(tmp_path: Path) -> None:
     corpus, directory = write_echoes(tmp_path / "corpus"), tmp_path / "sweep"
     (tmp_path / "mine.py").write_text(SWEEP.format(root=ROOT))
 
-    def start(*flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "experiments.sweep", f"--sweep={tmp_path}/mine.py"]
-        command += [f"--workdir={directory}", f"--corpus_dir={corpus}", "--override=data.ngram=2"]
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": XLA_FLAGS,
-            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/data_pipeline",
-        }
-        return subprocess.Popen(
-            [*command, *flags],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
+    given = (f"--corpus_dir={corpus}", "--override=data.ngram=2")
+    start = functools.partial(start_sweep, tmp_path / "mine.py", directory, *given)
     process = start("--report")
     assert "there is nothing to report" in process.communicate(timeout=300)[1]
     assert process.returncode == ExitCode.BAD_INPUT
