@@ -20,12 +20,12 @@ from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.input_files import is_remote
 from albert_jax.settings import FieldError
 from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
+from data_pipeline.building.builder import CorpusBuilder
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.report import format_report
 from data_pipeline.cache import cache_directory
-from data_pipeline.corpus.build_config import BuildConfig
-from data_pipeline.corpus.builder import CorpusBuilder
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus
-from data_pipeline.corpus.report import format_report
 from data_pipeline.corpus.splits import TRAIN
 from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.locks import lock

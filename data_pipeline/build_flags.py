@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from albert_jax.settings import FieldError, own_settings, setting
-from data_pipeline.corpus.build_config import BuildConfig
+from data_pipeline.building.config import BuildConfig
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
 from data_pipeline.sources.text_files import EncodingErrors

@@ -12,7 +12,7 @@ from data_pipeline.finetuning.examples import (
 )
 from data_pipeline.finetuning.race import NUM_OPTIONS, join_option, lay_out_choice
 from data_pipeline.finetuning.tagging import TaggedRow, lay_out_words
-from data_pipeline.pretraining.pairs import count_truncated
+from data_pipeline.planning.pairs import count_truncated
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 
 

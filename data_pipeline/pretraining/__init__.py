@@ -1,4 +1,4 @@
-"""Pre-training data: the plan of an epoch, segment pairs, packing, masks and batches."""
+"""Pre-training data: rows by their number, masks and batches."""
 
 from typing import TYPE_CHECKING
 

@@ -14,8 +14,8 @@ from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import SentenceIndex, Split
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.pairs import Segments, sample_segments
-from data_pipeline.pretraining.plan import open_plan
+from data_pipeline.planning.pairs import Segments, sample_segments
+from data_pipeline.planning.plan import open_plan
 
 
 class Rows(NamedTuple):

@@ -3,7 +3,7 @@
 import sys
 
 from data_pipeline import build_corpus
-from data_pipeline.corpus import builder, encoding
+from data_pipeline.building import builder, encoding
 
 encoding._BLOCK_CHARACTERS = 8000
 builder._BLOCKS_PER_SAVE = 2

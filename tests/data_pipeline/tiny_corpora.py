@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.building.report import describe_corpus
+from data_pipeline.building.writer import MAX_SHARD_BYTES, EncodedDocuments, SplitWriter
 from data_pipeline.corpus.metadata import CorpusMetadata
 from data_pipeline.corpus.reader import Corpus, open_corpus
-from data_pipeline.corpus.report import describe_corpus
 from data_pipeline.corpus.splits import TRAIN, VALIDATION
-from data_pipeline.corpus.writer import MAX_SHARD_BYTES, EncodedDocuments, SplitWriter
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 

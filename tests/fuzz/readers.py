@@ -32,8 +32,8 @@ from albert_jax.interop.workdir import (
     write_decoder_config,
     write_head,
 )
+from data_pipeline.building.journal import Journal
 from data_pipeline.config import DataConfig, WordStartRule
-from data_pipeline.corpus.journal import Journal
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.finetuning.glue import read_glue
 from data_pipeline.finetuning.glue_tasks import GLUE_TASKS
@@ -41,8 +41,8 @@ from data_pipeline.finetuning.labeled_text import TextColumns, discover_labels, 
 from data_pipeline.finetuning.race import read_race
 from data_pipeline.finetuning.squad.reader import read_squad
 from data_pipeline.finetuning.tagging import read_conll
+from data_pipeline.planning.plan import open_plan
 from data_pipeline.pretraining.dataset import PretrainingDataset, load_vocabulary
-from data_pipeline.pretraining.plan import open_plan
 from data_pipeline.pretraining.records import RecordDataset
 from data_pipeline.pretraining.tfrecord import import_records, write_records
 from data_pipeline.sources.documents import Source, SourceFormat

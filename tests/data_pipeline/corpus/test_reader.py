@@ -24,6 +24,7 @@ from tiny_corpora import encode_documents, write_corpus
 
 from albert_jax.durable_files import hash_file
 from data_pipeline import remote, verification
+from data_pipeline.building.writer import SplitWriter
 from data_pipeline.cache import cache_directory, host_lock
 from data_pipeline.corpus.metadata import (
     CorpusError,
@@ -33,7 +34,6 @@ from data_pipeline.corpus.metadata import (
 )
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.corpus.splits import SentenceIndex
-from data_pipeline.corpus.writer import SplitWriter
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 

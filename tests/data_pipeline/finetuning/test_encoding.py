@@ -17,7 +17,7 @@ from data_pipeline.finetuning.examples import (
     TextExample,
 )
 from data_pipeline.finetuning.squad.encoding import encode_questions, join_windows
-from data_pipeline.pretraining.pairs import count_truncated
+from data_pipeline.planning.pairs import count_truncated
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 

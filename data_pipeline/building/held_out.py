@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from data_pipeline.corpus.deduplication import contains, read_hashes
-from data_pipeline.corpus.writer import SplitWriter, read_split
+from data_pipeline.building.deduplication import contains, read_hashes
+from data_pipeline.building.writer import SplitWriter, read_split
 
 
 def is_held_out(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline.config import DataConfig, Packing
-from data_pipeline.pretraining.pairs import pair_lengths
+from data_pipeline.planning.pairs import pair_lengths
 
 SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
 _WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory

@@ -9,8 +9,8 @@ from tiny_corpora import FIRST_ID, make_corpus, random_lengths
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.chunks import LongSentenceCutter, Units
 from data_pipeline.corpus.metadata import SourceMetadata
+from data_pipeline.planning.plan import open_plan
 from data_pipeline.pretraining.display import format_coverage
-from data_pipeline.pretraining.plan import open_plan
 from data_pipeline.pretraining.rows import RowReader
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from albert_jax.durable_files import sync
-from data_pipeline.corpus.build_config import BuildConfig, library_versions
-from data_pipeline.corpus.deduplication import NOT_HASHED, HashLog, SeenHashes, read_hashes
-from data_pipeline.corpus.encoding import (
+from data_pipeline.building.config import BuildConfig, library_versions
+from data_pipeline.building.deduplication import NOT_HASHED, HashLog, SeenHashes, read_hashes
+from data_pipeline.building.encoding import (
     BlockTask,
     EncodedBlock,
     EncodingTask,
@@ -21,13 +21,13 @@ from data_pipeline.corpus.encoding import (
     map_in_order,
     read_blocks,
 )
-from data_pipeline.corpus.held_out import is_held_out, write_validation
-from data_pipeline.corpus.journal import Journal, differing_setting
+from data_pipeline.building.held_out import is_held_out, write_validation
+from data_pipeline.building.journal import Journal, differing_setting
+from data_pipeline.building.report import describe_corpus, describe_training_text
+from data_pipeline.building.writer import SplitWriter
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import map_corpus
-from data_pipeline.corpus.report import describe_corpus, describe_training_text
 from data_pipeline.corpus.splits import TRAIN, VALIDATION
-from data_pipeline.corpus.writer import SplitWriter
 from data_pipeline.errors import InputError
 from data_pipeline.locks import lock
 from data_pipeline.sources.sentences import SentenceSplitter

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from tiny_corpora import make_corpus, random_lengths
 
-import data_pipeline.pretraining.plan
+import data_pipeline.planning.plan
 from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.metadata import SourceMetadata
 from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.pair_planning import sample_target_lengths
-from data_pipeline.pretraining.plan import open_plan
+from data_pipeline.planning.pair_planning import sample_target_lengths
+from data_pipeline.planning.plan import open_plan
 from data_pipeline.pretraining.rows import RowReader
 
 DOCUMENTS = random_lengths(300, seed=0)
@@ -237,7 +237,7 @@ def test_a_plan_of_other_settings_in_its_place_is_not_taken(tmp_path, corpus, ca
 
 def test_one_process_of_a_host_builds_and_the_others_wait(tmp_path, corpus, monkeypatch, caplog):
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
-    generate = data_pipeline.pretraining.plan.generate_pairs
+    generate = data_pipeline.planning.plan.generate_pairs
     builds = []
 
     def generate_once_others_wait(*arguments):
@@ -246,7 +246,7 @@ def test_one_process_of_a_host_builds_and_the_others_wait(tmp_path, corpus, monk
             time.sleep(0.01)
         return generate(*arguments)
 
-    monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate_once_others_wait)
+    monkeypatch.setattr(data_pipeline.planning.plan, "generate_pairs", generate_once_others_wait)
     with ThreadPoolExecutor(3) as pool:  # locks keep threads apart as they do processes
         plans = list(pool.map(lambda _: open_plan(corpus, "train", config), range(3)))
     assert len(builds) == 1 and len({plan.num_rows for plan in plans}) == 1
@@ -255,15 +255,15 @@ def test_one_process_of_a_host_builds_and_the_others_wait(tmp_path, corpus, monk
 
 def test_two_hosts_may_build_the_same_plan_at_once(tmp_path, corpus, monkeypatch):
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
-    generate = data_pipeline.pretraining.plan.generate_pairs
+    generate = data_pipeline.planning.plan.generate_pairs
 
     def generate_late(*arguments):
-        monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate)
+        monkeypatch.setattr(data_pipeline.planning.plan, "generate_pairs", generate)
         monkeypatch.setattr("socket.gethostname", lambda: "another")
         open_plan(corpus, "train", config)  # the other host is faster
         return generate(*arguments)
 
-    monkeypatch.setattr(data_pipeline.pretraining.plan, "generate_pairs", generate_late)
+    monkeypatch.setattr(data_pipeline.planning.plan, "generate_pairs", generate_late)
     assert open_plan(corpus, "train", config).num_rows > 0
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -329,13 +329,13 @@ def test_bad_settings_name_the_field(settings, message):
 
 def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
     """Also where it is but the last bytes, which are written when the file is closed."""
-    write_rows = data_pipeline.pretraining.plan.write_rows
+    write_rows = data_pipeline.planning.plan.write_rows
 
     def write_to_a_full_disk(pairs, config, stem):
         stem.with_name(f"{stem.name}.row_starts.bin").symlink_to("/dev/full")
         return write_rows(pairs, config, stem)
 
-    monkeypatch.setattr(data_pipeline.pretraining.plan, "write_rows", write_to_a_full_disk)
+    monkeypatch.setattr(data_pipeline.planning.plan, "write_rows", write_to_a_full_disk)
     with pytest.raises(FieldError, match="No space left on device"):
         plan_pairs(corpus, plan_dir=str(tmp_path / "plans"))
     assert list((tmp_path / "plans").iterdir()) == []

@@ -5,10 +5,10 @@ import pytest
 from tiny_corpora import FIRST_ID, make_corpus
 
 from data_pipeline.config import DataConfig
-from data_pipeline.pretraining import packing
+from data_pipeline.planning import packing
+from data_pipeline.planning.packing import count_sequences, pack_pairs
+from data_pipeline.planning.pairs import PAIR, Segments
 from data_pipeline.pretraining.masking import budget_predictions
-from data_pipeline.pretraining.packing import count_sequences, pack_pairs
-from data_pipeline.pretraining.pairs import PAIR, Segments
 from data_pipeline.pretraining.rows import lay_out_rows
 
 

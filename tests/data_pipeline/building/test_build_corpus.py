@@ -18,14 +18,14 @@ from memory_stores import memory_stores
 from data_pipeline import build_corpus, locks
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
 from data_pipeline.build_flags import define_flags, read_build_config
+from data_pipeline.building.builder import CorpusBuilder
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.deduplication import SeenHashes, hash_documents
+from data_pipeline.building.held_out import is_held_out
 from data_pipeline.config import DataConfig
-from data_pipeline.corpus.build_config import BuildConfig
-from data_pipeline.corpus.builder import CorpusBuilder
-from data_pipeline.corpus.deduplication import SeenHashes, hash_documents
-from data_pipeline.corpus.held_out import is_held_out
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.locks import lock
-from data_pipeline.pretraining.plan import open_plan
+from data_pipeline.planning.plan import open_plan
 from data_pipeline.sources.documents import Source, SourceFormat
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
@@ -34,7 +34,7 @@ SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 SMALL_STEPS = """
 import os, resource, signal, sys
 from data_pipeline import build_corpus
-from data_pipeline.corpus import builder, encoding, journal
+from data_pipeline.building import builder, encoding, journal
 encoding._BLOCK_CHARACTERS = 5000
 builder._BLOCKS_PER_SAVE = 2
 fatal, limit = int(sys.argv[1]), int(sys.argv[2])

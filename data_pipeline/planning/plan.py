@@ -27,9 +27,9 @@ from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.errors import InputError
 from data_pipeline.memory_maps import LazySequence, MappedDirectory
-from data_pipeline.pretraining.packing import count_sequences, write_rows
-from data_pipeline.pretraining.pair_planning import generate_pairs, measure_coverage
-from data_pipeline.pretraining.pairs import PAIR
+from data_pipeline.planning.packing import count_sequences, write_rows
+from data_pipeline.planning.pair_planning import generate_pairs, measure_coverage
+from data_pipeline.planning.pairs import PAIR
 from data_pipeline.verification import (
     DamageError,
     describe_files,

@@ -17,8 +17,8 @@ from data_pipeline.corpus.chunks import (
 )
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
-from data_pipeline.pretraining.pairs import PAIR, borrow_sentences, count_read, is_splittable
-from data_pipeline.pretraining.random_documents import RandomDocumentSampler
+from data_pipeline.planning.pairs import PAIR, borrow_sentences, count_read, is_splittable
+from data_pipeline.planning.random_documents import RandomDocumentSampler
 
 _BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
 _PAIRS_PER_READ = 1 << 16

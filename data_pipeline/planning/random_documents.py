@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 
 from data_pipeline import randomness
 from data_pipeline.corpus.splits import SentenceIndex
-from data_pipeline.pretraining.pairs import PAIR
+from data_pipeline.planning.pairs import PAIR
 
 
 class RandomDocumentSampler:

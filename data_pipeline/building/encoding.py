@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from data_pipeline.corpus.deduplication import hash_documents, hash_sentences
-from data_pipeline.corpus.held_out import is_held_out
-from data_pipeline.corpus.writer import EncodedDocuments
+from data_pipeline.building.deduplication import hash_documents, hash_sentences
+from data_pipeline.building.held_out import is_held_out
+from data_pipeline.building.writer import EncodedDocuments
 from data_pipeline.errors import InputError
 from data_pipeline.sources.docstrings import read_documentation
 from data_pipeline.sources.documents import Document, Source, SourceFormat

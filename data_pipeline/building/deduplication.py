@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt64
 
 from albert_jax.durable_files import sync
-from data_pipeline.corpus.writer import open_truncated
+from data_pipeline.building.writer import open_truncated
 
 # Shorter sentences ("See also the list below.") recur by chance and give nothing away.
 LONG_SENTENCE_TOKENS = 10
