@@ -21,9 +21,11 @@ from data_pipeline.building.encoding import (
     map_in_order,
     read_blocks,
 )
+from data_pipeline.building.filters import add_rejections, find_filters
 from data_pipeline.building.held_out import is_held_out, write_validation
 from data_pipeline.building.journal import Journal, differing_setting
 from data_pipeline.building.report import describe_corpus, describe_training_text
+from data_pipeline.building.selection import Selection
 from data_pipeline.building.writer import SplitWriter
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import map_corpus
@@ -82,6 +84,8 @@ class CorpusBuilder:
         # What becomes the corpus, and what is needed only to build it.
         self._corpus = self._partial / "corpus"
         self._work = self._partial / "work"
+        names = tuple(source.name for source in config.sources)
+        self._selection = Selection(names, find_filters(config.filter, names[0]))
         formats = tuple(source.format for source in config.sources)
         self._splitter = SentenceSplitter(config.language, formats)
         self._progress = ReadingProgress()
@@ -110,12 +114,18 @@ class CorpusBuilder:
                 self._corpus / VALIDATION,
                 tokenizer.vocab_size,
             )
-            self._finish(tokenizer, {"duplicate_documents": journal.duplicates, **removed})
+            self._finish(tokenizer, journal, removed)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that the result depends on."""
-        return self._config.describe_exactly(self._files, self._given_tokenizer)
+        filters = self._selection.filters
+        return self._config.describe_exactly(self._files, self._given_tokenizer, filters)
+
+    @property
+    def _kept(self) -> str:
+        """The end of a message that there is no text."""
+        return " that --filter keeps" if self._selection.filters else ""
 
     def _open_journal(self) -> Journal:
         """Return the journal of an earlier run with the same settings, or a new one."""
@@ -144,14 +154,16 @@ class CorpusBuilder:
         lower_case = config.lower_case is not False
         keep_accents = bool(config.keep_accents)
         sampled = min(1.0, config.vocabulary_bytes / max(1, self._total_bytes))
-        task = SamplingTask(self._splitter, lower_case, keep_accents, config.held_out, sampled)
+        task = SamplingTask(
+            self._splitter, lower_case, keep_accents, config.held_out, sampled, self._selection
+        )
         sample = self._work / _SAMPLE
         with sample.open("w", encoding="utf-8") as file:
             for sentences, _ in self._map(task, "Sampling text for the vocabulary"):
                 file.writelines(f"{sentence}\n" for sentence in sentences)
         sample_bytes = sample.stat().st_size
         if sample_bytes == 0:
-            raise InputError("the input holds no text to train a vocabulary on")
+            raise InputError(f"the input holds no text to train a vocabulary on{self._kept}")
         size = format_size(sample_bytes)
         with elapsed_time(f"Training a vocabulary of {config.vocab_size:,} tokens on {size}"):
             tokenizer = train_sentencepiece(
@@ -200,7 +212,7 @@ class CorpusBuilder:
             journal.positions = {writer.path.name: writer.position() for writer in writers}
             journal.save(work)
 
-        task = EncodingTask(self._splitter, self._corpus / TOKENIZER_DIRECTORY)
+        task = EncodingTask(self._splitter, self._corpus / TOKENIZER_DIRECTORY, self._selection)
         block: EncodedBlock
         try:
             for block in self._map(task, "Encoding", skip=journal.blocks):
@@ -214,6 +226,7 @@ class CorpusBuilder:
                 staged_hashes.append(sentences)
                 document_hashes.append(block.document_hashes[is_new])
                 journal.duplicates += int(np.count_nonzero(~is_new))
+                add_rejections(journal.rejected, block.rejected)
                 journal.blocks += 1
                 if journal.blocks % _BLOCKS_PER_SAVE == 0:
                     save()
@@ -222,19 +235,21 @@ class CorpusBuilder:
             for writer in writers:
                 writer.close()
 
-    def _finish(self, tokenizer: Tokenizer, counts: Mapping[str, int]) -> None:
+    def _finish(self, tokenizer: Tokenizer, journal: Journal, removed: Mapping[str, int]) -> None:
         """Write the metadata, and move the corpus to the output directory."""
         metadata = describe_corpus(
             self._corpus,
             vocab_size=tokenizer.vocab_size,
             sources={source.name: source.weight for source in self._config.sources},
-            settings=self._config.describe(self._files),
+            settings=self._config.describe(self._files, self._selection.filters),
             versions=library_versions(),
         )
         if not metadata.splits[TRAIN]["documents"]:
-            raise InputError("the input holds no text for training")
+            raise InputError(f"the input holds no text for training{self._kept}")
         report = {
-            **counts,
+            "duplicate_documents": journal.duplicates,
+            **({"rejected": journal.rejected} if journal.rejected else {}),
+            **removed,
             "cut_documents": self._progress.cut_documents,
             "replaced_lines": self._progress.replaced_lines,
             "skipped_lines": self._progress.skipped_lines,

@@ -11,6 +11,7 @@ from typing import Any
 
 from albert_jax.durable_files import hash_text
 from albert_jax.settings import FieldError, check_settings, setting
+from data_pipeline.building.filters import DocumentFilter, check_filter_names
 from data_pipeline.sources.documents import Source
 from data_pipeline.sources.sentences import LONGEST_SENTENCE
 from data_pipeline.sources.text_files import InputFile
@@ -56,6 +57,12 @@ class BuildConfig:
         at_least=0,
         below=1,
     )
+    filter: tuple[str, ...] = setting(
+        (),
+        "module:function, a quality filter: called with the text of a document and the name of its "
+        "source, it returns True to keep the document, False or a reason to reject it. May be "
+        "repeated; the module is on PYTHONPATH or in the working directory.",
+    )
     vocabulary_bytes: int = setting(
         1 << 30,
         "How much text to train a vocabulary on, in bytes: documents sampled at random beyond "
@@ -75,6 +82,7 @@ class BuildConfig:
         check_settings(self)
         if not re.fullmatch(r"[a-z]{2,3}(-\w+)?", self.language):
             raise FieldError("language", "an ISO code such as en", self.language)
+        check_filter_names(self.filter)
         if not self.num_processes:
             object.__setattr__(self, "num_processes", _available_cores())
 
@@ -91,11 +99,14 @@ class BuildConfig:
         sources = map(Source.with_text_column, self.sources, files)
         return dataclasses.replace(self, sources=tuple(sources)), files
 
-    def describe(self, files: Sequence[Sequence[InputFile]]) -> dict[str, Any]:
+    def describe(
+        self, files: Sequence[Sequence[InputFile]], filters: Sequence[DocumentFilter] = ()
+    ) -> dict[str, Any]:
         """Return the settings that a corpus's metadata records, the same on every machine.
 
         Args:
             files: of each source.
+            filters: the filters that `filter` names.
         """
         sources = [
             {
@@ -116,10 +127,15 @@ class BuildConfig:
             "vocabulary_bytes": self.vocabulary_bytes,
             "seed": self.seed,
             "longest_sentence": LONGEST_SENTENCE,
+            # Only where there are any: other corpora are described as they always were.
+            **({"filters": [one._asdict() for one in filters]} if filters else {}),
         }
 
     def describe_exactly(
-        self, files: Sequence[Sequence[InputFile]], tokenizer: Tokenizer | None
+        self,
+        files: Sequence[Sequence[InputFile]],
+        tokenizer: Tokenizer | None,
+        filters: Sequence[DocumentFilter] = (),
     ) -> dict[str, Any]:
         """Return the same and what else must not change until an interrupted build is resumed: the
         input files and the given tokenizer by their content, the libraries by their versions.
@@ -127,7 +143,7 @@ class BuildConfig:
         The same, once written as JSON and read.
         """
         settings = {
-            **self.describe(files),
+            **self.describe(files, filters),
             "tokenizer content": tokenizer.fingerprint if tokenizer else None,
             "input files": hash_text(repr([[tuple(file) for file in part] for part in files])),
             "versions": library_versions(),

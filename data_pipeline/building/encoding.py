@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from data_pipeline.building.deduplication import hash_documents, hash_sentences
+from data_pipeline.building.deduplication import hash_sentences
+from data_pipeline.building.filters import Rejections
 from data_pipeline.building.held_out import is_held_out
+from data_pipeline.building.selection import SelectedDocuments, Selection, Selector
 from data_pipeline.building.writer import EncodedDocuments
 from data_pipeline.errors import InputError
 from data_pipeline.sources.docstrings import read_documentation
@@ -33,13 +35,18 @@ class DocumentBlock(NamedTuple):
 
     source: int
     documents: list[Document]
+    places: list[str]  # the file of each document
     files: list[InputFile]  # of installed documentation, slow to read, so the worker reads them
     bytes_read: int  # of the whole input, up to the end of this block
 
-    def read(self) -> list[Document]:
-        """Return the documents."""
-        found = itertools.chain.from_iterable(map(read_documentation, self.files))
-        return [*self.documents, *found]
+    def select(self, selector: Selector) -> SelectedDocuments:
+        """Return those of the documents that are selected."""
+        documents, places = [*self.documents], [*self.places]
+        for file in self.files:
+            found = read_documentation(file)
+            documents += found
+            places += [file.name] * len(found)
+        return selector.select(documents, places, self.source)
 
 
 class EncodedBlock(NamedTuple):
@@ -51,6 +58,7 @@ class EncodedBlock(NamedTuple):
     documents: EncodedDocuments
     document_hashes: UInt64[np.ndarray, " documents"]
     sentence_hashes: UInt64[np.ndarray, " sentences"]  # NOT_HASHED for short ones
+    rejected: Rejections
     bytes_read: int
 
     def select(
@@ -66,13 +74,14 @@ class EncodingTask(NamedTuple):
 
     splitter: SentenceSplitter
     tokenizer: Path  # a directory
+    selection: Selection
 
     def start(self) -> Callable[[DocumentBlock], EncodedBlock]:
         """Load the tokenizer, and return the function that encodes a block."""
-        tokenizer = load_tokenizer(self.tokenizer)
+        tokenizer, selector = load_tokenizer(self.tokenizer), self.selection.start()
 
         def encode(block: DocumentBlock) -> EncodedBlock:
-            documents = block.read()
+            documents, hashes, rejected = block.select(selector)
             split = [self.splitter.split(document, block.source) for document in documents]
             sentences = list(itertools.chain.from_iterable(split))
             tokens, lengths = tokenizer.encode_lines(list(itertools.chain.from_iterable(sentences)))
@@ -83,12 +92,13 @@ class EncodingTask(NamedTuple):
             document_of = np.repeat(np.arange(len(split)), list(map(len, split)))[sentence_of]
             kept = lengths > 0
             counts = np.bincount(document_of[kept], minlength=len(split))
-            document_hashes = hash_documents(documents)[counts > 0]
+            hashes = hashes[counts > 0]
             lengths, counts = lengths[kept], counts[counts > 0]
             return EncodedBlock(
                 EncodedDocuments(tokens, lengths, counts, np.full(len(counts), block.source)),
-                document_hashes,
+                hashes,
                 sentence_hashes[kept],
+                rejected,
                 block.bytes_read,
             )
 
@@ -103,16 +113,17 @@ class SamplingTask(NamedTuple):
     keep_accents: bool
     held_out: float  # fraction of all documents
     sampled: float  # fraction of the other documents
+    selection: Selection
 
     def start(self) -> Callable[[DocumentBlock], tuple[list[str], int]]:
         """Return the function from a block to its sentences and `bytes_read`."""
         # The lowest hashes are held out, the next ones sampled.
         highest = min(1.0, self.held_out + self.sampled * (1 - self.held_out))
         options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
+        selector = self.selection.start()
 
         def sample(block: DocumentBlock) -> tuple[list[str], int]:
-            documents = block.read()
-            hashes = hash_documents(documents)
+            documents, hashes, _ = block.select(selector)
             is_sampled = is_held_out(hashes, highest) & ~is_held_out(hashes, self.held_out)
             sentences = (
                 normalize(part, **options)
@@ -137,11 +148,13 @@ def read_blocks(
         if source.format is SourceFormat.DOCSTRINGS:
             for group in _group(inputs, lambda file: file.size):
                 progress.finish(sum(file.size for file in group))
-                yield DocumentBlock(number, [], group, progress.bytes_read)
+                yield DocumentBlock(number, [], [], group, progress.bytes_read)
         else:
             documents = source.read(inputs, progress)
-            for batch in _group(documents, lambda document: sum(map(len, document))):
-                yield DocumentBlock(number, batch, [], progress.bytes_read)
+            placed = ((document, progress.file) for document in documents)
+            for batch in _group(placed, lambda one: sum(map(len, one[0]))):
+                texts, places = map(list, zip(*batch, strict=True))
+                yield DocumentBlock(number, texts, places, [], progress.bytes_read)
 
 
 def map_in_order(

@@ -8,6 +8,7 @@ from typing import Any
 
 from albert_jax.durable_files import write_atomically
 from albert_jax.input_files import read_json_object, require_fields
+from data_pipeline.building.filters import Rejections
 from data_pipeline.errors import InputError
 
 JOURNAL_FILE = "journal.json"
@@ -27,6 +28,7 @@ class Journal:
         blocks: how many blocks of documents are in the files.
         positions: file or split -> the `position` of its writer.
         duplicates: number of duplicate documents dropped so far.
+        rejected: filter -> reason -> documents rejected so far.
     """
 
     settings: Mapping[str, Any]
@@ -34,6 +36,7 @@ class Journal:
     blocks: int = 0
     positions: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     duplicates: int = 0
+    rejected: Rejections = dataclasses.field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write the journal; what it names must be synced to the disk already."""
@@ -47,10 +50,12 @@ class Journal:
             fields = read_json_object(file, error=InputError)
             require_fields(fields, _FIELDS, str(file), error=InputError)
             for name, position in fields["positions"].items():
-                kinds = dict.fromkeys(position, int)
-                require_fields(position, kinds, f"{file}: {name}", error=InputError)
+                # A split that has no text yet has shard -1.
+                counts = {key: n for key, n in position.items() if (key, n) != ("shard", -1)}
+                kinds = dict.fromkeys(counts, int)
+                require_fields(counts, kinds, f"{file}: {name}", error=InputError)
             return cls(**fields)
-        except (InputError, TypeError):
+        except (InputError, TypeError, AttributeError):
             return None
 
 

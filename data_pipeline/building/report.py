@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from data_pipeline.building.filters import format_rejections
 from data_pipeline.corpus.chunks import LOW_COVERAGE, LongSentenceCutter, cut_documents
 from data_pipeline.corpus.metadata import (
     COUNTED,
@@ -167,6 +168,7 @@ def format_report(corpus: Corpus, place: str) -> str:
         f"{report['held_out_sentences_removed']:,} held-out sentences and "
         f"{report['held_out_documents_removed']:,} held-out documents that training has too",
     ]
+    lines += format_rejections(report.get("rejected", {}))
     lines += [
         f"{what}: {report[name]:,}"
         for name, what in (

@@ -57,6 +57,7 @@ class ReadingProgress:
     replaced_lines: int = 0
     skipped_lines: int = 0
     cut_documents: int = 0
+    file: str = ""  # that is read now, or was last
     _raw: Any = None
 
     @property
@@ -64,9 +65,9 @@ class ReadingProgress:
         """Bytes read so far, as stored (compressed)."""
         return self.bytes_before + (self._raw.tell() if self._raw else 0)
 
-    def start(self, raw: Any) -> None:
-        """Follow the position in a file that is being read."""
-        self._raw = raw
+    def start(self, file: InputFile, raw: Any = None) -> None:
+        """Start a file, and follow the position in it if it is one that has any."""
+        self.file, self._raw = file.name, raw
 
     def finish(self, size: int) -> None:
         """Count a file of this size as finished."""
@@ -216,7 +217,7 @@ def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]
         raise InputError(f"{file.name} cannot be read: {error.strerror or error}") from None
     decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
     with raw:
-        progress.start(raw)
+        progress.start(file, raw)
         if decompress is None and not is_remote(file.name):
             yield raw
         else:  # files of stores have no `readline` of a limited length

@@ -40,6 +40,7 @@ def read_texts(
             f"--text_column={column}: data set {file.name} has no such text; its texts are "
             f"{', '.join(texts) or 'none'}"
         )
+    progress.start(file)
     for example in _read(builder, split, [column]):
         yield example[column].decode("utf-8", errors="replace")
     progress.finish(file.size)
