@@ -36,7 +36,8 @@ ORDER = {
     "data_pipeline": (
         *("errors", "terminal", "cache", "verification", "memory_maps", "batch_iterator"),
         *("config", "remote", "locks", "randomness", "sources"),
-        *("tokenizers", "tokenizers/targets", "corpus", "building", "planning", "pretraining"),
+        *("tokenizers", "tokenizers/targets", "corpus"),
+        *("building/selection", "building", "planning", "pretraining"),
         *("finetuning", "finetuning/squad", "generation"),
         *("build_flags", "build_corpus"),
     ),

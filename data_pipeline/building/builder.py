@@ -11,21 +11,29 @@ from typing import Any
 import numpy as np
 
 from albert_jax.durable_files import sync
-from data_pipeline.building.config import BuildConfig, library_versions
-from data_pipeline.building.deduplication import NOT_HASHED, HashLog, SeenHashes, read_hashes
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.deduplication import (
+    NEAR_DUPLICATES_FILE,
+    NOT_HASHED,
+    HashLog,
+    SeenHashes,
+    read_hashes,
+    write_near_duplicates,
+)
 from data_pipeline.building.encoding import (
     BlockTask,
     EncodedBlock,
     EncodingTask,
     SamplingTask,
+    SignatureTask,
     map_in_order,
     read_blocks,
 )
-from data_pipeline.building.filters import add_rejections, find_filters
 from data_pipeline.building.held_out import is_held_out, write_validation
 from data_pipeline.building.journal import Journal, differing_setting
 from data_pipeline.building.report import describe_corpus, describe_training_text
-from data_pipeline.building.selection import Selection
+from data_pipeline.building.selection.documents import Selection
+from data_pipeline.building.selection.filters import add_rejections, find_filters
 from data_pipeline.building.writer import SplitWriter
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import map_corpus
@@ -100,6 +108,7 @@ class CorpusBuilder:
         self._partial.mkdir(parents=True, exist_ok=True)
         with lock(self._partial, "build"):
             journal = self._open_journal()
+            self._find_near_duplicates(journal)
             if not journal.has_tokenizer:
                 tokenizer = self._given_tokenizer or self._train_tokenizer()
                 tokenizer.save(self._corpus / TOKENIZER_DIRECTORY)
@@ -148,6 +157,19 @@ class CorpusBuilder:
         journal = Journal(settings)
         journal.save(self._work)
         return journal
+
+    def _find_near_duplicates(self, journal: Journal) -> None:
+        minhash = self._config.minhash
+        if minhash is None:
+            return
+        if not journal.near_duplicates:
+            task = SignatureTask(self._selection, minhash)
+            blocks = self._map(task, "Hashing documents", skip=journal.signed_blocks)
+            write_near_duplicates(
+                blocks, minhash.bands, journal, self._work, blocks_per_save=_BLOCKS_PER_SAVE
+            )
+        path = self._work / NEAR_DUPLICATES_FILE
+        self._selection = self._selection._replace(near_duplicates=path)
 
     def _train_tokenizer(self) -> Tokenizer:
         config = self._config
@@ -227,6 +249,8 @@ class CorpusBuilder:
                 document_hashes.append(block.document_hashes[is_new])
                 journal.duplicates += int(np.count_nonzero(~is_new))
                 add_rejections(journal.rejected, block.rejected)
+                for name, count in block.near_duplicates.items():
+                    journal.near_duplicates[name] += count
                 journal.blocks += 1
                 if journal.blocks % _BLOCKS_PER_SAVE == 0:
                     save()
@@ -242,13 +266,14 @@ class CorpusBuilder:
             vocab_size=tokenizer.vocab_size,
             sources={source.name: source.weight for source in self._config.sources},
             settings=self._config.describe(self._files, self._selection.filters),
-            versions=library_versions(),
+            versions=self._config.versions,
         )
         if not metadata.splits[TRAIN]["documents"]:
             raise InputError(f"the input holds no text for training{self._kept}")
         report = {
             "duplicate_documents": journal.duplicates,
             **({"rejected": journal.rejected} if journal.rejected else {}),
+            **({"near_duplicates": journal.near_duplicates} if self._config.minhash else {}),
             **removed,
             "cut_documents": self._progress.cut_documents,
             "replaced_lines": self._progress.replaced_lines,

@@ -10,8 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from albert_jax.durable_files import hash_text
-from albert_jax.settings import FieldError, check_settings, setting
-from data_pipeline.building.filters import DocumentFilter, check_filter_names
+from albert_jax.settings import FieldError, check_settings, own_settings, setting
+from data_pipeline.building.selection.filters import DocumentFilter, check_filter_names
+from data_pipeline.building.selection.minhash import (
+    MINHASH_LIBRARY,
+    MinHash,
+    NearDuplicates,
+    require_library,
+)
 from data_pipeline.sources.documents import Source
 from data_pipeline.sources.sentences import LONGEST_SENTENCE
 from data_pipeline.sources.text_files import InputFile
@@ -63,6 +69,20 @@ class BuildConfig:
         "source, it returns True to keep the document, False or a reason to reject it. May be "
         "repeated; the module is on PYTHONPATH or in the working directory.",
     )
+    near_duplicates: NearDuplicates = setting(
+        NearDuplicates.NONE,
+        "minhash: of documents with similar sets of word n-grams, keep the first one. Needs "
+        "pip install 'albert-jax[minhash]'.",
+    )
+    minhash_ngram: int = setting(5, "Words of an n-gram.", at_least=1, at_most=64)
+    minhash_bands: int = setting(
+        14,
+        "Bands of a signature; two documents are near-duplicates if one of them is equal.",
+        at_least=1,
+        at_most=128,
+    )
+    minhash_band_size: int = setting(8, "Hashes of a band.", at_least=1, at_most=128)
+    minhash_seed: int = setting(1, "Seed of the hashes.", at_least=0, at_most=2**32 - 1)
     vocabulary_bytes: int = setting(
         1 << 30,
         "How much text to train a vocabulary on, in bytes: documents sampled at random beyond "
@@ -83,8 +103,34 @@ class BuildConfig:
         if not re.fullmatch(r"[a-z]{2,3}(-\w+)?", self.language):
             raise FieldError("language", "an ISO code such as en", self.language)
         check_filter_names(self.filter)
+        self._check_minhash()
         if not self.num_processes:
             object.__setattr__(self, "num_processes", _available_cores())
+
+    def _check_minhash(self) -> None:
+        if self.minhash is not None:
+            require_library()
+            return
+        for one in own_settings(BuildConfig):
+            value = getattr(self, one.name)
+            if one.name.startswith(f"{NearDuplicates.MINHASH}_") and value != one.default:
+                allowed = f"left out without --near_duplicates={NearDuplicates.MINHASH}"
+                raise FieldError(one.name, allowed, value)
+
+    @property
+    def minhash(self) -> MinHash | None:
+        """How near-duplicates are found; None if they are kept."""
+        if self.near_duplicates is NearDuplicates.NONE:
+            return None
+        size = (self.minhash_bands, self.minhash_band_size)
+        return MinHash(self.minhash_ngram, *size, self.minhash_seed)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of Python and of the libraries that process the text."""
+        names = _LIBRARIES if self.minhash is None else (*_LIBRARIES, MINHASH_LIBRARY)
+        versions = {name: importlib.metadata.version(name) for name in names}
+        return {"python": platform.python_version(), **versions}
 
     def find_inputs(self) -> "tuple[BuildConfig, list[list[InputFile]]]":
         """Find the files of each source, and the columns of texts in them.
@@ -129,6 +175,7 @@ class BuildConfig:
             "longest_sentence": LONGEST_SENTENCE,
             # Only where there are any: other corpora are described as they always were.
             **({"filters": [one._asdict() for one in filters]} if filters else {}),
+            **({"near_duplicates": self.minhash.describe()} if self.minhash else {}),
         }
 
     def describe_exactly(
@@ -146,15 +193,9 @@ class BuildConfig:
             **self.describe(files, filters),
             "tokenizer content": tokenizer.fingerprint if tokenizer else None,
             "input files": hash_text(repr([[tuple(file) for file in part] for part in files])),
-            "versions": library_versions(),
+            "versions": self.versions,
         }
         return json.loads(json.dumps(settings))
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that process the text."""
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), **versions}
 
 
 def _available_cores() -> int:

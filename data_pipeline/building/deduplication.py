@@ -1,20 +1,28 @@
-"""Deduplication by hash: duplicate documents, and sentences that are in both splits."""
+"""Deduplication by hash: duplicates, near-duplicates, and sentences that are in both splits."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt64
 
 from albert_jax.durable_files import sync
+from data_pipeline.building.journal import Journal
+from data_pipeline.building.selection.clusters import find_near_duplicates
+from data_pipeline.building.selection.hashes import contains
 from data_pipeline.building.writer import open_truncated
+from data_pipeline.terminal import elapsed_time
 
 # Shorter sentences ("See also the list below.") recur by chance and give nothing away.
 LONG_SENTENCE_TOKENS = 10
 
 # The hash of sentences that are too short to matter.
 NOT_HASHED = 0
+
+NEAR_DUPLICATES_FILE = "near_duplicates.hashes"
 
 _HASHES_PER_READ = 1 << 20
 
@@ -70,29 +78,52 @@ class HashLog:
         self._file.close()
 
 
+class SignatureLog:
+    """Files of signatures in reading order: hashes of documents, and one file for each band."""
+
+    def __init__(
+        self, directory: Path, bands: int, positions: Mapping[str, dict[str, int]]
+    ) -> None:
+        """Start the files, or continue them from the `positions` of an earlier log."""
+        self.names = ("signed_documents", *(f"band_{number:03d}" for number in range(bands)))
+        self._logs = {
+            name: HashLog(directory / f"{name}.hashes", positions.get(f"{name}.hashes"))
+            for name in self.names
+        }
+
+    def append(
+        self,
+        hashes: UInt64[np.ndarray, " documents"],
+        bands: UInt64[np.ndarray, "documents bands"],
+    ) -> None:
+        """Add documents."""
+        for log, column in zip(self._logs.values(), (hashes, *bands.T), strict=True):
+            log.append(column)
+
+    def positions(self) -> dict[str, dict[str, int]]:
+        """Sync the files to the disk, and return how much they hold."""
+        return {log.path.name: log.position() for log in self._logs.values()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for log in self._logs.values():
+            log.close()
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for log in self._logs.values():
+            log.path.unlink(missing_ok=True)
+
+    def read(self, name: str) -> UInt64[np.ndarray, " documents"]:
+        """Read one of the files `names`: the hashes of all documents first, then the bands."""
+        return np.fromfile(self._logs[name].path, "<u8").astype(np.uint64, copy=False)
+
+
 def read_hashes(path: Path) -> Iterator[UInt64[np.ndarray, " n"]]:
     """Read the hashes of a log, a block at a time."""
     with path.open("rb") as file:
         while data := file.read(8 * _HASHES_PER_READ):
             yield np.frombuffer(data, "<u8").astype(np.uint64)
-
-
-def contains(
-    sorted_hashes: UInt64[np.ndarray, " m"], hashes: UInt64[np.ndarray, " n"]
-) -> Bool[np.ndarray, " n"]:
-    """Return a mask of the hashes that are among the sorted ones."""
-    if not len(sorted_hashes):
-        return np.zeros(len(hashes), bool)
-    at = np.searchsorted(sorted_hashes, hashes)
-    at[at == len(sorted_hashes)] = 0
-    found: np.ndarray = sorted_hashes[at] == hashes
-    return found
-
-
-def hash_documents(documents: Iterable[Sequence[str]]) -> UInt64[np.ndarray, " documents"]:
-    """Hash the text of each document, independently of other documents and of the encoding."""
-    digests = [blake2b("\n".join(d).encode(), digest_size=8).digest() for d in documents]
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def hash_sentences(
@@ -107,3 +138,52 @@ def hash_sentences(
     hashes = np.full(len(lengths), NOT_HASHED, np.uint64)
     hashes[is_long] = np.frombuffer(b"".join(digests), "<u8")
     return hashes
+
+
+class SignedBlock(NamedTuple):
+    """Signatures of those documents of a block that are long enough."""
+
+    hashes: UInt64[np.ndarray, " documents"]
+    bands: UInt64[np.ndarray, "documents bands"]
+    bytes_read: int
+
+
+def write_near_duplicates(
+    blocks: Generator[SignedBlock, None, None],
+    num_bands: int,
+    journal: Journal,
+    work: Path,
+    *,
+    blocks_per_save: int,
+) -> None:
+    """Write the hashes of all near-duplicates, sorted, and count their clusters in the journal.
+
+    Args:
+        blocks: all but the first `journal.signed_blocks`, in reading order.
+        num_bands: of a document.
+        journal: of the build; saved every `blocks_per_save` blocks, and at the end.
+        work: directory of the journal and of the file.
+    """
+    log = SignatureLog(work, num_bands, journal.positions)
+
+    def save() -> None:
+        journal.positions |= log.positions()
+        journal.save(work)
+
+    with contextlib.closing(log), contextlib.closing(blocks):
+        for block in blocks:
+            log.append(block.hashes, block.bands)
+            journal.signed_blocks += 1
+            if journal.signed_blocks % blocks_per_save == 0:
+                save()
+        save()
+    with elapsed_time("Comparing the signatures of documents"):
+        hashes, *bands = log.names
+        found, clusters = find_near_duplicates(log.read(hashes), map(log.read, bands))
+    path = work / NEAR_DUPLICATES_FILE
+    found.astype("<u8").tofile(path)
+    sync(path)
+    counted = dict.fromkeys(("documents", "characters", "characters_before"), 0)
+    journal.near_duplicates = {"clusters": clusters, **counted}
+    journal.save(work)
+    log.remove()

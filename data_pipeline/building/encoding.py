@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from data_pipeline.building.deduplication import hash_sentences
-from data_pipeline.building.filters import Rejections
+from data_pipeline.building.deduplication import SignedBlock, hash_sentences
 from data_pipeline.building.held_out import is_held_out
-from data_pipeline.building.selection import SelectedDocuments, Selection, Selector
+from data_pipeline.building.selection.documents import SelectedDocuments, Selection, Selector
+from data_pipeline.building.selection.filters import Rejections
+from data_pipeline.building.selection.minhash import MinHash
 from data_pipeline.building.writer import EncodedDocuments
 from data_pipeline.errors import InputError
 from data_pipeline.sources.docstrings import read_documentation
@@ -59,6 +60,7 @@ class EncodedBlock(NamedTuple):
     document_hashes: UInt64[np.ndarray, " documents"]
     sentence_hashes: UInt64[np.ndarray, " sentences"]  # NOT_HASHED for short ones
     rejected: Rejections
+    near_duplicates: dict[str, int]  # see `SelectedDocuments`
     bytes_read: int
 
     def select(
@@ -81,7 +83,7 @@ class EncodingTask(NamedTuple):
         tokenizer, selector = load_tokenizer(self.tokenizer), self.selection.start()
 
         def encode(block: DocumentBlock) -> EncodedBlock:
-            documents, hashes, rejected = block.select(selector)
+            documents, hashes, rejected, near_duplicates = block.select(selector)
             split = [self.splitter.split(document, block.source) for document in documents]
             sentences = list(itertools.chain.from_iterable(split))
             tokens, lengths = tokenizer.encode_lines(list(itertools.chain.from_iterable(sentences)))
@@ -99,6 +101,7 @@ class EncodingTask(NamedTuple):
                 hashes,
                 sentence_hashes[kept],
                 rejected,
+                near_duplicates,
                 block.bytes_read,
             )
 
@@ -123,7 +126,7 @@ class SamplingTask(NamedTuple):
         selector = self.selection.start()
 
         def sample(block: DocumentBlock) -> tuple[list[str], int]:
-            documents, hashes, _ = block.select(selector)
+            documents, hashes, *_ = block.select(selector)
             is_sampled = is_held_out(hashes, highest) & ~is_held_out(hashes, self.held_out)
             sentences = (
                 normalize(part, **options)
@@ -136,8 +139,26 @@ class SamplingTask(NamedTuple):
         return sample
 
 
+class SignatureTask(NamedTuple):
+    """Signatures of blocks, to find near-duplicates by."""
+
+    selection: Selection
+    minhash: MinHash
+
+    def start(self) -> Callable[[DocumentBlock], SignedBlock]:
+        """Return the function from a block to the signatures of its documents."""
+        selector = self.selection.start()
+
+        def sign(block: DocumentBlock) -> SignedBlock:
+            documents, hashes, *_ = block.select(selector)
+            is_signed, bands = self.minhash.sign(documents)
+            return SignedBlock(hashes[is_signed], bands, block.bytes_read)
+
+        return sign
+
+
 # A function of blocks, in a form that can be sent to worker processes.
-BlockTask = EncodingTask | SamplingTask
+BlockTask = EncodingTask | SamplingTask | SignatureTask
 
 
 def read_blocks(

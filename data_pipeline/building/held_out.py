@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt64
 
-from data_pipeline.building.deduplication import contains, read_hashes
+from data_pipeline.building.deduplication import read_hashes
+from data_pipeline.building.selection.hashes import contains
 from data_pipeline.building.writer import SplitWriter, read_split
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from albert_jax.durable_files import write_atomically
 from albert_jax.input_files import read_json_object, require_fields
-from data_pipeline.building.filters import Rejections
+from data_pipeline.building.selection.filters import Rejections
 from data_pipeline.errors import InputError
 
 JOURNAL_FILE = "journal.json"
@@ -29,6 +29,9 @@ class Journal:
         positions: file or split -> the `position` of its writer.
         duplicates: number of duplicate documents dropped so far.
         rejected: filter -> reason -> documents rejected so far.
+        signed_blocks: how many blocks of documents are in the files of signatures.
+        near_duplicates: number of clusters, once they are found, and of the documents and
+            characters dropped so far.
     """
 
     settings: Mapping[str, Any]
@@ -37,6 +40,8 @@ class Journal:
     positions: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     duplicates: int = 0
     rejected: Rejections = dataclasses.field(default_factory=dict)
+    signed_blocks: int = 0
+    near_duplicates: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write the journal; what it names must be synced to the disk already."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipeline.building.filters import format_rejections
+from data_pipeline.building.selection.filters import format_rejections
 from data_pipeline.corpus.chunks import LOW_COVERAGE, LongSentenceCutter, cut_documents
 from data_pipeline.corpus.metadata import (
     COUNTED,
@@ -169,6 +169,12 @@ def format_report(corpus: Corpus, place: str) -> str:
         f"{report['held_out_documents_removed']:,} held-out documents that training has too",
     ]
     lines += format_rejections(report.get("rejected", {}))
+    if near := report.get("near_duplicates"):
+        lines.append(
+            f"near-duplicates: {near['clusters']:,} clusters, of which the first document stays; "
+            f"dropped {near['documents']:,} documents, "
+            f"{100 * near['characters'] / near['characters_before']:.1f} % of the text"
+        )
     lines += [
         f"{what}: {report[name]:,}"
         for name, what in (

@@ -20,8 +20,9 @@ from data_pipeline.build_corpus import BAD_INPUT, DONE, main
 from data_pipeline.build_flags import define_flags, read_build_config
 from data_pipeline.building.builder import CorpusBuilder
 from data_pipeline.building.config import BuildConfig
-from data_pipeline.building.deduplication import SeenHashes, hash_documents
+from data_pipeline.building.deduplication import SeenHashes
 from data_pipeline.building.held_out import is_held_out
+from data_pipeline.building.selection.hashes import hash_documents
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.locks import lock

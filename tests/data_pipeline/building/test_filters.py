@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_builds import build, write_vocabulary
 
-from data_pipeline.build_corpus import BAD_INPUT, DONE, main
+from data_pipeline.build_corpus import BAD_INPUT, DONE
 from data_pipeline.building import builder, encoding
 from data_pipeline.corpus.reader import open_corpus
 
@@ -23,17 +24,11 @@ def check(text, source):
 
 
 @pytest.fixture
-def vocabulary(tmp_path):
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS]
-    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
-    return tmp_path / "vocab.txt"
-
-
-@pytest.fixture
 def module(tmp_path, monkeypatch):
     """Return a function that makes a module importable, under a name of its own."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
+    write_vocabulary(WORDS)
     names = []
 
     def write(code: str, name: str = "rules") -> str:
@@ -49,22 +44,13 @@ def module(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def build(documents, vocabulary, output, *more):
-    text, file = "\n\n".join(documents) + "\n", Path("a.txt")
-    if not file.exists() or file.read_text() != text:  # a build is resumed on the same file
-        file.write_text(text)
-    command = ["build_corpus", "--source=a:1:text:a.txt", f"--output_dir={output}"]
-    shared = [f"--tokenizer={vocabulary}", "--held_out=0", "--num_processes=1"]
-    return main([*command, *shared, *more])
-
-
 def documented_example() -> str:
     page = Path(__file__).parents[3] / "docs/data.md"
     (code,) = re.findall(r"```python\n(# quality\.py\n.*?)```", page.read_text(), re.S)
     return code
 
 
-def test_the_documented_rules_keep_prose(module, vocabulary, capsys):
+def test_the_documented_rules_keep_prose(module, capsys):
     rules = module(documented_example(), "quality")
     prose = "\n".join(f"{'hello the hello ' * 6}{n}." for n in range(4))
     others = {
@@ -75,11 +61,11 @@ def test_the_documented_rules_keep_prose(module, vocabulary, capsys):
         "repeated lines": "hello the hello the hello.\n" * 20,
     }
     flag = f"--filter={rules}:check_prose"
-    assert build([prose, *others.values(), "hello"], vocabulary, "filtered", flag) == DONE
+    assert build([prose, *others.values(), "hello"], "filtered", flag) == DONE
     printed = capsys.readouterr().out
     listed = ", ".join([*(f"{name} 1" for name in sorted(others) if name != "number of words")])
     assert f"rejected by {rules}:check_prose: 6 documents (number of words 2, {listed})" in printed
-    assert build([prose], vocabulary, "alone") == DONE
+    assert build([prose], "alone") == DONE
     filtered, alone = open_corpus("filtered").metadata, open_corpus("alone").metadata
     assert filtered.fingerprint == alone.fingerprint
     assert filtered.report["rejected"] == {
@@ -87,29 +73,26 @@ def test_the_documented_rules_keep_prose(module, vocabulary, capsys):
     }
     (recorded,) = filtered.settings["filters"]
     assert recorded["name"] == f"{rules}:check_prose" and len(recorded["sha256"]) == 64
-    assert "filters" not in alone.settings and "rejected" not in alone.report
+    assert set(alone.settings) == {
+        *("sources", "tokenizer", "vocab_size", "lower_case", "keep_accents", "language"),
+        *("held_out", "vocabulary_bytes", "seed", "longest_sentence"),
+    }
+    assert {"rejected", "near_duplicates"}.isdisjoint(alone.report)
 
 
-def test_filters_see_the_source_in_order_and_processes_change_nothing(
-    module, vocabulary, monkeypatch, tmp_path
-):
-    monkeypatch.setattr(encoding, "_BLOCK_CHARACTERS", 30)
+def test_filters_see_the_source_and_what_those_before_them_keep(module):
     rules = module(f"{STRICT.format(flag='absent')}\ndef long(text, source): return len(text) > 11")
     Path("b.txt").write_text("hello .\n")
     documents = [*GOOD, "e hello .", "hello 2 ."]
     flags = [f"--filter={rules}:{name}" for name in ("long", "check")]
-    for processes in (1, 2):
-        more = ("--source=b:1:text:b.txt", f"--num_processes={processes}")
-        monkeypatch.setenv("PYTHONPATH", "")  # workers find the module as this process does
-        assert build(documents, vocabulary, f"c{processes}", *flags, *more) == DONE
-    one, two = (open_corpus(f"c{processes}").metadata for processes in (1, 2))
-    assert one == two
+    other = "--source=b:1:text:b.txt"
+    assert build(documents, "c", *flags, other) == DONE
     # "e hello ." and "hello ." are too short, and so never seen by the second filter.
-    assert one.report["rejected"] == {
+    assert open_corpus("c").metadata.report["rejected"] == {
         f"{rules}:long": {"no reason given": 5},
         f"{rules}:check": {},
     }
-    assert build(documents, vocabulary, "first", *reversed(flags), more[0]) == DONE
+    assert build(documents, "first", *reversed(flags), other) == DONE
     assert open_corpus("first").metadata.report["rejected"] == {
         f"{rules}:check": {"starts with e": 2, "no reason given": 1},
         f"{rules}:long": {"no reason given": 2},
@@ -117,7 +100,7 @@ def test_filters_see_the_source_in_order_and_processes_change_nothing(
 
 
 def test_a_failure_is_named_and_a_resumed_build_counts_the_same(
-    module, vocabulary, monkeypatch, tmp_path, capsys
+    module, monkeypatch, tmp_path, capsys
 ):
     monkeypatch.setattr(encoding, "_BLOCK_CHARACTERS", 20)
     monkeypatch.setattr(builder, "_BLOCKS_PER_SAVE", 1)
@@ -125,7 +108,7 @@ def test_a_failure_is_named_and_a_resumed_build_counts_the_same(
     flag.touch()
     rules = module(STRICT.format(flag=str(flag)))
     documents = [*GOOD, "hello 2 .", "e hello 2 ."]
-    command = (documents, vocabulary, "c", f"--filter={rules}:check")
+    command = (documents, "c", f"--filter={rules}:check")
     assert build(*command) == BAD_INPUT
     error = capsys.readouterr().err.splitlines()[-1]
     for part in (
@@ -136,17 +119,17 @@ def test_a_failure_is_named_and_a_resumed_build_counts_the_same(
     flag.unlink()
     assert build(*command) == DONE
     assert "Resuming the build" in capsys.readouterr().err
-    assert build(*command[:2], "whole", *command[3:]) == DONE
+    assert build(*command[:1], "whole", *command[2:]) == DONE
     resumed, whole = open_corpus("c").metadata, open_corpus("whole").metadata
     assert resumed == whole
     assert whole.report["rejected"] == {f"{rules}:check": {"starts with e": 2}}
 
 
-def test_a_changed_filter_starts_over(module, vocabulary, tmp_path, capsys):
+def test_a_changed_filter_starts_over(module, tmp_path, capsys):
     (tmp_path / "fails").touch()
     strict = STRICT.format(flag=str(tmp_path / "fails"))
     documents = [*GOOD, "hello 2 ."]
-    command = (documents, vocabulary, "c", f"--filter={module(strict)}:check")
+    command = (documents, "c", f"--filter={module(strict)}:check")
     assert build(*command) == BAD_INPUT
     module(strict.replace("raise LookupError", "return True or print"))
     assert build(*command) == DONE
@@ -176,10 +159,10 @@ def test_a_changed_filter_starts_over(module, vocabulary, tmp_path, capsys):
         ),
     ],
 )
-def test_mistakes_are_one_line_and_status_2(module, vocabulary, capsys, code, message):
+def test_mistakes_are_one_line_and_status_2(module, capsys, code, message):
     rules = module(code)
     documents = ["hello 2 .\nthe .", *(f"the {'e ' * n}." for n in range(120))]
-    assert build(documents, vocabulary, "c", f"--filter={rules}:keep") == BAD_INPUT
+    assert build(documents, "c", f"--filter={rules}:keep") == BAD_INPUT
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and message.format(rules) in error
     assert not Path("c").exists()
@@ -193,6 +176,6 @@ def test_mistakes_are_one_line_and_status_2(module, vocabulary, capsys, code, me
         (["--filter=absent_rules:keep"], "there is no module absent_rules on PYTHONPATH"),
     ],
 )
-def test_mistakes_in_names(module, vocabulary, capsys, flags, message):
-    assert build(GOOD, vocabulary, "c", *flags) == BAD_INPUT
+def test_mistakes_in_names(module, capsys, flags, message):
+    assert build(GOOD, "c", *flags) == BAD_INPUT
     assert message in capsys.readouterr().err

@@ -1,13 +1,15 @@
-"""Selection of the documents of a build: those that quality filters keep."""
+"""Selection of the documents of a build, by quality filters and without near-duplicates."""
 
+import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt64
 
-from data_pipeline.building.deduplication import hash_documents
-from data_pipeline.building.filters import DocumentFilter, FilterChain, Rejections
+from data_pipeline.building.selection.filters import DocumentFilter, FilterChain, Rejections
+from data_pipeline.building.selection.hashes import contains, hash_documents
 from data_pipeline.sources.documents import Document
 
 
@@ -17,6 +19,7 @@ class SelectedDocuments(NamedTuple):
     documents: list[Document]
     hashes: UInt64[np.ndarray, " documents"]  # see `hash_documents`
     rejected: Rejections
+    near_duplicates: dict[str, int]  # documents and characters dropped, and characters before that
 
 
 class Selection(NamedTuple):
@@ -24,6 +27,7 @@ class Selection(NamedTuple):
 
     sources: tuple[str, ...]  # their names
     filters: tuple[DocumentFilter, ...] = ()
+    near_duplicates: Path | None = None  # a file of the sorted hashes of those to drop
 
     def start(self) -> "Selector":
         """Import the filters."""
@@ -37,6 +41,8 @@ class Selector:
         """Import the filters."""
         self._sources = selection.sources
         self._filters = FilterChain(selection.filters)
+        path = selection.near_duplicates
+        self._dropped = None if path is None else _map_hashes(path)
 
     def select(
         self, documents: Sequence[Document], files: Sequence[str], source: int
@@ -52,4 +58,22 @@ class Selector:
             InputError: a filter failed.
         """
         kept, rejected = self._filters.select(documents, files, self._sources[source])
-        return SelectedDocuments(kept, hash_documents(kept), rejected)
+        hashes = hash_documents(kept)
+        if self._dropped is None:
+            return SelectedDocuments(kept, hashes, rejected, {})
+        is_dropped = contains(self._dropped, hashes)
+        sizes = np.array([sum(map(len, document)) for document in kept], np.int64)
+        counts = {
+            "documents": int(is_dropped.sum()),
+            "characters": int(sizes[is_dropped].sum()),
+            "characters_before": int(sizes.sum()),
+        }
+        left = list(itertools.compress(kept, ~is_dropped))
+        return SelectedDocuments(left, hashes[~is_dropped], rejected, counts)
+
+
+def _map_hashes(path: Path) -> UInt64[np.ndarray, " n"]:
+    """Map a file of hashes into memory, which all processes share."""
+    if not path.stat().st_size:
+        return np.zeros(0, np.uint64)
+    return np.memmap(path, "<u8", mode="r")

@@ -1,0 +1,125 @@
+"""MinHash signatures of documents: near-duplicates are those that share a band.
+
+Two documents whose sets of word n-grams have the Jaccard similarity s share one of b bands of r
+hashes with the probability 1 - (1 - s^r)^b (Leskovec et al., Mining of Massive Datasets, 3.4).
+FineWeb (Penedo et al., 2024) takes n-grams of 5 words, 14 bands and 8 hashes.
+"""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt32, UInt64
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.documents import Document
+
+# A definition of signatures that datasketch names, so that its later versions keep it.
+_SCHEME = "affine32"
+MINHASH_LIBRARY = "datasketch"
+_NGRAMS_PER_UPDATE = 512  # times all hashes fit in a core's cache
+_MULTIPLIER, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+_WORD = re.compile(r"\w+")
+
+
+class NearDuplicates(StrEnum):
+    """Treatment of near-duplicates: kept, or dropped but for the first of each cluster."""
+
+    NONE = "none"
+    MINHASH = "minhash"
+
+
+class MinHash(NamedTuple):
+    """Signatures of documents by their words' n-grams, in a form that can be sent to processes."""
+
+    ngram: int  # words
+    bands: int
+    band_size: int  # hashes
+    seed: int
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the signatures depend on, but for the library's version."""
+        return {"method": NearDuplicates.MINHASH.value, **self._asdict(), "scheme": _SCHEME}
+
+    def collision_probability(self, similarity: float) -> float:
+        """Return the probability that documents of this Jaccard similarity share a band."""
+        return float(1 - (1 - similarity**self.band_size) ** self.bands)
+
+    def sign(
+        self, documents: Sequence[Document]
+    ) -> tuple[Bool[np.ndarray, " documents"], UInt64[np.ndarray, "signed bands"]]:
+        """Hash the bands of documents.
+
+        Returns:
+            A mask of the documents with at least `ngram` words, and their bands; the others are
+            no near-duplicates of any.
+        """
+        from datasketch import MinHash as Signature
+
+        empty = Signature(self.bands * self.band_size, self.seed, scheme=_SCHEME, hashfunc=int)
+        words = WordHashes()
+        signatures = []
+        is_signed = np.zeros(len(documents), bool)
+        for number, document in enumerate(documents):
+            ngrams = hash_ngrams(words.hash("\n".join(document)), self.ngram)
+            is_signed[number] = len(ngrams) > 0
+            if len(ngrams):
+                signature = empty.copy()
+                for start in range(0, len(ngrams), _NGRAMS_PER_UPDATE):
+                    signature.update_batch(ngrams[start : start + _NGRAMS_PER_UPDATE].tolist())
+                signatures.append(signature.hashvalues)
+        values = np.array(signatures, np.uint64).reshape(-1, self.bands, self.band_size)
+        return is_signed, combine(values)
+
+
+class WordHashes:
+    """Hashes of words, each computed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def hash(self, text: str) -> UInt64[np.ndarray, " words"]:
+        """Hash the words of a text: runs of letters, digits and underscores, in lower case."""
+        known, hashes = self._known, []
+        for word in _WORD.findall(text.lower()):
+            found = known.get(word)
+            if found is None:
+                digest = blake2b(word.encode(), digest_size=8).digest()
+                found = known[word] = int.from_bytes(digest, "little")
+            hashes.append(found)
+        return np.array(hashes, np.uint64)
+
+
+def hash_ngrams(words: UInt64[np.ndarray, " words"], n: int) -> UInt32[np.ndarray, " ngrams"]:
+    """Hash the n-grams of words, n consecutive ones each; fewer than n words have none."""
+    if len(words) < n:
+        return np.zeros(0, np.uint32)
+    ngrams = np.lib.stride_tricks.sliding_window_view(words, n)
+    return (combine(ngrams) >> np.uint64(32)).astype(np.uint32)
+
+
+def combine(values: UInt64[np.ndarray, "*shape n"]) -> UInt64[np.ndarray, "*shape"]:
+    """Hash rows of n hashes to one each, by a polynomial modulo 2^64 whose bits are then mixed."""
+    result = values[..., 0].copy()
+    for column in range(1, values.shape[-1]):
+        result = result * _MULTIPLIER + values[..., column]
+    result ^= result >> np.uint64(29)
+    result *= _MIXER
+    return result ^ (result >> np.uint64(32))
+
+
+def require_library() -> None:
+    """Check that the library of signatures is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if importlib.util.find_spec(MINHASH_LIBRARY) is None:
+        raise InputError(
+            f"--near_duplicates={NearDuplicates.MINHASH} needs the package {MINHASH_LIBRARY}: "
+            "pip install 'albert-jax[minhash]'"
+        )
