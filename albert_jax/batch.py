@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax import Array
 from jaxtyping import Float32, Int32
@@ -38,6 +39,19 @@ class PretrainingBatch(NamedTuple):
     sentence_order_positions: Int32[Array, "batch pairs"]  # of each pair's [CLS]
     sentence_order_labels: Int32[Array, "batch pairs"]  # 0: in order, 1: swapped
     sentence_order_weights: Float32[Array, "batch pairs"]  # 0: the row holds fewer pairs
+
+    @classmethod
+    def shapes(cls, **sizes: int) -> "PretrainingBatch":
+        """Return the shapes and types of a batch, to compile for.
+
+        Args:
+            sizes: `batch`, `length`, `predictions` and `pairs`.
+        """
+        fields = (
+            jax.ShapeDtypeStruct([sizes[axis] for axis in axes], dtype)
+            for dtype, axes in (_FIELDS[name] for name in cls._fields)
+        )
+        return cls(*fields)  # type: ignore[arg-type]
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "PretrainingBatch":

@@ -23,6 +23,7 @@ from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.decoder.config import Gpt2Config
+from albert_jax.encoder import Execution
 from albert_jax.interop import huggingface, tensorflow_checkpoint, workdir
 from albert_jax.interop.encoder_decoder import is_encoder_decoder, read_encoder_decoder
 from albert_jax.interop.hub import local_path
@@ -129,9 +130,12 @@ def directory_of(path: epath.PathLike) -> epath.Path:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _initialize(model: nn.Module, key: Array) -> PyTree:
-    """Compiled as one program: operation by operation it takes many times as long."""
+    """Compiled as one program: operation by operation it takes many times as long.
+
+    The kernels that a run computes with need not take so small an input: splash attention does not.
+    """
     inputs = cast(PretrainedModel, model).smallest_inputs()
-    return model.init(key, **inputs)["params"]
+    return model.clone(execution=Execution()).init(key, **inputs)["params"]
 
 
 class PretrainedModel:

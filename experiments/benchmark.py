@@ -11,8 +11,6 @@ r"""Measure speed.
     python -m experiments.benchmark --what=generate --batch=8 --length=32 --against=torch
     python -m experiments.benchmark --what=record_all --corpus_dir=corpora/wiki_en --output=rec
     python -m experiments.benchmark --what=accelerator --replay=rec --output=h100 --minutes=7
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmark \
-        --what=scaling --config=experiments/configs/albert_base_v2.py --batch=2
 
 `--what=all` runs every benchmark of these that the flags suffice for. Each measurement is a row of
 a Markdown table and, below it, a JSON object with devices, versions, commit, command and date. A
@@ -135,18 +133,6 @@ def benchmark_generate() -> None:
     print_rows(rows, environment(device_name()))
 
 
-def benchmark_scaling() -> None:
-    """Compile the step for 1, 2, 4, ... devices, and list its collectives."""
-    import jax
-
-    from experiments.benchmarks.scaling import measure_scaling
-    from experiments.benchmarks.step import device_name
-
-    for batch, length in read_shapes():
-        config = with_shape(_given().config, batch=batch, length=length)
-        print_rows(measure_scaling(config, jax.devices()), environment(device_name()))
-
-
 def write_recordings() -> None:
     """Write the recordings that `benchmark_accelerator` replays."""
     from experiments.benchmarks.accelerator.recordings import record_all
@@ -181,7 +167,6 @@ def benchmark_all() -> None:
         "data": bool(given.corpus_dir),
         "step": given.config is not None and bool(given.corpus_dir or given.replay),
         "encode": bool(given.model and given.texts),
-        "scaling": given.config is not None,
     }
     for name, suffices in sufficient.items():
         print(f"== {name}{'' if suffices else ': not measured, see --help for what it needs'}\n")
@@ -222,7 +207,6 @@ _BENCHMARKS: dict[str, Callable[[], None]] = {
     "encode": benchmark_encode,
     "finetune": benchmark_finetune,
     "generate": benchmark_generate,
-    "scaling": benchmark_scaling,
     "record_all": write_recordings,
     "accelerator": benchmark_accelerator,
     "all": benchmark_all,

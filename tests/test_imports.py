@@ -21,6 +21,7 @@ ORDER = {
             "input_files",
             "config",
             "batch",
+            "traced_platform",
             "matmuls",
             "layers",
             "positions",
@@ -56,10 +57,10 @@ ORDER = {
             "finetuning/glue",
             "prediction",
         ),
-        *("converting", "benchmarks", "benchmarks/accelerator"),
+        *("converting", "benchmarks", "benchmarks/accelerator", "compiling"),
         *("sweeping", "configs", "configs/finetune", "sweeps"),
         *("pretrain", "evaluate", "finetune", "predict", "convert", "benchmark", "sweep", "glue"),
-        *("probe", "export_records", "import_records"),
+        *("probe", "export_records", "import_records", "compile"),
     ),
 }
 # What no module of a package may import at its top, nor anything below that.

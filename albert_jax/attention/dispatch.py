@@ -95,7 +95,7 @@ def _check(attention: Attention, workload: AttentionWorkload) -> tuple[str | Non
     """Return why an attention cannot be used, or None and a log line if it can."""
     implementation, line = _implementation(attention), f"attention: {attention}"
     reason = implementation.reason_against(workload)
-    if reason is not None or not implementation.verified:
+    if reason is not None or not implementation.verified or workload.described:
         return reason, line
     try:
         error = error_of(implementation, workload)

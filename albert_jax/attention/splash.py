@@ -20,6 +20,7 @@ from albert_jax.attention.implementation import (
 )
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.layers import HeadVectors
+from albert_jax.traced_platform import traced_platform
 
 LANES = 128  # row lengths must be multiples of it
 _BLOCK_SIZES = (512, 384, 256, 128)
@@ -46,7 +47,7 @@ def splash_attention(
     length, heads, width = query.shape[1:]
     if length % LANES:
         raise ValueError(f"splash attention takes multiples of {LANES}, got {length}")
-    kernel = _make_kernel(heads, length, interpret=jax.default_backend() != "tpu")
+    kernel = _make_kernel(heads, length, interpret=traced_platform() != "tpu")
     scaled = query / math.sqrt(width)
 
     def row(query: Array, key: Array, value: Array, ids: Array) -> Array:

@@ -2,18 +2,23 @@
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
-_COLLECTIVE = re.compile(
-    r" = (?P<type>.*?) "
-    r"(?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|send)"
-    r"(-start)?\("
+from albert_jax.devices.program_text import (
+    arrays_of,
+    computations_in_loops,
+    count_runs,
+    parse_computations,
+)
+
+_KINDS = (
+    *("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"),
+    *("ragged-all-to-all", "collective-broadcast", "send"),
 )
 _BETWEEN_SLICES = "xla_megascale_runtime"  # carries what TPU slices send each other
-_BITS = re.compile(r"^[a-z]+(\d+)")
 
 
 class Collective(NamedTuple):
@@ -24,6 +29,14 @@ class Collective(NamedTuple):
     in_loop: bool  # True inside a loop, such as that over the layers
     elements: int  # array elements of the output
     bytes: int
+    times: int = 1  # that it runs in a step
+    devices: int = 1  # of a group
+    parts: int = 1  # slices, or hosts of GPUs, that a group spans
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Bytes of the outputs of all its runs in a step."""
+        return self.bytes * self.times
 
 
 def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
@@ -39,67 +52,39 @@ def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
     Example: a data-parallel step on 8 devices has one all-reduce over ``data`` with as many
     elements as there are parameters, outside every loop.
     """
-    loop_bodies = _computations_in_loops(text)
+    computations = parse_computations(text)
+    loops, runs = computations_in_loops(computations), count_runs(computations)
+    parts = [part_of(device) for device in mesh.devices.flat]
     found = []
-    for name, lines in _computations(text).items():
-        for line in lines:
-            match = _COLLECTIVE.search(line)
-            if match and (match.group("kind") != "send" or _BETWEEN_SLICES in line):
-                arrays = [
-                    (int(bits.group(1)) if (bits := _BITS.match(dtype)) else 8, _size(shape))
-                    for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match.group("type"))
-                ]
-                if match.group("kind") == "send":
-                    arrays, axes = arrays[:1], mesh.axis_names[:1]  # the rest is its bookkeeping
-                else:
-                    axes = _axes(_replica_groups(line), mesh)
-                found.append(
-                    Collective(
-                        match.group("kind"),
-                        axes,
-                        name in loop_bodies,
-                        sum(size for _, size in arrays),
-                        sum(bits * size // 8 for bits, size in arrays),
-                    )
-                )
+    for name, instructions in computations.items():
+        for instruction in instructions:
+            kind = instruction.operation.removesuffix("-start")
+            line = instruction.line
+            if kind not in _KINDS or (kind == "send" and _BETWEEN_SLICES not in line):
+                continue
+            arrays = arrays_of(instruction.type)
+            if instruction.operation in ("all-gather-start", "collective-permute-start"):
+                arrays = arrays[len(arrays) // 2 :] if "gather" in kind else arrays[1:2]
+            if kind == "send":
+                arrays, axes, devices = arrays[:1], mesh.axis_names[:1], 1  # the rest: bookkeeping
+                spanned = 2
+            else:
+                groups = _replica_groups(line)
+                axes, devices = _axes(groups, mesh), max(map(len, groups), default=1)
+                spanned = max((len({parts[d] for d in group}) for group in groups), default=1)
+            elements, size = sum(a.elements for a in arrays), sum(a.bytes for a in arrays)
+            collective = Collective(kind, axes, name in loops, elements, size)
+            found.append(
+                collective._replace(times=runs.get(name, 1), devices=devices, parts=spanned)
+            )
     return found
 
 
-def _size(shape: str) -> int:
-    return math.prod(_numbers(shape)) if shape else 1
-
-
-def _computations(text: str) -> dict[str, list[str]]:
-    """Return the lines of each computation of an HLO module, by its name."""
-    found: dict[str, list[str]] = {}
-    name = None
-    for line in text.splitlines():
-        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            name = header.group(1)
-            found[name] = []
-        elif name and line.startswith("  "):
-            found[name].append(line)
-    return found
-
-
-def _computations_in_loops(text: str) -> set[str]:
-    """Return the names of the computations that a while loop runs, directly or through calls."""
-    by_name = _computations(text)
-    called = re.compile(r"(?:body|condition|calls|to_apply|branch_computations)=\{?%?([\w.\-]+)")
-    pending = [
-        name
-        for lines in by_name.values()
-        for line in lines
-        if " while(" in line
-        for name in re.findall(r"(?:body|condition)=%?([\w.\-]+)", line)
-    ]
-    seen: set[str] = set()
-    while pending:
-        name = pending.pop()
-        if name not in seen:
-            seen.add(name)
-            pending += [inner for line in by_name[name] for inner in called.findall(line)]
-    return seen
+def part_of(device: Any) -> int:
+    """Return the number of a device's slice, or of its host where devices know no slices."""
+    if device.platform == "tpu":
+        return int(getattr(device, "slice_index", None) or 0)
+    return int(device.process_index)
 
 
 def _numbers(text: str) -> list[int]:

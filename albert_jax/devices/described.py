@@ -1,9 +1,16 @@
-"""GPUs that are described and not there, to compile for."""
+"""Devices that are described and not there, to compile for: NVIDIA GPUs and slices of TPUs."""
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 from jax.experimental import topologies
+
+from albert_jax.attention.cudnn import private_cudnn
+from albert_jax.devices.specifications import SPECIFICATIONS
+from albert_jax.traced_platform import traced_for
 
 # What XLA's compiler asks about a GPU, in its own names and units (bytes, GHz). From the makers'
 # data sheets and the limits of compute capability 9.0.
@@ -27,28 +34,42 @@ _HOPPER: Mapping[str, int] = {
     "block_dim_limit_z": 2**16 - 1,
     "device_address_bits": 64,
 }
-_MEMORY = {  # bytes, and bytes a second
-    "NVIDIA H100": (80 * 10**9, 3_350 * 10**9),
-    "NVIDIA H200": (141 * 10**9, 4_800 * 10**9),
+DESCRIBED_GPUS = ("NVIDIA H100", "NVIDIA H200")
+_CAPABILITY = 9.0  # of these
+# Machine code, which is not looked at: without optimization it takes a quarter of the time.
+UNOPTIMIZED_CODE: Mapping[str, int | bool] = {
+    "xla_backend_optimization_level": 0,
+    "xla_gpu_disable_gpuasm_optimizations": True,
 }
-DESCRIBED_GPUS = tuple(_MEMORY)
+# What libtpu would ask a TPU machine for, or complain of where there is none.
+_NO_TPU_MACHINE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
 
 
-def described_gpu(name: str = "NVIDIA H200") -> jax.Device:
-    """Return a GPU that programs can be lowered and compiled for, and nothing be computed on.
+def described_gpus(
+    name: str = "NVIDIA H200", *, devices: int = 1, hosts: int = 1
+) -> list[jax.Device]:
+    """Return GPUs that programs can be lowered and compiled for, and nothing be computed on.
 
-    It needs JAX's plugin for CUDA, cuDNN and ptxas, but no GPU and no driver; where none is there,
-    ``JAX_PLATFORMS`` must be ``cpu``. Trace under `jax.default_device`, so that Triton's kernels
-    are chosen. No kernel is chosen by timing: a program tells what it reads and writes, not how
-    fast.
+    They need JAX's plugin for CUDA, cuDNN and ptxas, but no GPU and no driver; where none is there,
+    JAX must be set to the platform ``cpu``. Trace under `described_devices`. No kernel is chosen by
+    timing: a program tells what it reads and writes, not how fast.
 
     Args:
         name: one of `DESCRIBED_GPUS`.
+        devices: GPUs of a host.
+        hosts: number of hosts, each one process.
 
     Raises:
         NotImplementedError: the plugin is not installed.
     """
-    size, bandwidth = _MEMORY[name]
+    known = SPECIFICATIONS[name]
+    size, bandwidth = known.memory, int(known.memory_bandwidth or 0)
     limits = {**_HOPPER, "device_memory_size": size, "memory_bandwidth": bandwidth}
     target = f"""
         platform_name: "CUDA"
@@ -65,7 +86,74 @@ def described_gpu(name: str = "NVIDIA H200") -> jax.Device:
             {" ".join(f"{field}: {value}" for field, value in limits.items())}
         }}
     """
+    shape = f"1x{hosts}x{devices}"
     described = topologies.get_topology_desc(
-        "1x1x1", platform="cuda", target_config=target, topology="1x1x1"
+        shape, platform="cuda", target_config=target, topology=shape
     )
-    return described.devices[0]
+    return described.devices
+
+
+def described_tpus(topology: str, *, slices: int = 1) -> list[jax.Device]:
+    """Return TPU chips that programs can be lowered and compiled for, and nothing be computed on.
+
+    They need libtpu, but no TPU. Trace under `described_devices`.
+
+    Args:
+        topology: version and shape of a slice, such as ``v5e:8x8`` or ``v5p:4x4x4``.
+        slices: number of slices.
+
+    Raises:
+        RuntimeError: libtpu is not installed, or it knows no such topology.
+    """
+    for name, value in _NO_TPU_MACHINE.items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {"num_slices": slices}
+    version, _, shape = topology.partition(":")
+    if version == "v4":  # both cores of a chip as one device, as JAX has them
+        options["chip_config_name"] = "megacore"
+    sizes = [int(size) for size in shape.split("x")]
+    if max(sizes) == 1:  # else a host has four chips
+        options["chips_per_host_bounds"] = [1, 1, 1]
+    return topologies.get_topology_desc(topology, platform="tpu", **options).devices
+
+
+def is_described(device: jax.Device) -> bool:
+    """Return True for a device that is not there."""
+    return type(device.client).__name__.startswith("CompileOnly")
+
+
+@contextlib.contextmanager
+def described_devices(device: jax.Device) -> Iterator[None]:
+    """Answer for a device that is not there where a function is traced, and asks what is here.
+
+    Nothing that was traced for another platform is used again.
+
+    Args:
+        device: one of them.
+    """
+    with contextlib.ExitStack() as exits:
+        if is_described(device):
+            jax.clear_caches()
+            exits.callback(jax.clear_caches)
+            exits.enter_context(traced_for(device.platform))
+            if device.platform == "gpu":
+                exits.enter_context(_described_capability())
+        yield
+
+
+@contextlib.contextmanager
+def _described_capability() -> Iterator[None]:
+    """Answer where JAX asks its first device if cuDNN may be called, which has no public way."""
+    cudnn: Any = private_cudnn()
+    answers = {
+        "check_compute_capability": lambda least: float(least) <= _CAPABILITY,
+        "is_cuda_compute_capability_equal": lambda exact: float(exact) == _CAPABILITY,
+    }
+    asked = {name: getattr(cudnn, name) for name in answers if hasattr(cudnn, name)}
+    try:
+        for name in asked:
+            setattr(cudnn, name, answers[name])
+        yield
+    finally:
+        for name, function in asked.items():
+            setattr(cudnn, name, function)

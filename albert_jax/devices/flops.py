@@ -5,24 +5,8 @@ from jax.sharding import Mesh
 
 from albert_jax.config import AlbertConfig
 from albert_jax.decoder.config import Gpt2Config
+from albert_jax.devices.specifications import specification
 from albert_jax.positions import position_encoder
-
-# Dense bfloat16 matmuls without sparsity, in FLOP/s, by the prefix of JAX's name of the device; the
-# peak of other devices is unknown. NVIDIA: the data sheets "H200", "H100" (SXM, half of the value
-# with sparsity) and "A100 Tensor Core GPU". TPUs: "System architecture" of each version in the
-# Cloud TPU documentation; of v2 and v3 half a chip, since a device is a core there.
-# Matmuls in float8 have twice the peak (1,979e12 on Hopper); shares are of this one for them too.
-PEAK_FLOPS = {
-    "NVIDIA H200": 989e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA A100": 312e12,
-    "TPU v2": 22.5e12,
-    "TPU v3": 61.5e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-}
 
 
 def training_flops_per_row(
@@ -42,11 +26,9 @@ def training_flops_per_row(
         predictions: number of prediction slots of a row.
         pairs: number of pairs of a row.
     """
-    hidden, depth = config.hidden_size, config.num_hidden_layers * config.inner_group_num
-    attention = 4 * length**2 * hidden + position_encoder(config).flops(length)
-    order = pairs * (2 * hidden**2 + 4 * hidden)
+    order = pairs * (2 * config.hidden_size**2 + 4 * config.hidden_size)
     dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
-    return 3 * (dense + depth * attention + masked_lm + order)
+    return 3 * (dense + attention_flops(config, length) + masked_lm + order)
 
 
 def seq2seq_flops_per_row(
@@ -81,6 +63,12 @@ def dense_flops(config: AlbertConfig, positions: int) -> int:
     return depth * layer + mapping
 
 
+def attention_flops(config: AlbertConfig, length: int) -> int:
+    """Return the operations of a row's scores and contexts in all layers, forward."""
+    depth = config.num_hidden_layers * config.inner_group_num
+    return depth * (4 * length**2 * config.hidden_size + position_encoder(config).flops(length))
+
+
 def masked_lm_flops(config: AlbertConfig, predictions: int) -> int:
     """Return the operations of the masked-LM head, forward."""
     return 2 * predictions * config.embedding_size * (config.hidden_size + config.vocab_size)
@@ -88,8 +76,8 @@ def masked_lm_flops(config: AlbertConfig, predictions: int) -> int:
 
 def peak_flops(device: jax.Device) -> float | None:
     """Return the peak of a device in bfloat16 FLOP/s, or None if it is unknown."""
-    matches = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
-    return PEAK_FLOPS[max(matches, key=len)] if matches else None
+    found = specification(device)
+    return None if found is None else found.peak_flops
 
 
 def mesh_peak_flops(mesh: Mesh) -> float | None:

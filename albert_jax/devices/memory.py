@@ -1,10 +1,20 @@
 """Memory of devices: the need of a compiled step, and the limit of a device."""
 
 import os
+import re
 
 import jax
 
+from albert_jax.devices.described import is_described
+from albert_jax.devices.specifications import specification
+
 _USABLE = 0.92  # the rest is for prefetched batches, fragmentation and uncounted buffers
+_RESERVED = {"gpu": 0.75}  # the part of a GPU's memory that JAX takes by default
+# What XLA's compiler for TPUs says of a program that is too large for the memory.
+_EXHAUSTED = re.compile(
+    r"RESOURCE_EXHAUSTED.*?(?:Used |HLO temporaries \()(?P<size>[\d.]+)(?P<unit>[KMGT]?)", re.DOTALL
+)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def memory_of(compiled: jax.stages.Compiled) -> int | None:
@@ -26,14 +36,30 @@ def activations_of(compiled: jax.stages.Compiled) -> int | None:
 def memory_limit(device: jax.Device) -> int | None:
     """Return the bytes that a step may use on a device, if they are known.
 
-    The simulated devices of a host share its memory.
+    The simulated devices of a host share its memory. Of a device that is described and not there it
+    is a part of what the maker says, as it would be of a real one.
     """
     if device.platform == "cpu":
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return int(_USABLE * physical / jax.local_device_count())
-    stats = device.memory_stats() or {}
-    limit = stats.get("bytes_limit")
+    if is_described(device):
+        known = specification(device)
+        whole = None if known is None else known.memory
+        limit = None if whole is None else int(_RESERVED.get(device.platform, 1.0) * whole)
+    else:
+        limit = (device.memory_stats() or {}).get("bytes_limit")
     return None if limit is None else int(_USABLE * limit)
+
+
+def exhausted_memory(error: Exception) -> int | None:
+    """Return the bytes that a compiler needed and did not have; None for another error.
+
+    It may be those of temporary arrays alone, which it plans first.
+
+    Example: XLA for TPUs, ``RESOURCE_EXHAUSTED: ... Used 30.25G of 15.75G hbm``.
+    """
+    found = _EXHAUSTED.search(str(error))
+    return None if found is None else int(float(found["size"]) * _UNITS[found["unit"]])
 
 
 def format_memory(compiled: jax.stages.Compiled) -> str:

@@ -6,7 +6,7 @@ None, and fused layers are unsupported. The kernels are then to be ported to Mos
 
 from typing import Any
 
-import jax
+from albert_jax.traced_platform import traced_platform
 
 pallas: Any
 triton: Any
@@ -18,13 +18,8 @@ except ImportError:
 
 
 def is_interpreted() -> bool:
-    """Return True on devices without Triton, where tests run kernels as plain operations.
-
-    The device is that of `jax.default_device`, which may be one that is described and not there.
-    """
-    config: Any = jax.config
-    device = config.jax_default_device
-    return getattr(device, "platform", device or jax.default_backend()) != "gpu"
+    """Return True on devices without Triton, where tests run kernels as plain operations."""
+    return traced_platform() != "gpu"
 
 
 def power_of_two_divisor(size: int, most: int) -> int:

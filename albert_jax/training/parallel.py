@@ -72,6 +72,9 @@ def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn],
     # Pallas kernels cannot be called where JAX checks what varies over which axis (VMA), and XLA
     # cannot shard an unchecked function over further axes. No run needs both.
     tensor_parallel = mesh.shape["tensor"] > 1
+    # All other axes are mapped, those of one device too: Mosaic, which compiles such kernels for
+    # TPUs, takes none that XLA might shard over any axis that is left to it.
+    axes = row_axes if tensor_parallel else mesh.axis_names
 
     def transform(gradients: GradientFn) -> GradientFn:
         if not row_axes:
@@ -90,7 +93,7 @@ def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn],
             in_specs=(P(), P(tuple(row_axes)), P()),
             out_specs=P(),
             check_vma=tensor_parallel,
-            axis_names=set(row_axes),
+            axis_names=set(axes),
         )
 
     return transform

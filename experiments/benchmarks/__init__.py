@@ -10,7 +10,6 @@ __getattr__, __all__ = lazy_exports(
         "encode": ["measure_encoding"],
         "finetune": ["measure_finetuning"],
         "generate": ["measure_generation"],
-        "scaling": ["measure_scaling"],
         "step": ["measure_step"],
         "timing": ["Candidate", "StepKind", "Windows", "time_candidates"],
     },

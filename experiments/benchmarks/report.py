@@ -15,11 +15,12 @@ _DISTRIBUTIONS = (*LIBRARIES, "torch", "transformers")
 _MISSING = "-"  # not measured, or unknown
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str, module: str = "experiments.benchmark") -> dict[str, Any]:
     """Return what a measurement depends on besides the code.
 
     Args:
         device: name of the computing devices, such as ``NVIDIA H200 x 1``.
+        module: that was called.
     """
     return {
         "device": device,
@@ -27,7 +28,7 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": installed_versions(_DISTRIBUTIONS),
         "commit": commit(),
-        "command": " ".join(["python -m experiments.benchmark", *sys.argv[1:]]),
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
     }
 

@@ -1,17 +1,23 @@
 """The training step for batches of several shapes, in micro-batches that fit the memory."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from albert_jax.devices.memory import format_memory, memory_limit, memory_of
+from albert_jax.devices.memory import (
+    exhausted_memory,
+    format_memory,
+    memory_limit,
+    memory_of,
+)
 from albert_jax.training.determinism import compile_step_fingerprints
 from albert_jax.training.objective import Objective
 from albert_jax.training.parallel import TrainStep, compile_train_step
@@ -21,6 +27,42 @@ from experiments.run.config import TrainingRunConfig
 from experiments.run.execution import compiler_options
 
 _GIB = 2**30
+
+
+class SizedStep(NamedTuple):
+    """A step for a number of micro-batches, and the bytes that it needs on a device.
+
+    Attributes:
+        micro_batches: the number.
+        compiled: None if the compiler itself found the memory too small.
+        needed: None if it is not known.
+    """
+
+    micro_batches: int
+    compiled: jax.stages.Compiled | None
+    needed: int | None
+
+    def fits(self, limit: int | None) -> bool:
+        """Return True if it runs in so many bytes, as far as that is known."""
+        return self.compiled is not None and (self.needed or 0) <= (limit or math.inf)
+
+
+def compile_sized(step: jax.stages.Wrapped, micro_batches: int, *arguments: Any) -> SizedStep:
+    """Compile a step.
+
+    Args:
+        step: the step for a number of micro-batches.
+        micro_batches: the number.
+        arguments: state, batch and key, or their shapes.
+    """
+    try:
+        compiled = step.lower(*arguments).compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = exhausted_memory(error)
+        if needed is None:
+            raise
+        return SizedStep(micro_batches, None, needed)
+    return SizedStep(micro_batches, compiled, memory_of(compiled))
 
 
 def micro_batch_counts(rows: int, shards: int) -> list[int]:
@@ -88,25 +130,25 @@ class CompiledSteps:
         return self._compiled[shapes]
 
     def _compile(self, state: TrainState, batch: Any, key: Array) -> jax.stages.Compiled:
-        needed = limit = 0
         counts = self._counts(jax.tree.leaves(batch)[0].shape[0])
         for count in counts:
-            compiled = self._step_of(count).lower(state, batch, key).compile()
-            if len(counts) == 1:
-                return compiled
-            needed, limit = memory_of(compiled) or 0, self._limit or 0
-            if not needed or not limit:
+            step = compile_sized(self._step_of(count), count, state, batch, key)
+            if len(counts) == 1 and step.compiled is not None:
+                return step.compiled
+            if step.needed is None or self._limit is None:
                 raise InputError(
                     "--config.run.accumulation_steps=0 needs to know a device's memory, which is "
                     "not known here: set the number of micro-batches"
                 )
-            if needed <= limit:
-                self._say(f"{count} micro-batches a step: {needed / _GIB:.2f} GiB a device")
-                return compiled
+            size = f"{step.needed / _GIB:.2f} GiB a device"
+            if step.compiled is not None and step.fits(self._limit):
+                self._say(f"{count} micro-batches a step: {size}")
+                return step.compiled
+        smallest = f"{counts[-1]} micro-batches{', the smallest,' if len(counts) > 1 else ''}"
+        fewer = "" if len(counts) > 1 else "--config.run.accumulation_steps=0 takes more, "
         raise InputError(
-            f"a step in {counts[-1]} micro-batches, the smallest, needs {needed / _GIB:.2f} GiB a "
-            f"device, there are {limit / _GIB:.2f}: --config.run.remat=full needs less, "
-            "--config.run.fsdp shards parameters"
+            f"a step in {smallest} needs {size}, there are {(self._limit or 0) / _GIB:.2f}: {fewer}"
+            "--config.run.remat=full needs less, --config.run.fsdp shards parameters"
         )
 
 
@@ -121,6 +163,9 @@ class StepCompiler:
         mesh: the devices.
         say: prints a line.
         compiling: entered while a step is compiled.
+
+    Attributes:
+        limit: bytes that a step may use on a device; None: not known.
     """
 
     def __init__(
@@ -134,16 +179,16 @@ class StepCompiler:
         say: Callable[[str], None],
         compiling: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._run, self._mesh = run, mesh
+        self._run, self._mesh, device = run, mesh, mesh.local_devices[0]
         self._step = (objective.loss_fn, optimizer, state, mesh)
         self._options: dict[str, Any] = {
             "weight_fn": objective.weight_fn,
             "reduction_dtype": run.reduction_dtype,
             "spike_sigmas": run.skip_spike_sigmas,
-            "compiler_options": compiler_options(run),
+            "compiler_options": compiler_options(run, device),
         }
         self._say, self._compiling = say, compiling
-        self._limit = memory_limit(jax.local_devices()[0])
+        self.limit = memory_limit(device)
 
     def train_step(self, costs: Callable[[jax.stages.Compiled], str]) -> CompiledSteps:
         """Return the training step.
@@ -152,16 +197,17 @@ class StepCompiler:
             costs: returns the costs of the first compiled step in words.
         """
 
-        def step_of(count: int) -> jax.stages.Wrapped:
-            return compile_train_step(
-                *self._step,
-                accumulation_steps=count,
-                parallelism=self._run.parallelism,
-                **self._options,
-            )
-
         return CompiledSteps(
-            step_of, self._counts, self._limit, self._say, costs, compiling=self._compiling
+            self.step_of, self.counts, self.limit, self._say, costs, compiling=self._compiling
+        )
+
+    def step_of(self, count: int) -> jax.stages.Wrapped:
+        """Return the training step in a number of micro-batches, to be compiled."""
+        return compile_train_step(
+            *self._step,
+            accumulation_steps=count,
+            parallelism=self._run.parallelism,
+            **self._options,
         )
 
     def fingerprints(self) -> CompiledSteps:
@@ -172,15 +218,15 @@ class StepCompiler:
 
         return CompiledSteps(
             step_of,
-            self._counts,
-            self._limit,
+            self.counts,
+            self.limit,
             self._say,
             format_memory,
             "the check of determinism",
             compiling=self._compiling,
         )
 
-    def _counts(self, rows: int) -> list[int]:
+    def counts(self, rows: int) -> list[int]:
         """Return the numbers of micro-batches to try."""
         given = self._run.accumulation_steps
         shards = self._mesh.shape["data"] * self._mesh.shape["fsdp"]

@@ -182,6 +182,10 @@ class Curriculum:
         }
         return {f"fingerprint of the {self.identity.kind}": self.identity.fingerprint} | plans
 
+    def pairs_of_row(self, phase: int) -> int:
+        """Return the most pairs that a row of a phase has room for."""
+        return self._datasets[phase].max_pairs_per_row
+
     @property
     def num_shapes(self) -> int:
         """Number of shapes that batches have."""

@@ -2,16 +2,17 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from etils import epath
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from albert_jax.attention import dispatch
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.described import is_described
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import rows_of_process
 from albert_jax.encoder import Execution
@@ -44,44 +45,51 @@ def prepare_devices(run: TrainingRunConfig) -> None:
         os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
 
 
-def _check_reduction(run: TrainingRunConfig) -> None:
-    if run.reduction_dtype is ReductionDtype.BFLOAT16 and jax.default_backend() == "cpu":
+def _check_reduction(run: TrainingRunConfig, platform: str) -> None:
+    if run.reduction_dtype is ReductionDtype.BFLOAT16 and platform == "cpu":
         raise InputError(
             "--config.run.reduction_dtype=bfloat16: XLA's compiler for CPUs does not survive such "
             "a reduction; float32 works here"
         )
 
 
-def _check_determinism(run: TrainingRunConfig) -> None:
+def _check_determinism(run: TrainingRunConfig, platform: str) -> None:
     every = run.check_determinism_every
-    if every is not None and jax.default_backend() == "gpu" and not run.deterministic_kernels:
+    if every is not None and platform == "gpu" and not run.deterministic_kernels:
         allowed = "none without --config.run.deterministic_kernels on GPUs"
         raise InputError(str(FieldError("--config.run.check_determinism_every", allowed, every)))
 
 
-def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
+def compiler_options(
+    run: TrainingRunConfig, device: jax.Device | None = None
+) -> dict[str, CompilerOption]:
     """Return XLA's options for the training step: those of the platform and the run's own.
 
     Example: ``xla_gpu_autotune_level=2`` on a GPU is added to `COMPILER_OPTIONS` (and to
     `FLOAT8_OPTIONS`); a platform's option that this compiler does not know is left out.
 
+    Args:
+        run: its settings.
+        device: one of its devices; None: this process's first.
+
     Raises:
         InputError: an option is not written ``name=value``, or the compiler rejects it.
     """
+    device = jax.local_devices()[0] if device is None else device
     flag, given = "--config.run.compiler_options", run.compiler_options.strip()
     if given == "none":
         return {}
-    platform, float8 = jax.default_backend(), run.matmuls is Matmuls.FLOAT8
+    platform, float8 = device.platform, run.matmuls is Matmuls.FLOAT8
     tables = COMPILER_OPTIONS, FLOAT8_OPTIONS if float8 else {}
     defaults = {n: value for table in tables for n, value in table.get(platform, {}).items()}
-    options = {n: value for n, value in defaults.items() if _compiler_error(n, value) is None}
+    options = {n: v for n, v in defaults.items() if _compiler_error(n, v, device) is None}
     for item in filter(None, given.split(",")):
         name, equals, text = (part.strip() for part in item.partition("="))
         if not (name and equals and text):
             allowed = "none, or name=value,name=value,..."
             raise InputError(str(FieldError(flag, allowed, given)))
         value = {"true": True, "false": False}.get(text.lower(), text)
-        if error := _compiler_error(name, value):
+        if error := _compiler_error(name, value, device):
             allowed = f"options of this compiler ({error})"
             raise InputError(str(FieldError(flag, allowed, given)))
         options[name] = value
@@ -89,10 +97,12 @@ def compiler_options(run: TrainingRunConfig) -> dict[str, CompilerOption]:
 
 
 @functools.cache
-def _compiler_error(name: str, value: CompilerOption) -> str | None:
-    """Return why the compiler rejects an option, or None if it takes it."""
+def _compiler_error(name: str, value: CompilerOption, device: jax.Device) -> str | None:
+    """Return why the compiler for a device rejects an option, or None if it takes it."""
+    here = SingleDeviceSharding(device)
     try:
-        jax.jit(lambda: jnp.zeros(()), compiler_options={name: value}).lower().compile()
+        zero = jax.jit(lambda: jnp.zeros(()), out_shardings=here, compiler_options={name: value})
+        zero.lower().compile()
     except RuntimeError as error:
         return str(error).partition("\n")[0].removeprefix("INVALID_ARGUMENT: ").rstrip(".")
     return None
@@ -104,23 +114,27 @@ def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
     jax.config.update("jax_compilation_cache_dir", place or str(workdir / "compile_cache"))
 
 
-def open_mesh(run: TrainingRunConfig, *batch_sizes: int) -> Mesh:
+def open_mesh(
+    run: TrainingRunConfig, *batch_sizes: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """Return the mesh of a run.
 
     Args:
         run: its settings.
         batch_sizes: rows of its global batches.
+        devices: those of JAX, or described ones; None: all of this run.
 
     Raises:
         InputError: the devices or the rows of a micro-batch do not divide, or the devices cannot
             reduce gradients in the type that is set, or compute a step twice to the same bits, or
             the compiler rejects an option.
     """
-    _check_reduction(run)
-    _check_determinism(run)
-    compiler_options(run)
+    device = devices[0] if devices else jax.local_devices()[0]
+    _check_reduction(run, device.platform)
+    _check_determinism(run, device.platform)
+    compiler_options(run, device)
     try:
-        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor, dcn_data=run.dcn_data)
+        mesh = make_mesh(fsdp=run.fsdp, tensor=run.tensor, dcn_data=run.dcn_data, devices=devices)
         for rows in batch_sizes:
             rows_of_process(rows // max(1, run.accumulation_steps), mesh)
     except ValueError as error:
@@ -151,13 +165,15 @@ def resolve_execution(
     Raises:
         InputError: the attention, the fused layers or the matmuls that are set cannot be used here.
     """
+    device = mesh.local_devices[0]
     work = AttentionWorkload(
         model,
         run.dtype,
         tuple(sorted(set(lengths))),
         packed,
-        jax.local_devices()[0],
+        device,
         partitioned=mesh.shape["tensor"] > 1,
+        described=is_described(device),
     )
     if callable(sequence_slots):
         attention, slots, line = _with_slots_of_data(run, work, sequence_slots)
@@ -169,9 +185,7 @@ def resolve_execution(
     fused, note = resolve_fused_layers(run.fused_layers, work)
     line += note
     if run.matmuls is Matmuls.FLOAT8:
-        difference = _check_float8(run, model, mesh)
-        slow = ", emulated, slowly" if work.device.platform == "cpu" else ""
-        line = f"{line}; float8 matmuls{slow}, within {difference:.1g} of float32 on this device"
+        line += _check_float8(run, work, mesh)
     unroll = resolve_unroll(run, model, work.device)
     return Execution(run.remat, attention, unroll, slots, fused, run.matmuls), line
 
@@ -230,6 +244,8 @@ def resolve_fused_layers(wanted: bool | None, work: AttentionWorkload) -> tuple[
     if wanted is False:
         return False, ""
     reason = unsupported_reason(work)
+    if reason is None and work.described:
+        return True, "; fused layers"
     if reason is None:
         try:
             difference = check_fused_layers(work)
@@ -255,14 +271,19 @@ def execution_facts(execution: Execution) -> dict[str, str]:
     return {f"--config.run.{name} (resolved)": str(value) for name, value in resolved.items()}
 
 
-def _check_float8(run: TrainingRunConfig, model: AlbertConfig, mesh: Mesh) -> float:
-    device = jax.local_devices()[0]
+def _check_float8(run: TrainingRunConfig, work: AttentionWorkload, mesh: Mesh) -> str:
+    """Return what to append to the log line."""
+    model, device = work.config, work.device
     reason = support.unsupported_reason(model, run.dtype, device, tensor=mesh.shape["tensor"])
+    if reason is None and work.described:
+        return "; float8 matmuls"
     if reason is None:
+        slow = ", emulated, slowly" if device.platform == "cpu" else ""
         try:
-            return check_float8(model, run.dtype, device, compiler_options(run))
-        except ValueError as error:
-            reason = str(error)
+            error = check_float8(model, run.dtype, device, compiler_options(run))
+            return f"; float8 matmuls{slow}, within {error:.1g} of float32 on this device"
+        except ValueError as failure:
+            reason = str(failure)
     raise InputError(str(FieldError("--config.run.matmuls", f"same here ({reason})", run.matmuls)))
 
 

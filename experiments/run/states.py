@@ -46,7 +46,7 @@ class RunStates:
 
     def restore(self, checkpoints: Checkpoints) -> TrainState | None:
         """Return the state of the newest checkpoint, or None where there is none yet."""
-        wanted = self._shapes()
+        wanted = self.shapes()
         fields = checkpoints.restore(wanted.without_history())
         if fields is None or wanted.history is None:
             return None if fields is None else TrainState(**fields)
@@ -73,12 +73,12 @@ class RunStates:
                 self._mesh,
                 keep_history=self._keep_history,
             )
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self._shapes())
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.shapes())
         create = jax.jit(self._create, out_shardings=shardings)
         state: TrainState = create(initial_parameters())
         return state
 
-    def _shapes(self) -> TrainState:
+    def shapes(self) -> TrainState:
         """Return the shapes, types and shardings of a state."""
 
         def create(key: Array) -> TrainState:

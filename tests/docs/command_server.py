@@ -34,6 +34,7 @@ MODULES = (
                 "benchmark",
                 "sweep",
                 "glue",
+                "compile",
             ),
             *("probe", "export_records", "import_records"),
         )

@@ -88,7 +88,8 @@ SMALL: dict[str, tuple[str, ...]] = {
         *(*_TIMING, "--vocab_size=20", "--batch=1", "--length=8", "--new_tokens=2"),
         "--num_beams=2",
     ),
-    "experiments.benchmark --what=scaling": _PRETRAINING,
+    # No compiler for TPUs or GPUs is installed among the tests: two simulated devices.
+    "experiments.compile": (*_PRETRAINING, "--topology=cpu:2", "--num_slices=1"),
     "experiments.benchmark --what=record_all": ("--batch=8", "--length=32", "--num_batches=2"),
     "experiments.benchmark --what=accelerator": (
         *("--config=experiments/configs/albert_base_v2.py", *_TINY_MODEL, *_TIMING),

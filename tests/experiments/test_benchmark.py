@@ -8,7 +8,6 @@ import subprocess
 import sys
 import zipfile
 
-import jax
 import numpy as np
 import pytest
 import tiny_tasks
@@ -22,7 +21,6 @@ from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import record, replay, with_shape
 from experiments.benchmarks.data import read_batches
 from experiments.benchmarks.finetune import measure_finetuning
-from experiments.benchmarks.scaling import measure_scaling
 from experiments.benchmarks.timing import (
     Candidate,
     StepKind,
@@ -208,24 +206,6 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         assert row["versions"]["jax"]
     assert list(tmp_path.rglob("*.xplane.pb"))
     assert any("dot_general |" in line for line in lines), "the profile lists operations"
-
-
-@pytest.mark.slow
-def test_scaling_lists_collectives_and_their_axes(recorded):
-    config = with_part(recorded[0], "run", reduction_dtype="float32")
-    config = with_part(config, "model", hidden_dropout_prob=0)  # compiles in less time
-    rows = measure_scaling(config, jax.devices()[:2])
-    assert [row["mesh"] for row in rows] == ["1 x 1 x 1", "2 x 1 x 1", "1 x 2 x 1", "1 x 1 x 2"]
-    assert [row["rows"] for row in rows] == [16, 32, 32, 32]
-    alone, together, fsdp, tensor = rows
-    assert alone["over_data_mb"] == 0
-    assert together["over_data_mb"] == pytest.approx(together["parameters_mb"], rel=0.02)
-    assert together["over_data_in_loops"] == 0
-    assert "over data" in together["collectives"]
-    assert "over fsdp: " in fsdp["collectives"]
-    assert "in loops" not in fsdp["collectives"]
-    assert "over tensor in loops" in tensor["collectives"]
-    assert fsdp["over_data_mb"] == tensor["over_data_mb"] == 0
 
 
 @pytest.mark.slow

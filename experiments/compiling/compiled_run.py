@@ -1,0 +1,224 @@
+"""The training steps of a run, compiled for a topology as the run itself would compile them."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from albert_jax.batch import PretrainingBatch
+from albert_jax.devices.collectives import Collective, parse_collectives
+from albert_jax.devices.described import UNOPTIMIZED_CODE, described_devices
+from albert_jax.devices.specifications import Specification, specification
+from albert_jax.devices.traffic import bytes_between_matmuls
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.optimizer import make_optimizer
+from data_pipeline.config import Packing
+from experiments.compiling.topologies import Topology, devices_of
+from experiments.run.compiled_steps import (
+    SizedStep,
+    StepCompiler,
+    compile_sized,
+    micro_batch_counts,
+)
+from experiments.run.config import ExperimentConfig, RunConfig
+from experiments.run.curriculum import Curriculum, Phase, phases_of
+from experiments.run.execution import open_mesh, prepare_devices, resolve_execution
+from experiments.run.states import RunStates
+from experiments.run.workdir import open_pretraining_corpus
+
+Say = Callable[[str], None]
+
+
+class Program(NamedTuple):
+    """What a compiled step does on each device.
+
+    Attributes:
+        collectives: its communicating instructions.
+        bytes_between_matmuls: see `albert_jax.devices.traffic`.
+    """
+
+    collectives: Sequence[Collective]
+    bytes_between_matmuls: int
+
+
+class CompiledPhase(NamedTuple):
+    """The step of a phase.
+
+    Attributes:
+        topology: the machines.
+        mesh_shape: devices along data, fsdp and tensor.
+        known: the maker's figures of a device, if they are known.
+        limit: bytes that a step may use on a device, if they are known.
+        phase: its steps, rows and batch.
+        pairs: the most of a row.
+        asked: the step as the configuration has it; of ``accumulation_steps=0`` the first that
+            was tried.
+        fitting: the step with the fewest micro-batches that fits; None if none does.
+        program: of the step that fits, or of the one that was asked for, if it was compiled.
+        parameters: bytes of all parameters.
+        seconds: of compiling.
+        line: what a run would say of its attention and layers.
+    """
+
+    topology: Topology
+    mesh_shape: tuple[int, ...]
+    known: Specification | None
+    limit: int | None
+    phase: Phase
+    pairs: int
+    asked: SizedStep
+    fitting: SizedStep | None
+    program: Program | None
+    parameters: int
+    seconds: float
+    line: str
+
+    @property
+    def devices(self) -> int:
+        """Number of all devices."""
+        return self.topology.slices * self.topology.devices_per_slice
+
+
+def compile_run(config: ExperimentConfig, topology: Topology, say: Say) -> list[CompiledPhase]:
+    """Compile the step of each phase of a run.
+
+    Without a corpus packed rows have room for `data.max_pairs_per_row` pairs, and no sequence slots
+    unless `run.sequence_slots` names them.
+
+    Args:
+        config: the experiment.
+        topology: the machines.
+        say: prints a line.
+
+    Raises:
+        InputError: the run does not fit the devices, or their compiler is not installed.
+    """
+    devices = devices_of(topology)
+    run = _run_on(topology, config.run)
+    prepare_devices(run)
+    phases = phases_of(config)
+    with described_devices(devices[0]):
+        sizes = [phase.global_batch_size for phase in phases]
+        mesh = open_mesh(run, *sizes, devices=devices)
+        rows = _Rows(config, mesh)
+        execution, line = resolve_execution(
+            run,
+            config.model,
+            mesh,
+            lengths=[phase.data.max_seq_length for phase in phases],
+            packed=config.data.packing is Packing.PACKED,
+            sequence_slots=rows.slots,
+        )
+        say(f"{topology}: {line}")
+        model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
+        objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
+        optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
+        key = jax.eval_shape(lambda: jax.random.key(config.seed))
+        states = RunStates(model.initialize, optimizer, key, mesh, keep_history=run.skips_steps)
+        state = states.shapes()
+        quiet = contextlib.nullcontext
+        compiler = StepCompiler(run, objective, optimizer, state, mesh, say=say, compiling=quiet)
+        parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
+        found = []
+        for number, phase in enumerate(phases):
+            start = time.perf_counter()
+            batch = PretrainingBatch.shapes(
+                batch=phase.global_batch_size,
+                length=phase.data.max_seq_length,
+                predictions=phase.data.max_predictions_per_seq,
+                pairs=rows.pairs(number),
+            )
+            tried = _compile(compiler, run, mesh, (state, batch, key), say)
+            best = tried[-1] if tried[-1].fits(compiler.limit) else None
+            program = _read(best or tried[0], mesh)
+            found.append(
+                CompiledPhase(
+                    topology,
+                    mesh.devices.shape,
+                    specification(devices[0]),
+                    compiler.limit,
+                    phase,
+                    batch.sentence_order_labels.shape[1],
+                    tried[0],
+                    best,
+                    program,
+                    parameters,
+                    time.perf_counter() - start,
+                    line,
+                )
+            )
+    return found
+
+
+def _run_on(topology: Topology, run: RunConfig) -> RunConfig:
+    """Return the settings with what the described devices do not tell of themselves."""
+    if topology.platform != "gpu":
+        return run
+    if topology.slices > 1 and run.dcn_data is None:  # JAX sees it from real hosts
+        run = dataclasses.replace(run, dcn_data=topology.slices)
+    if run.compiler_options.strip() != "none":
+        fast = [f"{name}={str(value).lower()}" for name, value in UNOPTIMIZED_CODE.items()]
+        options = ",".join(filter(None, [*fast, run.compiler_options.strip()]))
+        run = dataclasses.replace(run, compiler_options=options)
+    return run
+
+
+class _Rows:
+    """Pairs and sequence slots of rows, by the configuration or by its corpus."""
+
+    def __init__(self, config: ExperimentConfig, mesh: Mesh) -> None:
+        self._config = config
+        self._batches: Curriculum | None = None
+        if config.data.corpus_dir:
+            self._batches = Curriculum(open_pretraining_corpus(config), config, mesh)
+
+    @property
+    def slots(self) -> int | Callable[[], int]:
+        """As `resolve_execution` takes them."""
+        given = self._config.run.sequence_slots
+        if given is None and self._batches is not None:
+            return self._batches.find_slots
+        return given or 0
+
+    def pairs(self, phase: int) -> int:
+        """The most pairs of a row."""
+        if self._batches is not None:
+            return self._batches.pairs_of_row(phase)
+        data = self._config.data
+        packed = data.packing is Packing.PACKED and not data.records_dir
+        return data.max_pairs_per_row if packed else 1
+
+
+def _compile(
+    compiler: StepCompiler, run: RunConfig, mesh: Mesh, arguments: tuple[Any, ...], say: Say
+) -> list[SizedStep]:
+    """Compile for more and more micro-batches, from those that are asked for to the first that
+    fits."""
+    rows = arguments[1].input_ids.shape[0]
+    given = run.accumulation_steps
+    more = micro_batch_counts(rows, mesh.shape["data"] * mesh.shape["fsdp"])
+    counts = [given, *(count for count in more if count > given)] if given else more
+    tried: list[SizedStep] = []
+    for count in counts:
+        say(f"  compiling the step of {rows:,} rows in {count} micro-batches ...")
+        start = time.perf_counter()
+        tried.append(compile_sized(compiler.step_of(count), count, *arguments))
+        fits = tried[-1].fits(compiler.limit)
+        needed = tried[-1].needed
+        size = "" if needed is None else f", {needed / 2**30:.2f} GiB a device"
+        say(f"  in {time.perf_counter() - start:.0f} s{size}: {'fits' if fits else 'too large'}")
+        if fits:
+            break
+    return tried
+
+
+def _read(step: SizedStep, mesh: Mesh) -> Program | None:
+    if step.compiled is None:
+        return None
+    text = step.compiled.as_text() or ""
+    return Program(parse_collectives(text, mesh), bytes_between_matmuls(text))
