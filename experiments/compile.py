@@ -33,9 +33,9 @@ def main() -> ExitCode:
     output = flags.FLAGS.output
     if output is not None and Path(output).suffix not in _FORMATS:
         raise InputError(f"--output must end in {' or '.join(_FORMATS)}, got {output!r}")
+    given = with_corpus_vocabulary(read_given_config(_CONFIG, ExperimentConfig))
     topologies = parse_topologies(flags.FLAGS.topology, flags.FLAGS.num_slices)
     prepare_process(topologies)
-    given = with_corpus_vocabulary(read_given_config(_CONFIG, ExperimentConfig))
     for line in given.lines:
         say(line)
     compiled = [

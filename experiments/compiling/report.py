@@ -1,7 +1,6 @@
 """The report of compiled steps: a table with a row for each topology and phase, and what to do."""
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +51,7 @@ def report_row(compiled: CompiledPhase, config: ExperimentConfig) -> dict[str, A
         "gb_between_matmuls": rounded(program.bytes_between_matmuls / 1e9) if program else None,
         "parameters_mb": rounded(compiled.parameters / 1e6),
         "collectives": format_collectives(collectives) if program else None,
+        "collective_bytes": count_bytes(collectives) if program else None,
         **{f"{name}_ms": _ms(part) for name, part in zip(_PARTS, time or _UNKNOWN, strict=True)},
         "predicted_ms": _ms(seconds),
         "positions_per_second": rounded(positions / seconds, 3) if seconds else None,
@@ -82,15 +82,26 @@ _TIMES = (
 def format_collectives(collectives: Sequence[Collective]) -> str:
     """Summarize the collectives of a step by axes and kind: MB of their outputs on a device.
 
-    Example: ``data: all-reduce 47.3; fsdp: all-gather 31.5 in loops``.
+    Example: ``data: all-reduce 47.3; fsdp: all-gather in loops 31.5``.
     """
-    sizes: dict[tuple[str, str, bool], int] = defaultdict(int)
-    for one in collectives:
-        sizes[" and ".join(one.axes) or "one device", one.kind, one.in_loop] += one.bytes_per_step
-    parts: dict[str, list[str]] = defaultdict(list)
-    for (axes, kind, looping), size in sorted(sizes.items()):
-        parts[axes].append(f"{kind} {size / 1e6:.3g}{' in loops' * looping}")
-    return "; ".join(f"{axes}: {', '.join(kinds)}" for axes, kinds in parts.items()) or "none"
+    words = []
+    for axes, kinds in count_bytes(collectives).items():
+        sizes = (f"{kind} {size / 1e6:.3g}" for kind, size in kinds.items())
+        words.append(f"{axes}: {', '.join(sizes)}")
+    return "; ".join(words) or "none"
+
+
+def count_bytes(collectives: Sequence[Collective]) -> dict[str, dict[str, int]]:
+    """Return the bytes of the collectives' outputs on a device in a step, by axes and kind.
+
+    Example: ``{"data": {"all-reduce": 47260000}, "fsdp": {"all-gather in loops": 31500000}}``.
+    """
+    sizes: dict[str, dict[str, int]] = {}
+    for one in sorted(collectives, key=lambda one: (one.axes, one.kind, one.in_loop)):
+        kinds = sizes.setdefault(" and ".join(one.axes) or "one device", {})
+        kind = f"{one.kind}{' in loops' * one.in_loop}"
+        kinds[kind] = kinds.get(kind, 0) + one.bytes_per_step
+    return sizes
 
 
 def format_report(

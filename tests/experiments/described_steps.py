@@ -11,8 +11,7 @@ neither matmuls nor attention. No time is measured.
 import argparse
 import dataclasses
 import functools
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ from compiled_program import (
 from albert_jax import AlbertConfig, AlbertForPreTraining
 from albert_jax.attention.dispatch import Attention
 from albert_jax.batch import PretrainingBatch
-from albert_jax.devices.described import described_gpu
+from albert_jax.devices.described import UNOPTIMIZED_CODE, described_devices, described_gpus
 from albert_jax.devices.memory import memory_of
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.encoder import Execution
@@ -39,11 +38,6 @@ from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import create_train_state
 from experiments.run.execution import COMPILER_OPTIONS, FLOAT8_OPTIONS
 
-# Machine code, which is not looked at: without optimization it takes a quarter of the time.
-_UNOPTIMIZED = {
-    "xla_backend_optimization_level": 0,
-    "xla_gpu_disable_gpuasm_optimizations": True,
-}
 ROWS, LENGTH, PREDICTIONS, PAIRS = 128, 512, 77, 16
 
 
@@ -67,7 +61,7 @@ def describe_step(
         fused: see `Execution.fused`.
         matmuls: see `Execution.matmuls`.
     """
-    device = described_gpu("NVIDIA H200")
+    (device,) = described_gpus("NVIDIA H200")
     config = dataclasses.replace(AlbertConfig.from_name("base_v2"), num_hidden_layers=layers)
     execution = Execution(
         attention=Attention.CUDNN,
@@ -76,7 +70,7 @@ def describe_step(
         fused=fused,
         matmuls=matmuls,
     )
-    options = {**COMPILER_OPTIONS["gpu"], **_UNOPTIMIZED}
+    options = {**COMPILER_OPTIONS["gpu"], **UNOPTIMIZED_CODE}
     if matmuls is Matmuls.FLOAT8:
         options |= FLOAT8_OPTIONS["gpu"]
     model = AlbertForPreTraining(config, dtype=jnp.bfloat16, execution=execution)
@@ -95,7 +89,7 @@ def describe_step(
         weight_fn=objective.weight_fn,
         compiler_options=options,
     )
-    with jax.default_device(device), described_capability():
+    with described_devices(device):
         compiled = step.lower(state, batch_shapes(), key).compile()
     memory = memory_of(compiled)
     assert memory is not None
@@ -105,24 +99,8 @@ def describe_step(
 
 def batch_shapes() -> PretrainingBatch:
     """Return the shapes of a batch of packed rows."""
-    columns = {"masked_lm": PREDICTIONS, "sentence_order": PAIRS}
-
-    def shape(field: str) -> Any:
-        size = next((n for prefix, n in columns.items() if field.startswith(prefix)), LENGTH)
-        dtype = jnp.float32 if field.endswith("weights") else jnp.int32
-        return jax.ShapeDtypeStruct((ROWS, size), dtype)
-
-    return PretrainingBatch(*map(shape, PretrainingBatch._fields))
-
-
-def described_capability() -> Any:
-    """Answer for an H200 where JAX asks its first device whether cuDNN may be called."""
-    from jax._src.cudnn import fused_attention_stablehlo as cudnn
-
-    return mock.patch.multiple(
-        cudnn,
-        check_compute_capability=lambda least: float(least) <= 9.0,
-        is_cuda_compute_capability_equal=lambda exact: float(exact) == 9.0,
+    return PretrainingBatch.shapes(
+        batch=ROWS, length=LENGTH, predictions=PREDICTIONS, pairs=PAIRS
     )
 
 

@@ -45,6 +45,10 @@ COMMANDS = {
         *("--what=step", f"--config={CONFIGS}/albert_tiny_cpu.py", "--replay=nowhere.npz"),
         *("--num_batches=2", "--batch=8", "--length=32"),
     ),
+    "compile": (
+        *(f"--config={CONFIGS}/albert_tiny_cpu.py", "--topology=nowhere", "--num_slices=2"),
+        *("--config.run.fsdp=2", "--output=report.md"),
+    ),
     "sweep": (
         *(f"--sweep={ROOT}/experiments/sweeps/norm.py", "--workdir=sweep", "--size=small"),
         *("--override=data.corpus_dir=nowhere", "--points=0", "--dry_run"),

@@ -24,7 +24,9 @@ from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch
 from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.traced_platform import traced_for
 from albert_jax.training.parallel import compile_train_step, initialize_state
+from albert_jax.training.train_step import create_train_state
 
 CONFIG = AlbertConfig(
     vocab_size=17,
@@ -280,3 +282,22 @@ def test_the_step_over_devices_is_the_same_with_splash_and_by_blocks() -> None:
     expected = loss_and_norm(Attention.XLA)
     for attention in (Attention.SPLASH, Attention.BLOCKED):
         np.testing.assert_allclose(loss_and_norm(attention), expected, rtol=1e-5)
+
+
+def test_a_step_with_splash_can_be_lowered_for_several_tpus() -> None:
+    """Mosaic takes no kernel that XLA might shard, which nothing but lowering for TPUs shows."""
+    config = dataclasses.replace(CONFIG, max_position_embeddings=LENGTH)
+    execution = Execution(attention=Attention.SPLASH)
+    model = AlbertForPreTraining(config, execution=execution)
+    optimizer = optax.sgd(0.1)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    mesh = make_mesh(fsdp=2)
+    with traced_for("tpu"):
+        state = jax.eval_shape(lambda k: create_train_state(model.initialize(k), optimizer), key)
+        objective = pretraining_objective(model)
+        step = compile_train_step(
+            objective.loss_fn, optimizer, state, mesh, weight_fn=objective.weight_fn
+        )
+        batch = PretrainingBatch.shapes(batch=16, length=LENGTH, predictions=4, pairs=1)
+        lowered = step.trace(state, batch, key).lower(lowering_platforms=("tpu",))
+    assert "tpu_custom_call" in lowered.as_text()

@@ -1,17 +1,16 @@
 """Meshes and steps for TPU slices that are described, not there."""
 
 import importlib.util
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import spread_steps
-from jax.experimental import topologies
 from spread_steps import CONFIG, LAMB, initial_state, make_batch
 
 from albert_jax import AlbertForPreTraining
 from albert_jax.devices.collectives import parse_collectives
+from albert_jax.devices.described import described_tpus
 from albert_jax.devices.mesh import ROW_AXES, make_mesh
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.parallel import compile_train_step
@@ -22,22 +21,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_metadata_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
-
-
-def described_devices(topology: str, slices: int) -> Any:
-    return topologies.get_topology_desc(topology, platform="tpu", num_slices=slices).devices
-
-
 @pytest.mark.parametrize("slices", [1, 2, 4])
 @pytest.mark.parametrize("sizes", [{}, {"fsdp": 4}, {"fsdp": 2, "tensor": 2}], ids=str)
 @pytest.mark.parametrize("topology", ["v5e:4x4", "v6e:4x4", "v5p:2x2x4"])
 def test_a_mesh_has_its_slices_along_the_data_axis(
     topology: str, slices: int, sizes: dict[str, int]
 ) -> None:
-    devices = described_devices(topology, slices)
+    devices = described_tpus(topology, slices=slices)
     mesh = make_mesh(**sizes, devices=devices)
     assert set(mesh.devices.flat) == set(devices)
     for number, part in enumerate(np.split(mesh.devices, slices)):
@@ -49,7 +39,7 @@ def test_gradients_cross_the_slices_once_and_outside_every_loop(
     monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]
 ) -> None:
     monkeypatch.setattr(spread_steps, "ROWS", 64)
-    mesh = make_mesh(**sizes, devices=described_devices("v5e:4x4", 2))
+    mesh = make_mesh(**sizes, devices=described_tpus("v5e:4x4", slices=2))
     state = initial_state()
     objective = pretraining_objective(AlbertForPreTraining(CONFIG))
     step = compile_train_step(objective.loss_fn, LAMB, state, mesh, weight_fn=objective.weight_fn)
