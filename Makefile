@@ -19,7 +19,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 CAMPAIGNS := $(filter-out __init__ campaign file_damage forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
 
-.PHONY: setup demo test test-slow test-interop test-tpu test-cuda test-campaigns lint format clean
+.PHONY: setup demo test test-slow test-interop test-tpu test-cuda test-campaigns compiler-tpu compiler-cuda lint format clean
 
 setup: $(VENV)/.installed
 
@@ -87,6 +87,8 @@ $(VENV)/.tpu: $(VENV)/.installed
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/libtpu "$$($(VENV)/bin/python -c '$(LIBTPU)')"
 	@touch $@
 
+compiler-tpu: $(VENV)/.tpu
+
 test-tpu: $(VENV)/.tpu
 	PYTHONPATH=$(VENV)/libtpu $(RUN) pytest -m "tpu"
 
@@ -98,6 +100,8 @@ $(VENV)/.cuda: $(VENV)/.installed
 	@echo "Adding the compiler for NVIDIA GPUs (about 5 GB) ..."
 	$(INSTALL) --upgrade --target $(VENV)/cuda "$$($(VENV)/bin/python -c '$(CUDA_PLUGIN)')"
 	@touch $@
+
+compiler-cuda: $(VENV)/.cuda
 
 test-cuda: $(VENV)/.cuda
 	JAX_PLATFORMS=cpu PYTHONPATH=$(VENV)/cuda $(RUN) pytest -m "cuda"

@@ -44,6 +44,7 @@ UNOPTIMIZED_CODE: Mapping[str, int | bool] = {
 # What libtpu would ask a TPU machine for, or complain of where there is none.
 _NO_TPU_MACHINE = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # beside other processes: there is no device to share
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_MIN_LOG_LEVEL": "3",

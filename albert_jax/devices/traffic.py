@@ -12,10 +12,11 @@ _NO_KERNEL = {
     *("conditional", "call", "partition-id", "replica-id", "iota", "opt-barrier", "domain"),
     *("add-dependency", "rng-get-and-update-state"),
 }
-# Collectives are counted by `collectives`; what ends an operation moves nothing more.
+# Collectives are counted by `collectives`, TPUs copy to the chip and back while they compute, and
+# what ends an operation moves nothing more.
 _ELSEWHERE = (
     *("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"),
-    *("send", "recv", "-done"),
+    *("send", "recv", "copy-start", "slice-start", "-done"),
 )
 _PRODUCTS = {"dot", "convolution"}
 # Calls of cuBLAS and cuDNN, and attention's kernels for TPUs.
@@ -27,8 +28,9 @@ _SLICES = {"dynamic-slice", "slice", "gather"}
 def bytes_between_matmuls(text: str) -> int:
     """Return what all kernels read and write of the device's memory that multiply no matrices.
 
-    Those that do are left out with what is fused into them. An array of which a kernel reads or
-    updates a slice counts with that slice, and a loop's body as often as it runs.
+    Those that do are left out with what is fused into them, and so are copies that run beside them.
+    An array of which a kernel reads or updates a slice counts with that slice, and a loop's body as
+    often as it runs.
 
     Args:
         text: the HLO text, from `jax.stages.Compiled.as_text`.
@@ -68,8 +70,6 @@ def _moved(instructions: list[Instruction], computations: dict[str, list[Instruc
             total += 2 * _bytes(instruction.type)
         elif operation in ("dynamic-update-slice", "scatter"):
             total += 2 * _bytes(types.get(instruction.operands[1 if "update" in operation else -1]))
-        elif operation == "copy-start":  # (destination, source, ...)
-            total += sum(a.bytes for a in arrays_of(instruction.type)[:2] if not a.on_chip)
         else:
             total += _bytes(instruction.type)
             total += sum(_bytes(types.get(name)) for name in instruction.operands)

@@ -100,6 +100,8 @@ def prepare_process(topologies: Sequence[Topology]) -> None:
     what it looks with, and takes a lock.
     """
     jax.config.update("jax_platforms", "cpu")
+    if any(t.platform != "cpu" for t in topologies):  # such programs are stored and cannot be read
+        jax.config.update("jax_enable_compilation_cache", False)
     simulated = max((t.devices_per_slice for t in topologies if t.platform == "cpu"), default=0)
     if simulated > 1:
         jax.config.update("jax_num_cpu_devices", simulated)

@@ -99,9 +99,7 @@ def describe_step(
 
 def batch_shapes() -> PretrainingBatch:
     """Return the shapes of a batch of packed rows."""
-    return PretrainingBatch.shapes(
-        batch=ROWS, length=LENGTH, predictions=PREDICTIONS, pairs=PAIRS
-    )
+    return PretrainingBatch.shapes(batch=ROWS, length=LENGTH, predictions=PREDICTIONS, pairs=PAIRS)
 
 
 def main() -> None:

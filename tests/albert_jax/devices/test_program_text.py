@@ -79,9 +79,9 @@ def test_bodies_of_loops_run_as_often_as_the_text_says() -> None:
 def test_passes_move_slices_and_nothing_that_stays_on_the_chip() -> None:
     row = 4 * 1000
     taken, kept = row + 4 + row, row + 4 + row  # with the number of the slice
-    start, add = row, row + row  # to the chip; from the chip and from memory
+    add = row + row  # of one operand, the other is on the chip
     conditions = (3 + 12) * (4 + 4 + 1)  # two numbers in, a truth value out
-    assert bytes_between_matmuls(PROGRAM) == 12 * (taken + kept) + start + add + conditions
+    assert bytes_between_matmuls(PROGRAM) == 12 * (taken + kept) + add + conditions
 
 
 def test_collectives_have_their_number_their_group_and_their_hosts() -> None:

@@ -18,7 +18,15 @@ from experiments.run.compiled_steps import SizedStep
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
 
 TWO = Topology("cpu:2", 1, "cpu", 2)
-MADE = {"device": "none", "host": "h", "python": "3", "versions": {}, "commit": "c", "date": "d", "command": "compile"}
+MADE = {
+    "device": "none",
+    "host": "h",
+    "python": "3",
+    "versions": {},
+    "commit": "c",
+    "date": "d",
+    "command": "compile",
+}
 
 
 @pytest.fixture(scope="module")
