@@ -28,6 +28,7 @@ from experiments.finetuning.report import (
     write_summary_report,
 )
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
+from experiments.goodput import Activity, during, start_clock_of_command
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.metrics.trackers import check_trackers
 from experiments.prediction.generated import GENERATED
@@ -60,7 +61,8 @@ def finetune(
     """
     check_trackers(config.run.tracker_names)
     prepare_devices(config.run)
-    finetuning = open_finetuning(config, path, lines, rows_follow=rows_follow)
+    with during(Activity.OPENING_DATA):
+        finetuning = open_finetuning(config, path, lines, rows_follow=rows_follow)
     data = finetuning.data
     facts = {f"{data.kind} of {data.flag}": data.fingerprint}
     agree_on_experiment(finetuning.config, facts | execution_facts(finetuning.execution))
@@ -143,6 +145,7 @@ def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
 
 def main() -> ExitCode:
     """Read the flags and train."""
+    start_clock_of_command()
     workdir = flags.FLAGS.workdir
     given = read_run_flags(_CONFIG, FinetuneConfig, workdir)
     rows_follow = "data.max_seq_length" not in given.named

@@ -20,6 +20,7 @@ from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator
+from experiments.goodput import Activity, during, start_clock_of_command
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.metrics.trackers import check_trackers
 from experiments.run.config import ExperimentConfig
@@ -69,8 +70,9 @@ def pretrain(
     prepare_devices(config.run)
     phases = phases_of(config)
     mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))
-    corpus = open_pretraining_corpus(config)
-    batches = Curriculum(corpus, config, mesh)
+    with during(Activity.OPENING_DATA):
+        corpus = open_pretraining_corpus(config)
+        batches = Curriculum(corpus, config, mesh)
     slots = config.run.sequence_slots
     execution, attention = resolve_execution(
         config.run,
@@ -144,6 +146,7 @@ def _initial_parameters(
 
 def main() -> ExitCode:
     """Read the flags and train."""
+    start_clock_of_command()
     workdir = flags.FLAGS.workdir
     given = with_corpus_vocabulary(read_run_flags(_CONFIG, ExperimentConfig, workdir))
     return pretrain(given.config, workdir, given.lines, dry_run=flags.FLAGS.dry_run)

@@ -49,6 +49,7 @@ ORDER = {
             "hosts",
             "metrics",
             "metrics/trackers",
+            "goodput",
             "pages",
             "run",
             "evaluation",

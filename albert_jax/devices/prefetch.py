@@ -16,12 +16,15 @@ class BatchQueue:
 
     Attributes:
         waited_seconds: time spent waiting for `batches`.
+        stalled_seconds: the part of it that the devices had nothing to do in, as far as `settle`
+            was told.
     """
 
     def __init__(
         self, batches: Iterator[Any], place: Callable[[Any], Any], *, ahead: int = 2
     ) -> None:
-        self.waited_seconds = 0.0
+        self.waited_seconds = self.stalled_seconds = 0.0
+        self._settled = 0.0
         self._batches = batches
         self._place = place
         self._placed = deque(self._load() for _ in range(ahead))
@@ -44,3 +47,9 @@ class BatchQueue:
     def refill(self) -> None:
         """Load one more batch; to be called while the devices are busy."""
         self._placed.append(self._load())
+
+    def settle(self, *, idle: bool) -> None:
+        """Say if the devices were idle at the end of the waiting since the last call."""
+        if idle:
+            self.stalled_seconds += self.waited_seconds - self._settled
+        self._settled = self.waited_seconds

@@ -65,6 +65,11 @@ class LoopHooks(Protocol):
         """Return True if the run shall be saved and left after this step (SIGTERM)."""
 
 
+def _is_done(metrics: Metrics) -> bool:
+    """Return True if a step's metrics are computed, without waiting for them."""
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(metrics) if hasattr(leaf, "is_ready"))
+
+
 class _MetricsWindow:
     """Metrics since the last log entry.
 
@@ -96,6 +101,17 @@ class _MetricsWindow:
         self._steps = self._skipped = 0
         self._start = time.perf_counter()
         self._waited = self._queue.waited_seconds
+        self._blocked = self._own = self._stalled = 0.0
+
+    def dispatch(self) -> None:
+        """Note that a step is about to be dispatched. If the step before is done, the devices have
+        waited for this process: for what it did since the dispatch of that one, at most."""
+        own = time.perf_counter() - self._start - self._blocked
+        idle = not self._pending or _is_done(self._pending[-1][1])
+        self._queue.settle(idle=idle)
+        if idle:
+            self._stalled += own - self._own
+        self._own = own
 
     def add(self, step: int, metrics: Metrics, *, keep: int = 1) -> None:
         """Add the metrics of a step, and fetch those of all but the last `keep` steps."""
@@ -110,7 +126,9 @@ class _MetricsWindow:
         """
         while len(self._pending) > keep:
             step, metrics = self._pending.popleft()
+            start = time.perf_counter()
             metrics = jax.device_get(metrics)
+            self._blocked += time.perf_counter() - start
             self._steps += 1
             if self._is_skipped(step, metrics):
                 continue
@@ -148,6 +166,8 @@ class _MetricsWindow:
         metrics |= {
             "seconds_per_step": seconds / self._steps,
             "loader_wait_share": waited / seconds,
+            "host_seconds_per_step": (seconds - self._blocked) / self._steps,
+            "host_stall_share": self._stalled / seconds,
         }
         self._reset()
         self._report(step, "train", metrics)
@@ -197,6 +217,7 @@ def train(
     nonfinite = 0 if history is None else int(history.nonfinite_in_a_row)
     window = _MetricsWindow(queue, hooks.report, skip_nonfinite=skip_nonfinite, nonfinite=nonfinite)
     while step < num_steps:
+        window.dispatch()
         state, metrics = train_step(state, queue.take(), key)
         step += 1
         last, stops = step == num_steps, hooks.should_stop(step)

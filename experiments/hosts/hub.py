@@ -40,6 +40,7 @@ class Hub:
         self._signs = SignsOfLife()
         self._ended: set[int] = set()
         self._facts: dict[str, dict[int, dict[str, str]]] = {}
+        self._values: dict[str, dict[int, Message]] = {}
         self._calls: dict[int, int] | None = None  # of `StopCall`, once one is terminated
 
     async def serve(self, port: int) -> None:
@@ -99,6 +100,8 @@ class Hub:
         match message["kind"]:
             case "facts":
                 self._compare(process, message["name"], message["facts"])
+            case "values":
+                self._gather(process, message["name"], message["values"])
             case "terminated":
                 if self._calls is None:
                     self._calls = {}
@@ -118,6 +121,14 @@ class Hub:
         if len(collected) == self._count:
             del self._facts[name]  # there may be another one of this name
             self._tell_all("compared", name=name, differences=find_differences(collected))
+
+    def _gather(self, process: int, name: str, values: Message) -> None:
+        """Send the values of all processes to the first one once they are there."""
+        collected = self._values.setdefault(name, {})
+        collected[process] = values
+        if len(collected) == self._count:
+            del self._values[name]
+            send(self._members[0], "gathered", name=name, values=collected)
 
     def _stop(self, process: int, calls: int) -> None:
         """Let all processes stop at the same call, or at once if no step was taken."""

@@ -63,6 +63,7 @@ class Member:
         self._failing = False
         self._joined = threading.Event()
         self._compared: dict[str, asyncio.Future[list[str]]] = {}
+        self._gathered: dict[str, asyncio.Future[dict[int, Message]]] = {}
         self._hub = None
         if place.process == 0:
             self._hub = Hub(place.num_processes, self._directory / "service", self._start)
@@ -98,6 +99,22 @@ class Member:
         differences = self._call(self._compare(name, facts))
         if differences:
             raise InputError(format_differences(differences))
+
+    def gather(self, name: str, values: Message, seconds: float) -> dict[int, Message] | None:
+        """Bring the values of all processes together in process 0, beside what devices exchange.
+
+        Args:
+            name: of what is gathered, another one each time; all processes gather the same.
+            values: those of this process, as JSON has them.
+            seconds: how long process 0 waits for the others, which do not wait themselves.
+
+        Returns:
+            The values by process; none if some did not arrive; None on the other processes.
+        """
+        if self._hub:
+            return self._call(self._collect(name, values, seconds))
+        self._loop.call_soon_threadsafe(self._say, "values", {"name": name, "values": values})
+        return None
 
     def reached_stop(self) -> bool:
         """Return True if a SIGTERM to any process shall stop the run here.
@@ -201,6 +218,16 @@ class Member:
                 f"within {AGREEMENT_SECONDS} s"
             ) from None
 
+    async def _collect(self, name: str, values: Message, seconds: float) -> dict[int, Message]:
+        gathered = self._gathered[name] = self._loop.create_future()
+        self._say("values", {"name": name, "values": values})
+        try:
+            return await asyncio.wait_for(gathered, seconds)
+        except TimeoutError:
+            return {}
+        finally:
+            del self._gathered[name]
+
     async def _say_goodbye(self, message: Message) -> None:
         if self._writer is None:
             return
@@ -219,6 +246,10 @@ class Member:
                 self._joined.set()
             case "compared":
                 self._compared.pop(message["name"]).set_result(message["differences"])
+            case "gathered":
+                future = self._gathered.get(message["name"])
+                if future and not future.done():  # else it came too late
+                    future.set_result({int(n): own for n, own in message["values"].items()})
             case "print stacks":
                 self._start(self._end(ExitCode.PREEMPTED, message["line"], stacks=True))
             case "count calls":

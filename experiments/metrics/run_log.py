@@ -12,6 +12,8 @@ from experiments.metrics.metrics_file import append_metrics, remove_metrics_afte
 from experiments.metrics.tracker import Ending, Tracker, Value
 from experiments.metrics.tracking import Tracking
 
+_NOT_SAID = ("optimizer", "goodput")  # a number for each tensor, or said once at the end
+
 
 class StepWork(NamedTuple):
     """The work of a step."""
@@ -103,7 +105,7 @@ class RunLog:
         self._bar.update(step - self._bar.n)
 
     def report(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Log metrics of a split (`train`, `validation`, `optimizer`) after a step."""
+        """Log metrics of a split (`train`, `validation`, `optimizer`, `goodput`) after a step."""
         metrics = dict(metrics)
         if seconds := metrics.get("seconds_per_step"):
             work = self._work_of_step(step - 1)
@@ -121,7 +123,7 @@ class RunLog:
             self._tracking.log_metrics(step, split, now, metrics)
         if split == "train":
             self._show_training(step, metrics)
-        elif split != "optimizer":  # a number for each tensor
+        elif split not in _NOT_SAID:
             shown = ", ".join(f"{_spell(name)} {_format(metrics[name])}" for name in metrics)
             self.say(f"step {step:,}, {split}: {shown}")
 

@@ -10,10 +10,12 @@ from etils import epath
 from albert_jax.input_files import read_json_object
 from data_pipeline.errors import InputError
 from experiments.cli.dataclass_forms import flatten
-from experiments.metrics.curves import SPLITS, Panel
-from experiments.metrics.metrics_file import metrics_of, points_of
+from experiments.goodput.ledger import read_attempts
+from experiments.metrics.curves import CURVES_FILE, SPLITS, Panel, plot_curves
+from experiments.metrics.metrics_file import metrics_of, points_of, read_metrics
 from experiments.pages.charts import Chart, Line, format_charts
 from experiments.pages.document import PAGE_FILE, Section, escape, format_table, write_page
+from experiments.pages.goodput import format_goodput
 from experiments.pages.samples import format_samples, read_samples
 
 # Curves of training beside the panels of the task; those without data are left out.
@@ -24,6 +26,14 @@ _OF_TRAINING = (
 )
 _MOST_EVALUATIONS = 200  # in the table of all
 _FILES = ("config.json", "report.json")
+
+
+def draw_run(workdir: epath.Path, step: int, panels: Sequence[Panel]) -> None:
+    """Draw a run as it is after a step: its curves in a picture, and its page."""
+    entries = read_metrics(workdir)
+    title = f"{workdir.name}, step {step}"
+    plot_curves(entries, workdir / CURVES_FILE, panels, title=title)
+    write_run_page(workdir, entries, panels)
 
 
 def write_run_page(
@@ -43,6 +53,7 @@ def write_run_page(
         f"{workdir.name}, step {last:,}",
         [
             Section("Scores of the best checkpoint", format_table(*_scores(report))),
+            Section("Goodput", format_goodput(read_attempts(workdir))),
             Section("Curves", format_charts(_charts(entries, [*panels, *_OF_TRAINING]))),
             Section("Filled gaps", format_samples(*read_samples(workdir))),
             Section("Texts", _texts(report)),

@@ -11,7 +11,9 @@ import jax
 import optax
 from jax import Array
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
+from albert_jax.devices.flops import mesh_peak_flops
 from albert_jax.devices.memory import (
     exhausted_memory,
     format_memory,
@@ -25,6 +27,7 @@ from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
 from experiments.run.config import TrainingRunConfig
 from experiments.run.execution import compiler_options
+from experiments.run.interfaces import TrainingData
 
 _GIB = 2**30
 
@@ -74,6 +77,22 @@ def micro_batch_counts(rows: int, shards: int) -> list[int]:
     while rows // shards % (2 * counts[-1]) == 0:
         counts.append(2 * counts[-1])
     return counts
+
+
+def format_costs(
+    params: PyTree, data: TrainingData, steps: int, mesh: Mesh, compiled: jax.stages.Compiled
+) -> str:
+    """Return the costs of a run's steps to go, by the compiled step for its first batch."""
+    flops, time_to_go = data.mean_flops, "time known after the first steps"
+    if peak := mesh_peak_flops(mesh):
+        hours = steps * flops / peak / 3600
+        time_to_go = f"{hours:.1f} hours at bfloat16's peak, twice that at half of it"
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    several = f"{data.num_shapes} shapes of batches, " if data.num_shapes > 1 else ""
+    return (
+        f"{parameters:,} parameters, {flops / 1e9:,.1f} GFLOP a step, "
+        f"{format_memory(compiled)}, {several}{steps:,} steps to go, {time_to_go}"
+    )
 
 
 class CompiledSteps:

@@ -2,18 +2,16 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from albert_jax.devices.flops import mesh_peak_flops
-from albert_jax.devices.memory import format_memory
 from albert_jax.devices.prefetch import BatchQueue
 from albert_jax.devices.sharding import place_batch
 from albert_jax.pretrained import PretrainedModel
@@ -22,7 +20,6 @@ from albert_jax.training.determinism import (
     CheckedStep,
     DeterminismError,
 )
-from albert_jax.training.first_process import on_first_process
 from albert_jax.training.loop import Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
@@ -31,19 +28,18 @@ from albert_jax.training.parallel import (
 )
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState
-from data_pipeline.errors import InputError
-from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.cli.exit_codes import ExitCode
+from experiments.goodput.clock import Activity, stop_clock, this_clock
+from experiments.goodput.host_times import HostTimes
+from experiments.goodput.ledger import Ledger
 from experiments.hosts import Watchdog, agree
-from experiments.hosts.watchdog import COMPILING
-from experiments.metrics.curves import CURVES_FILE, plot_curves
+from experiments.metrics.curves import CURVES_FILE
 from experiments.metrics.metrics_file import read_metrics
 from experiments.metrics.run_log import RunLog
-from experiments.metrics.tracker import Value
-from experiments.metrics.trackers.selection import make_trackers
-from experiments.pages.run_page import write_run_page
+from experiments.metrics.trackers.selection import start_trackers
+from experiments.pages.run_page import draw_run
 from experiments.pages.samples import write_samples
-from experiments.run.compiled_steps import CompiledSteps, StepCompiler
+from experiments.run.compiled_steps import CompiledSteps, StepCompiler, format_costs
 from experiments.run.execution import set_compilation_cache
 from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
 from experiments.run.states import HISTORY, RunStates
@@ -104,14 +100,16 @@ class Run:
         )
         self._num_steps = config.optimizer.num_train_steps
         self._patience = patience
-        self._watchdog = Watchdog(config.run.hang_seconds)
+        self._watchdog, self._clock = Watchdog(config.run.hang_seconds), this_clock()
         self._exits = contextlib.ExitStack()
         self._is_writer = jax.process_index() == 0
+        self._host_times = HostTimes(self.say)
 
     def __enter__(self) -> "Run":
         path, run = self._workdir.path, self._config.run
         set_compilation_cache(run, path)
         with contextlib.ExitStack() as exits:
+            self._ledger = exits.enter_context(Ledger(path, self._clock, enabled=self._is_writer))
             self._checkpoints = exits.enter_context(
                 Checkpoints(
                     self._workdir.checkpoints,
@@ -133,21 +131,26 @@ class Run:
                 )
             )
             if first_step < self._num_steps:
-                self._track(path)
+                start_trackers(self._log, run.tracker_names, self._config, path)
             self._preemption = exits.enter_context(Preemption())
             self._early_stopping = EarlyStopping(
                 self._evaluator.best_metric,
                 self._patience,
                 past=[entry for entry in read_metrics(path) if entry["step"] <= first_step],
             )
+            if not self._is_complete(first_step):
+                self._ledger.begin(first_step)
             self._log.say(f"{path}: at step {first_step:,} of {self._num_steps:,}")
             for name, (before, after) in self._workdir.changes.items():
                 self._log.say(f"changed since the last start: {name} from {before!r} to {after!r}")
             self._exits = exits.pop_all()
+        self._clock.switch(Activity.OTHER)
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._clock.switch(Activity.SAVING)
         self._exits.__exit__(*error)
+        stop_clock()
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar."""
@@ -155,7 +158,8 @@ class Run:
 
     def restore(self) -> TrainState | None:
         """Return the state of the newest checkpoint, or None where there is none yet."""
-        return self._states.restore(self._checkpoints)
+        with self._clock.during(Activity.RESTORING):
+            return self._states.restore(self._checkpoints)
 
     def initialize(self, initial_parameters: Callable[[], PyTree] | None = None) -> TrainState:
         """Return the state of step 0.
@@ -166,7 +170,8 @@ class Run:
         Raises:
             InputError: the stored parameters do not fit the model.
         """
-        return self._states.initialize(initial_parameters)
+        with self._clock.during(Activity.RESTORING):
+            return self._states.initialize(initial_parameters)
 
     def compile(self, objective: Objective, state: TrainState) -> CompiledSteps:
         """Return the training step, which is compiled once for each shape of batches."""
@@ -177,10 +182,13 @@ class Run:
             state,
             self._mesh,
             say=self.say,
-            compiling=functools.partial(self._watchdog.during, COMPILING),
+            compiling=functools.partial(self._during, Activity.COMPILING),
         )
         self._fingerprints = compiler.fingerprints()
-        return compiler.train_step(functools.partial(self._format_costs, state))
+        steps_to_go = self._num_steps - int(state.step)
+        return compiler.train_step(
+            functools.partial(format_costs, state.params, self._data, steps_to_go, self._mesh)
+        )
 
     def train(self, state: TrainState, step: CompiledSteps) -> ExitCode:
         """Train up to the last step, or until early stopping or SIGTERM ends the run.
@@ -195,16 +203,19 @@ class Run:
         """
         if not (had_ended := self._is_complete(int(state.step))):
             state = self._train(state, step)
-        self._checkpoints.wait_until_finished()
+        with self._clock.during(Activity.SAVING):
+            self._checkpoints.wait_until_finished()
         done = int(state.step)
-        if not self._is_complete(done):
+        if not (is_complete := self._is_complete(done)):
             self.say(f"stopped and saved at step {done}; the same command resumes the run")
-            return ExitCode.PREEMPTED
-        if done < self._num_steps:
+        elif done < self._num_steps:
             self.say(f"ended early at step {done}: {self._early_stopping.format()}")
-        if not had_ended:
+        if is_complete and not had_ended:
+            self._ledger.complete()
             self._finish(state)
-        return ExitCode.DONE
+        if not had_ended:
+            self.say(self._ledger.summarize().format())
+        return ExitCode.DONE if is_complete else ExitCode.PREEMPTED
 
     # The hooks of the loop.
 
@@ -213,7 +224,7 @@ class Run:
         if ratios := jax.device_get(trust_ratios(state.opt_state)):
             means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
             self.report(int(state.step), "optimizer", means)
-        with self._watchdog.during("evaluating"):
+        with self._during(Activity.EVALUATING):
             metrics = self._evaluator.evaluate(state.params)
         self._early_stopping.add(metrics)
         return metrics
@@ -225,7 +236,7 @@ class Run:
     def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Save a checkpoint in the background."""
         self._workdir.check_lock()
-        with self._watchdog.during("saving"):
+        with self._during(Activity.SAVING):
             self._checkpoints.save(
                 step,
                 state.without_history(),
@@ -233,22 +244,25 @@ class Run:
                 metrics=metrics,
                 further={} if state.history is None else {HISTORY: state.history},
             )
+        self._ledger.save(step)
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
         """Log the metrics of a split and update the plot."""
-        if split == "train":
-            self._checkpoints.check()  # report a full disk now, not when the next save is due
-            metrics["learning_rate"] = float(self._learning_rate(step - 1))
-        self._log.report(step, split, metrics)
-        if split == "validation" and self._is_writer:
-            path, panels = self._workdir.path, self._evaluator.panels
-            entries, title = read_metrics(path), f"{path.name}, step {step}"
-            plot_curves(entries, path / CURVES_FILE, panels, title=title)
-            write_run_page(path, entries, panels)
+        with self._clock.during(Activity.LOGGING):
+            if split == "train":
+                self._checkpoints.check()  # report a full disk now, not when the next save is due
+                metrics["learning_rate"] = float(self._learning_rate(step - 1))
+                metrics |= self._host_times.exchange(step, metrics)
+            self._log.report(step, split, metrics)
+            if split == "validation" and self._is_writer:
+                self._ledger.write()
+                self._log.report(step, "goodput", self._ledger.summarize().metrics())
+                draw_run(self._workdir.path, step, self._evaluator.panels)
 
     def advance(self, step: int) -> None:
-        """Move the progress bar, and let the watchdog know."""
+        """Move the progress bar, and let the watchdog and the ledger know."""
         self._watchdog.advance()
+        self._ledger.advance(step, self._queue.stalled_seconds)
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
@@ -259,35 +273,40 @@ class Run:
     def _finish(self, state: TrainState) -> None:
         """Write samples of the trained model, and track the curves."""
         path, step = self._workdir.path, int(state.step)
-        samples = self._evaluator.samples(state.params)
-        if samples and self._is_writer:
-            write_samples(path, step, samples)
-            write_run_page(path, read_metrics(path), self._evaluator.panels)
-        self._log.complete(step, path / CURVES_FILE)
+        with self._clock.during(Activity.EVALUATING):
+            samples = self._evaluator.samples(state.params)
+        with self._clock.during(Activity.LOGGING):
+            if samples and self._is_writer:
+                write_samples(path, step, samples)
+                draw_run(path, step, self._evaluator.panels)
+            self._log.complete(step, path / CURVES_FILE)
 
-    def _track(self, path: epath.Path) -> None:
-        """Start the trackers, on the process that writes."""
-        values = flatten(to_dict(self._config))
-        settings = {n: v if isinstance(v, Value) else str(v) for n, v in values.items()}
-        failure = InputError(f"process 0 cannot track {path}; its message says why")
-        trackers = make_trackers(self._config.run.tracker_names)
-        on_first_process(lambda: self._log.track(trackers, settings), failure)
+    @contextlib.contextmanager
+    def _during(self, activity: Activity) -> Iterator[None]:
+        """Let the watchdog and the clock know what is done in a block."""
+        with self._watchdog.during(activity), self._clock.during(activity):
+            yield
 
     def _is_complete(self, step: int) -> bool:
         return step >= self._num_steps or self._early_stopping.stalled()
 
     def _train(self, state: TrainState, step: CompiledSteps) -> TrainState:
-        run = self._config.run
+        run, first_step = self._config.run, int(state.step)
+        self._ledger.resume_at(first_step)
         try:
             with (
                 self._watchdog,
-                contextlib.closing(self._data.batches(int(state.step))) as batches,
+                self._clock.during(Activity.STEPPING),
+                contextlib.closing(self._data.batches(first_step)) as batches,
             ):
-                queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                with self._clock.during(Activity.WAITING_FOR_DATA):
+                    queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                queue.settle(idle=False)  # counted already
+                self._queue = queue
                 step.prepare(state, queue.next, self._key)
                 return train(
                     state,
-                    self._checked(step, int(state.step)),
+                    self._checked(step, first_step),
                     queue,
                     self._key,
                     num_steps=self._num_steps,
@@ -313,19 +332,4 @@ class Run:
         saved = self._checkpoints.manager.latest_step()
         return (
             "nothing was saved" if saved is None else f"the last {kind}checkpoint is step {saved}"
-        )
-
-    def _format_costs(self, state: TrainState, compiled: jax.stages.Compiled) -> str:
-        """The costs of the run from a state on, by the step for its first batch."""
-        flops, steps = self._data.mean_flops, self._num_steps - int(state.step)
-        time = "time known after the first steps"
-        if peak := mesh_peak_flops(self._mesh):
-            hours = steps * flops / peak / 3600
-            time = f"{hours:.1f} hours at bfloat16's peak, twice that at half of it"
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        shapes = self._data.num_shapes
-        several = f"{shapes} shapes of batches, " if shapes > 1 else ""
-        return (
-            f"{parameters:,} parameters, {flops / 1e9:,.1f} GFLOP a step, "
-            f"{format_memory(compiled)}, {several}{steps:,} steps to go, {time}"
         )

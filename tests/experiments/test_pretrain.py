@@ -60,8 +60,7 @@ def one_device() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip pictures and samples, which take a while; `finished` is made before this applies."""
-    for name in ("plot_curves", "write_run_page"):
-        monkeypatch.setattr(training_run, name, lambda *_, **__: None)
+    monkeypatch.setattr(training_run, "draw_run", lambda *_: None)
     monkeypatch.setattr(training_run.Run, "_finish", lambda *_: None)
 
 

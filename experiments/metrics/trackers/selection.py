@@ -4,10 +4,17 @@ import importlib
 import importlib.util
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
 
 from albert_jax.settings import FieldError, did_you_mean
 from data_pipeline.errors import InputError
-from experiments.metrics.tracker import Tracker
+from experiments.cli.dataclass_forms import flatten, to_dict
+from experiments.metrics.tracker import Tracker, Value
+
+if TYPE_CHECKING:
+    from experiments.metrics.run_log import RunLog
 
 
 class TrackerName(StrEnum):
@@ -67,6 +74,27 @@ def make_trackers(names: Iterable[str]) -> dict[str, Tracker]:
         InputError: see `check_trackers`.
     """
     return {name: _find_class(name)() for name in names}
+
+
+def start_trackers(log: "RunLog", names: Iterable[str], config: Any, workdir: epath.Path) -> None:
+    """Start the trackers of a run, on the process that writes.
+
+    Args:
+        log: the run's.
+        names: of the trackers.
+        config: the dataclass of the run's settings.
+        workdir: of the run.
+
+    Raises:
+        InputError: one cannot be started, on all processes alike.
+    """
+    from albert_jax.training.first_process import on_first_process  # JAX: settings need no devices
+
+    values = flatten(to_dict(config))
+    settings = {n: v if isinstance(v, Value) else str(v) for n, v in values.items()}
+    failure = InputError(f"process 0 cannot track {workdir}; its message says why")
+    trackers = make_trackers(names)
+    on_first_process(lambda: log.track(trackers, settings), failure)
 
 
 def _allowed() -> str:

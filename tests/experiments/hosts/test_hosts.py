@@ -13,6 +13,7 @@ from commands import COMMAND, assert_same_params, start
 from echoes import write_echoes
 
 from experiments.cli.exit_codes import ExitCode
+from experiments.metrics.metrics_file import read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -51,13 +52,17 @@ def test_a_single_process_that_hangs_prints_its_stacks() -> None:
     assert done.stdout.splitlines()[-1] == "step 2"
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def start_both(
     corpus: Path, workdir: Path, *flags: str, second: tuple[str, ...] = ()
 ) -> list[subprocess.Popen[str]]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = [f"--coordinator_address=localhost:{port}", "--num_processes=2", *flags]
+    shared = [f"--coordinator_address=localhost:{free_port()}", "--num_processes=2", *flags]
     return [
         start(corpus, workdir, *shared, f"--process_id={number}", *own, program=COMMAND)
         for number, own in enumerate([(), second])
@@ -107,6 +112,39 @@ def test_two_processes_compute_what_one_does_and_fall_and_stop_together(tmp_path
     said = [process.communicate(timeout=900)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert_same_params(workdir, reference, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_of_three_hosts_exactly_the_slow_one_is_named(tmp_path: Path) -> None:
+    """Its loader alone takes some steps' time for each batch."""
+    corpus, workdir = write_echoes(tmp_path / "corpus"), tmp_path / "run"
+    port, slow = free_port(), 1
+    flags = ("--config.optimizer.num_train_steps=24", "--config.run.log_every=4")
+    processes = [
+        start(
+            corpus,
+            workdir,
+            *(f"--coordinator_address=localhost:{port}", "--num_processes=3", *flags),
+            *(f"--process_id={number}", "--config.run.evaluate_every=24"),
+            *("--config.global_batch_size=18", "--config.run.evaluation_batch_size=30"),
+            program=(str(Path(__file__).with_name("slow_pretrain.py")),),
+            LOADER_SECONDS="2" if number == slow else "0",
+        )
+        for number in range(3)
+    ]
+    said = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    named = [line for line in said[0].splitlines() if "is slow" in line]
+    assert named and all(f"process {slow} ({socket.gethostname()})" in line for line in named)
+    assert not any("is slow" in line for text in said[1:] for line in text.splitlines())
+    entries = [entry for entry in read_metrics(workdir) if entry["split"] == "train"]
+    assert len(entries) == 6
+    for entry in entries[1:]:
+        assert entry["host_stall_share_max_process"] == slow
+        assert entry["loader_wait_share_max_process"] == slow
+        assert entry["host_stall_share_median"] < 0.2 < entry["host_stall_share_max"]
+        assert entry["host_seconds_per_step_max"] > 1.9 > entry["host_seconds_per_step_median"]
+    assert len(named) == 1
 
 
 @pytest.mark.slow

@@ -177,8 +177,7 @@ def test_what_is_of_pre_training_only_is_refused(tmp_path: Path, overrides: dict
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One device, and none of the runs' own pictures."""
     monkeypatch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
-    for name in ("plot_curves", "write_run_page"):
-        monkeypatch.setattr(training_run, name, lambda *_, **__: None)
+    monkeypatch.setattr(training_run, "draw_run", lambda *_: None)
     monkeypatch.setattr("experiments.finetuning.report._plot", lambda *_, **__: None)
     yield
 

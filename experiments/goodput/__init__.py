@@ -1,0 +1,12 @@
+"""Goodput: what the time of a run went into, over all of its starts, and on which host."""
+
+from albert_jax.lazy_exports import lazy_exports
+
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    {
+        "attempts": ["Attempt", "Goodput", "summarize"],
+        "clock": ["Activity", "during", "start_clock_of_command"],
+        "ledger": ["GOODPUT_FILE", "read_attempts"],
+    },
+)
