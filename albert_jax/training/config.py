@@ -23,10 +23,14 @@ class ScheduleName(StrEnum):
 
 
 class OptimizerName(StrEnum):
-    """Optimizer: updates scaled by each tensor's trust ratio (lamb) or not (adamw)."""
+    """Optimizer. All but the first two are for comparison: no released ALBERT was trained by them."""
 
-    LAMB = "lamb"
-    ADAMW = "adamw"
+    LAMB = "lamb"  # updates scaled by each tensor's trust ratio (You et al. 2020)
+    ADAMW = "adamw"  # the same without ratios
+    # The layers' matrices take orthogonalized steps (Jordan et al. 2024), all else AdamW's; scaled
+    # so that the learning rates of AdamW serve (Liu et al. 2025).
+    MUON = "muon"
+    ADEMAMIX = "ademamix"  # AdamW with a second, slow mean of gradients (Pagliardini et al. 2024)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,7 @@ class OptimizerConfig:
         FieldError: a value is not allowed.
     """
 
-    name: OptimizerName = setting(OptimizerName.LAMB, "with trust ratios (lamb) or without (adamw)")
+    name: OptimizerName = setting(OptimizerName.LAMB, "how gradients become updates")
     learning_rate: float = setting(0.00176, "peak, reached after warm-up", above=0)
     schedule: ScheduleName = setting(
         ScheduleName.LEGACY_POLY, "shape of the learning rate after warm-up"
@@ -59,6 +63,11 @@ class OptimizerConfig:
     beta_1: float = setting(0.9, "decay of the gradient's mean", at_least=0, below=1)
     beta_2: float = setting(0.999, "decay of the squared gradient's mean", at_least=0, below=1)
     epsilon: float = setting(1e-6, "added to the root of the second moment", above=0)
+    muon_momentum: float = setting(0.95, "decay of muon's mean gradient", at_least=0, below=1)
+    slow_beta: float = setting(
+        0.999, "decay of ademamix's slow mean; 0.9999 for 100,000 steps and more", at_least=0, below=1
+    )
+    slow_share: float = setting(5.0, "weight of ademamix's slow mean", at_least=0)
     bias_correction: bool = setting(False, "correct the moments for their start at 0")
     max_grad_norm: float | None = setting(
         1.0, "clip the norm over all gradients to this; none: no clipping", above=0

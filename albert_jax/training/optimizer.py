@@ -1,4 +1,4 @@
-"""LAMB and AdamW as ALBERT was trained with them.
+"""LAMB and AdamW as ALBERT was trained with them, and later optimizers beside them.
 
 One optax chain: clip by the global norm, moments, weight decay, trust ratio (LAMB only), rate::
 
@@ -22,6 +22,7 @@ Clipping applies to the gradient of the global batch. The released code clips on
 it sums, so that its clipping depends on the number of cores.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jax import Array
 from jaxtyping import Float, PyTree
 
@@ -37,6 +39,7 @@ from albert_jax.training.schedule import make_schedule
 
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
 STACKED_NAME = "layers"  # parameters below have two leading axes: copies and inner
+_ADAM_RMS = 0.2  # root mean square of Adam's updates, about
 
 
 def make_optimizer(
@@ -91,10 +94,61 @@ def adamw(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
     return scale_by_moments(config), decay, optax.identity()
 
 
+def muon(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Return orthogonalized momentum for the layers' matrices, moments for the rest, and decay.
+
+    A matrix below `layers` is that of one copy and inner block, orthogonalized by itself. Its update
+    has about the root mean square of Adam's (Liu et al. 2025, equation 4), so that one learning rate
+    serves both kinds.
+    """
+    matrices = optax.chain(
+        optax.contrib.scale_by_muon(
+            beta=config.muon_momentum, weight_dimension_numbers=_last_two_axes
+        ),
+        optax.stateless_with_tree_map(
+            lambda update, _: update * _ADAM_RMS * math.sqrt(max(update.shape[-2:]))
+        ),
+    )
+    rules = {"matrices": matrices, "others": scale_by_moments(config)}
+    scaling = optax.partition(rules, _matrices_and_others)
+    return scaling, *adamw(config)[1:]
+
+
+def ademamix(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Return the sum of a fast and of a slow mean over the root of squares, and decay.
+
+    The fast mean and the squares are corrected for their start at 0, the slow mean is not.
+    """
+    scaling = optax.contrib.scale_by_ademamix(
+        config.beta_1, config.beta_2, config.slow_beta, config.slow_share, config.epsilon
+    )
+    return scaling, *adamw(config)[1:]
+
+
 # Transformations between clipping and learning rate; their number and order shape the stored state.
 UPDATE_RULES: dict[
     OptimizerName, Callable[[OptimizerConfig], tuple[optax.GradientTransformation, ...]]
-] = {OptimizerName.LAMB: lamb, OptimizerName.ADAMW: adamw}
+] = {
+    OptimizerName.LAMB: lamb,
+    OptimizerName.ADAMW: adamw,
+    OptimizerName.MUON: muon,
+    OptimizerName.ADEMAMIX: ademamix,
+}
+
+
+def _matrices_and_others(params: PyTree) -> PyTree[str]:
+    """Name the kernels below `layers` ``matrices``, and all other parameters ``others``."""
+
+    def kind(path: Any, _: Any) -> str:
+        names = _parameter_name(path).split("/")
+        return "matrices" if STACKED_NAME in names and names[-1] == "kernel" else "others"
+
+    return jax.tree_util.tree_map_with_path(kind, params)
+
+
+def _last_two_axes(params: PyTree) -> PyTree[optax.contrib.MuonDimensionNumbers]:
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    return jax.tree.map(lambda _: axes, params)
 
 
 def adaptation_mask(params: PyTree) -> PyTree[bool]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding
@@ -114,8 +115,22 @@ WORKED = {
         [2.2821651, 4.20261167],
         [2.48850069, 4.09489744],
     ],
+    OptimizerName.ADEMAMIX: [
+        [2.896501, 4.0964995],
+        [2.79943954, 4.06743642],
+        [2.83930771, 4.04219242],
+    ],
 }
-WORKED_EXCLUDED = [[2.6838722, 4.31617777], [2.28784598, 4.21092385], [2.49646373, 4.10741222]]
+# A matrix outside `layers` takes AdamW's steps.
+WORKED[OptimizerName.MUON] = WORKED[OptimizerName.ADAMW]
+_ADAM_EXCLUDED = [[2.6838722, 4.31617777], [2.28784598, 4.21092385], [2.49646373, 4.10741222]]
+WORKED_EXCLUDED = dict.fromkeys(OptimizerName, _ADAM_EXCLUDED) | {
+    OptimizerName.ADEMAMIX: [
+        [2.899501, 4.1004995],
+        [2.80533604, 4.07553292],
+        [2.84800365, 4.05435636],
+    ]
+}
 
 
 @pytest.mark.parametrize("name", OptimizerName)
@@ -128,7 +143,7 @@ def test_three_steps_give_the_worked_weights_and_ratios(x64, name):
     for step, (weights, state) in enumerate(run(config, params, gradients)):
         np.testing.assert_allclose(weights["kernel"], WORKED[name][step], rtol=0, atol=1e-8)
         for excluded in (weights["bias"], weights["layer_norm"]["scale"]):
-            np.testing.assert_allclose(excluded, WORKED_EXCLUDED[step], rtol=0, atol=1e-8)
+            np.testing.assert_allclose(excluded, WORKED_EXCLUDED[name][step], rtol=0, atol=1e-8)
         if name is OptimizerName.LAMB:
             np.testing.assert_allclose(trust_ratios(state)["kernel"], ratios[step], atol=1e-8)
         else:
@@ -169,7 +184,12 @@ def test_equals_optax_where_optax_is_the_same_algorithm(x64, name):
         theirs: Any = optax.lamb(schedule, **arguments)
     else:
         params["bias"] = params["b"]
-        theirs = optax.adamw(schedule, **arguments, mask=adaptation_mask(params))
+        arguments["mask"] = adaptation_mask(params)
+        if name is OptimizerName.ADEMAMIX:
+            slow = {"b3": 0.999, "alpha": 5.0}
+            theirs = optax.contrib.ademamix(schedule, **arguments, **slow)
+        else:
+            theirs = optax.adamw(schedule, **arguments)
     gradients = [random_like(params, seed) for seed in range(1, 9)]
     expected, state = params, theirs.init(params)
     for (ours, _), gradient in zip(run(config, params, gradients), gradients, strict=True):
@@ -246,6 +266,37 @@ def test_stacked_equals_unstacked(x64, sharing):
             np.testing.assert_allclose(ratio, expected[name], rtol=1e-11, atol=1e-14, err_msg=name)
     inside = [r for n, r in found.items() if "layer_" in n and "kernel" in n]
     assert len({round(float(ratio), 9) for ratio in inside}) == len(inside)
+
+
+def orthogonalized(matrix: np.ndarray) -> np.ndarray:
+    """Five steps of the quintic iteration of Jordan et al. on one matrix."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / (np.linalg.norm(wide) + 1e-8)
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = 3.4445 * wide + (-4.7750 * gram + 2.0315 * gram @ gram) @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+def test_muon_orthogonalizes_each_layers_matrices_by_themselves(x64):
+    """Three steps against Nesterov's momentum in NumPy; biases take AdamW's steps."""
+    names = {"query": {"kernel": jnp.zeros((3, 2, 6, 4)), "bias": jnp.zeros((3, 2, 4))}}
+    params, *gradients = (random_like({"layers": names}, seed) for seed in range(4))
+    config = OptimizerConfig(name=OptimizerName.MUON, **CONSTANT)
+    adamw = OptimizerConfig(name=OptimizerName.ADAMW, **CONSTANT)
+    found, plain = (run(one, params, gradients) for one in (config, adamw))
+    weights = np.array(params["layers"]["query"]["kernel"])
+    momentum = np.zeros_like(weights)
+    for step, gradient in enumerate(gradients, 1):
+        of_step = np.array(gradient["layers"]["query"]["kernel"])
+        momentum = 0.95 * momentum + 0.05 * of_step
+        ahead = 0.95 * momentum / (1 - 0.95 ** (step + 1)) + 0.05 * of_step / (1 - 0.95**step)
+        for at in np.ndindex(3, 2):
+            update = 0.2 * 6**0.5 * orthogonalized(ahead[at]) + 0.01 * weights[at]
+            weights[at] -= 0.1 * update
+        ours, theirs = (history[step - 1][0]["layers"]["query"] for history in (found, plain))
+        np.testing.assert_allclose(ours["kernel"], weights, rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(ours["bias"], theirs["bias"])
 
 
 @pytest.mark.parametrize("name", OptimizerName)
@@ -413,7 +464,7 @@ def test_the_rate_follows_the_updates_made(x64):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "sgd"}, "name must be one of lamb, adamw, got 'sgd'"),
+        ({"name": "sgd"}, "name must be one of lamb, adamw, muon, ademamix, got 'sgd'"),
         (
             {"schedule": "linear"},
             "schedule must be one of legacy_poly, poly, cosine, warmup_stable_decay, inverse_root, "
