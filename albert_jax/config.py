@@ -72,13 +72,42 @@ class PositionEncoding(StrEnum):
 
 
 class Norm(StrEnum):
-    """Position of a layer's two layer norms: after each sum, as in the paper, or before each half.
+    """Position of a layer's norms: after each sum, as in the paper, or before each half.
 
-    With ``pre``, the output of the last layer is normalized once more.
+    With all but ``post``, the output of the last layer is normalized once more.
     """
 
     POST = "post"
     PRE = "pre"
+    SANDWICH = "sandwich"  # before each half, and its result before it is added (Ding et al. 2021)
+
+    @property
+    def is_before(self) -> bool:
+        """True if the input of each half is normalized."""
+        return self is not Norm.POST
+
+
+class NormKind(StrEnum):
+    """What a norm divides by."""
+
+    LAYER = "layer"  # the standard deviation, once the mean is subtracted; then a bias is added
+    RMS = "rms"  # the root mean square; there is no bias (Zhang and Sennrich 2019)
+
+
+class FeedForwardKind(StrEnum):
+    """Feed-forward half: one wide layer, or the product of two narrower ones (Shazeer 2020).
+
+    Those two have `AlbertConfig.feed_forward_width` units each, for about the same parameters.
+    """
+
+    MLP = "mlp"
+    GEGLU = "geglu"  # GELU by tanh on one of them
+    SWIGLU = "swiglu"  # SiLU, x times its logistic function
+
+    @property
+    def is_gated(self) -> bool:
+        """True if there are two layers."""
+        return self is not FeedForwardKind.MLP
 
 
 class Initialization(StrEnum):
@@ -107,6 +136,8 @@ MOST_LABELS = 1_000_000
 _MOST_TOKENS = 10_000_000
 _WIDEST = 1 << 20
 _MOST_LAYERS = 1000
+
+_WIDTH_MULTIPLE = 8  # of a gated feed-forward layer, which matmul units like
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +243,11 @@ class AlbertConfig:
     max_relative_distance: int = setting(
         16, "longest distance that relative_local distinguishes", at_least=1, at_most=_WIDEST
     )
-    norm: Norm = setting(Norm.POST, "layer norms after each sum or before each half")
+    norm: Norm = setting(Norm.POST, "norms after each sum, before each half, or around it")
+    norm_kind: NormKind = setting(NormKind.LAYER, "what norms divide by")
+    feed_forward: FeedForwardKind = setting(
+        FeedForwardKind.MLP, "feed-forward layer without or with a gate, for the same parameters"
+    )
     initialization: Initialization = setting(Initialization.FIXED, "how initial weights are scaled")
     tie_word_embeddings: bool = setting(
         True, "the word table is also the output matrix of the masked-LM head"
@@ -238,6 +273,16 @@ class AlbertConfig:
         """True if a dense layer maps the embeddings to the hidden size."""
         always = self.embedding_mapping is EmbeddingMapping.ALWAYS
         return always or self.embedding_size != self.hidden_size
+
+    @property
+    def feed_forward_width(self) -> int:
+        """Units of the feed-forward layer: F, or with a gate about 2 F / 3 (a multiple of 8).
+
+        Example: 3072 units are 2048 with a gate, 512 are 344.
+        """
+        if not self.feed_forward.is_gated:
+            return self.intermediate_size
+        return max(1, round(2 * self.intermediate_size / 3 / _WIDTH_MULTIPLE)) * _WIDTH_MULTIPLE
 
     @property
     def longest_row(self) -> int | None:
@@ -308,7 +353,8 @@ class AlbertConfig:
 _ADDED_FIELDS = frozenset(
     {
         *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
-        *("max_relative_distance", "norm", "initialization", "tie_word_embeddings"),
+        *("max_relative_distance", "norm", "norm_kind", "feed_forward"),
+        *("initialization", "tie_word_embeddings"),
     }
 )
 

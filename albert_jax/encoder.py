@@ -27,7 +27,14 @@ from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig, Norm
 from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
-from albert_jax.layers import Dense, HeadVectors, LayerNorm, attention_dropout, dense
+from albert_jax.layers import (
+    Dense,
+    HeadVectors,
+    NormLayer,
+    attention_dropout,
+    dense,
+    normalization,
+)
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.positions import position_encoder
 
@@ -85,8 +92,8 @@ class SelfAttention(nn.Module):
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
         config = self.config
-        norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
-        inputs = norm(hidden) if config.norm is Norm.PRE else hidden
+        norm, end_norm = _norms_of_half(config, self.dtype)
+        inputs = norm(hidden) if config.norm.is_before else hidden
         rate = config.attention_probs_dropout_prob
         dropout = attention_dropout(self, rate, deterministic=deterministic)
         fused, matmuls = self.execution.fused, self.execution.matmuls
@@ -102,7 +109,7 @@ class SelfAttention(nn.Module):
         vectors = project(query), project(key, known=known and not positions.rotates)
         context = attend(*map(positions.rotate, vectors), project(value, known=known), **dropout)
         return project_and_add(
-            *(hidden, context.reshape(hidden.shape), output, norm, value if known else None),
+            *(hidden, context.reshape(hidden.shape), output, end_norm, value if known else None),
             fused=fused,
             deterministic=deterministic,
         )
@@ -125,13 +132,16 @@ class FeedForward(nn.Module):
     ) -> Float[Array, "batch length hidden"]:
         del attend  # both halves are called alike
         config = self.config
-        norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
-        inputs = norm(hidden) if config.norm is Norm.PRE else hidden
+        norm, end_norm = _norms_of_half(config, self.dtype)
+        inputs = norm(hidden) if config.norm.is_before else hidden
         layer = functools.partial(dense, config, dtype=self.dtype, matmuls=self.execution.matmuls)
-        fused = self.execution.fused
-        wide = widen(inputs, layer(config.intermediate_size, name="intermediate"), fused=fused)
+        fused, width = self.execution.fused, config.feed_forward_width
+        gate = layer(width, name="gate") if config.feed_forward.is_gated else None
+        wide = widen(inputs, layer(width, name="intermediate"), gate, fused=fused)
         output = layer(config.hidden_size, name="output")
-        return project_and_add(hidden, wide, output, norm, fused=fused, deterministic=deterministic)
+        return project_and_add(
+            hidden, wide, output, end_norm, fused=fused, deterministic=deterministic
+        )
 
 
 class AlbertEncoder(nn.Module):
@@ -210,10 +220,18 @@ class AlbertEncoder(nn.Module):
         if output_hidden_states:
             by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
             states = (first, *(block for layer in by_layer for block in layer))
-        if config.norm is Norm.PRE:
-            norm = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")
+        if config.norm.is_before:
+            norm = normalization(config, self.dtype, "layer_norm")
             states = tuple(map(norm, states))
         return states[-1], states if output_hidden_states else None
+
+
+def _norms_of_half(config: AlbertConfig, dtype: DTypeLike) -> tuple[NormLayer, NormLayer]:
+    """Return the norm of a half, and that at its end: the same one unless there are two."""
+    norm = normalization(config, dtype, "layer_norm")
+    if config.norm is not Norm.SANDWICH:
+        return norm, norm
+    return norm, normalization(config, dtype, "output_layer_norm")
 
 
 def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:

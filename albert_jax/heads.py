@@ -7,7 +7,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig
-from albert_jax.layers import ACTIVATIONS, AnyArray, LayerNorm, at_least_float32, dense, initializer
+from albert_jax.layers import (
+    ACTIVATIONS,
+    AnyArray,
+    at_least_float32,
+    dense,
+    initializer,
+    normalization,
+)
 
 
 def gather_positions(
@@ -70,7 +77,7 @@ class MaskedLMHead(nn.Module):
         config = self.config
         x = dense(config, config.embedding_size, self.dtype, "dense")(hidden)
         x = ACTIVATIONS[config.hidden_act](x)
-        x = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(x)
+        x = normalization(config, self.dtype, "layer_norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         if not config.tie_word_embeddings:
             word_table = self.param("decoder", initializer(config), word_table.shape)

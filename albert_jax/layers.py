@@ -17,7 +17,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from albert_jax.config import AlbertConfig, HiddenAct, Initialization
+from albert_jax.config import AlbertConfig, FeedForwardKind, HiddenAct, Initialization, NormKind
 from albert_jax.matmuls.dense_matmul import Matmuls, matmul
 
 _REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not made smaller
@@ -59,6 +59,10 @@ ACTIVATIONS: dict[HiddenAct, Callable[[Array], Array]] = {
     HiddenAct.RELU: jax.nn.relu,
     HiddenAct.TANH: jnp.tanh,
     HiddenAct.LINEAR: lambda x: x,
+}
+GATES: dict[FeedForwardKind, Callable[[Array], Array]] = {
+    FeedForwardKind.GEGLU: gelu,
+    FeedForwardKind.SWIGLU: jax.nn.silu,
 }
 
 
@@ -206,6 +210,20 @@ def _layer_norm_backward(
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
+class RmsNorm(nn.Module):
+    """Division by the root mean square over the last axis, in at least float32, and a factor."""
+
+    epsilon: float
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        values = x.astype(at_least_float32(self.dtype))
+        mean_square = jnp.square(values).mean(-1, keepdims=True)
+        return (values * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(self.dtype)
+
+
 class LayerNorm(nn.Module):
     """`layer_norm` with its parameters."""
 
@@ -223,3 +241,12 @@ class LayerNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (features,))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         return scale, bias
+
+
+NormLayer = LayerNorm | RmsNorm
+
+
+def normalization(config: AlbertConfig, dtype: DTypeLike, name: str | None = None) -> NormLayer:
+    """Build a norm of the configured kind; float32 parameters, the result in `dtype`."""
+    kind = RmsNorm if config.norm_kind is NormKind.RMS else LayerNorm
+    return kind(config.layer_norm_eps, dtype, name=name)

@@ -17,10 +17,10 @@ from albert_jax.encoder import AlbertEncoder, Execution
 from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
 from albert_jax.layers import (
     AnyArray,
-    LayerNorm,
     at_least_float32,
     dense,
     embedding_table,
+    normalization,
 )
 from albert_jax.positions import position_encoder
 from albert_jax.pretrained import PretrainedModel
@@ -60,7 +60,7 @@ class AlbertEmbeddings(nn.Module):
         config, dtype = self.config, at_least_float32(self.dtype)
         self.word_embeddings = embedding_table(config, config.vocab_size, dtype)
         self.token_type_embeddings = embedding_table(config, config.type_vocab_size, dtype)
-        self.layer_norm = LayerNorm(config.layer_norm_eps, self.dtype)
+        self.layer_norm = normalization(config, self.dtype)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     @nn.compact

@@ -14,7 +14,8 @@ def training_flops_per_row(
 ) -> int:
     """Return the operations of all matmuls of a row, forward and backward, without recomputation.
 
-    Per layer ``length · (8 H² + 4 H F)`` for the dense matmuls and ``4 · length² · H`` for
+    Per layer ``length · (8 H² + 4 H F)`` for the dense matmuls (with a gate of width W,
+    ``6 H W`` for ``4 H F``) and ``4 · length² · H`` for
     attention, twice that with learned relative positions; once ``2 · length · E · H`` for the
     embedding mapping, ``predictions · (2 H E + 2 E V)`` for the masked-LM head and
     ``2 H² + 4 H`` per pair for pooler and sentence-order head; the backward pass costs twice the
@@ -58,7 +59,8 @@ def seq2seq_flops_per_row(
 def dense_flops(config: AlbertConfig, positions: int) -> int:
     """Return the operations of the layers' dense matmuls and of the embedding mapping, forward."""
     hidden, depth = config.hidden_size, config.num_hidden_layers * config.inner_group_num
-    layer = positions * (8 * hidden**2 + 4 * hidden * config.intermediate_size)
+    matrices = 3 if config.feed_forward.is_gated else 2
+    layer = positions * (8 * hidden**2 + 2 * matrices * hidden * config.feed_forward_width)
     mapping = 2 * positions * config.embedding_size * hidden if config.has_embedding_mapping else 0
     return depth * layer + mapping
 

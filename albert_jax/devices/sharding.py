@@ -23,8 +23,8 @@ SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
     (r"layers/(cross_)?attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/(cross_)?attention/(query|key|value)/bias", P(None, None, "tensor")),
     (r"layers/(cross_)?attention/dense/kernel", P(None, None, "tensor", "fsdp")),
-    (r"layers/feed_forward/intermediate/kernel", P(None, None, "fsdp", "tensor")),
-    (r"layers/feed_forward/intermediate/bias", P(None, None, "tensor")),
+    (r"layers/feed_forward/(intermediate|gate)/kernel", P(None, None, "fsdp", "tensor")),
+    (r"layers/feed_forward/(intermediate|gate)/bias", P(None, None, "tensor")),
     (r"layers/feed_forward/output/kernel", P(None, None, "tensor", "fsdp")),
     (r"(embedding_hidden_mapping_in|pooler|predictions/dense)/kernel", P("fsdp", None)),
 )

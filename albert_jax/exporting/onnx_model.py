@@ -6,11 +6,13 @@ installed beside our Orbax, tf2onnx has no path from today's JAX. The operations
 
 import functools
 import math
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
-from albert_jax.config import HiddenAct, Norm, PositionEncoding
+from albert_jax.config import FeedForwardKind, HiddenAct, Norm, NormKind, PositionEncoding
 from albert_jax.exporting.inference import ExportedModel, write_signature
 from albert_jax.exporting.onnx_graph import OPSET, OnnxGraph
 from albert_jax.exporting.onnx_span_head import add_conditional_span
@@ -27,7 +29,12 @@ from albert_jax.tasks.models import (
 )
 
 ONNX_FILE = "model.onnx"
-_POSITIONS = (PositionEncoding.ABSOLUTE, PositionEncoding.NONE)
+_EXPORTABLE: Mapping[str, tuple[StrEnum, ...]] = {
+    "position_encoding": (PositionEncoding.ABSOLUTE, PositionEncoding.NONE),
+    "norm": (Norm.POST, Norm.PRE),
+    "norm_kind": (NormKind.LAYER,),
+    "feed_forward": (FeedForwardKind.MLP,),
+}
 _EMBEDDINGS, _LAYERS = "albert/embeddings", "albert/encoder/layers"
 
 Block = tuple[int, int] | None  # copy and inner block of a layer's parameters
@@ -43,12 +50,12 @@ def write_onnx(directory: Path, exported: ExportedModel) -> None:
     Raises:
         WeightsError: the package onnx is missing, or the model cannot be exported.
     """
-    positions = exported.config.position_encoding
-    if positions not in _POSITIONS:
-        raise WeightsError(
-            f"position_encoding={positions} has no onnx export; these have one: "
-            f"{', '.join(_POSITIONS)}; --to=stablehlo holds every model"
-        )
+    for name, exportable in _EXPORTABLE.items():
+        if (found := getattr(exported.config, name)) not in exportable:
+            raise WeightsError(
+                f"{name}={found} has no onnx export; these have one: "
+                f"{', '.join(exportable)}; --to=stablehlo holds every model"
+            )
     graph = OnnxGraph(flatten(exported.params))
     _AlbertGraph(graph, exported).add_outputs()
     metadata = {"architecture": exported.architecture}

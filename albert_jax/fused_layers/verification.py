@@ -10,8 +10,9 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from albert_jax.attention.implementation import AttentionWorkload
-from albert_jax.config import AlbertConfig, HiddenAct, Norm
+from albert_jax.config import AlbertConfig
 from albert_jax.fused_layers.gelu import gelu_dense
+from albert_jax.fused_layers.halves import has_fused_gelu, has_fused_norm
 from albert_jax.fused_layers.layer_norm import add_and_norm
 from albert_jax.fused_layers.tiles import triton
 from albert_jax.layers import gelu, layer_norm
@@ -37,11 +38,11 @@ def unsupported_reason(workload: AttentionWorkload) -> str | None:
         return f"they compute in half precision, run.dtype is {dtype.name}"
     if workload.partitioned:
         return "they cannot be split over devices: run.tensor must be 1"
-    fuses_norm = config.norm is Norm.POST and config.hidden_dropout_prob == 0
-    if not fuses_norm and config.hidden_act is not HiddenAct.GELU:
+    fuses_norm = has_fused_norm(config) and config.hidden_dropout_prob == 0
+    if not fuses_norm and not has_fused_gelu(config):
         return (
-            "this model has nothing to fuse: neither model.norm=post without "
-            "model.hidden_dropout_prob nor model.hidden_act=gelu"
+            "this model has nothing to fuse: neither model.norm=post of model.norm_kind=layer "
+            "without model.hidden_dropout_prob nor model.hidden_act=gelu"
         )
     if triton is None:
         return f"JAX {jax.__version__} does not have jax.experimental.pallas.triton"
@@ -72,7 +73,7 @@ def check_fused_layers(workload: AttentionWorkload) -> float:
 
 
 def _error(config: AlbertConfig, dtype: DTypeLike, length: int) -> float:
-    hidden, wide, epsilon = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+    hidden, wide, epsilon = config.hidden_size, config.feed_forward_width, config.layer_norm_eps
     key = jax.random.key(_SEED)
     vectors = jax.random.normal(key, (3, _ROWS, length, hidden)).astype(dtype)
     kernel = jax.random.normal(key, (hidden, wide)) / np.sqrt(hidden)  # results of size one

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_jax.config import AlbertConfig, Norm, ParameterSharing, PositionEncoding
+from albert_jax.config import (
+    AlbertConfig,
+    FeedForwardKind,
+    Norm,
+    NormKind,
+    ParameterSharing,
+    PositionEncoding,
+)
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.interop.name_table import (
     PROJECTION,
@@ -60,6 +67,8 @@ def num_groups_in_file(config: AlbertConfig) -> int:
     for name, only in (
         ("position_encoding", PositionEncoding.ABSOLUTE),
         ("norm", Norm.POST),
+        ("norm_kind", NormKind.LAYER),
+        ("feed_forward", FeedForwardKind.MLP),
     ):
         if getattr(config, name) is not only:
             raise WeightsError(

@@ -30,8 +30,13 @@ def unsupported_reason(
         )
     if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float32):
         return f"results are bfloat16 or float32, run.dtype is {jnp.dtype(dtype).name}"
-    for name in ("hidden_size", "intermediate_size"):
-        if (size := getattr(config, name)) % (_MULTIPLE * tensor):
+    gated = ", or with a gate two thirds of it," if config.feed_forward.is_gated else ""
+    widths = (
+        ("hidden_size", config.hidden_size),
+        (f"intermediate_size{gated}", config.feed_forward_width),
+    )
+    for name, size in widths:
+        if size % (_MULTIPLE * tensor):
             shared = f" times run.tensor ({tensor})" if tensor > 1 else ""
             return f"model.{name} must be a multiple of {_MULTIPLE}{shared}, it is {size}"
     return None

@@ -38,7 +38,7 @@ def check_float8(
     Raises:
         ValueError: it is too large, or XLA does not compile all matmuls to matmuls in float8.
     """
-    sizes = config.hidden_size, config.intermediate_size
+    sizes = config.hidden_size, config.feed_forward_width
     keys = jax.random.split(jax.random.key(_SEED), 4)
     shapes = (_ROWS, sizes[0]), sizes, sizes[::-1], (_ROWS, sizes[0])
     with jax.default_device(device):

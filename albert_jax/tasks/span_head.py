@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
 from albert_jax.config import AlbertConfig
-from albert_jax.layers import LayerNorm, at_least_float32, dense, initializer
+from albert_jax.layers import at_least_float32, dense, initializer, normalization
 
 MASKED_LOGIT = -1e30
 
@@ -56,7 +56,7 @@ class EndLogits(nn.Module):
             axis=-1,
         )
         x = jnp.tanh(dense(config, config.hidden_size, self.dtype, "dense_0")(pairs))
-        x = LayerNorm(config.layer_norm_eps, self.dtype, name="layer_norm")(x)
+        x = normalization(config, self.dtype, "layer_norm")(x)
         return dense(config, 1, at_least_float32(self.dtype), "dense_1")(x)[..., 0]
 
 

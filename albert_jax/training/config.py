@@ -23,7 +23,7 @@ class ScheduleName(StrEnum):
 
 
 class OptimizerName(StrEnum):
-    """Optimizer. All but the first two are for comparison: no released ALBERT was trained by them."""
+    """Optimizer. No released ALBERT was trained by any but the first two."""
 
     LAMB = "lamb"  # updates scaled by each tensor's trust ratio (You et al. 2020)
     ADAMW = "adamw"  # the same without ratios
@@ -65,7 +65,10 @@ class OptimizerConfig:
     epsilon: float = setting(1e-6, "added to the root of the second moment", above=0)
     muon_momentum: float = setting(0.95, "decay of muon's mean gradient", at_least=0, below=1)
     slow_beta: float = setting(
-        0.999, "decay of ademamix's slow mean; 0.9999 for 100,000 steps and more", at_least=0, below=1
+        0.999,
+        "decay of ademamix's slow mean; more than 100,000 steps want 0.9999",
+        at_least=0,
+        below=1,
     )
     slow_share: float = setting(5.0, "weight of ademamix's slow mean", at_least=0)
     bias_correction: bool = setting(False, "correct the moments for their start at 0")

@@ -97,9 +97,9 @@ def adamw(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
 def muon(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
     """Return orthogonalized momentum for the layers' matrices, moments for the rest, and decay.
 
-    A matrix below `layers` is that of one copy and inner block, orthogonalized by itself. Its update
-    has about the root mean square of Adam's (Liu et al. 2025, equation 4), so that one learning rate
-    serves both kinds.
+    A matrix below `layers` is that of one copy and inner block, orthogonalized by itself. Its
+    update has about the root mean square of Adam's (Liu et al. 2025, equation 4), so that one
+    learning rate serves both kinds.
     """
     matrices = optax.chain(
         optax.contrib.scale_by_muon(

@@ -15,6 +15,9 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
     """Every parameter of the pre-training model; those of layers are [copies, inner, ...]."""
     vocabulary, embedding = config.vocab_size, config.embedding_size
     hidden, intermediate = config.hidden_size, config.intermediate_size
+    if config.feed_forward != "mlp":
+        intermediate = round(intermediate / 12) * 8  # two thirds, in eights
+        assert intermediate
     all_layers, groups = config.num_hidden_layers, config.num_hidden_groups
     shared = {"all": (True, True), "attention": (True, False), "ffn": (False, True)}
     share_attention, share_ffn = shared.get(config.parameter_sharing, (False, False))
@@ -28,8 +31,11 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
         shapes[*path.split("/"), "bias"] = (*stack, outputs)
 
     def add_norm(path: str, size: int, stack: tuple[int, ...] = ()) -> None:
-        shapes[*path.split("/"), "layer_norm", "scale"] = (*stack, size)
-        shapes[*path.split("/"), "layer_norm", "bias"] = (*stack, size)
+        sandwiched = config.norm == "sandwich" and "layers" in path
+        for name in ("layer_norm", "output_layer_norm")[: 1 + sandwiched]:
+            shapes[*path.split("/"), name, "scale"] = (*stack, size)
+            if config.norm_kind == "layer":
+                shapes[*path.split("/"), name, "bias"] = (*stack, size)
 
     tables = {
         "word": vocabulary,
@@ -45,7 +51,7 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
                 distances,
                 hidden // config.num_attention_heads,
             )
-    if config.norm == "pre":
+    if config.norm != "post":
         add_norm("albert/encoder", hidden)
     for name, rows in tables.items():
         shapes["albert", "embeddings", f"{name}_embeddings", "embedding"] = (rows, embedding)
@@ -56,6 +62,8 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
         add_dense(f"albert/encoder/layers/attention/{name}", hidden, hidden, attention)
     add_norm("albert/encoder/layers/attention", hidden, attention)
     add_dense("albert/encoder/layers/feed_forward/intermediate", hidden, intermediate, ffn)
+    if config.feed_forward != "mlp":
+        add_dense("albert/encoder/layers/feed_forward/gate", hidden, intermediate, ffn)
     add_dense("albert/encoder/layers/feed_forward/output", intermediate, hidden, ffn)
     add_norm("albert/encoder/layers/feed_forward", hidden, ffn)
     add_dense("albert/pooler", hidden, hidden)

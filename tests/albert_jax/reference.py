@@ -95,7 +95,7 @@ def score_pretraining(
 
     x = last if masked_lm_positions is None else last[rows, masked_lm_positions]
     head = parameters["predictions"]
-    x = _activate(config, _dense(head["dense"], x))
+    x = _activate(config.hidden_act, _dense(head["dense"], x))
     x = _normalize(head["layer_norm"], config, x)
     words = parameters["albert"]["embeddings"]["word_embeddings"]["embedding"]
     prediction_logits = x @ words.T + head["bias"]
@@ -162,19 +162,30 @@ def _run_layers(
         return _attend(half, encoder, x, visible, config)
 
     def feed_forward(half: Tree, x: np.ndarray) -> np.ndarray:
-        return _dense(half["output"], _activate(config, _dense(half["intermediate"], x)))
+        wide = _dense(half["intermediate"], x)
+        match str(config.feed_forward):
+            case "mlp":
+                wide = _activate(config.hidden_act, wide)
+            case "geglu":
+                wide = _activate("gelu", wide) * _dense(half["gate"], x)
+            case "swiglu":
+                wide = wide / (1 + np.exp(-wide)) * _dense(half["gate"], x)
+        return _dense(half["output"], wide)
 
     states = [x]
     for layer in range(config.num_hidden_layers):
         for inner in range(config.inner_group_num):
             for name, transform in (("attention", attend), ("feed_forward", feed_forward)):
                 half = _take_copy(encoder["layers"][name], layer, inner, config)
-                if config.norm == "pre":
-                    x = x + transform(half, _normalize(half["layer_norm"], config, x))
+                if config.norm != "post":
+                    added = transform(half, _normalize(half["layer_norm"], config, x))
+                    if config.norm == "sandwich":
+                        added = _normalize(half["output_layer_norm"], config, added)
+                    x = x + added
                 else:
                     x = _normalize(half["layer_norm"], config, x + transform(half, x))
             states.append(x)
-    if config.norm == "pre":
+    if config.norm != "post":
         states = [_normalize(encoder["layer_norm"], config, state) for state in states]
     return states
 
@@ -257,16 +268,17 @@ def _dense(
 def _normalize(
     parameters: Tree, config: AlbertConfig, x: Inexact[np.ndarray, "... size"]
 ) -> Inexact[np.ndarray, "... size"]:
+    if config.norm_kind == "rms":
+        mean_square = (x * x).mean(axis=-1, keepdims=True)
+        return x / np.sqrt(mean_square + config.layer_norm_eps) * parameters["scale"]
     centered = x - x.mean(axis=-1, keepdims=True)
     variance = (centered * centered).mean(axis=-1, keepdims=True)
     x = centered / np.sqrt(variance + config.layer_norm_eps)
     return x * parameters["scale"] + parameters["bias"]
 
 
-def _activate(
-    config: AlbertConfig, x: Inexact[np.ndarray, "*shape"]
-) -> Inexact[np.ndarray, "*shape"]:
-    match str(config.hidden_act):
+def _activate(name: str, x: Inexact[np.ndarray, "*shape"]) -> Inexact[np.ndarray, "*shape"]:
+    match str(name):
         case "gelu":
             return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
         case "gelu_erf":
@@ -277,7 +289,7 @@ def _activate(
             return np.tanh(x)
         case "linear":
             return x
-    raise ValueError(f"the reference knows no activation {config.hidden_act!r}")
+    raise ValueError(f"the reference knows no activation {name!r}")
 
 
 def _erf(x: Inexact[np.ndarray, "*shape"]) -> Inexact[np.ndarray, "*shape"]:

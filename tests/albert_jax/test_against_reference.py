@@ -72,6 +72,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"position_encoding": "rotary", "hidden_size": 8, "norm": "pre"},
     ),
     "no positions": ("padded", {"position_encoding": "none"}),
+    "gated by GELU, norms around the halves": (
+        "packed",
+        {"feed_forward": "geglu", "norm": "sandwich", "intermediate_size": 17},
+    ),
+    "gated by SiLU, divided by the root mean square": (
+        "padded",
+        {"feed_forward": "swiglu", "norm_kind": "rms", "parameter_sharing": "none"},
+    ),
+    "root mean squares before the halves": (
+        "packed",
+        {"norm_kind": "rms", "norm": "pre", "feed_forward": "geglu", "inner_group_num": 2},
+    ),
     "one wide head, large epsilon": (
         "padded",
         {"hidden_size": 13, "num_attention_heads": 1, "layer_norm_eps": 0.1},

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
-from albert_jax.config import ParameterSharing
+from albert_jax.config import FeedForwardKind, Norm, NormKind, ParameterSharing
+from albert_jax.devices.flops import training_flops_per_row
 from albert_jax.encoder import Execution, Remat
 
 TINY = AlbertConfig(
@@ -87,8 +88,26 @@ def test_other_backbones_have_their_parameter_counts():
     )
     assert count(shapes(AlbertModel(wide))) == 495_518_208
     assert count(shapes(AlbertForPreTraining(TINY))) == 2_537
-    groups = dataclasses.replace(AlbertConfig.from_name("base_v1"), num_hidden_groups=4)
-    assert count(shapes(AlbertModel(groups))) == 11_683_584 + 3 * 7_087_872
+    base = AlbertConfig.from_name("base_v1")
+    for changes, difference in (
+        ({"num_hidden_groups": 4}, 3 * 7_087_872),
+        ({"feed_forward": FeedForwardKind.SWIGLU}, 2 * 2048 - 3072),  # biases; kernels are as many
+        ({"norm_kind": NormKind.RMS}, -(128 + 2 * 768)),
+        ({"norm": Norm.SANDWICH}, (2 + 1) * 2 * 768),
+    ):
+        model = AlbertModel(dataclasses.replace(base, **changes))
+        assert count(shapes(model)) == 11_683_584 + difference
+
+
+@pytest.mark.parametrize("kind", FeedForwardKind)
+def test_a_gate_costs_as_many_operations_as_it_replaces(kind):
+    """Three matrices of two thirds of the width: 3 · 2 · 8 · 12 · (4 · 768² + 2 · 768 · 3072)."""
+    config = dataclasses.replace(
+        AlbertConfig.from_name("base_v1"), embedding_size=768, feed_forward=kind
+    )
+    dense = training_flops_per_row(config, length=8, predictions=0, pairs=0)
+    attention = 3 * 12 * 4 * 8**2 * 768
+    assert dense - attention == 3 * 2 * 8 * 12 * (4 * 768**2 + 2 * 768 * 3072)
 
 
 def test_initialization_is_a_normal_cut_at_two_deviations():

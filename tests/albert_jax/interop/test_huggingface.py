@@ -479,6 +479,8 @@ class TestWriting:
         [
             ("ForPreTraining", {"parameter_sharing": "ffn"}, "shares one half"),
             ("ForPreTraining", {"norm": "pre"}, "norm=pre: other formats support only post"),
+            ("ForPreTraining", {"norm_kind": "rms"}, "norm_kind=rms: .* only layer"),
+            ("ForPreTraining", {"feed_forward": "geglu"}, "feed_forward=geglu: .* only mlp"),
             (
                 "ForPreTraining",
                 {"position_encoding": "rotary"},
