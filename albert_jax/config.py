@@ -234,6 +234,12 @@ class AlbertConfig:
     parameter_sharing: ParameterSharing = setting(
         ParameterSharing.ALL, "the half of a layer that all layers of a group share"
     )
+    depth_rank: int = setting(
+        0,
+        "rank of the change that each layer makes to its kernels, shared or not; 0: none",
+        at_least=0,
+        at_most=_WIDEST,
+    )
     embedding_mapping: EmbeddingMapping = setting(
         EmbeddingMapping.WHEN_NEEDED, "when a dense layer maps embedding to hidden size"
     )
@@ -353,7 +359,7 @@ class AlbertConfig:
 _ADDED_FIELDS = frozenset(
     {
         *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
-        *("max_relative_distance", "norm", "norm_kind", "feed_forward"),
+        *("max_relative_distance", "norm", "norm_kind", "feed_forward", "depth_rank"),
         *("initialization", "tie_word_embeddings"),
     }
 )

@@ -50,6 +50,11 @@ def write_onnx(directory: Path, exported: ExportedModel) -> None:
     Raises:
         WeightsError: the package onnx is missing, or the model cannot be exported.
     """
+    if exported.config.depth_rank:
+        raise WeightsError(
+            f"depth_rank={exported.config.depth_rank} has no onnx export; convert it first with "
+            "--to=huggingface, which adds the changes to the kernels"
+        )
     for name, exportable in _EXPORTABLE.items():
         if (found := getattr(exported.config, name)) not in exportable:
             raise WeightsError(

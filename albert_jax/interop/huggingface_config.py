@@ -32,7 +32,8 @@ _SHARED_FIELDS = tuple(
     if field.name
     not in {
         *("hidden_act", "parameter_sharing", "embedding_mapping", "position_encoding"),
-        *("max_relative_distance", "norm", "norm_kind", "feed_forward", "initialization", "extra"),
+        *("max_relative_distance", "norm", "norm_kind", "feed_forward", "depth_rank"),
+        *("initialization", "extra"),
     }
 )
 # Keys of the released files that no model reads; all other unknown keys are transformers' own.

@@ -74,6 +74,11 @@ def num_groups_in_file(config: AlbertConfig) -> int:
             raise WeightsError(
                 f"model.{name}={getattr(config, name)}: other formats support only {only}"
             )
+    if config.depth_rank:
+        raise WeightsError(
+            f"model.depth_rank={config.depth_rank}: no other format has changes of shared kernels; "
+            "--to=huggingface adds them, and then shares nothing"
+        )
     if config.attention_copies != config.feed_forward_copies:
         raise WeightsError(
             f"model.parameter_sharing={config.parameter_sharing} shares one half of a layer alone; "

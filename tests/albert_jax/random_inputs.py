@@ -66,6 +66,14 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
         add_dense("albert/encoder/layers/feed_forward/gate", hidden, intermediate, ffn)
     add_dense("albert/encoder/layers/feed_forward/output", intermediate, hidden, ffn)
     add_norm("albert/encoder/layers/feed_forward", hidden, ffn)
+    if config.depth_rank:
+        blocks = (all_layers, config.inner_group_num)
+        for path, shape in list(shapes.items()):
+            if "layers" in path and path[-1] == "kernel":
+                *above, half, name, _ = path
+                change = (*above, f"{half}_changes", name)
+                shapes[*change, "down"] = (*blocks, shape[-2], config.depth_rank)
+                shapes[*change, "up"] = (*blocks, config.depth_rank, shape[-1])
     add_dense("albert/pooler", hidden, hidden)
     add_dense("predictions/dense", hidden, embedding)
     add_norm("predictions", embedding)

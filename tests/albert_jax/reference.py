@@ -177,6 +177,9 @@ def _run_layers(
         for inner in range(config.inner_group_num):
             for name, transform in (("attention", attend), ("feed_forward", feed_forward)):
                 half = _take_copy(encoder["layers"][name], layer, inner, config)
+                for dense, factors in encoder["layers"].get(f"{name}_changes", {}).items():
+                    change = factors["down"][layer, inner] @ factors["up"][layer, inner]
+                    half[dense] = half[dense] | {"kernel": half[dense]["kernel"] + change}
                 if config.norm != "post":
                     added = transform(half, _normalize(half["layer_norm"], config, x))
                     if config.norm == "sandwich":

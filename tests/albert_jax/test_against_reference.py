@@ -80,6 +80,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "padded",
         {"feed_forward": "swiglu", "norm_kind": "rms", "parameter_sharing": "none"},
     ),
+    "changes of rank 2 in each layer": ("packed", {"depth_rank": 2, "num_hidden_layers": 3}),
+    "changes of rank 1 in groups of inner blocks": (
+        "padded",
+        {
+            "depth_rank": 1,
+            "num_hidden_layers": 3,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+            "feed_forward": "swiglu",
+        },
+    ),
     "root mean squares before the halves": (
         "packed",
         {"norm_kind": "rms", "norm": "pre", "feed_forward": "geglu", "inner_group_num": 2},

@@ -94,6 +94,7 @@ def test_other_backbones_have_their_parameter_counts():
         ({"feed_forward": FeedForwardKind.SWIGLU}, 2 * 2048 - 3072),  # biases; kernels are as many
         ({"norm_kind": NormKind.RMS}, -(128 + 2 * 768)),
         ({"norm": Norm.SANDWICH}, (2 + 1) * 2 * 768),
+        ({"depth_rank": 8}, 12 * 8 * (4 * (768 + 768) + 2 * (768 + 3072))),
     ):
         model = AlbertModel(dataclasses.replace(base, **changes))
         assert count(shapes(model)) == 11_683_584 + difference
@@ -168,6 +169,19 @@ def shared_layer():
     model = AlbertModel(TINY)
     params = model.init(jax.random.key(0), IDS)["params"]
     return params, model.apply({"params": params}, IDS).last_hidden_state
+
+
+def test_a_model_with_changes_begins_as_the_one_without(shared_layer):
+    """Bit for bit: the same kernels, to which zero is added."""
+    params, expected = shared_layer
+    model = AlbertModel(dataclasses.replace(TINY, depth_rank=2))
+    changed = model.init(jax.random.key(0), IDS)["params"]
+    layers = changed["encoder"]["layers"]
+    assert np.any(layers["attention_changes"]["query"]["down"])
+    shared = {half: layers[half] for half in params["encoder"]["layers"]}
+    jax.tree.map(np.testing.assert_array_equal, shared, params["encoder"]["layers"])
+    found = model.apply({"params": changed}, IDS).last_hidden_state
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("sharing", ["attention", "ffn", "none"])

@@ -183,7 +183,7 @@ def main() -> None:
                 *(*CONFIG, f"--config.data.corpus_dir={corpus}", f"--workdir={directory}/run"),
             )
     walk.show()
-    layer = min((one for one in readings if "albert_jax/encoder.py" in one), key=len)
+    layer = min((one for one in readings if "albert_jax/encoder/encoder.py" in one), key=len)
     print(f"\n{SETTING}: {len(layer)} files from the flag to the layer")
     print("\n".join(f"    {name}" for name in layer))
 

@@ -436,6 +436,22 @@ class TestWriting:
         self.model.save_pretrained(tmp_path / "model", random_params(self.model))
         assert {file.name for file in tmp_path.rglob("*")} == {"model", CONFIG, WEIGHTS}
 
+    def test_changes_of_shared_kernels_are_added_to_kernels_of_each_layer(self, tmp_path):
+        changes = {"depth_rank": 2, "num_hidden_layers": 3, "num_hidden_groups": 2}
+        model = make_model("ForPreTraining", changes, None)
+        params = random_params(model)
+        model.save_pretrained(tmp_path / "model", params)
+        read, read_params = AlbertForPreTraining.from_pretrained(tmp_path / "model")
+        assert (read.config.depth_rank, read.config.attention_copies) == (0, 3)
+        ids = np.arange(6, dtype=np.int32)[None]
+        ours, theirs = (
+            each.apply({"params": weights}, ids)
+            for each, weights in ((model, params), (read, read_params))
+        )
+        for name in ("prediction_logits", "sop_logits"):
+            found, expected = getattr(theirs, name), getattr(ours, name)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
     def test_an_interrupted_export_leaves_nothing(self, tmp_path):
         class Tokenizer:
             vocab_size, pad_id, cls_id, sep_id = 11, 0, 7, 8

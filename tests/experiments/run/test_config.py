@@ -38,6 +38,7 @@ BASE_V1 = {
     "model.position_encoding": "absolute",
     "model.max_relative_distance": 16,
     "model.norm": "post",
+    "model.depth_rank": 0,
     "model.norm_kind": "layer",
     "model.feed_forward": "mlp",
     "model.initialization": "fixed",

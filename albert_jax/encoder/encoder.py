@@ -8,10 +8,7 @@ copy that all layers use enters it as a constant, so its gradient adds up over d
 enter it one slice a layer.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, cast
 
 import jax
@@ -22,126 +19,16 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from albert_jax.attention.dispatch import Attention
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
-from albert_jax.config import AlbertConfig, Norm
-from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
-from albert_jax.layers import (
-    Dense,
-    HeadVectors,
-    NormLayer,
-    attention_dropout,
-    dense,
-    normalization,
-)
-from albert_jax.matmuls.dense_matmul import Matmuls
+from albert_jax.config import AlbertConfig
+from albert_jax.encoder.execution import Execution, rematerialize
+from albert_jax.encoder.halves import FeedForward, SelfAttention
+from albert_jax.encoder.low_rank import add_changes, changes_of, initialize_changes
+from albert_jax.layers import dense, normalization
 from albert_jax.positions import position_encoder
 
 Params = dict[str, Any]
-
-
-class Remat(StrEnum):
-    """Rematerialization: what the backward pass computes again instead of keeping."""
-
-    NONE = "none"  # keep everything: fastest
-    DOTS = "dots"  # keep the results of matmuls with parameters
-    FULL = "full"  # keep the input of each layer alone: least memory
-
-
-@dataclasses.dataclass(frozen=True)
-class Execution:
-    """Options of how layers are computed, which change their results by rounding alone."""
-
-    remat: Remat = Remat.NONE
-    attention: Attention = Attention.XLA
-    unroll: int = 1  # layers per iteration of the scan: more to fuse, more to compile
-    # Sequences a packed row for which cuDNN has room, on average over the rows of a device, padding
-    # behind a row counted as one; None: in each row as many as any may have.
-    sequence_slots: int | None = None
-    fused: bool = False  # Triton kernels for the passes between matrix products
-    matmuls: Matmuls = Matmuls.SAME  # of both halves
-
-
-_POLICIES: dict[Remat, Callable[..., bool] | None] = {
-    Remat.DOTS: jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    Remat.FULL: None,
-}
-
-
-def rematerialize(apply_layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
-    """Return the body of a scan over layers whose backward pass computes again what it may."""
-    if remat is Remat.NONE:
-        return apply_layer
-    return jax.checkpoint(apply_layer, prevent_cse=False, policy=_POLICIES[remat])
-
-
-class SelfAttention(nn.Module):
-    """The attention half of a layer: attend, project, drop, add; normalize after or before."""
-
-    config: AlbertConfig
-    dtype: DTypeLike = jnp.float32
-    execution: Execution = Execution()
-
-    @nn.compact
-    def __call__(
-        self,
-        hidden: Float[Array, "batch length hidden"],
-        attend: AttentionFn,
-        *,
-        deterministic: bool,
-    ) -> Float[Array, "batch length hidden"]:
-        config = self.config
-        norm, end_norm = _norms_of_half(config, self.dtype)
-        inputs = norm(hidden) if config.norm.is_before else hidden
-        rate = config.attention_probs_dropout_prob
-        dropout = attention_dropout(self, rate, deterministic=deterministic)
-        fused, matmuls = self.execution.fused, self.execution.matmuls
-        known = not dropout and fuses_norm(config, fused=fused, deterministic=deterministic)
-
-        def project(layer: Dense, *, known: bool = False) -> HeadVectors:
-            projected = layer(inputs, bias_has_gradient=not known)
-            return projected.reshape(*hidden.shape[:-1], config.num_attention_heads, -1)
-
-        layer = functools.partial(dense, config, config.hidden_size, self.dtype, matmuls=matmuls)
-        query, key, value, output = map(layer, ("query", "key", "value", "dense"))
-        positions = position_encoder(config)
-        vectors = project(query), project(key, known=known and not positions.rotates)
-        context = attend(*map(positions.rotate, vectors), project(value, known=known), **dropout)
-        return project_and_add(
-            *(hidden, context.reshape(hidden.shape), output, end_norm, value if known else None),
-            fused=fused,
-            deterministic=deterministic,
-        )
-
-
-class FeedForward(nn.Module):
-    """The feed-forward half: widen, activate, narrow, drop, add; normalize after or before."""
-
-    config: AlbertConfig
-    dtype: DTypeLike = jnp.float32
-    execution: Execution = Execution()
-
-    @nn.compact
-    def __call__(
-        self,
-        hidden: Float[Array, "batch length hidden"],
-        attend: AttentionFn,
-        *,
-        deterministic: bool,
-    ) -> Float[Array, "batch length hidden"]:
-        del attend  # both halves are called alike
-        config = self.config
-        norm, end_norm = _norms_of_half(config, self.dtype)
-        inputs = norm(hidden) if config.norm.is_before else hidden
-        layer = functools.partial(dense, config, dtype=self.dtype, matmuls=self.execution.matmuls)
-        fused, width = self.execution.fused, config.feed_forward_width
-        gate = layer(width, name="gate") if config.feed_forward.is_gated else None
-        wide = widen(inputs, layer(width, name="intermediate"), gate, fused=fused)
-        output = layer(config.hidden_size, name="output")
-        return project_and_add(
-            hidden, wide, output, end_norm, fused=fused, deterministic=deterministic
-        )
 
 
 class AlbertEncoder(nn.Module):
@@ -201,8 +88,11 @@ class AlbertEncoder(nn.Module):
             layer = constant | varying
             outputs = []
             for inner in range(config.inner_group_num):
+                block = jax.tree.map(lambda leaf, inner=inner: leaf[inner], layer)
                 for number, (name, half) in enumerate(halves.items()):
-                    params = jax.tree.map(lambda leaf, inner=inner: leaf[inner], layer[name])
+                    params = block[name]
+                    if config.depth_rank:
+                        params = add_changes(params, block[changes_of(name)])
                     rngs = None if keys is None else {"dropout": keys[inner, number]}
                     hidden = apply(half, params, hidden, rngs)
                 outputs.append(hidden)
@@ -226,16 +116,11 @@ class AlbertEncoder(nn.Module):
         return states[-1], states if output_hidden_states else None
 
 
-def _norms_of_half(config: AlbertConfig, dtype: DTypeLike) -> tuple[NormLayer, NormLayer]:
-    """Return the norm of a half, and that at its end: the same one unless there are two."""
-    norm = normalization(config, dtype, "layer_norm")
-    if config.norm is not Norm.SANDWICH:
-        return norm, norm
-    return norm, normalization(config, dtype, "output_layer_norm")
-
-
 def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
-    """Initialize both halves, each leaf ``[copies, inner, ...]``, every slice independently."""
+    """Initialize both halves, each leaf ``[copies, inner, ...]``, every slice independently.
+
+    Where there are changes, the halves are those of the same key without them.
+    """
     copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
     hidden = jnp.zeros((1, 1, config.hidden_size))
 
@@ -249,7 +134,14 @@ def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mo
         )
 
     keys = jax.random.split(key, len(halves))
-    return {name: initialize(name, key) for name, key in zip(halves, keys, strict=True)}
+    stacks = {name: initialize(name, key) for name, key in zip(halves, keys, strict=True)}
+    if not config.depth_rank:
+        return stacks
+    changes = {
+        changes_of(name): initialize_changes(jax.random.fold_in(key, 1), config, stacks[name])
+        for name, key in zip(halves, keys, strict=True)
+    }
+    return stacks | changes
 
 
 def split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:

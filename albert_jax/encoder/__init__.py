@@ -1,0 +1,16 @@
+"""The layers, the sharing of their parameters over depth, and how they are computed."""
+
+from albert_jax.encoder.encoder import AlbertEncoder, Params, split_by_depth
+from albert_jax.encoder.execution import Execution, Remat, rematerialize
+from albert_jax.encoder.halves import FeedForward, SelfAttention
+
+__all__ = [
+    "AlbertEncoder",
+    "Execution",
+    "FeedForward",
+    "Params",
+    "Remat",
+    "SelfAttention",
+    "rematerialize",
+    "split_by_depth",
+]

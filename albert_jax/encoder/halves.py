@@ -1,0 +1,99 @@
+"""The two halves of a layer: self-attention and feed-forward."""
+
+import functools
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from albert_jax.attention.implementation import AttentionFn
+from albert_jax.config import AlbertConfig, Norm
+from albert_jax.encoder.execution import Execution
+from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
+from albert_jax.layers import (
+    Dense,
+    HeadVectors,
+    NormLayer,
+    attention_dropout,
+    dense,
+    normalization,
+)
+from albert_jax.positions import position_encoder
+
+
+class SelfAttention(nn.Module):
+    """The attention half of a layer: attend, project, drop, add; normalize after or before."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+    execution: Execution = Execution()
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length hidden"],
+        attend: AttentionFn,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length hidden"]:
+        config = self.config
+        norm, end_norm = _norms_of_half(config, self.dtype)
+        inputs = norm(hidden) if config.norm.is_before else hidden
+        rate = config.attention_probs_dropout_prob
+        dropout = attention_dropout(self, rate, deterministic=deterministic)
+        fused, matmuls = self.execution.fused, self.execution.matmuls
+        known = not dropout and fuses_norm(config, fused=fused, deterministic=deterministic)
+
+        def project(layer: Dense, *, known: bool = False) -> HeadVectors:
+            projected = layer(inputs, bias_has_gradient=not known)
+            return projected.reshape(*hidden.shape[:-1], config.num_attention_heads, -1)
+
+        layer = functools.partial(dense, config, config.hidden_size, self.dtype, matmuls=matmuls)
+        query, key, value, output = map(layer, ("query", "key", "value", "dense"))
+        positions = position_encoder(config)
+        vectors = project(query), project(key, known=known and not positions.rotates)
+        context = attend(*map(positions.rotate, vectors), project(value, known=known), **dropout)
+        return project_and_add(
+            *(hidden, context.reshape(hidden.shape), output, end_norm, value if known else None),
+            fused=fused,
+            deterministic=deterministic,
+        )
+
+
+class FeedForward(nn.Module):
+    """The feed-forward half: widen, activate, narrow, drop, add; normalize after or before."""
+
+    config: AlbertConfig
+    dtype: DTypeLike = jnp.float32
+    execution: Execution = Execution()
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length hidden"],
+        attend: AttentionFn,
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "batch length hidden"]:
+        del attend  # both halves are called alike
+        config = self.config
+        norm, end_norm = _norms_of_half(config, self.dtype)
+        inputs = norm(hidden) if config.norm.is_before else hidden
+        layer = functools.partial(dense, config, dtype=self.dtype, matmuls=self.execution.matmuls)
+        fused, width = self.execution.fused, config.feed_forward_width
+        gate = layer(width, name="gate") if config.feed_forward.is_gated else None
+        wide = widen(inputs, layer(width, name="intermediate"), gate, fused=fused)
+        output = layer(config.hidden_size, name="output")
+        return project_and_add(
+            hidden, wide, output, end_norm, fused=fused, deterministic=deterministic
+        )
+
+
+def _norms_of_half(config: AlbertConfig, dtype: DTypeLike) -> tuple[NormLayer, NormLayer]:
+    """Return the norm of a half, and that at its end: the same one unless there are two."""
+    norm = normalization(config, dtype, "layer_norm")
+    if config.norm is not Norm.SANDWICH:
+        return norm, norm
+    return norm, normalization(config, dtype, "output_layer_norm")
