@@ -18,7 +18,7 @@ def get_sweep(size: Size) -> Sweep:
         base=config_name(size),
         rows=(
             *grid({"model.depth_rank": (0, 4, 16, 64)}),
-            SweepRow("nothing shared", {"model.parameter_sharing": "none"}),
+            SweepRow("unshared", {"model.parameter_sharing": "none"}),
         ),
         overrides=base_overrides(size),
         seeds=seeds(size),
