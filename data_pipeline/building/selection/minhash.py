@@ -76,22 +76,17 @@ class MinHash(NamedTuple):
         return is_signed, combine(values)
 
 
-class WordHashes:
+class WordHashes(dict[str, int]):
     """Hashes of words, each computed once."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+    def __missing__(self, word: str) -> int:
+        self[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+        return self[word]
 
     def hash(self, text: str) -> UInt64[np.ndarray, " words"]:
         """Hash the words of a text: runs of letters, digits and underscores, in lower case."""
-        known, hashes = self._known, []
-        for word in _WORD.findall(text.lower()):
-            found = known.get(word)
-            if found is None:
-                digest = blake2b(word.encode(), digest_size=8).digest()
-                found = known[word] = int.from_bytes(digest, "little")
-            hashes.append(found)
-        return np.array(hashes, np.uint64)
+        words = _WORD.findall(text.lower())
+        return np.fromiter(map(self.__getitem__, words), np.uint64, len(words))
 
 
 def hash_ngrams(words: UInt64[np.ndarray, " words"], n: int) -> UInt32[np.ndarray, " ngrams"]:
