@@ -192,8 +192,10 @@ def _import_filter(name: str) -> tuple[FilterFunction, str]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        where = "on PYTHONPATH or in the working directory"
-        raise InputError(f"--filter={name}: there is no module {error.name} {where}") from error
+        raise InputError(
+            f"--filter={name}: there is no module {error.name} on PYTHONPATH or in the working "
+            "directory"
+        ) from error
     except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"--filter={name}: {module_name} cannot be imported: {what}") from error
