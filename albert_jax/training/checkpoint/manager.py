@@ -12,7 +12,11 @@ from etils import epath
 from jaxtyping import Array, PyTree
 
 from albert_jax.training.checkpoint.integrity import CheckpointError, write_manifest
-from albert_jax.training.checkpoint.orbax_failures import quiet_orbax, storage_failure
+from albert_jax.training.checkpoint.orbax_failures import (
+    barrier_of_threads,
+    quiet_orbax,
+    storage_failure,
+)
 from albert_jax.training.checkpoint.selection import absolute, mark_best, quarantine_damaged
 from albert_jax.training.first_process import on_first_process
 
@@ -88,7 +92,10 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 # Renamed, then deleted: otherwise an interrupted deletion would look like damage.
                 todelete_subdir=DELETED,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._write_manifest,
+                    barrier_sync_fn=barrier_of_threads(),
+                ),
             ),
         )
         self._quiet = contextlib.ExitStack()

@@ -1,14 +1,16 @@
-"""Failures of Orbax's saves: what it prints of them, and the operating system's message."""
+"""Failures of Orbax's saves: their noise, their barriers, and the operating system's message."""
 
 import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
+
+import orbax.checkpoint as ocp
 
 # Orbax logs to the first, also from threads of its own; the second has what its tasks leave behind.
 _LOGS = [logging.getLogger(name) for name in ("absl", "asyncio")]
@@ -57,6 +59,22 @@ class _OrbaxNoise(logging.Filter):
 
 def _passes_through_orbax(traceback: TracebackType | None) -> bool:
     return any(_ORBAX in frame.f_code.co_filename for frame, _ in walk_tb(traceback))
+
+
+def barrier_of_threads() -> Callable[..., None]:
+    """Return Orbax's barrier of its threads, at which nobody waits whose own save has failed.
+
+    Orbax lets a process whose save has failed wait until no process is saving any more, while the
+    others wait until it has saved, and all of them give up after 10 minutes. Without that wait its
+    error is raised at once, and ends the run on all of them.
+    """
+    wait = ocp.multihost.get_barrier_sync_fn()
+
+    def wait_unless_failed(*, key: str, timeout_ms: int) -> None:
+        if sys.exc_info()[1] is None:  # else this is called while an error passes through
+            wait(key=key, timeout_ms=timeout_ms)
+
+    return wait_unless_failed
 
 
 def storage_failure(error: BaseException) -> str | None:

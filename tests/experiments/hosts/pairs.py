@@ -205,6 +205,16 @@ def hang(failure: str) -> Callable[..., str | None]:
     return scenario
 
 
+def fail_to_save(directory: Path, victim: int, delay: float, *flags: str) -> str | None:
+    """Let both save, one of them on what is as good as a full disk."""
+    given = (f"--fails_on={victim}", "--failure=save", f"--directory={directory}/checkpoints")
+    with started(directory, *given, *flags) as pair:
+        pair.wait_for("step 2", 1 - victim)
+        ended = pair.end(time.monotonic())
+    wrong = [error for error in ended.errors if "cannot save step 1" not in error]
+    return ended.fault(2, 2) or (f"{ended.errors}" if wrong else None)
+
+
 def hung_fault(ended: Ended, function: str, victim: int) -> str | None:
     if ended.statuses != [75, 75] or ended.seconds > LONGEST:
         return f"{ended}"
@@ -220,6 +230,7 @@ SCENARIOS: dict[str, Callable[..., str | None]] = {
     "terminate": terminate,
     "bad input": fail("input", statuses=lambda victim: (2, 2)),
     "bug": fail("bug", statuses=lambda victim: (1, 4) if victim == 0 else (4, 1)),
+    "no room to save": fail_to_save,
     "differ": differ,
     "one alone": one_alone,
     "late goodbye": say_goodbye_late,

@@ -3,14 +3,17 @@
 It prints a line at each of its stages, for tests to wait for.
 """
 
+import resource
+import signal
 import time
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from albert_jax.training.checkpoint import NonFiniteStateError
+from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
@@ -40,7 +43,9 @@ def main() -> ExitCode:
     with Preemption() as preemption, Watchdog(FLAGS.hang_seconds) as watchdog:
         for step in range(1, FLAGS.steps + 1):
             barrier(f"step {step}")
-            if step == FLAGS.fails_at and FLAGS.fails_on in (FLAGS.process_id, ALL):
+            if step == FLAGS.fails_at and FLAGS.failure == "save":
+                save()
+            elif step == FLAGS.fails_at and FLAGS.fails_on in (FLAGS.process_id, ALL):
                 fail()
             print(f"step {step}", flush=True)
             watchdog.advance()
@@ -67,6 +72,20 @@ def fail() -> None:
             wait_at_service("where nobody else comes")
 
 
+def save() -> None:
+    """Save a state of all processes, one of which can write small files alone."""
+    if FLAGS.process_id == FLAGS.fails_on:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    devices = jax.sharding.Mesh(jax.devices(), "data")
+    sharding = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec("data"))
+    own = np.random.default_rng(FLAGS.process_id).standard_normal(100_000)
+    state = {"weights": jax.make_array_from_process_local_data(sharding, own)}
+    with Checkpoints(FLAGS.directory, keep=1) as checkpoints:
+        checkpoints.save(1, state, finite=True)
+        checkpoints.wait_until_finished()
+
+
 if __name__ == "__main__":
     flags.DEFINE_string("fact", "1", "what is compared")
     flags.DEFINE_string("barrier", "collective", "what the processes wait at")
@@ -76,6 +95,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("fails_on", -1, f"the process that fails; {ALL}: all")
     flags.DEFINE_integer("fails_at", 3, "the barrier after which it fails")
     flags.DEFINE_string("failure", "input", "how it fails")
+    flags.DEFINE_string("directory", None, "where checkpoints are saved")
     flags.DEFINE_integer("late", -1, "the process that ends late")
     flags.DEFINE_float("late_seconds", 3, "how late")
     define_host_flags()
