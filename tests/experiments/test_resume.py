@@ -16,9 +16,9 @@ STEPS = 1000
 
 
 def read_hashes(file: Path) -> list[tuple[int, str]]:
-    """Steps and the hashes of their batches, in the order in which they were taken."""
+    """Steps and the hashes of their rows, in the order in which they were taken."""
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    return [(int(step), digest) for step, digest in (line.split() for line in lines)]
+    return [(int(step), rows) for step, rows in (line.split(" ", 1) for line in lines)]
 
 
 def run(corpus: Path, workdir: Path, hashes: Path) -> subprocess.Popen[str]:
