@@ -17,7 +17,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0:glibc.
 # A process compiles on one core, mostly; files stay whole, for what their tests share.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-CAMPAIGNS := $(filter-out __init__ campaign file_damage forked small_blocks,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
+CAMPAIGNS := $(filter-out __init__ campaign elastic_run file_damage forked joined_processes small_blocks \
+	strikes,$(basename $(notdir $(wildcard tests/campaigns/*.py))))
 
 .PHONY: setup demo test test-slow test-interop test-tpu test-cuda test-campaigns compiler-tpu compiler-cuda lint format clean
 

@@ -20,6 +20,8 @@ class Campaign:
         name: its module.
         count: number of cases where the command line names none.
         description: first line of ``--help``.
+        sequence: what the cases are called where each follows from those before, so that none
+            can be repeated alone; None: they are independent.
 
     Attributes:
         count: number of cases.
@@ -27,14 +29,22 @@ class Campaign:
         only: number of the only case that shall run, if it is a single one.
     """
 
-    def __init__(self, name: str, *, count: int, description: str) -> None:
+    def __init__(
+        self, name: str, *, count: int, description: str, sequence: str | None = None
+    ) -> None:
         parser = argparse.ArgumentParser(f"python -m tests.campaigns.{name}", None, description)
+        self._counted = sequence or "count"
         parser.add_argument(
-            "--count", type=int, default=count, help="cases, %(default)s by default"
+            f"--{self._counted}",
+            dest="count",
+            type=int,
+            default=count,
+            help=f"{sequence or 'cases'}, %(default)s by default",
         )
         parser.add_argument("--seed", type=int, default=0)
-        parser.add_argument("--only", type=int, default=None, help="number of a single case")
-        arguments = parser.parse_args()
+        if sequence is None:
+            parser.add_argument("--only", type=int, help="number of a single case")
+        arguments = parser.parse_args(namespace=argparse.Namespace(only=None))
         self.name = name
         self.count, self.seed, self.only = arguments.count, arguments.seed, arguments.only
         self._tried: Counter[str] = Counter()
@@ -46,21 +56,24 @@ class Campaign:
         """The numbers of the cases that shall run."""
         return list(range(self.count)) if self.only is None else [self.only]
 
-    def count_case(self, kind: str, fault: str | None, *, number: int, times: int = 1) -> None:
+    def count_case(
+        self, kind: str, fault: str | None, *, number: int | None = None, times: int = 1
+    ) -> None:
         """Count a case.
 
         Args:
             kind: what was tried.
             fault: what went wrong, if anything.
-            number: the case, by which it can be repeated.
+            number: the case, by which it can be repeated alone.
             times: how many such cases it stands for.
         """
         self._tried[kind] += times
         if fault is not None:
             self._wrong[kind] += times
+            only = "" if number is None else f" --only={number}"
             print(
                 f"WRONG: {kind}: {fault}\n    again: python -m tests.campaigns.{self.name} "
-                f"--seed={self.seed} --count={self.count} --only={number}",
+                f"--seed={self.seed} --{self._counted}={self.count}{only}",
                 flush=True,
             )
 
