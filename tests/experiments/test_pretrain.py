@@ -99,7 +99,7 @@ def test_a_workdir_holds_what_reading_it_takes(corpus: Path, finished: Path) -> 
     assert told == [
         (step, split)
         for step in range(10, STEPS + 1, 10)
-        for split in ("train", *(["validation"] if step % 30 == 0 else []))
+        for split in ("train", *(["validation", "goodput"] if step % 30 == 0 else []))
     ]
     assert pretrain(make_config(corpus), finished) is ExitCode.DONE  # nothing is left to do
     assert [(e["step"], e["split"]) for e in read_metrics(finished)] == told
@@ -442,7 +442,7 @@ def test_a_run_trains_on_imported_records(corpus: Path, tmp_path: Path) -> None:
     records = with_part(config, "data", records_dir=str(tmp_path / "records"))
     workdir = tmp_path / "run"
     assert pretrain(records, workdir) is ExitCode.DONE
-    assert [e["split"] for e in read_metrics(workdir)] == ["train", "validation"]
+    assert [e["split"] for e in read_metrics(workdir)] == ["train", "validation", "goodput"]
 
     mesh = make_mesh(devices=jax.devices()[:1])
     batches = Curriculum(open_corpus(corpus), records, mesh)
