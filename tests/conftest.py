@@ -43,6 +43,9 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+importlib.import_module("albert_jax.devices.compile_cache").use_compile_cache(
+    os.environ["JAX_COMPILATION_CACHE_DIR"]
+)
 
 
 def pytest_collection_finish() -> None:

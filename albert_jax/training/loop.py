@@ -169,8 +169,8 @@ class _MetricsWindow:
             "host_seconds_per_step": (seconds - self._blocked) / self._steps,
             "host_stall_share": self._stalled / seconds,
         }
-        self._reset()
         self._report(step, "train", metrics)
+        self._reset()  # logging is no part of the steps
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

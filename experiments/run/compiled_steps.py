@@ -13,6 +13,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from albert_jax.devices.compile_cache import cache_counts
 from albert_jax.devices.flops import mesh_peak_flops
 from albert_jax.devices.memory import (
     exhausted_memory,
@@ -140,10 +141,11 @@ class CompiledSteps:
             first = not self._compiled
             rows = "" if first else f" for {' x '.join(map(str, shapes[0]))} positions"
             self._say(f"compiling {self._name}{rows} ...")
-            start = time.perf_counter()
+            start, counts = time.perf_counter(), cache_counts()
             with self._compiling():
                 compiled = self._compile(state, batch, key)
-            said = f"compiled in {time.perf_counter() - start:.1f} s"
+            source = " (from the cache)" if cache_counts().since(counts).all_found else ""
+            said = f"compiled in {time.perf_counter() - start:.1f} s{source}"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled
         return self._compiled[shapes]

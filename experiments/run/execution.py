@@ -12,6 +12,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from albert_jax.attention import dispatch
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
+from albert_jax.devices.compile_cache import use_compile_cache
 from albert_jax.devices.described import is_described
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import rows_of_process
@@ -24,6 +25,8 @@ from albert_jax.settings import FieldError
 from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
 from experiments.run.config import ReductionDtype, TrainingRunConfig
+
+COMPILE_CACHE = "compile_cache"  # in a workdir
 
 # XLA's options for the training step, by platform. Without Triton's matrix products cuBLAS computes
 # them all, which adds biases on the way: that made the step of base 1.03 times as fast on an H200
@@ -109,9 +112,14 @@ def _compiler_error(name: str, value: CompilerOption, device: jax.Device) -> str
 
 
 def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
-    """Set the directory of compiled programs: the run's, the environment's, or the workdir's."""
+    """Set the directory of compiled programs: the run's, the environment's, or the workdir's; or
+    that of the workdir above, if it is set."""
     place = run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    jax.config.update("jax_compilation_cache_dir", place or str(workdir / "compile_cache"))
+    above = str(workdir.parent / COMPILE_CACHE)
+    if not place and jax.config.jax_compilation_cache_dir != above:
+        place = str(workdir / COMPILE_CACHE)
+    if place:
+        use_compile_cache(place)
 
 
 def open_mesh(

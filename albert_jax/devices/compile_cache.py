@@ -1,0 +1,135 @@
+"""The cache of compiled programs: kept over restarts, shared by hosts, and proof against damage."""
+
+import contextlib
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from etils import epath
+from jax._src import compilation_cache
+from jax._src.compilation_cache_interface import CacheInterface
+
+from albert_jax.durable_files import partial_name
+from albert_jax.input_files import is_remote
+
+MOST_BYTES = 4 * 2**30  # of a local directory: what was not used for longest is removed
+
+_SUFFIX = ".program"
+_DIGEST = 32  # bytes of a SHA-256 before each program
+_MIN_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+_REQUEST = "/jax/compilation_cache/compile_requests_use_cache"
+_HIT = "/jax/compilation_cache/cache_hits"
+
+_log = logging.getLogger(__name__)
+
+
+class CacheCounts(NamedTuple):
+    """Programs that this process needed, of those that may be in a cache, and found there."""
+
+    needed: int
+    found: int
+
+    def since(self, before: "CacheCounts") -> "CacheCounts":
+        """Return what came after other counts."""
+        return CacheCounts(self.needed - before.needed, self.found - before.found)
+
+    @property
+    def all_found(self) -> bool:
+        """True if there were any, and none was compiled."""
+        return self.needed == self.found > 0
+
+
+class SealedCache(CacheInterface):
+    """A cache of JAX whose entries are complete, or absent, and have a checksum.
+
+    JAX's own writes an entry in place, so that a process which is killed leaves half of one for
+    ever, and what decompresses is run. Here what is damaged is removed with a warning, and compiled
+    again.
+
+    Args:
+        directory: local or remote.
+        most_bytes: of all entries, if it is local.
+    """
+
+    def __init__(self, directory: str, most_bytes: int = MOST_BYTES) -> None:
+        self._path = epath.Path(directory)
+        self._most_bytes, self._is_remote = most_bytes, is_remote(self._path)
+        self._unchecked: int | None = None  # bytes written since the last check of the bound
+
+    def get(self, key: str) -> bytes | None:
+        """Return an entry, or None if there is none that is intact."""
+        file = self._path / f"{key}{_SUFFIX}"
+        if not file.exists():
+            return None
+        content = file.read_bytes()
+        digest, program = content[:_DIGEST], content[_DIGEST:]
+        if hashlib.sha256(program).digest() != digest:
+            _log.warning("%s is damaged: it is removed, and compiled again", file)
+            file.unlink(missing_ok=True)
+            return None
+        if not self._is_remote:
+            with contextlib.suppress(OSError):  # of a directory that is only read
+                os.utime(file)
+        return program
+
+    def put(self, key: str, value: bytes) -> None:
+        """Add an entry."""
+        file, content = self._path / f"{key}{_SUFFIX}", hashlib.sha256(value).digest() + value
+        if self._is_remote:
+            file.write_bytes(content)
+            return
+        partial = partial_name(Path(file))
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, file)  # not synced: after a power cut the checksum tells
+        if self._unchecked is None or self._unchecked > self._most_bytes // 64:
+            self._evict()
+            self._unchecked = 0
+        self._unchecked += len(content)
+
+    def _evict(self) -> None:
+        """Remove what was not used for longest, or a killed process left, beyond the bound."""
+        found = []
+        for file in Path(self._path).glob(f"*{_SUFFIX}*"):
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                status = file.stat()
+                found.append((status.st_mtime, status.st_size, file))
+        excess = sum(size for _, size, _ in found) - self._most_bytes
+        for _, size, file in sorted(found):
+            if excess <= 0:
+                break
+            file.unlink(missing_ok=True)
+            excess -= size
+
+
+def use_compile_cache(directory: str) -> None:
+    """Keep the programs that this process compiles from now on in a directory, all of them if it is
+    local, and look for them there.
+
+    Of several processes only the first one writes, all of them read.
+    """
+    compilation_cache.get_file_cache = lambda path: (SealedCache(path), path)
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", directory)
+    if _MIN_SECONDS not in os.environ:  # a store answers more slowly than a small program compiles
+        seconds = 1.0 if is_remote(epath.Path(directory)) else 0.0
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+def cache_counts() -> CacheCounts:
+    """Return the counts of this process up to now."""
+    return CacheCounts(_counts[_REQUEST], _counts[_HIT])
+
+
+_counts = {_REQUEST: 0, _HIT: 0}
+
+
+def _count(event: str, **_: str | int) -> None:
+    if event in _counts:
+        _counts[event] += 1
+
+
+jax.monitoring.register_event_listener(_count)
