@@ -20,6 +20,7 @@ from data_pipeline.finetuning.encoded_examples import fingerprint
 from experiments.cli.given_settings import scale_steps
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.starting_point import StartingPoint, open_starting_point
+from experiments.goodput.profiling import check_profile
 from experiments.metrics.run_log import StepWork
 from experiments.run.execution import open_mesh, resolve_execution
 from experiments.run.resumption import DataIdentity
@@ -150,6 +151,7 @@ def open_finetuning(
     if config.data.num_epochs is not None:
         batches = FinetuningBatches(task, start.model, config, mesh)
         config = _with_steps_of_epochs(config, config.data.num_epochs, batches.steps_per_epoch)
+    check_profile(config.run.profile_steps, config.optimizer.num_train_steps)
     evaluator = TaskEvaluator(task, config, mesh)
     return Finetuning(config, task, evaluator, mesh, start, execution, (*lines, line))
 

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 from etils import epath
@@ -61,29 +61,34 @@ def check_profile(text: str | None, num_steps: int) -> None:
         raise FieldError("run.profile_steps", allowed, text)
 
 
+class ProfileSettings(Protocol):
+    """The settings of a run about its profile."""
+
+    @property
+    def profile_steps(self) -> str | None: ...
+
+    @property
+    def profile_processes(self) -> ProfiledProcesses: ...
+
+
 class Profiler:
     """A profile of some steps, written into ``profile/process_<number>`` of the workdir.
 
     Args:
-        steps: which; None: there is no profile.
-        processes: that write one.
+        run: which steps, and which processes write a profile.
         workdir: local or remote.
         say: prints a line.
     """
 
     def __init__(
-        self,
-        steps: ProfiledSteps | None,
-        processes: ProfiledProcesses,
-        workdir: epath.Path,
-        say: Callable[[str], None],
+        self, run: ProfileSettings, workdir: epath.Path, say: Callable[[str], None]
     ) -> None:
         number = jax.process_index()
-        takes_part = number == 0 or processes is ProfiledProcesses.ALL
-        self._steps = steps if takes_part else None
+        takes_part = number == 0 or run.profile_processes is ProfiledProcesses.ALL
+        self._steps = parse_steps(run.profile_steps) if takes_part else None
         self._target = workdir / PROFILE_DIRECTORY / f"process_{number}"
         self._say, self._local = say, Path(self._target)
-        self._is_active = False
+        self._is_active, self._first = False, 0
 
     def __enter__(self) -> "Profiler":
         return self
@@ -101,24 +106,23 @@ class Profiler:
             if step > self._steps.last:
                 self._stop()
         elif self._steps.first <= step + 1 <= self._steps.last:
-            self._start()
+            self._start(step + 1)
 
-    def _start(self) -> None:
+    def _start(self, first: int) -> None:
         if is_remote(self._target):  # JAX writes to local directories
             self._local = Path(tempfile.mkdtemp(prefix="albert-jax-profile-"))
         jax.profiler.start_trace(str(self._local))
-        self._is_active = True
+        self._is_active, self._first = True, first
 
     def _stop(self) -> None:
         assert self._steps is not None
         with during(Activity.LOGGING):
             jax.profiler.stop_trace()
-            self._is_active, (first, last) = False, self._steps
-            self._steps = None
+            self._is_active, last, self._steps = False, self._steps.last, None
             if is_remote(self._target):
                 for file in filter(Path.is_file, self._local.rglob("*")):
                     copy = self._target / file.relative_to(self._local).as_posix()
                     make_directory(copy.parent)
                     copy.write_bytes(file.read_bytes())
                 shutil.rmtree(self._local)
-        self._say(f"profile of steps {first} to {last}: {self._target}")
+        self._say(f"profile of steps {self._first} to {last}: {self._target}")

@@ -14,6 +14,7 @@ from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
 from experiments.cli.given_settings import GivenSettings
+from experiments.goodput.profiling import ProfiledProcesses, check_profile, parse_steps
 from experiments.metrics.trackers.selection import TrackerName, parse_trackers
 from experiments.run.derived_settings import follow_lengths, follow_steps
 
@@ -140,7 +141,13 @@ class TrainingRunConfig:
         "separated by commas",
     )
     compile_cache_dir: str | None = setting(
-        None, "cache of compiled programs; none: in the workdir"
+        None, "cache of compiled programs, which runs and hosts may share; none: in the workdir"
+    )
+    profile_steps: str | None = setting(
+        None, "steps of which JAX writes a profile into the workdir, FIRST:LAST; none: no profile"
+    )
+    profile_processes: ProfiledProcesses = setting(
+        ProfiledProcesses.FIRST, "processes that write one"
     )
     change_num_train_steps: bool = setting(
         False, "allow another optimizer.num_train_steps than the workdir was started with"
@@ -156,6 +163,7 @@ class TrainingRunConfig:
                 if (size := getattr(self, name)) > 1:
                     raise FieldError(name, "1 for parallelism=pmap (pjit can shard)", size)
         _ = self.tracker_names
+        parse_steps(self.profile_steps)
 
     @property
     def skips_steps(self) -> bool:
@@ -286,6 +294,7 @@ class ExperimentConfig:
         self._check_length("run.evaluation_seq_length", self.evaluation_seq_length)
         for name in ("first", "second"):
             self._check_phase(f"phases.{name}", getattr(self.phases, name))
+        check_profile(self.run.profile_steps, self.optimizer.num_train_steps)
         early = sum(phase.num_steps for phase in self.phases.in_order)
         if early and early >= (steps := self.optimizer.num_train_steps):
             more = f"more than the {early} of the phases, to leave steps at data.max_seq_length"

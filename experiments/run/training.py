@@ -16,22 +16,18 @@ from albert_jax.devices.prefetch import BatchQueue
 from albert_jax.devices.sharding import place_batch
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
-from albert_jax.training.determinism import (
-    CheckedStep,
-    DeterminismError,
-)
+from albert_jax.training.determinism import CheckedStep, DeterminismError
 from albert_jax.training.loop import Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
 from albert_jax.training.optimizer import make_optimizer, trust_ratios
-from albert_jax.training.parallel import (
-    TrainStep,
-)
+from albert_jax.training.parallel import TrainStep
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState
 from experiments.cli.exit_codes import ExitCode
 from experiments.goodput.clock import Activity, stop_clock, this_clock
 from experiments.goodput.host_times import HostTimes
 from experiments.goodput.ledger import Ledger
+from experiments.goodput.profiling import Profiler
 from experiments.hosts import Watchdog, agree
 from experiments.metrics.curves import CURVES_FILE
 from experiments.metrics.metrics_file import read_metrics
@@ -104,6 +100,7 @@ class Run:
         self._exits = contextlib.ExitStack()
         self._is_writer = jax.process_index() == 0
         self._host_times = HostTimes(self.say)
+        self._profiler = Profiler(config.run, workdir.path, self.say)
 
     def __enter__(self) -> "Run":
         path, run = self._workdir.path, self._config.run
@@ -263,6 +260,7 @@ class Run:
         """Move the progress bar, and let the watchdog and the ledger know."""
         self._watchdog.advance()
         self._ledger.advance(step, self._queue.stalled_seconds)
+        self._profiler.advance(step)
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
@@ -296,6 +294,7 @@ class Run:
         try:
             with (
                 self._watchdog,
+                self._profiler,
                 self._clock.during(Activity.STEPPING),
                 contextlib.closing(self._data.batches(first_step)) as batches,
             ):
@@ -304,6 +303,7 @@ class Run:
                 queue.settle(idle=False)  # counted already
                 self._queue = queue
                 step.prepare(state, queue.next, self._key)
+                self._profiler.advance(first_step)
                 return train(
                     state,
                     self._checked(step, first_step),
@@ -315,9 +315,11 @@ class Run:
                     skip_nonfinite=run.skip_nonfinite_steps,
                 )
         except NonFiniteStepError as error:
-            raise NonFiniteStateError(f"{error}; {self._last_saved('good ')}") from error
+            saved = self._checkpoints.describe_newest("good ")
+            raise NonFiniteStateError(f"{error}; {saved}") from error
         except DeterminismError as error:
-            raise DeterminismError(f"{error}; {self._last_saved()}", error.devices) from error
+            saved = self._checkpoints.describe_newest()
+            raise DeterminismError(f"{error}; {saved}", error.devices) from error
 
     def _checked(self, step: CompiledSteps, first_step: int) -> TrainStep:
         """The step, computed twice as often as the settings say."""
@@ -325,11 +327,3 @@ class Run:
         if every is None:
             return step
         return CheckedStep(step, self._fingerprints, self._mesh, every=every, step=first_step)
-
-    def _last_saved(self, kind: str = "") -> str:
-        """Return the last checkpoint in words, as soon as it is written."""
-        self._checkpoints.wait_until_finished()
-        saved = self._checkpoints.manager.latest_step()
-        return (
-            "nothing was saved" if saved is None else f"the last {kind}checkpoint is step {saved}"
-        )

@@ -196,6 +196,16 @@ class Checkpoints:
             raise self._write_error(error) from error
         self._clean_up()
 
+    def describe_newest(self, kind: str = "") -> str:
+        """Return the newest checkpoint in words, as soon as it is written.
+
+        Args:
+            kind: a word about it and a space, such as ``"good "``.
+        """
+        self.wait_until_finished()
+        step = self.manager.latest_step()
+        return "nothing was saved" if step is None else f"the last {kind}checkpoint is step {step}"
+
     def close(self) -> None:
         """Wait for the save in progress and stop Orbax's threads."""
         try:

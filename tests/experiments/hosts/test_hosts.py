@@ -143,7 +143,7 @@ def test_of_three_hosts_exactly_the_slow_one_is_named(tmp_path: Path) -> None:
         assert entry["host_stall_share_max_process"] == slow
         assert entry["loader_wait_share_max_process"] == slow
         assert entry["host_stall_share_median"] < 0.2 < entry["host_stall_share_max"]
-        assert entry["host_seconds_per_step_max"] > 1.9 > entry["host_seconds_per_step_median"]
+        assert entry["host_seconds_per_step_max"] > 1.4 > entry["host_seconds_per_step_median"]
     assert len(named) == 1
 
 

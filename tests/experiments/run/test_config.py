@@ -111,6 +111,8 @@ BASE_V1 = {
     "run.init_embeddings": "stored",
     "run.trackers": "tensorboard",
     "run.compile_cache_dir": None,
+    "run.profile_steps": None,
+    "run.profile_processes": "first",
     "run.change_num_train_steps": False,
     **{
         f"phases.{name}.{field}": value
