@@ -84,7 +84,11 @@ def pretrain(
     )
     batches.limit_sequences(execution.sequence_slots)
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
-    objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
+    objective = pretraining_objective(
+        model,
+        config.data.sentence_objective.metric_name,
+        z_loss_weight=config.optimizer.z_loss_weight,
+    )
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     agree_on_experiment(config, batches.facts | execution_facts(execution))
     lines = (*lines, attention, *batches.describe_coverage())

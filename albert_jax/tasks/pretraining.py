@@ -9,34 +9,47 @@ from jaxtyping import Float, PyTree
 from albert_jax.batch import PretrainingBatch
 from albert_jax.heads import gather_positions
 from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
-from albert_jax.training.losses import Metrics, cross_entropy
+from albert_jax.training.losses import Metrics, cross_entropy, z_loss
 from albert_jax.training.objective import Objective
+
+Z_LOSS = "masked_lm_z_loss"
 
 
 def pretraining_objective(
-    model: AlbertForPreTraining, sentence_metric: str | None = "sentence_order"
+    model: AlbertForPreTraining,
+    sentence_metric: str | None = "sentence_order",
+    *,
+    z_loss_weight: float = 0.0,
 ) -> Objective:
     """The sum of masked-LM loss and sentence loss (ALBERT §3.1).
 
     Metrics: `masked_lm_loss` and `masked_lm_accuracy`, `{sentence_metric}_loss` and
-    `{sentence_metric}_accuracy`. Predictions: `prediction_logits` and `sop_logits`.
+    `{sentence_metric}_accuracy`, with a weight also `masked_lm_z_loss`. Predictions:
+    `prediction_logits` and `sop_logits`.
 
     Args:
         model: the model.
         sentence_metric: name of the sentence objective in the metrics. With None the sentence head
             and the pooler are not computed; their parameters stay and have no gradient.
+        z_loss_weight: of the squared logarithm of softmax's denominator, a third loss.
     """
     sentence = sentence_metric is not None
 
     def loss_fn(params: PyTree, batch: PretrainingBatch, dropout_key: Array | None) -> Metrics:
         outputs = apply_to_batch(model, params, batch, dropout_key, output_sop_logits=sentence)
         metrics = masked_lm_metrics(outputs.prediction_logits, batch)
+        if z_loss_weight:
+            metrics[Z_LOSS] = z_loss(
+                outputs.prediction_logits, batch.masked_lm_weights, z_loss_weight
+            )
         if sentence_metric is not None and outputs.sop_logits is not None:
             metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
         return metrics
 
     def weight_fn(batch: PretrainingBatch) -> dict[str, Float[Array, ""]]:
         weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
+        if z_loss_weight:
+            weights[Z_LOSS] = weights["masked_lm_loss"]
         if sentence:
             weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
         return weights

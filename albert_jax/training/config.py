@@ -75,6 +75,9 @@ class OptimizerConfig:
     max_grad_norm: float | None = setting(
         1.0, "clip the norm over all gradients to this; none: no clipping", above=0
     )
+    z_loss_weight: float = setting(
+        0.0, "weight of the squared log of softmax's denominator in pre-training", at_least=0
+    )
     reference_batch_size: int | None = setting(
         None,
         "batch size that learning_rate is for: scale it with the square root of the actual one",

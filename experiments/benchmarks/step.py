@@ -92,7 +92,11 @@ def step_candidates(
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
     model, execution = _make_model(config, mesh, batches)
-    objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
+    objective = pretraining_objective(
+        model,
+        config.data.sentence_objective.metric_name,
+        z_loss_weight=config.optimizer.z_loss_weight,
+    )
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
     key = jax.random.key(config.seed)
     state = initialize_state(model.initialize, optimizer, key, mesh)

@@ -116,7 +116,11 @@ def compile_run(config: ExperimentConfig, topology: Topology, say: Say) -> list[
         )
         say(f"{topology}: {line}")
         model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
-        objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
+        objective = pretraining_objective(
+            model,
+            config.data.sentence_objective.metric_name,
+            z_loss_weight=config.optimizer.z_loss_weight,
+        )
         optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
         key = jax.eval_shape(lambda: jax.random.key(config.seed))
         states = RunStates(model.initialize, optimizer, key, mesh, keep_history=run.skips_steps)

@@ -72,6 +72,18 @@ def test_without_a_sentence_objective_nothing_of_its_head_is_computed() -> None:
     assert gradients["predictions"]["bias"].any()
 
 
+def test_z_loss_is_the_squared_log_of_the_denominator_over_the_same_slots() -> None:
+    plain, with_z = (pretraining_objective(MODEL, z_loss_weight=weight) for weight in (0.0, 0.5))
+    logits = np.asarray(plain.predict(PARAMS, BATCH)["prediction_logits"], np.float64)
+    weights = np.asarray(BATCH.masked_lm_weights, np.float64)
+    expected = 0.5 * (weights * np.log(np.exp(logits).sum(-1)) ** 2).sum() / weights.sum()
+    losses, more = (summarize(each.loss_fn(PARAMS, BATCH, None)) for each in (plain, with_z))
+    assert more.pop("masked_lm_z_loss") == pytest.approx(expected, rel=1e-5)
+    assert more.pop("loss") == pytest.approx(losses.pop("loss") + expected, rel=1e-5)
+    assert more == losses
+    assert set(with_z.weight_fn(BATCH)) - set(plain.weight_fn(BATCH)) == {"masked_lm_z_loss"}
+
+
 def test_the_last_layer_has_the_metrics_of_the_objective() -> None:
     by_layer = summarize(jax.jit(masked_lm_by_layer(MODEL))(PARAMS, BATCH))
     whole = summarize(jax.jit(pretraining_objective(MODEL).loss_fn)(PARAMS, BATCH, None))
