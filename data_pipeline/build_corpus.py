@@ -19,7 +19,14 @@ from absl import flags
 from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.input_files import is_remote
 from albert_jax.settings import FieldError
-from data_pipeline.build_flags import define_flags, read_build_config, require_output_dir
+from data_pipeline.build_flags import (
+    define_flags,
+    read_build_config,
+    read_engine_config,
+    require_output_dir,
+)
+from data_pipeline.building.beam.builder import BeamBuilder
+from data_pipeline.building.beam.options import Engine, EngineConfig
 from data_pipeline.building.builder import CorpusBuilder
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.report import format_report
@@ -53,8 +60,8 @@ def main(argv: Sequence[str]) -> int:
         if values.inspect:
             inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
-        config = read_build_config(values)
-        corpus = build(config)
+        config, engine = read_build_config(values), read_engine_config(values)
+        corpus = build(config, engine)
         print(format_report(corpus, config.output_dir), flush=True)
         _suggest_pretraining(config.output_dir, corpus.splits[TRAIN].num_tokens)
     except (flags.Error, InputError, FieldError) as error:
@@ -83,9 +90,17 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise InputError(f"--flagfile: the file is not UTF-8: {error}") from None
 
 
-def build(config: BuildConfig) -> Corpus:
-    """Build a corpus at its output directory; one for a remote store is built here and copied."""
+def build(config: BuildConfig, engine: EngineConfig | None = None) -> Corpus:
+    """Build a corpus at its output directory; this machine copies one for a store there in the end.
+
+    Args:
+        config: of the corpus.
+        engine: that builds it; by default this machine.
+    """
     url = config.output_dir
+    if engine and engine.engine is Engine.BEAM:
+        BeamBuilder(config, engine).build()
+        return open_corpus(url, verify=is_remote(url))
     if not is_remote(url):
         CorpusBuilder(config).build()
         return open_corpus(url, verify=False)

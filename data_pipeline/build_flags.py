@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from albert_jax.settings import FieldError, own_settings, setting
+from data_pipeline.building.beam.options import EngineConfig
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
@@ -122,7 +123,7 @@ class SourceFlags:
 def define_flags() -> flags.FlagValues:
     """Return the flags of the command, apart from those of absl."""
     values = flags.FlagValues()
-    for one in (*own_settings(SourceFlags), *own_settings(BuildConfig)):
+    for one in (field for cls in _CLASSES for field in own_settings(cls)):
         if not one.help:  # no setting
             continue
         default = None if one.default is dataclasses.MISSING else one.default
@@ -150,6 +151,18 @@ def read_build_config(values: flags.FlagValues) -> BuildConfig:
         raise InputError(str(error.named(f"--{error.field}"))) from error
 
 
+def read_engine_config(values: flags.FlagValues) -> EngineConfig:
+    """Return the engine that parsed flags describe.
+
+    Raises:
+        InputError: a flag has a value that is not allowed.
+    """
+    try:
+        return EngineConfig(**_read(EngineConfig, values))
+    except FieldError as error:
+        raise InputError(str(error.named(f"--{error.field}"))) from error
+
+
 def require_output_dir(values: flags.FlagValues) -> str:
     """Return the corpus directory that was named.
 
@@ -170,6 +183,7 @@ def _split(inputs: str) -> tuple[str, ...]:
     return tuple(part for part in inputs.split(",") if part)
 
 
+_CLASSES = (SourceFlags, BuildConfig, EngineConfig)
 _DEFINE: dict[Any, Any] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,

@@ -1,17 +1,20 @@
 """Directories on a remote store (gs://, s3://): copied to a local cache, or published from one."""
 
+import contextlib
 import os
 import queue
+import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 from etils import epath
 
-from albert_jax.durable_files import hash_text, new_file, write_atomically
+from albert_jax.durable_files import hash_text, new_file, sync, write_atomically
 from albert_jax.input_files import is_remote
 from data_pipeline.cache import cache_directory, host_lock
 from data_pipeline.errors import STORES, InputError, storage_failure
@@ -134,6 +137,29 @@ def open_remote(url: str) -> epath.Path:
             raise InputError(f"{url} cannot be reached: {fault}")
         _answering.add(bucket)
     return epath.Path(url)
+
+
+@contextlib.contextmanager
+def new_binary_file(path: epath.Path) -> Iterator[BinaryIO]:
+    """Open a file to write, which appears as a whole at the end, whoever else writes it meanwhile.
+
+    Objects of stores appear when they are closed; a local file is renamed, synced to disk.
+    """
+    if is_remote(path):
+        with path.open("wb") as file:
+            yield file
+        return
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("xb") as file:
+            yield file
+        sync(partial)
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def make_directory(path: epath.Path) -> None:

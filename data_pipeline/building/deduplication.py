@@ -2,29 +2,23 @@
 
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt64
+from jaxtyping import Bool, UInt64
 
 from albert_jax.durable_files import sync
 from data_pipeline.building.journal import Journal
 from data_pipeline.building.selection.clusters import find_near_duplicates
 from data_pipeline.building.selection.hashes import contains
-from data_pipeline.building.writer import open_truncated
+from data_pipeline.errors import InputError
 from data_pipeline.terminal import elapsed_time
-
-# Shorter sentences ("See also the list below.") recur by chance and give nothing away.
-LONG_SENTENCE_TOKENS = 10
-
-# The hash of sentences that are too short to matter.
-NOT_HASHED = 0
 
 NEAR_DUPLICATES_FILE = "near_duplicates.hashes"
 
-_HASHES_PER_READ = 1 << 20
+HASH_DTYPE = np.dtype("<u8")
+_NUMBERS_PER_READ = 1 << 20
 
 
 class SeenHashes:
@@ -55,17 +49,31 @@ class SeenHashes:
         return is_new
 
 
-class HashLog:
-    """A file of 64-bit hashes that only grows."""
+class Log:
+    """A file of numbers that only grows.
 
-    def __init__(self, path: Path, position: Mapping[str, int] | None = None) -> None:
-        """Start the file, or continue it from the `position` of an earlier log."""
-        self.path = path
-        self._file = open_truncated(path, position["bytes"] if position else 0)
+    Args:
+        path: the file.
+        dtype: of the numbers.
+        position: of an earlier log, which is continued from there; what lies behind is cut off.
 
-    def append(self, hashes: UInt64[np.ndarray, " n"]) -> None:
-        """Add hashes."""
-        self._file.write(hashes.astype("<u8").tobytes())
+    Raises:
+        InputError: the file is shorter than it was at that position.
+    """
+
+    def __init__(
+        self, path: Path, dtype: np.dtype, position: Mapping[str, int] | None = None
+    ) -> None:
+        self.path, self._dtype = path, dtype
+        length = position["bytes"] if position else 0
+        self._file = path.open("ab")
+        if self._file.tell() < length:
+            raise InputError(f"{path} is shorter than when it was last saved: remove it")
+        self._file.truncate(length)
+
+    def append(self, numbers: np.ndarray) -> None:
+        """Add numbers."""
+        self._file.write(numbers.astype(self._dtype).tobytes())
 
     def position(self) -> dict[str, int]:
         """Sync the file to the disk, and return its size."""
@@ -77,6 +85,13 @@ class HashLog:
         """Close the file."""
         self._file.close()
 
+    def read(self) -> Iterator[np.ndarray]:
+        """Read the numbers, a bounded number at a time."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            while data := file.read(self._dtype.itemsize * _NUMBERS_PER_READ):
+                yield np.frombuffer(data, self._dtype)
+
 
 class SignatureLog:
     """Files of signatures in reading order: hashes of documents, and one file for each band."""
@@ -87,7 +102,7 @@ class SignatureLog:
         """Start the files, or continue them from the `positions` of an earlier log."""
         self.names = ("signed_documents", *(f"band_{number:03d}" for number in range(bands)))
         self._logs = {
-            name: HashLog(directory / f"{name}.hashes", positions.get(f"{name}.hashes"))
+            name: Log(directory / f"{name}.hashes", HASH_DTYPE, positions.get(f"{name}.hashes"))
             for name in self.names
         }
 
@@ -117,27 +132,6 @@ class SignatureLog:
     def read(self, name: str) -> UInt64[np.ndarray, " documents"]:
         """Read one of the files `names`: the hashes of all documents first, then the bands."""
         return np.fromfile(self._logs[name].path, "<u8").astype(np.uint64, copy=False)
-
-
-def read_hashes(path: Path) -> Iterator[UInt64[np.ndarray, " n"]]:
-    """Read the hashes of a log, a block at a time."""
-    with path.open("rb") as file:
-        while data := file.read(8 * _HASHES_PER_READ):
-            yield np.frombuffer(data, "<u8").astype(np.uint64)
-
-
-def hash_sentences(
-    tokens: Int32[np.ndarray, " tokens"], lengths: Int32[np.ndarray, " sentences"]
-) -> UInt64[np.ndarray, " sentences"]:
-    """Hash the ids of each long sentence; the others get NOT_HASHED."""
-    data = tokens.astype("<u4").tobytes()
-    ends = 4 * np.cumsum(lengths, dtype=np.int64)
-    is_long = lengths >= LONG_SENTENCE_TOKENS
-    spans = zip((ends - 4 * lengths)[is_long].tolist(), ends[is_long].tolist(), strict=True)
-    digests = [blake2b(data[start:end], digest_size=8).digest() for start, end in spans]
-    hashes = np.full(len(lengths), NOT_HASHED, np.uint64)
-    hashes[is_long] = np.frombuffer(b"".join(digests), "<u8")
-    return hashes
 
 
 class SignedBlock(NamedTuple):

@@ -8,8 +8,10 @@ from typing import Any
 
 from albert_jax.durable_files import write_atomically
 from albert_jax.input_files import read_json_object, require_fields
-from data_pipeline.building.selection.filters import Rejections
+from data_pipeline.building.selection.filters import Rejections, add_rejections
+from data_pipeline.building.splits.held_out import REMOVED
 from data_pipeline.errors import InputError
+from data_pipeline.sources.text_files import FAULTS
 
 JOURNAL_FILE = "journal.json"
 _FIELDS = {"settings": dict, "has_tokenizer": bool, "blocks": int, "positions": dict}
@@ -19,15 +21,16 @@ _FIELDS = {"settings": dict, "has_tokenizer": bool, "blocks": int, "positions": 
 class Journal:
     """A state of a build to which a later run can return.
 
-    All files of a build only grow, so lengths name a state: what lies beyond them was written after
-    the journal and is cut off.
+    Logs only grow, so lengths name a state: what lies beyond them was written after the journal and
+    is cut off. Files of later blocks are written again.
 
     Attributes:
         settings: all that the result depends on; a build with others starts over.
         has_tokenizer: True once the tokenizer is saved.
-        blocks: how many blocks of documents are in the files.
-        positions: file or split -> the `position` of its writer.
+        blocks: how many blocks of documents are in files of their own.
+        positions: name of a log -> its `position`.
         duplicates: number of duplicate documents dropped so far.
+        faults: counts of lines and documents that were not read as they are.
         rejected: filter -> reason -> documents rejected so far.
         signed_blocks: how many blocks of documents are in the files of signatures.
         near_duplicates: number of clusters, once they are found, and of the documents and
@@ -39,9 +42,34 @@ class Journal:
     blocks: int = 0
     positions: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     duplicates: int = 0
+    faults: dict[str, int] = dataclasses.field(default_factory=dict)
     rejected: Rejections = dataclasses.field(default_factory=dict)
     signed_blocks: int = 0
     near_duplicates: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def count(
+        self, rejected: Rejections, near_duplicates: Mapping[str, int], faults: Mapping[str, int]
+    ) -> None:
+        """Add the counts of a block."""
+        add_rejections(self.rejected, rejected)
+        for total, more in ((self.near_duplicates, near_duplicates), (self.faults, faults)):
+            for name, count in more.items():
+                total[name] = total.get(name, 0) + count
+
+    def report(self, removed: Mapping[str, int], *, near_duplicates: bool) -> dict[str, Any]:
+        """Return the counts as the metadata of a corpus has them.
+
+        Args:
+            removed: counts of held-out text that was removed.
+            near_duplicates: True if near-duplicates were looked for.
+        """
+        return {
+            "duplicate_documents": self.duplicates,
+            **({"rejected": self.rejected} if self.rejected else {}),
+            **({"near_duplicates": self.near_duplicates} if near_duplicates else {}),
+            **{name: removed.get(name, 0) for name in REMOVED},
+            **{name: self.faults.get(name, 0) for name in FAULTS},
+        }
 
     def save(self, directory: Path) -> None:
         """Write the journal; what it names must be synced to the disk already."""
@@ -55,10 +83,8 @@ class Journal:
             fields = read_json_object(file, error=InputError)
             require_fields(fields, _FIELDS, str(file), error=InputError)
             for name, position in fields["positions"].items():
-                # A split that has no text yet has shard -1.
-                counts = {key: n for key, n in position.items() if (key, n) != ("shard", -1)}
-                kinds = dict.fromkeys(counts, int)
-                require_fields(counts, kinds, f"{file}: {name}", error=InputError)
+                kinds = dict.fromkeys(position, int)
+                require_fields(position, kinds, f"{file}: {name}", error=InputError)
             return cls(**fields)
         except (InputError, TypeError, AttributeError):
             return None

@@ -1,14 +1,18 @@
 """The description of a finished corpus: counts, hashes, statistics, and the printed report."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from data_pipeline.building.selection.filters import format_rejections
-from data_pipeline.corpus.chunks import LOW_COVERAGE, LongSentenceCutter, cut_documents
+from data_pipeline.building.splits.measurement import (
+    ROW_LENGTHS,
+    SPECIAL_TOKENS,
+    SplitReport,
+    TextCounts,
+)
+from data_pipeline.corpus.chunks import LOW_COVERAGE
 from data_pipeline.corpus.metadata import (
     COUNTED,
     FORMAT_VERSION,
@@ -16,49 +20,45 @@ from data_pipeline.corpus.metadata import (
     SourceMetadata,
     fingerprint_content,
 )
-from data_pipeline.corpus.reader import Corpus, list_files
-from data_pipeline.corpus.splits import TRAIN, VALIDATION, Shard, Split, shard_name
-from data_pipeline.memory_maps import MappedDirectory
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import TRAIN, VALIDATION
 from data_pipeline.tokenizers.tokenizer import Tokenizer
-from data_pipeline.verification import describe_files
 
-# Lengths of rows that are reported, since a build does not know those of training.
-_ROW_LENGTH, _SHORT_ROW_LENGTH = 512, 128
-_SPECIAL_TOKENS = 3
 _MOST_FREQUENT = 20
-_TOKENS_PER_READ = 1 << 22
-_DOCUMENTS_PER_READ = 1 << 14
 
 
 def describe_corpus(
-    directory: Path,
+    tokenizer_files: Mapping[str, Mapping[str, Any]],
+    splits: Mapping[str, SplitReport],
     *,
     vocab_size: int,
     sources: Mapping[str, float],
     settings: Mapping[str, Any],
     versions: Mapping[str, str],
+    report: Mapping[str, Any],
 ) -> CorpusMetadata:
-    """Count the text of a finished directory and hash its files; the report is left empty.
+    """Describe a corpus by the reports of its splits.
 
     Args:
-        directory: holds the tokenizer and both splits, complete.
+        tokenizer_files: path within the corpus -> bytes and SHA-256.
+        splits: the reports of both splits.
         vocab_size: tokens in the vocabulary.
         sources: name -> weight, in the order in which documents number them.
         settings: of the build.
         versions: of libraries.
+        report: of the build.
     """
     counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in sources}
-    splits = {}
+    totals = {}
+    files = dict(tokenizer_files)
     for split in (TRAIN, VALIDATION):
-        num_shards = len(list((directory / split).glob("shard-*")))
-        mapped = MappedDirectory(directory / split)
-        shards = (Shard(mapped, shard_name(n), vocab_size) for n in range(num_shards))
-        per_source = _count_by_source(shards, len(sources))
-        for name, numbers in zip(sources, per_source.tolist(), strict=True):
+        by_source = splits[split].text.by_source
+        for name, numbers in zip(sources, by_source.tolist(), strict=True):
             counts[name][split] = dict(zip(COUNTED, numbers, strict=True))
-        totals = per_source.sum(axis=0).tolist()
-        splits[split] = {"shards": num_shards, **dict(zip(COUNTED, totals, strict=True))}
-    files = describe_files(directory, list_files(directory))
+        total = dict(zip(COUNTED, by_source.sum(axis=0).tolist(), strict=True))
+        totals[split] = {"shards": splits[split].num_shards, **total}
+        files |= splits[split].files
+    files = {name: files[name] for name in sorted(files, key=lambda name: name.split("/"))}
     return CorpusMetadata(
         format_version=FORMAT_VERSION,
         fingerprint=fingerprint_content(files, sources),
@@ -66,84 +66,36 @@ def describe_corpus(
         sources=tuple(
             SourceMetadata(name, weight, counts[name]) for name, weight in sources.items()
         ),
-        splits=splits,
+        splits=totals,
         files=files,
         settings=settings,
-        report={},
+        report=report,
         versions=versions,
     )
 
 
-def _count_by_source(shards: Iterable[Shard], num_sources: int) -> np.ndarray:
-    """Count the documents, sentences and tokens of each source: int64 [sources, 3]."""
-    counts = np.zeros((num_sources, 3), np.int64)
-    for shard in shards:
-        sentences = np.diff(shard.document_offsets)
-        tokens = np.diff(shard.sentence_offsets[shard.document_offsets])
-        for column, weights in enumerate((None, sentences, tokens)):
-            counts[:, column] += np.bincount(
-                shard.document_sources, weights, minlength=num_sources
-            ).astype(np.int64)
-    return counts
-
-
-def describe_training_text(corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
+def describe_training_text(text: TextCounts, tokenizer: Tokenizer) -> dict[str, Any]:
     """Compute the statistics of the training text that the metadata keeps.
 
     Returns:
         tokens_per_document; unknown_rate, the fraction of unknown tokens; row_fill_512, the
         fraction of positions filled in rows of 512 with one pair each; coverage_512 and
-        coverage_128, the fraction of tokens that an epoch of such rows reads;
-        most_frequent_pieces, token -> count.
+        coverage_128, the fraction of tokens that an epoch of such rows reads; the others are
+        truncated, other ones in each epoch; most_frequent_pieces, token -> count.
     """
-    train = corpus.splits[TRAIN]
-    counts = count_tokens(train, tokenizer.vocab_size)
-    fill, coverage = measure_rows(train, tokenizer, _ROW_LENGTH)
-    _, coverage_of_short = measure_rows(train, tokenizer, _SHORT_ROW_LENGTH)
-    order = np.argsort(-counts, kind="stable")[:_MOST_FREQUENT]
+    num_documents, _, num_tokens = text.by_source.sum(axis=0).tolist()
+    order = np.argsort(-text.tokens, kind="stable")[:_MOST_FREQUENT].tolist()
+    (filled, rows), (filled_of_short, _) = text.rows.tolist()
+    length, short_length = ROW_LENGTHS
+    fill = filled / (rows * length) + SPECIAL_TOKENS / length
     return {
-        "tokens_per_document": round(train.num_tokens / train.num_documents, 1),
-        "unknown_rate": float(f"{counts[tokenizer.unk_id] / counts.sum():.3g}"),
-        f"row_fill_{_ROW_LENGTH}": round(fill, 4),
-        f"coverage_{_ROW_LENGTH}": round(coverage, 4),
-        f"coverage_{_SHORT_ROW_LENGTH}": round(coverage_of_short, 4),
-        "most_frequent_pieces": {tokenizer.tokens[id]: int(counts[id]) for id in order.tolist()},
+        "tokens_per_document": round(num_tokens / num_documents, 1),
+        "unknown_rate": float(f"{text.tokens[tokenizer.unk_id] / text.tokens.sum():.3g}"),
+        f"row_fill_{length}": round(fill, 4),
+        f"coverage_{length}": round(filled / num_tokens, 4),
+        f"coverage_{short_length}": round(filled_of_short / num_tokens, 4),
+        "most_frequent_pieces": {tokenizer.tokens[id]: int(text.tokens[id]) for id in order},
     }
-
-
-def count_tokens(split: Split, vocab_size: int) -> Int64[np.ndarray, " vocabulary"]:
-    """Count how often each token of the vocabulary occurs."""
-    counts = np.zeros(vocab_size, np.int64)
-    for shard in split.shards:
-        for start in range(0, len(shard.tokens), _TOKENS_PER_READ):
-            part = shard.tokens[start : start + _TOKENS_PER_READ]
-            counts += np.bincount(part, minlength=vocab_size)
-    return counts
-
-
-def measure_rows(split: Split, tokenizer: Tokenizer, length: int) -> tuple[float, float]:
-    """Measure rows of a length that hold one full-length pair each.
-
-    Returns:
-        The fraction of their positions that are filled, and the fraction of all tokens that an
-        epoch of them reads; the others are truncated, other ones in each epoch.
-    """
-    capacity = length - _SPECIAL_TOKENS
-    cutter = LongSentenceCutter(lambda: tokenizer, capacity)
-    filled = rows = 0
-    for shard in split.shards:
-        for first in range(0, len(shard.document_sources), _DOCUMENTS_PER_READ):
-            boundaries = shard.document_offsets[first : first + _DOCUMENTS_PER_READ + 1]
-            offsets = shard.sentence_offsets[boundaries[0] : boundaries[-1] + 1].astype(np.int64)
-            units = cutter.cut(shard.tokens, offsets)
-            documents = units.firsts[boundaries.astype(np.int64) - boundaries[0]]
-            targets = np.full(len(documents) - 1, capacity)
-            chunks = cut_documents(units, documents[:-1], documents[1:], targets, capacity)
-            lengths = units.offsets[chunks.ends] - units.offsets[chunks.firsts]
-            filled += int(np.minimum(lengths, capacity).sum())
-            rows += len(lengths)
-    fill = filled / (rows * length) + _SPECIAL_TOKENS / length
-    return fill, filled / split.num_tokens
 
 
 def format_report(corpus: Corpus, place: str) -> str:

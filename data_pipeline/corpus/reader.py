@@ -1,7 +1,7 @@
 """Opening a corpus: its files are checked, its shards mapped into memory."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,14 +84,20 @@ def check_files(path: Path, files: Files, *, verify: bool) -> None:
             raise CorpusError(f"corpus {path} is damaged: {damage}")
 
 
-def list_files(path: Path) -> list[str]:
+def list_files(
+    path: Path, parts: Sequence[str] = (TOKENIZER_DIRECTORY, TRAIN, VALIDATION)
+) -> list[str]:
     """Return the files of a corpus besides its metadata, by their path within it, sorted.
 
     Hidden files, such as those that file managers and network file systems leave, do not count.
+
+    Args:
+        path: the corpus.
+        parts: its directories.
     """
     found = [
         f"{os.path.relpath(directory, path)}/{name}"
-        for part in (TOKENIZER_DIRECTORY, TRAIN, VALIDATION)
+        for part in parts
         for directory, _, names in os.walk(path / part)
         for name in names
         if not name.startswith(".")

@@ -146,6 +146,12 @@ class Source:
         return _cut_long(documents, progress)
 
     @property
+    def continues(self) -> bool:
+        """True if a document may go on in the next file."""
+        is_text = self.format in (SourceFormat.TEXT, SourceFormat.SENTENCES)
+        return is_text and self.file_end is FileEnd.CONTINUES
+
+    @property
     def _column(self) -> str:
         return self.text_column or _TEXT
 
@@ -224,6 +230,7 @@ class Source:
 
 
 def _read_docstrings(file: InputFile, progress: ReadingProgress) -> Iterator[Document]:
+    progress.start(file)
     yield from read_documentation(file)
     progress.finish(file.size)
 

@@ -67,7 +67,7 @@ class SentenceSplitter(NamedTuple):
         """
         is_split = self.formats[source] is SourceFormat.SENTENCES
         return [
-            cut(sentence)
+            [sentence] if len(sentence) <= _LONGEST_RUN else cut(sentence)
             for paragraph in document
             for found in ([paragraph] if is_split else _segment(paragraph, self.language))
             for sentence in (

@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +20,7 @@ from etils import epath
 
 from albert_jax.input_files import is_remote
 from data_pipeline.errors import InputError, raise_input_error
-from data_pipeline.remote import file_system, open_remote
+from data_pipeline.remote import file_system, open_path, open_remote
 
 # A longer line is no text that anyone wrote, and would be held in memory.
 MAX_LINE_BYTES = 64 << 20
@@ -30,6 +31,9 @@ _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
     ".bz2": bz2.BZ2File,
     ".zst": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
 }
+# Names of the counts of lines and documents that are not read as they are.
+FAULTS = ("cut_documents", "replaced_lines", "skipped_lines")
+COMPRESSED_SUFFIXES = frozenset(_DECOMPRESSORS)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -41,12 +45,34 @@ class EncodingErrors(StrEnum):
     SKIP = "skip"
 
 
+class Span(NamedTuple):
+    """Bytes of a file that are whole lines."""
+
+    start: int
+    end: int
+    lines_before: int = 0
+
+
 class InputFile(NamedTuple):
     """A file to read, by path or URL."""
 
     name: str
     size: int  # bytes as stored
     version: str  # changes when the file does: its time of modification
+    span: Span | None = None  # what is read of it; None for all
+
+    def require_unchanged(self) -> None:
+        """Compare size and version with those of the file now.
+
+        Raises:
+            InputError: it has changed, or is gone.
+        """
+        now = _stat_file(open_path(self.name), "")
+        if (now.size, now.version) != (self.size, self.version):
+            raise InputError(
+                f"{self.name} has changed since it was listed ({self.size:,} bytes then, "
+                f"{now.size:,} now): start the build again"
+            )
 
 
 @dataclasses.dataclass
@@ -59,6 +85,10 @@ class ReadingProgress:
     cut_documents: int = 0
     file: str = ""  # that is read now, or was last
     _raw: Any = None
+
+    def faults(self) -> Counter[str]:
+        """Return the counts of faults by their names."""
+        return Counter({name: getattr(self, name) for name in FAULTS})
 
     @property
     def bytes_read(self) -> int:
@@ -163,11 +193,15 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
     Raises:
         InputError: the file is binary or damaged; the message names the line.
     """
+    start, end, number = file.span or (0, None, 0)
     with open_bytes(file, progress) as stream:
-        number = 0
-        while raw := _read_line(stream, file, number):
+        if start:
+            stream.seek(start)
+        position = start
+        while (end is None or position < end) and (raw := _read_line(stream, file, number)):
             number += 1
-            if number == 1:
+            is_first, position = not position, position + len(raw)
+            if is_first:
                 raw = raw.removeprefix(_BYTE_ORDER_MARK)
             if b"\0" in raw:
                 raise InputError(

@@ -67,7 +67,8 @@ TRAINING = {
 }
 BUILDING = {
     "vocabulary": Phase(_present("corpus.partial/work/vocabulary_sample.txt"), 0.5),
-    "encoding": Phase(_present("corpus.partial/work/held_out"), 0.5),
+    "encoding": Phase(_present("corpus.partial/work/blocks"), 0.5),
+    "shards": Phase(_present("corpus.partial/corpus/train"), 0.1),
     "journal": Phase(_present("corpus.partial/work/.journal.json.*"), 0.002),
     "finishing": Phase(_present("corpus.partial/corpus/metadata.json"), 0.01),
 }

@@ -3,8 +3,8 @@
 import sys
 
 from data_pipeline import build_corpus
-from data_pipeline.building import builder, encoding
+from data_pipeline.building import builder, parts
 
-encoding._BLOCK_CHARACTERS = 8000
+parts._BLOCK_CHARACTERS = 8000
 builder._BLOCKS_PER_SAVE = 2
 sys.exit(build_corpus.main(sys.argv))

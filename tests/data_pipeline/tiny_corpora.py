@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.building.report import describe_corpus
-from data_pipeline.building.writer import MAX_SHARD_BYTES, EncodedDocuments, SplitWriter
+from data_pipeline.building.splits.blocks import DocumentSizes, EncodedDocuments
+from data_pipeline.building.splits.measurement import SplitReport, report_shard, sum_reports
+from data_pipeline.building.splits.shards import MAX_SHARD_BYTES, cut_shards, write_shard
 from data_pipeline.corpus.metadata import CorpusMetadata
-from data_pipeline.corpus.reader import Corpus, open_corpus
-from data_pipeline.corpus.splits import TRAIN, VALIDATION
+from data_pipeline.corpus.reader import Corpus, list_files, open_corpus
+from data_pipeline.corpus.splits import TRAIN, VALIDATION, ShardSize, shard_name
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from data_pipeline.verification import describe_files
 
 Document = Sequence[Sequence[int]]  # ids of each sentence
 
@@ -46,19 +49,52 @@ def write_corpus(
     """
     path.mkdir(parents=True)
     tokenizer.save(path / TOKENIZER_DIRECTORY)
-    for split in (TRAIN, VALIDATION):
-        writer = SplitWriter(path / split, tokenizer.vocab_size, max_shard_bytes=max_shard_bytes)
-        writer.append(encode_documents(splits.get(split, ())))
-        writer.close()
+    reports = {
+        split: write_split(
+            path / split,
+            [encode_documents(splits.get(split, ()))],
+            tokenizer,
+            max_shard_bytes=max_shard_bytes,
+        )
+        for split in (TRAIN, VALIDATION)
+    }
     metadata = describe_corpus(
-        path,
+        describe_files(path, list_files(path, (TOKENIZER_DIRECTORY,))),
+        reports,
         vocab_size=tokenizer.vocab_size,
         sources={"memory": 1.0},
         settings={},
         versions={},
+        report={},
     )
     metadata.save(path)
     return metadata
+
+
+def write_split(
+    path: Path, blocks: Sequence[EncodedDocuments], tokenizer: Tokenizer, *, max_shard_bytes: int
+) -> SplitReport:
+    """Write the shards of a split from blocks in memory."""
+    sizes = [
+        DocumentSizes(
+            np.array([part.sentence_lengths.sum() for part in parts], np.int64),
+            block.sentence_counts,
+        )
+        for block in blocks
+        for parts in [[block.slice(d, d + 1) for d in range(len(block.sources))]]
+    ]
+    totals = [ShardSize(int(s.tokens.sum()), int(s.sentences.sum()), len(s.tokens)) for s in sizes]
+    shards = cut_shards(
+        totals, sizes.__getitem__, tokenizer.vocab_size, max_shard_bytes=max_shard_bytes
+    )
+    path.mkdir()
+    reports = []
+    for number, pieces in enumerate(shards):
+        shard = path / shard_name(number)
+        documents = (blocks[piece.block].slice(piece.first, piece.last) for piece in pieces)
+        files = write_shard(shard, documents, tokenizer.vocab_size)
+        reports.append(report_shard(shard, files, 1, tokenizer))
+    return sum_reports(path.name, reports, 1, tokenizer.vocab_size)
 
 
 def make_corpus(

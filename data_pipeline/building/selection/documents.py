@@ -1,5 +1,6 @@
 """Selection of the documents of a build, by quality filters and without near-duplicates."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +30,18 @@ class Selection(NamedTuple):
     filters: tuple[DocumentFilter, ...] = ()
     near_duplicates: Path | None = None  # a file of the sorted hashes of those to drop
 
-    def start(self) -> "Selector":
-        """Import the filters."""
-        return Selector(self)
+
+def start_once(selection: Selection) -> "Selector":
+    """Start a selection: import the filters, once in a process."""
+    path = selection.near_duplicates
+    status = path.stat() if path else None
+    return _start(selection, (status.st_ino, status.st_mtime_ns) if status else None)
+
+
+@functools.lru_cache(maxsize=1)
+def _start(selection: Selection, version: tuple[int, int] | None) -> "Selector":
+    del version  # of the file of near-duplicates
+    return Selector(selection)
 
 
 class Selector:

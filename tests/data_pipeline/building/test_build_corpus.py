@@ -21,8 +21,9 @@ from data_pipeline.build_flags import define_flags, read_build_config
 from data_pipeline.building.builder import CorpusBuilder
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.deduplication import SeenHashes
-from data_pipeline.building.held_out import is_held_out
 from data_pipeline.building.selection.hashes import hash_documents
+from data_pipeline.building.splits.blocks import block_file
+from data_pipeline.building.splits.held_out import is_held_out
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.locks import lock
@@ -35,8 +36,8 @@ SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 SMALL_STEPS = """
 import os, resource, signal, sys
 from data_pipeline import build_corpus
-from data_pipeline.building import builder, encoding, journal
-encoding._BLOCK_CHARACTERS = 5000
+from data_pipeline.building import builder, journal, parts
+parts._BLOCK_CHARACTERS = 5000
 builder._BLOCKS_PER_SAVE = 2
 fatal, limit = int(sys.argv[1]), int(sys.argv[2])
 if limit:
@@ -242,9 +243,14 @@ def test_killed_builds_resume_to_the_same_corpus(text, vocabulary, tmp_path, bui
     assert "Resuming the build" in done.stderr
     journal = json.loads((tmp_path / "corpus.partial/work/journal.json").read_text())
     assert journal["blocks"] == 8
-    # Text written after the last entry of the journal is cut off.
-    with (tmp_path / "corpus.partial/corpus/train/shard-00000/tokens.bin").open("ab") as file:
-        file.write(b"garbage")
+    # What was written after the last entry of the journal is cut off, or written again.
+    work = tmp_path / "corpus.partial/work"
+    with (work / "new.hashes").open("ab") as file:
+        file.write(b"garbage!")
+    block_file(work / "blocks", 8).write_bytes(b"garbage")
+    shard = tmp_path / "corpus.partial/corpus/train/shard-00000"
+    shard.mkdir(parents=True)
+    (shard / "tokens.bin").write_bytes(b"garbage")
     done = run("-c", SMALL_STEPS, 0, "0", *command)
     assert done.returncode == DONE, done.stderr
     assert files_of(output) == files_of(built)

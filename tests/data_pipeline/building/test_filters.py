@@ -8,7 +8,7 @@ import pytest
 from tiny_builds import build, write_vocabulary
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE
-from data_pipeline.building import builder, encoding
+from data_pipeline.building import builder, parts
 from data_pipeline.corpus.reader import open_corpus
 
 WORDS = ("the", "hello", "e", "2")
@@ -102,7 +102,7 @@ def test_filters_see_the_source_and_what_those_before_them_keep(module):
 def test_a_failure_is_named_and_a_resumed_build_counts_the_same(
     module, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(encoding, "_BLOCK_CHARACTERS", 20)
+    monkeypatch.setattr(parts, "_BLOCK_CHARACTERS", 20)
     monkeypatch.setattr(builder, "_BLOCKS_PER_SAVE", 1)
     flag = tmp_path / "fails"
     flag.touch()

@@ -9,7 +9,7 @@ import pytest
 from tiny_builds import build, write_vocabulary
 
 from data_pipeline.build_corpus import BAD_INPUT, DONE, INTERRUPTED
-from data_pipeline.building import builder, encoding
+from data_pipeline.building import builder, parts
 from data_pipeline.building.journal import Journal
 from data_pipeline.building.selection.clusters import cluster, find_near_duplicates
 from data_pipeline.building.selection.minhash import MinHash, WordHashes, hash_ngrams
@@ -115,7 +115,7 @@ def documents(tmp_path, monkeypatch):
     """Make documents of 120 words: three clusters, and 20 that are like no other."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(encoding, "_BLOCK_CHARACTERS", 2000)
+    monkeypatch.setattr(parts, "_BLOCK_CHARACTERS", 2000)
     monkeypatch.setattr(builder, "_BLOCKS_PER_SAVE", 2)
     write_vocabulary(WORDS)
     random = np.random.default_rng(2)

@@ -20,11 +20,10 @@ import numpy as np
 import pytest
 from etils import epath
 from memory_stores import memory_stores
-from tiny_corpora import encode_documents, write_corpus
+from tiny_corpora import write_corpus
 
 from albert_jax.durable_files import hash_file
 from data_pipeline import remote, verification
-from data_pipeline.building.writer import SplitWriter
 from data_pipeline.cache import cache_directory, host_lock
 from data_pipeline.corpus.metadata import (
     CorpusError,
@@ -104,28 +103,6 @@ def test_fingerprint_follows_the_content_alone(tmp_path):
         for name, size in (("one", 60), ("two", 60), ("other", 70))
     ]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
-
-
-def test_writing_continues_from_a_position(tmp_path):
-    """Text written after the position is removed, later shards too."""
-
-    def files(path):
-        return {f.relative_to(path): f.read_bytes() for f in path.rglob("*.bin")}
-
-    whole = SplitWriter(tmp_path / "whole", 13, max_shard_bytes=60)
-    whole.append(encode_documents(TRAIN))
-    whole.close()
-    for before in range(len(TRAIN) + 1):
-        path = tmp_path / f"cut-{before}"
-        writer = SplitWriter(path, 13, max_shard_bytes=60)
-        writer.append(encode_documents(TRAIN[:before]))
-        position = writer.position()
-        writer.append(encode_documents([[[9]] for _ in range(20)]))
-        writer.close()
-        writer = SplitWriter(path, 13, max_shard_bytes=60, position=position)
-        writer.append(encode_documents(TRAIN[before:]))
-        writer.close()
-        assert files(path) == files(tmp_path / "whole")
 
 
 def flip_a_bit(path: Path) -> None:

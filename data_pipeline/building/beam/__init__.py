@@ -1,0 +1,1 @@
+"""The same builds as jobs of Apache Beam, on many machines."""

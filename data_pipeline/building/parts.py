@@ -1,0 +1,265 @@
+"""Blocks of documents, most of them parts of the input that workers read: files and byte ranges.
+
+A range is named without reading: it begins and ends where the first document does at or after its
+two offsets, which whoever reads it finds, and the reader of the next range finds alike.
+"""
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_pipeline.building.selection.documents import (
+    SelectedDocuments,
+    Selection,
+    start_once,
+)
+from data_pipeline.errors import InputError
+from data_pipeline.sources.articles import Document
+from data_pipeline.sources.documents import Source, SourceFormat
+from data_pipeline.sources.text_files import (
+    COMPRESSED_SUFFIXES,
+    MAX_LINE_BYTES,
+    InputFile,
+    ReadingProgress,
+    Span,
+    open_bytes,
+)
+
+# Compressed text, and tables of compressed columns, become several times as long when read.
+_EXPANSION = 4
+
+# The tokenizer caches words: the larger a block is, the fewer lookups they need.
+_BLOCK_CHARACTERS = 4 << 20
+
+# Tells lines that end a document; None where every line does.
+_DOCUMENT_ENDS: dict[SourceFormat, Callable[[bytes], bool] | None] = {
+    SourceFormat.TEXT: lambda line: not line.strip(),
+    SourceFormat.SENTENCES: lambda line: not line.strip(),
+    SourceFormat.JSONL: None,
+    SourceFormat.WIKIEXTRACTOR: lambda line: line.strip() == b"</doc>",
+}
+
+
+class Part(NamedTuple):
+    """Whole files of one source, or a range of one file."""
+
+    source: int
+    files: tuple[InputFile, ...]  # a span holds the two offsets of a range
+    size: int  # bytes as stored
+
+
+class DocumentBlock(NamedTuple):
+    """Some documents of one source, the unit of work of a worker process.
+
+    Attributes:
+        number: of the block.
+        source: of its documents.
+        documents: read already, where one process must read one after the other.
+        places: the file of each document.
+        part: of the input, for the worker to read.
+        faults: counted while reading the documents.
+        bytes_read: of the whole input, up to the end of this block.
+    """
+
+    number: int
+    source: int
+    documents: list[Document]
+    places: list[str]
+    part: Part | None
+    faults: Counter[str]
+    bytes_read: int
+
+    def select(
+        self, sources: Sequence[Source], selection: Selection
+    ) -> tuple[SelectedDocuments, Counter[str]]:
+        """Return those of the documents that are selected, and the counts of faults."""
+        documents, places, faults = self.documents, self.places, self.faults
+        if self.part is not None:
+            progress = ReadingProgress()
+            read = read_part(sources[self.source], self.part, progress)
+            placed = [(document, progress.file) for document in read]
+            documents = [document for document, _ in placed]
+            places = [place for _, place in placed]
+            faults = progress.faults()
+        return start_once(selection).select(documents, places, self.source), faults
+
+
+def cut_into_parts(
+    source: Source, number: int, files: Sequence[InputFile], size: int
+) -> list[Part]:
+    """Cut the files of a source into parts, in the order of reading.
+
+    Files are not cut if their format does not show where a document begins: those have a part of
+    their own, however large.
+
+    Args:
+        source: the source.
+        number: of the source.
+        files: of the source.
+        size: bytes of text in a part, about; a shorter file shares a part with its neighbors.
+    """
+    if source.continues:
+        return [Part(number, tuple(files), sum(file.size for file in files))]
+    parts: list[Part] = []
+    group: list[InputFile] = []
+    expanded = 0
+
+    def close() -> None:
+        nonlocal expanded
+        if group:
+            parts.append(Part(number, tuple(group), sum(file.size for file in group)))
+        group.clear()
+        expanded = 0
+
+    for file in files:
+        if can_be_cut(source, file) and file.size > size:
+            close()
+            for start in range(0, file.size, size):
+                span = Span(start, min(start + size, file.size))
+                parts.append(Part(number, (file._replace(span=span),), span.end - span.start))
+            continue
+        if expanded and expanded + text_bytes(source, file) > size:
+            close()
+        group.append(file)
+        expanded += text_bytes(source, file)
+    close()
+    return parts
+
+
+def can_be_cut(source: Source, file: InputFile) -> bool:
+    """Return True if documents can be found from the middle of a file on."""
+    is_compressed = Path(file.name).suffix in COMPRESSED_SUFFIXES
+    return source.format in _DOCUMENT_ENDS and not is_compressed and not source.continues
+
+
+def text_bytes(source: Source, file: InputFile) -> int:
+    """Estimate the bytes of text in a file."""
+    compressed = source.format in (SourceFormat.PARQUET, SourceFormat.HUGGINGFACE)
+    expands = compressed or Path(file.name).suffix in COMPRESSED_SUFFIXES
+    return file.size * (_EXPANSION if expands else 1)
+
+
+def read_part(source: Source, part: Part, progress: ReadingProgress) -> Iterator[Document]:
+    """Read the documents of a part, in order.
+
+    Raises:
+        InputError: a file is not in the source's format; the message names file and line.
+    """
+    files = [_find_documents(source, file) for file in part.files]
+    try:
+        yield from source.read(files, progress)
+    except InputError:
+        # Lines before a range are only counted for the sake of a message.
+        numbered = [_count_lines(file) for file in files]
+        if numbered != files:
+            for _ in source.read(numbered, ReadingProgress()):
+                pass
+        raise
+
+
+def read_blocks(
+    sources: Sequence[Source], files: Sequence[list[InputFile]]
+) -> Iterator[DocumentBlock]:
+    """Read all documents of all sources in blocks, always cut in the same places.
+
+    Workers read what can be cut into parts. Large files that cannot be are read here.
+    """
+    bytes_before = number = 0
+    for source_number, (source, inputs) in enumerate(zip(sources, files, strict=True)):
+        for is_here, group in itertools.groupby(inputs, functools.partial(_is_read_here, source)):
+            found = list(group)
+            blocks = (_read_here if is_here else _read_by_workers)(source, source_number, found)
+            for block in blocks:
+                bytes_read = bytes_before + block.bytes_read
+                yield block._replace(number=number, bytes_read=bytes_read)
+                number += 1
+            bytes_before += sum(file.size for file in found)
+
+
+def _is_read_here(source: Source, file: InputFile) -> bool:
+    if source.format is SourceFormat.DOCSTRINGS or can_be_cut(source, file):
+        return False
+    is_large = text_bytes(source, file) > _BLOCK_CHARACTERS
+    return is_large or source.continues or source.format is SourceFormat.TFDS
+
+
+def _read_by_workers(
+    source: Source, number: int, files: list[InputFile]
+) -> Iterator[DocumentBlock]:
+    bytes_read = 0
+    for part in cut_into_parts(source, number, files, _BLOCK_CHARACTERS):
+        bytes_read += part.size
+        yield DocumentBlock(0, number, [], [], part, Counter(), bytes_read)
+
+
+def _read_here(source: Source, number: int, files: list[InputFile]) -> Iterator[DocumentBlock]:
+    progress, before = ReadingProgress(), Counter[str]()
+    documents = ((document, progress.file) for document in source.read(files, progress))
+    while True:
+        batch = take(documents)
+        faults = progress.faults() - before
+        before = progress.faults()
+        if not batch and not faults:
+            return
+        texts, places = [document for document, _ in batch], [place for _, place in batch]
+        yield DocumentBlock(0, number, texts, places, None, faults, progress.bytes_read)
+
+
+def take(documents: Iterable[tuple[Document, str]]) -> list[tuple[Document, str]]:
+    """Take documents until they are about as large together as a block should be."""
+    batch: list[tuple[Document, str]] = []
+    size = 0
+    for document, place in documents:
+        batch.append((document, place))
+        size += sum(map(len, document))
+        if size >= _BLOCK_CHARACTERS:
+            break
+    return batch
+
+
+def _find_documents(source: Source, file: InputFile) -> InputFile:
+    """Return a file whose span begins and ends with a document."""
+    if file.span is None:
+        return file
+    with open_bytes(file, ReadingProgress()) as stream:
+        ends_document = _DOCUMENT_ENDS[source.format]
+        # Lines of JSON have no end of a document that could not be inside one, too.
+        if source.format is SourceFormat.WIKIEXTRACTOR and stream.read(1) != b"<":
+            start, end = (0, file.size) if file.span.start == 0 else (file.size, file.size)
+        else:
+            start, end = (
+                _next_document(stream, offset, file.size, ends_document)
+                for offset in (file.span.start, file.span.end)
+            )
+    return file._replace(span=Span(start, end))
+
+
+def _next_document(
+    stream: Any, offset: int, size: int, ends_document: Callable[[bytes], bool] | None
+) -> int:
+    """Return where the first document begins at or after an offset."""
+    if offset <= 0 or offset >= size:
+        return max(0, min(offset, size))
+    # To the next beginning of a line: the end of one alone might look like a blank one.
+    stream.seek(offset - 1)
+    position = offset - 1 + len(stream.readline(MAX_LINE_BYTES))
+    while ends_document and (line := stream.readline(MAX_LINE_BYTES)):
+        position += len(line)
+        if ends_document(line):
+            break
+    return position
+
+
+def _count_lines(file: InputFile) -> InputFile:
+    """Return a file whose span says how many lines are before it."""
+    if file.span is None or not file.span.start:
+        return file
+    lines, left = 0, file.span.start
+    with open_bytes(file, ReadingProgress()) as stream:
+        while left and (data := stream.read(min(left, MAX_LINE_BYTES))):
+            lines += data.count(b"\n")
+            left -= len(data)
+    return file._replace(span=file.span._replace(lines_before=lines))
