@@ -61,20 +61,23 @@ class PretrainedWeights:
     decoder: Gpt2Config | None = None
 
 
-def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> PretrainedWeights:
+def read_pretrained(
+    path: epath.PathLike, *, step: int | None = None, average: bool = True
+) -> PretrainedWeights:
     """Read everything that a path holds.
 
     Args:
         path: see the head of this file.
         step: the checkpoint of a workdir; by default the best one, or the newest if none was
             evaluated.
+        average: take the mean of the parameters of a workdir whose run kept one.
 
     Raises:
         WeightsError: there are no weights, or they are damaged, of unknown names, or do not fit
             their configuration; one line that lists all of it.
         CheckpointError: a workdir's checkpoint is damaged or missing.
     """
-    stored = open_weights(path, step=step)
+    stored = open_weights(path, step=step, average=average)
     params = {name: np.asarray(x, np.float32) for name, x in stored.read_all().items()}
     return PretrainedWeights(
         *(stored.config, stored.head, unflatten(params)),
@@ -82,12 +85,15 @@ def read_pretrained(path: epath.PathLike, *, step: int | None = None) -> Pretrai
     )
 
 
-def open_weights(path: epath.PathLike, *, step: int | None = None) -> StoredWeights:
+def open_weights(
+    path: epath.PathLike, *, step: int | None = None, average: bool = True
+) -> StoredWeights:
     """Open the tensors of a path under the names of its format; see `read_pretrained`."""
     given = open_path(path)
     root, step_of_path = workdir.split_step(given)
     if workdir.is_workdir(root):
-        return workdir.read_workdir(root, step_of_path if step is None else step)
+        step = step_of_path if step is None else step
+        return workdir.read_workdir(root, step, average=average)
     if step is not None:
         raise WeightsError(f"{path} is no workdir, so it has no checkpoint of step {step}")
     if is_encoder_decoder(given):

@@ -46,7 +46,7 @@ def main() -> ExitCode:
     name = flags.FLAGS.push_to_hub
     if name is not None:
         check_upload(name)
-    stored = read_pretrained(source, step=flags.FLAGS.step)
+    stored = read_pretrained(source, step=flags.FLAGS.step, average=flags.FLAGS.average)
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
     provenance = read_provenance(source, stored.step)
     card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
@@ -79,6 +79,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum_class("to", None, Format, "the format to write", required=True)
     flags.DEFINE_string("output", None, "a new directory", required=True)
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")
+    flags.DEFINE_boolean("average", True, "the mean of the parameters, if the run kept one")
     flags.DEFINE_string("tokenizer", None, "a tokenizer, where the source has none")
     flags.DEFINE_string("push_to_hub", None, "user/model on the Hugging Face Hub, to upload to")
     flags.DEFINE_boolean("private", True, "upload to a private model; false: to one that all see")

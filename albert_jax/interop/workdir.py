@@ -40,12 +40,13 @@ def is_workdir(path: epath.Path) -> bool:
     return (path / ALBERT_CONFIG_FILE).exists() and (path / CHECKPOINTS).exists()
 
 
-def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
+def read_workdir(path: epath.Path, step: int | None, *, average: bool = True) -> StoredWeights:
     """Read the parameters of one checkpoint.
 
     Args:
         path: the workdir.
         step: step of the checkpoint; None for the best one, see `resolve_step`.
+        average: take the mean of the parameters, if the run kept one.
 
     Raises:
         WeightsError: the configuration cannot be read.
@@ -58,7 +59,7 @@ def read_workdir(path: epath.Path, step: int | None) -> StoredWeights:
     architecture, head = read_head(path / HEAD_FILE)
     directory = path / CHECKPOINTS
     step = resolve_step(directory, step)
-    params = flatten(restore_params(directory, step))
+    params = flatten(restore_params(directory, step, average=average))
     mapping, decoder = native_mapping(config), None
     if (path / DECODER_FILE).exists():
         decoder, architecture = read_decoder_config(path / DECODER_FILE), GENERATION

@@ -75,6 +75,12 @@ class OptimizerConfig:
     max_grad_norm: float | None = setting(
         1.0, "clip the norm over all gradients to this; none: no clipping", above=0
     )
+    average_decay: float | None = setting(
+        None,
+        "decay of a running mean of the parameters, which is evaluated and exported; none: no mean",
+        above=0,
+        below=1,
+    )
     z_loss_weight: float = setting(
         0.0, "weight of the squared log of softmax's denominator in pre-training", at_least=0
     )

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 from jax import Array
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, Int32, PyTree
 
 from albert_jax.training.config import OptimizerConfig, OptimizerName
 from albert_jax.training.schedule import make_schedule
@@ -64,7 +64,51 @@ def make_optimizer(
         *UPDATE_RULES[config.name](config),
         optax.scale_by_learning_rate(make_schedule(config, global_batch_size=global_batch_size)),
         *([scale_by_name(rate_factors)] if rate_factors else []),
+        *([average_parameters(config.average_decay)] if config.average_decay else []),
     )
+
+
+class AverageState(NamedTuple):
+    """A running mean of the parameters, in their tree, and the number of updates in it."""
+
+    averaged: Int32[Array, ""]
+    average: PyTree[Float[Array, "..."]]
+
+
+def average_parameters(decay: float) -> optax.GradientTransformation:
+    """Keep ``a <- d a + (1 - d) w`` of the parameters w after each update, and change nothing.
+
+    After n updates d is ``(1 + n) / (10 + n)``, up to `decay`, so that the first parameters, which
+    are random, do not stay in the mean for long.
+    """
+
+    def init(params: PyTree) -> AverageState:
+        copy = jax.tree.map(lambda weights: jnp.array(weights, copy=True), params)
+        return AverageState(jnp.zeros((), jnp.int32), copy)
+
+    def update(
+        updates: PyTree, state: AverageState, params: PyTree | None = None
+    ) -> tuple[PyTree, AverageState]:
+        averaged = state.averaged + 1
+        kept = jnp.minimum(decay, (1 + averaged) / (10 + averaged))
+        mean = jax.tree.map(
+            lambda a, w: (kept * a + (1 - kept) * w).astype(a.dtype),
+            state.average,
+            optax.apply_updates(params, updates),
+        )
+        return updates, AverageState(averaged, mean)
+
+    return optax.GradientTransformation(init, update)
+
+
+def evaluated_parameters(params: PyTree, opt_state: PyTree) -> PyTree:
+    """Return what is evaluated and exported: the mean of the parameters if one is kept."""
+
+    def is_state(node: Any) -> bool:
+        return isinstance(node, AverageState)
+
+    states = [node for node in jax.tree.leaves(opt_state, is_leaf=is_state) if is_state(node)]
+    return states[0].average if states else params
 
 
 def scale_by_name(factors: Mapping[str, float]) -> optax.GradientTransformation:

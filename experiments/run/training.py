@@ -19,7 +19,7 @@ from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from albert_jax.training.determinism import CheckedStep, DeterminismError
 from albert_jax.training.loop import Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
-from albert_jax.training.optimizer import make_optimizer, trust_ratios
+from albert_jax.training.optimizer import evaluated_parameters, make_optimizer, trust_ratios
 from albert_jax.training.parallel import TrainStep
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState
@@ -222,7 +222,8 @@ class Run:
             means = {f"trust_ratio/{name}": float(np.mean(ratio)) for name, ratio in ratios.items()}
             self.report(int(state.step), "optimizer", means)
         with self._during(Activity.EVALUATING):
-            metrics = self._evaluator.evaluate(state.params)
+            params = evaluated_parameters(state.params, state.opt_state)
+            metrics = self._evaluator.evaluate(params)
         self._early_stopping.add(metrics)
         return metrics
 
@@ -272,7 +273,8 @@ class Run:
         """Write samples of the trained model, and track the curves."""
         path, step = self._workdir.path, int(state.step)
         with self._clock.during(Activity.EVALUATING):
-            samples = self._evaluator.samples(state.params)
+            params = evaluated_parameters(state.params, state.opt_state)
+            samples = self._evaluator.samples(params)
         with self._clock.during(Activity.LOGGING):
             if samples and self._is_writer:
                 write_samples(path, step, samples)

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from albert_jax.durable_files import write_atomically
 from albert_jax.input_files import is_remote
 from albert_jax.training.checkpoint.integrity import CheckpointError, find_damage
-from albert_jax.training.checkpoint.stored_state import read_part
+from albert_jax.training.checkpoint.stored_state import AVERAGE, read_part
 
 BEST = "best"  # a file that holds the step of the best checkpoint
 DAMAGED = "damaged"  # a directory of checkpoints that were moved aside
@@ -129,12 +129,15 @@ def resolve_step(directory: epath.Path, step: int | None) -> int:
     return step
 
 
-def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree:
+def restore_params(
+    directory: epath.PathLike, step: int | None = None, *, average: bool = True
+) -> PyTree:
     """Restore the parameters alone, as host arrays, whatever devices and optimizer saved them.
 
     Args:
         directory: ``<workdir>/checkpoints``.
         step: step of the checkpoint; None for the newest intact one.
+        average: take the mean of the parameters, if the run kept one: what it evaluates.
 
     Returns:
         Nested dict of `numpy.ndarray`.
@@ -144,7 +147,10 @@ def restore_params(directory: epath.PathLike, step: int | None = None) -> PyTree
     """
     directory = absolute(directory)
     step = newest_step(directory) if step is None else resolve_step(directory, step)
-    params = read_part(directory / str(step), "params")
+    checkpoint = directory / str(step)
+    params = read_part(checkpoint, AVERAGE) if average else None
+    if params is None:
+        params = read_part(checkpoint, "params")
     if params is None:
         raise CheckpointError(f"checkpoint {step} under {directory} holds no parameters")
     return params

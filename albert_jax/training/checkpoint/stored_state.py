@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fsspec
@@ -17,12 +17,15 @@ from albert_jax.input_files import is_remote
 STATE = "state"  # the directory of the state in that of a checkpoint
 
 
+AVERAGE = "average"  # the name of a running mean of the parameters inside the optimizer's state
+
+
 def read_part(checkpoint: epath.Path, name: str) -> PyTree | None:
     """Read one part of a checkpoint's state; None if the state has no such part.
 
     Args:
         checkpoint: directory of one step.
-        name: the part, such as ``params`` or ``step``.
+        name: the part, such as ``params``, ``step`` or, at any depth, `AVERAGE`.
 
     Returns:
         Nested dict of `numpy.ndarray`, or a single one.
@@ -30,15 +33,38 @@ def read_part(checkpoint: epath.Path, name: str) -> PyTree | None:
     handler = ocp.PyTreeCheckpointHandler()
     with _readable(checkpoint / STATE) as state, ocp.Checkpointer(handler) as checkpointer:
         tree = handler.metadata(state).tree
-        if name not in tree:
+        path = _find(tree, name)
+        if path is None:
             return None
-        wanted = {name: jax.tree.map(_shape, tree[name])}
+        wanted = jax.tree.map(_shape, _descend(tree, path))
+        for key in reversed(path):  # in a list, what is not wanted stands as None
+            wanted = [None] * key + [wanted] if isinstance(key, int) else {key: wanted}
         to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         restored = checkpointer.restore(
             state,
             args=ocp.args.PyTreeRestore(wanted, restore_args=to_numpy, partial_restore=True),
         )
-    return restored[name]
+    return _descend(restored, path)
+
+
+def _find(tree: Any, name: str) -> tuple[Any, ...] | None:
+    """Return the keys that lead to a name in nested dicts and lists, the shortest ones first."""
+    pending: list[tuple[tuple[Any, ...], Any]] = [((), tree)]
+    while pending:
+        path, node = pending.pop(0)
+        if isinstance(node, Mapping):
+            if name in node:
+                return (*path, name)
+            pending += [((*path, key), child) for key, child in node.items()]
+        elif isinstance(node, list):
+            pending += [((*path, number), child) for number, child in enumerate(node)]
+    return None
+
+
+def _descend(tree: Any, path: Sequence[Any]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
 
 
 @contextlib.contextmanager

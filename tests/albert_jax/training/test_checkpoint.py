@@ -32,6 +32,9 @@ from albert_jax.training.checkpoint import (
     resolve_step,
     restore_params,
 )
+from albert_jax.training.config import OptimizerConfig
+from albert_jax.training.optimizer import evaluated_parameters, make_optimizer
+from albert_jax.training.train_step import create_train_state
 
 
 class State(NamedTuple):
@@ -110,6 +113,19 @@ def test_a_state_is_restored_with_its_documents_and_its_parameters_alone(
     assert_same(restore(tmp_path), make_state(5))
     assert_same(restore_params(tmp_path), make_state(5).params)
     assert (tmp_path / "5/albert_config/metadata").read_text() == '{"hidden_size": 7}'
+
+
+def test_the_mean_of_the_parameters_is_read_in_their_place(tmp_path: Path) -> None:
+    optimizer = make_optimizer(OptimizerConfig(average_decay=0.5), global_batch_size=1)
+    params = {"layers": {"kernel": jnp.ones((2, 1, 3, 4))}, "bias": jnp.arange(3.0)}
+    updated = jax.tree.map(lambda x: x + 1, params)
+    _, opt_state = optimizer.update(params, optimizer.init(params), params)
+    state = create_train_state(updated, optimizer)._replace(opt_state=opt_state)
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(1, state.without_history(), finite=True)
+    assert_same(restore_params(tmp_path, average=False), updated)
+    assert_same(restore_params(tmp_path), evaluated_parameters(updated, opt_state))
+    assert evaluated_parameters(updated, opt_state) is not updated
 
 
 def test_an_item_that_some_runs_have_leaves_the_state_as_it_was(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from albert_jax.config import ParameterSharing
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from albert_jax.training.optimizer import (
     adaptation_mask,
+    evaluated_parameters,
     make_optimizer,
     scale_by_trust_ratio,
     trust_ratios,
@@ -299,10 +300,27 @@ def test_muon_orthogonalizes_each_layers_matrices_by_themselves(x64):
         np.testing.assert_array_equal(ours["bias"], theirs["bias"])
 
 
+def test_the_mean_of_parameters_follows_them_and_changes_nothing(x64):
+    """Against the sum of all weights so far, each with its factor."""
+    params, *gradients = (random_like({"kernel": jnp.zeros((2, 3))}, seed) for seed in range(6))
+    plain = run(OptimizerConfig(**CONSTANT), params, gradients)
+    averaged = run(OptimizerConfig(average_decay=0.3, **CONSTANT), params, gradients)
+    mean = np.array(params["kernel"])
+    for number, ((weights, _), (same, state)) in enumerate(
+        zip(plain, averaged, strict=True), start=1
+    ):
+        np.testing.assert_array_equal(same["kernel"], weights["kernel"])
+        decay = min(0.3, (1 + number) / (10 + number))  # 2/11, 3/12, then 0.3
+        mean = decay * mean + (1 - decay) * np.array(weights["kernel"])
+        found = evaluated_parameters(same, state)["kernel"]
+        np.testing.assert_allclose(found, mean, rtol=1e-7)  # of a decay in float32
+    assert evaluated_parameters(weights, None) is weights
+
+
 @pytest.mark.parametrize("name", OptimizerName)
 def test_state_can_be_donated(name):
     """No buffer is in the state twice, which could not be donated."""
-    optimizer = make_optimizer(OptimizerConfig(name=name), global_batch_size=1)
+    optimizer = make_optimizer(OptimizerConfig(name=name, average_decay=0.9), global_batch_size=1)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     jax.jit(optimizer.update, donate_argnums=1)(params, optimizer.init(params), params)
 

@@ -77,6 +77,7 @@ BASE_V1 = {
     "optimizer.muon_momentum": 0.95,
     "optimizer.slow_beta": 0.999,
     "optimizer.slow_share": 5.0,
+    "optimizer.average_decay": None,
     "optimizer.z_loss_weight": 0.0,
     "optimizer.bias_correction": False,
     "optimizer.max_grad_norm": 1.0,

@@ -15,6 +15,7 @@ from echoes import make_experiment, write_echoes
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.settings import FieldError
+from albert_jax.training.checkpoint import restore_params
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.cli.exit_codes import ExitCode
@@ -35,7 +36,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_config(corpus: Path, first: PhaseConfig, second: PhaseConfig, **run: Any) -> Any:
     config = make_experiment(corpus, num_train_steps=12, **run)
-    optimizer = dataclasses.replace(config.optimizer, num_warmup_steps=2)
+    optimizer = dataclasses.replace(config.optimizer, num_warmup_steps=2, average_decay=0.9)
     return dataclasses.replace(config, optimizer=optimizer, phases=PhasesConfig(first, second))
 
 
@@ -137,3 +138,9 @@ def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     (stopped / "checkpoints/best").unlink()
     assert pretrain(config, stopped) is ExitCode.DONE
     assert_same_params(stopped, whole)
+    last, mean = (
+        restore_params(whole / "checkpoints", average=average) for average in (False, True)
+    )
+    again = restore_params(stopped / "checkpoints", average=False)
+    jax.tree.map(np.testing.assert_array_equal, again, last)
+    assert not np.array_equal(*(tree["predictions"]["bias"] for tree in (last, mean)))
