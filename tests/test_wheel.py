@@ -52,6 +52,8 @@ def test_shipped_configs_and_sweeps_are_found_by_name_from_an_installed_wheel(wh
     )
     assert found.startswith(str(site))
     assert all((site / name / "py.typed").exists() for name in PACKAGES)
+    launch_files = {path.name for path in Path("experiments/launch").iterdir()}
+    assert {path.name for path in (site / "experiments/launch").iterdir()} == launch_files
     names = run_elsewhere([site / "bin/albert-pretrain", "--list_configs"], tmp_path, **here)
     assert "albert_base " in names and "finetune/sst2 " in names
     plan = run_elsewhere(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -45,21 +46,29 @@ def define_host_flags() -> None:
 def find_place() -> Place | None:
     """Return the place of this process, or None if it is alone.
 
-    It is named by flags, or else by SLURM, Open MPI, a TPU slice or GKE.
+    It is named by flags, or else by SLURM, Open MPI, a TPU slice or GKE. Where a launcher starts
+    several processes on a host each has one of its devices, and where it starts one, all of them.
 
     Raises:
         InputError: the flags do not fit together, or the launcher says too little.
     """
-    if not _host_flags_given() and not _has_launcher():
+    has_flags, has_launcher = _host_flags_given(), _has_launcher()
+    if not has_flags and not has_launcher:
         return None
     address, count, process = (flags.FLAGS[name].value for name in _HOST_FLAGS)
     seconds: float = flags.FLAGS.join_seconds
-    try:
-        address, count, process, devices = ClusterEnv.auto_detect_unset_distributed_params(
-            address, count, process, None, None, int(seconds)
-        )
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"the launcher does not say where the processes are: {error}") from error
+    devices: Sequence[int] | None = None
+    if has_launcher:  # with flags too: it knows the devices
+        try:
+            address, count, process, devices = ClusterEnv.auto_detect_unset_distributed_params(
+                address, count, process, None, None, int(seconds)
+            )
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"the launcher does not say where the processes are: {error}"
+            ) from error
+    if _alone_on_host():
+        devices = None  # JAX gives it the first one
     if address is None or count is None or process is None:
         needed = ", ".join(f"--{name}" for name in _HOST_FLAGS)
         raise InputError(f"the launcher does not say where the processes are: give {needed}")
@@ -90,6 +99,13 @@ def _has_launcher() -> bool:
         or int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
         or _on_tpu()
     )
+
+
+def _alone_on_host() -> bool:
+    """Return True if the launcher has started one process on each host."""
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 1(x4), or 8(x3),4
+    one_each = re.fullmatch(r"1(\(x\d+\))?", tasks) is not None
+    return one_each or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
 
 
 def _on_tpu() -> bool:

@@ -133,9 +133,36 @@ def test_flags_and_launchers_give_the_place_of_a_process(
     assert place is not None
     assert (place.process, place.num_processes, place.host) == (3, 4, "10.96.0.1")
     assert place.local_device_ids == [1]
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "1")
+    place = find_place()
+    assert place is not None and place.local_device_ids is None
     host_flags(
         ["pretrain", *["--coordinator_address=[::1]:80", "--num_processes=2", "--process_id=1"]]
     )
     place = find_place()
     assert place is not None
     assert (place.process, place.num_processes, place.host, place.port) == (1, 2, "::1", 80)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "devices"), [("1(x2)", None), ("8(x2)", [0]), ("1,8", [0]), ("1", None)]
+)
+def test_a_task_of_slurm_that_is_alone_on_its_node_has_all_devices(
+    host_flags: flags.FlagValues,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: str,
+    devices: list[int] | None,
+) -> None:
+    host_flags(["pretrain"])
+    for name, value in {
+        "JOB_ID": "7",
+        "STEP_NODELIST": "node[1-2]",
+        "NTASKS": "2",
+        "PROCID": "1",
+        "LOCALID": "0",
+        "STEP_TASKS_PER_NODE": tasks,
+    }.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    place = find_place()
+    assert place is not None
+    assert (place.process, place.host, place.local_device_ids) == (1, "node1", devices)
