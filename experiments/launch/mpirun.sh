@@ -20,36 +20,50 @@ PORT=${PORT:-1234} # of the first host
 MAX_RESTARTS=${MAX_RESTARTS:-100}
 
 set -u
-slots=${HOSTS//,/:$PER_HOST,}:$PER_HOST
-# A process that ends lets the others end by themselves; after SIGTERM there is time to save.
-export OMPI_MCA_orte_abort_on_non_zero_status=0 OMPI_MCA_odls_base_sigkill_timeout=300
+status_file=$(mktemp)
+trap 'rm -f "$status_file"' EXIT
 environment=()
 for name in $(compgen -e | grep -E '^(PATH|PYTHONPATH|LD_LIBRARY_PATH|(JAX|XLA|NCCL|TF)_.*)$'); do
     environment+=(-x "$name")
 done
+# A process that ends lets the others end by themselves. mpirun then ends with 0: process 0, which
+# is here and ends as all of them do, writes its status into a file.
+export OMPI_MCA_orte_abort_on_non_zero_status=0
+read -r -d '' process << 'EOF'
+status_file=$1
+shift
+trap '' USR1 # for the command too, which gets it with this shell
+"$@" --num_processes="$OMPI_COMM_WORLD_SIZE" --process_id="$OMPI_COMM_WORLD_RANK" &
+child=$!
+trap 'kill -TERM "$child"' USR1
+while kill -0 "$child" 2> /dev/null; do wait "$child"; done # a signal ends `wait` alone
+wait "$child"
+status=$?
+[ "$OMPI_COMM_WORLD_RANK" != 0 ] || echo "$status" > "$status_file"
+exit "$status"
+EOF
 
+# mpirun, given SIGTERM, would kill the processes before they have saved: it passes SIGUSR1 on.
 mpirun=
 terminated=false
 terminate() {
     terminated=true
-    [ -z "$mpirun" ] || kill -TERM "$mpirun" # which passes it on to the processes
+    [ -z "$mpirun" ] || kill -USR1 "$mpirun"
 }
 trap terminate TERM
 
 restarts=0
 while :; do
-    # shellcheck disable=SC2016 # each process has variables of its own
-    mpirun --host "$slots" --map-by "ppr:$PER_HOST:node" --bind-to none "${environment[@]}" \
-        bash -c 'exec "$@" --num_processes="$OMPI_COMM_WORLD_SIZE" --process_id="$OMPI_COMM_WORLD_RANK"' _ \
-        "$PYTHON" -m experiments.pretrain --config="$CONFIG" \
-        --config.data.corpus_dir="$CORPUS" --workdir="$WORKDIR" "$@" \
-        --coordinator_address="${HOSTS%%,*}:$PORT" &
+    : > "$status_file"
+    mpirun --host "${HOSTS//,/:$PER_HOST,}:$PER_HOST" --map-by "ppr:$PER_HOST:node" --bind-to none \
+        "${environment[@]}" bash -c "$process" process "$status_file" \
+        "$PYTHON" -m experiments.pretrain --config="$CONFIG" --config.data.corpus_dir="$CORPUS" \
+        --workdir="$WORKDIR" "$@" --coordinator_address="${HOSTS%%,*}:$PORT" &
     mpirun=$!
-    if $terminated; then terminate; fi
-    wait "$mpirun"
-    while kill -0 "$mpirun" 2> /dev/null; do wait "$mpirun"; done # a signal ends `wait` alone
+    while kill -0 "$mpirun" 2> /dev/null; do wait "$mpirun"; done
     wait "$mpirun"
     status=$?
+    if [ "$status" -eq 0 ]; then status=$(cat "$status_file"); fi
     if $terminated || [ "$restarts" -ge "$MAX_RESTARTS" ]; then exit "$status"; fi
     case $status in
         75 | 4) ;;

@@ -8,10 +8,10 @@
 # are the command's.
 #
 # Every host runs the command when it boots. JAX learns the places of the hosts from the machines'
-# metadata, and the run finds the slices. On the hosts the command starts again, and the run resumes,
-# after status 75 and 4 and after a signal. With any other status the run is over: a host writes it
-# beside the workdir, and this script, which waits for it, deletes the slices and ends with it. Slices
-# that were preempted are requested again.
+# metadata, and the run finds the slices. On the hosts the command starts again, and the run
+# resumes, after status 75 and 4 and after a signal. With any other status the run is over: a host
+# writes it beside the workdir, and this script, which waits for it, deletes the slices and ends
+# with it. Slices that were preempted are requested again.
 NAME=${NAME:-albert}
 ZONE=${ZONE:-us-west4-a}
 ACCELERATOR=${ACCELERATOR:-v5litepod-64}
@@ -74,7 +74,7 @@ for ((start = 0; start <= MAX_RESTARTS; start++)); do
             finish
             exit "$status"
         fi
-        state=$("${queue[@]}" describe "$NAME" --zone="$ZONE" --format="value(state.state)") || state=
+        state=$("${queue[@]}" describe "$NAME" --zone="$ZONE" --format="value(state.state)") || true
     done
     echo "tpu_queued_resource.sh: $state, requested again"
     finish

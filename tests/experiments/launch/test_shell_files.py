@@ -77,11 +77,24 @@ def test_a_slurm_job_may_be_queued_again_and_runs_the_command(tmp_path: Path) ->
     assert values.coordinator_address is None  # JAX knows Slurm
 
 
+# Runs process 0 alone, passes SIGUSR1 on, and ends with 0 whatever the process's status.
+MPIRUN = """
+printf '%s\\n' "$@" > "$HERE/mpirun.0"
+while [ "$1" != bash ]; do shift; done
+export OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_RANK=0
+"$@" &
+process=$!
+trap 'kill -USR1 "$process"' USR1
+while kill -0 "$process" 2> /dev/null; do wait "$process"; done
+exit 0
+"""
+
+
 def mpirun(here: Path, *statuses: object) -> Launch:
-    on_signal = "trap 'touch $HERE/signaled' TERM"
-    return Launch(
-        MPI, here, {"mpirun": LAUNCHER.format(name="mpirun", on_signal=on_signal)}, [*statuses]
-    )
+    # mpirun signals all processes of a group: the command itself gets SIGUSR1 too.
+    on_signal = "kill -USR1 $$; trap 'touch $HERE/signaled' TERM"
+    python = LAUNCHER.format(name="python", on_signal=on_signal)
+    return Launch(MPI, here, {"mpirun": MPIRUN, "python": python}, [*statuses])
 
 
 def test_mpirun_starts_again_after_some_statuses(tmp_path: Path) -> None:
@@ -99,7 +112,10 @@ def test_mpirun_starts_again_after_some_statuses(tmp_path: Path) -> None:
     assert len(launch.calls("mpirun")) == 3
 
 
-def test_sigterm_ends_mpirun_for_good(tmp_path: Path) -> None:
+def test_sigterm_reaches_the_processes_of_mpirun_which_is_not_started_again(
+    tmp_path: Path,
+) -> None:
+    """mpirun would kill them: it gets SIGUSR1, and each process SIGTERM."""
     launch = mpirun(tmp_path, "wait", 0)
     assert start_and_terminate(launch) == ExitCode.PREEMPTED
     assert len(launch.calls("mpirun")) == 1
@@ -112,15 +128,8 @@ def test_mpirun_gives_each_process_its_place(tmp_path: Path) -> None:
     assert words[:4] == ["--host", "one:4,two:4", "--map-by", "ppr:4:node"]
     assert words[words.index("NCCL_DEBUG") - 1] == "-x"
     assert {"--bind-to", "PATH"} <= set(words) and "HERE" not in words
-    process = [*words[words.index("bash") :]]
-    echo = "#!/bin/bash\nprintf '%s\\n' python \"$@\"\n"
-    (tmp_path / "bin/python").write_text(echo)
-    (tmp_path / "bin/python").chmod(0o755)
-    ranks = {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "5"}
-    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", **ranks}
-    done = subprocess.run(process, env=environment, capture_output=True, text=True, check=True)
-    config, values = read_command(done.stdout.splitlines())
-    assert (values.num_processes, values.process_id) == (8, 5)
+    config, values = read_command(["python", *launch.given("python")])
+    assert (values.num_processes, values.process_id) == (8, 0)
     assert (values.coordinator_address, config.run.fsdp) == ("one:1234", 2)
 
 
