@@ -24,6 +24,7 @@ MODULE = r"(?P<environment>(\w+=\S+ )*)python -m (?P<module>(data_pipeline|exper
 KINDS = {
     # On machines that are not here: flags are checked.
     "launched": r"srun |gcloud |.* --coordinator_address=",
+    "launch": r"(\w+=\S+ )*(sbatch|kubectl|experiments/launch/)",  # files and flags are checked
     "run": MODULE,
     "flags": r"--config\.",  # to be appended to a command
     "make": r"make ",
@@ -112,6 +113,18 @@ def read_flags(argv: list[str], kind: type[ExperimentConfig] | type[FinetuneConf
     flag = define_config_flag(values, argv)
     parse_flags(argv, values, config_kind=kind)
     read_config_flag(flag, kind)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+@commands("launch")
+def test_launch_files_are_there_and_flags_exist(command: Command) -> None:
+    (name,) = re.findall(r"experiments/launch/[\w.]+", command.text)
+    launched = Path(name).read_text()
+    for variable in re.findall(r"\b([A-Z]+)=", command.text):
+        assert f"{variable}=${{{variable}:" in launched, variable
+    given = re.findall(r"--config\.\S+", command.text)
+    argv = ["command", "--config=experiments/configs/albert_base_packed.py", *given]
+    read_flags(argv, ExperimentConfig)
 
 
 @commands("make")
