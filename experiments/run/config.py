@@ -232,6 +232,9 @@ class PhaseConfig:
         128, "length of a row, with special tokens", at_least=SHORTEST_ROW, at_most=LONGEST_ROW
     )
     max_predictions_per_seq: int = setting(20, "prediction slots of a row", at_least=1)
+    masked_lm_prob: float | None = setting(
+        None, "fraction of tokens to predict; none: data.masked_lm_prob", at_least=0, at_most=1
+    )
     global_batch_size: int | None = setting(
         None,
         "rows a step; none: the experiment's global_batch_size",

@@ -56,6 +56,9 @@ def phases_of(config: ExperimentConfig) -> tuple[Phase, ...]:
             config.data,
             max_seq_length=early.max_seq_length,
             max_predictions_per_seq=early.max_predictions_per_seq,
+            masked_lm_prob=(
+                config.data.masked_lm_prob if early.masked_lm_prob is None else early.masked_lm_prob
+            ),
         )
         batch = early.global_batch_size or config.global_batch_size
         seed = (config.seed + 1 + number) % 2**32

@@ -123,6 +123,7 @@ BASE_V1 = {
             "num_steps": 0,
             "max_seq_length": 128,
             "max_predictions_per_seq": 20,
+            "masked_lm_prob": None,
             "global_batch_size": None,
         }.items()
     },

@@ -47,6 +47,9 @@ def test_phases_follow_one_another_and_the_last_is_the_run_s_own(corpus: Path) -
     assert [phase.data.max_seq_length for phase in phases] == [16, 24, 32]
     assert [phase.global_batch_size for phase in phases] == [24, 16, 16]
     assert phases[-1].data == config.data
+    more = dataclasses.replace(FIRST, masked_lm_prob=0.5)
+    rates = [p.data.masked_lm_prob for p in phases_of(make_config(corpus, more, SECOND))]
+    assert rates == [0.5, config.data.masked_lm_prob, config.data.masked_lm_prob]
     assert phases[-1].seed == config.seed
     assert len({phase.seed for phase in phases}) == 3
     only_second = phases_of(make_config(corpus, PhaseConfig(), SECOND))
