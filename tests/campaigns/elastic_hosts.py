@@ -1,14 +1,15 @@
 """One run on 4 processes, then 2, then 4 again, one of them struck each time: no step differs.
 
-Killed, stopped or terminated at a random moment, all processes end as documented; one that loads
-its batches slowly is named. Started again in another number they take each step on the rows that it
-has in an undisturbed run, to its loss. How far losses differ by the order in which floats are
-summed is measured by undisturbed runs of 4, 2 and 1 processes. At last a run whose numbers of
-processes change by plan, at the steps where those of the disturbed one have changed, must be the
-same bit for bit.
+Killed, stopped or terminated at a random moment, all processes end as documented. Started again in
+another number they take each step on the rows that it has in an undisturbed run, to its loss. How
+far losses differ by the order in which floats are summed is measured by undisturbed runs of 4, 2
+and 1 processes. A run whose numbers of processes change by plan, at the steps where those of the
+disturbed one have changed, must be the same bit for bit. Then two more runs must name the process
+that loads its batches slowly.
 """
 
 import random
+import signal
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from tests.campaigns.strikes import Strike, choose_strike, fault_of_end
 
 SIZES = (4, 2)
 STEPS_PER_START = 7
-SLOW_EVERY = 9  # starts, of which the last one has a slow process
+NAMING_SECONDS = 300.0  # for a slow process to be named
 _ROW = "{:>5} {:>9}  {:28} {:>6}  {:>5} {:>7} {:>6}  {:16} {:>7}"
 _HEADER = _ROW.format(
     *("start", "processes", "what happened to one", "number"),
@@ -65,17 +66,15 @@ class Disturbance:
         for number in range(starts):
             # On average what is left for each start, but for the last ones' share.
             left = self._run.steps - STEPS_PER_START - self._run.saved()
-            most = 2 * left // (starts - number)
+            most = min(left, 2 * left // (starts - number))
             count = SIZES[number % len(SIZES)]
-            slow = number % SLOW_EVERY == SLOW_EVERY - 1
-            self._start(count, choose_strike(choose, count, most, slow=slow))
+            self._start(count, choose_strike(choose, count, most))
         self._start(SIZES[0], None)
 
     def _start(self, count: int, strike: Strike | None) -> None:
         before, seconds = self._run.saved(), 0.0
         statuses: list[int] = []
-        slow = strike.victim if strike and strike.what == "slow" else None
-        with self._run.start(count, slow=slow) as joined:
+        with self._run.start(count) as joined:
             try:
                 if strike is None:
                     statuses = joined.wait()
@@ -90,7 +89,7 @@ class Disturbance:
         reached = max(max(rows, default=before) for rows in taken)
         saved = self._run.saved()
         fault = fault or self._fault_of_rows(taken, before)
-        if (strike is None or strike.what in ("terminate", "slow")) and begun and saved != reached:
+        if (strike is None or strike.what == "terminate") and begun and saved != reached:
             fault = fault or f"step {saved} is the last that was saved, not {reached}"
         if (self._run.workdir / "checkpoints/damaged").exists():
             fault = fault or "a checkpoint was damaged"
@@ -141,6 +140,19 @@ def fault_of_replay(place: Path, run: ElasticRun, history: list[Segment]) -> str
     return None
 
 
+def fault_of_naming(place: Path, count: int, slow: int) -> str | None:
+    """Train with a slow process until it is named, and then terminate it."""
+    run = ElasticRun(place, f"slow{count}", 10_000)
+    with run.start(count, "--config.run.log_every=5", slow=slow) as joined:
+        named = joined.wait_for(lambda: slow in joined.named_slow(), NAMING_SECONDS)
+        print(f"of {count} processes, {slow} is slow; named: {joined.named_slow()}", flush=True)
+        if not named:
+            return f"process {slow} was not named: {joined.printed(0)[-1500:]}"
+        joined.signal(slow, signal.SIGTERM)
+        statuses = joined.wait()
+    return f"they ended {statuses}" if set(statuses) != {75} else None
+
+
 def summarize(disturbance: Disturbance) -> None:
     """Print how long it took until all had ended."""
     print(f"\n{disturbance.repeated} steps were begun and not saved, and taken again")
@@ -177,6 +189,9 @@ def main() -> None:
         campaign.count_case("losses of undisturbed runs", fault)
         fault = fault_of_replay(place, run, disturbance.history)
         campaign.count_case("bits of a planned run", fault)
+        for count in SIZES:
+            slow = random.Random(campaign.seed).randrange(count)
+            campaign.count_case("a slow process", fault_of_naming(place, count, slow))
     campaign.finish()
 
 

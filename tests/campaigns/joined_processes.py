@@ -93,7 +93,9 @@ class JoinedProcesses:
         return False
 
     def signal(self, number: int, which: signal.Signals) -> None:
-        """Send a signal to one of them."""
+        """Send a signal to one of them, unless it has ended."""
+        if self._commands[number].poll() is not None:
+            return
         if which == signal.SIGSTOP:
             self._stopped.add(number)
         elif which == signal.SIGCONT:

@@ -12,12 +12,7 @@ from tests.campaigns.joined_processes import JoinedProcesses
 AT_ONCE, SILENT = 15.0, 35.0
 _PATIENCE = 300.0
 
-_SIGNALS = {
-    "kill": signal.SIGKILL,
-    "stop": signal.SIGSTOP,
-    "terminate": signal.SIGTERM,
-    "slow": signal.SIGTERM,
-}
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM}
 _LOST = "error: process {victim} of {count} was lost ({why})"
 _ENDED = "its connection ended"
 _STOPPED = "stopped by SIGTERM before the first step"
@@ -27,10 +22,8 @@ class Strike(NamedTuple):
     """What happens to one process of a start.
 
     Attributes:
-        what: ``kill`` (SIGKILL), ``stop`` (SIGSTOP), ``terminate`` (SIGTERM), or ``slow``: it loads
-            its batches so slowly that its name must be printed, and is terminated then.
-        phase: ``starting``, before all have joined; ``compiling``, from then on; ``training``;
-            ``loading``, of a slow one.
+        what: ``kill`` (SIGKILL), ``stop`` (SIGSTOP) or ``terminate`` (SIGTERM).
+        phase: ``starting``, before all have joined; ``compiling``, from then on; ``training``.
         victim: the process.
         steps: steps of this start before it, in training.
         delay: seconds behind the phase's beginning, or behind those steps.
@@ -56,7 +49,6 @@ class Strike(NamedTuple):
             "starting": lambda: True,
             "compiling": lambda: ": at step " in joined.printed(0),
             "training": lambda: joined.last_step() >= first_step + self.steps,
-            "loading": lambda: bool(joined.named_slow()),
         }
         if joined.wait_for(marks[self.phase], _PATIENCE):
             joined.wait_for(lambda: False, self.delay)
@@ -68,12 +60,8 @@ class Strike(NamedTuple):
         return statuses, joined.ended - happened
 
 
-def choose_strike(
-    choose: random.Random, count: int, most_steps: int, *, slow: bool = False
-) -> Strike:
+def choose_strike(choose: random.Random, count: int, most_steps: int) -> Strike:
     """Choose what happens to one of so many processes, after so many steps at most."""
-    if slow:
-        return Strike("slow", "loading", choose.randrange(count), 0, choose.uniform(0, 3))
     phase = choose.choice(["starting", *["compiling"] * 2, *["training"] * 12])
     whats = ["kill"] if phase == "starting" else [*["kill"] * 6, *["terminate"] * 4, "stop"]
     delay = choose.uniform(0, {"starting": 6, "compiling": 4, "training": 1}[phase])
@@ -91,19 +79,15 @@ def fault_of_end(
         "kill": (-9, {4} if strike.phase != "starting" else {2, 4}),
         "stop": (4, {4}),
         "terminate": (75, {75}),
-        "slow": (75, {75}),
     }
     own, allowed = expected[strike.what]
     if statuses[victim] != own or any(statuses[number] not in allowed for number in others):
         return f"they ended {statuses}"
-    limit = {"kill": AT_ONCE, "stop": SILENT, "terminate": AT_ONCE, "slow": AT_ONCE}[strike.what]
+    limit = {"kill": AT_ONCE, "stop": SILENT, "terminate": AT_ONCE}[strike.what]
     if strike.phase == "starting":
         limit += JOIN_SECONDS
     if seconds > limit:
         return f"it took {seconds:.1f} s"
-    named = joined.named_slow()
-    if strike.what == "slow" and named[-1:] != [victim]:
-        return f"the processes named as slow are {named}"
     why = _ENDED if strike.what == "kill" else "no sign of life for 20 s"
     for number in others:
         errors = joined.errors(number)
