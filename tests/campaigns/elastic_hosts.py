@@ -187,7 +187,10 @@ def main() -> None:
         except ValueError as error:
             fault = str(error)
         campaign.count_case("losses of undisturbed runs", fault)
-        fault = fault_of_replay(place, run, disturbance.history)
+        try:
+            fault = fault_of_replay(place, run, disturbance.history)
+        except (RuntimeError, ValueError) as error:
+            fault = str(error)
         campaign.count_case("bits of a planned run", fault)
         for count in SIZES:
             slow = random.Random(campaign.seed).randrange(count)

@@ -60,9 +60,9 @@ class ElasticRun:
                 # The rate of a step does not depend on which is the last one.
                 *(
                     "--config.optimizer.schedule=inverse_root",
-                    "--config.optimizer.num_warmup_steps=10",
+                    "--config.optimizer.num_warmup_steps=1",
                 ),
-                *("--config.optimizer.learning_rate=2e-3", "--config.run.log_every=1"),
+                *("--config.optimizer.learning_rate=6e-3", "--config.run.log_every=1"),
                 *("--config.run.evaluation_pairs=32", "--config.run.evaluate_every=50"),
                 f"--config.run.checkpoint_every={SAVE_EVERY}",
                 *flags,
