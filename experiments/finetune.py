@@ -60,7 +60,7 @@ def finetune(
         NonFiniteStateError: a step of the only run was not finite.
     """
     check_trackers(config.run.tracker_names)
-    prepare_devices(config.run)
+    prepare_devices(config.run, path)
     with during(Activity.OPENING_DATA):
         finetuning = open_finetuning(config, path, lines, rows_follow=rows_follow)
     data = finetuning.data

@@ -67,7 +67,7 @@ def pretrain(
         NonFiniteStateError: a step was not finite.
     """
     check_trackers(config.run.tracker_names)
-    prepare_devices(config.run)
+    prepare_devices(config.run, None if dry_run else path)
     phases = phases_of(config)
     mesh = open_mesh(config.run, *(phase.global_batch_size for phase in phases))
     with during(Activity.OPENING_DATA):

@@ -24,7 +24,9 @@ from albert_jax.matmuls.verification import check_float8
 from albert_jax.settings import FieldError
 from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
+from data_pipeline.remote import open_path
 from experiments.run.config import ReductionDtype, TrainingRunConfig
+from experiments.run.workdir import CONFIG_FILE
 
 COMPILE_CACHE = "compile_cache"  # in a workdir
 
@@ -41,11 +43,19 @@ FLOAT8_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
 }
 
 
-def prepare_devices(run: TrainingRunConfig) -> None:
-    """Set what is read when the first device is used."""
+def prepare_devices(run: TrainingRunConfig, workdir: epath.PathLike | None = None) -> None:
+    """Set what is read when the first device is used.
+
+    Args:
+        run: its settings.
+        workdir: of a run that is to write there. If it is resumed, it finds what it compiles before
+            its workdir is open, such as checks of the devices.
+    """
     if run.deterministic_kernels:
         xla_flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
+    if workdir is not None and (open_path(workdir) / CONFIG_FILE).exists():
+        set_compilation_cache(run, open_path(workdir))
 
 
 def _check_reduction(run: TrainingRunConfig, platform: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import assert_same_params, start
+from commands import assert_same_params, start, stopped_after
 from echoes import WORDS, make_experiment, with_part, write_echoes
 from etils import epath
 
+from albert_jax.devices.compile_cache import cache_counts
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
 from albert_jax.settings import FieldError
@@ -30,6 +32,7 @@ from data_pipeline.pretraining.tfrecord import import_records
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.export_records import export_records
+from experiments.goodput import read_attempts, summarize
 from experiments.metrics.metrics_file import METRICS_FILE, read_metrics
 from experiments.pages.samples import read_samples
 from experiments.pretrain import _initial_parameters, pretrain
@@ -101,7 +104,14 @@ def test_a_workdir_holds_what_reading_it_takes(corpus: Path, finished: Path) -> 
         for step in range(10, STEPS + 1, 10)
         for split in ("train", *(["validation", "goodput"] if step % 30 == 0 else []))
     ]
+    (attempt,) = read_attempts(finished)
+    assert (attempt.first_step, attempt.last_step, attempt.ended) == (0, STEPS, "done")
+    assert attempt.seconds["other"] < 0.1 * attempt.wall_seconds
+    assert all(attempt.seconds[name] > 0 for name in ("stepping", "compiling", "evaluating"))
+    page = (finished / "report.html").read_text()
+    assert 'class="bar"' in page and 'title="stepping: ' in page
     assert pretrain(make_config(corpus), finished) is ExitCode.DONE  # nothing is left to do
+    assert read_attempts(finished) == [attempt]
     assert [(e["step"], e["split"]) for e in read_metrics(finished)] == told
 
 
@@ -143,8 +153,22 @@ def test_sigterm_saves_and_the_same_command_goes_on(
         in capsys.readouterr().err
     )
     assert pretrain(make_config(corpus, log_every=5), tmp_path) is ExitCode.DONE
+    first, second = read_attempts(tmp_path)
+    assert (first.ended, second.ended, second.first_step) == ("stopped", "done", stopped)
+    assert summarize([first, second]).lost_steps == 0
     assert "changed since the last start: run.log_every from 10 to 5" in capsys.readouterr().err
     assert_same_params(tmp_path, finished)
+
+
+def test_a_second_start_compiles_nothing(
+    corpus: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jax.clear_caches()  # as in a process that has just started
+    before = cache_counts()
+    with stopped_after(3):
+        assert pretrain(make_config(corpus), tmp_path) is ExitCode.PREEMPTED
+    assert cache_counts().since(before).all_found
+    assert re.search(r"compiled in [\d.]+ s \(from the cache\): ", capsys.readouterr().err)
 
 
 def test_a_step_that_is_not_finite_stops_the_run(
