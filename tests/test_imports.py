@@ -21,7 +21,6 @@ ORDER = {
             "input_files",
             "config",
             "batch",
-            "traced_platform",
             "matmuls",
             "layers",
             "positions",

@@ -19,8 +19,8 @@ from albert_jax.attention.implementation import (
     AttentionWorkload,
 )
 from albert_jax.attention.mask import AttentionMask
+from albert_jax.attention.traced_platform import traced_platform
 from albert_jax.layers import HeadVectors
-from albert_jax.traced_platform import traced_platform
 
 LANES = 128  # row lengths must be multiples of it
 _BLOCK_SIZES = (512, 384, 256, 128)

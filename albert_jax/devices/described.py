@@ -9,8 +9,8 @@ import jax
 from jax.experimental import topologies
 
 from albert_jax.attention.cudnn import private_cudnn
+from albert_jax.attention.traced_platform import traced_for
 from albert_jax.devices.specifications import SPECIFICATIONS
-from albert_jax.traced_platform import traced_for
 
 # What XLA's compiler asks about a GPU, in its own names and units (bytes, GHz). From the makers'
 # data sheets and the limits of compute capability 9.0.

@@ -6,7 +6,7 @@ None, and fused layers are unsupported. The kernels are then to be ported to Mos
 
 from typing import Any
 
-from albert_jax.traced_platform import traced_platform
+from albert_jax.attention.traced_platform import traced_platform
 
 pallas: Any
 triton: Any

@@ -17,6 +17,7 @@ from albert_jax.attention.dispatch import Attention, choose_attention, make_atte
 from albert_jax.attention.implementation import AttentionWorkload
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.attention.splash import SPLASH, splash_attention
+from albert_jax.attention.traced_platform import traced_for
 from albert_jax.attention.verification import error_of
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import PositionEncoding
@@ -24,7 +25,6 @@ from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch
 from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.traced_platform import traced_for
 from albert_jax.training.parallel import compile_train_step, initialize_state
 from albert_jax.training.train_step import create_train_state
 
