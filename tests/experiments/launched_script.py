@@ -64,7 +64,7 @@ class Launch:
 
     def run(self, *flags: str, **environment: str) -> int:
         process = self.start(*flags, **environment)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
         return process.returncode
 
     def calls(self, start: str) -> list[str]:
@@ -82,5 +82,5 @@ def start_and_terminate(launch: Launch, **environment: str) -> int:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     return process.returncode
