@@ -31,6 +31,8 @@ class Units(NamedTuple):
 
     def sentences(self, units: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the sentence that each unit is, or is a part of."""
+        if len(self.firsts) == len(self.offsets):  # none is in parts
+            return units
         return np.searchsorted(self.firsts, units, side="right") - 1
 
     def are_parts(self, units: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -150,7 +152,8 @@ def cut_documents(
         end = np.searchsorted(offsets, offsets[at] + targets[documents], side="left")
         end = np.minimum(end, ends[documents])
         too_long = (offsets[end] - offsets[at] > max_num_tokens) & (end - at > 1)
-        end -= too_long & units.are_parts(end - 1)
+        if len(at_fault := np.flatnonzero(too_long)):
+            end[at_fault] -= units.are_parts(end[at_fault] - 1)
         found.append((documents, at, end))
         at = end if advance is None else advance(documents, at, end)
         is_unfinished = at < ends[documents]

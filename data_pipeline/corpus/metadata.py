@@ -30,8 +30,11 @@ from data_pipeline.verification import (
     unseal,
 )
 
-FORMAT_VERSION = 2
-_UNSEALED_VERSION = 1  # read as well; its fingerprint is over the files alone
+FORMAT_VERSION = 3
+# Those that are read as well: of before plans by shard, and of before seals, when the fingerprint
+# was over the files alone.
+_WHOLE_PLAN_VERSION, _UNSEALED_VERSION = 2, 1
+_VERSIONS = (_UNSEALED_VERSION, _WHOLE_PLAN_VERSION, FORMAT_VERSION)
 METADATA_FILE = "metadata.json"
 
 COUNTED = ("documents", "sentences", "tokens")
@@ -87,6 +90,14 @@ class CorpusMetadata:
         return self.format_version > _UNSEALED_VERSION
 
     @property
+    def plans_by_shard(self) -> bool:
+        """True if each shard has rows of its own, and epochs read them window by window.
+
+        Rows of a corpus of before mix all of its text, so that a run on it keeps its batches.
+        """
+        return self.format_version > _WHOLE_PLAN_VERSION
+
+    @property
     def weights(self) -> dict[str, float]:
         """The weight of each source, in the order of the sources."""
         return {source.name: source.weight for source in self.sources}
@@ -120,10 +131,10 @@ class CorpusMetadata:
         except DamageError as error:
             raise CorpusError(f"it is not the metadata of a corpus: {error}") from None
         version = fields.get("format_version")
-        if not is_count(version) or version not in (FORMAT_VERSION, _UNSEALED_VERSION):
+        if not is_count(version) or version not in _VERSIONS:
             raise CorpusError(
                 f"it has format version {version!r}, and this program reads "
-                f"{_UNSEALED_VERSION} and {FORMAT_VERSION}: build the corpus again"
+                f"{_VERSIONS[0]} to {_VERSIONS[-1]}: build the corpus again"
             )
         try:
             return cls._from_fields(fields)
@@ -132,7 +143,7 @@ class CorpusMetadata:
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> "CorpusMetadata":
-        is_sealed = fields["format_version"] == FORMAT_VERSION
+        is_sealed = fields["format_version"] > _UNSEALED_VERSION
         _check_forms({name: value for name, value in fields.items() if name != SEALS})
         _check_weights(fields["sources"], fields["settings"])
         if is_sealed:

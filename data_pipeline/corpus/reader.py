@@ -1,7 +1,7 @@
 """Opening a corpus: its files are checked, its shards mapped into memory."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from data_pipeline.corpus.metadata import (
     CorpusMetadata,
     parse_files,
 )
-from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split
+from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split, map_shards
 from data_pipeline.memory_maps import MappedDirectory
 from data_pipeline.remote import open_path, stage
 from data_pipeline.tokenizers.loading import load_tokenizer
@@ -30,6 +30,10 @@ class Corpus(NamedTuple):
     def load_tokenizer(self) -> Tokenizer:
         """Load the tokenizer that the corpus was encoded with."""
         return load_tokenizer(self.path / TOKENIZER_DIRECTORY)
+
+    def __reduce__(self) -> tuple[Callable[..., "Corpus"], tuple[Path, CorpusMetadata]]:
+        """Pickle what worker processes map the corpus by."""
+        return map_corpus, (self.path, self.metadata)
 
 
 def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
@@ -61,10 +65,10 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
 def map_corpus(path: Path, metadata: CorpusMetadata) -> Corpus:
     """Map a corpus into memory without checking its files."""
     directory = MappedDirectory(path)
-    splits = {
-        name: Split(directory, name, metadata.shard_sizes(name), metadata.vocab_size)
-        for name in metadata.splits
-    }
+    splits = {}
+    for name in metadata.splits:
+        sizes = metadata.shard_sizes(name)
+        splits[name] = Split(map_shards(directory, name, sizes, metadata.vocab_size), sizes)
     return Corpus(path, metadata, splits)
 
 

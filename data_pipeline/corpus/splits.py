@@ -72,35 +72,54 @@ class Shard:
         return self._directory.map(f"{self._name}/{file}", dtype)
 
 
-class Split:
-    """The documents of one split of a corpus, with token addresses that run through all shards.
+Shards = Sequence[Shard] | LazySequence[Shard]
+
+
+def map_shards(
+    directory: MappedDirectory, name: str, sizes: Sequence[ShardSize], vocab_size: int
+) -> LazySequence[Shard]:
+    """Return the shards of a split, opened when they are read; a bounded number stays open.
 
     Args:
         directory: of the corpus.
         name: of the split.
-        sizes: of its shards, of which there may be none.
+        sizes: of its shards.
         vocab_size: tokens in the vocabulary.
+    """
+    return LazySequence(
+        len(sizes),
+        lambda number: Shard(directory, f"{name}/{shard_name(number)}", vocab_size),
+        max_open=affordable_maps(len(SHARD_FILES)),
+    )
+
+
+class Split:
+    """The documents of one split of a corpus, with token addresses that run through all shards.
+
+    Args:
+        shards: in order, of which there may be none.
+        sizes: of the shards.
 
     Attributes:
-        shards: in order, opened when they are read; a bounded number stays open.
-        sizes: of the shards.
+        shards, sizes: as given.
         num_documents, num_sentences, num_tokens: totals.
-        token_starts: int64 [shards + 1], the address of each shard's first token, and the end.
+        token_starts, sentence_starts, document_starts: int64 [shards + 1], the number of each
+            shard's first token, sentence and document, and the end.
     """
 
-    def __init__(
-        self, directory: MappedDirectory, name: str, sizes: Sequence[ShardSize], vocab_size: int
-    ) -> None:
-        self.shards = LazySequence(
-            len(sizes),
-            lambda number: Shard(directory, f"{name}/{shard_name(number)}", vocab_size),
-            max_open=affordable_maps(len(SHARD_FILES)),
-        )
+    def __init__(self, shards: Shards, sizes: Sequence[ShardSize]) -> None:
+        self.shards = shards
         self.sizes = tuple(sizes)
-        self.num_documents = sum(size.documents for size in sizes)
-        self.num_sentences = sum(size.sentences for size in sizes)
         self.token_starts = _running_total([size.tokens for size in sizes])
+        self.sentence_starts = _running_total([size.sentences for size in sizes])
+        self.document_starts = _running_total([size.documents for size in sizes])
         self.num_tokens = int(self.token_starts[-1])
+        self.num_sentences = int(self.sentence_starts[-1])
+        self.num_documents = int(self.document_starts[-1])
+
+    def alone(self, number: int) -> "Split":
+        """Return one of the shards as a split of its own."""
+        return Split([self.shards[number]], [self.sizes[number]])
 
     def read(self, addresses: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
         """Read the tokens at these addresses, `token_starts[shard] + offset` each.
@@ -114,7 +133,7 @@ class Split:
         if len(addresses) and (addresses.min() < 0 or addresses.max() >= self.num_tokens):
             raise IndexError(f"token addresses must be from 0 to {self.num_tokens - 1}")
         tokens = np.empty(len(addresses), np.int32)
-        for number, here in _group_by_part(self.token_starts, addresses):
+        for number, here in group_by_part(self.token_starts, addresses):
             tokens[here] = self.shards[number].tokens[addresses[here] - self.token_starts[number]]
         return tokens
 
@@ -132,8 +151,8 @@ class SentenceIndex:
     def __init__(self, split: Split) -> None:
         self._shards = split.shards
         self._token_starts = split.token_starts
-        self._sentence_starts = _running_total([size.sentences for size in split.sizes])
-        self._document_starts = _running_total([size.documents for size in split.sizes])
+        self._sentence_starts = split.sentence_starts
+        self._document_starts = split.document_starts
 
     def addresses(self, sentences: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the address of the first token of each sentence."""
@@ -215,12 +234,12 @@ def _look_up(
         offset_starts: what is added to the offsets of each shard.
     """
     found = np.empty(len(numbers), np.int64)
-    for shard, here in _group_by_part(starts, numbers):
+    for shard, here in group_by_part(starts, numbers):
         found[here] = offsets(shard)[numbers[here] - starts[shard]] + offset_starts[shard]
     return found
 
 
-def _group_by_part(
+def group_by_part(
     starts: Int64[np.ndarray, " boundaries"], indices: Int64[np.ndarray, " n"]
 ) -> Iterator[tuple[int, slice | Int64[np.ndarray, " here"]]]:
     """Yield each part that indices fall into, and where among them those of the part stand.

@@ -1,7 +1,6 @@
-"""Packing: which segment pairs share a row, and the files of rows."""
+"""Packing: which segment pairs share a row."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,8 +9,7 @@ from data_pipeline.config import DataConfig, Packing
 from data_pipeline.planning.pairs import pair_lengths
 
 SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
-_WINDOW = 1 << 16  # pairs that are packed together, which bounds the memory
-_COUNTED = 1 << 14  # rows that are counted together, likewise
+_COUNTED = 1 << 14  # rows that are counted together, which bounds the memory
 
 
 def pack_pairs(
@@ -19,9 +17,8 @@ def pack_pairs(
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " rows"]]:
     """Assign pairs to rows by best-fit decreasing.
 
-    The longest pair comes first, and each goes into the fullest row that still holds it. Open rows
-    are grouped by their free positions, and the set of free positions that occur is one bit mask,
-    so that finding the best row takes the same few steps however many rows are open.
+    The longest pair comes first, and each goes into the fullest row that still holds it; of several
+    into the one that was filled last.
 
     Returns:
         order: the pairs, those of a row together.
@@ -30,79 +27,125 @@ def pack_pairs(
     Example, rows of 10: lengths `[4, 6, 9, 3, 3, 4]` give the rows `[2], [1, 0], [5, 3, 4]` of
     9, 10 and 10 positions.
     """
-    open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]
-    occurring = 0
-    rows: list[list[int]] = []
-    by_length = np.argsort(-lengths, kind="stable")
-    for pair, length in zip(by_length.tolist(), lengths[by_length].tolist(), strict=True):
-        enough = occurring >> length << length
-        if enough:
-            free = (enough & -enough).bit_length() - 1
-            row = open_rows[free].pop()
-            if not open_rows[free]:
-                occurring ^= 1 << free
-            rows[row].append(pair)
-        else:
-            free, row = row_length, len(rows)
-            rows.append([pair])
-        free -= length
-        if free and len(rows[row]) < max_pairs_per_row:
-            open_rows[free].append(row)
-            occurring |= 1 << free
-    order = np.fromiter((pair for row in rows for pair in row), np.int64, len(lengths))
-    return order, np.fromiter((len(row) for row in rows), np.int64, len(rows))
+    by_length = np.argsort(
+        (row_length - lengths).astype(np.min_scalar_type(row_length)), kind="stable"
+    )
+    counts = np.bincount(lengths, minlength=row_length + 1)
+    rows = _OpenRows(len(lengths), row_length, max_pairs_per_row)
+    for length in np.flatnonzero(counts)[::-1].tolist():
+        rows.add(length, int(counts[length]))
+    sizes = rows.sizes[: rows.count]
+    starts = np.cumsum(sizes) - sizes
+    order = np.empty(len(lengths), np.int64)
+    order[starts[rows.row_of] + rows.slot_of] = by_length
+    return order, sizes
 
 
-def write_rows(pairs: Iterator[np.ndarray], config: DataConfig, stem: Path) -> dict[str, int]:
-    """Assign pairs to rows, and write the pairs of all rows and the first pair of each.
+class _OpenRows:
+    """Rows that pairs are added to, from the longest to the shortest.
+
+    Pairs of one length are added together. Rows with equal free positions lie on a stack, in parts,
+    and the set of free positions that occur is one bit mask. The best row for a pair, with its free
+    positions, stays the best until it cannot hold another: so all rows of a stack that are needed
+    take their pairs at once.
+    """
+
+    def __init__(self, num_pairs: int, row_length: int, max_pairs: int) -> None:
+        self._row_length, self._max_pairs = row_length, max_pairs
+        self._stacks: list[list[np.ndarray]] = [[] for _ in range(row_length + 1)]
+        self._occurring = 0
+        self._added = 0
+        self.count = 0
+        self.sizes = np.zeros(num_pairs, np.int64)  # pairs of each row
+        self.row_of = np.empty(num_pairs, np.int64)  # of each pair, in the order of adding
+        self.slot_of = np.empty(num_pairs, np.int64)  # its place among the pairs of its row
+
+    def add(self, length: int, num_pairs: int) -> None:
+        """Add pairs of one length, not longer than any before."""
+        while num_pairs:
+            fitting = self._occurring >> length << length
+            if fitting:
+                free = (fitting & -fitting).bit_length() - 1
+                rows = self._stacks[free].pop()[::-1]
+            else:
+                free = self._row_length
+                most = min(free // length, self._max_pairs)
+                rows = np.arange(self.count, self.count - (-num_pairs // most))
+                self.count = int(rows[-1]) + 1
+            taken = np.minimum(free // length, self._max_pairs - self.sizes[rows])
+            ends = np.cumsum(taken)
+            used = min(int(np.searchsorted(ends, num_pairs)) + 1, len(rows))
+            if used < len(rows):
+                self._stacks[free].append(rows[used:][::-1])
+            if fitting and not self._stacks[free]:
+                self._occurring ^= 1 << free
+            rows, taken = rows[:used], taken[:used]
+            taken[-1] -= max(int(ends[used - 1]) - num_pairs, 0)
+            num_pairs -= self._place(rows, taken)
+            self._push(rows, free - taken * length)
+
+    def _place(self, rows: np.ndarray, taken: np.ndarray) -> int:
+        """Add the next pairs to rows, several one after another to each; return their number."""
+        total = int(taken.sum())
+        here = slice(self._added, self._added + total)
+        of = np.repeat(rows, taken)
+        self.row_of[here] = of
+        firsts = np.repeat(np.cumsum(taken) - taken, taken)
+        self.slot_of[here] = self.sizes[of] + np.arange(total) - firsts
+        self.sizes[rows] += taken
+        self._added += total
+        return total
+
+    def _push(self, rows: np.ndarray, free: np.ndarray) -> None:
+        """Put rows on the stacks of their free positions, those that can hold more."""
+        is_open = (free > 0) & (self.sizes[rows] < self._max_pairs)
+        rows, free = rows[is_open], free[is_open]
+        for positions in np.unique(free).tolist():
+            self._stacks[positions].append(rows[free == positions])
+            self._occurring |= 1 << positions
+
+
+def arrange_rows(
+    pairs: Iterator[np.ndarray], config: DataConfig, *, together: int
+) -> Iterator[tuple[np.ndarray, Int64[np.ndarray, " rows"]]]:
+    """Assign pairs to rows.
 
     Args:
         pairs: blocks of records of type `PAIR`.
         config: length of rows, packing and its bound.
-        stem: of the names of the two files, `STEM.pairs.bin` and `STEM.row_starts.bin`.
+        together: pairs that are packed together, which bounds the memory.
 
-    Returns:
-        rows; filled, the number of their positions; max_pairs, the most pairs in a row.
+    Yields:
+        Pairs, those of a row together, and the number of pairs of each row.
     """
-    counts = {"rows": 0, "filled": 0, "max_pairs": 1}
-    with (
-        open(f"{stem}.pairs.bin", "wb") as pairs_file,
-        open(f"{stem}.row_starts.bin", "wb") as starts_file,
-    ):
-        num_pairs = 0
-        # Not `tofile`, which says nothing of what a full disk does not take.
-        starts_file.write(bytes(8))
-        for window in _windows(pairs):
-            lengths = pair_lengths(window, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
-            if config.packing is Packing.PACKED:
-                order, sizes = pack_pairs(
-                    lengths,
-                    row_length=config.max_seq_length,
-                    max_pairs_per_row=config.max_pairs_per_row,
-                )
-                window = window[order]
-            else:
-                sizes = np.ones(len(window), np.int64)
-            pairs_file.write(window.tobytes())
-            starts_file.write((num_pairs + np.cumsum(sizes)).astype("<i8").tobytes())
-            num_pairs += len(window)
-            counts["rows"] += len(sizes)
-            counts["filled"] += int(lengths.sum())
-            counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
-    return counts
+    for window in _windows(pairs, together):
+        if config.packing is Packing.PACKED:
+            order, sizes = pack_pairs(
+                row_positions(window, config),
+                row_length=config.max_seq_length,
+                max_pairs_per_row=config.max_pairs_per_row,
+            )
+            yield window[order], sizes
+        else:
+            yield window, np.ones(len(window), np.int64)
 
 
-def _windows(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the same pairs, `_WINDOW` at a time; the last window may be shorter."""
+def row_positions(pairs: np.ndarray, config: DataConfig) -> Int64[np.ndarray, " pairs"]:
+    """Count the positions that each pair takes in a row, special tokens included."""
+    return pair_lengths(pairs, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
+
+
+def _windows(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Yield the same pairs, so many at a time; the last window may be shorter."""
     held: list[np.ndarray] = []
     count = 0
     for block in blocks:
         held.append(block)
         count += len(block)
-        if count >= _WINDOW:
+        if count >= size:
             joined = np.concatenate(held)
-            whole = count // _WINDOW * _WINDOW
-            yield from joined[:whole].reshape(-1, _WINDOW)
+            whole = count // size * size
+            yield from joined[:whole].reshape(-1, size)
             held, count = [joined[whole:]], count - whole
     if count:
         yield np.concatenate(held)
@@ -126,10 +169,18 @@ def count_sequences(
     counts = np.zeros(0, np.int64)
     for first in range(0, len(row_starts) - 1, _COUNTED):
         starts = row_starts[first : first + _COUNTED + 1]
-        lengths = pair_lengths(pairs[starts[0] : starts[-1]], config.max_num_tokens)
-        filled = np.add.reduceat(lengths + SPECIAL_TOKENS_PER_PAIR, starts[:-1] - starts[0])
+        positions = row_positions(pairs[starts[0] : starts[-1]], config)
+        filled = np.add.reduceat(positions, starts[:-1] - starts[0])
         sequences = np.diff(starts) + (filled < config.max_seq_length)
-        found = np.bincount(sequences, minlength=len(counts))
-        found[: len(counts)] += counts
-        counts = found
+        counts = add_counts(counts, np.bincount(sequences))
     return counts
+
+
+def add_counts(
+    first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
+) -> Int64[np.ndarray, " most"]:
+    """Add counts, of which the shorter has zeros behind. Example: `[1, 2] + [5]` is `[6, 2]`."""
+    total = np.zeros(max(len(first), len(second)), np.int64)
+    total[: len(first)] += first
+    total[: len(second)] += second
+    return total

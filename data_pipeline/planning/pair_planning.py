@@ -32,14 +32,17 @@ class _Block(NamedTuple):
     ends: Int64[np.ndarray, " documents"]
     documents: Int64[np.ndarray, " documents"]  # number in the split; repeated if read again
     readings: Int64[np.ndarray, " documents"]  # which reading of the document this is
-    first_sentence: int  # number in the split of the block's first sentence
+    first_sentence: int  # number in the text of the block's first sentence
     first_token: int  # address of the shard's first token
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the documents, as often as they are read."""
+        return int((self.offsets[self.ends] - self.offsets[self.firsts]).sum())
 
-def generate_pairs(
-    corpus: Corpus, split: str, config: DataConfig, variant: int
-) -> Iterator[np.ndarray]:
-    """Yield records of type `PAIR`, without the pairs that are too short to be split.
+
+class PairPlanner:
+    """Cuts all documents of a text into pairs, in the order of the text.
 
     A training epoch reads each document of the source of smallest weight once, those of one with
     twice that weight twice, each time cut differently, and where the ratio is not an integer, a
@@ -50,20 +53,87 @@ def generate_pairs(
         split: the name of the split.
         config: how documents are cut.
         variant: index of the plan's variant, which selects the random numbers.
+        shard: the number of a shard if the text is that shard alone: then pairs have addresses and
+            sentence numbers in it, and random segments come from its other documents. It has the
+            pairs that it has among those of the whole split, but for the random segments.
+
+    Attributes:
+        num_tokens: of the documents that `generate` has cut, as often as they are read.
     """
-    part = corpus.splits[split]
-    key = _plan_key(variant)
-    sampler = RandomDocumentSampler(
-        SentenceIndex(part), part.num_documents, key=randomness.derive_key("foreign text", variant)
-    )
-    cutter = None
-    if corpus.metadata.cuts_long_sentences:
-        cutter = LongSentenceCutter(corpus.load_tokenizer, config.max_num_tokens)
-    for shard, block in _read_blocks(corpus, split, key):
-        units = (
-            cutter.cut(shard.tokens, block.offsets) if cutter else whole_sentences(block.offsets)
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        config: DataConfig,
+        variant: int,
+        *,
+        shard: int | None = None,
+    ) -> None:
+        whole = corpus.splits[split]
+        self._text = whole if shard is None else whole.alone(shard)
+        self._first_document = 0 if shard is None else int(whole.document_starts[shard])
+        weights = np.array([source.weight for source in corpus.metadata.sources], np.float64)
+        self._passes = weights / weights.min() if split == TRAIN else np.ones(len(weights))
+        self._config = config
+        self._key = randomness.derive_key("plan", variant)
+        stream = ("foreign text", variant) if shard is None else ("foreign text", variant, shard)
+        self._sampler = RandomDocumentSampler(
+            SentenceIndex(self._text),
+            self._text.num_documents,
+            first_document=self._first_document,
+            key=randomness.derive_key(*stream),
         )
-        yield _cut_block(block, units, config, key, sampler)
+        self._cutter = None
+        if corpus.metadata.cuts_long_sentences:
+            self._cutter = LongSentenceCutter(corpus.load_tokenizer, config.max_num_tokens)
+        self.num_tokens = 0
+
+    def generate(self) -> Iterator[np.ndarray]:
+        """Yield records of type `PAIR`, without the pairs that are too short to be split."""
+        for shard, block in self._read_blocks():
+            units = whole_sentences(block.offsets)
+            longest = np.diff(block.offsets).max(initial=0)
+            if self._cutter and longest > self._config.max_num_tokens:
+                units = self._cutter.cut(shard.tokens, block.offsets)
+            self.num_tokens += block.num_tokens
+            yield _cut_block(block, units, self._config, self._key, self._sampler)
+
+    def count_tokens(self) -> int:
+        """Count the tokens of all documents, as often as they are read."""
+        return sum(block.num_tokens for _, block in self._read_blocks())
+
+    def _read_blocks(self) -> Iterator[tuple[Shard, _Block]]:
+        for number, shard in enumerate(self._text.shards):
+            for lowest in range(0, len(shard.document_offsets) - 1, _BLOCK):
+                before = self._first_document + int(self._text.document_starts[number])
+                block = self._read_block(shard, lowest, before)
+                first_sentence = self._text.sentence_starts[number] + block.first_sentence
+                yield (
+                    shard,
+                    block._replace(
+                        first_sentence=int(first_sentence),
+                        first_token=int(self._text.token_starts[number]),
+                    ),
+                )
+
+    def _read_block(self, shard: Shard, lowest: int, documents_before: int) -> _Block:
+        boundaries = shard.document_offsets[lowest : lowest + _BLOCK + 1].astype(np.int64)
+        first, last = boundaries[0], boundaries[-1]
+        numbers = documents_before + lowest + np.arange(len(boundaries) - 1)
+        wanted = self._passes[shard.document_sources[lowest : lowest + _BLOCK]]
+        uniform = randomness.random_bits(self._key, numbers, 0, 1)[:, 0] / 2**32
+        readings = np.floor(wanted + uniform).astype(np.int64)
+        local = np.repeat(np.arange(len(readings)), readings)
+        return _Block(
+            offsets=shard.sentence_offsets[first : last + 1].astype(np.int64),
+            firsts=boundaries[local] - first,
+            ends=boundaries[local + 1] - first,
+            documents=numbers[local],
+            readings=np.arange(len(local)) - np.repeat(np.cumsum(readings) - readings, readings),
+            first_sentence=int(first),
+            first_token=0,
+        )
 
 
 def measure_coverage(
@@ -84,54 +154,8 @@ def measure_coverage(
         for first in range(0, len(pairs), _PAIRS_PER_READ):
             window = pairs[first : first + _PAIRS_PER_READ]
             read += int(count_read(window, config.max_num_tokens).sum())
-        for _, block in _read_blocks(corpus, split, _plan_key(variant)):
-            tokens += int((block.offsets[block.ends] - block.offsets[block.firsts]).sum())
+        tokens += PairPlanner(corpus, split, config, variant).count_tokens()
     return read / tokens
-
-
-def _plan_key(variant: int) -> int:
-    return randomness.derive_key("plan", variant)
-
-
-def _read_blocks(corpus: Corpus, split: str, key: int) -> Iterator[tuple[Shard, _Block]]:
-    part = corpus.splits[split]
-    weights = np.array([source.weight for source in corpus.metadata.sources], np.float64)
-    passes = weights / weights.min() if split == TRAIN else np.ones(len(weights))
-    document = sentence = 0
-    for number, shard in enumerate(part.shards):
-        for lowest in range(0, len(shard.document_offsets) - 1, _BLOCK):
-            highest = min(lowest + _BLOCK, len(shard.document_offsets) - 1)
-            block = _read_block(shard, lowest, highest, passes, key, document + lowest)
-            yield (
-                shard,
-                block._replace(
-                    first_sentence=sentence + block.first_sentence,
-                    first_token=int(part.token_starts[number]),
-                ),
-            )
-        document += len(shard.document_offsets) - 1
-        sentence += len(shard.sentence_offsets) - 1
-
-
-def _read_block(
-    shard: Shard, lowest: int, highest: int, passes: np.ndarray, key: int, first_document: int
-) -> _Block:
-    boundaries = shard.document_offsets[lowest : highest + 1].astype(np.int64)
-    first, last = boundaries[0], boundaries[-1]
-    numbers = first_document + np.arange(highest - lowest)
-    wanted = passes[shard.document_sources[lowest:highest]]
-    uniform = randomness.random_bits(key, numbers, 0, 1)[:, 0] / 2**32
-    readings = np.floor(wanted + uniform).astype(np.int64)
-    local = np.repeat(np.arange(len(readings)), readings)
-    return _Block(
-        offsets=shard.sentence_offsets[first : last + 1].astype(np.int64),
-        firsts=boundaries[local] - first,
-        ends=boundaries[local + 1] - first,
-        documents=numbers[local],
-        readings=np.arange(len(local)) - np.repeat(np.cumsum(readings) - readings, readings),
-        first_sentence=int(first),
-        first_token=0,
-    )
 
 
 def _cut_block(

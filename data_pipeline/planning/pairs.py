@@ -5,6 +5,7 @@ the swap, which ends are truncated) is sampled for all pairs of a batch together
 epoch and the pair, and never changes a pair's length.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,23 @@ PAIR = np.dtype(
         ("sentences", "<i4"),
     ]
 )
+
+
+class PlannedPairs(NamedTuple):
+    """The pairs of some rows, and the place of each."""
+
+    pairs: np.ndarray  # records of type PAIR
+    numbers: Int64[np.ndarray, " pairs"]  # in the plan
+    epochs: Int64[np.ndarray, " pairs"]
+    rows: Int64[np.ndarray, " pairs"]  # index among the requested rows
+    slots: Int64[np.ndarray, " pairs"]  # index among the pairs of that row
+
+
+def join_pairs(parts: Iterable[PlannedPairs]) -> PlannedPairs:
+    """Join the pairs of several rows; there may be none."""
+    none = np.zeros(0, np.int64)
+    nothing = PlannedPairs(np.zeros(0, PAIR), none, none, none, none)
+    return PlannedPairs(*map(np.concatenate, zip(nothing, *parts, strict=True)))
 
 
 def borrow_sentences(chunks: Chunks) -> Chunks:

@@ -17,11 +17,20 @@ class RandomDocumentSampler:
 
     Samples are functions of the key, of where the chunk begins and of which reading of its document
     this is.
+
+    Args:
+        index: of the documents, numbered from 0.
+        num_documents: of them.
+        first_document: the number of the first one where `attach` is given documents.
+        key: of the stream of random numbers.
     """
 
-    def __init__(self, index: SentenceIndex, num_documents: int, *, key: int) -> None:
+    def __init__(
+        self, index: SentenceIndex, num_documents: int, *, first_document: int = 0, key: int
+    ) -> None:
         self._index = index
         self._num_documents = num_documents
+        self._first_document = first_document
         self._key = key
 
     def split(
@@ -72,7 +81,7 @@ class RandomDocumentSampler:
         assert pairs.dtype == PAIR
         bits = randomness.random_bits(self._key, pairs["sentence"], readings, 2 * parts + 1)
         step = 1 + randomness.scale_bits(bits[:, 0], max(self._num_documents - 1, 1))
-        other = (documents + step) % self._num_documents
+        other = (documents - self._first_document + step) % self._num_documents
         first = self._index.first_sentences(other)
         last = self._index.first_sentences(other + 1)
         begin = first + randomness.scale_bits(bits[:, 1], last - first)

@@ -16,7 +16,8 @@ from albert_jax.settings import FieldError
 from data_pipeline.batch_iterator import BatchIterator
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
-from data_pipeline.pretraining.rows import rows_of_batch, shuffle_rows
+from data_pipeline.planning.row_order import shuffle_rows
+from data_pipeline.pretraining.rows import rows_of_batch
 
 _FORMAT = 1
 _METADATA = "metadata.json"

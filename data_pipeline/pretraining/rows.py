@@ -130,36 +130,8 @@ def rows_of_batch(
     return rows.astype(np.int64)
 
 
-def shuffle_rows(
-    numbers: Int64[np.ndarray, " rows"], rows_per_epoch: int, *, seed: int
-) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
-    """Return the epoch, and the row within it, of each row of a run.
-
-    With R rows per epoch, row g is row `permutation(g mod R)` of epoch `g // R`. The permutation is
-    a function of the seed and the epoch.
-    """
-    epochs = numbers // rows_per_epoch
-    shuffled = np.empty_like(numbers)
-    for epoch in np.unique(epochs).tolist():
-        here = epochs == epoch
-        key = randomness.derive_key(seed, "order", epoch)
-        inside = numbers[here] % rows_per_epoch
-        shuffled[here] = randomness.permute(inside, rows_per_epoch, key=key)
-    return epochs, shuffled
-
-
-class _PlannedPairs(NamedTuple):
-    """The pairs of some rows, and the place of each."""
-
-    pairs: np.ndarray  # records of type PAIR
-    numbers: Int64[np.ndarray, " pairs"]  # in the plan
-    epochs: Int64[np.ndarray, " pairs"]
-    rows: Int64[np.ndarray, " pairs"]  # index among the requested rows
-    slots: Int64[np.ndarray, " pairs"]  # index among the pairs of that row
-
-
 class RowReader:
-    """Reads rows of a split by their number in a run, in the order of `shuffle_rows`.
+    """Reads rows of a split by their number in a run, in the order of their plan.
 
     A pair's split, swap and truncation are functions of the seed, the epoch and the pair. Reading
     has no state and costs the same for every row.
@@ -198,7 +170,8 @@ class RowReader:
 
     def read(self, numbers: Int64[np.ndarray, " rows"], *, total: int | None = None) -> Rows:
         """Read the rows of these numbers; those from `total` on, if given, are empty."""
-        planned = self._find_pairs(numbers, total)
+        present = np.flatnonzero(numbers < (np.inf if total is None else total))
+        planned = self.plan.find_pairs(numbers[present], seed=self._seed)
         segments = sample_segments(
             planned.pairs,
             planned.numbers,
@@ -210,32 +183,10 @@ class RowReader:
         )
         return lay_out_rows(
             segments,
-            planned.rows,
+            present[planned.rows],
             planned.slots,
             self._split,
             shape=(len(numbers), self._config.max_seq_length, self.plan.max_pairs),
             cls_id=self._cls_id,
             sep_id=self._sep_id,
         )
-
-    def _find_pairs(self, numbers: Int64[np.ndarray, " rows"], total: int | None) -> _PlannedPairs:
-        epochs, planned = shuffle_rows(numbers, self.plan.num_rows, seed=self._seed)
-        present = np.ones(len(numbers), bool) if total is None else numbers < total
-        found = []
-        for epoch in np.unique(epochs).tolist():
-            variant = self.plan.variant_of(epoch)
-            rows = np.flatnonzero((epochs == epoch) & present)
-            starts = variant.row_starts[planned[rows]]
-            sizes = variant.row_starts[planned[rows] + 1] - starts
-            slots = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            pairs = np.repeat(starts, sizes) + slots
-            found.append(
-                _PlannedPairs(
-                    pairs=variant.pairs[pairs],
-                    numbers=pairs,
-                    epochs=np.full(len(pairs), epoch),
-                    rows=np.repeat(rows, sizes),
-                    slots=slots,
-                )
-            )
-        return _PlannedPairs(*map(np.concatenate, zip(*found, strict=True)))

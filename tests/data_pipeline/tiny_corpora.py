@@ -1,5 +1,6 @@
 """Small corpora in which no token occurs twice, so that a token identifies its address."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from data_pipeline.building.report import describe_corpus
 from data_pipeline.building.splits.blocks import DocumentSizes, EncodedDocuments
 from data_pipeline.building.splits.measurement import SplitReport, report_shard, sum_reports
 from data_pipeline.building.splits.shards import MAX_SHARD_BYTES, cut_shards, write_shard
-from data_pipeline.corpus.metadata import CorpusMetadata
+from data_pipeline.corpus.metadata import CorpusMetadata, fingerprint_content
 from data_pipeline.corpus.reader import Corpus, list_files, open_corpus
 from data_pipeline.corpus.splits import TRAIN, VALIDATION, ShardSize, shard_name
+from data_pipeline.planning.pairs import PlannedPairs
+from data_pipeline.planning.plan import Plan
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from data_pipeline.verification import describe_files
@@ -122,6 +125,21 @@ def make_corpus(
     tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])
     write_corpus(path, splits, tokenizer, max_shard_bytes=max_shard_bytes)
     return open_corpus(path)
+
+
+def as_format(corpus: Corpus, version: int) -> Corpus:
+    """Return a corpus as one of an earlier format, whose plans and batches are others."""
+    metadata = corpus.metadata
+    content = fingerprint_content(metadata.files, metadata.weights, format_version=version)
+    metadata = dataclasses.replace(metadata, format_version=version, fingerprint=content)
+    return corpus._replace(metadata=metadata)
+
+
+def pairs_of_epoch(plan: Plan, epoch: int = 0) -> PlannedPairs:
+    """Return all pairs that an epoch reads, in the order of the plan."""
+    found = plan.find_pairs(epoch * plan.num_rows + np.arange(plan.num_rows), seed=0)
+    order = np.argsort(found.numbers, kind="stable")
+    return PlannedPairs(*(field[order] for field in found))
 
 
 def random_lengths(

@@ -120,7 +120,7 @@ def set_version(path: Path) -> None:
     [
         ("metadata.json", Path.unlink, "has no metadata.json"),
         ("metadata.json", lambda path: path.write_text("{"), "not the metadata of a corpus"),
-        ("metadata.json", set_version, "format version 99, and this program reads 1 and 2"),
+        ("metadata.json", set_version, "format version 99, and this program reads 1 to 3"),
         ("train/shard-00000/tokens.bin", flip_a_bit, "SHA-256 of train/shard-00000/tokens.bin"),
         ("train/shard-00001/tokens.bin", Path.unlink, "train/shard-00001/tokens.bin is missing"),
         (

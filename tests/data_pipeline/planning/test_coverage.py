@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_corpora import FIRST_ID, make_corpus, random_lengths
+from tiny_corpora import FIRST_ID, as_format, make_corpus, pairs_of_epoch, random_lengths
 
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.chunks import LongSentenceCutter, Units
@@ -65,7 +65,8 @@ def test_all_text_is_read_over_the_epochs(corpus, length, settings):
         assert times.max() == 1
         cycle = times[: config.num_plan_variants]
         plan = open_plan(corpus, "train", config)
-        assert plan.coverage == pytest.approx(cycle.sum() / cycle.size)
+        # Variants have rows beyond those of an epoch, which are left out, other ones each time.
+        assert plan.coverage == pytest.approx(cycle.sum() / cycle.size, rel=2e-3)
         assert plan.coverage > {8: 0.4, 64: 0.85}[length]
 
 
@@ -80,7 +81,7 @@ def test_a_long_sentence_loses_nothing_but_its_shortest_rest(tmp_path, objective
         sentence_objective=objective,
     )
     plan = open_plan(corpus, "train", config)
-    pairs = plan.variants[0].pairs
+    pairs = pairs_of_epoch(plan).pairs
     assert plan.coverage > (0.999 if objective == "sop" else 0.9)
     ends = pairs["start"] + pairs["length"]
     assert pairs["start"][0] == 0 and (pairs["start"][1:] == ends[:-1]).all() and ends[-1] == 5500
@@ -118,17 +119,15 @@ def test_worked_example_of_parts():
 
 def test_a_corpus_of_the_first_format_keeps_its_plan(tmp_path, corpus):
     """Its sentences are whole, and truncated where they are longer than a row."""
-    old = corpus._replace(
-        metadata=dataclasses.replace(corpus.metadata, format_version=1, fingerprint="old")
-    )
+    old = as_format(corpus, 1)
     config = DataConfig(max_seq_length=64, max_predictions_per_seq=1, plan_dir=str(tmp_path))
     before, now = (open_plan(one, "train", config) for one in (old, corpus))
-    assert before.variants[0].pairs["length"].max() >= 3000
+    assert pairs_of_epoch(before).pairs["length"].max() >= 3000
     assert before.coverage < 0.6 < 0.85 < now.coverage
     assert before.coverage == pytest.approx(read_epochs(old, config, 1).mean())
     # Where no sentence is longer than a row, nothing changes.
     config = dataclasses.replace(config, max_seq_length=4096)
-    plans = [open_plan(one, "train", config).variants[0] for one in (old, corpus)]
+    plans = [pairs_of_epoch(open_plan(one, "train", config)) for one in (old, corpus)]
     np.testing.assert_array_equal(plans[0].pairs, plans[1].pairs)
 
 
@@ -142,7 +141,7 @@ def test_coverage_counts_text_that_is_read_more_than_once(tmp_path, corpus):
     times = read_epochs(heavier, config, 1)
     assert times.mean() > 2
     # Chunks hold the text before truncation, each document as often as it is read.
-    assert plan.coverage == pytest.approx(times.sum() / plan.variants[0].pairs["length"].sum())
+    assert plan.coverage == pytest.approx(times.sum() / pairs_of_epoch(plan).pairs["length"].sum())
 
 
 def test_low_coverage_is_a_warning():

@@ -32,15 +32,44 @@ def test_worked_example_of_counted_sequences(monkeypatch, together):
     assert count_sequences(pairs, starts[:5], config).tolist() == [0, 1, 2, 1]
 
 
-def test_every_pair_is_in_one_row_which_holds_it():
+def best_fit_decreasing(lengths: list[int], row_length: int, most: int) -> list[list[int]]:
+    """Pack one pair after another, each into the fullest row that holds it and was filled last."""
+    rows: list[list[int]] = []
+    free: list[int] = []
+    filled_at: list[int] = []
+    for time, pair in enumerate(sorted(range(len(lengths)), key=lambda pair: -lengths[pair])):
+        fitting = [
+            (free[row], -filled_at[row], row)
+            for row in range(len(rows))
+            if free[row] >= lengths[pair] and len(rows[row]) < most
+        ]
+        if not fitting:
+            rows.append([])
+            free.append(row_length)
+            filled_at.append(time)
+            fitting = [(row_length, 0, len(rows) - 1)]
+        row = min(fitting)[2]
+        rows[row].append(pair)
+        free[row] -= lengths[pair]
+        filled_at[row] = time
+    return rows
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 16])
+@pytest.mark.parametrize("row_length", [10, 64, 300])
+def test_pairs_are_packed_by_best_fit_decreasing(most, row_length):
+    generator = np.random.default_rng(most)
+    for mean in (2, 8, row_length // 3, row_length):
+        lengths = np.minimum(4 + generator.geometric(1 / mean, 200), row_length)
+        order, sizes = pack_pairs(lengths, row_length=row_length, max_pairs_per_row=most)
+        rows = [row.tolist() for row in np.split(order, np.cumsum(sizes)[:-1])]
+        assert rows == best_fit_decreasing(lengths.tolist(), row_length, most)
+
+
+def test_rows_of_many_pairs_are_nearly_full():
     lengths = np.random.default_rng(0).integers(5, 129, 5000)
-    for most in (1, 2, 16):
-        order, sizes = pack_pairs(lengths, row_length=128, max_pairs_per_row=most)
-        assert sorted(order) == list(range(len(lengths)))
-        filled = np.add.reduceat(lengths[order], np.cumsum(sizes) - sizes)
-        assert filled.max() <= 128 and sizes.max() <= most
-        if most == 16:
-            assert filled.mean() / 128 > 0.99
+    order, sizes = pack_pairs(lengths, row_length=128, max_pairs_per_row=16)
+    assert lengths.sum() / (128 * len(sizes)) > 0.99 and len(order) == 5000
 
 
 def test_budgets():

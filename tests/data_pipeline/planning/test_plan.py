@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import json
 import shutil
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_corpora import make_corpus, random_lengths
+from tiny_corpora import as_format, make_corpus, pairs_of_epoch, random_lengths
 
 import data_pipeline.planning.plan
 from albert_jax.settings import FieldError
@@ -17,7 +19,7 @@ from data_pipeline.config import DataConfig
 from data_pipeline.corpus.metadata import SourceMetadata
 from data_pipeline.corpus.splits import SentenceIndex
 from data_pipeline.errors import InputError
-from data_pipeline.planning.pair_planning import sample_target_lengths
+from data_pipeline.planning.pair_planning import PairPlanner, sample_target_lengths
 from data_pipeline.planning.plan import open_plan
 from data_pipeline.pretraining.rows import RowReader
 
@@ -25,17 +27,18 @@ DOCUMENTS = random_lengths(300, seed=0)
 SETTINGS = {"max_seq_length": 64, "max_predictions_per_seq": 10}
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """300 documents over several shards."""
+@pytest.fixture(scope="module", params=[2, 3], ids=["whole", "by_shard"])
+def corpus(request, tmp_path_factory):
+    """300 documents over several shards, in a corpus of each format with a plan of its own."""
     path = tmp_path_factory.mktemp("plan") / "corpus"
-    corpus = make_corpus(path, DOCUMENTS, max_shard_bytes=20_000)
+    corpus = as_format(make_corpus(path, DOCUMENTS, max_shard_bytes=20_000), request.param)
     assert len(corpus.splits["train"].shards) > 3
     return corpus
 
 
 def plan_pairs(corpus, **settings) -> np.ndarray:
-    return np.array(open_plan(corpus, "train", DataConfig(**SETTINGS | settings)).variants[0].pairs)
+    plan = open_plan(corpus, "train", DataConfig(**SETTINGS | settings))
+    return pairs_of_epoch(plan).pairs
 
 
 def document_bounds() -> np.ndarray:
@@ -63,11 +66,10 @@ def test_unpacked_pairs_are_the_text_in_order(corpus):
 
 def test_packed_rows_hold_the_same_pairs(corpus):
     plan = open_plan(corpus, "train", DataConfig(**SETTINGS, packing="packed"))
-    variant = plan.variants[0]
-    assert set(variant.pairs.tolist()) == set(plan_pairs(corpus).tolist())
-    sizes = np.diff(variant.row_starts)
-    assert sizes.max() == plan.max_pairs > 1
-    filled = np.add.reduceat(np.minimum(variant.pairs["length"], 61) + 3, variant.row_starts[:-1])
+    found = pairs_of_epoch(plan)
+    assert set(found.pairs.tolist()) == set(plan_pairs(corpus).tolist())
+    assert np.bincount(found.rows).max() == plan.max_pairs > 1
+    filled = np.bincount(found.rows, np.minimum(found.pairs["length"], 61) + 3)
     assert filled.max() <= 64
     assert plan.fill == pytest.approx(filled.sum() / (64 * plan.num_rows)) and plan.fill > 0.98
 
@@ -134,9 +136,10 @@ def test_sentence_order_makes_no_random_pairs(corpus):
 def test_variants_differ_and_have_the_same_number_of_rows(corpus):
     config = DataConfig(**SETTINGS, short_seq_prob=0.5, num_plan_variants=3)
     plan = open_plan(corpus, "train", config)
-    counts = [len(variant.row_starts) - 1 for variant in plan.variants]
-    assert len(set(counts)) > 1 and plan.num_rows == min(counts)
-    assert plan.variant_of(4) is plan.variants[1]
+    starts = [set(pairs_of_epoch(plan, epoch).pairs["start"].tolist()) for epoch in range(4)]
+    # An epoch leaves out what its variant has more than another.
+    assert len(starts[0] & starts[3]) > 0.9 * len(starts[0])
+    assert len(starts[0] & starts[1]) < 0.9 * len(starts[0])
 
 
 @pytest.mark.parametrize(
@@ -155,10 +158,13 @@ def test_counted_sequences_are_those_of_the_rows_that_a_run_reads(corpus, settin
     ids = reader.read(np.arange(2 * plan.num_rows)).sequence_ids
     runs = ((np.diff(ids, axis=1) != 0).sum(axis=1) + 1).reshape(2, -1)
     counts = plan.count_sequences(config, plan.num_rows + 1)
-    assert len(counts) == min(2, len(plan.variants))
+    assert len(counts) == min(2, config.num_plan_variants)
     for epoch in range(2):
         found = np.bincount(runs[epoch], minlength=counts.shape[1])
-        np.testing.assert_array_equal(found, counts[epoch % len(counts)])
+        more = counts[epoch % len(counts)] - found
+        # A plan by shard counts the rows, too, of which an epoch leaves out a random part.
+        left_out = more.sum() if corpus.metadata.plans_by_shard and len(counts) > 1 else 0
+        assert more.min() == 0 and more.sum() == left_out < 0.1 * plan.num_rows
     assert len(plan.count_sequences(config, plan.num_rows)) == 1
 
 
@@ -175,6 +181,7 @@ def test_a_source_of_twice_the_weight_is_read_twice(corpus):
 
 
 def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, caplog):
+    corpus = as_format(corpus, 2)
     config = DataConfig(**SETTINGS, packing="packed", plan_dir=str(tmp_path))
     plan = open_plan(corpus, "train", config)
     files = {file.name: file.read_bytes() for file in plan.path.iterdir()}
@@ -237,16 +244,16 @@ def test_a_plan_of_other_settings_in_its_place_is_not_taken(tmp_path, corpus, ca
 
 def test_one_process_of_a_host_builds_and_the_others_wait(tmp_path, corpus, monkeypatch, caplog):
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
-    generate = data_pipeline.planning.plan.generate_pairs
+    build = data_pipeline.planning.plan._build
     builds = []
 
-    def generate_once_others_wait(*arguments):
+    def build_once_others_wait(*arguments):
         builds.append(arguments)
         while caplog.text.count("Waiting for another process") < 2:
             time.sleep(0.01)
-        return generate(*arguments)
+        return build(*arguments)
 
-    monkeypatch.setattr(data_pipeline.planning.plan, "generate_pairs", generate_once_others_wait)
+    monkeypatch.setattr(data_pipeline.planning.plan, "_build", build_once_others_wait)
     with ThreadPoolExecutor(3) as pool:  # locks keep threads apart as they do processes
         plans = list(pool.map(lambda _: open_plan(corpus, "train", config), range(3)))
     assert len(builds) == 1 and len({plan.num_rows for plan in plans}) == 1
@@ -255,15 +262,15 @@ def test_one_process_of_a_host_builds_and_the_others_wait(tmp_path, corpus, monk
 
 def test_two_hosts_may_build_the_same_plan_at_once(tmp_path, corpus, monkeypatch):
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
-    generate = data_pipeline.planning.plan.generate_pairs
+    generate = PairPlanner.generate
 
-    def generate_late(*arguments):
-        monkeypatch.setattr(data_pipeline.planning.plan, "generate_pairs", generate)
+    def generate_late(planner):
+        monkeypatch.setattr(PairPlanner, "generate", generate)
         monkeypatch.setattr("socket.gethostname", lambda: "another")
         open_plan(corpus, "train", config)  # the other host is faster
-        return generate(*arguments)
+        return generate(planner)
 
-    monkeypatch.setattr(data_pipeline.planning.plan, "generate_pairs", generate_late)
+    monkeypatch.setattr(PairPlanner, "generate", generate_late)
     assert open_plan(corpus, "train", config).num_rows > 0
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -290,7 +297,8 @@ def test_the_directory_of_the_plan(tmp_path, corpus, monkeypatch):
     assert open_plan(corpus, "train", DataConfig(**SETTINGS)).path.parent == corpus.path / "plans"
     monkeypatch.setattr("os.access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    elsewhere = open_plan(corpus, "train", DataConfig(**SETTINGS)).path
+    assert open_plan(corpus, "train", DataConfig(**SETTINGS)).path.parent == corpus.path / "plans"
+    elsewhere = open_plan(corpus, "train", DataConfig(**SETTINGS, max_pairs_per_row=9)).path
     assert elsewhere.parent == tmp_path / "albert_jax" / "plans"
     assert elsewhere.stat().st_mode == elsewhere.parent.stat().st_mode  # others may read it too
     (tmp_path / "file").touch()
@@ -329,13 +337,14 @@ def test_bad_settings_name_the_field(settings, message):
 
 def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
     """Also where it is but the last bytes, which are written when the file is closed."""
-    write_rows = data_pipeline.planning.plan.write_rows
+    make_directory = tempfile.mkdtemp
 
-    def write_to_a_full_disk(pairs, config, stem):
-        stem.with_name(f"{stem.name}.row_starts.bin").symlink_to("/dev/full")
-        return write_rows(pairs, config, stem)
+    def make_on_a_full_disk(**where):
+        directory = make_directory(**where)
+        Path(directory, "000.row_starts.bin").symlink_to("/dev/full")
+        return directory
 
-    monkeypatch.setattr(data_pipeline.planning.plan, "write_rows", write_to_a_full_disk)
+    monkeypatch.setattr("tempfile.mkdtemp", make_on_a_full_disk)
     with pytest.raises(FieldError, match="No space left on device"):
         plan_pairs(corpus, plan_dir=str(tmp_path / "plans"))
-    assert list((tmp_path / "plans").iterdir()) == []
+    assert not [path for path in (tmp_path / "plans").rglob("*") if path.is_file()]

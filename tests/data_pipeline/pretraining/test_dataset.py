@@ -1,16 +1,18 @@
 """Batches of a corpus: their content, and their independence of processes, resumption and size."""
 
 import functools
+import hashlib
 import itertools
 import shutil
 import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from tiny_corpora import FIRST_ID, make_corpus, random_lengths
+from tiny_corpora import FIRST_ID, as_format, make_corpus, random_lengths
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.settings import FieldError
@@ -217,6 +219,43 @@ def test_next_sentence_pairs_are_of_two_documents_if_so_labeled(make_dataset):
     ]
     assert all((documents[0] != documents[1]) == bool(label) for documents, label in found)
     assert 0.4 < np.mean([label for _, label in found]) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("version", "digests"),
+    [
+        (1, ("6f872546998d63e8", "9c5f62c5b375f061", "e1dd7a0d4df8098f", "ab8c14e471e6f350")),
+        (2, ("dab95d7d354befe6", "1d80a19e9b42f6ec", "097c73f76ab2fd1e", "ab8c14e471e6f350")),
+        (3, ("ad5ce4e34519b68d", "dc887863ebea7899", "05f6042e200cf24e", "bc1ed4b9905cdbfd")),
+    ],
+)
+def test_the_batches_of_each_format_stay_the_same_bit_for_bit(tmp_path, version, digests):
+    """Two epochs of a corpus of several shards, and its held-out batches."""
+    documents = [*random_lengths(120, seed=0), [300, 4]]
+    corpus = make_corpus(
+        tmp_path / "corpus", documents, random_lengths(20, seed=1), max_shard_bytes=10_000
+    )
+    corpus = as_format(corpus, version)
+    assert len(corpus.splits["train"].shards) == 3
+
+    def digest(batches: Iterable[dict]) -> str:
+        content = hashlib.sha256()
+        for batch in batches:
+            for name in sorted(batch):
+                content.update(np.ascontiguousarray(batch[name]).tobytes())
+        return content.hexdigest()[:16]
+
+    found = []
+    for settings in (
+        {"packing": "packed", "num_plan_variants": 2},
+        {"sentence_objective": "nsp"},
+        {"single_sentence": "random_document", "packing": "packed"},
+    ):
+        config = DataConfig(max_seq_length=64, max_predictions_per_seq=10, **settings)
+        dataset = PretrainingDataset(corpus, config, seed=5, global_batch_size=16)
+        found.append(digest(take(dataset, 2 * dataset.rows_per_epoch // 16 + 1)))
+    held_out = HeldOutDataset(corpus, max_seq_length=64, batch_size=8)
+    assert (*found, digest(held_out.batches())) == digests
 
 
 def test_any_step_costs_as_much_as_the_first(make_dataset):

@@ -1,0 +1,69 @@
+"""The record of a pair in the plan of a shard: 12 bytes, or more where that is too little."""
+
+import numpy as np
+
+from data_pipeline.config import DataConfig, SingleSentence
+from data_pipeline.planning.pairs import PAIR
+
+
+def shard_pair_dtype(config: DataConfig) -> np.dtype:
+    """Return the type of a record: fields of `PAIR`, counted within a shard.
+
+    A pair has at most two rows' text, before it is truncated: lengths have 16 bits for rows of up
+    to 32,768 positions. Random second segments have fields only where the settings make any.
+
+    Example: of rows of 512 with sentence order, `start` and `sentence` of 4 bytes, `length` and
+    `sentences` of 2.
+    """
+    length = "<u2" if 2 * config.max_num_tokens < 1 << 16 else "<u4"
+    fields = {"start": "<u4", "sentence": "<u4", "length": length, "sentences": length}
+    if _has_random_segments(config):
+        fields |= {"other_start": "<u4", "other_length": length}
+    return np.dtype(list(fields.items()))
+
+
+def encode_pairs(pairs: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Return records of a shard's pairs.
+
+    A random second segment is cut to two rows' text, of which one is truncated anyway: a very long
+    sentence may be all of it.
+
+    Args:
+        pairs: records of type `PAIR` with addresses and sentence numbers in the shard.
+        config: settings that they were made with.
+    """
+    encoded = np.empty(len(pairs), shard_pair_dtype(config))
+    for name in PAIR.names or ():
+        values = pairs[name]
+        if name == "other_length":
+            values = np.minimum(values, 2 * config.max_num_tokens)
+        if name in (encoded.dtype.names or ()):
+            assert values.max(initial=0) <= np.iinfo(encoded.dtype[name]).max, name
+            encoded[name] = values
+        else:
+            assert not values.any(), name
+    return encoded
+
+
+def decode_pairs(encoded: np.ndarray, *, first_token: int, first_sentence: int) -> np.ndarray:
+    """Return records of type `PAIR`, with addresses and sentence numbers in the split.
+
+    Args:
+        encoded: as returned by `encode_pairs`.
+        first_token: address of the shard's first token.
+        first_sentence: number of its first sentence.
+    """
+    pairs = np.zeros(len(encoded), PAIR)
+    for name in encoded.dtype.names or ():
+        pairs[name] = encoded[name]
+    pairs["start"] += first_token
+    pairs["sentence"] += first_sentence
+    pairs["other_start"][pairs["other_length"] > 0] += first_token
+    return pairs
+
+
+def _has_random_segments(config: DataConfig) -> bool:
+    objective = config.sentence_objective
+    return objective.random_segments or (
+        config.single_sentence is SingleSentence.RANDOM_DOCUMENT and objective.swaps
+    )
