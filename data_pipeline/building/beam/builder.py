@@ -52,10 +52,10 @@ class BeamBuilder:
             InputError: Beam is not installed, an input is missing, or the output directory exists
                 already.
         """
-        options = engine.make_options(config.num_processes)
+        make_pipeline = engine.make_pipelines(config.num_processes)
         from data_pipeline.building.beam.pipelines import Jobs
 
-        self._jobs = Jobs(options)
+        self._jobs = Jobs(make_pipeline)
         self._build = PreparedBuild(config)
         if config.minhash is not None:
             raise InputError(
@@ -90,11 +90,15 @@ class BeamBuilder:
             in_training = read_hash_file(job, "in_training.hashes")
             self._jobs.survey(job, num_files, in_training)
             journal, removed = read_summaries(job, num_files)
-            splits = {}
-            for split in (TRAIN, VALIDATION):
-                num_tasks = write_tasks(job, split, num_files, in_training, tokenizer.vocab_size)
-                self._jobs.write(job, split, num_tasks)
-                splits[split] = read_split(job, split, num_tasks, tokenizer.vocab_size)
+            num_tasks = {
+                split: write_tasks(job, split, num_files, in_training, tokenizer.vocab_size)
+                for split in (TRAIN, VALIDATION)
+            }
+            self._jobs.write(job, num_tasks)
+            splits = {
+                split: read_split(job, split, num, tokenizer.vocab_size)
+                for split, num in num_tasks.items()
+            }
             metadata = self._build.describe(tokenizer, files, splits, journal, removed)
             if is_remote(self._url):
                 self._remove_others(metadata.files)

@@ -2,6 +2,10 @@
 
 import dataclasses
 import importlib
+import logging
+import shlex
+import sys
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +17,7 @@ EXTRA = "pip install 'albert-jax[beam]'"
 # In the process of the command and processes that it starts. The runner that Beam itself would
 # choose here, Prism, is a program of its own, whose side inputs have had faults.
 LOCAL_RUNNER = "FnApiRunner"
+_WORKER = "data_pipeline.building.beam.worker"
 
 
 class Engine(StrEnum):
@@ -49,28 +54,45 @@ class EngineConfig:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def make_options(self, num_processes: int) -> Any:
-        """Return the `PipelineOptions` of all jobs.
+    def make_pipelines(self, num_processes: int) -> Callable[[], Any]:
+        """Return the function that makes an empty pipeline with the runner and its options.
+
+        Args:
+            num_processes: of the local runner.
 
         Raises:
-            InputError: Beam is not installed, or knows no such runner or option.
+            InputError: Beam is not installed, or an option is not written as one.
         """
         require_beam()
+        import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-        given = [option for option in self.beam_options if option]
-        if stray := [option for option in given if not option.startswith("--")]:
+        if stray := [option for option in self.beam_options if not option.startswith("--")]:
             raise InputError(
                 f"--beam_options={stray[0]}: an option of Beam is written --name=value, as in "
                 "--beam_options=--region=europe-west1"
             )
-        if self.beam_runner == LOCAL_RUNNER:
-            mode = "in_memory" if num_processes == 1 else "multi_processing"
-            local = [f"--direct_num_workers={num_processes}", f"--direct_running_mode={mode}"]
-            given = [*local, *given]
-        options = PipelineOptions(given)
-        options.view_as(StandardOptions).runner = self.beam_runner
-        return options
+        options = PipelineOptions(list(self.beam_options))
+        if self.beam_runner != LOCAL_RUNNER:
+            options.view_as(StandardOptions).runner = self.beam_runner
+            return lambda: apache_beam.Pipeline(options=options)
+        logging.getLogger("apache_beam").setLevel(logging.ERROR)
+        return lambda: apache_beam.Pipeline(_local_runner(num_processes), options)
+
+
+def _local_runner(num_processes: int) -> Any:
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import (
+        EmbeddedPythonEnvironment,
+        SubprocessSDKEnvironment,
+    )
+
+    if num_processes == 1:
+        return FnApiRunner(EmbeddedPythonEnvironment.default())
+    command = f"{shlex.quote(sys.executable)} -m {_WORKER}"
+    runner = FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+    runner._num_workers = num_processes
+    return runner
 
 
 def require_beam() -> None:
@@ -80,6 +102,9 @@ def require_beam() -> None:
         InputError: it is not.
     """
     try:
+        logging.disable(logging.WARNING)  # of clients of Google's services that are not installed
         importlib.import_module("apache_beam")
     except ImportError as error:
         raise InputError(f"--engine=beam needs Apache Beam: {EXTRA} ({error})") from None
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,7 +1,9 @@
 """The jobs as pipelines of Apache Beam. Text is never shuffled; files carry what is large."""
 
+import functools
+import operator
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -41,11 +43,11 @@ class Jobs:
     """The jobs of a build, run one after the other; one that is done is not run again.
 
     Args:
-        options: `PipelineOptions` of all jobs.
+        make_pipeline: makes an empty pipeline.
     """
 
-    def __init__(self, options: Any) -> None:
-        self._options = options
+    def __init__(self, make_pipeline: Callable[[], Any]) -> None:
+        self._make_pipeline = make_pipeline
 
     def sample(self, job: BuildJob, num_files: int, task: SamplingTask) -> None:
         """Write the sentences on which a vocabulary is trained."""
@@ -53,7 +55,7 @@ class Jobs:
         def build(parts: Any) -> None:
             _ = parts | "Sample" >> beam.ParDo(_Each(job, sample_part, task))
 
-        self._run(job, "sample", "parts", num_files, build)
+        self._run(job, "sample", _numbered("parts", num_files), build)
 
     def hash(self, job: BuildJob, num_files: int) -> None:
         """Write the plan of each part: which of its documents are duplicates."""
@@ -72,7 +74,7 @@ class Jobs:
                 | "Write plans" >> beam.ParDo(_Each(job, _write_plan))
             )
 
-        self._run(job, "hash", "parts", num_files, build)
+        self._run(job, "hash", _numbered("parts", num_files), build)
 
     def encode(self, job: BuildJob, num_files: int) -> None:
         """Write the blocks of all parts, their summaries, and the held-out sentences' hashes."""
@@ -81,10 +83,10 @@ class Jobs:
             encoded = parts | "Encode" >> beam.ParDo(_EncodeParts(job)).with_outputs(
                 _SIDE, main=_MAIN
             )
-            _write_groups(encoded[_MAIN], job, "summaries")
+            _write_groups(encoded[_MAIN], job)
             _write_union(encoded[_SIDE], job, "held_out.hashes")
 
-        self._run(job, "encode", "parts", num_files, build)
+        self._run(job, "encode", _numbered("parts", num_files), build)
 
     def compare(self, job: BuildJob, num_files: int, held_out: HashFile) -> None:
         """Write the hashes of those held-out sentences that training has too."""
@@ -93,42 +95,47 @@ class Jobs:
             found = summaries | "Compare" >> beam.ParDo(_Each(job, _find_in_training, held_out))
             _write_union(found, job, "in_training.hashes")
 
-        self._run(job, "compare", "summaries", num_files, build)
+        self._run(job, "compare", _numbered("summaries", num_files), build)
 
     def survey(self, job: BuildJob, num_files: int, in_training: HashFile) -> None:
         """Write the amount of held-out text in each block."""
 
         def build(summaries: Any) -> None:
             surveyed = summaries | "Survey" >> beam.ParDo(_Each(job, _survey, in_training))
-            _write_groups(surveyed, job, "held_out")
+            _write_groups(surveyed, job)
 
-        self._run(job, "survey", "summaries", num_files, build)
+        self._run(job, "survey", _numbered("summaries", num_files), build)
 
-    def write(self, job: BuildJob, split: str, num_files: int) -> None:
-        """Write the shards of a split, the records of their files, and the counts of their text."""
+    def write(self, job: BuildJob, num_files: Mapping[str, int]) -> None:
+        """Write the shards, the records of their files, and the counts of the text of a split.
+
+        Args:
+            job: of the build.
+            num_files: of the tasks of each split.
+        """
+        files = [(f"tasks_{split}", n) for split, num in num_files.items() for n in range(num)]
 
         def build(tasks: Any) -> None:
             written = tasks | "Write" >> beam.ParDo(_WriteShards(job)).with_outputs(
                 _SIDE, main=_MAIN
             )
-            _write_groups(written[_MAIN], job, f"shards_{split}")
+            _write_groups(written[_MAIN], job)
             _ = (
                 written[_SIDE]
-                | "Sum up" >> beam.CombineGlobally(_sum_texts)
-                | "Write counts" >> beam.ParDo(_Each(job, _write_one, f"text_{split}"))
+                | "Sum up" >> beam.CombinePerKey(_sum_texts)
+                | "Write counts" >> beam.ParDo(_Each(job, _write_text))
             )
 
-        self._run(job, f"write_{split}", f"tasks_{split}", num_files, build)
+        self._run(job, "write", files, build)
 
     def _run(
         self,
         job: BuildJob,
         name: str,
-        kind: str,
-        num_files: int,
+        files: Sequence[tuple[str, int]],
         build: Callable[[Any], None],
     ) -> None:
-        """Run a job over the records of a kind.
+        """Run a job over the records of files, each given by its kind and number.
 
         Raises:
             InputError: it failed.
@@ -138,17 +145,21 @@ class Jobs:
             return
         with elapsed_time(f"Beam job {name}"):
             try:
-                with beam.Pipeline(options=self._options) as pipeline:
+                with self._make_pipeline() as pipeline:
                     records = (
                         pipeline
-                        | "Files" >> beam.Create(range(num_files), reshuffle=False)
-                        | "Read" >> beam.ParDo(_Each(job, _read_file, kind))
+                        | "Files" >> beam.Create(files, reshuffle=False)
+                        | "Read" >> beam.ParDo(_Each(job, _read_file))
                         | "Balance" >> beam.Reshuffle()
                     )
                     build(records)
             except Exception as error:
                 raise InputError(_describe(name, error)) from error
         marker.write_text("")
+
+
+def _numbered(kind: str, num_files: int) -> list[tuple[str, int]]:
+    return [(kind, number) for number in range(num_files)]
 
 
 def _describe(name: str, error: Exception) -> str:
@@ -198,15 +209,16 @@ class _HashParts(_Worker):
 class _EncodeParts(_Worker):
     def process(self, element: NumberedPart) -> Iterator[Any]:
         summary, held_out = encode_part(self._job, element)
-        yield summary.part // PARTS_PER_FILE, summary
+        yield ("summaries", summary.part // PARTS_PER_FILE), summary
         yield beam.pvalue.TaggedOutput(_SIDE, held_out)
 
 
 class _WriteShards(_Worker):
     def process(self, element: ShardTask) -> Iterator[Any]:
         report = write_shard_of(self._job, element)
-        yield element.number // SHARDS_PER_FILE, (element.number, report.files)
-        yield beam.pvalue.TaggedOutput(_SIDE, report.text)
+        place = (f"shards_{element.split}", element.number // SHARDS_PER_FILE)
+        yield place, (element.number, report.files)
+        yield beam.pvalue.TaggedOutput(_SIDE, (element.split, report.text))
 
 
 class _Union(beam.CombineFn):
@@ -233,25 +245,26 @@ def _write_union(hashes: Any, job: BuildJob, name: str) -> None:
     )
 
 
-def _write_groups(numbered: Any, job: BuildJob, kind: str) -> None:
+def _write_groups(placed: Any, job: BuildJob) -> None:
     _ = (
-        numbered
+        placed
         | "By file" >> beam.GroupByKey()
-        | "Write records" >> beam.ParDo(_Each(job, _write_file, kind))
+        | "Write records" >> beam.ParDo(_Each(job, _write_file))
     )
 
 
-def _read_file(job: BuildJob, number: int, kind: str) -> Iterator[Any]:
-    yield from read_records(job.records(kind, number))
+def _read_file(job: BuildJob, place: tuple[str, int]) -> Iterator[Any]:
+    yield from read_records(job.records(*place))
 
 
-def _write_file(job: BuildJob, element: tuple[int, Iterable[Any]], kind: str) -> None:
-    number, records = element
-    write_records(job.records(kind, number), sorted(records, key=lambda record: record[0]))
+def _write_file(job: BuildJob, element: tuple[tuple[str, int], Iterable[Any]]) -> None:
+    place, records = element
+    write_records(job.records(*place), sorted(records, key=lambda record: record[0]))
 
 
-def _write_one(job: BuildJob, element: Any, name: str) -> None:
-    write_records(job.path(name), [element])
+def _write_text(job: BuildJob, element: tuple[str, TextCounts]) -> None:
+    split, text = element
+    write_records(job.path(f"text_{split}"), [text])
 
 
 def _write_hashes(job: BuildJob, hashes: UInt64[np.ndarray, " hashes"], name: str) -> None:
@@ -278,19 +291,16 @@ def _find_in_training(
 
 def _survey(
     job: BuildJob, summary: PartSummary, in_training: HashFile
-) -> Iterator[tuple[int, HeldOutSummary]]:
+) -> Iterator[tuple[tuple[str, int], HeldOutSummary]]:
     found = [
         survey_held_out(job.block(summary.part, number, in_training))
         for number in range(len(summary.blocks))
     ]
     removed = sum((removed for _, removed in found), type(summary.faults)())
     blocks = [size for size, _ in found]
-    yield summary.part // PARTS_PER_FILE, HeldOutSummary(summary.part, blocks, removed)
+    place = ("held_out", summary.part // PARTS_PER_FILE)
+    yield place, HeldOutSummary(summary.part, blocks, removed)
 
 
-def _sum_texts(texts: Iterable[TextCounts]) -> TextCounts | None:
-    total: TextCounts | None = None
-    for text in texts:
-        if text is not None:
-            total = text if total is None else total + text
-    return total
+def _sum_texts(texts: Iterable[TextCounts]) -> TextCounts:
+    return functools.reduce(operator.add, texts)

@@ -70,8 +70,10 @@ def read_split(job: BuildJob, split: str, num_files: int, vocab_size: int) -> Sp
         num_shards += 1
         place = f"{split}/{shard_name(number)}"
         files |= {f"{place}/{name}": record for name, record in written.items()}
-    (text,) = read_records(job.path(f"text_{split}"))
-    return SplitReport(files, num_shards, text or TextCounts.zeros(len(job.sources), vocab_size))
+    text = TextCounts.zeros(len(job.sources), vocab_size)
+    if num_shards:
+        (text,) = read_records(job.path(f"text_{split}"))
+    return SplitReport(files, num_shards, text)
 
 
 class _Blocks(Sequence[BlockReference]):
