@@ -77,14 +77,13 @@ def plan_shards(
     totals: Iterable[ShardSize],
     blocks: Sequence[BlockReference],
     vocab_size: int,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Iterable[ShardTask]:
     """Yield the shards of a split, given the amount of its text in each block."""
     shards = cut_shards(
         totals,
         lambda number: blocks[number].read().sizes(split),
         vocab_size,
-        max_shard_bytes=max_shard_bytes,
+        max_shard_bytes=MAX_SHARD_BYTES,
     )
     for number, pieces in enumerate(shards):
         yield ShardTask(split, number, [(blocks[piece.block], piece) for piece in pieces])
