@@ -125,8 +125,8 @@ def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
     """Set the directory of compiled programs: the run's, the environment's, or the workdir's; or
     that of the workdir above, if it is set."""
     place = run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    above = str(workdir.parent / COMPILE_CACHE)
-    if not place and jax.config.jax_compilation_cache_dir != above:
+    above, config = str(workdir.parent / COMPILE_CACHE), cast(Any, jax.config)
+    if not place and config.jax_compilation_cache_dir != above:
         place = str(workdir / COMPILE_CACHE)
     if place:
         use_compile_cache(place)
