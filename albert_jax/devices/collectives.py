@@ -35,8 +35,9 @@ class Collective(NamedTuple):
 
     @property
     def bytes_per_step(self) -> int:
-        """Bytes of the outputs of all its runs in a step."""
-        return self.bytes * self.times
+        """Bytes of the whole arrays of all its runs in a step, of which reduce-scatter leaves each
+        device a part."""
+        return self.bytes * self.times * (self.devices if self.kind == "reduce-scatter" else 1)
 
 
 def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:

@@ -128,8 +128,6 @@ def ring_bytes(collective: Collective) -> tuple[float, float]:
         return 0.0, size
     if collective.kind == "collective-permute":
         return (size, 0.0) if parts == 1 else (0.0, size)
-    if collective.kind == "reduce-scatter":  # whose output is a part
-        size *= devices
     rounds = 2 if collective.kind == "all-reduce" else 1
     inside = devices / parts
     return (

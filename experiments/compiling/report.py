@@ -80,7 +80,7 @@ _TIMES = (
 
 
 def format_collectives(collectives: Sequence[Collective]) -> str:
-    """Summarize the collectives of a step by axes and kind: MB of their outputs on a device.
+    """Summarize the collectives of a step by axes and kind: MB of their whole arrays.
 
     Example: ``data: all-reduce 47.3; fsdp: all-gather in loops 31.5``.
     """
@@ -92,7 +92,7 @@ def format_collectives(collectives: Sequence[Collective]) -> str:
 
 
 def count_bytes(collectives: Sequence[Collective]) -> dict[str, dict[str, int]]:
-    """Return the bytes of the collectives' outputs on a device in a step, by axes and kind.
+    """Return the bytes of the collectives' whole arrays in a step, by axes and kind.
 
     Example: ``{"data": {"all-reduce": 47260000}, "fsdp": {"all-gather in loops": 31500000}}``.
     """
@@ -122,7 +122,7 @@ def format_report(
     return "\n".join(
         (
             describe(made),
-            "Figures of a device and a step; collectives in MB. Nothing was computed.\n",
+            "Figures of a device and a step; collectives in MB of whole arrays. Nothing was run.\n",
             *(*notes, ""),
             *(shown[0], ""),
             f"Predicted by a model: {MODEL}. No prefetching, evaluation or checkpoint is in it.\n",
