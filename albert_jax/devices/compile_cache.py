@@ -5,11 +5,11 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
-from jax._src import compilation_cache
+from jax._src import compilation_cache, compiler
 from jax._src.compilation_cache_interface import CacheInterface
 
 from albert_jax.durable_files import partial_name
@@ -109,14 +109,44 @@ def use_compile_cache(directory: str) -> None:
     """Keep the programs that this process compiles from now on in a directory, all of them if it is
     local, and look for them there.
 
-    Of several processes only the first one writes, all of them read.
+    Of several processes the first one writes, and all of them read. On CPUs a program has another
+    key on each, so all of them write.
     """
+    global _directory
+    _directory = directory
+    compiler._cache_write = _write
     compilation_cache.get_file_cache = lambda path: (SealedCache(path), path)
     compilation_cache.reset_cache()
     jax.config.update("jax_compilation_cache_dir", directory)
     if _MIN_SECONDS not in os.environ:  # a store answers more slowly than a small program compiles
         seconds = 1.0 if is_remote(epath.Path(directory)) else 0.0
         jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    if is_remote(epath.Path(directory)):  # XLA's own caches are local files beside JAX's
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+
+
+def _write(
+    key: str, seconds: float, name: str, backend: Any, executable: Any, *callbacks: Any
+) -> None:
+    """Add a program, as JAX does on the first process, or else on CPUs.
+
+    The keys of JAX contain a fingerprint of the devices, in which processes on CPUs differ.
+    """
+    if jax.process_index() == 0 or backend.platform != "cpu" or any(callbacks):
+        _write_on_first(key, seconds, name, backend, executable, *callbacks)
+        return
+    try:
+        compilation_cache.put_executable_and_time(key, name, executable, backend, int(seconds))
+    except OSError as error:
+        _log.warning("%s was not written to the cache of compiled programs: %s", name, error)
+
+
+_write_on_first = compiler._cache_write
+
+
+def compile_cache_directory() -> str | None:
+    """Return the directory that `use_compile_cache` was last called with."""
+    return _directory
 
 
 def cache_counts() -> CacheCounts:
@@ -124,6 +154,7 @@ def cache_counts() -> CacheCounts:
     return CacheCounts(_counts[_REQUEST], _counts[_HIT])
 
 
+_directory: str | None = None
 _counts = {_REQUEST: 0, _HIT: 0}
 
 

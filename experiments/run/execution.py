@@ -12,7 +12,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from albert_jax.attention import dispatch
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
 from albert_jax.config import AlbertConfig
-from albert_jax.devices.compile_cache import use_compile_cache
+from albert_jax.devices.compile_cache import compile_cache_directory, use_compile_cache
 from albert_jax.devices.described import is_described
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import rows_of_process
@@ -125,8 +125,8 @@ def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
     """Set the directory of compiled programs: the run's, the environment's, or the workdir's; or
     that of the workdir above, if it is set."""
     place = run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    above, config = str(workdir.parent / COMPILE_CACHE), cast(Any, jax.config)
-    if not place and config.jax_compilation_cache_dir != above:
+    above = str(workdir.parent / COMPILE_CACHE)
+    if not place and compile_cache_directory() != above:
         place = str(workdir / COMPILE_CACHE)
     if place:
         use_compile_cache(place)
