@@ -94,8 +94,7 @@ class Run:
         self._states = RunStates(
             model.initialize, self._optimizer, self._key, mesh, keep_history=config.run.skips_steps
         )
-        self._num_steps = config.optimizer.num_train_steps
-        self._patience = patience
+        self._num_steps, self._patience = config.optimizer.num_train_steps, patience
         self._watchdog, self._clock = Watchdog(config.run.hang_seconds), this_clock()
         self._exits = contextlib.ExitStack()
         self._is_writer = jax.process_index() == 0
