@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from etils import epath
@@ -114,7 +114,7 @@ def use_compile_cache(directory: str) -> None:
     """
     global _directory
     _directory = directory
-    compiler._cache_write = _write
+    cast(Any, compiler)._cache_write = _write
     compilation_cache.get_file_cache = lambda path: (SealedCache(path), path)
     compilation_cache.reset_cache()
     jax.config.update("jax_compilation_cache_dir", directory)
@@ -141,7 +141,7 @@ def _write(
         _log.warning("%s was not written to the cache of compiled programs: %s", name, error)
 
 
-_write_on_first = compiler._cache_write
+_write_on_first: Any = compiler._cache_write
 
 
 def compile_cache_directory() -> str | None:

@@ -48,13 +48,14 @@ def prepare_devices(run: TrainingRunConfig, workdir: epath.PathLike | None = Non
 
     Args:
         run: its settings.
-        workdir: of a run that is to write there. If it is resumed, it finds what it compiles before
-            its workdir is open, such as checks of the devices.
+        workdir: of a run that is to write there. Unless it is new, and the place of compiled
+            programs is in it, what the run compiles before its workdir is open is found, such as
+            checks of the devices.
     """
     if run.deterministic_kernels:
         xla_flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{xla_flags} --xla_gpu_deterministic_ops=true"
-    if workdir is not None and (open_path(workdir) / CONFIG_FILE).exists():
+    if workdir is not None and (_given_cache(run) or (open_path(workdir) / CONFIG_FILE).exists()):
         set_compilation_cache(run, open_path(workdir))
 
 
@@ -121,10 +122,14 @@ def _compiler_error(name: str, value: CompilerOption, device: jax.Device) -> str
     return None
 
 
+def _given_cache(run: TrainingRunConfig) -> str | None:
+    return run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+
+
 def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
     """Set the directory of compiled programs: the run's, the environment's, or the workdir's; or
     that of the workdir above, if it is set."""
-    place = run.compile_cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    place = _given_cache(run)
     above = str(workdir.parent / COMPILE_CACHE)
     if not place and compile_cache_directory() != above:
         place = str(workdir / COMPILE_CACHE)
