@@ -131,4 +131,4 @@ def fault_of_losses(losses: Sequence[float], undisturbed: Sequence[Sequence[floa
     if bounds.max() > MOST:
         return f"undisturbed runs differ by {between.max():.1e}, which is more than rounding"
     beyond = np.flatnonzero(found > bounds)
-    return f"losses beyond the bound at steps {list(beyond + 1)}" if beyond.size else None
+    return f"losses beyond the bound at steps {(beyond + 1).tolist()}" if beyond.size else None
