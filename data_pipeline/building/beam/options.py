@@ -76,7 +76,7 @@ class EngineConfig:
         if self.beam_runner != LOCAL_RUNNER:
             options.view_as(StandardOptions).runner = self.beam_runner
             return lambda: apache_beam.Pipeline(options=options)
-        logging.getLogger("apache_beam").setLevel(logging.ERROR)
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # exceptions say the same
         return lambda: apache_beam.Pipeline(_local_runner(num_processes), options)
 
 

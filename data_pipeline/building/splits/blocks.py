@@ -1,7 +1,7 @@
 """Encoded documents in files: blocks, each of which a worker writes, and which become shards."""
 
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -123,7 +123,7 @@ def read_block(path: epath.Path, *, with_tokens: bool) -> EncodedBlock:
     )
 
 
-def _read_array(file: BinaryIO) -> np.ndarray:
+def _read_array(file: Any) -> np.ndarray:
     array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
