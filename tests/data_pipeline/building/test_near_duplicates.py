@@ -200,7 +200,7 @@ def test_processes_and_interruptions_change_nothing(documents, monkeypatch, caps
         entries = 0
         for band in Path("resumed.partial/work").glob("band_*"):
             band.write_bytes(band.read_bytes() + b"written after the journal")
-    assert interrupted == 5
+    assert interrupted >= 5
     assert "Starting over" not in capsys.readouterr().err
     whole, *others = (open_corpus(name).metadata for name in ("whole", "two", "resumed"))
     assert others == [whole, whole]
