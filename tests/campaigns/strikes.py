@@ -8,8 +8,9 @@ from typing import NamedTuple
 from tests.campaigns.elastic_run import JOIN_SECONDS
 from tests.campaigns.joined_processes import JoinedProcesses
 
-# From what happened to the end of the last process: docs/multihost.md has "at once", and 20 s.
-AT_ONCE, SILENT = 15.0, 35.0
+# From what happened to the end of the last process: docs/multihost.md has "at once", and 20 s, to
+# which a busy machine adds; and no time for a save, which here must fit into a notice of 30 s.
+AT_ONCE, SILENT, SAVED = 15.0, 35.0, 30.0
 _PATIENCE = 300.0
 
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM}
@@ -83,7 +84,7 @@ def fault_of_end(
     own, allowed = expected[strike.what]
     if statuses[victim] != own or any(statuses[number] not in allowed for number in others):
         return f"they ended {statuses}"
-    limit = {"kill": AT_ONCE, "stop": SILENT, "terminate": AT_ONCE}[strike.what]
+    limit = {"kill": AT_ONCE, "stop": SILENT, "terminate": SAVED}[strike.what]
     if strike.phase == "starting":
         limit += JOIN_SECONDS
     if seconds > limit:
