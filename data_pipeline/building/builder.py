@@ -83,7 +83,8 @@ class CorpusBuilder:
                 tokenizer.save(self._corpus / TOKENIZER_DIRECTORY)
                 journal.has_tokenizer = True
                 journal.save(self._work)
-            tokenizer = load_tokenizer(self._corpus / TOKENIZER_DIRECTORY)
+            given = self._build.given_tokenizer
+            tokenizer = given or load_tokenizer(self._corpus / TOKENIZER_DIRECTORY)
             blocks = self._encode(journal, tokenizer, workers)
             for split in (TRAIN, VALIDATION):  # of a build that was stopped while it wrote them
                 shutil.rmtree(self._corpus / split, ignore_errors=True)

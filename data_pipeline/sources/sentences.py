@@ -71,7 +71,9 @@ class SentenceSplitter(NamedTuple):
             for paragraph in document
             for found in ([paragraph] if is_split else _segment(paragraph, self.language))
             for sentence in (
-                segment_inside(found, self.language) if is_overlong(found) else [found]
+                segment_inside(found, self.language)
+                if len(found) > _LONGEST_RUN and is_overlong(found)
+                else [found]
             )
         ]
 

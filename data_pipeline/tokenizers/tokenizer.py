@@ -227,7 +227,9 @@ class Tokenizer(abc.ABC):
             known.clear()
             self._word_starts = self._word_lengths = np.zeros(0, np.int64)
             self._word_ids = np.zeros(0, np.int32)
-        new = [word for word in words if word not in known]
+        numbers = np.fromiter(map(known.get, words, itertools.repeat(-1)), np.int64, len(words))
+        places = np.flatnonzero(numbers < 0)
+        new = [words[place] for place in places.tolist()]
         encoded = self.added_tokens.encode_words(new, self._encode_words)
         lengths = np.fromiter(map(len, encoded), np.int64, len(new))
         ids = np.fromiter(itertools.chain.from_iterable(encoded), np.int32)
@@ -235,8 +237,9 @@ class Tokenizer(abc.ABC):
         self._word_ids = np.concatenate([self._word_ids, ids])
         self._word_starts = np.concatenate([self._word_starts, starts])
         self._word_lengths = np.concatenate([self._word_lengths, lengths])
+        numbers[places] = len(known) + np.arange(len(new))
         known.update(zip(new, itertools.count(len(known)), strict=False))
-        return np.fromiter(map(known.__getitem__, words), np.int64, len(words))
+        return numbers
 
     def _encode_cached(self, word: str) -> EncodedText:
         encoded = self._words_with_offsets.get(word)

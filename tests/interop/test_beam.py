@@ -224,6 +224,12 @@ def test_faults_of_the_input_are_one_line_with_its_place(inputs, small, tmp_path
     assert f"{tmp_path}/b.jsonl:401: " in error
 
 
+def test_an_option_is_written_as_one(inputs, tmp_path, capsys):
+    assert main(on_beam(inputs, tmp_path / "c", "--beam_options=region=x")) == BAD_INPUT
+    assert "--beam_options=region=x: an option of Beam is written" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_corpus_is_built_on_a_store(inputs, built, small, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(locks, "SETTLING_SECONDS", 0.02)

@@ -451,6 +451,18 @@ def test_mistakes_are_one_line_and_status_2(text, vocabulary, tmp_path, capsys, 
     assert not (tmp_path / "corpus").exists()
 
 
+def test_beam_is_an_extra(text, vocabulary, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    command = arguments(text, vocabulary, tmp_path / "corpus", "--engine=beam")
+    assert main(command) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "error: --engine=beam needs Apache Beam: pip install 'albert-jax[beam]'"
+    )
+    assert error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

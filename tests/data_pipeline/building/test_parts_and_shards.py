@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from data_pipeline.building.beam.stages import DocumentCopies, find_duplicates
 from data_pipeline.building.parts import cut_into_parts, read_part
 from data_pipeline.building.splits.blocks import (
     DocumentSizes,
@@ -165,6 +166,17 @@ def test_shards_are_cut_as_if_documents_came_one_by_one():
         )
     assert list(cut_shards([ShardSize()], blocks.__getitem__, 100)) == []
     assert list(cut_shards([ShardSize(1, 1, 1)], blocks.__getitem__, 100)) == [[Piece(0, 0, 1)]]
+
+
+def test_of_equal_documents_the_first_one_stays():
+    """Ordinals are those of part 2, document 7, and so on."""
+    ordinals = [(place << 32) + document for place, document in ((3, 0), (2, 7), (2, 9))]
+    assert list(find_duplicates(ordinals)) == [
+        DocumentCopies(3, 0, others=0),
+        DocumentCopies(2, 9, others=0),
+        DocumentCopies(2, 7, others=2),
+    ]
+    assert list(find_duplicates(ordinals[:1])) == []
 
 
 def test_blocks_are_read_as_written_and_split_by_hash(tmp_path):
