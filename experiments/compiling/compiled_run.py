@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -101,62 +101,102 @@ def compile_run(config: ExperimentConfig, topology: Topology, say: Say) -> list[
     devices = devices_of(topology)
     run = _run_on(topology, config.run)
     prepare_devices(run)
-    phases = phases_of(config)
     with described_devices(devices[0]):
-        sizes = [phase.global_batch_size for phase in phases]
-        mesh = open_mesh(run, *sizes, devices=devices)
-        rows = _Rows(config, mesh)
-        execution, line = resolve_execution(
+        compiler = _RunCompiler(config, run, topology, devices, say)
+        return [compiler.compile(number) for number in range(len(compiler.phases))]
+
+
+class _RunCompiler:
+    """What a run makes before its first step, on devices that may be described.
+
+    Attributes:
+        phases: of the run.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        run: RunConfig,
+        topology: Topology,
+        devices: Sequence[jax.Device],
+        say: Say,
+    ) -> None:
+        self.phases = phases_of(config)
+        self._run, self._topology, self._say = run, topology, say
+        sizes = [phase.global_batch_size for phase in self.phases]
+        self._mesh = mesh = open_mesh(run, *sizes, devices=devices)
+        self._rows = _Rows(config, mesh)
+        execution, self._line = resolve_execution(
             run,
             config.model,
             mesh,
-            lengths=[phase.data.max_seq_length for phase in phases],
+            lengths=[phase.data.max_seq_length for phase in self.phases],
             packed=config.data.packing is Packing.PACKED,
-            sequence_slots=rows.slots,
+            sequence_slots=self._rows.slots,
         )
-        say(f"{topology}: {line}")
+        say(f"{topology}: {self._line}")
         model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
-        objective = pretraining_objective(
-            model,
-            config.data.sentence_objective.metric_name,
-            z_loss_weight=config.optimizer.z_loss_weight,
-        )
+        objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
         optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
-        key = jax.eval_shape(lambda: jax.random.key(config.seed))
+        self._key = key = jax.eval_shape(lambda: jax.random.key(config.seed))
         states = RunStates(model.initialize, optimizer, key, mesh, keep_history=run.skips_steps)
-        state = states.shapes()
-        quiet = contextlib.nullcontext
-        compiler = StepCompiler(run, objective, optimizer, state, mesh, say=say, compiling=quiet)
-        parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.params))
-        found = []
-        for number, phase in enumerate(phases):
-            start = time.perf_counter()
-            batch = PretrainingBatch.shapes(
-                batch=phase.global_batch_size,
-                length=phase.data.max_seq_length,
-                predictions=phase.data.max_predictions_per_seq,
-                pairs=rows.pairs(number),
-            )
-            tried = _compile(compiler, run, mesh, (state, batch, key), say)
-            best = tried[-1] if tried[-1].fits(compiler.limit) else None
-            program = _read(best or tried[0], mesh)
-            found.append(
-                CompiledPhase(
-                    topology,
-                    mesh.devices.shape,
-                    specification(devices[0]),
-                    compiler.limit,
-                    phase,
-                    batch.sentence_order_labels.shape[1],
-                    tried[0],
-                    best,
-                    program,
-                    parameters,
-                    time.perf_counter() - start,
-                    line,
-                )
-            )
-    return found
+        self._state = states.shapes()
+        self._steps = StepCompiler(
+            run,
+            objective,
+            optimizer,
+            self._state,
+            mesh,
+            say=say,
+            compiling=contextlib.nullcontext,
+        )
+
+    def compile(self, number: int) -> CompiledPhase:
+        """Compile the step of a phase."""
+        phase, start = self.phases[number], time.perf_counter()
+        pairs = self._rows.pairs(number)
+        batch = PretrainingBatch.shapes(
+            batch=phase.global_batch_size,
+            length=phase.data.max_seq_length,
+            predictions=phase.data.max_predictions_per_seq,
+            pairs=pairs,
+        )
+        tried = self._try(phase.global_batch_size, batch)
+        fitting = tried[-1] if tried[-1].fits(self._steps.limit) else None
+        params = jax.tree.leaves(self._state.params)
+        return CompiledPhase(
+            self._topology,
+            self._mesh.devices.shape,
+            specification(self._mesh.devices.flat[0]),
+            self._steps.limit,
+            phase,
+            pairs,
+            tried[0],
+            fitting,
+            _read(fitting or tried[0], self._mesh),
+            sum(leaf.size * leaf.dtype.itemsize for leaf in params),
+            time.perf_counter() - start,
+            self._line,
+        )
+
+    def _try(self, rows: int, batch: PretrainingBatch) -> list[SizedStep]:
+        """Compile for more and more micro-batches, from those that are asked for to the first that
+        fits."""
+        given = self._run.accumulation_steps
+        more = micro_batch_counts(rows, self._mesh.shape["data"] * self._mesh.shape["fsdp"])
+        counts = [given, *(count for count in more if count > given)] if given else more
+        tried: list[SizedStep] = []
+        for count in counts:
+            self._say(f"  compiling the step of {rows:,} rows in {count} micro-batches ...")
+            start, step = time.perf_counter(), self._steps.step_of(count)
+            tried.append(compile_sized(step, count, self._state, batch, self._key))
+            needed, fits = tried[-1].needed, tried[-1].fits(self._steps.limit)
+            size = "" if needed is None else f", {needed / 2**30:.2f} GiB a device"
+            seconds = time.perf_counter() - start
+            self._say(f"  in {seconds:.0f} s{size}: {'fits' if fits else 'too large'}")
+            if fits:
+                break
+        return tried
 
 
 def _run_on(topology: Topology, run: RunConfig) -> RunConfig:
@@ -196,29 +236,6 @@ class _Rows:
         data = self._config.data
         packed = data.packing is Packing.PACKED and not data.records_dir
         return data.max_pairs_per_row if packed else 1
-
-
-def _compile(
-    compiler: StepCompiler, run: RunConfig, mesh: Mesh, arguments: tuple[Any, ...], say: Say
-) -> list[SizedStep]:
-    """Compile for more and more micro-batches, from those that are asked for to the first that
-    fits."""
-    rows = arguments[1].input_ids.shape[0]
-    given = run.accumulation_steps
-    more = micro_batch_counts(rows, mesh.shape["data"] * mesh.shape["fsdp"])
-    counts = [given, *(count for count in more if count > given)] if given else more
-    tried: list[SizedStep] = []
-    for count in counts:
-        say(f"  compiling the step of {rows:,} rows in {count} micro-batches ...")
-        start = time.perf_counter()
-        tried.append(compile_sized(compiler.step_of(count), count, *arguments))
-        fits = tried[-1].fits(compiler.limit)
-        needed = tried[-1].needed
-        size = "" if needed is None else f", {needed / 2**30:.2f} GiB a device"
-        say(f"  in {time.perf_counter() - start:.0f} s{size}: {'fits' if fits else 'too large'}")
-        if fits:
-            break
-    return tried
 
 
 def _read(step: SizedStep, mesh: Mesh) -> Program | None:
