@@ -107,7 +107,7 @@ compiler-cuda: $(VENV)/.cuda
 test-cuda: $(VENV)/.cuda
 	JAX_PLATFORMS=cpu PYTHONPATH=$(VENV)/cuda $(RUN) pytest -m "cuda"
 
-# Hundreds of random attacks each, about two hours; full_disk needs root.
+# Hundreds of random attacks each, about three hours; full_disk needs root.
 test-campaigns: $(VENV)/.installed
 	@status=0; for name in $(CAMPAIGNS); do \
 		$(RUN) tests.campaigns.$$name || status=1; \
