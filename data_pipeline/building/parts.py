@@ -1,15 +1,11 @@
-"""Blocks of documents, most of them parts of the input that workers read: files and byte ranges.
-
-A range is named without reading: it begins and ends where the first document does at or after its
-two offsets, which whoever reads it finds, and the reader of the next range finds alike.
-"""
+"""Blocks of documents, most of them parts of the input that workers read: files and byte ranges."""
 
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from data_pipeline.building.selection.documents import (
     SelectedDocuments,
@@ -19,13 +15,12 @@ from data_pipeline.building.selection.documents import (
 from data_pipeline.errors import InputError
 from data_pipeline.sources.articles import Document
 from data_pipeline.sources.documents import Source, SourceFormat
+from data_pipeline.sources.ranges import can_be_cut, count_lines_before, find_documents
 from data_pipeline.sources.text_files import (
     COMPRESSED_SUFFIXES,
-    MAX_LINE_BYTES,
     InputFile,
     ReadingProgress,
     Span,
-    open_bytes,
 )
 
 # Compressed text, and tables of compressed columns, become several times as long when read.
@@ -33,14 +28,6 @@ _EXPANSION = 4
 
 # The tokenizer caches words: the larger a block is, the fewer lookups they need.
 _BLOCK_CHARACTERS = 4 << 20
-
-# Tells lines that end a document; None where every line does.
-_DOCUMENT_ENDS: dict[SourceFormat, Callable[[bytes], bool] | None] = {
-    SourceFormat.TEXT: lambda line: not line.strip(),
-    SourceFormat.SENTENCES: lambda line: not line.strip(),
-    SourceFormat.JSONL: None,
-    SourceFormat.WIKIEXTRACTOR: lambda line: line.strip() == b"</doc>",
-}
 
 
 class Part(NamedTuple):
@@ -129,12 +116,6 @@ def cut_into_parts(
     return parts
 
 
-def can_be_cut(source: Source, file: InputFile) -> bool:
-    """Return True if documents can be found from the middle of a file on."""
-    is_compressed = Path(file.name).suffix in COMPRESSED_SUFFIXES
-    return source.format in _DOCUMENT_ENDS and not is_compressed and not source.continues
-
-
 def text_bytes(source: Source, file: InputFile) -> int:
     """Estimate the bytes of text in a file."""
     compressed = source.format in (SourceFormat.PARQUET, SourceFormat.HUGGINGFACE)
@@ -148,12 +129,12 @@ def read_part(source: Source, part: Part, progress: ReadingProgress) -> Iterator
     Raises:
         InputError: a file is not in the source's format; the message names file and line.
     """
-    files = [_find_documents(source, file) for file in part.files]
+    files = [find_documents(source, file) for file in part.files]
     try:
         yield from source.read(files, progress)
     except InputError:
         # Lines before a range are only counted for the sake of a message.
-        numbered = [_count_lines(file) for file in files]
+        numbered = [count_lines_before(file) for file in files]
         if numbered != files:
             for _ in source.read(numbered, ReadingProgress()):
                 pass
@@ -218,48 +199,3 @@ def take(documents: Iterable[tuple[Document, str]]) -> list[tuple[Document, str]
         if size >= _BLOCK_CHARACTERS:
             break
     return batch
-
-
-def _find_documents(source: Source, file: InputFile) -> InputFile:
-    """Return a file whose span begins and ends with a document."""
-    if file.span is None:
-        return file
-    with open_bytes(file, ReadingProgress()) as stream:
-        ends_document = _DOCUMENT_ENDS[source.format]
-        # Lines of JSON have no end of a document that could not be inside one, too.
-        if source.format is SourceFormat.WIKIEXTRACTOR and stream.read(1) != b"<":
-            start, end = (0, file.size) if file.span.start == 0 else (file.size, file.size)
-        else:
-            start, end = (
-                _next_document(stream, offset, file.size, ends_document)
-                for offset in (file.span.start, file.span.end)
-            )
-    return file._replace(span=Span(start, end))
-
-
-def _next_document(
-    stream: Any, offset: int, size: int, ends_document: Callable[[bytes], bool] | None
-) -> int:
-    """Return where the first document begins at or after an offset."""
-    if offset <= 0 or offset >= size:
-        return max(0, min(offset, size))
-    # To the next beginning of a line: the end of one alone might look like a blank one.
-    stream.seek(offset - 1)
-    position = offset - 1 + len(stream.readline(MAX_LINE_BYTES))
-    while ends_document and (line := stream.readline(MAX_LINE_BYTES)):
-        position += len(line)
-        if ends_document(line):
-            break
-    return position
-
-
-def _count_lines(file: InputFile) -> InputFile:
-    """Return a file whose span says how many lines are before it."""
-    if file.span is None or not file.span.start:
-        return file
-    lines, left = 0, file.span.start
-    with open_bytes(file, ReadingProgress()) as stream:
-        while left and (data := stream.read(min(left, MAX_LINE_BYTES))):
-            lines += data.count(b"\n")
-            left -= len(data)
-    return file._replace(span=file.span._replace(lines_before=lines))

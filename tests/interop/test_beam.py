@@ -16,7 +16,7 @@ from memory_stores import memory_stores
 from data_pipeline import locks
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
 from data_pipeline.building import finishing, parts
-from data_pipeline.building.beam import job, pipelines, planning
+from data_pipeline.building.beam import job, pipelines, planning, steps
 from data_pipeline.corpus.reader import open_corpus
 
 pytestmark = [
@@ -109,7 +109,7 @@ def small(monkeypatch):
     monkeypatch.setattr(finishing, "MAX_SHARD_BYTES", 4000)
     monkeypatch.setattr(parts, "_BLOCK_CHARACTERS", 1500)
     monkeypatch.setattr(planning, "PART_BYTES", 3000)
-    for module in (planning, pipelines, job):
+    for module in (planning, steps, job):
         monkeypatch.setattr(module, "PARTS_PER_FILE", 3)
         monkeypatch.setattr(module, "SHARDS_PER_FILE", 2, raising=False)
 

@@ -1,42 +1,37 @@
 """The jobs as pipelines of Apache Beam. Text is never shuffled; files carry what is large."""
 
-import functools
-import operator
+import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
-from jaxtyping import UInt64
 
-from data_pipeline.building.beam.job import (
-    PARTS_PER_FILE,
-    SHARDS_PER_FILE,
-    BuildJob,
-    read_records,
-    write_records,
-)
-from data_pipeline.building.beam.stages import (
-    DocumentCopies,
-    HeldOutSummary,
-    NumberedPart,
-    PartSummary,
-    encode_part,
-    find_duplicates,
-    hash_part,
-    sample_part,
-    write_plan,
-    write_shard_of,
+from data_pipeline.building.beam.job import BuildJob
+from data_pipeline.building.beam.stages import sample_part
+from data_pipeline.building.beam.steps import (
+    MAIN,
+    SIDE,
+    Each,
+    EncodeParts,
+    HashParts,
+    WriteShards,
+    find_copies,
+    find_in_training_of,
+    read_file,
+    sum_texts,
+    survey_of,
+    write_groups,
+    write_plan_of,
+    write_text,
+    write_union,
 )
 from data_pipeline.building.encoding import SamplingTask
-from data_pipeline.building.finishing import ShardTask, find_in_training, survey_held_out
-from data_pipeline.building.splits.held_out import HashFile, save_hashes, union
-from data_pipeline.building.splits.measurement import TextCounts
+from data_pipeline.building.splits.held_out import HashFile
 from data_pipeline.errors import InputError
 from data_pipeline.terminal import elapsed_time
 
-_MAIN, _SIDE = "main", "side"
+_logger = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -53,7 +48,7 @@ class Jobs:
         """Write the sentences on which a vocabulary is trained."""
 
         def build(parts: Any) -> None:
-            _ = parts | "Sample" >> beam.ParDo(_Each(job, sample_part, task))
+            _ = parts | "Sample" >> beam.ParDo(Each(job, sample_part, task))
 
         self._run(job, "sample", _numbered("parts", num_files), build)
 
@@ -61,17 +56,17 @@ class Jobs:
         """Write the plan of each part: which of its documents are duplicates."""
 
         def build(parts: Any) -> None:
-            hashed = parts | "Hash" >> beam.ParDo(_HashParts(job)).with_outputs(_SIDE, main=_MAIN)
+            hashed = parts | "Hash" >> beam.ParDo(HashParts(job)).with_outputs(SIDE, main=MAIN)
             copies = (
-                hashed[_MAIN]
+                hashed[MAIN]
                 | "By hash" >> beam.GroupByKey()
-                | "Duplicates" >> beam.FlatMap(_find_copies)
+                | "Duplicates" >> beam.FlatMap(find_copies)
             )
-            plans = {"copies": copies, "digests": hashed[_SIDE]}
+            plans = {"copies": copies, "digests": hashed[SIDE]}
             _ = (
                 plans
                 | "By part" >> beam.CoGroupByKey()
-                | "Write plans" >> beam.ParDo(_Each(job, _write_plan))
+                | "Write plans" >> beam.ParDo(Each(job, write_plan_of))
             )
 
         self._run(job, "hash", _numbered("parts", num_files), build)
@@ -80,11 +75,9 @@ class Jobs:
         """Write the blocks of all parts, their summaries, and the held-out sentences' hashes."""
 
         def build(parts: Any) -> None:
-            encoded = parts | "Encode" >> beam.ParDo(_EncodeParts(job)).with_outputs(
-                _SIDE, main=_MAIN
-            )
-            _write_groups(encoded[_MAIN], job)
-            _write_union(encoded[_SIDE], job, "held_out.hashes")
+            encoded = parts | "Encode" >> beam.ParDo(EncodeParts(job)).with_outputs(SIDE, main=MAIN)
+            write_groups(encoded[MAIN], job)
+            write_union(encoded[SIDE], job, "held_out.hashes")
 
         self._run(job, "encode", _numbered("parts", num_files), build)
 
@@ -92,8 +85,8 @@ class Jobs:
         """Write the hashes of those held-out sentences that training has too."""
 
         def build(summaries: Any) -> None:
-            found = summaries | "Compare" >> beam.ParDo(_Each(job, _find_in_training, held_out))
-            _write_union(found, job, "in_training.hashes")
+            found = summaries | "Compare" >> beam.ParDo(Each(job, find_in_training_of, held_out))
+            write_union(found, job, "in_training.hashes")
 
         self._run(job, "compare", _numbered("summaries", num_files), build)
 
@@ -101,8 +94,8 @@ class Jobs:
         """Write the amount of held-out text in each block."""
 
         def build(summaries: Any) -> None:
-            surveyed = summaries | "Survey" >> beam.ParDo(_Each(job, _survey, in_training))
-            _write_groups(surveyed, job)
+            surveyed = summaries | "Survey" >> beam.ParDo(Each(job, survey_of, in_training))
+            write_groups(surveyed, job)
 
         self._run(job, "survey", _numbered("summaries", num_files), build)
 
@@ -116,14 +109,12 @@ class Jobs:
         files = [(f"tasks_{split}", n) for split, num in num_files.items() for n in range(num)]
 
         def build(tasks: Any) -> None:
-            written = tasks | "Write" >> beam.ParDo(_WriteShards(job)).with_outputs(
-                _SIDE, main=_MAIN
-            )
-            _write_groups(written[_MAIN], job)
+            written = tasks | "Write" >> beam.ParDo(WriteShards(job)).with_outputs(SIDE, main=MAIN)
+            write_groups(written[MAIN], job)
             _ = (
-                written[_SIDE]
-                | "Sum up" >> beam.CombinePerKey(_sum_texts)
-                | "Write counts" >> beam.ParDo(_Each(job, _write_text))
+                written[SIDE]
+                | "Sum up" >> beam.CombinePerKey(sum_texts)
+                | "Write counts" >> beam.ParDo(Each(job, write_text))
             )
 
         self._run(job, "write", files, build)
@@ -149,7 +140,7 @@ class Jobs:
                     records = (
                         pipeline
                         | "Files" >> beam.Create(files, reshuffle=False)
-                        | "Read" >> beam.ParDo(_Each(job, _read_file))
+                        | "Read" >> beam.ParDo(Each(job, read_file))
                         | "Balance" >> beam.Reshuffle()
                     )
                     build(records)
@@ -167,140 +158,7 @@ def _describe(name: str, error: Exception) -> str:
     text = str(error)
     own = re.findall(r"InputError: (.*?)(?: \[while running|$)", text, re.MULTILINE)
     lines = [line for line in text.splitlines() if line.strip()]
+    if not own:
+        _logger.error("%s", text)  # of Beam, a store, or a bug: the line below may not say enough
     reason = own[-1] if own else f"{type(error).__name__}: {lines[-1] if lines else ''}"
     return f"the Beam job {name} failed: {reason}; the same command resumes from here"
-
-
-class _Worker(beam.DoFn):
-    """A step of a job, on a worker with the same versions."""
-
-    def __init__(self, job: BuildJob) -> None:
-        self._job = job
-
-    def setup(self) -> None:
-        self._job.require_same_versions()
-
-
-class _Each(_Worker):
-    """A function of the job, an element and further arguments, which yields or returns nothing."""
-
-    def __init__(
-        self,
-        job: BuildJob,
-        function: Callable[..., Iterable[Any] | None],
-        *arguments: Any,
-    ) -> None:
-        super().__init__(job)
-        self._function, self._arguments = function, arguments
-
-    def process(self, element: Any) -> Iterable[Any]:
-        return self._function(self._job, element, *self._arguments) or ()
-
-
-class _HashParts(_Worker):
-    def process(self, element: NumberedPart) -> Iterator[Any]:
-        for found in hash_part(self._job, element):
-            if isinstance(found, bytes):
-                yield beam.pvalue.TaggedOutput(_SIDE, (element[0], found))
-            else:
-                yield found
-
-
-class _EncodeParts(_Worker):
-    def process(self, element: NumberedPart) -> Iterator[Any]:
-        summary, held_out = encode_part(self._job, element)
-        yield ("summaries", summary.part // PARTS_PER_FILE), summary
-        yield beam.pvalue.TaggedOutput(_SIDE, held_out)
-
-
-class _WriteShards(_Worker):
-    def process(self, element: ShardTask) -> Iterator[Any]:
-        report = write_shard_of(self._job, element)
-        place = (f"shards_{element.split}", element.number // SHARDS_PER_FILE)
-        yield place, (element.number, report.files)
-        yield beam.pvalue.TaggedOutput(_SIDE, (element.split, report.text))
-
-
-class _Union(beam.CombineFn):
-    """Sorted union of arrays of hashes."""
-
-    def create_accumulator(self) -> UInt64[np.ndarray, " hashes"]:
-        return np.zeros(0, np.uint64)
-
-    def add_input(self, accumulator: np.ndarray, element: np.ndarray) -> np.ndarray:
-        return union([accumulator, element])
-
-    def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
-        return union(accumulators)
-
-    def extract_output(self, accumulator: np.ndarray) -> np.ndarray:
-        return accumulator
-
-
-def _write_union(hashes: Any, job: BuildJob, name: str) -> None:
-    _ = (
-        hashes
-        | "Union" >> beam.CombineGlobally(_Union())
-        | "Write union" >> beam.ParDo(_Each(job, _write_hashes, name))
-    )
-
-
-def _write_groups(placed: Any, job: BuildJob) -> None:
-    _ = (
-        placed
-        | "By file" >> beam.GroupByKey()
-        | "Write records" >> beam.ParDo(_Each(job, _write_file))
-    )
-
-
-def _read_file(job: BuildJob, place: tuple[str, int]) -> Iterator[Any]:
-    yield from read_records(job.records(*place))
-
-
-def _write_file(job: BuildJob, element: tuple[tuple[str, int], Iterable[Any]]) -> None:
-    place, records = element
-    write_records(job.records(*place), sorted(records, key=lambda record: record[0]))
-
-
-def _write_text(job: BuildJob, element: tuple[str, TextCounts]) -> None:
-    split, text = element
-    write_records(job.path(f"text_{split}"), [text])
-
-
-def _write_hashes(job: BuildJob, hashes: UInt64[np.ndarray, " hashes"], name: str) -> None:
-    file = save_hashes(job.path(name), hashes)
-    write_records(job.path(f"{name}.digest"), [file.digest])
-
-
-def _find_copies(element: tuple[int, Iterable[int]]) -> Iterator[tuple[int, DocumentCopies]]:
-    for found in find_duplicates(element[1]):
-        yield found.part, found
-
-
-def _write_plan(job: BuildJob, element: tuple[int, dict[str, Iterable[Any]]]) -> None:
-    number, found = element
-    write_plan(job, number, found["digests"], found["copies"])
-
-
-def _find_in_training(
-    job: BuildJob, summary: PartSummary, held_out: HashFile
-) -> Iterator[UInt64[np.ndarray, " hashes"]]:
-    for number in range(len(summary.blocks)):
-        yield find_in_training(job.block(summary.part, number), held_out)
-
-
-def _survey(
-    job: BuildJob, summary: PartSummary, in_training: HashFile
-) -> Iterator[tuple[tuple[str, int], HeldOutSummary]]:
-    found = [
-        survey_held_out(job.block(summary.part, number, in_training))
-        for number in range(len(summary.blocks))
-    ]
-    removed = sum((removed for _, removed in found), type(summary.faults)())
-    blocks = [size for size, _ in found]
-    place = ("held_out", summary.part // PARTS_PER_FILE)
-    yield place, HeldOutSummary(summary.part, blocks, removed)
-
-
-def _sum_texts(texts: Iterable[TextCounts]) -> TextCounts:
-    return functools.reduce(operator.add, texts)
