@@ -23,6 +23,7 @@ from data_pipeline.build_flags import (
     define_flags,
     read_build_config,
     read_engine_config,
+    read_plan_flags,
     require_output_dir,
 )
 from data_pipeline.building.beam.builder import BeamBuilder
@@ -31,14 +32,16 @@ from data_pipeline.building.builder import CorpusBuilder
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.report import format_report
 from data_pipeline.cache import cache_directory
+from data_pipeline.config import DataConfig
 from data_pipeline.corpus.metadata import METADATA_FILE
 from data_pipeline.corpus.reader import Corpus, open_corpus
 from data_pipeline.corpus.splits import TRAIN
 from data_pipeline.errors import InputError, storage_failure
 from data_pipeline.locks import lock
+from data_pipeline.planning.plan import plan_ahead
 from data_pipeline.pretraining.display import first_batch, format_batch
 from data_pipeline.remote import open_remote, publish
-from data_pipeline.terminal import log_in_lines, print_error, protect_output, suggest
+from data_pipeline.terminal import log_in_lines, print_error, protect_output, say, suggest
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
@@ -60,9 +63,18 @@ def main(argv: Sequence[str]) -> int:
         if values.inspect:
             inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
             return DONE
+        plans = read_plan_flags(values)
+        configs, part = plans.configs(), plans.part()
+        if plans.plan_only:
+            if not configs:
+                raise InputError("--plan_only needs --plan, the settings of rows")
+            corpus = open_corpus(require_output_dir(values), verify=False)
+            plan_rows(corpus, configs, part, values.num_processes)
+            return DONE
         config, engine = read_build_config(values), read_engine_config(values)
         corpus = build(config, engine)
         print(format_report(corpus, config.output_dir), flush=True)
+        plan_rows(corpus, configs, (0, 1), config.num_processes)
         _suggest_pretraining(config.output_dir, corpus.splits[TRAIN].num_tokens)
     except (flags.Error, InputError, FieldError) as error:
         return _report(str(error))
@@ -142,6 +154,27 @@ def _build_here(config: BuildConfig) -> None:
         complete.unlink(missing_ok=True)
         builder.build()
         write_atomically(complete, identity)
+
+
+def plan_rows(
+    corpus: Corpus, configs: Sequence[DataConfig], part: tuple[int, int], num_processes: int
+) -> None:
+    """Plan rows beside a corpus, in each of several ways, and print where.
+
+    Args:
+        corpus: the corpus.
+        configs: the settings of each plan.
+        part: of the shards, and the number of parts.
+        num_processes: that plan at a time; 0 means one a core.
+
+    Raises:
+        InputError: the corpus cannot be planned in parts, or is too small.
+    """
+    for config in configs:
+        place, missing = plan_ahead(
+            corpus, TRAIN, config, num_processes=num_processes, part=part[0], num_parts=part[1]
+        )
+        say(f"{place}: {f'{missing} shards are missing' if missing else 'complete'}")
 
 
 def inspect(corpus: Corpus, *, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 from absl import flags
@@ -9,7 +10,9 @@ from absl import flags
 from albert_jax.settings import FieldError, own_settings, setting
 from data_pipeline.building.beam.options import EngineConfig
 from data_pipeline.building.config import BuildConfig
+from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
+from data_pipeline.planning.plan import PLANNED_SETTINGS
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
 from data_pipeline.sources.text_files import EncodingErrors
 
@@ -120,6 +123,56 @@ class SourceFlags:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class PlanFlags:
+    """Flags that describe plans of rows."""
+
+    plan: tuple[str, ...] = setting(
+        (),
+        "SETTING=VALUE,... of rows, as in max_seq_length=512,packing=packed: plan them beside the "
+        "corpus, where runs with these settings of --config.data find them. May be repeated.",
+    )
+    plan_only: bool = setting(
+        False, "Build nothing: plan the rows of --plan for the corpus at --output_dir."
+    )
+    plan_shards: str = setting(
+        "0/1",
+        "PART/PARTS: the shards that --plan_only plans, as in 0/8 on the first of eight machines "
+        "that share the directory. The last of them to end completes the plan.",
+    )
+
+    def configs(self) -> tuple[DataConfig, ...]:
+        """Return the settings of each plan, or raise an InputError that names one."""
+        return tuple(map(_parse_rows, self.plan))
+
+    def part(self) -> tuple[int, int]:
+        """Return the part of the shards, and the number of parts, or raise an InputError."""
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", self.plan_shards)
+        if not found or int(found[1]) >= int(found[2]):
+            form = "PART/PARTS with a part from 0, as in 0/8"
+            raise InputError(f"--plan_shards must be {form}, got {self.plan_shards!r}")
+        return int(found[1]), int(found[2])
+
+
+def _parse_rows(text: str) -> DataConfig:
+    settings = {one.name: one for one in own_settings(DataConfig) if one.name in PLANNED_SETTINGS}
+    given: dict[str, Any] = {"max_predictions_per_seq": 1}  # plans do not depend on it
+    try:
+        for item in _split(text):
+            name, _, value = item.partition("=")
+            if name not in settings:
+                known = ", ".join(settings)
+                raise InputError(f"--plan={text}: {name!r} is none of the settings {known}")
+            one = settings[name]
+            try:
+                given[name] = one.check(value if one.choices else one.kind(value))
+            except ValueError:
+                raise FieldError(name, one.allowed, value) from None
+        return DataConfig(**given)
+    except FieldError as error:
+        raise InputError(f"--plan={text}: {error}") from None
+
+
 def define_flags() -> flags.FlagValues:
     """Return the flags of the command, apart from those of absl."""
     values = flags.FlagValues()
@@ -163,6 +216,11 @@ def read_engine_config(values: flags.FlagValues) -> EngineConfig:
         raise InputError(str(error.named(f"--{error.field}"))) from error
 
 
+def read_plan_flags(values: flags.FlagValues) -> PlanFlags:
+    """Return the plans that parsed flags describe."""
+    return PlanFlags(**_read(PlanFlags, values))
+
+
 def require_output_dir(values: flags.FlagValues) -> str:
     """Return the corpus directory that was named.
 
@@ -183,7 +241,7 @@ def _split(inputs: str) -> tuple[str, ...]:
     return tuple(part for part in inputs.split(",") if part)
 
 
-_CLASSES = (SourceFlags, BuildConfig, EngineConfig)
+_CLASSES = (SourceFlags, BuildConfig, EngineConfig, PlanFlags)
 _DEFINE: dict[Any, Any] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,

@@ -28,7 +28,7 @@ def host_file(path: Path, kind: str) -> Path:
 
 
 @contextlib.contextmanager
-def host_lock(path: Path, activity: str) -> Iterator[None]:
+def host_lock(path: Path, activity: str | None) -> Iterator[None]:
     """Let the processes of this host through one at a time; the others wait, and log a line.
 
     The operating system releases the lock when its holder ends, however it ends. Where the cache
@@ -36,7 +36,7 @@ def host_lock(path: Path, activity: str) -> Iterator[None]:
 
     Args:
         path: the file or directory that is locked; the lock itself lies in the cache directory.
-        activity: the work of the holder, for the line of a process that waits.
+        activity: the work of the holder, for the line of a process that waits; None: no line.
     """
     with contextlib.ExitStack() as exits:
         try:
@@ -45,18 +45,19 @@ def host_lock(path: Path, activity: str) -> Iterator[None]:
             _logger.warning(
                 "No lock while %s (%s): other processes of this host may do it too. Set "
                 "XDG_CACHE_HOME to a writable directory.",
-                activity,
+                activity or f"changing {path}",
                 error,
             )
         yield
 
 
-def _acquire(file: Path, activity: str, exits: contextlib.ExitStack) -> None:
+def _acquire(file: Path, activity: str | None, exits: contextlib.ExitStack) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     exits.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _logger.warning("Waiting for another process of this host, which is %s.", activity)
+        if activity:
+            _logger.warning("Waiting for another process of this host, which is %s.", activity)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -184,11 +184,6 @@ def _hash_files(files: Files) -> str:
     return hash_text("".join(f"{files[name]['sha256']} {name}\n" for name in names))
 
 
-def parse_files(metadata_text: str) -> Files:
-    """Return the files that the text of a `metadata.json` names."""
-    return CorpusMetadata.from_json(metadata_text).files
-
-
 def _check_forms(fields: dict[str, Any]) -> None:
     """Check that the parsed fields have the types of `CorpusMetadata`."""
     names = [field.name for field in dataclasses.fields(CorpusMetadata)]

@@ -10,9 +10,9 @@ from data_pipeline.corpus.metadata import (
     METADATA_FILE,
     CorpusError,
     CorpusMetadata,
-    parse_files,
 )
-from data_pipeline.corpus.splits import TRAIN, VALIDATION, Split, map_shards
+from data_pipeline.corpus.splits import TRAIN, VALIDATION, WINDOW_BYTES, Split, map_shards
+from data_pipeline.corpus.staging import FileStage, StagedDirectory
 from data_pipeline.memory_maps import MappedDirectory
 from data_pipeline.remote import open_path, stage
 from data_pipeline.tokenizers.loading import load_tokenizer
@@ -21,23 +21,35 @@ from data_pipeline.verification import Files, find_damaged_files
 
 
 class Corpus(NamedTuple):
-    """An open corpus: its directory, its metadata, and its `train` and `validation` splits."""
+    """An open corpus: its directory, its metadata, and its `train` and `validation` splits.
+
+    Attributes:
+        path: its directory, or that of its local copy.
+        stage: of the training shards of a large corpus on a store, which are copied as they are
+            read; None if all is here.
+    """
 
     path: Path
     metadata: CorpusMetadata
     splits: Mapping[str, Split]
+    stage: FileStage | None = None
 
     def load_tokenizer(self) -> Tokenizer:
         """Load the tokenizer that the corpus was encoded with."""
         return load_tokenizer(self.path / TOKENIZER_DIRECTORY)
 
-    def __reduce__(self) -> tuple[Callable[..., "Corpus"], tuple[Path, CorpusMetadata]]:
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., "Corpus"], tuple[Path, CorpusMetadata, FileStage | None]]:
         """Pickle what worker processes map the corpus by."""
-        return map_corpus, (self.path, self.metadata)
+        return map_corpus, (self.path, self.metadata, self.stage)
 
 
 def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     """Open a corpus; a remote one (`gs://...`) is first copied to the local cache.
+
+    Of a remote one that is larger than two windows of a plan only the tokenizer and the held-out
+    text are; its training shards are copied, and verified, as they are read.
 
     Args:
         path: the corpus directory.
@@ -48,8 +60,10 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
         CorpusError: there is no complete corpus of this version; the message names directory and
             file.
     """
-    local = stage(str(path), METADATA_FILE, parse_files) if is_remote(path) else Path(path)
+    local = stage(str(path), METADATA_FILE, _files_to_copy) if is_remote(path) else Path(path)
     metadata = read_metadata(local, name=path)
+    if is_remote(path) and (later := _files_for_later(metadata)):
+        return map_corpus(local, metadata, FileStage(str(path), local, later))
     check_files(local, metadata.files, verify=verify)
     corpus = map_corpus(local, metadata)
     if metadata.unsealed_fingerprint:  # nothing else would show that the number was changed
@@ -62,14 +76,31 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     return corpus
 
 
-def map_corpus(path: Path, metadata: CorpusMetadata) -> Corpus:
+def _files_for_later(metadata: CorpusMetadata) -> Files:
+    """Return the files that are copied from a store when they are read: those of many shards."""
+    shards = {name: one for name, one in metadata.files.items() if name.startswith(f"{TRAIN}/")}
+    size = sum(record["bytes"] for record in shards.values())
+    is_large = metadata.plans_by_shard and size > 2 * WINDOW_BYTES
+    return shards if is_large else {}
+
+
+def _files_to_copy(metadata_text: str) -> Files:
+    """Return the files that are copied from a store at once."""
+    metadata = CorpusMetadata.from_json(metadata_text)
+    later = _files_for_later(metadata)
+    return {name: record for name, record in metadata.files.items() if name not in later}
+
+
+def map_corpus(path: Path, metadata: CorpusMetadata, file_stage: FileStage | None = None) -> Corpus:
     """Map a corpus into memory without checking its files."""
-    directory = MappedDirectory(path)
     splits = {}
     for name in metadata.splits:
+        directory = (
+            StagedDirectory(file_stage) if file_stage and name == TRAIN else MappedDirectory(path)
+        )
         sizes = metadata.shard_sizes(name)
         splits[name] = Split(map_shards(directory, name, sizes, metadata.vocab_size), sizes)
-    return Corpus(path, metadata, splits)
+    return Corpus(path, metadata, splits, file_stage)
 
 
 def check_files(path: Path, files: Files, *, verify: bool) -> None:

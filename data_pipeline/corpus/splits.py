@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt32
@@ -11,6 +11,10 @@ from data_pipeline.memory_maps import LazySequence, MappedDirectory, affordable_
 from data_pipeline.verification import DamageError, Files
 
 TRAIN, VALIDATION = "train", "validation"
+
+# Text of a window: the shards that an epoch reads together. Two windows must fit on the disk of a
+# host that copies shards from a store, and rows that follow each other come from all of a window.
+WINDOW_BYTES = 16 * 10**9
 
 # The files of a shard, all little endian; offsets count within the shard and end with the total.
 TOKENS_FILE = "tokens.bin"  # uint16, or uint32 for vocabularies of more than 65,536 tokens
@@ -138,41 +142,6 @@ class Split:
         return tokens
 
 
-class SentenceIndex:
-    """Token addresses of sentences, and sentence numbers of documents.
-
-    Both are numbered through the shards; the number one past the last is allowed and means the end.
-
-    Example: two shards, the first with sentences of 3 and 4 tokens in one document, the second with
-    a sentence of 5: `addresses([0, 1, 2, 3])` is `[0, 3, 7, 12]`, `first_sentences([0, 1, 2])` is
-    `[0, 2, 3]`.
-    """
-
-    def __init__(self, split: Split) -> None:
-        self._shards = split.shards
-        self._token_starts = split.token_starts
-        self._sentence_starts = split.sentence_starts
-        self._document_starts = split.document_starts
-
-    def addresses(self, sentences: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the address of the first token of each sentence."""
-        return _look_up(
-            sentences,
-            self._sentence_starts,
-            lambda shard: self._shards[shard].sentence_offsets,
-            self._token_starts,
-        )
-
-    def first_sentences(self, documents: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the number of the first sentence of each document."""
-        return _look_up(
-            documents,
-            self._document_starts,
-            lambda shard: self._shards[shard].document_offsets,
-            self._sentence_starts,
-        )
-
-
 def token_dtype_for(vocab_size: int) -> np.dtype:
     """Return the dtype of stored tokens: uint16 if every id fits, else uint32."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
@@ -217,26 +186,6 @@ def shard_name(number: int) -> str:
 
 def _running_total(counts: list[int]) -> Int64[np.ndarray, " n"]:
     return np.cumsum([0, *counts], dtype=np.int64)
-
-
-def _look_up(
-    numbers: Int64[np.ndarray, " n"],
-    starts: Int64[np.ndarray, " boundaries"],
-    offsets: Callable[[int], UInt32[np.ndarray, " boundaries_here"]],
-    offset_starts: Int64[np.ndarray, " boundaries"],
-) -> Int64[np.ndarray, " n"]:
-    """Return the offset of each number, through all shards.
-
-    Args:
-        numbers: of sentences or documents.
-        starts: the first number of each shard.
-        offsets: shard to the offsets of its own numbers.
-        offset_starts: what is added to the offsets of each shard.
-    """
-    found = np.empty(len(numbers), np.int64)
-    for shard, here in group_by_part(starts, numbers):
-        found[here] = offsets(shard)[numbers[here] - starts[shard]] + offset_starts[shard]
-    return found
 
 
 def group_by_part(

@@ -16,7 +16,8 @@ from data_pipeline.corpus.chunks import (
     whole_sentences,
 )
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.corpus.splits import TRAIN, SentenceIndex, Shard
+from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import TRAIN, Shard
 from data_pipeline.planning.pairs import PAIR, borrow_sentences, count_read, is_splittable
 from data_pipeline.planning.random_documents import RandomDocumentSampler
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64
 from data_pipeline import randomness
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks
-from data_pipeline.corpus.splits import SentenceIndex
+from data_pipeline.corpus.sentence_index import SentenceIndex
 
 # One pair as the plan stores it: `length` tokens from address `start`, which are `sentences`
 # sentences from global sentence number `sentence` on. Where `other_length` is not 0, that text is
@@ -108,6 +108,7 @@ def sample_segments(
     single = (sentences == 1) & ~is_random
 
     after = 1 + randomness.scale_bits(bits[:, 0], np.maximum(sentences - 1, 1))
+    after[single | is_random] = 0  # which is not used, and stays in the shard
     first_length = index.addresses(pairs["sentence"] + after) - pairs["start"]
     inside = 1 + randomness.scale_bits(bits[:, 0], np.maximum(total - 1, 1))
     first_length = np.where(is_random, total, np.where(single, inside, first_length))

@@ -4,25 +4,28 @@ It depends on the corpus and on the data configuration, not on the seed, so that
 corpus share it. Which kind of plan it is belongs to the corpus (`CorpusMetadata.plans_by_shard`).
 """
 
+import dataclasses
 import json
 import logging
 import os
 from pathlib import Path
 from typing import Any
 
-from albert_jax.durable_files import hash_text
+from albert_jax.durable_files import hash_text, write_atomically
 from albert_jax.settings import FieldError
 from data_pipeline.cache import cache_directory, host_lock
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
+from data_pipeline.corpus.splits import WINDOW_BYTES
+from data_pipeline.errors import InputError
 from data_pipeline.planning.plan_files import DAMAGE, METADATA_FILE
-from data_pipeline.planning.row_order import WINDOW_BYTES
 from data_pipeline.planning.shard_plan import ShardPlan, open_shard_plan, write_shard_plan
 from data_pipeline.planning.shard_planning import ShardPlanner, plan_shards
 from data_pipeline.planning.split_plan import SplitPlan, build_split_plan, open_split_plan
+from data_pipeline.remote import open_path, publish
 
 # The settings that a plan depends on; masks, seeds and directories are not among them.
-_FIELDS = (
+PLANNED_SETTINGS = (
     "max_seq_length",
     "packing",
     "max_pairs_per_row",
@@ -31,6 +34,8 @@ _FIELDS = (
     "single_sentence",
     "num_plan_variants",
 )
+
+PLANS_DIRECTORY = "plans"  # in that of a corpus
 
 _logger = logging.getLogger(__name__)
 
@@ -42,64 +47,135 @@ def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
     """Open the plan of a split, and build it first unless it is cached and intact.
 
     It is cached in `config.plan_dir`; if that is empty, in `plans` inside the corpus directory, or,
-    if that is not writable, in the user's cache directory.
+    if that is not writable, in the user's cache directory. One that lies beside a corpus on a store
+    is used where the corpus is copied as it is read, and copied likewise.
 
     Raises:
         InputError: the split is too small for a single row.
         FieldError: the plan cannot be written.
     """
+    planner = make_planner(corpus, split, config)
+    if staged := _stage_plan(planner):
+        return staged
+    # One that came with a corpus that is read-only serves as well.
+    with_corpus = Path(config.plan_dir or f"{corpus.path}/{PLANS_DIRECTORY}") / planner.path.name
+    for path in dict.fromkeys((with_corpus, planner.path)):
+        if plan := _open_if_whole(dataclasses.replace(planner, path=path)):
+            return plan
+    with host_lock(planner.path, f"planning the {split} rows of {corpus.path}"):
+        # It may have been built by the process that was waited for.
+        if plan := _open_if_whole(planner):
+            return plan
+        try:
+            planner.path.parent.mkdir(parents=True, exist_ok=True)
+            _build(planner)
+        except OSError as error:
+            allowed = f"a writable directory ({planner.path.parent}: {error.strerror or error})"
+            raise FieldError("data.plan_dir", allowed, config.plan_dir) from error
+        return _open(planner)
+
+
+def plan_ahead(
+    corpus: Corpus,
+    split: str,
+    config: DataConfig,
+    *,
+    num_processes: int,
+    part: int = 0,
+    num_parts: int = 1,
+) -> tuple[Path | str, int]:
+    """Plan every n-th shard of a split, or all, and complete the plan if none is missing.
+
+    A plan of a corpus on a store is put beside it there.
+
+    Args:
+        corpus: the corpus.
+        split: the name of the split.
+        config: how rows are made.
+        num_processes: that plan at a time; 0 means one a core.
+        part: the first of the shards that are planned.
+        num_parts: n; the machines that plan the others share the directory of the corpus.
+
+    Returns:
+        The plan's directory or URL, and how many of its shards are missing.
+
+    Raises:
+        InputError: parts of a corpus that is not planned by shard, or that is on a store.
+    """
+    if not corpus.metadata.plans_by_shard:
+        if num_parts > 1:
+            raise InputError(
+                f"--plan_shards={part}/{num_parts}: the corpus {corpus.path}, built by an earlier "
+                "version, has one plan for all of its shards; leave --plan_shards out"
+            )
+        return open_plan(corpus, split, config).path, 0
+    if num_parts > 1 and corpus.stage:
+        raise InputError(
+            f"--plan_shards={part}/{num_parts}: machines plan together into a directory that they "
+            f"share, and {corpus.stage.url} is on a store: plan it on one machine"
+        )
+    planner = make_planner(corpus, split, config)
+    everything = range(len(corpus.splits[split].shards))
+    plan_shards(planner, everything[part::num_parts], num_processes)
+    missing = sum(not planner.is_planned(number) for number in everything)
+    if missing:
+        return planner.path, missing
+    write_shard_plan(planner)
+    if corpus.stage is None:
+        return planner.path, 0
+    url = f"{corpus.stage.url}/{PLANS_DIRECTORY}/{planner.path.name}"
+    publish(planner.path, url, METADATA_FILE)
+    return url, 0
+
+
+def make_planner(corpus: Corpus, split: str, config: DataConfig) -> ShardPlanner:
+    """Return the planner of a split; its path is that of the plan, which need not be there."""
     settings = _settings(corpus, split, config)
     name = f"{split}-{hash_text(json.dumps(settings, sort_keys=True))[:16]}"
     path = _plans_directory(corpus, config) / name
-    # One that came with a corpus that is read-only serves as well.
-    with_corpus = Path(config.plan_dir or f"{corpus.path}/plans") / name
-    for place in dict.fromkeys((with_corpus, path)):
-        if plan := _open_if_whole(corpus, split, config, settings, place):
-            return plan
-    with host_lock(path, f"planning the {split} rows of {corpus.path}"):
-        # It may have been built by the process that was waited for.
-        if plan := _open_if_whole(corpus, split, config, settings, path):
-            return plan
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _build(corpus, split, config, settings, path)
-        except OSError as error:
-            allowed = f"a writable directory ({path.parent}: {error.strerror or error})"
-            raise FieldError("data.plan_dir", allowed, config.plan_dir) from error
-        return _open(corpus, split, config, settings, path)
+    return ShardPlanner(corpus, split, config, settings, path)
 
 
-def _open_if_whole(
-    corpus: Corpus, split: str, config: DataConfig, settings: dict[str, Any], path: Path
-) -> Plan | None:
+def _stage_plan(planner: ShardPlanner) -> ShardPlan | None:
+    """Open the plan beside a corpus on a store, if the corpus is staged and has one."""
+    if planner.corpus.stage is None:
+        return None
+    url = f"{planner.corpus.stage.url}/{PLANS_DIRECTORY}/{planner.path.name}"
+    metadata = open_path(url) / METADATA_FILE
+    if not metadata.exists():
+        return None
+    path = Path(planner.corpus.path) / "staged_plans" / planner.path.name
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(path / METADATA_FILE, metadata.read_text())
+    return open_shard_plan(dataclasses.replace(planner, path=path), url)
+
+
+def _open_if_whole(planner: ShardPlanner) -> Plan | None:
+    path = planner.path
     if not path.exists():
         return None
     try:
-        return _open(corpus, split, config, settings, path)
+        return _open(planner)
     except DAMAGE as error:
-        if corpus.metadata.plans_by_shard and not (path / METADATA_FILE).exists():
+        if planner.corpus.metadata.plans_by_shard and not (path / METADATA_FILE).exists():
             _logger.warning("The plan %s is not complete: building what is missing.", path)
         else:
             _logger.warning("The plan %s cannot be used (%s): building it again.", path, error)
         return None
 
 
-def _open(
-    corpus: Corpus, split: str, config: DataConfig, settings: dict[str, Any], path: Path
-) -> Plan:
-    if not corpus.metadata.plans_by_shard:
-        return open_split_plan(path, settings)
-    return open_shard_plan(ShardPlanner(corpus, split, config, settings, path))
+def _open(planner: ShardPlanner) -> Plan:
+    if planner.corpus.metadata.plans_by_shard:
+        return open_shard_plan(planner)
+    return open_split_plan(planner.path, planner.settings)
 
 
-def _build(
-    corpus: Corpus, split: str, config: DataConfig, settings: dict[str, Any], path: Path
-) -> None:
+def _build(planner: ShardPlanner) -> None:
+    corpus, split = planner.corpus, planner.split
     if not corpus.metadata.plans_by_shard:
-        build_split_plan(corpus, split, config, settings, path)
+        build_split_plan(corpus, split, planner.config, planner.settings, planner.path)
         return
-    planner = ShardPlanner(corpus, split, config, settings, path)
-    plan_shards(planner, range(len(corpus.splits[split].shards)), len(os.sched_getaffinity(0)))
+    plan_shards(planner, range(len(corpus.splits[split].shards)), num_processes=0)
     write_shard_plan(planner)
 
 
@@ -109,7 +185,7 @@ def _settings(corpus: Corpus, split: str, config: DataConfig) -> dict[str, Any]:
         **(by_shard if corpus.metadata.plans_by_shard else {"format": 2}),
         "corpus": corpus.metadata.fingerprint,
         "split": split,
-        **{name: getattr(config, name) for name in _FIELDS},
+        **{name: getattr(config, name) for name in PLANNED_SETTINGS},
     }
 
 
@@ -117,5 +193,5 @@ def _plans_directory(corpus: Corpus, config: DataConfig) -> Path:
     if config.plan_dir:
         return Path(config.plan_dir)
     if os.access(corpus.path, os.W_OK):
-        return Path(corpus.path) / "plans"
-    return cache_directory() / "plans"
+        return Path(corpus.path) / PLANS_DIRECTORY
+    return cache_directory() / PLANS_DIRECTORY

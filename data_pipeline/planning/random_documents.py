@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from data_pipeline import randomness
-from data_pipeline.corpus.splits import SentenceIndex
+from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.planning.pairs import PAIR
 
 

@@ -12,9 +12,6 @@ from jaxtyping import Int64
 
 from data_pipeline import randomness
 
-# Text of a window. One window and the next must fit on the disk of a host that copies shards from a
-# store, and rows that are read one after another come from any place in a window.
-WINDOW_BYTES = 16 * 10**9
 _OPEN_EPOCHS = 4  # whose windows are kept; a batch reads at most two, or more if it is that large
 
 
@@ -114,6 +111,11 @@ class RowOrder:
         starts = self.windows(epoch).window_starts
         return epoch, int(np.searchsorted(starts, inside, side="right")) - 1
 
+    def window_after(self, window: tuple[int, int]) -> tuple[int, int]:
+        """Return the epoch and the window that are read after those of `window_of`."""
+        epoch, number = window
+        return (epoch, number + 1) if number + 1 < self._num_windows else (epoch + 1, 0)
+
     def _divide(self, epoch: int) -> Windows:
         rows = self._rows[epoch % len(self._rows)]
         key = randomness.derive_key(self._seed, "windows", epoch)
@@ -124,9 +126,9 @@ class RowOrder:
         return Windows(shards, shard_starts, shard_starts[first_shards])
 
 
-def count_windows(text_bytes: int, num_shards: int) -> int:
-    """Return the number of windows of a text, each of about `WINDOW_BYTES`."""
-    return max(1, min(round(text_bytes / WINDOW_BYTES), num_shards))
+def count_windows(text_bytes: int, window_bytes: int, num_shards: int) -> int:
+    """Return the number of windows of a text, each of about so many bytes."""
+    return max(1, min(round(text_bytes / window_bytes), num_shards))
 
 
 def assign_windows(num_shards: int, num_windows: int, *, key: int) -> Int64[np.ndarray, " shards"]:

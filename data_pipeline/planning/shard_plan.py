@@ -16,7 +16,8 @@ from jaxtyping import Int64
 from albert_jax.durable_files import hash_file, write_atomically
 from data_pipeline.cache import host_lock
 from data_pipeline.config import DataConfig
-from data_pipeline.corpus.splits import Split, shard_name, token_dtype_for
+from data_pipeline.corpus.splits import TRAIN, Split, shard_name, token_dtype_for
+from data_pipeline.corpus.staging import FileStage, StagedDirectory
 from data_pipeline.memory_maps import LazySequence, MappedDirectory, affordable_maps
 from data_pipeline.planning.packing import add_counts
 from data_pipeline.planning.pairs import PlannedPairs, join_pairs
@@ -24,6 +25,7 @@ from data_pipeline.planning.plan_files import METADATA_FILE, check_settings_of, 
 from data_pipeline.planning.row_order import RowOrder, count_windows
 from data_pipeline.planning.shard_pairs import decode_pairs, shard_pair_dtype
 from data_pipeline.planning.shard_planning import START_DTYPE, ShardPlanner, variant_files
+from data_pipeline.planning.window_staging import WindowStage
 from data_pipeline.verification import DamageError, find_damaged_files, seal
 
 _logger = logging.getLogger(__name__)
@@ -47,10 +49,21 @@ class ShardPlan:
     Args:
         planner: of its shards, all of which are planned.
         metadata: the content of `metadata.json`.
+        url: the directory of a plan on a store, whose files are copied as they are read; None for
+            one that is here.
     """
 
-    def __init__(self, planner: ShardPlanner, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self, planner: ShardPlanner, metadata: dict[str, Any], url: str | None = None
+    ) -> None:
         self._planner = planner
+        self._windows = None
+        if planner.corpus.stage:
+            self._windows = WindowStage(
+                planner.corpus.stage if planner.split == TRAIN else None,
+                _make_stage(url, planner, metadata) if url else None,
+                num_variants=len(metadata["rows"]),
+            )
         self._split: Split = planner.corpus.splits[planner.split]
         self._files = metadata["files"]
         self._sequences: list[list[int]] = metadata["sequences"]
@@ -77,12 +90,15 @@ class ShardPlan:
 
     def find_pairs(self, numbers: Int64[np.ndarray, " rows"], *, seed: int) -> PlannedPairs:
         """Return the pairs of the rows of a run with these numbers."""
-        places = self.order(seed).find(numbers)
+        order = self.order(seed)
+        if self._windows and len(numbers):
+            self._windows.follow(order, int(numbers.min()))
+        places = order.find(numbers)
         num_variants, num_shards = self._rows.shape
         parts = places.epochs % num_variants * num_shards + places.shards
-        order = np.argsort(parts, kind="stable")
+        by_part = np.argsort(parts, kind="stable")
         found = []
-        for rows in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1):
+        for rows in np.split(by_part, np.flatnonzero(np.diff(parts[by_part])) + 1):
             if len(rows):
                 part = int(parts[rows[0]])
                 found.append(self._find_in_shard(part, rows, places.rows[rows], places.epochs))
@@ -130,6 +146,9 @@ class ShardPlan:
 
     def _open_shard(self, part: int) -> PlannedShard:
         variant, number = divmod(part, self._rows.shape[1])
+        if self._windows and self._windows.plan:
+            directory: MappedDirectory = StagedDirectory(self._windows.plan)
+            return PlannedShard(directory, number, variant, shard_pair_dtype(self._planner.config))
         if number not in self._verified:
             self._verify(number)
             self._verified.add(number)
@@ -162,6 +181,15 @@ class ShardPlan:
         return None
 
 
+def _make_stage(url: str, planner: ShardPlanner, metadata: dict[str, Any]) -> FileStage:
+    files = {
+        f"{shard_name(number)}/{name}": record
+        for number, of_shard in enumerate(metadata["files"])
+        for name, record in of_shard.items()
+    }
+    return FileStage(url, planner.path, files)
+
+
 def write_shard_plan(planner: ShardPlanner) -> None:
     """Write the metadata of a plan all of whose shards are planned, which makes it complete.
 
@@ -184,7 +212,7 @@ def write_shard_plan(planner: ShardPlanner) -> None:
     metadata = {
         "settings": planner.settings,
         "num_rows": num_rows,
-        "num_windows": count_windows(text_bytes, num_shards),
+        "num_windows": count_windows(text_bytes, planner.settings["window_bytes"], num_shards),
         "max_pairs": int(_numbers(by_variant, "max_pairs").max()),
         "fill": float(_numbers(by_variant, "filled").sum() / (rows.sum() * config.max_seq_length)),
         "coverage": float(read.sum() / _numbers(by_variant, "tokens").sum()),
@@ -198,12 +226,18 @@ def write_shard_plan(planner: ShardPlanner) -> None:
     write_atomically(planner.path / METADATA_FILE, json.dumps(seal(metadata)) + "\n")
 
 
-def open_shard_plan(planner: ShardPlanner) -> ShardPlan:
+def open_shard_plan(planner: ShardPlanner, url: str | None = None) -> ShardPlan:
     """Open a plan, or raise one of `DAMAGE` unless its metadata is as written, and sizes of files.
 
     The hashes of a shard's files are compared when it is first read.
+
+    Args:
+        planner: of its shards.
+        url: the plan on a store, of which its path has the metadata; None for one that is here.
     """
     metadata = check_settings_of(planner.path, planner.settings)
+    if url is not None:
+        return ShardPlan(planner, metadata, url)
     for number, files in enumerate(metadata["files"]):
         directory = planner.path / shard_name(number)
         for damage in find_damaged_files(directory, files, hashes=False).values():

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import shutil
 import socket
+import sys
 import tempfile
+import types
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -151,6 +153,11 @@ def plan_shards(planner: ShardPlanner, numbers: Sequence[int], num_processes: in
     Hosts that plan into one directory begin with different shards, and leave out those that another
     one has planned by then.
 
+    Args:
+        planner: of the shards.
+        numbers: of the shards.
+        num_processes: that plan at a time; 0 means one a core.
+
     Raises:
         InputError: a worker process was killed.
     """
@@ -158,6 +165,7 @@ def plan_shards(planner: ShardPlanner, numbers: Sequence[int], num_processes: in
     missing = [number for number in numbers if not planner.is_planned(number)]
     # One process has planned so much before others have started.
     tokens = sum(part.sizes[number].tokens for number in missing)
+    num_processes = num_processes or len(os.sched_getaffinity(0))
     num_processes = min(num_processes, len(missing), 1 + tokens // _TOKENS_OF_ONE_PROCESS)
     key = randomness.derive_key("shards", socket.gethostname())
     order = randomness.permute(np.arange(len(missing)), max(len(missing), 1), key=key)
@@ -186,16 +194,29 @@ def _plan_in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(planner,))
     try:
-        for done in as_completed([pool.submit(_work, number) for number in numbers]):
+        with _hidden_main():  # they start when they are given work
+            work = [pool.submit(_work, number) for number in numbers]
+        for done in as_completed(work):
             yield done.result()
     except BrokenProcessPool:
         raise InputError(
             "a worker process was killed, perhaps for lack of memory: plan with fewer processes "
-            f"than {num_processes}, by data_pipeline.plan_rows --num_processes; shards that are "
-            "planned stay so"
+            f"than {num_processes}, by data_pipeline.build_corpus --plan_only --num_processes; "
+            "shards that are planned stay so"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Let processes start without importing the program, which may be a script that plans."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _planner: ShardPlanner  # of this worker process

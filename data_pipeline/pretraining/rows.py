@@ -12,7 +12,8 @@ from jaxtyping import Float32, Int32, Int64
 from data_pipeline import randomness
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.corpus.splits import SentenceIndex, Split
+from data_pipeline.corpus.sentence_index import SentenceIndex
+from data_pipeline.corpus.splits import Split
 from data_pipeline.errors import InputError
 from data_pipeline.planning.pairs import Segments, sample_segments
 from data_pipeline.planning.plan import open_plan
@@ -87,14 +88,18 @@ def lay_out_rows(
     spread = functools.partial(_spread, runs)
     positions = np.arange(num_rows * length)
     sequence_ids = spread(ordinals)
-    # The special tokens at the ends of a run may have addresses outside the text.
-    input_ids = split.read(np.clip(positions + spread(shifts), 0, split.num_tokens - 1))
+    present = sequence_ids > 0
+    # Special tokens and padding have addresses of other text, whose shards may not be here.
+    is_text = present.copy()
+    is_text[cls] = is_text[middle - 1] = is_text[end - 1] = False
+    text = np.flatnonzero(is_text)
+    input_ids = np.zeros(num_rows * length, np.int32)
+    input_ids[text] = split.read(text + spread(shifts)[text])
     input_ids[cls] = cls_id
     input_ids[middle - 1] = input_ids[end - 1] = sep_id
-    present = sequence_ids > 0
     position_ids = ((positions - spread(origins)) * present).astype(np.int32)
     return Rows(
-        input_ids=(input_ids * present).reshape(num_rows, length),
+        input_ids=input_ids.reshape(num_rows, length),
         token_type_ids=spread(types).reshape(num_rows, length),
         position_ids=position_ids.reshape(num_rows, length),
         sequence_ids=sequence_ids.reshape(num_rows, length),

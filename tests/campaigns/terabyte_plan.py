@@ -9,6 +9,7 @@ one, with its files, by the code of runs. It ends with a line of JSON.
 
 import argparse
 import functools
+import importlib
 import json
 import os
 import resource
@@ -122,28 +123,30 @@ def make_corpus(path: Path, sentences: int) -> Corpus:
     return LengthsCorpus(path, metadata, {TRAIN: Split(shards, sizes)})
 
 
-def measure_seek(plan: ShardPlan, *, cold: bool, repeats: int = 5) -> float:
-    """Return the median of the milliseconds that a batch at a random step takes to be found.
+def measure_seeks(corpus: Corpus, config: DataConfig, repeats: int = 5) -> dict[str, float]:
+    """Return the medians of the milliseconds in which the pairs of a batch are found.
 
-    Args:
-        plan: the plan.
-        cold: True to find each with an order of its own, as the first batch after a start, and with
-            the plan's files dropped from the memory of the operating system.
-        repeats: how many batches.
+    Cold is the first batch after a start at a random step, of a plan that is not in the memory of
+    the operating system: the files of a window's shards are opened and compared with their hashes.
+    Warm is another batch of the same window.
     """
     generator = np.random.default_rng(0)
-    times = []
+    cold, warm = [], []
     for repeat in range(repeats):
-        if cold:
-            for path in plan.path.rglob("*.bin"):
-                with path.open("rb") as file:
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        seed = repeat if cold else 0
+        plan = open_plan(corpus, TRAIN, config)
+        assert isinstance(plan, ShardPlan)
+        for path in plan.path.rglob("*.bin"):
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         first = int(generator.integers(0, 3 * plan.num_rows))
-        started = time.perf_counter()
-        plan.find_pairs(first + np.arange(_BATCH), seed=seed)
-        times.append(1e3 * (time.perf_counter() - started))
-    return float(np.median(times))
+        for times, step in ((cold, 0), (warm, 1)):
+            started = time.perf_counter()
+            plan.find_pairs(first + step * _BATCH + np.arange(_BATCH), seed=repeat)
+            times.append(1e3 * (time.perf_counter() - started))
+    return {
+        f"seek_{name}_ms": round(float(np.median(times)), 2)
+        for name, times in (("cold", cold), ("warm", warm))
+    }
 
 
 def measure_order(plan: ShardPlan) -> float:
@@ -196,12 +199,12 @@ def report(corpus: Corpus) -> None:
                 "bytes_a_pair": round(files / num_pairs, 2),
                 "open_seconds": round(opened, 3),
                 "order_ms": round(measure_order(plan), 2),
-                "seek_cold_ms": round(measure_seek(plan, cold=True), 2),
-                "seek_warm_ms": round(measure_seek(plan, cold=False), 2),
+                **measure_seeks(corpus, config),
             }
         )
     )
 
 
 if __name__ == "__main__":
-    main()
+    # By the module's own name, by which worker processes make the corpus.
+    importlib.import_module("tests.campaigns.terabyte_plan").main()

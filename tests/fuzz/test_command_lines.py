@@ -65,6 +65,7 @@ COMMANDS = {
     "build_corpus": (
         *("--input=nowhere*", "--format=text", "--output_dir=corpus", "--vocab_size=100"),
         *("--source=a:2:text:b", "--held_out=0.1", "--seed=1"),
+        *("--plan=max_seq_length=64,packing=packed", "--plan_shards=0/2"),
     ),
 }
 

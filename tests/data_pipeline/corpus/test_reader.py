@@ -32,7 +32,7 @@ from data_pipeline.corpus.metadata import (
     fingerprint_content,
 )
 from data_pipeline.corpus.reader import open_corpus
-from data_pipeline.corpus.splits import SentenceIndex
+from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 

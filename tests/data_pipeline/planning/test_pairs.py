@@ -8,7 +8,7 @@ from tiny_corpora import make_corpus, random_lengths
 
 from data_pipeline.config import SentenceObjective
 from data_pipeline.corpus.chunks import Chunks, cut_documents, whole_sentences
-from data_pipeline.corpus.splits import SentenceIndex
+from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.planning.pairs import (
     PAIR,
     Segments,

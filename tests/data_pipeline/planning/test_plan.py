@@ -17,7 +17,7 @@ import data_pipeline.planning.plan
 from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.metadata import SourceMetadata
-from data_pipeline.corpus.splits import SentenceIndex
+from data_pipeline.corpus.sentence_index import SentenceIndex
 from data_pipeline.errors import InputError
 from data_pipeline.planning.pair_planning import PairPlanner, sample_target_lengths
 from data_pipeline.planning.plan import open_plan

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data_pipeline.planning import row_order
 from data_pipeline.planning.row_order import RowOrder, assign_windows, count_windows
 
 ROWS = np.array(
@@ -66,8 +65,9 @@ def test_a_window_is_a_sample_of_all_of_the_corpus():
 
 
 def test_the_number_of_windows():
-    assert [count_windows(size * 10**9, 1800) for size in (0, 16, 23, 25, 463)] == [1, 1, 1, 2, 29]
-    assert count_windows(10**12, 7) == 7 and row_order.WINDOW_BYTES == 16 * 10**9
+    sizes = (0, 16, 23, 25, 463)
+    assert [count_windows(size, 16, num_shards=1800) for size in sizes] == [1, 1, 1, 2, 29]
+    assert count_windows(1000, 16, num_shards=7) == 7
 
 
 def meetings(order: RowOrder, batch: int, epochs: range) -> list[np.ndarray]:

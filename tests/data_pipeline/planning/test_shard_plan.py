@@ -3,19 +3,21 @@
 import dataclasses
 import functools
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_corpora import as_format, make_corpus, pairs_of_epoch, random_lengths
 
-import data_pipeline.planning.shard_planning
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.splits import shard_name
 from data_pipeline.errors import InputError
-from data_pipeline.planning import row_order
 from data_pipeline.planning.pairs import PAIR
-from data_pipeline.planning.plan import open_plan
+from data_pipeline.planning.plan import open_plan, plan_ahead
 from data_pipeline.planning.shard_pairs import decode_pairs, encode_pairs, shard_pair_dtype
 from data_pipeline.planning.shard_planning import ShardPlanner
 from data_pipeline.pretraining.rows import RowReader
@@ -76,15 +78,41 @@ def test_records_take_twelve_bytes_unless_rows_are_very_long_or_segments_random(
         encode_pairs(np.array([(0, 0, 0, 2**16, 0, 1)], PAIR), DataConfig())
 
 
-@pytest.mark.parametrize("objective", ["sop", "nsp"])
-def test_several_processes_write_the_same_plan(tmp_path, corpus, monkeypatch, objective):
-    settings = SETTINGS | {"sentence_objective": objective, "num_plan_variants": 2}
+_SCRIPT = """
+import os, sys
+from data_pipeline.config import DataConfig
+from data_pipeline.corpus import open_corpus
+from data_pipeline.planning import open_plan, shard_planning
+
+print("once")
+shard_planning._TOKENS_OF_ONE_PROCESS = 100
+os.sched_getaffinity = lambda process: {0, 1}
+config = DataConfig(**eval(sys.argv[2]), plan_dir=sys.argv[3])
+open_plan(open_corpus(sys.argv[1]), "train", config)
+"""
+
+
+def test_several_processes_of_a_script_write_the_same_plan(tmp_path, corpus):
+    """Also of one that plans at its top, which the processes do not run again."""
+    settings = SETTINGS | {"sentence_objective": "nsp", "num_plan_variants": 2}
+    script, together = tmp_path / "script.py", tmp_path / "together"
+    script.write_text(_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, corpus.path, repr(settings), together],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+    assert "Planning the train rows: " in done.stderr
     config = DataConfig(**settings, plan_dir=str(tmp_path / "alone"))
-    alone = files_of(open_plan(corpus, "train", config))
-    monkeypatch.setattr(data_pipeline.planning.shard_planning, "_TOKENS_OF_ONE_PROCESS", 100)
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
-    config = dataclasses.replace(config, plan_dir=str(tmp_path / "together"))
-    assert files_of(open_plan(corpus, "train", config)) == alone
+    (plan,) = together.iterdir()
+    alone = open_plan(corpus, "train", config)
+    assert plan.name == alone.path.name
+    assert files_of(alone) == files_of(
+        open_plan(corpus, "train", dataclasses.replace(config, plan_dir=str(together)))
+    )
 
 
 def test_a_killed_planning_resumes_at_the_missing_shards(tmp_path, corpus, monkeypatch, caplog):
@@ -163,7 +191,7 @@ def test_damage_that_cannot_be_mended_is_one_clear_error(tmp_path, corpus, monke
 
 def test_rows_of_several_windows_are_those_of_one(tmp_path, corpus, monkeypatch):
     """An epoch has the same rows in any number of windows, and reads them window by window."""
-    monkeypatch.setattr(row_order, "WINDOW_BYTES", 20_000)
+    monkeypatch.setattr("data_pipeline.planning.plan.WINDOW_BYTES", 20_000)
     config = DataConfig(**SETTINGS, plan_dir=str(tmp_path))
     reader = RowReader(corpus, "train", config, seed=1, cls_id=2, sep_id=3)
     plan = reader.plan
@@ -176,3 +204,19 @@ def test_rows_of_several_windows_are_those_of_one(tmp_path, corpus, monkeypatch)
     # Where a pair is split and truncated depends on its number in the plan, which is the same.
     theirs = other.read(np.arange(plan.num_rows)).input_ids
     assert sorted(ids.tolist()) == sorted(theirs.tolist()) and not (ids == theirs).all()
+
+
+def test_machines_plan_parts_and_the_last_one_completes_the_plan(tmp_path, corpus):
+    config = DataConfig(**SETTINGS, plan_dir=str(tmp_path / "parts"))
+    num_shards, missing = len(corpus.splits["train"].shards), []
+    for part in (2, 0, 1):
+        place, left = plan_ahead(corpus, "train", config, num_processes=1, part=part, num_parts=3)
+        missing.append(left)
+    assert missing == [num_shards - 1, num_shards - 3, 0] and num_shards == 4
+    alone = dataclasses.replace(config, plan_dir=str(tmp_path / "alone"))
+    assert files_of(open_plan(corpus, "train", config)) == files_of(
+        open_plan(corpus, "train", alone)
+    )
+    assert place == open_plan(corpus, "train", config).path
+    with pytest.raises(InputError, match=r"--plan_shards=0/2: the corpus .* has one plan for all"):
+        plan_ahead(as_format(corpus, 2), "train", config, num_processes=1, num_parts=2)

@@ -1,0 +1,50 @@
+"""Copies of the shards that a run reads of a corpus on a store: those of a window and the next."""
+
+from data_pipeline.corpus.splits import SENTENCE_OFFSETS_FILE, TOKENS_FILE, TRAIN, shard_name
+from data_pipeline.corpus.staging import FileStage
+from data_pipeline.planning.row_order import RowOrder
+from data_pipeline.planning.shard_planning import variant_files
+
+_READ_FILES = (TOKENS_FILE, SENTENCE_OFFSETS_FILE)  # the others are needed to plan
+
+
+class WindowStage:
+    """Has the files of windows copied before they are read.
+
+    Args:
+        text: the stage of the training text; None for other splits, which are here.
+        plan: the stage of the plan's files; None for a plan that is here.
+        num_variants: of the plan, which epochs use in turn.
+    """
+
+    def __init__(
+        self, text: FileStage | None, plan: FileStage | None, *, num_variants: int
+    ) -> None:
+        self._text, self.plan, self._num_variants = text, plan, num_variants
+        self._held: list[tuple[int, int]] = []  # epochs and windows, the last first
+
+    def follow(self, order: RowOrder, number: int) -> None:
+        """Copy the files of the window of a row first, and then those of the window after it."""
+        window = order.window_of(number)
+        # Batches are read two at a time, so the window before may be asked for once more.
+        if window in self._held:
+            return
+        self._held = [window, *self._held[:1]]
+        windows = (window, order.window_after(window))
+        shards = [order.windows(epoch).shards_of(place).tolist() for epoch, place in windows]
+        if self._text:
+            now, later = (
+                [f"{TRAIN}/{shard_name(shard)}/{name}" for shard in some for name in _READ_FILES]
+                for some in shards
+            )
+            self._text.hold(now, later)
+        if self.plan:
+            now, later = (
+                [
+                    f"{shard_name(shard)}/{name}"
+                    for shard in some
+                    for name in variant_files(epoch % self._num_variants)
+                ]
+                for some, (epoch, _) in zip(shards, windows, strict=True)
+            )
+            self.plan.hold(now, later)
