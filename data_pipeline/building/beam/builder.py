@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -62,7 +63,8 @@ class BeamBuilder:
                 "--near_duplicates=minhash compares all documents in one process, and does not go "
                 "with --engine=beam"
             )
-        self._url = str(config.output_dir).rstrip("/")
+        url = str(config.output_dir).rstrip("/")
+        self._url = url if is_remote(url) else os.path.abspath(url)  # workers may be elsewhere
         self._partial = open_path(f"{self._url}.partial")
         if not is_remote(self._url):
             require_free(Path(self._url), overwrite=config.overwrite)
@@ -108,7 +110,7 @@ class BeamBuilder:
             corpus = Path(job.corpus)
             (corpus / VALIDATION).mkdir(exist_ok=True)
             metadata.save(corpus)
-        move_into_place(corpus, Path(self._url), Path(self._partial))
+            move_into_place(corpus, Path(self._url), Path(self._partial))
 
     def _open(self) -> BuildJob:
         """Return the job, after removing what an earlier one with other settings left."""

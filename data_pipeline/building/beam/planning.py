@@ -1,11 +1,13 @@
 """What the driver does between jobs: it streams records of parts, and holds only counts."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 
+from albert_jax.input_files import is_remote
 from data_pipeline.building.beam.job import (
     PARTS_PER_FILE,
     SHARDS_PER_FILE,
@@ -19,6 +21,7 @@ from data_pipeline.building.parts import cut_into_parts
 from data_pipeline.building.splits.held_out import BlockReference, HashFile
 from data_pipeline.building.splits.measurement import SplitReport, TextCounts
 from data_pipeline.corpus.splits import TRAIN, shard_name
+from data_pipeline.sources.documents import Source, SourceFormat
 from data_pipeline.sources.text_files import InputFile
 
 PART_BYTES = 64 << 20
@@ -29,9 +32,18 @@ def write_parts(job: BuildJob, files: Sequence[Sequence[InputFile]]) -> tuple[in
     parts = enumerate(
         part
         for number, (source, inputs) in enumerate(zip(job.sources, files, strict=True))
-        for part in cut_into_parts(source, number, inputs, PART_BYTES)
+        for part in cut_into_parts(
+            source, number, [_with_whole_path(source, file) for file in inputs], PART_BYTES
+        )
     )
     return _write_grouped(job, "parts", parts, PARTS_PER_FILE)
+
+
+def _with_whole_path(source: Source, file: InputFile) -> InputFile:
+    """Return a file by a path that does not depend on the working directory."""
+    if source.format is SourceFormat.TFDS or is_remote(file.name):
+        return file
+    return file._replace(name=os.path.abspath(file.name))
 
 
 def read_hash_file(job: BuildJob, name: str) -> HashFile:
