@@ -28,15 +28,15 @@ pytestmark = [
 
 WORDS = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 
-# A filter that ends its process, or waits for a file to be there, once.
+# A filter that ends its process while a file is there, which it removes.
 DEADLY = """
 import os
 from pathlib import Path
 def check(text, source):
-    if "w1" in text and Path({flag!r}).exists():
-        Path({flag!r}).unlink()
+    if source == "b" and Path({flag!r}).exists():
+        Path({flag!r}).unlink(missing_ok=True)
         os._exit(9)
-    return True if "bada" not in text else "bada"
+    return True if "ba da" not in text else "ba da"
 """
 
 
