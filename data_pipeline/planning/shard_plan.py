@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class ShardPlan:
         if self._windows and len(numbers):
             self._windows.follow(order, int(numbers.min()))
         places = order.find(numbers)
+        self._verify(np.unique(places.shards).tolist())
         num_variants, num_shards = self._rows.shape
         parts = places.epochs % num_variants * num_shards + places.shards
         by_part = np.argsort(parts, kind="stable")
@@ -149,14 +151,21 @@ class ShardPlan:
         if self._windows and self._windows.plan:
             directory: MappedDirectory = StagedDirectory(self._windows.plan)
             return PlannedShard(directory, number, variant, shard_pair_dtype(self._planner.config))
-        if number not in self._verified:
-            self._verify(number)
-            self._verified.add(number)
         directory = MappedDirectory(self.path)
         return PlannedShard(directory, number, variant, shard_pair_dtype(self._planner.config))
 
-    def _verify(self, number: int) -> None:
-        """Compare the files of a shard with their hashes, and plan it again if they differ."""
+    def _verify(self, numbers: Sequence[int]) -> None:
+        """Compare the files of shards with their hashes, where that was not done before."""
+        if self._windows and self._windows.plan:
+            return  # they are verified when they are copied
+        if unverified := [number for number in numbers if number not in self._verified]:
+            with ThreadPoolExecutor() as pool:
+                for _ in pool.map(self._mend, unverified):
+                    pass
+            self._verified.update(unverified)
+
+    def _mend(self, number: int) -> None:
+        """Plan a shard again if its files differ from their hashes."""
         damage = self._find_damage(number)
         if damage is None:
             return
