@@ -1,9 +1,40 @@
-"""The record of a pair in the plan of a shard: 12 bytes, or more where that is too little."""
+"""The files of a planned shard; a pair has 12 bytes, or more where that is too little."""
 
 import numpy as np
 
 from data_pipeline.config import DataConfig, SingleSentence
+from data_pipeline.corpus.splits import shard_name
+from data_pipeline.memory_maps import MappedDirectory
 from data_pipeline.planning.pairs import PAIR
+
+START_DTYPE = np.dtype("<u4")
+
+
+class PlannedShard:
+    """The rows of a shard in one variant, mapped into memory.
+
+    Args:
+        directory: of the plan.
+        number: of the shard.
+        variant: of the plan.
+        config: settings that it was made with.
+
+    Attributes:
+        pairs: records of type `shard_pair_dtype(config)`, those of a row together.
+        row_starts: uint32 [rows + 1], the first pair of each row, and the end.
+    """
+
+    def __init__(
+        self, directory: MappedDirectory, number: int, variant: int, config: DataConfig
+    ) -> None:
+        pairs, starts = (f"{shard_name(number)}/{file}" for file in variant_files(variant))
+        self.pairs = directory.map(pairs, shard_pair_dtype(config))
+        self.row_starts = directory.map(starts, START_DTYPE)
+
+
+def variant_files(variant: int) -> tuple[str, str]:
+    """Return the names of a shard's pairs and row starts in a variant."""
+    return f"{variant:03d}.pairs.bin", f"{variant:03d}.row_starts.bin"
 
 
 def shard_pair_dtype(config: DataConfig) -> np.dtype:

@@ -18,27 +18,18 @@ from albert_jax.durable_files import hash_file, write_atomically
 from data_pipeline.cache import host_lock
 from data_pipeline.config import DataConfig
 from data_pipeline.corpus.splits import TRAIN, Split, shard_name, token_dtype_for
-from data_pipeline.corpus.staging import FileStage, StagedDirectory
+from data_pipeline.corpus.staging import StagedDirectory
 from data_pipeline.memory_maps import LazySequence, MappedDirectory, affordable_maps
 from data_pipeline.planning.packing import add_counts
 from data_pipeline.planning.pairs import PlannedPairs, join_pairs
 from data_pipeline.planning.plan_files import METADATA_FILE, check_settings_of, too_small
 from data_pipeline.planning.row_order import RowOrder, count_windows
-from data_pipeline.planning.shard_pairs import decode_pairs, shard_pair_dtype
-from data_pipeline.planning.shard_planning import START_DTYPE, ShardPlanner, variant_files
-from data_pipeline.planning.window_staging import WindowStage
+from data_pipeline.planning.shard_pairs import PlannedShard, decode_pairs
+from data_pipeline.planning.shard_planning import ShardPlanner
+from data_pipeline.planning.window_staging import WindowStage, stage_of_plan
 from data_pipeline.verification import DamageError, find_damaged_files, seal
 
 _logger = logging.getLogger(__name__)
-
-
-class PlannedShard:
-    """The rows of a shard in one variant, mapped into memory."""
-
-    def __init__(self, directory: MappedDirectory, number: int, variant: int, dtype: np.dtype):
-        pairs, starts = (f"{shard_name(number)}/{file}" for file in variant_files(variant))
-        self.pairs = directory.map(pairs, dtype)
-        self.row_starts = directory.map(starts, START_DTYPE)
 
 
 class ShardPlan:
@@ -62,7 +53,7 @@ class ShardPlan:
         if planner.corpus.stage:
             self._windows = WindowStage(
                 planner.corpus.stage if planner.split == TRAIN else None,
-                _make_stage(url, planner, metadata) if url else None,
+                stage_of_plan(url, planner.path, metadata["files"]) if url else None,
                 num_variants=len(metadata["rows"]),
             )
         self._split: Split = planner.corpus.splits[planner.split]
@@ -148,11 +139,12 @@ class ShardPlan:
 
     def _open_shard(self, part: int) -> PlannedShard:
         variant, number = divmod(part, self._rows.shape[1])
-        if self._windows and self._windows.plan:
-            directory: MappedDirectory = StagedDirectory(self._windows.plan)
-            return PlannedShard(directory, number, variant, shard_pair_dtype(self._planner.config))
-        directory = MappedDirectory(self.path)
-        return PlannedShard(directory, number, variant, shard_pair_dtype(self._planner.config))
+        directory = (
+            StagedDirectory(self._windows.plan)
+            if self._windows and self._windows.plan
+            else MappedDirectory(self.path)
+        )
+        return PlannedShard(directory, number, variant, self._planner.config)
 
     def _verify(self, numbers: Sequence[int]) -> None:
         """Compare the files of shards with their hashes, where that was not done before."""
@@ -188,15 +180,6 @@ class ShardPlan:
             except OSError as error:
                 return f"{directory.name}/{file}: {error.strerror}"
         return None
-
-
-def _make_stage(url: str, planner: ShardPlanner, metadata: dict[str, Any]) -> FileStage:
-    files = {
-        f"{shard_name(number)}/{name}": record
-        for number, of_shard in enumerate(metadata["files"])
-        for name, record in of_shard.items()
-    }
-    return FileStage(url, planner.path, files)
 
 
 def write_shard_plan(planner: ShardPlanner) -> None:

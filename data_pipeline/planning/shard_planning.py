@@ -33,11 +33,10 @@ from data_pipeline.planning.packing import (
 from data_pipeline.planning.pair_planning import PairPlanner
 from data_pipeline.planning.pairs import count_read
 from data_pipeline.planning.plan_files import DAMAGE, METADATA_FILE, check_settings_of
-from data_pipeline.planning.shard_pairs import encode_pairs
+from data_pipeline.planning.shard_pairs import START_DTYPE, encode_pairs, variant_files
 from data_pipeline.terminal import ByteProgress
 from data_pipeline.verification import DamageError, describe_files, find_damaged_files, seal
 
-START_DTYPE = np.dtype("<u4")
 # Tokens that one process plans in seconds: more are planned by several, and with a bar.
 _TOKENS_OF_ONE_PROCESS = 1 << 25
 _PACKED_TOGETHER = 1 << 20  # pairs: a shard has no more, unless its rows are very short
@@ -139,11 +138,6 @@ class ShardPlanner:
                 counts["read"] += int(count_read(pairs, self.config.max_num_tokens).sum())
                 counts["max_pairs"] = max(counts["max_pairs"], int(sizes.max()))
         return {**counts, "tokens": planner.num_tokens, "sequences": sequences.tolist()}
-
-
-def variant_files(variant: int) -> tuple[str, str]:
-    """Return the names of a shard's pairs and row starts in a variant."""
-    return f"{variant:03d}.pairs.bin", f"{variant:03d}.row_starts.bin"
 
 
 def plan_shards(planner: ShardPlanner, numbers: Sequence[int], num_processes: int) -> None:

@@ -1,9 +1,13 @@
 """Copies of the shards that a run reads of a corpus on a store: those of a window and the next."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from data_pipeline.corpus.splits import SENTENCE_OFFSETS_FILE, TOKENS_FILE, TRAIN, shard_name
 from data_pipeline.corpus.staging import FileStage
 from data_pipeline.planning.row_order import RowOrder
-from data_pipeline.planning.shard_planning import variant_files
+from data_pipeline.planning.shard_pairs import variant_files
+from data_pipeline.verification import Files
 
 _READ_FILES = (TOKENS_FILE, SENTENCE_OFFSETS_FILE)  # the others are needed to plan
 
@@ -48,3 +52,19 @@ class WindowStage:
                 for some, (epoch, _) in zip(shards, windows, strict=True)
             )
             self.plan.hold(now, later)
+
+
+def stage_of_plan(url: str, local: Path, files: Sequence[Files]) -> FileStage:
+    """Return the stage of a plan on a store.
+
+    Args:
+        url: its directory.
+        local: that of its copy.
+        files: of each shard.
+    """
+    named = {
+        f"{shard_name(number)}/{name}": record
+        for number, of_shard in enumerate(files)
+        for name, record in of_shard.items()
+    }
+    return FileStage(url, local, named)

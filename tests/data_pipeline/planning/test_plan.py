@@ -180,8 +180,8 @@ def test_a_source_of_twice_the_weight_is_read_twice(corpus):
     assert len(counts) == len(once)
 
 
+@pytest.mark.parametrize("corpus", [2], indirect=True, ids=["whole"])
 def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, caplog):
-    corpus = as_format(corpus, 2)
     config = DataConfig(**SETTINGS, packing="packed", plan_dir=str(tmp_path))
     plan = open_plan(corpus, "train", config)
     files = {file.name: file.read_bytes() for file in plan.path.iterdir()}
