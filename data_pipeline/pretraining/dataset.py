@@ -207,6 +207,9 @@ class _BatchReader:
 
         options = tf.data.Options()
         options.deterministic = True
+        # Nothing is left to tune, and its thread lets an iterator's end wait until it wakes up: the
+        # longer the run, the later, up to a minute.
+        options.autotune.enabled = False
         dataset = firsts.map(make_batch, num_parallel_calls=_PARALLEL_BATCHES)
         return dataset.prefetch(1).with_options(options)
 
