@@ -169,8 +169,11 @@ class _MetricsWindow:
             "host_seconds_per_step": (seconds - self._blocked) / self._steps,
             "host_stall_share": self._stalled / seconds,
         }
+        # Of what was done since the last dispatch the next one says whether devices waited for it.
+        own = seconds - self._blocked - self._own
         self._report(step, "train", metrics)
         self._reset()  # logging is no part of the steps
+        self._own = -own
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -95,7 +95,7 @@ def process_start() -> float:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError):
         return _IMPORTED
-    return min(time.time() - age, _IMPORTED)
+    return time.time() - age
 
 
 def this_clock() -> ActivityClock:
