@@ -107,7 +107,10 @@ def test_a_model_of_another_format_is_evaluated_with_the_heads_that_it_has(
     }
     expected = make_evaluator(corpus, 1).evaluate(params)
     assert found[1].pop("loss") == pytest.approx(found[1]["masked_lm_loss"], rel=1e-5)
+    # The gap is a difference of two losses, and as exact as they are.
+    gap = pytest.approx(expected.pop("context_gap"), abs=1e-5 * expected["masked_lm_loss"])
     for one in found:
+        assert one.pop("context_gap") == gap
         assert one == {name: pytest.approx(expected[name], rel=1e-5) for name in one}
 
 

@@ -72,7 +72,8 @@ def test_a_sentence_objective_is_one_member(
     batch = next(dataset.batches(start_step=0))
     random, swapped = read_origins(batch)
     np.testing.assert_array_equal(batch["sentence_order_labels"][:, 0] == 1, random | swapped)
-    assert 0.4 < random.mean() < 0.6
+    # Half of the chunks, and all of those of a single sentence: 0.59 of 20,000 such documents.
+    assert abs(random.mean() - 0.59) < 0.1
     assert 0.4 < swapped[~random].mean() < 0.6
 
     held_out = HeldOutDataset(corpus, max_seq_length=32, batch_size=40, sentence_objective=mixed)

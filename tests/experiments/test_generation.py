@@ -38,7 +38,7 @@ def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
         patch.setattr("experiments.finetuning.report._plot", lambda *_, **__: None)
-        patch.setattr(training_run, "plot_curves", lambda *_, **__: None)
+        patch.setattr(training_run, "draw_run", lambda *_, **__: None)
         yield
 
 

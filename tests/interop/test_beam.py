@@ -16,8 +16,11 @@ from memory_stores import memory_stores
 from data_pipeline import locks
 from data_pipeline.build_corpus import BAD_INPUT, DONE, main
 from data_pipeline.building import finishing, parts
-from data_pipeline.building.beam import job, pipelines, planning, steps
 from data_pipeline.corpus.reader import open_corpus
+
+pytest.importorskip("apache_beam", reason="the extra beam is not installed")
+
+from data_pipeline.building.beam import job, pipelines, planning, steps
 
 pytestmark = [
     pytest.mark.interop,
