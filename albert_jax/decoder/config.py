@@ -124,8 +124,9 @@ class Gpt2Config:
                 alike = f"the encoder's {encoder_name} ({wanted}) with tie_to_encoder"
                 raise FieldError(name, alike, size)
         absolute = encoder.position_encoding is PositionEncoding.ABSOLUTE
-        if not absolute or encoder.inner_group_num > 1:
-            reason = "false unless the encoder has absolute positions and inner_group_num 1"
+        if not absolute or encoder.inner_group_num > 1 or encoder.depth_rank:
+            needed = "absolute positions, inner_group_num 1 and depth_rank 0"
+            reason = f"false unless the encoder has {needed}"
             raise FieldError("tie_to_encoder", reason, True)
 
 
@@ -145,7 +146,9 @@ class DecoderSizes:
         None, "attention heads; none: the encoder's, or 64 wide ones", at_least=1
     )
     n_inner: int | None = setting(
-        None, "width inside the feed-forward layer; none: 4 n_embd", at_least=1
+        None,
+        "width inside the feed-forward layer; none: 4 n_embd, or the encoder's if they are tied",
+        at_least=1,
     )
     activation_function: HiddenAct = setting(HiddenAct.GELU, "activation of the feed-forward layer")
     parameter_sharing: ParameterSharing = setting(
@@ -204,7 +207,7 @@ class DecoderSizes:
             n_embd=width,
             n_layer=self.n_layer or encoder.num_hidden_layers,
             n_head=self.n_head or _heads(width, encoder),
-            n_inner=self.n_inner,
+            n_inner=self.n_inner or (encoder.intermediate_size if self.tie_to_encoder else None),
             activation_function=self.activation_function,
             parameter_sharing=self.parameter_sharing,
             tie_to_encoder=self.tie_to_encoder,

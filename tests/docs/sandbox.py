@@ -74,7 +74,7 @@ FOLDERS = {"corpora", "runs", "glue"}  # in which commands write
 _TIMING = ("--num_windows=1", "--window_seconds=0.1")
 SMALL: dict[str, tuple[str, ...]] = {
     "data_pipeline.build_corpus": (f"--vocab_size={VOCABULARY}", "--num_processes=1"),
-    "experiments.pretrain": _PRETRAINING,
+    "experiments.pretrain": (*_PRETRAINING, "--config.run.accumulation_steps=1"),
     "experiments.finetune": _FINETUNING,
     "experiments.export_records": _PRETRAINING,
     "experiments.probe": ("--num_pairs=64",),
@@ -100,7 +100,7 @@ SMALL: dict[str, tuple[str, ...]] = {
 LEFT_OUT = {"--against=torch"}
 # Flags that name what a command writes; these commands write into what is there.
 OUTPUTS = {"workdir", "output_dir", "output", "output_file", "record"}
-READERS = {"experiments.evaluate", "experiments.probe", "--inspect"}
+READERS = {"experiments.evaluate", "experiments.probe", "--inspect", "--plan_only"}
 
 
 class CommandServer:
