@@ -177,6 +177,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "albert_tiny_cpu": SMALL
     | size(3, 128, 4)
     | {
+        "optimizer.name": "muon",
+        "optimizer.learning_rate": 2e-3,
         "optimizer.num_train_steps": 1600,
         "optimizer.num_warmup_steps": 100,
         "run.log_every": 20,
