@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
                 masked_lm_prob=0.15,
                 max_predictions_per_seq=10,
             ),
-            # Muon learns in half of AdamW's steps here (experiments/LOG.md). Trust ratios would help
+            # Muon needs half of AdamW's steps here (experiments/LOG.md). Trust ratios would help
             # where batches are larger and the rate is limited by their size.
             optimizer=OptimizerConfig(
                 name=OptimizerName.MUON,
