@@ -103,9 +103,10 @@ class _MetricsWindow:
         self._waited = self._queue.waited_seconds
         self._blocked = self._own = self._stalled = 0.0
 
-    def dispatch(self) -> None:
-        """Note that a step is about to be dispatched. If the step before is done, the devices have
-        waited for this process: for what it did since the dispatch of that one, at most."""
+    def settle(self) -> None:
+        """Say whose time it was since the last call, before the next step is dispatched or the last
+        one is waited for. If that one is done, the devices have waited for this process: for what
+        it did since then, at most."""
         own = time.perf_counter() - self._start - self._blocked
         idle = not self._pending or _is_done(self._pending[-1][1])
         self._queue.settle(idle=idle)
@@ -154,6 +155,7 @@ class _MetricsWindow:
 
     def report(self, step: int) -> None:
         """Log the metrics of the steps up to this one since the last entry, and the speed."""
+        self.settle()
         self.fetch()
         if not self._steps:
             return
@@ -169,11 +171,8 @@ class _MetricsWindow:
             "host_seconds_per_step": (seconds - self._blocked) / self._steps,
             "host_stall_share": self._stalled / seconds,
         }
-        # Of what was done since the last dispatch the next one says whether devices waited for it.
-        own = seconds - self._blocked - self._own
         self._report(step, "train", metrics)
         self._reset()  # logging is no part of the steps
-        self._own = -own
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -220,7 +219,7 @@ def train(
     nonfinite = 0 if history is None else int(history.nonfinite_in_a_row)
     window = _MetricsWindow(queue, hooks.report, skip_nonfinite=skip_nonfinite, nonfinite=nonfinite)
     while step < num_steps:
-        window.dispatch()
+        window.settle()
         state, metrics = train_step(state, queue.take(), key)
         step += 1
         last, stops = step == num_steps, hooks.should_stop(step)

@@ -22,6 +22,7 @@ from tiny_models import TINY
 from albert_jax import AlbertForConditionalGeneration, Gpt2Config
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig
+from albert_jax.decoder.config import DecoderSizes
 from albert_jax.encoder import AlbertEncoder, Execution, Remat
 from albert_jax.layers import layer_norm
 from albert_jax.settings import FieldError
@@ -242,10 +243,22 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> Non
         make_decoder(**changes)
 
 
-def test_encoders_whose_layers_cannot_decode_are_not_tied() -> None:
-    encoder = AlbertConfig.from_dict(TINY.to_dict() | {"position_encoding": "rotary"})
+@pytest.mark.parametrize("changes", [{"position_encoding": "rotary"}, {"depth_rank": 2}])
+def test_encoders_whose_layers_cannot_decode_are_not_tied(changes: dict[str, Any]) -> None:
+    encoder = AlbertConfig.from_dict(TINY.to_dict() | changes)
     with pytest.raises(FieldError, match="tie_to_encoder must be false unless the encoder has abs"):
         AlbertForConditionalGeneration(encoder, dataclasses.replace(DECODER, **TIED))
+
+
+def test_a_tied_decoder_is_as_wide_inside_as_its_encoder() -> None:
+    tokens = {"vocab_size": 13, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    tied, untied = (
+        DecoderSizes(tie_to_encoder=tie).complete(TINY, longest=8, **tokens)
+        for tie in (True, False)
+    )
+    assert TINY.intermediate_size != 4 * TINY.hidden_size
+    assert tied.inner_size == TINY.intermediate_size
+    assert untied.inner_size == 4 * TINY.hidden_size
 
 
 def test_a_target_longer_than_the_position_table_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The loop: what it logs, saves and skips, with a step that computes nothing."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,3 +134,42 @@ def test_the_row_goes_on_after_an_interruption() -> None:
     with pytest.raises(NonFiniteStepError) as raised:
         run(Hooks(start=7), start=7, bad={7}, skip_nonfinite=2, history=history)
     assert raised.value.in_a_row == 3
+
+
+class Pending:
+    """A number that a device has not computed yet."""
+
+    def is_ready(self) -> bool:
+        return False
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        return np.float32(1)
+
+
+@pytest.mark.parametrize("every", [1, 5])
+@pytest.mark.parametrize("is_done", [True, False])
+def test_loading_is_a_stall_where_the_step_before_is_done(every: int, is_done: bool) -> None:
+    """Whatever the interval of the log: with an entry for each step, too."""
+
+    def batches() -> Iterator[int]:
+        while True:
+            time.sleep(0.02)
+            yield 0
+
+    def step(state: Any, batch: int, key: Any) -> Any:
+        one = Ratio(np.float32(1), np.float32(1))
+        value: Any = one.sum if is_done else Pending()
+        loss = Ratio(value, one.weight)
+        metrics = {"a_loss": loss, "grad_norm": one, "finite": one}
+        return state._replace(step=np.int32(state.step + 1)), metrics
+
+    hooks, queue = Hooks(), BatchQueue(batches(), lambda batch: batch)
+    train(
+        *(TrainState(np.int32(0), {}, {}), step, queue, jnp.zeros(2)),
+        num_steps=10,
+        intervals=Intervals(log=every, evaluate=99, checkpoint=99),
+        hooks=hooks,
+    )
+    shares = [metrics["host_stall_share"] for _, metrics in hooks.of("train")[:-1]]
+    assert len(shares) == 10 // every - 1
+    assert min(shares) > 0.8 if is_done else max(shares) < 0.2

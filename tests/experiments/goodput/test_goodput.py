@@ -156,3 +156,11 @@ def test_the_page_has_a_bar_of_the_whole_life() -> None:
     for kind, share in (("stepping", 80), ("start up", 10), ("down", 10)):
         assert f'title="{kind}: ' in page and f"width:{share}.000%" in page
     assert 'title="lost' not in page
+
+
+def test_a_forked_process_starts_with_its_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not with the import of its parent, which may be hours before."""
+    started = clocks.process_start()
+    assert started <= time.time()
+    monkeypatch.setattr(clocks, "_IMPORTED", started - 3600)
+    assert clocks.process_start() == pytest.approx(started, abs=1)
