@@ -147,10 +147,7 @@ def restore_params(
     """
     directory = absolute(directory)
     step = newest_step(directory) if step is None else resolve_step(directory, step)
-    checkpoint = directory / str(step)
-    params = read_part(checkpoint, AVERAGE) if average else None
-    if params is None:
-        params = read_part(checkpoint, "params")
+    params = read_part(directory / str(step), *([AVERAGE] if average else []), "params")
     if params is None:
         raise CheckpointError(f"checkpoint {step} under {directory} holds no parameters")
     return params

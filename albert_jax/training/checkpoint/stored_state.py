@@ -15,17 +15,16 @@ from jaxtyping import PyTree
 from albert_jax.input_files import is_remote
 
 STATE = "state"  # the directory of the state in that of a checkpoint
-
-
 AVERAGE = "average"  # the name of a running mean of the parameters inside the optimizer's state
 
 
-def read_part(checkpoint: epath.Path, name: str) -> PyTree | None:
+def read_part(checkpoint: epath.Path, *names: str) -> PyTree | None:
     """Read one part of a checkpoint's state; None if the state has no such part.
 
     Args:
         checkpoint: directory of one step.
-        name: the part, such as ``params``, ``step`` or, at any depth, `AVERAGE`.
+        names: the part, such as ``params``, ``step`` or, at any depth, `AVERAGE`. Of several the
+            first one that there is.
 
     Returns:
         Nested dict of `numpy.ndarray`, or a single one.
@@ -33,7 +32,7 @@ def read_part(checkpoint: epath.Path, name: str) -> PyTree | None:
     handler = ocp.PyTreeCheckpointHandler()
     with _readable(checkpoint / STATE) as state, ocp.Checkpointer(handler) as checkpointer:
         tree = handler.metadata(state).tree
-        path = _find(tree, name)
+        path = next(filter(None, (_find(tree, name) for name in names)), None)
         if path is None:
             return None
         wanted = jax.tree.map(_shape, _descend(tree, path))
