@@ -12,7 +12,6 @@ from etils import epath
 from jaxtyping import PyTree
 
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import pretraining_objective
 from data_pipeline.config import Packing
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.terminal import suggest
@@ -23,6 +22,7 @@ from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.goodput import Activity, during, start_clock_of_command
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.metrics.trackers import check_trackers
+from experiments.run.compiled_steps import objective_of
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import (
@@ -84,11 +84,7 @@ def pretrain(
     )
     batches.limit_sequences(execution.sequence_slots)
     model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
-    objective = pretraining_objective(
-        model,
-        config.data.sentence_objective.metric_name,
-        z_loss_weight=config.optimizer.z_loss_weight,
-    )
+    objective = objective_of(config, model)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     agree_on_experiment(config, batches.facts | execution_facts(execution))
     lines = (*lines, attention, *batches.describe_coverage())

@@ -20,7 +20,6 @@ from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch
 from albert_jax.matmuls import Matmuls
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_eval_step, compile_train_step, initialize_state
 from data_pipeline.errors import InputError
@@ -35,6 +34,7 @@ from experiments.benchmarks.timing import (
     time_candidates,
 )
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
+from experiments.run.compiled_steps import objective_of
 from experiments.run.config import ExperimentConfig
 from experiments.run.execution import compiler_options, open_mesh, resolve_execution
 
@@ -92,11 +92,7 @@ def step_candidates(
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
     mesh = open_mesh(config.run, config.global_batch_size)
     model, execution = _make_model(config, mesh, batches)
-    objective = pretraining_objective(
-        model,
-        config.data.sentence_objective.metric_name,
-        z_loss_weight=config.optimizer.z_loss_weight,
-    )
+    objective = objective_of(config, model)
     optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
     key = jax.random.key(config.seed)
     state = initialize_state(model.initialize, optimizer, key, mesh)

@@ -15,7 +15,6 @@ from albert_jax.devices.described import UNOPTIMIZED_CODE, described_devices
 from albert_jax.devices.specifications import Specification, specification
 from albert_jax.devices.traffic import bytes_between_matmuls
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.optimizer import make_optimizer
 from data_pipeline.config import Packing
 from experiments.compiling.topologies import Topology, devices_of
@@ -24,6 +23,7 @@ from experiments.run.compiled_steps import (
     StepCompiler,
     compile_sized,
     micro_batch_counts,
+    objective_of,
 )
 from experiments.run.config import ExperimentConfig, RunConfig
 from experiments.run.curriculum import Curriculum, Phase, phases_of
@@ -136,7 +136,7 @@ class _RunCompiler:
         )
         say(f"{topology}: {self._line}")
         model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
-        objective = pretraining_objective(model, config.data.sentence_objective.metric_name)
+        objective = objective_of(config, model)
         optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
         self._key = key = jax.eval_shape(lambda: jax.random.key(config.seed))
         states = RunStates(model.initialize, optimizer, key, mesh, keep_history=run.skips_steps)

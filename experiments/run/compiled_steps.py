@@ -21,16 +21,27 @@ from albert_jax.devices.memory import (
     memory_limit,
     memory_of,
 )
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.determinism import compile_step_fingerprints
 from albert_jax.training.objective import Objective
 from albert_jax.training.parallel import TrainStep, compile_train_step
 from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
-from experiments.run.config import TrainingRunConfig
+from experiments.run.config import ExperimentConfig, TrainingRunConfig
 from experiments.run.execution import compiler_options
 from experiments.run.interfaces import TrainingData
 
 _GIB = 2**30
+
+
+def objective_of(config: ExperimentConfig, model: AlbertForPreTraining) -> Objective:
+    """Return the objective of a pre-training run."""
+    return pretraining_objective(
+        model,
+        config.data.sentence_objective.metric_name,
+        z_loss_weight=config.optimizer.z_loss_weight,
+    )
 
 
 class SizedStep(NamedTuple):

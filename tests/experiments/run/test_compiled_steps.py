@@ -1,15 +1,20 @@
 """Micro-batches are as few as the memory allows, for each shape of batches on its own."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from config_files import load
 
+from albert_jax import AlbertForPreTraining
+from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.memory import memory_limit, memory_of
 from data_pipeline.errors import InputError
-from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts
+from experiments.run.compiled_steps import CompiledSteps, micro_batch_counts, objective_of
 
 FIXED, A_PIECE = 100, 10  # bytes that any step needs, and bytes for each piece at once
 
@@ -87,3 +92,15 @@ def test_the_compiler_and_the_host_tell_their_memory() -> None:
     needed, limit = memory_of(compiled), memory_limit(jax.devices()[0])
     assert needed is not None and needed >= 2 * zeros.nbytes
     assert limit is not None and limit > needed
+
+
+def test_the_objective_of_a_run_has_the_losses_of_its_settings() -> None:
+    config = load("albert_tiny_cpu")
+    sizes = {"batch": 2, "length": 8, "predictions": 1, "pairs": 1}
+    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), PretrainingBatch.shapes(**sizes))
+    model = AlbertForPreTraining(config.model)
+    found = set(objective_of(config, model).weight_fn(batch))
+    assert found == {"masked_lm_loss", "sentence_order_loss"}
+    optimizer = dataclasses.replace(config.optimizer, z_loss_weight=1e-4)
+    more = objective_of(dataclasses.replace(config, optimizer=optimizer), model)
+    assert set(more.weight_fn(batch)) == found | {"masked_lm_z_loss"}
