@@ -23,7 +23,7 @@ from experiments.finetuning.glue.checks import check_runs
 from experiments.finetuning.glue.jobs import GlueRun, Start, find_tasks, plan_runs
 from experiments.finetuning.glue.report import write_glue_report
 from experiments.finetuning.glue.results import read_results
-from experiments.launching.devices import device_slots
+from experiments.launching.devices import divide_devices
 from experiments.launching.processes import run_jobs
 from experiments.run.workdir import REPORT_FILE
 
@@ -32,8 +32,8 @@ def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path
     """Run what is not done yet, and what is outdated, on this machine."""
     for one in outdated:
         (one.workdir / REPORT_FILE).unlink()
-    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
-    return run_jobs([one.job for one in runs], directory / "logs", slots)
+    shares = divide_devices(flags.FLAGS.max_parallel, flags.FLAGS.devices)
+    return run_jobs([one.job for one in runs], directory / "logs", shares)
 
 
 def main() -> ExitCode:

@@ -22,7 +22,7 @@ from data_pipeline.errors import InputError
 from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
-from experiments.launching.devices import device_slots
+from experiments.launching.devices import divide_devices
 from experiments.launching.processes import run_jobs
 from experiments.launching.slurm import shell_lines, write_slurm_scripts
 from experiments.sweeping.plan import find_kind, plan_points
@@ -72,8 +72,8 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
         return ExitCode.DONE
     # One error rather than one from every point.
     planned[0].kind.check_inputs([one.config for one in planned])
-    slots = device_slots(flags.FLAGS.max_parallel, flags.FLAGS.devices)
-    return run_jobs(jobs, directory / "logs", slots)
+    shares = divide_devices(flags.FLAGS.max_parallel, flags.FLAGS.devices)
+    return run_jobs(jobs, directory / "logs", shares)
 
 
 def check_flags(kind: PointKind, given: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "job": ["Command", "Job"],
-        "devices": ["device_slots"],
+        "devices": ["DeviceShare", "divide_devices"],
         "processes": ["LocalLauncher", "Outcome", "State"],
         "slurm": ["shell_lines", "write_slurm_scripts"],
     },

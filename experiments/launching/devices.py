@@ -1,17 +1,27 @@
-"""GPUs, divided among jobs that run at once."""
+"""GPUs, or the cores of a machine without any, divided among jobs that run at once."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from data_pipeline.errors import InputError
 
 
-def device_slots(max_parallel: int, devices: Sequence[str] | None) -> list[list[str]]:
-    """Divide the GPUs evenly among the jobs that run at once.
+class DeviceShare(NamedTuple):
+    """What a job computes on; nothing named: all that there is."""
 
-    Example: 2 jobs and the GPUs 0, 1, 2, 3 give ``[["0", "1"], ["2", "3"]]``; no GPUs give
-    ``[[], []]``: both use what there is.
+    gpus: tuple[str, ...] = ()  # their ids
+    cores: tuple[int, ...] = ()
+
+
+def divide_devices(max_parallel: int, devices: Sequence[str] | None) -> list[DeviceShare]:
+    """Divide the GPUs evenly among the jobs that run at once, or, without GPUs, the cores.
+
+    Jobs that all computed on all cores would wait for each other's threads.
+
+    Example: 2 jobs and the GPUs 0, 1, 2, 3 give ``0, 1`` to one and ``2, 3`` to the other; without
+    GPUs, with 5 cores, the cores 0, 1 and 2, 3. More jobs than cores share all of them.
 
     Args:
         max_parallel: jobs that run at once.
@@ -22,14 +32,26 @@ def device_slots(max_parallel: int, devices: Sequence[str] | None) -> list[list[
     """
     found = _visible_gpus() if devices is None else list(devices)
     if max_parallel == 1 and devices is None:
-        return [[]]
+        return [DeviceShare()]
     if found and len(found) % max_parallel:
         raise InputError(
             f"--max_parallel={max_parallel} must divide the {len(found)} GPUs "
             f"({', '.join(found)}); choose some with --devices"
         )
-    each = len(found) // max_parallel
-    return [found[slot * each : (slot + 1) * each] for slot in range(max_parallel)]
+    cores = [] if found else _usable_cores()
+    gpus_each, cores_each = len(found) // max_parallel, len(cores) // max_parallel
+    return [
+        DeviceShare(
+            tuple(found[number * gpus_each : (number + 1) * gpus_each]),
+            tuple(cores[number * cores_each : (number + 1) * cores_each]),
+        )
+        for number in range(max_parallel)
+    ]
+
+
+def _usable_cores() -> list[int]:
+    """List the cores that this process may use; none on a system that cannot assign them."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def _visible_gpus() -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from experiments.cli.exit_codes import ExitCode
+from experiments.launching.devices import DeviceShare
 from experiments.launching.job import Job
 
 _POLL_SECONDS = 0.2
@@ -40,8 +41,8 @@ class Outcome(NamedTuple):
 class _Process:
     """A running job: its current command, and those left."""
 
-    def __init__(self, job: Job, log: IO[bytes], devices: Sequence[str]) -> None:
-        self.job, self.devices = job, devices
+    def __init__(self, job: Job, log: IO[bytes], share: DeviceShare) -> None:
+        self.job, self.share = job, share
         self._log = log
         self._left = deque(c for c in job.commands if not c.product.exists())
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,19 +54,20 @@ class _Process:
         command = self._left.popleft()
         # Unbuffered, or the log would lack the lines before an error.
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        if self.share.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.share.gpus)
         self._log.write(f"\n$ {command}\n".encode())
         self._log.flush()
-        # A session of its own: Ctrl-C reaches only the launcher, which stops the jobs.
-        self._process = subprocess.Popen(
-            [sys.executable, *command.argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+        with _on_cores(self.share.cores):
+            # A session of its own: Ctrl-C reaches only the launcher, which stops the jobs.
+            self._process = subprocess.Popen(
+                [sys.executable, *command.argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
         return True
 
     def stop(self) -> None:
@@ -99,22 +101,36 @@ class _Process:
         return "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:])
 
 
+@contextlib.contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """Have processes that are started meanwhile run on these cores, which they inherit."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class LocalLauncher:
-    """Runs jobs on this machine, as many at once as there are slots.
+    """Runs jobs on this machine, as many at once as there are shares of its devices.
 
     Each job has a log, locked while one of its processes lives. If the launcher is killed, its
     processes go on, and the next launcher waits for them.
 
     Args:
         logs: the directory of the logs.
-        slots: the GPUs of each of the jobs that run at once; none: all that are visible.
+        shares: the devices of each of the jobs that run at once.
         log: receives a message when a job starts or ends.
     """
 
     def __init__(
-        self, logs: Path, slots: Sequence[Sequence[str]], log: Callable[[str], None]
+        self, logs: Path, shares: Sequence[DeviceShare], log: Callable[[str], None]
     ) -> None:
-        self._logs, self._free, self._report = logs, list(slots), log
+        self._logs, self._free, self._report = logs, list(shares), log
         self._running: list[_Process] = []
         self._pending: list[Job] = []
         self._outcomes: dict[int, Outcome] = {}
@@ -132,14 +148,14 @@ class LocalLauncher:
                 for process in list(self._running):
                     if outcome := process.outcome():
                         self._running.remove(process)
-                        self._free.append(process.devices)
+                        self._free.append(process.share)
                         process.close()
                         self._end(process.job, outcome)
                 time.sleep(_POLL_SECONDS)
         return self._outcomes
 
     def _start_if_ready(self, job: Job) -> None:
-        """Start a pending job if a slot is free and the job that it comes after is done."""
+        """Start a pending job if devices are free and the job that it comes after is done."""
         after = job.after
         before = None if after is None else self._outcomes.get(after)
         if self.stopped:
@@ -198,13 +214,13 @@ class LocalLauncher:
                 signal.signal(number, handler)
 
 
-def run_jobs(jobs: Sequence[Job], logs: Path, slots: Sequence[Sequence[str]]) -> ExitCode:
+def run_jobs(jobs: Sequence[Job], logs: Path, shares: Sequence[DeviceShare]) -> ExitCode:
     """Run jobs on this machine with messages on stderr; return DONE if all of them are done."""
 
     def log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    launcher = LocalLauncher(logs, slots, log)
+    launcher = LocalLauncher(logs, shares, log)
     outcomes = launcher.run(jobs).values()
     if all(outcome.state is State.DONE for outcome in outcomes):
         return ExitCode.DONE

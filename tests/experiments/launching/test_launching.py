@@ -14,7 +14,7 @@ from commands import ROOT
 
 from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
-from experiments.launching.devices import device_slots
+from experiments.launching.devices import DeviceShare, divide_devices
 from experiments.launching.job import Command, Job
 from experiments.launching.processes import LocalLauncher
 from experiments.launching.slurm import shell_lines, write_slurm_scripts
@@ -35,9 +35,11 @@ def make_job(directory: Path, number: int, *codes: str, after: int | None = None
 class Launched:
     """A launcher's run: its log messages, and the states of the jobs."""
 
-    def __init__(self, directory: Path, jobs: Sequence[Job], slots: int = 1) -> None:
+    def __init__(self, directory: Path, jobs: Sequence[Job], parallel: int = 1) -> None:
         self.logged: list[str] = []
-        self.launcher = LocalLauncher(directory / "logs", [[]] * slots, self.logged.append)
+        self.launcher = LocalLauncher(
+            directory / "logs", [DeviceShare()] * parallel, self.logged.append
+        )
         outcomes = self.launcher.run(jobs)
         self.states = [str(outcomes[number].state) for number in sorted(outcomes)]
         self.message = [outcomes[number].message for number in sorted(outcomes)]
@@ -90,7 +92,7 @@ def test_jobs_run_at_once_and_one_waits_for_the_one_it_comes_after(tmp_path: Pat
         make_job(tmp_path, 1, meets),
         make_job(tmp_path, 2, third, after=1),
     ]
-    assert Launched(tmp_path, jobs, slots=2).states == ["done"] * 3
+    assert Launched(tmp_path, jobs, parallel=2).states == ["done"] * 3
 
 
 def test_a_signal_stops_the_jobs_which_save(tmp_path: Path) -> None:
@@ -131,13 +133,13 @@ def test_a_job_that_is_still_running_is_waited_for(tmp_path: Path) -> None:
     dies = (
         "import os, pathlib, sys, threading, time\n"
         "sys.path[:0] = [os.getcwd(), 'tests/experiments', 'tests/experiments/launching']\n"
-        "from test_launching import LocalLauncher, make_job\n"
+        "from test_launching import DeviceShare, LocalLauncher, make_job\n"
         "here = pathlib.Path(sys.argv[1])\n"
         "def die():\n"
         "    while not list(here.glob('logs/*')): time.sleep(0.01)\n"
         "    time.sleep(0.3); os._exit(9)\n"
         "threading.Thread(target=die).start()\n"
-        f"LocalLauncher(here / 'logs', [[]], print).run([make_job(here, 0, {slow!r})])"
+        f"LocalLauncher(here / 'logs', [DeviceShare()], print).run([make_job(here, 0, {slow!r})])"
     )
     killed = subprocess.run([sys.executable, "-c", dies, tmp_path], cwd=ROOT, check=False)
     assert killed.returncode == 9
@@ -147,15 +149,32 @@ def test_a_job_that_is_still_running_is_waited_for(tmp_path: Path) -> None:
     assert run.logged[0] == "job 0 (row0, seed 7) is still running: waiting"
 
 
-def test_gpus_are_divided_among_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_divided_among_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 2, 5, 6, 7})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    assert device_slots(1, None) == [[]]
-    assert device_slots(2, None) == [["0", "1"], ["2", "3"]]
-    assert device_slots(2, ["5", "7"]) == [["5"], ["7"]]
+    assert divide_devices(1, None) == [DeviceShare()]
+    assert divide_devices(2, None) == [DeviceShare(("0", "1")), DeviceShare(("2", "3"))]
+    assert divide_devices(2, ["5", "7"]) == [DeviceShare(("5",)), DeviceShare(("7",))]
     with pytest.raises(InputError, match=r"--max_parallel=3 must divide the 4 GPUs \(0, 1, 2, 3\)"):
-        device_slots(3, None)
+        divide_devices(3, None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert device_slots(3, None) == [[], [], []]
+    assert divide_devices(1, None) == [DeviceShare()]
+    assert divide_devices(2, None) == [DeviceShare(cores=(1, 2)), DeviceShare(cores=(5, 6))]
+    assert divide_devices(6, None) == [DeviceShare()] * 6
+
+
+def test_jobs_run_on_their_own_cores(tmp_path: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    tells = (
+        "import os, pathlib, sys\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(sorted(os.sched_getaffinity(0))))"
+    )
+    jobs = [make_job(tmp_path, number, tells) for number in range(2)]
+    shares = [DeviceShare(cores=(cores[0],)), DeviceShare(cores=(cores[-1],))]
+    LocalLauncher(tmp_path / "logs", shares, print).run(jobs)
+    told = {(tmp_path / f"product_{number}_0").read_text() for number in range(2)}
+    assert told == {str([cores[0]]), str([cores[-1]])}
+    assert sorted(os.sched_getaffinity(0)) == cores
 
 
 def test_slurm_scripts_run_their_jobs_and_requeue_stopped_ones(tmp_path: Path) -> None:
