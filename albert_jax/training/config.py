@@ -31,6 +31,9 @@ class OptimizerName(StrEnum):
     # so that the learning rates of AdamW serve (Liu et al. 2025).
     MUON = "muon"
     ADEMAMIX = "ademamix"  # AdamW with a second, slow mean of gradients (Pagliardini et al. 2024)
+    # AdamW at a constant rate whose momentum is a mean of the weights, which is evaluated (Defazio
+    # et al. 2024).
+    SCHEDULE_FREE = "schedule_free"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,21 @@ class OptimizerConfig:
             if self.num_decay_steps > room:
                 most = f"at most {room / self.num_train_steps:g}, what warm-up leaves"
                 raise FieldError("decay_share", most, self.decay_share)
+        if self.name is OptimizerName.SCHEDULE_FREE:
+            self._check_schedule_free()
+
+    def _check_schedule_free(self) -> None:
+        stable = ScheduleName.WARMUP_STABLE_DECAY
+        if self.schedule is not stable:
+            allowed = f"{stable} for {self.name}, with decay_share 0"
+            raise FieldError("schedule", allowed, self.schedule)
+        if self.decay_share:
+            raise FieldError("decay_share", f"0 for {self.name}", self.decay_share)
+        if not self.beta_1:
+            raise FieldError("beta_1", f"above 0 for {self.name}", self.beta_1)
+        if self.average_decay is not None:
+            allowed = f"none for {self.name}, which evaluates a mean of its own"
+            raise FieldError("average_decay", allowed, self.average_decay)
 
     @property
     def num_decay_steps(self) -> int:

@@ -59,11 +59,17 @@ def make_optimizer(
         rate_factors: factors of the learning rate by the prefix of a parameter's name.
     """
     clip = config.max_grad_norm
+    rate = make_schedule(config, global_batch_size=global_batch_size)
+    steps = [
+        *UPDATE_RULES[config.name](config),
+        optax.scale_by_learning_rate(rate),
+        *([scale_by_name(rate_factors)] if rate_factors else []),
+    ]
+    if config.name is OptimizerName.SCHEDULE_FREE:
+        steps = [optax.contrib.schedule_free(optax.chain(*steps), rate, config.beta_1)]
     return optax.chain(
         optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-        *UPDATE_RULES[config.name](config),
-        optax.scale_by_learning_rate(make_schedule(config, global_batch_size=global_batch_size)),
-        *([scale_by_name(rate_factors)] if rate_factors else []),
+        *steps,
         *([average_parameters(config.average_decay)] if config.average_decay else []),
     )
 
@@ -105,10 +111,13 @@ def evaluated_parameters(params: PyTree, opt_state: PyTree) -> PyTree:
     """Return what is evaluated and exported: the mean of the parameters if one is kept."""
 
     def is_state(node: Any) -> bool:
-        return isinstance(node, AverageState)
+        return isinstance(node, AverageState | optax.contrib.ScheduleFreeState)
 
-    states = [node for node in jax.tree.leaves(opt_state, is_leaf=is_state) if is_state(node)]
-    return states[0].average if states else params
+    for state in filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state)):
+        if isinstance(state, AverageState):
+            return state.average
+        return jax.jit(optax.contrib.schedule_free_eval_params)(state, params)
+    return params
 
 
 def scale_by_name(factors: Mapping[str, float]) -> optax.GradientTransformation:
@@ -169,6 +178,19 @@ def ademamix(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...
     return scaling, *adamw(config)[1:]
 
 
+def schedule_free(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Return gradients over the root of their squares, and decay: AdamW without momentum.
+
+    `make_optimizer` gives the steps to `optax.contrib.schedule_free`. They move z; a gradient is
+    taken, and weights decay, at the parameters ``y = beta_1 x + (1 - beta_1) z``, of which x is the
+    mean of all z, weighted by the square of the rate. Squares are corrected for their start at 0.
+    """
+    scaling = optax.scale_by_rms(
+        config.beta_2, config.epsilon, eps_in_sqrt=False, bias_correction=True
+    )
+    return scaling, *adamw(config)[1:]
+
+
 # Transformations between clipping and learning rate; their number and order shape the stored state.
 UPDATE_RULES: dict[
     OptimizerName, Callable[[OptimizerConfig], tuple[optax.GradientTransformation, ...]]
@@ -177,6 +199,7 @@ UPDATE_RULES: dict[
     OptimizerName.ADAMW: adamw,
     OptimizerName.MUON: muon,
     OptimizerName.ADEMAMIX: ademamix,
+    OptimizerName.SCHEDULE_FREE: schedule_free,
 }
 
 

@@ -16,7 +16,7 @@ from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
 from experiments.cli.given_settings import GivenSettings
 from experiments.goodput.profiling import ProfiledProcesses, check_profile, parse_steps
 from experiments.metrics.trackers.selection import TrackerName, parse_trackers
-from experiments.run.derived_settings import follow_lengths, follow_steps
+from experiments.run.derived_settings import follow_lengths, follow_optimizer, follow_steps
 
 LARGEST_SEED = 2**32 - 1
 MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
@@ -307,6 +307,7 @@ class ExperimentConfig:
     def follow_settings(settings: GivenSettings) -> None:
         """Give the settings that follow from those that a command line names their values."""
         follow_steps(settings)
+        follow_optimizer(settings)
         follow_lengths(settings)
 
     def _check_length(self, name: str, length: int) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from albert_jax.config import PositionEncoding
+from albert_jax.training.config import OptimizerName, ScheduleName
 from data_pipeline.config import LONGEST_ROW
 from experiments.cli.given_settings import GivenSettings
 
@@ -30,6 +31,17 @@ def follow_steps(settings: GivenSettings) -> None:
         "one every {:,}",
         at_least=1,
     )
+
+
+def follow_optimizer(settings: GivenSettings) -> None:
+    """Let the rate be constant after warm-up for the optimizer that needs no schedule."""
+    if settings["optimizer.name"] != OptimizerName.SCHEDULE_FREE:
+        return
+    schedule, share = "optimizer.schedule", "optimizer.decay_share"
+    stable = str(ScheduleName.WARMUP_STABLE_DECAY)
+    words = f"for {OptimizerName.SCHEDULE_FREE}, whose rate is constant"
+    settings.follow(schedule, stable, f"the schedule {settings[schedule]} becomes {stable} {words}")
+    settings.follow(share, 0.0, f"a decay over {settings[share]} of the steps becomes none {words}")
 
 
 def follow_lengths(settings: GivenSettings) -> None:

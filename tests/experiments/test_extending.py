@@ -36,7 +36,7 @@ def add_member(patch: pytest.MonkeyPatch, choices: type[StrEnum], *values: Any) 
 
 
 def test_an_optimizer_is_a_name_and_an_update_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FieldError, match="must be one of lamb, adamw, muon, ademamix, got 'signs'"):
+    with pytest.raises(FieldError, match=r"must be one of lamb, .*, got 'signs'"):
         OptimizerConfig(name="signs")  # type: ignore[arg-type]
 
     def signs(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from albert_jax.training.checkpoint.stored_state import STATE, read_part
+from albert_jax.training.checkpoint.stored_state import STATE, read_parts
 
 MANIFEST = "manifest.json"
 
@@ -87,7 +87,7 @@ def find_damage(checkpoint: epath.Path, *, read_all: bool = True) -> str | None:
     with ThreadPoolExecutor() as pool:
         damage = next((one for one in pool.map(check, manifest.files.items()) if one), None)
     if damage is None and manifest.step is None:
-        stored = read_part(checkpoint, "step")
+        stored = read_parts(checkpoint, ["step"]).get("step")
         if stored is not None and str(stored) != checkpoint.name:
             damage = f"it holds step {stored}"
     return damage

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import orbax.checkpoint as ocp
@@ -12,7 +13,7 @@ from jaxtyping import PyTree
 from albert_jax.durable_files import write_atomically
 from albert_jax.input_files import is_remote
 from albert_jax.training.checkpoint.integrity import CheckpointError, find_damage
-from albert_jax.training.checkpoint.stored_state import AVERAGE, read_part
+from albert_jax.training.checkpoint.stored_state import AVERAGE, SCHEDULE_FREE, read_parts
 
 BEST = "best"  # a file that holds the step of the best checkpoint
 DAMAGED = "damaged"  # a directory of checkpoints that were moved aside
@@ -147,10 +148,21 @@ def restore_params(
     """
     directory = absolute(directory)
     step = newest_step(directory) if step is None else resolve_step(directory, step)
-    params = read_part(directory / str(step), *([AVERAGE] if average else []), "params")
-    if params is None:
+    means = [[AVERAGE], SCHEDULE_FREE] if average else []
+    parts = read_parts(directory / str(step), *means, ["params"])
+    if not parts:
         raise CheckpointError(f"checkpoint {step} under {directory} holds no parameters")
-    return params
+    return parts[AVERAGE] if AVERAGE in parts else _mean_of_schedule_free(parts)
+
+
+def _mean_of_schedule_free(parts: Mapping[str, PyTree]) -> PyTree:
+    """Return the mean that schedule-free steps keep; the parameters of a run without them."""
+    params = parts["params"]
+    if len(parts) == 1:
+        return params
+    from optax.contrib import schedule_free_eval_params  # most runs need no optax to be read
+
+    return schedule_free_eval_params(SimpleNamespace(**parts), params)
 
 
 def absolute(directory: epath.PathLike) -> epath.Path:

@@ -16,34 +16,36 @@ from albert_jax.input_files import is_remote
 
 STATE = "state"  # the directory of the state in that of a checkpoint
 AVERAGE = "average"  # the name of a running mean of the parameters inside the optimizer's state
+SCHEDULE_FREE = ("params", "z", "b1")  # of which the mean of schedule-free steps is computed
 
 
-def read_part(checkpoint: epath.Path, *names: str) -> PyTree | None:
-    """Read one part of a checkpoint's state; None if the state has no such part.
+def read_parts(checkpoint: epath.Path, *choices: Sequence[str]) -> dict[str, PyTree]:
+    """Read parts of a checkpoint's state; none if the state lacks some of every choice.
 
     Args:
         checkpoint: directory of one step.
-        names: the part, such as ``params``, ``step`` or, at any depth, `AVERAGE`. Of several the
-            first one that there is.
+        choices: parts that are wanted together, such as ``["params"]`` or, at any depth,
+            ``[AVERAGE]``. Of several the first one that is there.
 
     Returns:
-        Nested dict of `numpy.ndarray`, or a single one.
+        By name a nested dict of `numpy.ndarray`, or a single one.
     """
     handler = ocp.PyTreeCheckpointHandler()
     with _readable(checkpoint / STATE) as state, ocp.Checkpointer(handler) as checkpointer:
         tree = handler.metadata(state).tree
-        path = next(filter(None, (_find(tree, name) for name in names)), None)
-        if path is None:
-            return None
-        wanted = jax.tree.map(_shape, _descend(tree, path))
-        for key in reversed(path):  # in a list, what is not wanted stands as None
-            wanted = [None] * key + [wanted] if isinstance(key, int) else {key: wanted}
+        for names in choices:
+            paths = {name: _find(tree, name) for name in names}
+            if all(paths.values()):
+                break
+        else:
+            return {}
+        wanted = _prune(tree, list(filter(None, paths.values())))
         to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         restored = checkpointer.restore(
             state,
             args=ocp.args.PyTreeRestore(wanted, restore_args=to_numpy, partial_restore=True),
         )
-    return _descend(restored, path)
+    return {name: _descend(restored, path) for name, path in paths.items() if path}
 
 
 def _find(tree: Any, name: str) -> tuple[Any, ...] | None:
@@ -58,6 +60,20 @@ def _find(tree: Any, name: str) -> tuple[Any, ...] | None:
         elif isinstance(node, list):
             pending += [((*path, number), child) for number, child in enumerate(node)]
     return None
+
+
+def _prune(tree: Any, paths: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the shapes of what the paths lead to; in a list, what is not wanted is None."""
+    if () in paths:
+        return jax.tree.map(_shape, tree)
+
+    def prune(key: Any, child: Any) -> Any:
+        below = [path[1:] for path in paths if path[0] == key]
+        return _prune(child, below) if below else None
+
+    if isinstance(tree, list):
+        return [prune(number, child) for number, child in enumerate(tree)]
+    return {key: prune(key, tree[key]) for key in {path[0] for path in paths}}
 
 
 def _descend(tree: Any, path: Sequence[Any]) -> Any:

@@ -115,8 +115,18 @@ def test_a_state_is_restored_with_its_documents_and_its_parameters_alone(
     assert (tmp_path / "5/albert_config/metadata").read_text() == '{"hidden_size": 7}'
 
 
-def test_the_mean_of_the_parameters_is_read_in_their_place(tmp_path: Path) -> None:
-    optimizer = make_optimizer(OptimizerConfig(average_decay=0.5), global_batch_size=1)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"average_decay": 0.5},
+        {"name": "schedule_free", "schedule": "warmup_stable_decay", "decay_share": 0.0}
+        | {"num_warmup_steps": 0},
+    ],
+)
+def test_the_mean_of_the_parameters_is_read_in_their_place(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    optimizer = make_optimizer(OptimizerConfig(**settings), global_batch_size=1)
     params = {"layers": {"kernel": jnp.ones((2, 1, 3, 4))}, "bias": jnp.arange(3.0)}
     updated = jax.tree.map(lambda x: x + 1, params)
     _, opt_state = optimizer.update(params, optimizer.init(params), params)

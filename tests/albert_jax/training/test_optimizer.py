@@ -34,6 +34,11 @@ CONSTANT: dict[str, Any] = {
     "max_grad_norm": None,
 }
 WARMED_UP: dict[str, Any] = {"learning_rate": 0.1, "num_train_steps": 9, "num_warmup_steps": 3}
+SCHEDULE_FREE: dict[str, Any] = {
+    "name": OptimizerName.SCHEDULE_FREE,
+    "schedule": ScheduleName.WARMUP_STABLE_DECAY,
+    "decay_share": 0.0,
+}
 GRADIENTS = ([0.1, -0.2], [0.05, 0.3], [-0.4, 0.01])
 
 
@@ -104,6 +109,12 @@ def unstack(params: Any) -> dict[tuple[str, ...], Any]:
     return leaves
 
 
+def make_config(name: OptimizerName, **settings: Any) -> OptimizerConfig:
+    """Return a configuration with the schedule that the optimizer needs."""
+    needed = SCHEDULE_FREE if name is OptimizerName.SCHEDULE_FREE else {"name": name}
+    return OptimizerConfig(**settings | needed)
+
+
 # The weights after each of the three gradients above, from [3, 4] on.
 WORKED = {
     OptimizerName.LAMB: [
@@ -121,6 +132,11 @@ WORKED = {
         [2.79943954, 4.06743642],
         [2.83930771, 4.04219242],
     ],
+    OptimizerName.SCHEDULE_FREE: [
+        [2.897001, 4.0959995],
+        [2.86061781, 4.02903485],
+        [2.9162462, 4.00723907],
+    ],
 }
 # A matrix outside `layers` takes AdamW's steps.
 WORKED[OptimizerName.MUON] = WORKED[OptimizerName.ADAMW]
@@ -130,7 +146,12 @@ WORKED_EXCLUDED = dict.fromkeys(OptimizerName, _ADAM_EXCLUDED) | {
         [2.899501, 4.1004995],
         [2.80533604, 4.07553292],
         [2.84800365, 4.05435636],
-    ]
+    ],
+    OptimizerName.SCHEDULE_FREE: [
+        [2.900001, 4.0999995],
+        [2.86521116, 4.03528765],
+        [2.92241835, 4.01571788],
+    ],
 }
 
 
@@ -139,7 +160,7 @@ def test_three_steps_give_the_worked_weights_and_ratios(x64, name):
     leaves = {"kernel": 0, "bias": 0, "layer_norm": {"scale": 0}}
     params = jax.tree.map(lambda _: jnp.array([3.0, 4.0]), leaves)
     gradients = [jax.tree.map(lambda _, g=g: jnp.array(g), leaves) for g in GRADIENTS]
-    config = OptimizerConfig(name=name, **CONSTANT)
+    config = make_config(name, **CONSTANT)
     ratios = [1.12000269, 1.23094099, 2.03205973]
     for step, (weights, state) in enumerate(run(config, params, gradients)):
         np.testing.assert_allclose(weights["kernel"], WORKED[name][step], rtol=0, atol=1e-8)
@@ -177,7 +198,7 @@ def test_bfloat16_gradients_are_squared_in_the_dtype_of_the_parameters():
 @pytest.mark.parametrize("name", OptimizerName)
 def test_equals_optax_where_optax_is_the_same_algorithm(x64, name):
     """Bias-corrected, unclipped, nothing stacked and (for lamb) nothing excluded."""
-    config = OptimizerConfig(name=name, bias_correction=True, max_grad_norm=None, **WARMED_UP)
+    config = make_config(name, bias_correction=True, max_grad_norm=None, **WARMED_UP)
     schedule = make_schedule(config, global_batch_size=1)
     arguments = {"b1": 0.9, "b2": 0.999, "eps": 1e-6, "weight_decay": 0.01}
     params = random_like({"a": {"kernel": jnp.zeros((3, 4))}, "b": jnp.zeros(5)}, seed=0)
@@ -189,6 +210,9 @@ def test_equals_optax_where_optax_is_the_same_algorithm(x64, name):
         if name is OptimizerName.ADEMAMIX:
             slow = {"b3": 0.999, "alpha": 5.0}
             theirs = optax.contrib.ademamix(schedule, **arguments, **slow)
+        elif name is OptimizerName.SCHEDULE_FREE:
+            theirs = optax.adamw(schedule, **arguments | {"b1": 0})
+            theirs = optax.contrib.schedule_free(theirs, schedule)
         else:
             theirs = optax.adamw(schedule, **arguments)
     gradients = [random_like(params, seed) for seed in range(1, 9)]
@@ -300,6 +324,34 @@ def test_muon_orthogonalizes_each_layers_matrices_by_themselves(x64):
         np.testing.assert_array_equal(ours["bias"], theirs["bias"])
 
 
+def test_schedule_free_evaluates_the_weighted_mean_of_its_ends(x64):
+    """Warm-up and five steps of a stack and a bias against the recurrence in NumPy.
+
+    Optax weights the n-th end by the rate of the step after it, which differs in warm-up alone.
+    """
+    names = {"query": {"kernel": jnp.zeros((2, 1, 3, 4)), "bias": jnp.zeros((2, 1, 4))}}
+    params, *gradients = (random_like({"layers": names}, seed) for seed in range(9))
+    config = OptimizerConfig(**WARMED_UP, **SCHEDULE_FREE, beta_1=0.8, max_grad_norm=None)
+    history = run(config, params, gradients)
+    for name, decay in (("kernel", 0.01), ("bias", 0)):
+        x = y = z = np.array(params["layers"]["query"][name])
+        squares, total = np.zeros_like(z), 0.0
+        for step, (gradient, (ours, state)) in enumerate(
+            zip(gradients, history, strict=True), start=1
+        ):
+            of_step = np.array(gradient["layers"]["query"][name])
+            squares = 0.999 * squares + 0.001 * of_step**2
+            root = np.sqrt(squares / (1 - 0.999**step)) + 1e-6
+            z = z - 0.1 * min(1, (step - 1) / 3) * (of_step / root + decay * y)
+            weight = (0.1 * min(1, step / 3)) ** 2
+            total += weight
+            x = x + weight / total * (z - x)
+            y = 0.8 * x + 0.2 * z
+            np.testing.assert_allclose(ours["layers"]["query"][name], y, rtol=0, atol=1e-9)
+            found = evaluated_parameters(ours, state)["layers"]["query"][name]
+            np.testing.assert_allclose(found, x, rtol=0, atol=1e-9)
+
+
 def test_the_mean_of_parameters_follows_them_and_changes_nothing(x64):
     """Against the sum of all weights so far, each with its factor."""
     params, *gradients = (random_like({"kernel": jnp.zeros((2, 3))}, seed) for seed in range(6))
@@ -320,7 +372,8 @@ def test_the_mean_of_parameters_follows_them_and_changes_nothing(x64):
 @pytest.mark.parametrize("name", OptimizerName)
 def test_state_can_be_donated(name):
     """No buffer is in the state twice, which could not be donated."""
-    optimizer = make_optimizer(OptimizerConfig(name=name, average_decay=0.9), global_batch_size=1)
+    average = None if name is OptimizerName.SCHEDULE_FREE else 0.9
+    optimizer = make_optimizer(make_config(name, average_decay=average), global_batch_size=1)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     jax.jit(optimizer.update, donate_argnums=1)(params, optimizer.init(params), params)
 
@@ -482,7 +535,25 @@ def test_the_rate_follows_the_updates_made(x64):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "sgd"}, "name must be one of lamb, adamw, muon, ademamix, got 'sgd'"),
+        (
+            {"name": "sgd"},
+            "name must be one of lamb, adamw, muon, ademamix, schedule_free, got 'sgd'",
+        ),
+        (
+            {"name": "schedule_free"},
+            "schedule must be warmup_stable_decay for schedule_free, with decay_share 0, "
+            "got 'legacy_poly'",
+        ),
+        (
+            {"name": "schedule_free", "schedule": "warmup_stable_decay"},
+            "decay_share must be 0 for schedule_free, got 0.1",
+        ),
+        (SCHEDULE_FREE | {"beta_1": 0.0}, "beta_1 must be above 0 for schedule_free, got 0.0"),
+        (
+            SCHEDULE_FREE | {"average_decay": 0.9},
+            "average_decay must be none for schedule_free, which evaluates a mean of its own, "
+            "got 0.9",
+        ),
         (
             {"schedule": "linear"},
             "schedule must be one of legacy_poly, poly, cosine, warmup_stable_decay, inverse_root, "
@@ -538,11 +609,12 @@ def test_rate_factors_scale_the_steps_of_the_parameters_that_they_name(name: Opt
     gradients = jax.tree.map(lambda x: 0.1 * x, params)
 
     def step(**options: Any) -> Any:
-        config = OptimizerConfig(name=name, **CONSTANT)
+        config = make_config(name, **CONSTANT)
         optimizer = make_optimizer(config, global_batch_size=1, **options)
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return updates
 
     plain, scaled = step(), step(rate_factors={"decoder/": 3.0})
-    np.testing.assert_allclose(scaled["decoder"]["kernel"], 3 * plain["decoder"]["kernel"])
+    expected = 3 * plain["decoder"]["kernel"]
+    np.testing.assert_allclose(scaled["decoder"]["kernel"], expected, rtol=1e-6)
     np.testing.assert_array_equal(scaled["albert"]["kernel"], plain["albert"]["kernel"])

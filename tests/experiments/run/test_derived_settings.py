@@ -55,6 +55,13 @@ def read(
         ),
         (
             "albert_tiny_cpu",
+            ["optimizer.name=schedule_free"],
+            {"optimizer.schedule": "warmup_stable_decay", "optimizer.decay_share": 0.0},
+            "the schedule poly becomes warmup_stable_decay for schedule_free, whose rate is "
+            "constant; --config.optimizer.schedule sets another",
+        ),
+        (
+            "albert_tiny_cpu",
             ["data.max_seq_length=256"],
             {"model.max_position_embeddings": 256},
             "a position table of 128 becomes one of 256 for rows as long; "
