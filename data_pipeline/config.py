@@ -103,6 +103,9 @@ class DataConfig:
     """
 
     corpus_dir: str = setting("", "directory written by data_pipeline.build_corpus")
+    decay_corpus_dir: str = setting(
+        "", "corpus of the last steps, the decay of warmup_stable_decay; empty: corpus_dir"
+    )
     records_dir: str = setting(
         "", "batches imported from released record files, instead of corpus_dir"
     )

@@ -141,6 +141,7 @@ class _RunCompiler:
         self._key = key = jax.eval_shape(lambda: jax.random.key(config.seed))
         states = RunStates(model.initialize, optimizer, key, mesh, keep_history=run.skips_steps)
         self._state = states.shapes()
+        self._tried: dict[tuple[tuple[int, ...], ...], list[SizedStep]] = {}
         self._steps = StepCompiler(
             run,
             objective,
@@ -152,7 +153,7 @@ class _RunCompiler:
         )
 
     def compile(self, number: int) -> CompiledPhase:
-        """Compile the step of a phase."""
+        """Compile the step of a phase, once for phases whose batches have one shape."""
         phase, start = self.phases[number], time.perf_counter()
         pairs = self._rows.pairs(number)
         batch = PretrainingBatch.shapes(
@@ -161,7 +162,10 @@ class _RunCompiler:
             predictions=phase.data.max_predictions_per_seq,
             pairs=pairs,
         )
-        tried = self._try(phase.global_batch_size, batch)
+        shapes = tuple(field.shape for field in batch)
+        if shapes not in self._tried:
+            self._tried[shapes] = self._try(phase.global_batch_size, batch)
+        tried = self._tried[shapes]
         fitting = tried[-1] if tried[-1].fits(self._steps.limit) else None
         params = jax.tree.leaves(self._state.params)
         return CompiledPhase(

@@ -16,6 +16,7 @@ from experiments.finetuning.glue.jobs import Start
 from experiments.metrics.metrics_file import metrics_of, read_metrics
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import phases_of
+from experiments.run.resumption import DECAY_KIND
 from experiments.run.workdir import CONFIG_FILE, REPORT_FILE, read_config
 from experiments.tasks.config import FinetuneConfig
 
@@ -123,8 +124,11 @@ def _name_of_data(root: epath.Path, config: Config) -> str:
     """
     if isinstance(config, FinetuneConfig):
         return str(config.task)
-    path = _data_identity(root).get("path") or config.data.corpus_dir
-    return os.path.basename(str(path).rstrip("/"))
+    return _last_part(_data_identity(root).get("path") or config.data.corpus_dir)
+
+
+def _last_part(path: str) -> str:
+    return os.path.basename(path.rstrip("/"))
 
 
 def _data_identity(root: epath.Path) -> Json:
@@ -145,7 +149,10 @@ def _describe_training(
         if "training_examples" in report:
             yield "training examples", f"{report['training_examples']:,}"
     else:
-        yield "corpus", _describe_corpus(root, data)
+        yield "corpus", _describe_corpus(_data_identity(root), data)
+        if decay := config.data.decay_corpus_dir:
+            identity = _read(root / f"{DECAY_KIND}.json")
+            yield "corpus of the decay", _describe_corpus(identity, _last_part(decay))
         yield "objectives", _describe_objectives(config.data)
     yield (
         "optimizer",
@@ -170,11 +177,11 @@ def _describe_rows(config: Config) -> Iterator[str]:
         steps = f" for {phase.end - phase.begin:,} steps" if len(phases) > 1 else ""
         filled = ", several pairs packed into each" if packed else ""
         length = phase.data.max_seq_length
-        yield f"{phase.global_batch_size:,} of up to {length} tokens{filled}{steps}"
+        decay = ", the decay, of a corpus of its own" if phase.decays else ""
+        yield f"{phase.global_batch_size:,} of up to {length} tokens{filled}{steps}{decay}"
 
 
-def _describe_corpus(root: epath.Path, data: str) -> str:
-    identity = _data_identity(root)
+def _describe_corpus(identity: Json, data: str) -> str:
     weights = identity.get("weights", {})
     sources = ", ".join(
         name if len(weights) == 1 else f"{name} (weight {weight:g})"

@@ -10,7 +10,7 @@ from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.settings import FieldError, check_settings, setting
-from albert_jax.training.config import OptimizerConfig
+from albert_jax.training.config import OptimizerConfig, ScheduleName
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
 from experiments.cli.given_settings import GivenSettings
@@ -269,7 +269,7 @@ class ExperimentConfig:
     """
 
     LOCATIONS: ClassVar[frozenset[str]] = frozenset(
-        {"data.corpus_dir", "data.records_dir", "data.plan_dir"}
+        {"data.corpus_dir", "data.decay_corpus_dir", "data.records_dir", "data.plan_dir"}
     )
 
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
@@ -302,6 +302,8 @@ class ExperimentConfig:
         if early and early >= (steps := self.optimizer.num_train_steps):
             more = f"more than the {early} of the phases, to leave steps at data.max_seq_length"
             raise FieldError("optimizer.num_train_steps", more, steps)
+        if self.data.decay_corpus_dir:
+            self._check_decay(early)
 
     @staticmethod
     def follow_settings(settings: GivenSettings) -> None:
@@ -329,6 +331,24 @@ class ExperimentConfig:
             )
         except FieldError as error:
             raise error.within(name) from error
+
+    def _check_decay(self, early: int) -> None:
+        """Check that there is a decay, and steps on another corpus before it."""
+        optimizer, data = self.optimizer, self.data
+        stable = ScheduleName.WARMUP_STABLE_DECAY
+        if optimizer.schedule is not stable:
+            allowed = f"{stable} with data.decay_corpus_dir={data.decay_corpus_dir}"
+            raise FieldError("optimizer.schedule", allowed, optimizer.schedule)
+        if not optimizer.decay_share:
+            allowed = f"above 0 with data.decay_corpus_dir={data.decay_corpus_dir}"
+            raise FieldError("optimizer.decay_share", allowed, optimizer.decay_share)
+        if data.records_dir:
+            allowed = "empty with data.records_dir"
+            raise FieldError("data.decay_corpus_dir", allowed, data.decay_corpus_dir)
+        steps, decay = optimizer.num_train_steps, optimizer.num_decay_steps
+        if early + decay >= steps:
+            more = f"more than {early} of the phases and {decay} of the decay"
+            raise FieldError("optimizer.num_train_steps", more, steps)
 
     @property
     def evaluation_seq_length(self) -> int:

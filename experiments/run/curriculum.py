@@ -1,4 +1,4 @@
-"""The batches of a run in phases: shorter rows or smaller batches first.
+"""The batches of a run in phases: shorter rows or smaller batches first, another corpus last.
 
 The batch of step k stays a function of corpus, configuration, seed and k. Each phase reads the
 corpus from the beginning of an order of its own; its rows are planned, and its step compiled, once.
@@ -27,7 +27,8 @@ from data_pipeline.pretraining.display import format_coverage
 from data_pipeline.pretraining.records import RecordDataset
 from experiments.metrics.run_log import StepWork
 from experiments.run.config import ExperimentConfig
-from experiments.run.resumption import DataIdentity
+from experiments.run.resumption import DECAY_KIND, DataIdentity
+from experiments.run.workdir import open_decay_corpus
 
 
 class Phase(NamedTuple):
@@ -38,6 +39,7 @@ class Phase(NamedTuple):
     data: DataConfig
     global_batch_size: int
     seed: int  # of the data's random numbers
+    decays: bool = False  # the decay on a corpus of its own
 
     @property
     def rows(self) -> int:
@@ -46,9 +48,11 @@ class Phase(NamedTuple):
 
 
 def phases_of(config: ExperimentConfig) -> tuple[Phase, ...]:
-    """Return the phases of an experiment, the last of which is that of `data`.
+    """Return the phases of an experiment: those of `phases`, that of `data`, and the decay where it
+    has a corpus of its own.
 
-    Example: 10 steps with ``phases.first.num_steps=4`` have the phases 0 to 4 and 4 to 10.
+    Example: 10 steps with ``phases.first.num_steps=4`` have the phases 0 to 4 and 4 to 10; with
+    ``decay_corpus_dir`` and ``decay_share=0.2`` 0 to 4, 4 to 8 and 8 to 10.
     """
     found, begin = [], 0
     for number, early in enumerate(config.phases.in_order):
@@ -64,8 +68,15 @@ def phases_of(config: ExperimentConfig) -> tuple[Phase, ...]:
         seed = (config.seed + 1 + number) % 2**32
         found.append(Phase(begin, begin + early.num_steps, data, batch, seed))
         begin += early.num_steps
-    end = config.optimizer.num_train_steps
-    return (*found, Phase(begin, end, config.data, config.global_batch_size, config.seed))
+    end, rows = config.optimizer.num_train_steps, config.global_batch_size
+    if not config.data.decay_corpus_dir:
+        return (*found, Phase(begin, end, config.data, rows, config.seed))
+    decay, seed = end - config.optimizer.num_decay_steps, (config.seed + 1 + len(found)) % 2**32
+    return (
+        *found,
+        Phase(begin, decay, config.data, rows, config.seed),
+        Phase(decay, end, config.data, rows, seed, decays=True),
+    )
 
 
 class Curriculum:
@@ -92,22 +103,24 @@ class Curriculum:
         self._model, self._mesh = config.model, mesh
         self._given_slots = config.run.sequence_slots
         self._slots: int | None = None
-        self._cuts_long_sentences = corpus.metadata.cuts_long_sentences
         self._accumulation_steps = config.run.accumulation_steps
-        self._datasets = [_open_dataset(corpus, phase) for phase in self.phases]
-        self.identity = _identify(corpus, config, self._datasets[0])
+        decay = open_decay_corpus(config, corpus)
+        self._corpora = [decay if decay and phase.decays else corpus for phase in self.phases]
+        self._datasets = list(map(_open_dataset, self._corpora, self.phases))
+        self.identity = _identify(corpus, decay, config, self._datasets[0])
 
     def describe_coverage(self) -> list[str]:
-        """Describe in a line a phase how much of the corpus an epoch reads; empty for records."""
-        lines = [
-            format_coverage(
-                dataset.coverage,
-                phase.data.max_seq_length,
-                cuts_long_sentences=self._cuts_long_sentences,
-            )
-            for phase, dataset in zip(self.phases, self._datasets, strict=True)
-            if isinstance(dataset, PretrainingDataset)
-        ]
+        """Describe in a line a phase how much of the corpus an epoch reads, which records do not
+        say, and from which step on another corpus is read."""
+        lines = []
+        for phase, corpus, dataset in zip(self.phases, self._corpora, self._datasets, strict=True):
+            if phase.decays:
+                steps = f"from step {phase.begin + 1:,} to {phase.end:,}"
+                lines.append(f"the decay, {steps}, reads {corpus.path}")
+            if isinstance(dataset, PretrainingDataset):
+                cuts = corpus.metadata.cuts_long_sentences
+                length = phase.data.max_seq_length
+                lines.append(format_coverage(dataset.coverage, length, cuts_long_sentences=cuts))
         return list(dict.fromkeys(lines))
 
     def find_slots(self) -> int:
@@ -183,7 +196,8 @@ class Curriculum:
             f"plan of phase {number}": f"{data.rows_per_epoch} rows, {data.fill!r} filled"
             for number, data in enumerate(self._datasets)
         }
-        return {f"fingerprint of the {self.identity.kind}": self.identity.fingerprint} | plans
+        read = filter(None, (self.identity, self.identity.decay))
+        return {f"fingerprint of the {one.kind}": one.fingerprint for one in read} | plans
 
     def pairs_of_row(self, phase: int) -> int:
         """Return the most pairs that a row of a phase has room for."""
@@ -192,7 +206,16 @@ class Curriculum:
     @property
     def num_shapes(self) -> int:
         """Number of shapes that batches have."""
-        return len(self.phases)
+        shapes = {
+            (
+                phase.global_batch_size,
+                phase.data.max_seq_length,
+                phase.data.max_predictions_per_seq,
+                dataset.max_pairs_per_row,
+            )
+            for phase, dataset in zip(self.phases, self._datasets, strict=True)
+        }
+        return len(shapes)
 
     @property
     def mean_flops(self) -> float:
@@ -223,17 +246,27 @@ def _open_dataset(corpus: Corpus, phase: Phase) -> PretrainingDataset | RecordDa
 
 
 def _identify(
-    corpus: Corpus, config: ExperimentConfig, dataset: PretrainingDataset | RecordDataset
+    corpus: Corpus,
+    decay: Corpus | None,
+    config: ExperimentConfig,
+    dataset: PretrainingDataset | RecordDataset,
 ) -> DataIdentity:
     data = config.data
     if isinstance(dataset, RecordDataset):
         flag, place = "--config.data.records_dir", data.records_dir
         return DataIdentity("records", flag, place, dataset.fingerprint)
+    identity = _identify_corpus("corpus", data.corpus_dir, corpus)
+    if decay is None:
+        return identity
+    return identity._replace(decay=_identify_corpus(DECAY_KIND, data.decay_corpus_dir, decay))
+
+
+def _identify_corpus(kind: str, place: str, corpus: Corpus) -> DataIdentity:
     metadata = corpus.metadata
     return DataIdentity(
-        "corpus",
-        "--config.data.corpus_dir",
-        data.corpus_dir,
+        kind,
+        f"--config.data.{kind}_dir",
+        place,
         metadata.fingerprint,
         former_fingerprint=metadata.unsealed_fingerprint,
         weights=metadata.weights,

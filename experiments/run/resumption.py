@@ -1,6 +1,6 @@
 """Resumption of a run: the checks that a workdir holds the same experiment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -12,17 +12,24 @@ from data_pipeline.errors import InputError
 from experiments.cli.config_dicts import ConfigT, differences
 
 _DATA_KINDS = ("corpus", "records", "dataset")
+DECAY_KIND = "decay_corpus"
 
 
 class DataIdentity(NamedTuple):
     """The data that a run is trained on."""
 
-    kind: str  # one of `_DATA_KINDS`; names its file in the workdir
+    kind: str  # one of `_DATA_KINDS`, or `DECAY_KIND`; names its file in the workdir
     flag: str  # names its place
     path: str
     fingerprint: str  # SHA-256 of its content
     former_fingerprint: str | None = None  # by which earlier versions knew the same content
     weights: Mapping[str, float] = {}  # of the sources, where they are part of the content
+    decay: "DataIdentity | None" = None  # what the decay is trained on, if that is another corpus
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the file says."""
+        weights = {"weights": dict(self.weights)} if self.weights else {}
+        return {"path": self.path, "fingerprint": self.fingerprint, **weights}
 
 
 def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tuple[Any, Any]]:
@@ -54,7 +61,21 @@ def check_data(root: epath.Path, data: DataIdentity) -> None:
     Raises:
         InputError: it was trained on other data, or its file that says so is damaged.
     """
-    for kind in _DATA_KINDS:
+    if data.decay is not None:
+        _check_files(root, data.decay, [DECAY_KIND])
+    decay = root / f"{DECAY_KIND}.json"
+    had_decay, has_decay = decay.exists(), data.decay is not None
+    if has_decay != had_decay and (had_decay or (root / f"{data.kind}.json").exists()):
+        began, now = ("with", "name it again") if had_decay else ("without", "leave it out")
+        raise InputError(
+            f"--workdir={root} was started {began} --config.data.decay_corpus_dir: {now}, or "
+            "choose another --workdir"
+        )
+    _check_files(root, data, _DATA_KINDS)
+
+
+def _check_files(root: epath.Path, data: DataIdentity, kinds: Sequence[str]) -> None:
+    for kind in kinds:
         file = root / f"{kind}.json"
         if not file.exists():  # of another kind, or stopped before its first step
             continue

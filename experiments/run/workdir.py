@@ -147,6 +147,25 @@ def open_pretraining_corpus(config: ExperimentConfig) -> Corpus:
     return corpus
 
 
+def open_decay_corpus(config: ExperimentConfig, corpus: Corpus) -> Corpus | None:
+    """Open the corpus of an experiment's decay, if it has one of its own.
+
+    Raises:
+        InputError: there is none, or it was encoded with another tokenizer.
+    """
+    directory = config.data.decay_corpus_dir
+    if not directory:
+        return None
+    decay = open_corpus(directory)
+    if _tokenizer_hashes(decay) != _tokenizer_hashes(corpus):
+        raise InputError(
+            f"--config.data.decay_corpus_dir={directory} was encoded with another tokenizer than "
+            f"--config.data.corpus_dir={corpus.path}: build it again with "
+            f"--tokenizer={corpus.path / TOKENIZER_DIRECTORY}"
+        )
+    return decay
+
+
 def with_corpus_vocabulary(
     given: GivenConfig[ExperimentConfig], path: epath.PathLike | None = None
 ) -> GivenConfig[ExperimentConfig]:
@@ -215,16 +234,20 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
         f"{TOKENIZER_DIRECTORY}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
         for file in directory.iterdir()
     }
-    encoded = {
-        name: file["sha256"]
-        for name, file in corpus.metadata.files.items()
-        if name.startswith(f"{TOKENIZER_DIRECTORY}/")
-    }
-    if trained != encoded:
+    if trained != _tokenizer_hashes(corpus):
         raise InputError(
             f"corpus {corpus.path} was encoded with another tokenizer than --workdir={path} was "
             f"trained with: build it again with {directory}"
         )
+
+
+def _tokenizer_hashes(corpus: Corpus) -> dict[str, str]:
+    """Return the checksums of the tokenizer that a corpus was encoded with, by file."""
+    return {
+        name: file["sha256"]
+        for name, file in corpus.metadata.files.items()
+        if name.startswith(f"{TOKENIZER_DIRECTORY}/")
+    }
 
 
 def check_workdir(
@@ -261,11 +284,9 @@ def _write(
     """Write the files that are missing. `config.json` comes first: the remains of a killed run are
     then known as a run's, and completed by the next start."""
     make_directory(root)
-    identity: dict[str, Any] = {"path": data.path, "fingerprint": data.fingerprint}
-    if data.weights:
-        identity["weights"] = dict(data.weights)
     write_text(root / CONFIG_FILE, to_json(config))
-    write_text(root / f"{data.kind}.json", json.dumps(identity, indent=2) + "\n")
+    for part in filter(None, (data.decay, data)):  # the run's own last: it has begun then
+        write_text(root / f"{part.kind}.json", json.dumps(part.to_json(), indent=2) + "\n")
     for name, content in files.items():
         target = root / name
         if not target.exists() or target.read_bytes() != content:

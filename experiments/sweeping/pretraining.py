@@ -116,7 +116,9 @@ def _data_overrides(task: str, data_dir: str) -> dict[str, str]:
 
 
 def _check_inputs(configs: Iterable[ExperimentConfig]) -> None:
-    for corpus in {config.data.corpus_dir for config in configs}:
+    data = [config.data for config in configs]
+    corpora = {one.corpus_dir for one in data} | {one.decay_corpus_dir for one in data} - {""}
+    for corpus in corpora:
         read_metadata(corpus)
 
 

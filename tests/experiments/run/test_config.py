@@ -44,6 +44,7 @@ BASE_V1 = {
     "model.initialization": "fixed",
     "model.tie_word_embeddings": True,
     "data.corpus_dir": "",
+    "data.decay_corpus_dir": "",
     "data.records_dir": "",
     "data.plan_dir": "",
     "data.max_seq_length": 512,

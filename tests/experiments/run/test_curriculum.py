@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 from commands import assert_same_params
-from echoes import make_experiment, write_echoes
+from echoes import make_experiment, with_part, write_echoes
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.settings import FieldError
 from albert_jax.training.checkpoint import restore_params
+from albert_jax.training.config import OptimizerName, ScheduleName
 from data_pipeline.corpus.reader import open_corpus
+from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from experiments.cli.exit_codes import ExitCode
 from experiments.metrics.metrics_file import read_metrics
@@ -83,6 +85,89 @@ def test_the_batch_of_a_step_is_the_same_from_wherever_it_is_read(corpus: Path) 
     assert [curriculum.phase_of(step) for step in (0, 3, 4, 6, 7, 11, 99)] == [0, 0, 1, 1, 2, 2, 2]
 
 
+def make_decay(corpus: Path, decay_corpus: Path, *, steps: int = 12, **run: Any) -> Any:
+    """Return an experiment whose last quarter is a decay on another corpus."""
+    config = make_experiment(corpus, num_train_steps=steps, **run)
+    stable = ScheduleName.WARMUP_STABLE_DECAY
+    config = with_part(config, "optimizer", schedule=stable, decay_share=0.25, num_warmup_steps=2)
+    return with_part(config, "data", decay_corpus_dir=str(decay_corpus))
+
+
+@pytest.fixture(scope="module")
+def decay_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of the same vocabulary, and of longer documents."""
+    return write_echoes(tmp_path_factory.mktemp("decay") / "corpus", documents=200, seed=8)
+
+
+def test_the_decay_reads_a_corpus_of_its_own_from_any_step(
+    corpus: Path, decay_corpus: Path
+) -> None:
+    config, mesh = make_decay(corpus, decay_corpus), make_mesh(devices=jax.devices()[:1])
+    phases = phases_of(config)
+    assert [(phase.begin, phase.end, phase.decays) for phase in phases] == [
+        (0, 9, False),
+        (9, 12, True),
+    ]
+    curriculum = Curriculum(open_corpus(corpus), config, mesh)
+    whole = list(itertools.islice(curriculum.batches(0), 14))
+    for start in (8, 9, 10, 13):
+        for batch, again in zip(whole[start:], curriculum.batches(start), strict=False):
+            jax.tree.map(np.testing.assert_array_equal, batch, again)
+    for begin, path, seed in ((0, corpus, config.seed), (9, decay_corpus, config.seed + 1)):
+        alone = PretrainingDataset(open_corpus(path), config.data, seed=seed, global_batch_size=16)
+        with alone.batches(start_step=0) as batches:
+            for batch, expected in zip(whole[begin : begin + 3], batches, strict=False):
+                np.testing.assert_array_equal(batch.input_ids, expected["input_ids"])
+    assert curriculum.num_shapes == 1
+    coverage, of_decay = curriculum.describe_coverage()[:2]
+    assert "an epoch of rows of 32 reads" in coverage
+    assert of_decay == f"the decay, from step 10 to 12, reads {decay_corpus}"
+    three = phases_of(dataclasses.replace(config, phases=PhasesConfig(FIRST)))
+    assert [(phase.begin, phase.end) for phase in three] == [(0, 4), (4, 9), (9, 12)]
+    assert len({phase.seed for phase in three}) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        (
+            "optimizer",
+            {"schedule": ScheduleName.POLY},
+            "optimizer.schedule must be warmup_stable_decay with data.decay_corpus_dir=.*, got "
+            "'poly'",
+        ),
+        (
+            "optimizer",
+            {"decay_share": 0.0},
+            "optimizer.decay_share must be above 0 with data.decay_corpus_dir=.*, got 0.0",
+        ),
+        (
+            "data",
+            {"records_dir": "records"},
+            "data.decay_corpus_dir must be empty with data.records_dir, got '.*'",
+        ),
+        (
+            "phases",
+            {"first": dataclasses.replace(FIRST, num_steps=9)},
+            "optimizer.num_train_steps must be more than 9 of the phases and 3 of the decay, got "
+            "12",
+        ),
+    ],
+)
+def test_a_decay_that_cannot_be_is_named(
+    corpus: Path, decay_corpus: Path, part: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FieldError, match=f"^{message}$"):
+        with_part(make_decay(corpus, decay_corpus), part, **changes)
+
+
+def test_the_corpus_of_a_decay_has_the_run_s_tokenizer(corpus: Path, tmp_path: Path) -> None:
+    other = write_echoes(tmp_path / "other", words=7, documents=20)
+    config = make_decay(corpus, other)
+    with pytest.raises(InputError, match=f"={other} was encoded with another tokenizer than --"):
+        Curriculum(open_corpus(corpus), config, make_mesh(devices=jax.devices()[:1]))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -114,6 +199,15 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(execution, "make_mesh", lambda **_: mesh)
 
 
+def forget_after(step: int, whole: Path, stopped: Path) -> None:
+    """Copy a workdir without the checkpoints after a step."""
+    shutil.copytree(whole, stopped)
+    for later in stopped.glob("checkpoints/[0-9]*"):
+        if int(later.name) > step:
+            shutil.rmtree(later)
+    (stopped / "checkpoints/best").unlink(missing_ok=True)
+
+
 @pytest.mark.slow
 def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     corpus: Path, tmp_path: Path, one_device: None, capsys: pytest.CaptureFixture[str]
@@ -134,11 +228,7 @@ def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     ]
     assert rows == [24] * 4 + [16] * 8
     stopped = tmp_path / "stopped"
-    shutil.copytree(whole, stopped)
-    for later in stopped.glob("checkpoints/[0-9]*"):
-        if int(later.name) > 3:  # a step before the first phase ends
-            shutil.rmtree(later)
-    (stopped / "checkpoints/best").unlink()
+    forget_after(3, whole, stopped)  # a step before the first phase ends
     assert pretrain(config, stopped) is ExitCode.DONE
     assert_same_params(stopped, whole)
     last, mean = (
@@ -147,3 +237,56 @@ def test_a_run_stopped_in_any_phase_ends_as_if_it_had_not_been(
     again = restore_params(stopped / "checkpoints", average=False)
     jax.tree.map(np.testing.assert_array_equal, again, last)
     assert not np.array_equal(*(tree["predictions"]["bias"] for tree in (last, mean)))
+
+
+@pytest.mark.slow
+def test_a_run_killed_around_its_decay_ends_as_if_it_had_not_been(
+    corpus: Path, decay_corpus: Path, tmp_path: Path, one_device: None
+) -> None:
+    """Resumed from the step before the decay, its first one and its second."""
+    every = {"checkpoint_every": 1, "log_every": 1, "keep_checkpoints": 20}
+    config = make_decay(corpus, decay_corpus, **every)
+    whole = tmp_path / "whole"
+    assert pretrain(config, whole) is ExitCode.DONE
+    for step in (8, 9, 10):
+        stopped = tmp_path / str(step)
+        forget_after(step, whole, stopped)
+        assert pretrain(config, stopped) is ExitCode.DONE
+        assert_same_params(stopped, whole)
+    alone = tmp_path / "alone"
+    assert pretrain(with_part(config, "data", decay_corpus_dir=""), alone) is ExitCode.DONE
+    for step, same in ((9, True), (12, False)):
+        kernels = [
+            restore_params(path / "checkpoints", step)["albert"]["pooler"]["kernel"]
+            for path in (whole, alone)
+        ]
+        assert np.array_equal(*kernels) is same
+
+
+@pytest.mark.slow
+def test_a_schedule_free_run_that_is_resumed_evaluates_the_same_mean(
+    corpus: Path, tmp_path: Path, one_device: None
+) -> None:
+    config = make_experiment(
+        corpus, num_train_steps=12, checkpoint_every=4, evaluate_every=6, keep_checkpoints=9
+    )
+    config = with_part(
+        config,
+        "optimizer",
+        name=OptimizerName.SCHEDULE_FREE,
+        schedule=ScheduleName.WARMUP_STABLE_DECAY,
+        decay_share=0.0,
+        num_warmup_steps=3,
+    )
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert pretrain(config, whole) is ExitCode.DONE
+    forget_after(4, whole, stopped)
+    assert pretrain(config, stopped) is ExitCode.DONE
+    for average in (False, True):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            *(
+                restore_params(path / "checkpoints", 12, average=average)
+                for path in (whole, stopped)
+            ),
+        )

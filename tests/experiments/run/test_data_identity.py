@@ -55,6 +55,29 @@ def test_a_resume_names_weights_that_changed(tmp_path: Path) -> None:
         check_data(workdir, identify(path))
 
 
+def test_a_workdir_is_resumed_with_the_corpus_of_its_decay(tmp_path: Path) -> None:
+    path = write_echoes(tmp_path / "corpus", documents=60)
+    decays = [write_echoes(tmp_path / f"d{seed}", documents=30, seed=seed) for seed in (1, 2)]
+    plain, first, second = (
+        identify(path)._replace(decay=decay and identify(decay)._replace(kind="decay_corpus"))
+        for decay in (None, *decays)
+    )
+    config = make_experiment(path, num_train_steps=60)
+    for started, resumed, message in (
+        (plain, first, "was started without --config.data.decay_corpus_dir: leave it out"),
+        (first, plain, "was started with --config.data.decay_corpus_dir: name it again"),
+        (first, second, "was trained on another decay_corpus "),
+    ):
+        workdir = tmp_path / f"run{message[:30]}"
+        with open_pretraining_workdir(workdir, config, open_corpus(path), started):
+            check_data(workdir, started)
+        with pytest.raises(InputError, match=message):
+            check_data(workdir, resumed)
+        (workdir / "corpus.json").unlink()  # killed before the run began
+        if started is plain:
+            check_data(workdir, resumed)
+
+
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0)])
 def test_a_workdir_of_before_is_resumed_on_its_corpus(
     tmp_path: Path, weights: tuple[float, ...]
