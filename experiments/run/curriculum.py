@@ -107,7 +107,11 @@ class Curriculum:
         decay = open_decay_corpus(config, corpus)
         self._corpora = [decay if decay and phase.decays else corpus for phase in self.phases]
         self._datasets = list(map(_open_dataset, self._corpora, self.phases))
-        self.identity = _identify(corpus, decay, config, self._datasets[0])
+        self.identity = _identify(corpus, config, self._datasets[0])
+        if decay is not None:
+            read = _identify_corpus(DECAY_KIND, config.data.decay_corpus_dir, decay)
+            read = read._replace(first_step=self.phases[-1].begin)
+            self.identity = self.identity._replace(decay=read)
 
     def describe_coverage(self) -> list[str]:
         """Describe in a line a phase how much of the corpus an epoch reads, which records do not
@@ -246,19 +250,13 @@ def _open_dataset(corpus: Corpus, phase: Phase) -> PretrainingDataset | RecordDa
 
 
 def _identify(
-    corpus: Corpus,
-    decay: Corpus | None,
-    config: ExperimentConfig,
-    dataset: PretrainingDataset | RecordDataset,
+    corpus: Corpus, config: ExperimentConfig, dataset: PretrainingDataset | RecordDataset
 ) -> DataIdentity:
     data = config.data
     if isinstance(dataset, RecordDataset):
         flag, place = "--config.data.records_dir", data.records_dir
         return DataIdentity("records", flag, place, dataset.fingerprint)
-    identity = _identify_corpus("corpus", data.corpus_dir, corpus)
-    if decay is None:
-        return identity
-    return identity._replace(decay=_identify_corpus(DECAY_KIND, data.decay_corpus_dir, decay))
+    return _identify_corpus("corpus", data.corpus_dir, corpus)
 
 
 def _identify_corpus(kind: str, place: str, corpus: Corpus) -> DataIdentity:

@@ -1,6 +1,6 @@
 """Resumption of a run: the checks that a workdir holds the same experiment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -24,12 +24,19 @@ class DataIdentity(NamedTuple):
     fingerprint: str  # SHA-256 of its content
     former_fingerprint: str | None = None  # by which earlier versions knew the same content
     weights: Mapping[str, float] = {}  # of the sources, where they are part of the content
+    first_step: int = 0  # from which on it is read
     decay: "DataIdentity | None" = None  # what the decay is trained on, if that is another corpus
 
+    def is_known_as(self, fingerprint: str) -> bool:
+        """Return True for the fingerprint of this content, now or by an earlier version."""
+        return fingerprint in (self.fingerprint, self.former_fingerprint)
+
     def to_json(self) -> dict[str, Any]:
-        """Return what the file says."""
-        weights = {"weights": dict(self.weights)} if self.weights else {}
-        return {"path": self.path, "fingerprint": self.fingerprint, **weights}
+        """Return what its file says."""
+        fields: dict[str, Any] = {"path": self.path, "fingerprint": self.fingerprint}
+        if self.weights:
+            fields["weights"] = dict(self.weights)
+        return fields | ({"first_step": self.first_step} if self.first_step else {})
 
 
 def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tuple[Any, Any]]:
@@ -61,39 +68,60 @@ def check_data(root: epath.Path, data: DataIdentity) -> None:
     Raises:
         InputError: it was trained on other data, or its file that says so is damaged.
     """
-    if data.decay is not None:
-        _check_files(root, data.decay, [DECAY_KIND])
-    decay = root / f"{DECAY_KIND}.json"
-    had_decay, has_decay = decay.exists(), data.decay is not None
-    if has_decay != had_decay and (had_decay or (root / f"{data.kind}.json").exists()):
-        began, now = ("with", "name it again") if had_decay else ("without", "leave it out")
-        raise InputError(
-            f"--workdir={root} was started {began} --config.data.decay_corpus_dir: {now}, or "
-            "choose another --workdir"
-        )
-    _check_files(root, data, _DATA_KINDS)
-
-
-def _check_files(root: epath.Path, data: DataIdentity, kinds: Sequence[str]) -> None:
-    for kind in kinds:
-        file = root / f"{kind}.json"
-        if not file.exists():  # of another kind, or stopped before its first step
+    for kind in _DATA_KINDS:
+        trained = _read_identity(root / f"{kind}.json", data)
+        if trained is None:  # of another kind, or stopped before its first step
             continue
-        try:
-            trained = read_json_object(file, error=InputError)
-            fingerprint, place = str(trained["fingerprint"]), str(trained["path"])
-        except (InputError, KeyError) as error:
-            raise InputError(
-                f"{file} is damaged ({error}): restore it, or delete it if {data.flag}="
-                f"{data.path} is what the run was trained on"
-            ) from error
-        if kind != data.kind or fingerprint not in (data.fingerprint, data.former_fingerprint):
+        if kind != data.kind or not data.is_known_as(trained.fingerprint):
             other = "another" if kind == data.kind else "a"
             raise InputError(
-                f"--workdir={root} was trained on {other} {kind} ({place}, fingerprint "
-                f"{fingerprint[:12]}), not on {data.flag}={data.path} ({data.fingerprint[:12]})"
-                f"{_compare_weights(trained.get('weights'), data.weights)}"
+                f"--workdir={root} was trained on {other} {kind} ({trained.path}, fingerprint "
+                f"{trained.fingerprint[:12]}), not on {data.flag}={data.path} "
+                f"({data.fingerprint[:12]}){_compare_weights(trained.weights, data.weights)}"
             )
+    _check_decay(root, data)
+
+
+def _check_decay(root: epath.Path, data: DataIdentity) -> None:
+    """Check that a decay that has begun reads the corpus that it began with."""
+    trained = _read_identity(root / f"{DECAY_KIND}.json", data.decay or data)
+    before, now = (one and one.fingerprint for one in (trained, data.decay))
+    if before == now or (before and data.decay and data.decay.is_known_as(before)):
+        return
+    first = min(one.first_step for one in (trained, data.decay) if one)
+    saved = committed_steps(root / CHECKPOINTS)
+    if saved and saved[-1] > first:
+        names = [
+            f"{one.path} ({one.fingerprint[:12]})" if one else "data.corpus_dir"
+            for one in (trained, data.decay)
+        ]
+        raise InputError(
+            f"--workdir={root} was trained up to step {saved[-1]}, from step {first + 1} on with "
+            f"{names[0]}, not with {names[1]} as --config.data.decay_corpus_dir has it now: the "
+            f"corpus of a decay may change before it begins; copy the workdir, and delete the "
+            f"checkpoints after step {first} from the copy"
+        )
+
+
+def _read_identity(file: epath.Path, data: DataIdentity) -> DataIdentity | None:
+    """Read what a workdir was trained on, if it says so, beside what it shall be trained on."""
+    if not file.exists():
+        return None
+    try:
+        trained = read_json_object(file, error=InputError)
+        return DataIdentity(
+            file.stem,
+            data.flag,
+            str(trained["path"]),
+            str(trained["fingerprint"]),
+            weights=trained.get("weights", {}),
+            first_step=int(trained.get("first_step", 0)),
+        )
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file} is damaged ({error}): restore it, or delete it if {data.flag}="
+            f"{data.path} is what the run was trained on"
+        ) from error
 
 
 def _compare_weights(before: Any, now: Mapping[str, float]) -> str:

@@ -25,6 +25,7 @@ from experiments.cli.config_flag import ConfigFlag, GivenConfig, read_given_conf
 from experiments.metrics.metrics_file import replace
 from experiments.run.config import ExperimentConfig
 from experiments.run.resumption import (
+    DECAY_KIND,
     DataIdentity,
     check_data,
     check_resumable,
@@ -285,8 +286,10 @@ def _write(
     then known as a run's, and completed by the next start."""
     make_directory(root)
     write_text(root / CONFIG_FILE, to_json(config))
-    for part in filter(None, (data.decay, data)):  # the run's own last: it has begun then
+    for part in filter(None, (data, data.decay)):
         write_text(root / f"{part.kind}.json", json.dumps(part.to_json(), indent=2) + "\n")
+    if data.decay is None:
+        (root / f"{DECAY_KIND}.json").unlink(missing_ok=True)
     for name, content in files.items():
         target = root / name
         if not target.exists() or target.read_bytes() != content:

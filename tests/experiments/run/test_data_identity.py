@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from echoes import make_experiment, write_echoes
+from etils import epath
 
 from albert_jax.devices.mesh import make_mesh
 from data_pipeline.corpus.metadata import (
@@ -55,26 +56,34 @@ def test_a_resume_names_weights_that_changed(tmp_path: Path) -> None:
         check_data(workdir, identify(path))
 
 
-def test_a_workdir_is_resumed_with_the_corpus_of_its_decay(tmp_path: Path) -> None:
+def test_the_corpus_of_a_decay_may_change_until_it_begins(tmp_path: Path) -> None:
     path = write_echoes(tmp_path / "corpus", documents=60)
     decays = [write_echoes(tmp_path / f"d{seed}", documents=30, seed=seed) for seed in (1, 2)]
     plain, first, second = (
-        identify(path)._replace(decay=decay and identify(decay)._replace(kind="decay_corpus"))
+        identify(path)._replace(
+            decay=decay and identify(decay)._replace(kind="decay_corpus", first_step=8)
+        )
         for decay in (None, *decays)
     )
-    config = make_experiment(path, num_train_steps=60)
-    for started, resumed, message in (
-        (plain, first, "was started without --config.data.decay_corpus_dir: leave it out"),
-        (first, plain, "was started with --config.data.decay_corpus_dir: name it again"),
-        (first, second, "was trained on another decay_corpus "),
+    config, corpus = make_experiment(path, num_train_steps=60), open_corpus(path)
+    for number, (started, resumed, message) in enumerate(
+        (
+            (plain, first, "from step 9 on with data.corpus_dir, not with .*/d1 "),
+            (first, plain, r"from step 9 on with .*/d1 \(.*\), not with data.corpus_dir as"),
+            (first, second, r"up to step 9, from step 9 on with .*/d1 \(.*\), not with .*/d2 "),
+        )
     ):
-        workdir = tmp_path / f"run{message[:30]}"
-        with open_pretraining_workdir(workdir, config, open_corpus(path), started):
-            check_data(workdir, started)
-        with pytest.raises(InputError, match=message):
+        workdir = epath.Path(tmp_path / f"run{number}")
+        with open_pretraining_workdir(workdir, config, corpus, started):
+            (workdir / "checkpoints/8").mkdir(parents=True)
             check_data(workdir, resumed)
-        (workdir / "corpus.json").unlink()  # killed before the run began
-        if started is plain:
+            (workdir / "checkpoints/9").mkdir()
+            check_data(workdir, started)
+            with pytest.raises(InputError, match=message):
+                check_data(workdir, resumed)
+        (workdir / "checkpoints/9").rmdir()
+        with open_pretraining_workdir(workdir, config, corpus, resumed):
+            (workdir / "checkpoints/9").mkdir()
             check_data(workdir, resumed)
 
 
