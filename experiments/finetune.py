@@ -7,7 +7,6 @@ With `--config.run.seeds` or `--config.run.learning_rates` there are several run
 directory of its own below the workdir, and a report on all of them.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -21,12 +20,8 @@ from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetuning.open_run import Finetuning, open_finetuning
-from experiments.finetuning.report import (
-    RunReport,
-    failed_run,
-    write_run_report,
-    write_summary_report,
-)
+from experiments.finetuning.report import write_run_report, write_summary_report
+from experiments.finetuning.single_runs import RunReport, failed_run, next_runs
 from experiments.finetuning.starting_point import read_task_parameters, workdir_files
 from experiments.goodput import Activity, during, start_clock_of_command
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
@@ -108,10 +103,11 @@ def _finetune_once(
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
     """Run each learning rate and seed in turn; skip what is done."""
-    config, reports = finetuning.config, {}
+    config, reports = finetuning.config, dict[str, RunReport]()
     with open_workdir(path, config, finetuning.data, {}) as workdir:
         set_compilation_cache(config.run, workdir.path)  # one for all of them
-        for name, single in _single_runs(config).items():
+        while singles := next_runs(config, reports):
+            name, single = next(iter(singles.items()))
             finetuning = finetuning._replace(config=single)
             try:
                 code, report = _finetune_once(finetuning, workdir.path / name)
@@ -125,22 +121,6 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
         if jax.process_index() == 0:
             write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE
-
-
-def _single_runs(config: FinetuneConfig) -> dict[str, FinetuneConfig]:
-    """Return the run of each learning rate and seed, by the name of its directory.
-
-    Example: two rates and two seeds are `rate_1e-05_seed_1`, `rate_1e-05_seed_2`,
-    `rate_2e-05_seed_1` and `rate_2e-05_seed_2`; without rates, `seed_1` and `seed_2`.
-    """
-    run = dataclasses.replace(config.run, seeds=1, learning_rates=None)
-    singles = {}
-    for rate in config.run.rates or (config.optimizer.learning_rate,):
-        for seed in range(config.seed, config.seed + config.run.seeds):
-            name = f"rate_{rate:g}_seed_{seed}" if config.run.rates else f"seed_{seed}"
-            optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
-            singles[name] = dataclasses.replace(config, run=run, optimizer=optimizer, seed=seed)
-    return singles
 
 
 def main() -> ExitCode:

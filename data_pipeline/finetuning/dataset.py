@@ -30,6 +30,8 @@ class FinetuningDataset:
         global_batch_size: examples in a step.
         num_lengths: upper bound of the number of lengths that rows are padded to.
         num_steps: steps of the whole run; None: many.
+        max_examples: draw so many of the examples, if there are more: an epoch is of these. Of one
+            seed, fewer are part of more. None: all.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class FinetuningDataset:
         global_batch_size: int,
         num_lengths: int,
         num_steps: int | None = None,
+        max_examples: int | None = None,
     ) -> None:
         self.lengths = choose_lengths(examples.lengths, num_lengths)
         self._padded = self.lengths
@@ -47,8 +50,12 @@ class FinetuningDataset:
             count = affordable_lengths(num_lengths, num_steps)
             self._padded = choose_lengths(examples.lengths, count)
         self._examples, self._seed, self._batch_size = examples, seed, global_batch_size
-        bucket = np.searchsorted(self.lengths, examples.lengths)
-        self._by_bucket = [np.flatnonzero(bucket == b) for b in range(len(self.lengths))]
+        drawn = np.arange(len(examples.lengths))
+        if max_examples is not None:
+            key = randomness.derive_key(seed, "examples")
+            drawn = np.sort(randomness.permute(drawn[:max_examples], len(drawn), key=key))
+        bucket = np.searchsorted(self.lengths, examples.lengths[drawn])
+        self._by_bucket = [drawn[bucket == b] for b in range(len(self.lengths))]
         sizes = [len(rows) for rows in self._by_bucket]
         self._ends = np.cumsum(sizes)  # of each length in the sorted epoch
         self.steps_per_epoch = -(-len(bucket) // global_batch_size)

@@ -10,6 +10,7 @@ _SYNONYMS = {
     "num_train_steps": "steps num_steps train_steps max_steps total_steps iterations epochs",
     "num_warmup_steps": "warmup warmup_steps warmup_ratio warmup_proportion",
     "num_epochs": "epochs num_train_epochs",
+    "max_train_examples": "max_train_samples num_examples train_examples num_labels",
     "global_batch_size": "batch_size batch bs train_batch_size per_device_train_batch_size",
     "evaluation_batch_size": "eval_batch_size per_device_eval_batch_size",
     "weight_decay": "wd decay",

@@ -50,6 +50,7 @@ class FinetuningBatches:
             global_batch_size=config.global_batch_size,
             num_lengths=config.data.num_lengths,
             num_steps=config.optimizer.num_train_steps,
+            max_examples=config.data.max_train_examples,
         )
         lengths = self._dataset.batch_lengths
         of_row = task.flops_per_row or functools.partial(_encoder_flops, model)

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from albert_jax.training.checkpoint import resolve_step, restore_params
 from experiments.cli.dataclass_forms import to_dict
 from experiments.finetuning.evaluation import TaskEvaluator
 from experiments.finetuning.report_format import best_name, format_run, format_summary
+from experiments.finetuning.single_runs import RunReport, summarize_rates
 from experiments.finetuning.summary_page import write_summary_page
 from experiments.metrics.curves import save_figure
 from experiments.metrics.metrics_file import read_metrics
@@ -25,31 +24,6 @@ from experiments.tasks.task_settings import GENERATION_TASKS, TaskName
 
 MARKDOWN_FILE = "report.md"
 SCORES_PLOT_FILE = "scores.png"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunReport:
-    """The result of one run.
-
-    Attributes:
-        learning_rate, seed: they distinguish the runs of one workdir.
-        value: the deciding metric of the best checkpoint; None if there is none.
-        baseline: the value of the best constant answer.
-        failed: why the run counts as failed; None if it does not.
-        step: step of the best checkpoint.
-    """
-
-    learning_rate: float
-    seed: int
-    value: float | None
-    baseline: float | None
-    failed: str | None
-    step: int | None
-
-
-def failed_run(config: FinetuneConfig, reason: str) -> RunReport:
-    """Return the report of a run that ended without a result."""
-    return RunReport(config.optimizer.learning_rate, config.seed, None, None, reason, None)
 
 
 def write_run_report(
@@ -110,15 +84,10 @@ def write_summary_report(
         reports: theirs, by the name of the run's directory.
         path: the workdir.
     """
-    by_rate: dict[float, list[RunReport]] = {}
-    for report in reports.values():
-        by_rate.setdefault(report.learning_rate, []).append(report)
-    rates = [{"learning_rate": rate, **summarize_runs(runs)} for rate, runs in by_rate.items()]
-    rates.sort(key=lambda entry: math.inf if entry["median"] is None else -entry["median"])
     content = {
         "task": str(config.task),
         "metric": task.metrics[0],
-        "learning_rates": rates,
+        **summarize_rates(config, [*reports.values()]),
         "runs": {name: dataclasses.asdict(report) for name, report in reports.items()},
         "config": to_dict(config),
     }
@@ -143,26 +112,6 @@ def best_run(path: epath.PathLike) -> tuple[epath.Path, RunReport] | None:
     return epath.Path(path) / best, RunReport(**content["runs"][best])
 
 
-def summarize_runs(runs: Sequence[RunReport]) -> dict[str, Any]:
-    """Compute median and spread over seeds; runs without a value only count as failed.
-
-    Example: the values 0.8, 0.7 and 0.9 give the median 0.8, the least 0.7, the greatest 0.9, the
-    standard deviation 0.1 and the standard error of the mean 0.0577.
-    """
-    values = [run.value for run in runs if run.value is not None]
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {
-        "runs": len(runs),
-        "failed": sum(run.failed is not None for run in runs),
-        "median": statistics.median(values) if values else None,
-        "mean": statistics.fmean(values) if values else None,
-        "least": min(values, default=None),
-        "greatest": max(values, default=None),
-        "standard_deviation": deviation,
-        "standard_error": None if deviation is None else deviation / math.sqrt(len(values)),
-    }
-
-
 def _run_content(
     config: FinetuneConfig,
     task: FinetuningTask,
@@ -182,7 +131,9 @@ def _run_content(
         "metric": task.metrics[0],
         **dataclasses.asdict(report),
         "splits": {split: _scores_content(found) for split, found in scores.items()},
-        "training_examples": len(task.train.lengths),
+        "training_examples": min(
+            len(task.train.lengths), config.data.max_train_examples or len(task.train.lengths)
+        ),
         "steps": steps[-1],
         "training_seconds": round(seconds, 1),
         "notes": list(task.notes),

@@ -80,15 +80,32 @@ def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_best(content: Mapping[str, Any]) -> str:
-    """Return which of several runs is the best one, in words."""
+    """Return which of several runs is the best one, and how its rate was chosen, in words."""
     best = best_name(content)
     if best is None:
         return "No run has a score."
     run = content["runs"][best]
-    return (
+    text = (
         f"The best run is {best}: {content['metric']} {_number(run['value'])} at step "
         f"{run['step']:,}."
     )
+    return f"{text} {describe_rate_search(content)}".rstrip()
+
+
+def describe_rate_search(content: Mapping[str, Any]) -> str:
+    """Return how the first seed chose the rate, in words; nothing where it did not.
+
+    Example: `The learning rate was chosen by seed 1 (1e-05: 0.8000, 2e-05: 0.8200), which favors
+    that seed: the median of the others is 0.8100.`
+    """
+    if (search := content.get("rate_search")) is None:
+        return ""
+    values = ", ".join(f"{rate}: {_number(value)}" for rate, value in search["values"].items())
+    text = f"The learning rate was chosen by seed {search['seed']} ({values})"
+    others = search["median_of_other_seeds"]
+    if others is None:
+        return f"{text}."
+    return f"{text}, which favors that seed: the median of the others is {_number(others)}."
 
 
 def best_name(content: Mapping[str, Any]) -> str | None:

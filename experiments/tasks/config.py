@@ -22,6 +22,7 @@ from experiments.tasks.task_settings import (
     GENERATION_TASKS,
     ChoiceConfig,
     DropoutConfig,
+    RateSearch,
     SpanConfig,
     TaskDataConfig,
     TaskName,
@@ -60,7 +61,11 @@ class FinetuneRunConfig(TrainingRunConfig):
         at_most=1000,
     )
     learning_rates: str | None = setting(
-        None, "rates, separated by commas: every seed is run with each"
+        None, "rates, separated by commas, to choose from: see rate_search"
+    )
+    rate_search: RateSearch = setting(
+        RateSearch.EVERY_SEED,
+        "every_seed: each rate with every seed; first_seed: with the first, and its best with all",
     )
 
     def __post_init__(self) -> None:

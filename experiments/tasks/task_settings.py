@@ -41,6 +41,14 @@ class DataSource(StrEnum):
     TFDS = "tfds"
 
 
+class RateSearch(StrEnum):
+    """Choice among learning rates: by runs of every seed with each, or by those of the first seed,
+    whose best rate the other seeds take."""
+
+    EVERY_SEED = "every_seed"
+    FIRST_SEED = "first_seed"
+
+
 class SpanHead(StrEnum):
     """Scores of an answer: of its start and its end, or of an end given the start, with a score for
     having no answer."""
@@ -92,6 +100,11 @@ class TaskDataConfig:
     )
     num_epochs: float | None = setting(
         None, "epochs, instead of optimizer.num_train_steps", above=0
+    )
+    max_train_examples: int | None = setting(
+        None,
+        "most training examples (of SQuAD, windows), drawn by `seed`, fewer out of more; none: all",
+        at_least=1,
     )
 
     def __post_init__(self) -> None:

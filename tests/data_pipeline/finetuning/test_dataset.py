@@ -139,6 +139,19 @@ def test_few_steps_have_the_same_examples_in_rows_of_fewer_lengths() -> None:
     assert dataset.batch_lengths == usual.batch_lengths
 
 
+def test_fewer_examples_are_drawn_at_random_and_are_part_of_more() -> None:
+    def drawn(**arguments: int) -> list[int]:
+        dataset = make_dataset(LENGTHS, **arguments)
+        assert dataset.lengths == make_dataset(LENGTHS).lengths  # compiled for already
+        batches = itertools.islice(dataset.batches(0), dataset.steps_per_epoch)
+        return sorted(x for one in batches for x in one["labels"][one["weights"] > 0].tolist())
+
+    ten, thirty = drawn(max_examples=10), drawn(max_examples=30)
+    assert len(ten) == 10 and set(ten) < set(thirty) and len(thirty) == 30
+    assert drawn(max_examples=10, seed=2) != ten != list(range(10))
+    assert drawn(max_examples=91) == drawn(max_examples=500) == list(range(91))
+
+
 def test_evaluation_covers_every_example() -> None:
     examples = make_examples(LENGTHS)
     lengths = choose_lengths(np.array(LENGTHS), 3)

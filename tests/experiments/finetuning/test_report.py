@@ -1,5 +1,6 @@
 """Early stopping, failed runs, medians and spreads."""
 
+import dataclasses
 import json
 import statistics
 from pathlib import Path
@@ -13,16 +14,19 @@ from html_pages import Outline
 
 from albert_jax.config import HeadConfig
 from data_pipeline.finetuning.examples import TextExample
-from experiments.finetuning.report import (
+from experiments.finetuning.report import write_summary_report
+from experiments.finetuning.report_format import describe_rate_search
+from experiments.finetuning.single_runs import (
     RunReport,
     failed_run,
+    next_runs,
+    summarize_rates,
     summarize_runs,
-    write_summary_report,
 )
 from experiments.run.stopping import EarlyStopping
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
 from experiments.tasks.task import Outputs
-from experiments.tasks.task_settings import TaskName
+from experiments.tasks.task_settings import RateSearch, TaskName
 from experiments.tasks.text import predict_labels, score_texts
 from experiments.tasks.text_examples import TextData
 
@@ -108,6 +112,37 @@ def test_the_best_rate_comes_first_and_failed_runs_are_marked(tmp_path: Path) ->
     }
     assert curves[0]["color"] != curves[1]["color"] == curves[2]["color"]  # one for each rate
     assert "run.learning_rates1e-5,1e-3" in outline.text
+
+
+def test_the_first_seed_chooses_the_rate_of_the_others() -> None:
+    """The second rate is the best of seed 1; it stays so when others do worse with it."""
+    run = FinetuneRunConfig(
+        learning_rates="1e-5,2e-5,3e-5", rate_search=RateSearch.FIRST_SEED, seeds=3
+    )
+    config = FinetuneConfig(task=TaskName.RTE, run=run, seed=1)
+    values = iter([0.6, 0.7, None, 0.5, 0.4])
+    reports: dict[str, RunReport] = {}
+    while runs := next_runs(config, reports):
+        name, single = next(iter(runs.items()))
+        rate, seed = single.optimizer.learning_rate, single.seed
+        assert single.run.seeds == 1 and not single.run.rates
+        reports[name] = RunReport(rate, seed, next(values), 0.3, None, 10)
+    first = ["rate_1e-05_seed_1", "rate_2e-05_seed_1", "rate_3e-05_seed_1"]
+    assert list(reports) == [*first, "rate_2e-05_seed_2", "rate_2e-05_seed_3"]
+    content = summarize_rates(config, [*reports.values()])
+    assert [one["median"] for one in content["learning_rates"]] == [0.5, 0.6, None]
+    tried = {"1e-05": 0.6, "2e-05": 0.7, "3e-05": None}
+    assert content["rate_search"] == {
+        "seed": 1,
+        "values": tried,
+        "median_of_other_seeds": pytest.approx(0.45),
+    }
+    assert describe_rate_search(content) == (
+        "The learning rate was chosen by seed 1 (1e-05: 0.6000, 2e-05: 0.7000, 3e-05: ), which "
+        "favors that seed: the median of the others is 0.4500."
+    )
+    nothing = {name: dataclasses.replace(reports[name], value=None) for name in first}
+    assert next_runs(config, nothing) == {}
 
 
 def test_a_constant_answer_is_the_baseline() -> None:
