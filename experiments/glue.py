@@ -26,6 +26,7 @@ from experiments.finetuning.glue.results import read_results
 from experiments.launching.devices import divide_devices
 from experiments.launching.processes import run_jobs
 from experiments.run.workdir import REPORT_FILE
+from experiments.tasks.task_settings import RateSearch
 
 
 def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path) -> ExitCode:
@@ -43,13 +44,17 @@ def main() -> ExitCode:
     jax.config.update("jax_platforms", "cpu")
     directory = Path(values.workdir)
     model = open_weights(values.init_from).config
+    overrides = parse_assignments("override", values.override)
+    if values.learning_rates:
+        overrides["run.learning_rates"] = ",".join(values.learning_rates)
+        overrides["run.rate_search"] = RateSearch.FIRST_SEED
     runs = plan_runs(
         find_tasks(Path(values.data_dir), values.tasks),
         directory,
         init_from=values.init_from,
         starts=[Start.PRETRAINED, *([Start.RANDOM] if values.control else [])],
         seeds=values.seeds,
-        overrides=parse_assignments("override", values.override),
+        overrides=overrides,
     )
     outdated = check_runs(runs)
     if values.dry_run:
@@ -68,9 +73,14 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "directory of all runs and of the report", required=True)
     flags.DEFINE_list("tasks", None, "names such as sst-2,rte; by default all that are there")
     flags.DEFINE_integer("seeds", 5, "runs of each task", lower_bound=1)
+    flags.DEFINE_list(
+        "learning_rates", None, "the first seed of each task chooses one of them for the others"
+    )
     flags.DEFINE_boolean("control", False, "each task from random weights of the same sizes too")
     flags.DEFINE_multi_string(
-        "override", [], "NAME=VALUE for all runs, such as data.max_seq_length=128"
+        "override",
+        [],
+        "NAME=VALUE for all runs, such as data.max_seq_length=128, or TASK:NAME=VALUE",
     )
     flags.DEFINE_integer("max_parallel", 1, "tasks that run at once", lower_bound=1)
     flags.DEFINE_list("devices", None, "GPUs to divide among them; by default all")

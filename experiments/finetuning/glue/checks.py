@@ -61,5 +61,10 @@ def resolve(run: GlueRun) -> GivenConfig[FinetuneConfig]:
 def _is_other(before: FinetuneConfig, given: GivenConfig[FinetuneConfig], workdir: Path) -> bool:
     """Return True if a workdir's report would be another one now; raise if it cannot become so."""
     changes = check_same_finetuning(before, given, workdir=str(workdir), init_flag="--init_from")
-    decisive = {"run.seeds", "run.learning_rates", *FinetuneConfig.LOCATIONS}
+    decisive = {
+        "run.seeds",
+        "run.learning_rates",
+        "run.rate_search",
+        *FinetuneConfig.LOCATIONS,
+    }
     return bool(decisive & changes.keys())

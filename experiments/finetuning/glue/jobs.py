@@ -96,13 +96,30 @@ def plan_runs(
         init_from: the model.
         starts: the starting points.
         seeds: runs of each task and start.
-        overrides: of every fine-tuning, by the names of the flags without ``config.``.
+        overrides: of every fine-tuning, by the names of the flags without ``config.``; after the
+            name of a task and a colon, of that task's: ``sst-2:data.num_epochs``.
+
+    Raises:
+        InputError: an override is of no task.
 
     Example: RTE from a model is ``python -m experiments.finetune --config=finetune/rte
     --config.data.dir=glue/RTE --config.run.init_from=runs/base ... --workdir=glue/rte-pretrained``.
     """
     runs: list[GlueRun] = []
+    for name in overrides:
+        task, colon, _ = name.partition(":")
+        if colon and task not in GLUE_TASKS:
+            raise InputError(
+                f"--override={name}: there is no task {task!r}{did_you_mean(task, [*GLUE_TASKS])}"
+            )
+    common = {name: value for name, value in overrides.items() if ":" not in name}
     for task, directory in tasks.items():
+        of_task = f"{task}:"
+        own = {
+            name.removeprefix(of_task): value
+            for name, value in overrides.items()
+            if name.startswith(of_task)
+        }
         for start in starts:
             name = f"{task}-{start}"
             settings = {
@@ -111,7 +128,8 @@ def plan_runs(
                 "run.seeds": seeds,
                 "run.compile_cache_dir": workdir / COMPILE_CACHE,
                 **({"run.init_weights": "false"} if start is Start.RANDOM else {}),
-                **overrides,
+                **common,
+                **own,
             }
             flags = [f"--config.{setting}={value}" for setting, value in settings.items()]
             config = f"--config=finetune/{task.replace('-', '')}"

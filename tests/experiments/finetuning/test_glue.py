@@ -16,7 +16,7 @@ from experiments.cli.config_dicts import to_json
 from experiments.finetuning.glue.checks import check_runs, resolve
 from experiments.finetuning.glue.jobs import GlueRun, Start, find_tasks, plan_runs
 from experiments.finetuning.glue.report import write_glue_report
-from experiments.finetuning.glue.results import difference, read_results
+from experiments.finetuning.glue.results import difference, rank_sum_test, read_results
 
 
 def make_folder(path: Path) -> Path:
@@ -88,6 +88,15 @@ def test_each_task_and_start_is_one_fine_tuning(tmp_path: Path) -> None:
     assert command.product == runs[1].workdir / "report.json"
 
 
+def test_an_override_may_be_of_one_task(tmp_path: Path) -> None:
+    own = {"rte:data.num_epochs": "3", "sst-2:seed": "7", "mrpc:seed": "8"}
+    sst2, rte = (str(run.job.commands[0]) for run in planned(tmp_path, Start.RANDOM, **own))
+    assert "--config.data.num_epochs=1 --config.seed=7 --workdir" in sst2
+    assert "--config.data.num_epochs=3 --workdir" in rte
+    with pytest.raises(InputError, match=r"--override=sst:seed: there is no task 'sst'; did you"):
+        planned(tmp_path, Start.RANDOM, **{"sst:seed": "1"})
+
+
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> None:
     """A run whose steps were counted from its epochs, and one that is not done; rows of both were
@@ -107,6 +116,8 @@ def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> Non
     assert check_runs([sst2, rte]) == []
     more = planned(tmp_path, Start.PRETRAINED, seeds=5)
     assert check_runs(more) == more[:1]
+    searched = planned(tmp_path, Start.PRETRAINED, run__rate_search="first_seed")
+    assert check_runs(searched) == searched[:1]
     for changes, message in (
         ({"init_from": "runs/other"}, "fine-tuned from runs/base, not from --init_from=runs/other"),
         ({"data__max_seq_length": "9"}, "another experiment: data.max_seq_length was 64"),
@@ -120,7 +131,15 @@ def test_what_was_done_is_compared_with_what_is_asked_for(tmp_path: Path) -> Non
     )
 
 
-def write_report(run: GlueRun, values: dict[str, float | None], baseline: float) -> None:
+ALONE = {"median_of_other_seeds": None}
+
+
+def write_report(
+    run: GlueRun,
+    values: dict[str, float | None],
+    baseline: float,
+    search: dict[str, Any] | None = None,
+) -> None:
     """Write the report of a fine-tuning with two rates, of which the second is better."""
     worse = {"value": 0.5, "learning_rate": 1e-5, "baseline": baseline, "failed": None}
     runs: dict[str, dict[str, Any]] = {"rate_1e-05_seed_1": worse}
@@ -130,6 +149,8 @@ def write_report(run: GlueRun, values: dict[str, float | None], baseline: float)
     rates = [{"learning_rate": 2e-5, "median": 1}, {"learning_rate": 1e-5, "median": 0.5}]
     config = {"task": run.task, "data": {"max_seq_length": 128}}
     content = {"metric": "accuracy", "learning_rates": rates, "runs": runs, "config": config}
+    if search is not None:
+        content["rate_search"] = search
     for number, seed in enumerate(runs):
         (run.workdir / seed).mkdir(parents=True)
         entries = (
@@ -171,6 +192,31 @@ def test_the_table_has_medians_spreads_and_the_difference(tmp_path: Path) -> Non
     assert (tmp_path / "runs" / "scores.png").stat().st_size > 5_000
     content = json.loads((tmp_path / "runs" / "report.json").read_text())
     assert content["results"][0]["scores"] == {"a": 80.0, "b": 86.0, "c": 84.0}
+
+
+def test_seeds_that_chose_the_rate_and_equal_scores(tmp_path: Path) -> None:
+    """RTE: ranks 5.5 5.5 2.5 against 2.5 2.5 2.5. Of 20 divisions into threes, 4 have both 5.5 and
+    4 have none: 8 have a sum as far from 10.5 as 13.5 is."""
+    runs = sst2, control, rte, rte_control = planned(tmp_path, *Start)
+    search = {"values": {"1e-05": 0.5, "2e-05": 0.8}, "median_of_other_seeds": 0.85}
+    write_report(sst2, {"a": 0.80, "b": 0.86, "c": 0.84}, 0.51, search)
+    write_report(control, {"a": 0.72}, 0.51, {"values": {"1e-05": None}, **ALONE})
+    write_report(rte, {"a": 0.6, "b": 0.6, "c": 0.5}, 0.53)
+    write_report(rte_control, {"a": 0.5, "b": 0.5, "c": 0.5}, 0.53)
+    results = read_results(runs)
+    change, p_value = difference(results, "rte") or (0, 0)
+    assert change == pytest.approx(10) and p_value == pytest.approx(0.4)
+    assert rank_sum_test([6, 7, 8, 9, 10], [1, 2, 3, 4, 5]) == pytest.approx(2 / 252)
+    assert rank_sum_test([*range(11, 22)], [*range(11)]) == pytest.approx(8.15e-5, rel=1e-3)
+    text = write_glue_report(tmp_path / "runs", results, AlbertConfig(), "the command")
+    assert "| average of these 2 of GLUE's 9 tasks |  | 72.0 | 61.0 |  |  |" in text
+    assert (
+        "no such choice. SST-2, pretrained: 1e-05 50.0, 2e-05 80.0; other seeds 85.0. "
+        "SST-2, random: 1e-05 no score."
+    ) in text
+    content = json.loads((tmp_path / "runs" / "report.json").read_text())
+    assert content["averages"] == {"pretrained": pytest.approx(72), "random": pytest.approx(61)}
+    assert content["results"][0]["median_of_others"] == 85
 
 
 def make_page(tmp_path: Path) -> Path:
