@@ -8,7 +8,14 @@ from etils import epath
 from experiments.metrics.curves import Panel
 from experiments.pages.charts import format_charts
 from experiments.pages.comparison import ComparedRun, compare_runs
-from experiments.pages.document import PAGE_FILE, Section, escape, format_table, write_page
+from experiments.pages.document import (
+    PAGE_FILE,
+    Section,
+    escape,
+    format_picture,
+    format_table,
+    write_page,
+)
 from experiments.sweeping.point_kind import RowResult
 
 
@@ -20,6 +27,7 @@ def write_sweep_page(
     table: tuple[Sequence[str], Sequence[Sequence[str]]],
     notes: Sequence[str],
     panels: Sequence[Panel],
+    across: Sequence[bytes],
 ) -> None:
     """Write ``report.html``; the same for the same results.
 
@@ -31,6 +39,7 @@ def write_sweep_page(
         table: headings and rows of the report.
         notes: lines below it.
         panels: the metrics to plot.
+        across: the PNG of metrics across rows, if there is one.
     """
     title, _, rest = docstring.partition("\n")
     below = "".join(f"<p>{escape(line.removeprefix('- '))}</p>\n" for line in notes)
@@ -46,6 +55,7 @@ def write_sweep_page(
         [
             Section("Sweep", f"<pre>{escape(rest.strip())}\n\n{escape(command)}</pre>", True),
             Section("Results", format_table(*table) + below),
+            *(Section("Rows", format_picture(png, "medians, lowest, highest")) for png in across),
             Section("Curves", format_charts(compare_runs([*_runs(rows)], panels))),
             Section("Points", format_table(headings, points), True),
         ],

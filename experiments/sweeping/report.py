@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from albert_jax.durable_files import write_atomically
@@ -24,12 +25,14 @@ from experiments.sweeping.pretraining_report import PAPER_NAMES
 from experiments.sweeping.results import Ordering, compare_orders
 
 MARKDOWN_FILE = "report.md"
+ROWS_PLOT_FILE = "rows.png"
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings and rows
 
 
 def write_report(directory: Path, docstring: str, command: str, rows: Sequence[RowResult]) -> Path:
-    """Write ``report.md``, ``report.html``, ``report.json`` and ``curves.png``.
+    """Write ``report.md``, ``report.html``, ``report.json``, ``curves.png`` and, where rows have
+    places, ``rows.png``.
 
     Args:
         directory: the sweep's directory.
@@ -44,7 +47,11 @@ def write_report(directory: Path, docstring: str, command: str, rows: Sequence[R
     orderings, panels = compare_orders(rows), form.panels(rows)
     markdown = directory / MARKDOWN_FILE
     table, notes = _table(rows, form), [*_notes(rows, form), "", *_order_lines(orderings, form)]
-    write_atomically(markdown, format_report(docstring, command, table, notes))
+    pictures = [CURVES_FILE]
+    if any(row.row.place is not None for row in rows):
+        pictures.insert(0, ROWS_PLOT_FILE)
+        _plot_rows(rows, panels, directory / ROWS_PLOT_FILE, docstring.partition("\n")[0])
+    write_atomically(markdown, format_report(docstring, command, table, notes, pictures))
     content = {
         "description": docstring,
         "command": command,
@@ -53,15 +60,19 @@ def write_report(directory: Path, docstring: str, command: str, rows: Sequence[R
     }
     write_atomically(directory / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     _plot(rows, panels, directory / CURVES_FILE, docstring.partition("\n")[0])
-    write_sweep_page(directory, docstring, command, rows, table, notes, panels)
+    across = [(directory / name).read_bytes() for name in pictures if name == ROWS_PLOT_FILE]
+    write_sweep_page(directory, docstring, command, rows, table, notes, panels, across)
     return markdown
 
 
-def format_report(docstring: str, command: str, table: Table, notes: Sequence[str]) -> str:
+def format_report(
+    docstring: str, command: str, table: Table, notes: Sequence[str], pictures: Sequence[str]
+) -> str:
     """Return the Markdown text."""
     title, _, rest = docstring.partition("\n")
     lines = [f"# {title}", "", "```", rest.strip(), "```", "", f"    {command}", ""]
-    lines += [*format_table(*table), *notes, "", f"![curves]({CURVES_FILE})", ""]
+    lines += [*format_table(*table), *notes, ""]
+    lines += [line for name in pictures for line in (f"![{Path(name).stem}]({name})", "")]
     return "\n".join(lines)
 
 
@@ -137,4 +148,30 @@ def _plot(rows: Sequence[RowResult], panels: Sequence[Panel], path: Path, title:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside right upper")
+    save_figure(figure, path)
+
+
+def _plot_rows(rows: Sequence[RowResult], panels: Sequence[Panel], path: Path, title: str) -> None:
+    """Plot medians with lowest and highest across rows: a panel for each metric, and the lines that
+    the rows' places name."""
+    lines: dict[str, list[tuple[float, RowResult]]] = {}
+    for row in rows:
+        if (place := row.row.place) is not None:
+            lines.setdefault(place.line, []).append((place.value, row))
+            axis = place.axis
+    figure = Figure(layout="constrained")
+    figure.suptitle(title)
+    placed = [row for found in lines.values() for _, row in found]
+    measured = [panel for panel in panels if any(panel[0] in row.metrics for row in placed)]
+    for axes, name in add_panels(figure, measured, unit=axis):
+        for line, found in lines.items():
+            points = sorted(
+                (value, *row.metrics[name][:3]) for value, row in found if name in row.metrics
+            )
+            if points:
+                values, medians, low, high = np.array(points).T
+                spread = (medians - low, high - medians)
+                axes.errorbar(values, medians, spread, fmt="o-", capsize=3, label=line)
+        axes.set_xscale("log")
+        axes.legend()
     save_figure(figure, path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline.errors import InputError
 from experiments.cli.named_files import check_file, find_file
@@ -23,6 +23,14 @@ class Size(StrEnum):
     SMALL = "small"  # minutes a point on a CPU
 
 
+class Place(NamedTuple):
+    """The place of a row in a plot of metrics across rows."""
+
+    axis: str  # the name of the horizontal axis, which is logarithmic
+    value: float
+    line: str  # the line that the row is a point of
+
+
 @dataclass(frozen=True)
 class SweepRow:
     """A row of a sweep's table.
@@ -36,6 +44,7 @@ class SweepRow:
     # The paper's values, in percent, by the names of the report's metrics.
     paper: Mapping[str, float] = field(default_factory=dict)
     starts_from: str | None = None  # an earlier row: start from its parameters, at equal seeds
+    place: Place | None = None  # of the rows that have one, the report has a plot
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

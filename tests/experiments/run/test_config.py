@@ -201,6 +201,23 @@ CHANGES: dict[str, dict[str, Any]] = {
         "run.evaluation_pairs": 2048,
         "global_batch_size": 128,
     },
+    "albert_six_minutes": SMALL
+    | size(6, 512, 8)
+    | {
+        "model.max_position_embeddings": 512,
+        "data.max_seq_length": 128,
+        "data.max_predictions_per_seq": 20,
+        "optimizer.learning_rate": 7e-4,
+        "optimizer.beta_2": 0.98,
+        "optimizer.num_train_steps": 9000,
+        "optimizer.num_warmup_steps": 600,
+        "run.dtype": "bfloat16",
+        "run.evaluate_every": 3000,
+        "run.checkpoint_every": 3000,
+        "run.evaluation_batch_size": 256,
+        "run.evaluation_pairs": 2048,
+        "global_batch_size": 512,
+    },
 }
 
 

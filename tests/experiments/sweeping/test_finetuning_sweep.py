@@ -1,14 +1,17 @@
 """Sweeps whose points are fine-tunings: planned, refused, run, resumed and reported."""
 
+import dataclasses
 import functools
 import json
 import math
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 import tiny_tasks
 from commands import ROOT, start_sweep
@@ -18,6 +21,7 @@ from albert_jax.devices.mesh import make_mesh
 from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetune import finetune
+from experiments.metrics.curves import save_figure
 from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig
@@ -28,13 +32,16 @@ from experiments.sweeping.point_kind import PlannedPoint
 from experiments.sweeping.points import expand
 from experiments.sweeping.report import write_report
 from experiments.sweeping.results import read_results
-from experiments.sweeping.sweep import Size, Sweep, SweepRow, load_sweep
+from experiments.sweeping.sweep import Place, Size, Sweep, SweepRow, load_sweep
 from experiments.tasks.config import FinetuneConfig
 
 # ml_collections loads a config file in a way that Python wants to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
-ROWS = tuple(SweepRow(f"{rate:g}", {"optimizer.learning_rate": rate}) for rate in (5e-3, 1e-12))
+ROWS = tuple(
+    SweepRow(f"{rate:g}", {"optimizer.learning_rate": rate}, place=Place("rate", rate, "a line"))
+    for rate in (5e-3, 1e-12)
+)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +154,23 @@ def test_decoders_of_the_sharing_sweep_have_their_parameters(
         )
 
 
+def test_numbers_of_labels_are_the_same_from_both_starts(
+    tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    sweep, _ = load_sweep("sst2_labels", Size.SMALL)
+    model = {name: value for name, value in overrides.items() if name.startswith("model.")}
+    points = expand(sweep, tmp_path, model | {"data.tokenizer": overrides["data.tokenizer"]})
+    planned = plan_points(points, sweep, task_dirs={}, task_overrides={})
+    assert len(planned) == 2 * 4 * 3
+    for one, other in zip(planned[:12], planned[12:], strict=True):
+        assert one.config.run.init_weights and not other.config.run.init_weights
+        weights = dataclasses.replace(other.config.run, init_weights=True)
+        assert dataclasses.replace(other.config, run=weights) == one.config
+    labels = [one.config.data.max_train_examples for one in planned[:12:3]]
+    assert labels == [one.point.row.place.value for one in planned[:12:3] if one.point.row.place]
+    assert labels == [1_000, 4_000, 16_000, 67_349]
+
+
 def test_what_is_of_pre_training_only_is_refused(tmp_path: Path, overrides: dict[str, Any]) -> None:
     nothing: dict[str, Any] = {"corpus_dir": "", "task_dir": [], "task_override": []}
     check_flags(FINETUNING, nothing)
@@ -183,7 +207,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quick")
-def test_reports_of_points_are_collected(tmp_path: Path, overrides: dict[str, Any]) -> None:
+def test_reports_of_points_are_collected(
+    tmp_path: Path, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first rate learns with both seeds; the second changes nothing, with one; 30 steps are
     three epochs of 160 texts."""
     planned = plan(tmp_path, overrides)
@@ -192,6 +218,13 @@ def test_reports_of_points_are_collected(tmp_path: Path, overrides: dict[str, An
     again = plan(tmp_path, overrides)  # steps of epochs are in the workdirs now, and the same
     results = read_results(again)
     assert [point.status for row in results for point in row.points] == [*["done"] * 3, "not run"]
+    figures: list[Any] = []
+
+    def save(figure: Any, path: Path) -> None:
+        figures.append(figure)
+        save_figure(figure, path)
+
+    monkeypatch.setattr("experiments.sweeping.report.save_figure", save)
     path = write_report(tmp_path, "Which rate?\n\nRows  two", "the command", results)
 
     reports = [json.loads((one.point.workdir / "report.json").read_text()) for one in planned[:3]]
@@ -220,6 +253,11 @@ def test_reports_of_points_are_collected(tmp_path: Path, overrides: dict[str, An
     assert page.count("<figcaption>loss, train</figcaption>") == 1
     assert page.count("<polyline") == 3 * page.count("<figure>")
     assert (tmp_path / "curves.png").stat().st_size > 5000
+    assert "![rows](rows.png)\n\n![curves](curves.png)" in path.read_text()
+    assert b64encode((tmp_path / "rows.png").read_bytes()).decode() in page
+    (axes,) = (axes for axes in figures[0].axes if axes.get_title() == "accuracy")
+    (line,) = axes.get_lines()[:1]
+    assert line.get_xydata().tolist() == [[1e-12, values[2]], [5e-3, np.median(values[:2])]]
 
     with pytest.raises(InputError, match=r"another experiment: .*num_epochs was 3.0 and is 4.0"):
         plan(tmp_path, overrides | {"data.num_epochs": 4})

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 ROOT = Path(__file__).parents[3]
 FILES = {path.stem: path for path in sorted((ROOT / "experiments/sweeps").glob("[a-z]*.py"))}
-FINETUNINGS = {"decoder_sharing"}  # tested in `test_finetuning_sweep.py`
+FINETUNINGS = {"decoder_sharing", "sst2_labels"}  # tested in `test_finetuning_sweep.py`
 SWEEPS = {name: path for name, path in FILES.items() if name not in FINETUNINGS}
 # Backbones of the paper's size by sweep and row, from the formulas of the released shapes.
 BACKBONES = {
