@@ -4,8 +4,7 @@ Rows       1, 3, 6, 12, 24 and 48 layers; from 3 on, each starts from the parame
            the one before
 Paper      large for 125,000 steps: better up to 24 layers, not beyond
 Cost       0.515 ZFLOP for 24 layers, and in proportion to the depth; 6 points
-Small      128 wide, 1 to 12 layers, 2,000 steps each: 10 minutes to an hour a point on 2 CPU
-           cores
+Small      128 wide, 1 to 12 layers, 400 steps each: 1 to 5 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/depth.py \
                --size=small --workdir=sweeps/depth --corpus_dir=CORPUS
 Found      nothing yet

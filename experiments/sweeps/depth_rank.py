@@ -3,7 +3,7 @@ r"""Does a low-rank change of the shared kernels in each layer help? (Bae et al.
 Rows       no change (the paper), ranks 4, 16 and 64 with everything shared, and nothing shared
 Paper      no change; sharing nothing is 1.5 points better on average (Table 4, E = 128)
 Cost       0.149 ZFLOP a point, 5 points: a change costs parameters and hardly any operations
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/depth_rank.py \
                --size=small --workdir=sweeps/depth_rank --corpus_dir=CORPUS
 Found      nothing yet

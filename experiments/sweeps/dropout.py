@@ -3,7 +3,7 @@ r"""Does dropout help or hurt a model that does not overfit? (ALBERT §4.8, Tabl
 Rows       with dropout of 0.1 and without
 Paper      xxlarge after about 1,000,000 steps: better without, by 0.3 points of the average
 Cost       31 ZFLOP a point, 2 points (products, forward and backward)
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/dropout.py \
                --size=small --workdir=sweeps/dropout --corpus_dir=CORPUS
 Found      nothing yet

@@ -3,7 +3,7 @@ r"""How wide must embeddings be, with and without parameter sharing? (ALBERT §4
 Rows       embedding sizes 64, 128, 256 and 768, all parameters shared or none
 Paper      base for 125,000 steps. Shared, 128 is best; not shared, wider is slightly better
 Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/embedding_size.py \
                --size=small --workdir=sweeps/embedding_size --corpus_dir=CORPUS
 Found      nothing yet

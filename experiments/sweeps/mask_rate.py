@@ -3,7 +3,7 @@ r"""How much should be masked? (Wettig et al. 2023)
 Rows       15, 20, 25, 30 and 40 % of the tokens, with as many prediction slots as that takes
 Paper      15 %, without a comparison. Later work found 40 % to do better in large models
 Cost       0.15 to 0.16 ZFLOP a point, 5 points (products, forward and backward)
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/mask_rate.py \
                --size=small --workdir=sweeps/mask_rate --corpus_dir=CORPUS
 Found      nothing yet

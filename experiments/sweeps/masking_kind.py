@@ -4,7 +4,7 @@ Rows       n-grams of whole words, single words, single tokens, geometric spans 
            (SpanBERT)
 Paper      n-grams, without a comparison
 Cost       0.149 ZFLOP a point, 4 points (products, forward and backward)
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/masking_kind.py \
                --size=small --workdir=sweeps/masking_kind --corpus_dir=CORPUS
 Found      nothing yet

@@ -4,11 +4,11 @@ Rows       all, attention, ffn or none shared, at two embedding sizes
 Paper      base for 125,000 steps. Sharing the feed-forward sublayer costs 1.6 to 1.9 points of the
            average, sharing attention at most 0.7
 Cost       0.149 ZFLOP a point, 8 points (products, forward and backward)
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores, 16 points
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores, 16 points
 Command    python -m experiments.sweep --sweep=experiments/sweeps/parameter_sharing.py \
                --size=small --workdir=sweeps/sharing --corpus_dir=CORPUS
-Found      small, embedding size 128, 5,000 steps: sharing all costs 0.16 nats of 5 compared with
-           none, and all rows leave the plateau; the rows between differ less than seeds do
+Found      `albert_small_wiki`, 5,000 steps: sharing all costs 0.16 nats of 5 compared with none,
+           and all rows leave the plateau; the rows between differ less than seeds do
            (experiments/RESULTS.md)
 """
 

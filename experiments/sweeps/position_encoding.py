@@ -6,7 +6,7 @@ Rows       a learned vector a position (the paper), learned keys and values of l
 Paper      absolute positions, without a comparison; some accounts attribute local relative ones to
            it
 Cost       0.149 ZFLOP a point, somewhat more with learned distances; 4 points
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/position_encoding.py \
                --size=small --workdir=sweeps/position_encoding --corpus_dir=CORPUS
 Found      nothing yet

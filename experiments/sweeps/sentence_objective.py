@@ -4,7 +4,7 @@ Rows       none, the next sentence (BERT), sentence order
 Paper      base for 125,000 steps. Next-sentence prediction teaches nothing about order
            (52.0 %), sentence order teaches next-sentence prediction (78.9 %)
 Cost       0.149 ZFLOP a point, 3 points (products, forward and backward)
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes a point on 2 CPU cores, and some for
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores, and some for
            its probes
 Command    python -m experiments.sweep --sweep=experiments/sweeps/sentence_objective.py \
                --size=small --workdir=sweeps/sentence_objective --corpus_dir=CORPUS

@@ -4,7 +4,7 @@ Rows       hidden sizes 1024, 2048, 4096 and 6144; heads of 64, feed-forward lay
            as wide
 Paper      3 layers for 125,000 steps: better up to 4096, not beyond
 Cost       0.08 to 2 ZFLOP a point, 4 points (products, forward and backward)
-Small      3 layers of 64 to 384, 2,000 steps each: 10 minutes to an hour a point on 2 CPU cores
+Small      3 layers of 64 to 384, 400 steps each: 1 to 8 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/width.py \
                --size=small --workdir=sweeps/width --corpus_dir=CORPUS
 Found      nothing yet

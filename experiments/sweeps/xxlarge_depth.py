@@ -3,7 +3,7 @@ r"""Are 24 layers better than 12 at a hidden size of 4096? (ALBERT appendix A.2,
 Rows       12 and 24 layers
 Paper      xxlarge for 125,000 steps: no notable difference
 Cost       3.9 and 7.8 ZFLOP (products, forward and backward)
-Small      3 and 6 layers of 256, 2,000 steps each: 30 minutes to an hour a point on 2 CPU cores
+Small      3 and 6 layers of 256, 400 steps each: 4 to 8 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/xxlarge_depth.py \
                --size=small --workdir=sweeps/xxlarge_depth --corpus_dir=CORPUS
 Found      nothing yet

@@ -178,15 +178,20 @@ CHANGES: dict[str, dict[str, Any]] = {
     "albert_tiny_cpu": SMALL
     | size(3, 128, 4)
     | {
+        "model.position_encoding": "rotary",
+        "model.initializer_range": 0.05,
+        "data.masked_lm_prob": 0.2,
+        "data.max_predictions_per_seq": 13,
         "optimizer.name": "muon",
-        "optimizer.learning_rate": 2e-3,
-        "optimizer.num_train_steps": 1600,
-        "optimizer.num_warmup_steps": 100,
-        "run.log_every": 20,
-        "run.evaluate_every": 400,
-        "run.checkpoint_every": 400,
+        "optimizer.learning_rate": 6e-3,
+        "optimizer.beta_2": 0.98,
+        "optimizer.num_train_steps": 3200,
+        "optimizer.num_warmup_steps": 80,
+        "run.log_every": 50,
+        "run.evaluate_every": 800,
+        "run.checkpoint_every": 800,
         "run.evaluation_pairs": 512,
-        "global_batch_size": 64,
+        "global_batch_size": 32,
     },
     "albert_small_wiki": SMALL
     | size(3, 128, 4)

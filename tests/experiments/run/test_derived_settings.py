@@ -61,19 +61,19 @@ def read(
             "constant; --config.optimizer.schedule sets another",
         ),
         (
-            "albert_tiny_cpu",
-            ["data.max_seq_length=256"],
-            {"model.max_position_embeddings": 256},
-            "a position table of 128 becomes one of 256 for rows as long; "
+            "albert_small_wiki",
+            ["data.max_seq_length=1024"],
+            {"model.max_position_embeddings": 1024},
+            "a position table of 512 becomes one of 1,024 for rows as long; "
             "--config.model.max_position_embeddings sets another",
         ),
         (
-            "albert_tiny_cpu",
-            ["phases.first.num_steps=4", "phases.first.max_seq_length=256"],
-            {"model.max_position_embeddings": 256},
-            "a position table of 128 becomes",
+            "albert_small_wiki",
+            ["phases.first.num_steps=4", "phases.first.max_seq_length=1024"],
+            {"model.max_position_embeddings": 1024},
+            "a position table of 512 becomes",
         ),
-        ("albert_tiny_cpu", ["phases.first.max_seq_length=256"], {}, None),  # has no steps
+        ("albert_small_wiki", ["phases.first.max_seq_length=1024"], {}, None),  # has no steps
         (
             "albert_base_packed",
             ["model.max_position_embeddings=128"],
