@@ -46,10 +46,10 @@ demo: $(DEMO_CORPUS)/metadata.json
 	@printf '\n== Five gaps, filled in ==\n'
 	$(RUN) experiments.predict --task=fill-mask --model=$(DEMO_RUN) \
 		--text="This function returns a [MASK] of strings." \
-		--text="Raises a ValueError if the argument is not [MASK]." \
-		--text="The default value [MASK] None." \
 		--text="Returns True if the file exists and False [MASK]." \
-		--text="This method must be implemented [MASK] subclasses."
+		--text="Both arguments must have the same [MASK]." \
+		--text="This function can be [MASK] to read a file." \
+		--text="See the documentation of the class for more [MASK]."
 	@printf '\n%s\n' "Loss curves: $(DEMO_RUN)/curves.png" "Next, a text of your own:" \
 		"  $(RUN) experiments.predict --task=fill-mask --model=$(DEMO_RUN) --text='The [MASK] of the array.'" \
 		"or the real thing: see 'Build a corpus' and 'Train' in README.md"
