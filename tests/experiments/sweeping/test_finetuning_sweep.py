@@ -160,14 +160,14 @@ def test_numbers_of_labels_are_the_same_from_both_starts(
     sweep, _ = load_sweep("sst2_labels", Size.SMALL)
     model = {name: value for name, value in overrides.items() if name.startswith("model.")}
     points = expand(sweep, tmp_path, model | {"data.tokenizer": overrides["data.tokenizer"]})
-    planned = plan_points(points, sweep, task_dirs={}, task_overrides={})
-    assert len(planned) == 2 * 4 * 3
-    for one, other in zip(planned[:12], planned[12:], strict=True):
+    assert len(points) == 2 * 4 * 3
+    planned = plan_points(points[::3], sweep, task_dirs={}, task_overrides={})  # of one seed
+    for one, other in zip(planned[:4], planned[4:], strict=True):
         assert one.config.run.init_weights and not other.config.run.init_weights
         weights = dataclasses.replace(other.config.run, init_weights=True)
         assert dataclasses.replace(other.config, run=weights) == one.config
-    labels = [one.config.data.max_train_examples for one in planned[:12:3]]
-    assert labels == [one.point.row.place.value for one in planned[:12:3] if one.point.row.place]
+    labels = [one.config.data.max_train_examples for one in planned[:4]]
+    assert labels == [one.point.row.place.value for one in planned[:4] if one.point.row.place]
     assert labels == [1_000, 4_000, 16_000, 67_349]
 
 
