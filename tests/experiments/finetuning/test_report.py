@@ -141,6 +141,11 @@ def test_the_first_seed_chooses_the_rate_of_the_others() -> None:
         "The learning rate was chosen by seed 1 (1e-05: 0.6000, 2e-05: 0.7000, 3e-05: ), which "
         "favors that seed: the median of the others is 0.4500."
     )
+    every = dataclasses.replace(run, rate_search=RateSearch.EVERY_SEED)
+    grid = next_runs(dataclasses.replace(config, run=every), {})
+    assert list(grid) == [
+        f"rate_{rate}e-05_seed_{seed}" for rate in (1, 2, 3) for seed in (1, 2, 3)
+    ]
     nothing = {name: dataclasses.replace(reports[name], value=None) for name in first}
     assert next_runs(config, nothing) == {}
 
