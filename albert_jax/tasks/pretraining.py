@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.heads import gather_positions
 from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
-from albert_jax.training.losses import Metrics, cross_entropy, z_loss
+from albert_jax.training.losses import Metrics, Ratio, cross_entropy, z_loss
 from albert_jax.training.objective import Objective
 
 Z_LOSS = "masked_lm_z_loss"
@@ -20,6 +22,7 @@ def pretraining_objective(
     sentence_metric: str | None = "sentence_order",
     *,
     z_loss_weight: float = 0.0,
+    samples_labels: bool = False,
 ) -> Objective:
     """The sum of masked-LM loss and sentence loss (ALBERT §3.1).
 
@@ -32,6 +35,7 @@ def pretraining_objective(
         sentence_metric: name of the sentence objective in the metrics. With None the sentence head
             and the pooler are not computed; their parameters stay and have no gradient.
         z_loss_weight: of the squared logarithm of softmax's denominator, a third loss.
+        samples_labels: True for an objective with a `sampled_loss_fn`.
     """
     sentence = sentence_metric is not None
 
@@ -42,6 +46,16 @@ def pretraining_objective(
             metrics[Z_LOSS] = z_loss(
                 outputs.prediction_logits, batch.masked_lm_weights, z_loss_weight
             )
+        if sentence_metric is not None and outputs.sop_logits is not None:
+            metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
+        return metrics
+
+    def sampled_loss_fn(params: PyTree, batch: PretrainingBatch, key: Any) -> Metrics:
+        outputs = apply_to_batch(model, params, batch, output_sop_logits=sentence)
+        batch = sample_labels(key, outputs, batch)
+        metrics = masked_lm_metrics(outputs.prediction_logits, batch)
+        if z_loss_weight:  # it has no labels
+            metrics[Z_LOSS] = Ratio(jnp.zeros(()), jnp.ones(()))
         if sentence_metric is not None and outputs.sop_logits is not None:
             metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
         return metrics
@@ -61,7 +75,20 @@ def pretraining_objective(
             predictions["sop_logits"] = outputs.sop_logits
         return predictions
 
-    return Objective(loss_fn, weight_fn, predict)
+    return Objective(loss_fn, weight_fn, predict, sampled_loss_fn if samples_labels else None)
+
+
+def sample_labels(
+    key: Array, outputs: AlbertForPreTrainingOutput, batch: PretrainingBatch
+) -> PretrainingBatch:
+    """Return the batch with labels that are sampled from the model's predictions."""
+    tokens, order = jax.random.split(key)
+    logits = jax.lax.stop_gradient(outputs.prediction_logits)
+    batch = batch._replace(masked_lm_ids=jax.random.categorical(tokens, logits))
+    if outputs.sop_logits is None:
+        return batch
+    logits = jax.lax.stop_gradient(outputs.sop_logits)
+    return batch._replace(sentence_order_labels=jax.random.categorical(order, logits))
 
 
 def apply_to_batch(

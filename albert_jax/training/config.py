@@ -34,6 +34,8 @@ class OptimizerName(StrEnum):
     # AdamW at a constant rate whose momentum is a mean of the weights, which is evaluated (Defazio
     # et al. 2024).
     SCHEDULE_FREE = "schedule_free"
+    # Means of gradients over the curvature of the loss, each at most 1 (Liu et al. 2023).
+    SOPHIA = "sophia"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,13 @@ class OptimizerConfig:
         below=1,
     )
     slow_share: float = setting(5.0, "weight of ademamix's slow mean", at_least=0)
+    curvature_every: int = setting(10, "steps between two of sophia's estimates", at_least=1)
+    curvature_beta: float = setting(
+        0.99, "decay of the mean of sophia's estimates", at_least=0, below=1
+    )
+    curvature_scale: float = setting(
+        0.05, "sophia's gradients are divided by this times the curvature", above=0
+    )
     bias_correction: bool = setting(False, "correct the moments for their start at 0")
     max_grad_norm: float | None = setting(
         1.0, "clip the norm over all gradients to this; none: no clipping", above=0

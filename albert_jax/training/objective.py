@@ -13,8 +13,17 @@ Predict = Callable[[PyTree, Any], dict[str, Array]]
 
 
 class Objective(NamedTuple):
-    """Loss, weights and predictions of a model on a task."""
+    """Loss, weights and predictions of a model on a task.
+
+    Attributes:
+        loss_fn: sums and weights.
+        weight_fn: the denominators of the losses.
+        predict: logits without dropout.
+        sampled_loss_fn: `loss_fn` on labels that the model itself samples, without dropout; for an
+            optimizer that estimates curvature.
+    """
 
     loss_fn: LossFn
     weight_fn: WeightFn
     predict: Predict
+    sampled_loss_fn: LossFn | None = None

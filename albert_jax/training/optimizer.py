@@ -39,6 +39,7 @@ from albert_jax.training.schedule import make_schedule
 
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
 STACKED_NAME = "layers"  # parameters below have two leading axes: copies and inner
+_LEAST_CURVATURE = 1e-12  # of sophia, as in its paper
 _ADAM_RMS = 0.2  # root mean square of Adam's updates, about
 
 
@@ -191,6 +192,47 @@ def schedule_free(config: OptimizerConfig) -> tuple[optax.GradientTransformation
     return scaling, *adamw(config)[1:]
 
 
+def sophia(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """Return the mean gradient over the curvature, each entry within 1, and decay.
+
+    The curvature is the diagonal of the Gauss-Newton matrix, estimated every few steps (Sophia-G).
+    The mean gradient is corrected for its start at 0.
+    """
+    scaling = optax.contrib.sophia(
+        -1.0,  # the sign and the rate come last, as with all rules
+        b1=config.beta_1,
+        b2=config.curvature_beta,
+        eps=_LEAST_CURVATURE,
+        weight_decay=0.0,  # by name, below
+        gamma=config.curvature_scale,
+        update_interval=config.curvature_every,
+        hessian_diagonal_fn=gauss_newton_diagonal(),
+    )
+    return scaling, *adamw(config)[1:]
+
+
+def gauss_newton_diagonal() -> optax.GradientTransformationExtraArgs:
+    """Estimate the diagonal of the Gauss-Newton matrix by the squares of gradients on labels that
+    the model samples, which the update takes as the function ``sampled_gradients``.
+
+    They are those of the global batch, summed over micro-batches and devices before they are
+    squared (`train_step.make_gradient_fn` with ``root_weights``).
+    """
+
+    def update(
+        updates: PyTree,
+        state: optax.EmptyState,
+        params: PyTree | None = None,
+        *,
+        sampled_gradients: Callable[[], PyTree],
+        **others: Any,
+    ) -> tuple[PyTree, optax.EmptyState]:
+        del updates, params, others
+        return jax.tree.map(jnp.square, sampled_gradients()), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
 # Transformations between clipping and learning rate; their number and order shape the stored state.
 UPDATE_RULES: dict[
     OptimizerName, Callable[[OptimizerConfig], tuple[optax.GradientTransformation, ...]]
@@ -200,6 +242,7 @@ UPDATE_RULES: dict[
     OptimizerName.MUON: muon,
     OptimizerName.ADEMAMIX: ademamix,
     OptimizerName.SCHEDULE_FREE: schedule_free,
+    OptimizerName.SOPHIA: sophia,
 }
 
 

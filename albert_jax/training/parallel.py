@@ -106,6 +106,7 @@ def compile_train_step(
     mesh: Mesh,
     *,
     weight_fn: WeightFn,
+    sampled_loss_fn: LossFn | None = None,
     accumulation_steps: int = 1,
     parallelism: Parallelism = Parallelism.PJIT,
     reduction_dtype: DTypeLike = jnp.float32,
@@ -123,6 +124,7 @@ def compile_train_step(
         state: the state, or its shapes.
         mesh: the devices.
         weight_fn: the denominators of the task's objectives.
+        sampled_loss_fn: see `make_train_step`.
         accumulation_steps: number of micro-batches of a step.
         parallelism: the transformation that distributes the step.
         reduction_dtype: dtype in which gradients are summed over devices.
@@ -138,6 +140,7 @@ def compile_train_step(
         loss_fn,
         optimizer,
         weight_fn=weight_fn,
+        sampled_loss_fn=sampled_loss_fn,
         accumulation_steps=accumulation_steps,
         reduction_dtype=reduction_dtype,
         spike_sigmas=spike_sigmas,

@@ -1,5 +1,6 @@
 """Training step and evaluation step: pure functions, the same for every task."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from albert_jax.training.skipping import (
 
 FINGERPRINTS = "fingerprints"  # of the gradients of each shard of the rows, among the metrics
 DROPOUT_STREAM = 0  # folded into the root key; another use of the key takes another number
+SAMPLING_STREAM = 1  # of labels
 
 # (parameters, batch, key) -> gradients and metrics of the global batch
 GradientFn = Callable[[PyTree, Any, Array], tuple[PyTree, Metrics]]
@@ -63,6 +65,7 @@ def make_gradient_fn(
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
     fingerprints: bool = False,
+    root_weights: bool = False,
 ) -> GradientFn:
     """Make the gradient function of the sum of a task's objectives, each its sum over its weight.
 
@@ -78,6 +81,10 @@ def make_gradient_fn(
         reduction_dtype: dtype to which gradients are rounded before they are summed over the axes;
             metrics, and gradients of lower precision, are not rounded.
         fingerprints: True to add the metric `FINGERPRINTS`, with a value for each shard.
+        root_weights: True to divide each sum by the root of its weight. With sampled labels the
+            squares of such gradients have the diagonal of the Gauss-Newton matrix of the objectives
+            as their mean: labels are independent, so that of n of them the square of the sum has n
+            times the mean of one.
     """
 
     axes = tuple(row_axes)
@@ -86,6 +93,8 @@ def make_gradient_fn(
         shard = jax.lax.axis_index(axes) if axes else jnp.zeros((), jnp.int32)
         key = jax.random.fold_in(key, shard)
         weights = jax.lax.psum(weight_fn(batch), axes)
+        if root_weights:
+            weights = jax.tree.map(jnp.sqrt, weights)
 
         def micro_loss(params: PyTree, micro: Any, key: Array) -> tuple[Array, Metrics]:
             metrics = loss_fn(params, micro, key)
@@ -150,6 +159,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     weight_fn: WeightFn,
+    sampled_loss_fn: LossFn | None = None,
     accumulation_steps: int = 1,
     reduction_dtype: DTypeLike = jnp.float32,
     spike_sigmas: float | None = None,
@@ -168,6 +178,8 @@ def make_train_step(
         loss_fn: the task's loss, see `losses.LossFn`.
         optimizer: the gradient transformation.
         weight_fn: the denominators of the task's objectives, see `losses.WeightFn`.
+        sampled_loss_fn: the loss on sampled labels, for an optimizer whose update takes a function
+            ``sampled_gradients`` and calls it in some steps, such as Sophia.
         accumulation_steps: number of micro-batches of a step.
         reduction_dtype: see `make_gradient_fn`.
         spike_sigmas: deviations above the last steps from which on a loss or a gradient norm is a
@@ -177,16 +189,26 @@ def make_train_step(
         map_over_rows: maps the gradient function over the row axes; the identity where the whole
             step is mapped over them.
     """
-    gradients = map_over_rows(
-        make_gradient_fn(
-            loss_fn,
-            weight_fn,
-            row_axes=row_axes,
-            accumulation_steps=accumulation_steps,
-            reduction_dtype=reduction_dtype,
-            fingerprints=fingerprints,
-        )
+    make_gradients = functools.partial(
+        make_gradient_fn,
+        weight_fn=weight_fn,
+        row_axes=row_axes,
+        accumulation_steps=accumulation_steps,
+        reduction_dtype=reduction_dtype,
     )
+    gradients = map_over_rows(make_gradients(loss_fn, fingerprints=fingerprints))
+    sampled = sampled_loss_fn and map_over_rows(make_gradients(sampled_loss_fn, root_weights=True))
+
+    def update(state: TrainState, grads: PyTree, batch: Any, rng: Array) -> tuple[PyTree, PyTree]:
+        if sampled is None:
+            return optimizer.update(grads, state.opt_state, state.params)
+        key = jax.random.fold_in(jax.random.fold_in(rng, SAMPLING_STREAM), state.step)
+        return optax.with_extra_args_support(optimizer).update(
+            grads,
+            state.opt_state,
+            state.params,
+            sampled_gradients=lambda: sampled(state.params, batch, key)[0],
+        )
 
     def train_step(state: TrainState, batch: Any, rng: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.fold_in(rng, DROPOUT_STREAM), state.step)
@@ -203,7 +225,10 @@ def make_train_step(
                 flags["spike"], applied = spike, finite & ~spike
             history = extend_history(history, loss, grad_norm, finite)
 
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = update(state, grads, batch, rng)
+        if sampled is not None:  # their gradients may overflow, too
+            sound = jnp.isfinite(optax.tree.norm(_floats(opt_state)))
+            flags["finite"], applied = flags["finite"] & sound, applied & sound
         params = optax.apply_updates(state.params, updates)
         params, opt_state = _choose(applied, (params, opt_state), (state.params, state.opt_state))
         one = jnp.ones(())
@@ -212,6 +237,10 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state, history), metrics
 
     return train_step
+
+
+def _floats(tree: PyTree) -> list[Array]:
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
 def _is_spike(

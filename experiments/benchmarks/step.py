@@ -118,6 +118,7 @@ def step_candidates(
             state,
             mesh,
             weight_fn=objective.weight_fn,
+            sampled_loss_fn=objective.sampled_loss_fn,
             accumulation_steps=config.run.accumulation_steps,
             parallelism=config.run.parallelism,
             reduction_dtype=config.run.reduction_dtype,

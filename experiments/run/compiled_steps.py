@@ -23,6 +23,7 @@ from albert_jax.devices.memory import (
 )
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.training.config import OptimizerName
 from albert_jax.training.determinism import compile_step_fingerprints
 from albert_jax.training.objective import Objective
 from albert_jax.training.parallel import TrainStep, compile_train_step
@@ -41,6 +42,7 @@ def objective_of(config: ExperimentConfig, model: AlbertForPreTraining) -> Objec
         model,
         config.data.sentence_objective.metric_name,
         z_loss_weight=config.optimizer.z_loss_weight,
+        samples_labels=config.optimizer.name is OptimizerName.SOPHIA,
     )
 
 
@@ -215,6 +217,7 @@ class StepCompiler:
         self._step = (objective.loss_fn, optimizer, state, mesh)
         self._options: dict[str, Any] = {
             "weight_fn": objective.weight_fn,
+            "sampled_loss_fn": objective.sampled_loss_fn,
             "reduction_dtype": run.reduction_dtype,
             "spike_sigmas": run.skip_spike_sigmas,
             "compiler_options": compiler_options(run, device),

@@ -17,7 +17,7 @@ from experiments.run.config import (
     TrainingRunConfig,
     check_batch_size,
 )
-from experiments.run.derived_settings import follow_steps
+from experiments.run.derived_settings import follow_optimizer, follow_steps
 from experiments.tasks.task_settings import (
     GENERATION_TASKS,
     ChoiceConfig,
@@ -153,6 +153,9 @@ class FinetuneConfig:
             raise FieldError(
                 "run.init_decoder_from", f"none unless task is {tasks}", str(self.task)
             )
+        if self.optimizer.name is OptimizerName.SOPHIA:
+            allowed = "another one in fine-tuning: labels are sampled in pre-training alone"
+            raise FieldError("optimizer.name", allowed, self.optimizer.name)
         if self.decoding.temperature:
             raise FieldError(
                 "decoding.temperature", "0: texts are scored", self.decoding.temperature
@@ -162,3 +165,4 @@ class FinetuneConfig:
     def follow_settings(settings: GivenSettings) -> None:
         """Give the settings that follow from those that a command line names their values."""
         follow_steps(settings)
+        follow_optimizer(settings)

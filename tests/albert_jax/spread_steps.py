@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
@@ -13,7 +14,7 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.encoder import Execution
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.config import OptimizerConfig
+from albert_jax.training.config import OptimizerConfig, OptimizerName
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step, initialize_state
 from albert_jax.training.train_step import TrainState
@@ -32,6 +33,16 @@ ROWS, LENGTH, PREDICTIONS, PAIRS = 16, 12, 3, 2
 EXECUTION = Execution()
 LAMB = make_optimizer(
     OptimizerConfig(learning_rate=0.02, num_train_steps=10, num_warmup_steps=1),
+    global_batch_size=ROWS,
+)
+SOPHIA = make_optimizer(
+    OptimizerConfig(
+        name=OptimizerName.SOPHIA,
+        learning_rate=0.02,
+        num_train_steps=10,
+        num_warmup_steps=1,
+        curvature_every=2,
+    ),
     global_batch_size=ROWS,
 )
 
@@ -70,7 +81,12 @@ def make_batch(seed: int) -> PretrainingBatch:
 
 @functools.cache
 def initial_state(
-    *, config: AlbertConfig = CONFIG, devices: int = 1, fsdp: int = 1, tensor: int = 1
+    *,
+    config: AlbertConfig = CONFIG,
+    optimizer: optax.GradientTransformation = LAMB,
+    devices: int = 1,
+    fsdp: int = 1,
+    tensor: int = 1,
 ) -> TrainState:
     """Initialize a state on a mesh, and bring it to the host."""
     model = AlbertForPreTraining(config)
@@ -79,7 +95,7 @@ def initial_state(
         return model.init(key, jnp.zeros((1, LENGTH), jnp.int32))["params"]
 
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp, tensor=tensor)
-    return jax.device_get(initialize_state(initialize, LAMB, jax.random.key(0), mesh))
+    return jax.device_get(initialize_state(initialize, optimizer, jax.random.key(0), mesh))
 
 
 @functools.cache
@@ -87,6 +103,7 @@ def lowered_step(
     *,
     config: AlbertConfig = CONFIG,
     execution: Execution = EXECUTION,
+    optimizer: optax.GradientTransformation = LAMB,
     devices: int = 8,
     fsdp: int = 1,
     tensor: int = 1,
@@ -94,10 +111,10 @@ def lowered_step(
 ) -> tuple[jax.stages.Lowered, Mesh]:
     """The step before it is compiled, and its mesh."""
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp, tensor=tensor)
-    state = initial_state()
+    state = initial_state(optimizer=optimizer)
     objective = pretraining_objective(AlbertForPreTraining(config, execution=execution))
     step = compile_train_step(
-        objective.loss_fn, LAMB, state, mesh, weight_fn=objective.weight_fn, **spread
+        objective.loss_fn, optimizer, state, mesh, weight_fn=objective.weight_fn, **spread
     )
     batch, key = make_batch(0), jax.random.key(0)
     return step.lower(*jax.eval_shape(lambda *x: x, state, batch, key)), mesh

@@ -1,5 +1,6 @@
 """The optimizers and the schedule against worked numbers, optax and themselves, unstacked."""
 
+import functools
 import re
 from typing import Any
 
@@ -20,6 +21,7 @@ from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleN
 from albert_jax.training.optimizer import (
     adaptation_mask,
     evaluated_parameters,
+    gauss_newton_diagonal,
     make_optimizer,
     scale_by_trust_ratio,
     trust_ratios,
@@ -58,11 +60,11 @@ def unchecked():
 
 def run(config: OptimizerConfig, params: Any, gradients: Any, batch: int = 1) -> list[Any]:
     """The parameters and the optimizer's state after each step."""
-    optimizer = make_optimizer(config, global_batch_size=batch)
+    optimizer = optax.with_extra_args_support(make_optimizer(config, global_batch_size=batch))
 
     @jax.jit
     def step(params: Any, state: Any, gradient: Any) -> Any:
-        updates, state = optimizer.update(gradient, state, params)
+        updates, state = optimizer.update(gradient, state, params, **sampled(gradient))
         return optax.apply_updates(params, updates), state
 
     state, history = optimizer.init(params), []
@@ -70,6 +72,11 @@ def run(config: OptimizerConfig, params: Any, gradients: Any, batch: int = 1) ->
         params, state = step(params, state, gradient)
         history.append((params, state))
     return history
+
+
+def sampled(gradient: Any) -> Any:
+    """Return what Sophia's update takes beside the gradient: here twice that of other labels."""
+    return {"sampled_gradients": lambda: jax.tree.map(lambda g: 2 * g, gradient)}
 
 
 def tiny_shapes(sharing: ParameterSharing) -> Any:
@@ -137,6 +144,8 @@ WORKED = {
         [2.86061781, 4.02903485],
         [2.9162462, 4.00723907],
     ],
+    # So far from an optimum all entries are at their bound.
+    OptimizerName.SOPHIA: [[2.897, 4.096], [2.794103, 3.991904], [2.8913089, 3.8879121]],
 }
 # A matrix outside `layers` takes AdamW's steps.
 WORKED[OptimizerName.MUON] = WORKED[OptimizerName.ADAMW]
@@ -152,6 +161,7 @@ WORKED_EXCLUDED = dict.fromkeys(OptimizerName, _ADAM_EXCLUDED) | {
         [2.86521116, 4.03528765],
         [2.92241835, 4.01571788],
     ],
+    OptimizerName.SOPHIA: [[2.9, 4.1], [2.8, 4.0], [2.9, 3.9]],
 }
 
 
@@ -213,12 +223,19 @@ def test_equals_optax_where_optax_is_the_same_algorithm(x64, name):
         elif name is OptimizerName.SCHEDULE_FREE:
             theirs = optax.adamw(schedule, **arguments | {"b1": 0})
             theirs = optax.contrib.schedule_free(theirs, schedule)
+        elif name is OptimizerName.SOPHIA:
+            own = {"b2": 0.99, "eps": 1e-12, "gamma": 0.05, "update_interval": 10}
+            decay = {"weight_decay": 0.01, "weight_decay_mask": arguments["mask"]}
+            theirs = optax.contrib.sophia(
+                schedule, 0.9, **own, **decay, hessian_diagonal_fn=gauss_newton_diagonal()
+            )
         else:
             theirs = optax.adamw(schedule, **arguments)
     gradients = [random_like(params, seed) for seed in range(1, 9)]
+    theirs = optax.with_extra_args_support(theirs)
     expected, state = params, theirs.init(params)
     for (ours, _), gradient in zip(run(config, params, gradients), gradients, strict=True):
-        updates, state = theirs.update(gradient, state, expected)
+        updates, state = theirs.update(gradient, state, expected, **sampled(gradient))
         expected = optax.apply_updates(expected, updates)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), ours, expected)
 
@@ -352,6 +369,30 @@ def test_schedule_free_evaluates_the_weighted_mean_of_its_ends(x64):
             np.testing.assert_allclose(found, x, rtol=0, atol=1e-9)
 
 
+def test_sophia_estimates_curvature_every_few_steps_and_bounds_each_entry(x64):
+    """Seven steps against the paper's algorithm in NumPy; the estimate serves from the next on."""
+    params, *gradients = (
+        random_like({"layers": {"kernel": jnp.zeros((2, 1, 3, 4))}}, seed) for seed in range(8)
+    )
+    own: dict[str, Any] = {"curvature_every": 3, "curvature_beta": 0.7, "curvature_scale": 0.9}
+    config = OptimizerConfig(name=OptimizerName.SOPHIA, **own, **CONSTANT)
+    weights = np.array(params["layers"]["kernel"])
+    mean, curvature, bounded = np.zeros_like(weights), np.zeros_like(weights), []
+    for step, (gradient, (ours, _)) in enumerate(
+        zip(gradients, run(config, params, gradients), strict=True)
+    ):
+        of_step = np.array(gradient["layers"]["kernel"])
+        mean = 0.9 * mean + 0.1 * of_step
+        ratio = mean / (1 - 0.9 ** (step + 1)) / np.maximum(0.9 * curvature, 1e-12)
+        bounded.append(np.mean(abs(ratio) > 1))
+        weights = weights - 0.1 * (np.clip(ratio, -1, 1) + 0.01 * weights)
+        if step % 3 == 0:
+            curvature = 0.7 * curvature + 0.3 * (2 * of_step) ** 2
+        np.testing.assert_allclose(ours["layers"]["kernel"], weights, rtol=1e-7)  # beta in float32
+    assert bounded[0] == 1
+    assert 0 < bounded[-1] < 1
+
+
 def test_the_mean_of_parameters_follows_them_and_changes_nothing(x64):
     """Against the sum of all weights so far, each with its factor."""
     params, *gradients = (random_like({"kernel": jnp.zeros((2, 3))}, seed) for seed in range(6))
@@ -375,7 +416,8 @@ def test_state_can_be_donated(name):
     average = None if name is OptimizerName.SCHEDULE_FREE else 0.9
     optimizer = make_optimizer(make_config(name, average_decay=average), global_batch_size=1)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    jax.jit(optimizer.update, donate_argnums=1)(params, optimizer.init(params), params)
+    update = functools.partial(optax.with_extra_args_support(optimizer).update, **sampled(params))
+    jax.jit(update, donate_argnums=1)(params, optimizer.init(params), params)
 
 
 def test_a_stack_without_its_axes_is_rejected():
@@ -537,7 +579,7 @@ def test_the_rate_follows_the_updates_made(x64):
     [
         (
             {"name": "sgd"},
-            "name must be one of lamb, adamw, muon, ademamix, schedule_free, got 'sgd'",
+            "name must be one of lamb, adamw, muon, ademamix, schedule_free, sophia, got 'sgd'",
         ),
         (
             {"name": "schedule_free"},
@@ -611,7 +653,8 @@ def test_rate_factors_scale_the_steps_of_the_parameters_that_they_name(name: Opt
     def step(**options: Any) -> Any:
         config = make_config(name, **CONSTANT)
         optimizer = make_optimizer(config, global_batch_size=1, **options)
-        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        update = optax.with_extra_args_support(optimizer).update
+        updates, _ = update(gradients, optimizer.init(params), params, **sampled(gradients))
         return updates
 
     plain, scaled = step(), step(rate_factors={"decoder/": 3.0})

@@ -5,8 +5,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from spread_steps import CONFIG, compiled_step, initial_state, lowered_step, make_batch
+from flax.traverse_util import flatten_dict
+from spread_steps import (
+    CONFIG,
+    LAMB,
+    SOPHIA,
+    compiled_step,
+    initial_state,
+    lowered_step,
+    make_batch,
+)
 
 from albert_jax import AlbertForPreTraining
 from albert_jax.devices.mesh import make_mesh
@@ -14,12 +24,14 @@ from albert_jax.devices.sharding import place_batch, rows_of_process, state_shar
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import summarize
 from albert_jax.training.parallel import Parallelism, compile_eval_step
+from albert_jax.training.train_step import make_gradient_fn
 
 
 def run(*, steps=4, poison=(), **spread):
-    """The state and the metrics of each step after a few LAMB steps."""
+    """The state and the metrics of each step after a few steps, of LAMB or another."""
     step, mesh = compiled_step(**spread)
-    state = jax.device_put(initial_state(), state_shardings(initial_state(), mesh))
+    state = initial_state(optimizer=spread.get("optimizer", LAMB))
+    state = jax.device_put(state, state_shardings(state, mesh))
     history = []
     for number in range(steps):
         batch = make_batch(number)
@@ -59,6 +71,62 @@ def test_distribution_changes_nothing(one_device, spread):
     )
     for step, expected_step in zip(history, expected_history, strict=True):
         assert step == pytest.approx(expected_step, rel=1e-4)
+
+
+def same_labels(params, batch, key):
+    """A loss on labels that do not depend on how rows are distributed: those of the batch."""
+    return pretraining_objective(AlbertForPreTraining(CONFIG)).loss_fn(params, batch, None)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"fsdp": 2, "accumulation_steps": 2},
+        pytest.param(
+            {"devices": 4, "parallelism": Parallelism.PMAP, "accumulation_steps": 2},
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=str,
+)
+def test_curvature_is_that_of_the_global_batch(spread):
+    """Estimated in the first and the third of four steps."""
+    options = {"optimizer": SOPHIA, "sampled_loss_fn": same_labels}
+    (expected, _), (state, _) = run(devices=1, **options), run(**spread, **options)
+    params = [flatten_dict(one.params, sep="/") for one in (expected, state)]
+    for name, weights in params[0].items():
+        if not name.endswith("key/bias"):  # without a gradient but for rounding
+            np.testing.assert_allclose(params[1][name], weights, rtol=2e-4, atol=1e-5, err_msg=name)
+    curvatures = [optax.tree.get(one.opt_state, "nu") for one in (expected, state)]
+    assert float(optax.tree.norm(curvatures[0])) > 0.01
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-7), *curvatures)
+
+
+def test_sampled_gradients_estimate_the_gauss_newton_diagonal():
+    """Of the output biases, whose matrix is known: the mean of p (1 - p) over what is predicted."""
+    objective = pretraining_objective(
+        AlbertForPreTraining(CONFIG), z_loss_weight=0.1, samples_labels=True
+    )
+    params, batch = initial_state().params, jax.tree.map(jnp.asarray, make_batch(0))
+    biases = {"predictions": "bias", "sop_classifier": "bias"}
+    gradients = make_gradient_fn(
+        objective.sampled_loss_fn, objective.weight_fn, row_axes=(), root_weights=True
+    )
+
+    @jax.jit
+    def estimate(key):
+        of_key, _ = gradients(params, batch, key)
+        return {part: jnp.square(of_key[part][name]) for part, name in biases.items()}
+
+    found = jax.lax.map(estimate, jax.random.split(jax.random.key(0), 1500), batch_size=50)
+    logits = objective.predict(params, batch)
+    for part, output, weights in (
+        ("predictions", "prediction_logits", batch.masked_lm_weights),
+        ("sop_classifier", "sop_logits", batch.sentence_order_weights),
+    ):
+        p = jax.nn.softmax(logits[output])
+        expected = (weights[..., None] * p * (1 - p)).sum((0, 1)) / weights.sum()
+        np.testing.assert_allclose(found[part].mean(0), expected, rtol=0.2)
 
 
 def test_the_initial_state_does_not_depend_on_the_mesh():

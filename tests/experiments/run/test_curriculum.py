@@ -264,29 +264,31 @@ def test_a_run_killed_around_its_decay_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
-def test_a_schedule_free_run_that_is_resumed_evaluates_the_same_mean(
-    corpus: Path, tmp_path: Path, one_device: None
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": OptimizerName.SOPHIA, "curvature_every": 3},
+        {
+            "name": OptimizerName.SCHEDULE_FREE,
+            "schedule": ScheduleName.WARMUP_STABLE_DECAY,
+            "decay_share": 0.0,
+        },
+    ],
+    ids=lambda settings: str(settings["name"]),
+)
+def test_a_run_that_is_resumed_has_the_same_parameters_and_the_same_mean(
+    corpus: Path, tmp_path: Path, one_device: None, settings: dict[str, Any]
 ) -> None:
     config = make_experiment(
         corpus, num_train_steps=12, checkpoint_every=4, evaluate_every=6, keep_checkpoints=9
     )
-    config = with_part(
-        config,
-        "optimizer",
-        name=OptimizerName.SCHEDULE_FREE,
-        schedule=ScheduleName.WARMUP_STABLE_DECAY,
-        decay_share=0.0,
-        num_warmup_steps=3,
-    )
+    config = with_part(config, "optimizer", **settings, num_warmup_steps=3)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert pretrain(config, whole) is ExitCode.DONE
     forget_after(4, whole, stopped)
     assert pretrain(config, stopped) is ExitCode.DONE
     for average in (False, True):
-        jax.tree.map(
-            np.testing.assert_array_equal,
-            *(
-                restore_params(path / "checkpoints", 12, average=average)
-                for path in (whole, stopped)
-            ),
+        found, expected = (
+            restore_params(path / "checkpoints", 12, average=average) for path in (stopped, whole)
         )
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
