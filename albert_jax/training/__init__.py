@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from albert_jax.training.loop import Intervals, LoopHooks, train
     from albert_jax.training.losses import Ratio, cross_entropy, summarize
     from albert_jax.training.objective import Objective
-    from albert_jax.training.optimizer import make_optimizer, trust_ratios
+    from albert_jax.training.optimizer import make_optimizer
     from albert_jax.training.parallel import (
         Parallelism,
         compile_eval_step,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from albert_jax.training.schedule import make_schedule
     from albert_jax.training.train_step import TrainState, create_train_state
+    from albert_jax.training.trust_ratio import trust_ratios
 
 __getattr__, __all__ = lazy_exports(
     __name__,
@@ -39,12 +40,13 @@ __getattr__, __all__ = lazy_exports(
         "loop": ["Intervals", "LoopHooks", "train"],
         "losses": ["Ratio", "cross_entropy", "summarize"],
         "objective": ["Objective"],
-        "optimizer": ["make_optimizer", "trust_ratios"],
+        "optimizer": ["make_optimizer"],
         "parallel": [
             *("Parallelism", "compile_eval_step", "compile_predict_step", "compile_train_step"),
             "initialize_state",
         ],
         "schedule": ["make_schedule"],
         "train_step": ["TrainState", "create_train_state"],
+        "trust_ratio": ["trust_ratios"],
     },
 )

@@ -36,9 +36,9 @@ from jaxtyping import Float, Int32, PyTree
 
 from albert_jax.training.config import OptimizerConfig, OptimizerName
 from albert_jax.training.schedule import make_schedule
+from albert_jax.training.trust_ratio import STACKED_NAME, parameter_name, scale_by_trust_ratio
 
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
-STACKED_NAME = "layers"  # parameters below have two leading axes: copies and inner
 _LEAST_CURVATURE = 1e-12  # of sophia, as in its paper
 _ADAM_RMS = 0.2  # root mean square of Adam's updates, about
 
@@ -128,7 +128,7 @@ def scale_by_name(factors: Mapping[str, float]) -> optax.GradientTransformation:
     """
 
     def scale(path: Any, update: Array) -> Array:
-        name = _parameter_name(path)
+        name = parameter_name(path)
         for prefix, factor in factors.items():
             if name.startswith(prefix):
                 return update * factor
@@ -250,7 +250,7 @@ def _matrices_and_others(params: PyTree) -> PyTree[str]:
     """Name the kernels below `layers` ``matrices``, and all other parameters ``others``."""
 
     def kind(path: Any, _: Any) -> str:
-        names = _parameter_name(path).split("/")
+        names = parameter_name(path).split("/")
         return "matrices" if STACKED_NAME in names and names[-1] == "kernel" else "others"
 
     return jax.tree_util.tree_map_with_path(kind, params)
@@ -268,7 +268,7 @@ def adaptation_mask(params: PyTree) -> PyTree[bool]:
     ``{"layers": {"query": {"kernel": True, "bias": False}}, "layer_norm": {"scale": False}}``.
     """
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: EXCLUDED_NAMES.isdisjoint(_parameter_name(path).split("/")), params
+        lambda path, _: EXCLUDED_NAMES.isdisjoint(parameter_name(path).split("/")), params
     )
 
 
@@ -297,88 +297,3 @@ def scale_by_moments(config: OptimizerConfig) -> optax.GradientTransformation:
         return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + config.epsilon), mean, square), state
 
     return optax.GradientTransformation(init, update)
-
-
-class TrustRatioState(NamedTuple):
-    """Trust ratios of the last step, in the tree of the adapted parameters; 1 before the first."""
-
-    ratios: PyTree[Float[Array, "..."]]
-
-
-def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """Multiply a tensor's update by its trust ratio ``|w| / |u|``, 1 if either norm is 0.
-
-    Below `layers`, every index of the two leading axes [copies, inner] is a tensor of its own. The
-    ratio is not bounded.
-
-    Example: weights ``[3, 4]`` and update ``[0, 2]`` give the ratio 2.5 and the update ``[0, 5]``.
-
-    Raises:
-        ValueError: a parameter below `layers` has fewer than three axes.
-    """
-
-    def init(params: PyTree) -> TrustRatioState:
-        def ones(path: Any, weights: Any) -> Array:
-            return jnp.ones(weights.shape[: _stacked_axes(path, weights.shape)], weights.dtype)
-
-        return TrustRatioState(jax.tree_util.tree_map_with_path(ones, params))
-
-    def update(
-        updates: PyTree, state: TrustRatioState, params: PyTree | None = None
-    ) -> tuple[PyTree, TrustRatioState]:
-        del state
-
-        def ratio(path: Any, update: Array, weights: Array) -> Array:
-            axes = tuple(range(_stacked_axes(path, weights.shape), weights.ndim))
-            weight_norm, update_norm = _norm(weights, axes), _norm(update, axes)
-            nonzero = (weight_norm > 0) & (update_norm > 0)
-            return jnp.where(nonzero, weight_norm / jnp.where(nonzero, update_norm, 1), 1)
-
-        def scale(ratio: Array, update: Array) -> Array:
-            return update * ratio.reshape(ratio.shape + (1,) * (update.ndim - ratio.ndim))
-
-        ratios = jax.tree_util.tree_map_with_path(ratio, updates, params)
-        return jax.tree.map(scale, ratios, updates), TrustRatioState(ratios)
-
-    return optax.GradientTransformation(init, update)
-
-
-def trust_ratios(opt_state: PyTree) -> dict[str, Float[Array, "..."]]:
-    """Return the trust ratios of the last step by parameter name, as metrics.
-
-    A ratio is a scalar, or [copies, inner] below `layers`. All are 1 before the first step; AdamW
-    has none.
-
-    Example: ``{"albert/encoder/layers/attention/query/kernel": [[1.12]], "albert/pooler/kernel":
-    0.97, ...}``.
-    """
-
-    def is_state(node: Any) -> bool:
-        return isinstance(node, TrustRatioState)
-
-    return {
-        _parameter_name(path): ratio
-        for state in filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state))
-        for path, ratio in jax.tree_util.tree_leaves_with_path(state.ratios)
-    }
-
-
-def _parameter_name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _stacked_axes(path: Any, shape: tuple[int, ...]) -> int:
-    """Return the number of leading axes whose indices are tensors of their own."""
-    name = _parameter_name(path)
-    if STACKED_NAME not in name.split("/"):
-        return 0
-    if len(shape) < 3:
-        raise ValueError(
-            f"parameter {name} is below {STACKED_NAME!r} and so must have the leading axes "
-            f"[copies, inner], got shape {shape}"
-        )
-    return 2
-
-
-def _norm(x: Array, axes: tuple[int, ...]) -> Array:
-    return jnp.sqrt(jnp.square(x).sum(axes))

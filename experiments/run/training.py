@@ -19,10 +19,11 @@ from albert_jax.training.checkpoint import Checkpoints, NonFiniteStateError
 from albert_jax.training.determinism import CheckedStep, DeterminismError
 from albert_jax.training.loop import Intervals, NonFiniteStepError, train
 from albert_jax.training.objective import Objective
-from albert_jax.training.optimizer import evaluated_parameters, make_optimizer, trust_ratios
+from albert_jax.training.optimizer import evaluated_parameters, make_optimizer
 from albert_jax.training.parallel import TrainStep
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.train_step import TrainState
+from albert_jax.training.trust_ratio import trust_ratios
 from experiments.cli.exit_codes import ExitCode
 from experiments.goodput.clock import Activity, stop_clock, this_clock
 from experiments.goodput.host_times import HostTimes

@@ -18,6 +18,7 @@ from albert_jax.settings import FieldError
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training import optimizer
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
+from albert_jax.training.trust_ratio import trust_ratios
 from data_pipeline.config import DataConfig, SentenceObjective
 from data_pipeline.pretraining.dataset import HeldOutDataset, PretrainingDataset
 from experiments.evaluation.held_out import pretraining_panels
@@ -55,7 +56,7 @@ def test_an_optimizer_is_a_name_and_an_update_rule(monkeypatch: pytest.MonkeyPat
     params = {"kernel": jnp.array([3.0, -4.0])}
     updates, state = made.update({"kernel": jnp.array([0.3, -7.0])}, made.init(params), params)
     np.testing.assert_allclose(updates["kernel"], [-0.5, 0.5])
-    assert optimizer.trust_ratios(state) == {}
+    assert trust_ratios(state) == {}
     assert set(optimizer.UPDATE_RULES) == set(OptimizerName)
 
 

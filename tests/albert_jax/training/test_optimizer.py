@@ -23,10 +23,9 @@ from albert_jax.training.optimizer import (
     evaluated_parameters,
     gauss_newton_diagonal,
     make_optimizer,
-    scale_by_trust_ratio,
-    trust_ratios,
 )
 from albert_jax.training.schedule import make_schedule
+from albert_jax.training.trust_ratio import scale_by_trust_ratio, trust_ratios
 
 # Constant rate to eight digits, no clipping: what the worked numbers assume.
 CONSTANT: dict[str, Any] = {

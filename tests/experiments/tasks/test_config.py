@@ -115,6 +115,7 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
         ("--config.run.learning_rates=1e-5,x", "config.run.learning_rates must be .*'1e-5,x'"),
         ("--config.run.learning_rates=1,1", "learning_rates must be different numbers"),
         ("--config.run.learning_rates=-1", "learning_rates must be different numbers greater"),
+        ("--config.optimizer.name=sophia", "config.optimizer.name must be another one in fine-"),
         ("--config.run.seeds=0", r"config.run.seeds must be a whole number in \[1, 1000\], got 0"),
         (
             "--config.run.patience=0",
