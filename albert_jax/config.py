@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -137,6 +138,7 @@ _MOST_TOKENS = 10_000_000
 _WIDEST = 1 << 20
 _MOST_LAYERS = 1000
 
+ROTARY_BASE = 10_000.0  # of the angles of rotary positions (Su et al. 2021)
 _WIDTH_MULTIPLE = 8  # of a gated feed-forward layer, which matmul units like
 
 
@@ -249,6 +251,23 @@ class AlbertConfig:
     max_relative_distance: int = setting(
         16, "longest distance that relative_local distinguishes", at_least=1, at_most=_WIDEST
     )
+    rotary_base: float = setting(
+        ROTARY_BASE,
+        f"base of rotary angles where attention is global; {ROTARY_BASE:.0f} where it is local",
+        above=1,
+    )
+    attention_window: int = setting(
+        0,
+        "positions that local attention reaches, half of them on either side; 0: all is global",
+        at_least=0,
+        at_most=_WIDEST,
+    )
+    global_every: int = setting(
+        3,
+        "of so many applications of a layer the first has global attention, the others a window",
+        at_least=1,
+        at_most=_MOST_LAYERS,
+    )
     norm: Norm = setting(Norm.POST, "norms after each sum, before each half, or around it")
     norm_kind: NormKind = setting(NormKind.LAYER, "what norms divide by")
     feed_forward: FeedForwardKind = setting(
@@ -270,6 +289,8 @@ class AlbertConfig:
         if self.position_encoding is PositionEncoding.ROTARY and width // heads % 2:
             even = f"an even multiple of num_attention_heads ({heads}) for rotary positions"
             raise FieldError("hidden_size", even, width)
+        if self.attention_window % 2:
+            raise FieldError("attention_window", "an even number", self.attention_window)
         if self.num_hidden_groups > self.num_hidden_layers:
             most = f"at most num_hidden_layers ({self.num_hidden_layers})"
             raise FieldError("num_hidden_groups", most, self.num_hidden_groups)
@@ -289,6 +310,25 @@ class AlbertConfig:
         if not self.feed_forward.is_gated:
             return self.intermediate_size
         return max(1, round(2 * self.intermediate_size / 3 / _WIDTH_MULTIPLE)) * _WIDTH_MULTIPLE
+
+    def is_global(self, application: int) -> bool:
+        """Return True if an application of a layer, counted from 0, has global attention.
+
+        Example: with a window and `global_every` 3, applications 0, 3, 6, ... have it.
+        """
+        return not self.attention_window or application % self.global_every == 0
+
+    @property
+    def attention_reach(self) -> int | None:
+        """Farthest position on either side that local attention reaches; None without a window."""
+        return self.attention_window // 2 if self.attention_window else None
+
+    @property
+    def attention_period(self) -> int:
+        """Number of layers after which global and local attention come in the same turns again."""
+        if not self.attention_window:
+            return 1
+        return self.global_every // math.gcd(self.global_every, self.inner_group_num)
 
     @property
     def longest_row(self) -> int | None:
@@ -361,6 +401,7 @@ _ADDED_FIELDS = frozenset(
         *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
         *("max_relative_distance", "norm", "norm_kind", "feed_forward", "depth_rank"),
         *("initialization", "tie_word_embeddings"),
+        *("rotary_base", "attention_window", "global_every"),
     }
 )
 

@@ -147,6 +147,10 @@ class AlbertModel(PretrainedModel, nn.Module):
         slots = None if sequence_ids is None else self.execution.sequence_slots
         mask = AttentionMask(attention_mask, sequence_ids, max_sequences, slots)
         attend = make_attention_fn(self.execution.attention, mask)
+        local_attend = None
+        if (reach := self.config.attention_reach) is not None:
+            local_mask = mask._replace(reach=reach)
+            local_attend = make_attention_fn(self.execution.attention, local_mask)
 
         embedded = self.embeddings(
             input_ids, token_type_ids, position_ids, deterministic=deterministic
@@ -156,7 +160,11 @@ class AlbertModel(PretrainedModel, nn.Module):
             enough = slots_suffice(jnp.asarray(sequence_ids), slots)
             embedded = jnp.where(enough, embedded, jnp.nan)
         hidden, hidden_states = self.encoder(
-            embedded, attend, deterministic=deterministic, output_hidden_states=output_hidden_states
+            embedded,
+            attend,
+            local_attend=local_attend,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
         )
         if self.pooler is None or not output_pooled:
             return AlbertModelOutput(hidden, None, hidden_states)

@@ -12,10 +12,8 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from albert_jax.config import AlbertConfig, PositionEncoding
+from albert_jax.config import ROTARY_BASE, AlbertConfig, PositionEncoding
 from albert_jax.layers import AnyArray, HeadVectors, at_least_float32, embedding_table, initializer
-
-_ROTARY_BASE = 10_000.0
 
 
 class PositionBias:
@@ -51,8 +49,13 @@ class PositionEncoder:
         built here is its child, stored under its name."""
         return embedded
 
-    def rotate(self, x: HeadVectors) -> HeadVectors:
-        """Transform the queries, and likewise the keys, of a layer."""
+    def rotate(self, x: HeadVectors, *, local: bool = False) -> HeadVectors:
+        """Transform the queries, and likewise the keys, of a layer.
+
+        Args:
+            x: queries, or keys.
+            local: True if the attention of the layer has a window.
+        """
         return x
 
     def bias(self, encoder: nn.Module, dtype: DTypeLike) -> PositionBias | None:
@@ -64,8 +67,12 @@ class PositionEncoder:
         """
         return None
 
-    def flops(self, length: int) -> int:
-        """Count the forward operations of matrix products that `bias` adds to a row, per layer."""
+    def flops(self, pairs: int) -> int:
+        """Count the forward operations of matrix products that `bias` adds to a row, per layer.
+
+        Args:
+            pairs: of a query and a key that it attends to, in a row.
+        """
         return 0
 
     @property
@@ -93,18 +100,23 @@ class AbsolutePositions(PositionEncoder):
 
 
 class RotaryPositions(PositionEncoder):
-    """Queries and keys rotated by angles that grow along the row (Su et al. 2021)."""
+    """Queries and keys rotated by angles that grow along the row (Su et al. 2021).
 
-    def rotate(self, x: HeadVectors) -> HeadVectors:
+    Long rows want a large base, whose slowest angles tell far distances apart; a window has none,
+    so local attention keeps the original one, as in ModernBERT (Warner et al. 2024).
+    """
+
+    def rotate(self, x: HeadVectors, *, local: bool = False) -> HeadVectors:
         """Rotate each pair of entries of the vector at position t by t times the pair's angle.
 
-        Pair i is entries i and width / 2 + i; its angle is 10000^(-2 i / width). The product of a
+        Pair i is entries i and width / 2 + i; its angle is base^(-2 i / width). The product of a
         rotated query and a rotated key depends on their distance alone.
 
         Example: of width 2, ``[1, 0]`` at position 3 becomes ``[cos 3, sin 3]``.
         """
         half = x.shape[-1] // 2
-        angles = jnp.arange(x.shape[1])[:, None] * _ROTARY_BASE ** -(jnp.arange(half) / half)
+        base = ROTARY_BASE if local else float(self.config.rotary_base)
+        angles = jnp.arange(x.shape[1])[:, None] * base ** -(jnp.arange(half) / half)
         cos, sin = jnp.cos(angles)[:, None, :], jnp.sin(angles)[:, None, :]
         first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
         rotated = [first * cos - second * sin, second * cos + first * sin]
@@ -124,8 +136,8 @@ class RelativePositions(PositionEncoder):
         )
         return RelativeBias(keys, values)
 
-    def flops(self, length: int) -> int:
-        return 4 * length**2 * self.config.hidden_size
+    def flops(self, pairs: int) -> int:
+        return 4 * pairs * self.config.hidden_size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,17 +2,21 @@
 
 The reference writes the scores of all rows and heads to memory, reads them for the softmax, and
 keeps the probabilities for the backward pass. Here a loop runs over blocks of heads of one row, and
-the backward pass computes a block's probabilities again from its queries and keys, as
-FlashAttention does (Dao et al. 2022). What is kept is a maximum and a sum for each query.
+inside it over tiles of queries where rows are long or attention is local; the backward pass
+computes a tile's probabilities again from its queries and keys, as FlashAttention does (Dao et al.
+2022). What is kept is a maximum and a sum for each query. A tile of local attention reads the keys
+that its queries reach, and no others.
 """
 
+import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from albert_jax.attention.implementation import (
     AttentionFn,
@@ -21,45 +25,46 @@ from albert_jax.attention.implementation import (
 )
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.attention.reference import dot_product_attention
+from albert_jax.attention.tiling import Tiling, tile
 from albert_jax.layers import HeadVectors, at_least_float32
 
 SHORTEST_BLOCKED = 256  # shorter rows gain nothing: the scores of all their heads fit in a cache
-_MAX_SCORES = 2**18  # of a block: a MiB in float32
 
 
 class _Block(NamedTuple):
-    """Some heads of one row; stacked, the blocks of a batch."""
+    """Some heads of one row, its queries in tiles; stacked, the blocks of a batch."""
 
-    query: Float[Array, "heads length width"]
-    key: Float[Array, "heads length width"]
-    value: Float[Array, "heads length width"]
-    query_ids: Int[Array, " length"]
-    key_ids: Int[Array, " length"]
+    query: Float[Array, "tiles heads queries width"]
+    key: Float[Array, "heads positions width"]
+    value: Float[Array, "heads positions width"]
+    query_ids: Int[Array, "tiles queries"]
+    key_ids: Int[Array, " positions"]
+
+
+class _Tile(NamedTuple):
+    """Some queries of a block, and the keys that they may attend to."""
+
+    query: Float[Array, "heads queries width"]
+    key: Float[Array, "heads keys width"]
+    value: Float[Array, "heads keys width"]
+    visible: Bool[Array, "queries keys"]
 
 
 class _Softmax(NamedTuple):
-    """Normalization of a block's softmax, from which its probabilities are computed again."""
+    """Normalization of a tile's softmax, from which its probabilities are computed again."""
 
-    maximum: Float[Array, "heads length 1"]  # score of a query
-    total: Float[Array, "heads length 1"]  # of the exponentials of its scores less the maximum
-
-
-def heads_per_block(heads: int, length: int) -> int:
-    """Return the number of heads in a block: a divisor of their number.
-
-    Example: 12 heads are taken one by one in rows of 512, by fours in rows of 256.
-    """
-    most = max(1, _MAX_SCORES // length**2)
-    return max(size for size in range(1, heads + 1) if heads % size == 0 and size <= most)
+    maximum: Float[Array, "heads queries 1"]  # score of a query
+    total: Float[Array, "heads queries 1"]  # of the exponentials of its scores less the maximum
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def blocked_attention(
     query: HeadVectors,
     key: HeadVectors,
     value: HeadVectors,
     query_ids: Int[Array, "batch length"],
     key_ids: Int[Array, "batch length"],
+    reach: int | None = None,
 ) -> HeadVectors:
     """Compute `dot_product_attention` where a query attends to the keys that have its id.
 
@@ -72,105 +77,166 @@ def blocked_attention(
         query: of each position and head.
         key: likewise.
         value: likewise.
-        query_ids: id of the keys that a query attends to. If there are none it weights all keys
-            equally.
-        key_ids: id of a key.
+        query_ids: id of the keys that a query attends to. If there are none the result is finite
+            and has no meaning; without a reach it weights all keys equally.
+        key_ids: id of a key, at least 0.
+        reach: farthest position on either side that a query attends to; None: any.
     """
-    return _forward(query, key, value, query_ids, key_ids)[0]
+    return _forward(query, key, value, query_ids, key_ids, reach)[0]
 
 
 _Residuals = tuple[_Block, _Softmax, Array]  # blocks, and their result
 
 
 def _forward(
-    query: Array, key: Array, value: Array, query_ids: Array, key_ids: Array
+    query: Array,
+    key: Array,
+    value: Array,
+    query_ids: Array,
+    key_ids: Array,
+    reach: int | None,
 ) -> tuple[Array, _Residuals]:
     batch, length, heads, _ = query.shape
-    size = heads_per_block(heads, length)
-    ids = (jnp.repeat(each, heads // size, axis=0) for each in (query_ids, key_ids))
-    blocks = _Block(*(_split(each, size) for each in (query, key, value)), *ids)
+    tiling = tile(heads, length, reach)
+    blocks = _Block(
+        tiling.split_queries(query),
+        tiling.split_keys(key),
+        tiling.split_keys(value),
+        *tiling.split_ids(query_ids, key_ids, heads),
+    )
 
     def attend(block: _Block) -> tuple[Array, _Softmax]:
-        scores = _scores(block)
-        maximum = scores.max(axis=-1, keepdims=True)
-        exponentials = jnp.exp(scores - maximum)
-        total = exponentials.sum(axis=-1, keepdims=True)
-        weights = exponentials.astype(block.value.dtype)
-        summed = jnp.matmul(weights, block.value, preferred_element_type=total.dtype)
-        return (summed / total).astype(block.value.dtype), _Softmax(maximum, total)
+        def attend_tile(number: Array | int) -> tuple[Array, _Softmax]:
+            taken = _take_tile(block, number, tiling)
+            scores = _scores(taken)
+            maximum = scores.max(axis=-1, keepdims=True)
+            exponentials = jnp.exp(scores - maximum)
+            total = exponentials.sum(axis=-1, keepdims=True)
+            weights = exponentials.astype(taken.value.dtype)
+            summed = jnp.matmul(weights, taken.value, preferred_element_type=total.dtype)
+            return (summed / total).astype(taken.value.dtype), _Softmax(maximum, total)
+
+        return _map_tiles(attend_tile, tiling.tiles)
 
     context, softmax = jax.lax.map(attend, blocks)
-    return _join(context, batch), (blocks, softmax, context)
+    return tiling.join_queries(context, batch), (blocks, softmax, context)
 
 
-def _backward(residuals: _Residuals, cotangent: Array) -> tuple[Array, Array, Array, None, None]:
+def _backward(
+    reach: int | None, residuals: _Residuals, cotangent: Array
+) -> tuple[Array, Array, Array, None, None]:
     blocks, softmax, context = residuals
-    batch = cotangent.shape[0]
-    cotangents = _split(cotangent, context.shape[1])
+    batch, length, heads, _ = cotangent.shape
+    tiling = tile(heads, length, reach)
+    cotangents = tiling.split_queries(cotangent)
     dtype = at_least_float32(cotangent.dtype)
     # Of the softmax: the cotangent of a score is its probability times by how much the cotangent of
     # that probability exceeds the mean, which is the dot product of context and cotangent.
-    means = jnp.einsum("nhqd,nhqd->nhq", context, cotangents, preferred_element_type=dtype)
+    means = jnp.einsum("nthqd,nthqd->nthq", context, cotangents, preferred_element_type=dtype)
 
     def pullback(args: tuple[_Block, _Softmax, Array, Array]) -> tuple[Array, Array, Array]:
-        block, softmax, cotangent, mean = args
-        probabilities = jnp.exp(_scores(block) - softmax.maximum) / softmax.total
-        of_probabilities = jnp.matmul(
-            cotangent, _transpose(block.value), preferred_element_type=dtype
-        )
-        of_scores = jnp.where(_visible(block), probabilities * (of_probabilities - mean), 0)
-        of_scores = (of_scores * _scale(block.query)).astype(cotangent.dtype)
-        # Transposed after the matmul: with a transposed square, a CPU takes half as long again.
-        of_key = _transpose(_transpose(block.query) @ of_scores)
-        of_value = _transpose(_transpose(cotangent) @ probabilities.astype(cotangent.dtype))
-        return of_scores @ block.key, of_key, of_value
+        block, *of_tiles = args
+
+        def pullback_tile(number: Array | int) -> tuple[Array, Array, Array]:
+            taken = _take_tile(block, number, tiling)
+            softmax, cotangent, mean = jax.tree.map(lambda each: each[number], tuple(of_tiles))
+            probabilities = jnp.exp(_scores(taken) - softmax.maximum) / softmax.total
+            of_probabilities = jnp.matmul(
+                cotangent, _transpose(taken.value), preferred_element_type=dtype
+            )
+            of_scores = jnp.where(taken.visible, probabilities * (of_probabilities - mean), 0)
+            of_scores = (of_scores * _scale(taken.query)).astype(cotangent.dtype)
+            # Transposed after the matmul: with a transposed square, a CPU takes half as long again.
+            of_key = _transpose(_transpose(taken.query) @ of_scores)
+            of_value = _transpose(_transpose(cotangent) @ probabilities.astype(cotangent.dtype))
+            return of_scores @ taken.key, of_key, of_value
+
+        if tiling.tiles == 1:
+            of_query, of_key, of_value = pullback_tile(0)
+            return of_query[None], of_key, of_value
+        return _sum_over_tiles(pullback_tile, block, tiling, dtype)
 
     query, key, value = jax.lax.map(pullback, (blocks, softmax, cotangents, means[..., None]))
-    return _join(query, batch), _join(key, batch), _join(value, batch), None, None
+    of_key, of_value = (tiling.join_keys(each, batch) for each in (key, value))
+    return tiling.join_queries(query, batch), of_key, of_value, None, None
 
 
 blocked_attention.defvjp(_forward, _backward)
 
 
-def _scores(block: _Block) -> Float[Array, "heads length length"]:
-    dtype = at_least_float32(block.query.dtype)
-    scores = jnp.matmul(block.query, _transpose(block.key), preferred_element_type=dtype)
-    scores *= jnp.asarray(_scale(block.query), dtype)
-    return jnp.where(_visible(block), scores, jnp.finfo(dtype).min)
+def _sum_over_tiles(
+    pullback_tile: Callable[[Array], tuple[Array, Array, Array]],
+    block: _Block,
+    tiling: Tiling,
+    dtype: jnp.dtype,
+) -> tuple[Array, Array, Array]:
+    """Return the cotangents of the queries of all tiles, and the sums of those of keys and values,
+    which several tiles read."""
+
+    def add(sums: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], Array]:
+        of_query, *parts = pullback_tile(number)
+        added = []
+        for total, part in zip(sums, parts, strict=True):
+            start = (0, tiling.start(number), 0)
+            before = jax.lax.dynamic_slice(total, start, part.shape)
+            added.append(jax.lax.dynamic_update_slice(total, before + part, start))
+        return (added[0], added[1]), of_query
+
+    zeros = jnp.zeros(block.key.shape, dtype)
+    sums, of_query = jax.lax.scan(add, (zeros, zeros), jnp.arange(tiling.tiles))
+    of_key, of_value = (each.astype(block.key.dtype) for each in sums)
+    return of_query, of_key, of_value
+
+
+def _map_tiles(function: Callable[[Array | int], Any], tiles: int) -> Any:
+    if tiles == 1:
+        return jax.tree.map(lambda leaf: leaf[None], function(0))
+    return jax.lax.map(function, jnp.arange(tiles))
+
+
+def _take_tile(block: _Block, number: Array | int, tiling: Tiling) -> _Tile:
+    keys, values, ids = block.key, block.value, block.key_ids
+    if tiling.margin is not None:
+        take = functools.partial(
+            jax.lax.dynamic_slice_in_dim,
+            start_index=tiling.start(number),
+            slice_size=tiling.keys,
+        )
+        keys, values, ids = take(keys, axis=1), take(values, axis=1), take(ids)
+    visible = block.query_ids[number][:, None] == ids[None, :]
+    near = tiling.near(number)
+    if near is not None:
+        visible &= near
+    return _Tile(block.query[number], keys, values, visible)
+
+
+def _scores(tile: _Tile) -> Float[Array, "heads queries keys"]:
+    dtype = at_least_float32(tile.query.dtype)
+    scores = jnp.matmul(tile.query, _transpose(tile.key), preferred_element_type=dtype)
+    scores *= jnp.asarray(_scale(tile.query), dtype)
+    return jnp.where(tile.visible, scores, jnp.finfo(dtype).min)
 
 
 def _scale(query: Array) -> float:
     return 1 / math.sqrt(query.shape[-1])
 
 
-def _visible(block: _Block) -> Array:
-    return block.query_ids[:, None] == block.key_ids[None, :]
-
-
 def _transpose(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
-def _split(x: HeadVectors, size: int) -> Float[Array, "blocks size length width"]:
-    batch, length, heads, width = x.shape
-    return x.swapaxes(1, 2).reshape(batch * heads // size, size, length, width)
-
-
-def _join(x: Float[Array, "blocks size length width"], batch: int) -> HeadVectors:
-    length, width = x.shape[2:]
-    return x.reshape(batch, -1, length, width).swapaxes(1, 2)
-
-
 def bind(mask: AttentionMask) -> AttentionFn:
-    """Return `blocked_attention` under a mask, for short rows the reference."""
+    """Return `blocked_attention` under a mask; the reference for short rows, unless they have a
+    window of which a tile reads at most half of them."""
 
     def attend(query: Array, key: Array, value: Array) -> Array:
-        batch, length = query.shape[:2]
-        if length < SHORTEST_BLOCKED:
-            return dot_product_attention(query, key, value, mask.dense())
+        batch, length, heads, _ = query.shape
+        is_short = length < SHORTEST_BLOCKED
+        if is_short and 2 * tile(heads, length, mask.reach).keys > length:
+            return dot_product_attention(query, key, value, mask.dense(length))
         ids = mask.segment_ids(batch, length)
         query_ids = jnp.ones_like(ids) if mask.sequence_ids is None else ids
-        return blocked_attention(query, key, value, query_ids, ids)
+        return blocked_attention(query, key, value, query_ids, ids, mask.reach)
 
     return attend
 
@@ -180,4 +246,6 @@ def unsupported_reason(workload: AttentionWorkload) -> str | None:
     return "it cannot be split over devices: run.tensor must be 1" if workload.partitioned else None
 
 
-BLOCKED = AttentionImplementation(bind, unsupported_reason, platform="cpu", verified=False)
+BLOCKED = AttentionImplementation(
+    bind, unsupported_reason, platform="cpu", supports_reach=True, verified=False
+)

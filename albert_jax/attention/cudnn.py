@@ -1,4 +1,9 @@
-"""cuDNN's fused attention for NVIDIA GPUs, in half precision."""
+"""cuDNN's fused attention for NVIDIA GPUs, in half precision.
+
+JAX gives cuDNN windows that look back alone, so local attention, which looks both ways, is computed
+in dense products: blocks of queries, each with the keys of three blocks. They take memory and time
+in proportion to the length, and are XLA's.
+"""
 
 import inspect
 import math
@@ -16,8 +21,10 @@ from albert_jax.attention.implementation import (
     AttentionWorkload,
 )
 from albert_jax.attention.mask import AttentionMask
-from albert_jax.layers import HeadVectors
+from albert_jax.attention.reference import masked_softmax
+from albert_jax.layers import HeadVectors, at_least_float32
 
+_FEWEST_QUERIES = 32  # of a block of local attention: fewer make matmuls too small
 _HOPPER = 9.0  # the compute capability from which cuDNN supports packed rows
 _PRIVATE_ARGUMENTS = frozenset(
     ("q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type")
@@ -84,6 +91,54 @@ def _packed_cudnn_attention(
     return context
 
 
+def local_attention(
+    query: HeadVectors,
+    key: HeadVectors,
+    value: HeadVectors,
+    sequence_ids: Int[Array, "batch length"],
+    *,
+    reach: int,
+) -> HeadVectors:
+    """Compute attention of each position to those of its sequence that are near.
+
+    Example: with a reach of 64, queries 64 to 127 are multiplied with keys 0 to 191.
+
+    Args:
+        query: of each position and head, of any type.
+        key: likewise.
+        value: likewise.
+        sequence_ids: the sequence that a position belongs to, 0 for padding.
+        reach: farthest position on either side that a query attends to.
+    """
+    batch, length, heads, width = query.shape
+    block = max(reach, _FEWEST_QUERIES)
+    blocks = -(-length // block)
+    dtype = at_least_float32(query.dtype)
+
+    def split(x: Array, fill: int = 0, beside: int = 0) -> Array:
+        """Cut rows into blocks, with some more on both sides."""
+        behind = blocks * block - length + beside * block
+        widths = [(0, 0), (beside * block, behind), *[(0, 0)] * (x.ndim - 2)]
+        padded = jnp.pad(x, widths, constant_values=fill)
+        return padded.reshape(batch, blocks + 2 * beside, block, *x.shape[2:])
+
+    def around(x: Array, fill: int = 0) -> Array:
+        """Return the positions of each block and of its neighbors, those of a batch in a row."""
+        cut = split(x, fill, beside=1)
+        three = jnp.concatenate([cut[:, :-2], cut[:, 1:-1], cut[:, 2:]], axis=2)
+        return three.reshape(batch * blocks, *three.shape[2:])
+
+    queries, ids = (x.reshape(-1, *x.shape[2:]) for x in (split(query), split(sequence_ids)))
+    visible = ids[:, :, None] == around(sequence_ids, fill=-1)[:, None, :]
+    distances = jnp.arange(3 * block) - block - jnp.arange(block)[:, None]
+    visible &= jnp.abs(distances) <= reach
+    scores = jnp.einsum("bqhd,bkhd->bhqk", queries, around(key), preferred_element_type=dtype)
+    scores /= jnp.sqrt(width).astype(dtype)
+    probabilities = masked_softmax(scores, visible[:, None], query.dtype)
+    context = jnp.einsum("bhqk,bkhd->bqhd", probabilities, around(value))
+    return context.reshape(batch, -1, heads, width)[:, :length]
+
+
 def private_cudnn() -> ModuleType | None:
     """Import JAX's private module for packed rows; None if this JAX has it not, or another one."""
     try:
@@ -122,7 +177,16 @@ def packed_offsets(
 
 
 def bind(mask: AttentionMask) -> AttentionFn:
-    """Return `cudnn_attention` under a mask."""
+    """Return `cudnn_attention` under a mask, or `local_attention` if it has a reach."""
+    reach = mask.reach
+    if reach is not None:
+
+        def attend_locally(query: Array, key: Array, value: Array) -> Array:
+            return local_attention(
+                query, key, value, mask.segment_ids(*query.shape[:2]), reach=reach
+            )
+
+        return attend_locally
     max_sequences = 1 if mask.sequence_ids is None else mask.max_sequences
     if max_sequences is None:
         raise ValueError("cudnn needs pooled_positions: they bound the sequences of a packed row")
@@ -155,4 +219,4 @@ def unsupported_reason(workload: AttentionWorkload) -> str | None:
     return _no_packed_kernel() if workload.packed and private_cudnn() is None else None
 
 
-CUDNN = AttentionImplementation(bind, unsupported_reason, platform="gpu")
+CUDNN = AttentionImplementation(bind, unsupported_reason, platform="gpu", supports_reach=True)

@@ -50,6 +50,8 @@ def make_attention_fn(attention: Attention, mask: AttentionMask) -> AttentionFn:
             called with.
     """
     implementation = _implementation(attention)
+    if mask.reach is not None and not implementation.supports_reach:
+        raise ValueError(f"{attention} supports no window")
     bound = implementation.bind(mask)
 
     def attend(query: Array, key: Array, value: Array, **options: Any) -> Array:

@@ -42,12 +42,13 @@ class AttentionImplementation:
     Attributes:
         bind: a batch's mask to a function ``(query, key, value) -> context``, with the keyword
             arguments `bias` if it supports one, `dropout_rate` and `dropout_key` if it supports
-            these. Called once for all layers.
+            these. Called once for all layers, twice where some have a window.
         unsupported_reason: a workload to the reason why it is unsupported, in words that continue
             "cudnn cannot be used: "; None if it is supported. Bias and dropout are checked already.
         platform: of the devices for which `auto` tries it; None for none.
         supports_bias: True if a position encoding may add to scores and values.
         supports_dropout: True if it can drop probabilities.
+        supports_reach: True if a mask may have a `reach`.
         verified: True if it must agree with the reference on the device before it is used.
     """
 
@@ -56,6 +57,7 @@ class AttentionImplementation:
     platform: str | None = None
     supports_bias: bool = False
     supports_dropout: bool = False
+    supports_reach: bool = False
     verified: bool = True
 
     def reason_against(self, workload: AttentionWorkload) -> str | None:
@@ -72,4 +74,7 @@ class AttentionImplementation:
                 "model.attention_probs_dropout_prob must be 0, it is "
                 f"{config.attention_probs_dropout_prob}"
             )
+        if config.attention_window and not self.supports_reach:
+            window = config.attention_window
+            return f"it has no window: model.attention_window must be 0, it is {window}"
         return self.unsupported_reason(workload)

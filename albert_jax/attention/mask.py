@@ -1,6 +1,6 @@
 """The attention mask: which keys a query attends to."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,12 +18,24 @@ class AttentionMask(NamedTuple):
     sequence_ids: Int[AnyArray, "batch length"] | None = None
     max_sequences: int | None = None  # upper bound of the sequences in a packed row
     sequence_slots: int | None = None  # of packed rows, for cuDNN: see `Execution`
+    reach: int | None = None  # farthest position on either side that a query attends to; None: any
 
-    def dense(self) -> Bool[Array, "batch 1 #length length"] | None:
-        """Return True where a query attends to a key; None if all attend to all."""
+    def dense(self, length: Any = None) -> Bool[Array, "#batch 1 #length length"] | None:
+        """Return True where a query attends to a key; None if all attend to all.
+
+        Args:
+            length: of the rows, a number or symbolic; only a reach needs it.
+        """
+        mask = None
         if self.sequence_ids is not None:
-            return packed_mask(self.sequence_ids)
-        return None if self.attention_mask is None else padding_mask(self.attention_mask)
+            mask = packed_mask(self.sequence_ids)
+        elif self.attention_mask is not None:
+            mask = padding_mask(self.attention_mask)
+        if self.reach is None:
+            return mask
+        positions = jnp.arange(length)
+        near = jnp.abs(positions[:, None] - positions) <= self.reach
+        return near[None, None] if mask is None else mask & near
 
     def segment_ids(self, batch: int, length: int) -> Int[Array, "batch length"]:
         """Return the ids of tokens that attend to each other, 0 for padding.

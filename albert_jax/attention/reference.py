@@ -1,6 +1,7 @@
 """Reference attention: dot products of all queries and keys. On any device, for any model."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ def dot_product_attention(
     query: HeadVectors,
     key: HeadVectors,
     value: HeadVectors,
-    mask: Bool[Array, "batch 1 #length length"] | None = None,
+    mask: Bool[Array, "#batch 1 #length length"] | None = None,
     *,
     bias: PositionBias | None = None,
     dropout_rate: float = 0.0,
@@ -75,7 +76,14 @@ def masked_softmax(
 
 def bind(mask: AttentionMask) -> AttentionFn:
     """Return `dot_product_attention` under a mask."""
-    return functools.partial(dot_product_attention, mask=mask.dense())
+    if mask.reach is None:
+        return functools.partial(dot_product_attention, mask=mask.dense())
+
+    def attend(query: Array, key: Array, value: Array, **options: Any) -> Array:
+        visible = mask.dense(query.shape[1])
+        return dot_product_attention(query, key, value, visible, **options)
+
+    return attend
 
 
 REFERENCE = AttentionImplementation(
@@ -83,5 +91,6 @@ REFERENCE = AttentionImplementation(
     unsupported_reason=lambda workload: None,
     supports_bias=True,
     supports_dropout=True,
+    supports_reach=True,
     verified=False,
 )

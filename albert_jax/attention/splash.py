@@ -31,6 +31,8 @@ def splash_attention(
     key: HeadVectors,
     value: HeadVectors,
     sequence_ids: Int[Array, "batch length"],
+    *,
+    reach: int | None = None,
 ) -> HeadVectors:
     """Compute splash attention; on other devices than TPUs it is interpreted, for tests.
 
@@ -40,6 +42,8 @@ def splash_attention(
         value: likewise.
         sequence_ids: the sequence that a position belongs to, 0 for padding, where the result is
             finite and has no meaning.
+        reach: farthest position on either side that a query attends to; blocks of the scores that
+            lie beyond it are not computed. None: any.
 
     Raises:
         ValueError: the length is no multiple of 128.
@@ -47,7 +51,7 @@ def splash_attention(
     length, heads, width = query.shape[1:]
     if length % LANES:
         raise ValueError(f"splash attention takes multiples of {LANES}, got {length}")
-    kernel = _make_kernel(heads, length, interpret=traced_platform() != "tpu")
+    kernel = _make_kernel(heads, length, reach, interpret=traced_platform() != "tpu")
     scaled = query / math.sqrt(width)
 
     def row(query: Array, key: Array, value: Array, ids: Array) -> Array:
@@ -59,7 +63,7 @@ def splash_attention(
 
 
 @functools.cache
-def _make_kernel(heads: int, length: int, *, interpret: bool) -> Any:
+def _make_kernel(heads: int, length: int, reach: int | None, *, interpret: bool) -> Any:
     block = next(size for size in _BLOCK_SIZES if length % size == 0)
     blocks = splash_attention_kernel.BlockSizes(
         block_q=block,
@@ -69,10 +73,13 @@ def _make_kernel(heads: int, length: int, *, interpret: bool) -> Any:
         block_q_dq=block,
         block_kv_dq=block,
     )
-    everything = splash_attention_mask.FullMask((length, length))
+    shape = (length, length)
+    mask: Any = splash_attention_mask.FullMask(shape)
+    if reach is not None:
+        mask = splash_attention_mask.LocalMask(shape, window_size=(reach, reach), offset=0)
     with jax.ensure_compile_time_eval():
         return splash_attention_kernel.make_splash_mha_single_device(
-            splash_attention_mask.MultiHeadMask([everything] * heads),
+            splash_attention_mask.MultiHeadMask([mask] * heads),
             block_sizes=blocks,
             interpret=interpret,
         )
@@ -82,7 +89,8 @@ def bind(mask: AttentionMask) -> AttentionFn:
     """Return `splash_attention` under a mask."""
 
     def attend(query: Array, key: Array, value: Array) -> Array:
-        return splash_attention(query, key, value, mask.segment_ids(*query.shape[:2]))
+        ids = mask.segment_ids(*query.shape[:2])
+        return splash_attention(query, key, value, ids, reach=mask.reach)
 
     return attend
 
@@ -102,4 +110,4 @@ def unsupported_reason(workload: AttentionWorkload) -> str | None:
     return None
 
 
-SPLASH = AttentionImplementation(bind, unsupported_reason, platform="tpu")
+SPLASH = AttentionImplementation(bind, unsupported_reason, platform="tpu", supports_reach=True)

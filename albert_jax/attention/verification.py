@@ -29,14 +29,21 @@ def error_of(implementation: AttentionImplementation, workload: AttentionWorkloa
     """Compute the largest relative error of an attention, of its result and of all three gradients.
 
     It is taken against the float32 reference on two rows of three sequences and padding (of one
-    sequence where rows are not packed), over the real tokens, for each length that rows have.
+    sequence where rows are not packed), over the real tokens, for each length that rows have, and
+    with the window of the model if it has one too.
     """
-    lengths = workload.lengths or (_LENGTH,)
-    return float(np.max([_error(implementation, workload, length) for length in lengths]))
+    lengths, reach = workload.lengths or (_LENGTH,), workload.config.attention_reach
+    masks: list[tuple[int, int | None]] = [(length, None) for length in lengths]
+    if reach is not None:
+        masks += [(length, reach) for length in lengths]
+    return float(np.max([_error(implementation, workload, *mask) for mask in masks]))
 
 
 def _error(
-    implementation: AttentionImplementation, workload: AttentionWorkload, length: int
+    implementation: AttentionImplementation,
+    workload: AttentionWorkload,
+    length: int,
+    reach: int | None,
 ) -> float:
     sizes = [length // 2, length // 4, length // 8]
     ids = np.repeat([1, 2, 3, 0], [*sizes, length - sum(sizes)])
@@ -47,6 +54,7 @@ def _error(
         sequence_ids=rows,
         max_sequences=3 if workload.packed else 1,
         sequence_slots=slots_needed(rows) if workload.slotted else None,
+        reach=reach,
     )
     shape = (*rows.shape, workload.config.num_attention_heads, workload.head_width)
     dtype = jnp.dtype(workload.dtype)

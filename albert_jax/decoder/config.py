@@ -124,8 +124,9 @@ class Gpt2Config:
                 alike = f"the encoder's {encoder_name} ({wanted}) with tie_to_encoder"
                 raise FieldError(name, alike, size)
         absolute = encoder.position_encoding is PositionEncoding.ABSOLUTE
-        if not absolute or encoder.inner_group_num > 1 or encoder.depth_rank:
-            needed = "absolute positions, inner_group_num 1 and depth_rank 0"
+        differ = encoder.inner_group_num > 1 or encoder.depth_rank or encoder.attention_window
+        if not absolute or differ:
+            needed = "absolute positions, inner_group_num 1, depth_rank 0 and attention_window 0"
             reason = f"false unless the encoder has {needed}"
             raise FieldError("tie_to_encoder", reason, True)
 

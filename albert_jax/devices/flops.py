@@ -16,7 +16,8 @@ def training_flops_per_row(
 
     Per layer ``length · (8 H² + 4 H F)`` for the dense matmuls (with a gate of width W,
     ``6 H W`` for ``4 H F``) and ``4 · length² · H`` for
-    attention, twice that with learned relative positions; once ``2 · length · E · H`` for the
+    attention, or 4 H for each pair of a query and a key in a window, twice that with learned
+    relative positions; once ``2 · length · E · H`` for the
     embedding mapping, ``predictions · (2 H E + 2 E V)`` for the masked-LM head and
     ``2 H² + 4 H`` per pair for pooler and sentence-order head; the backward pass costs twice the
     forward pass. Example: base at length 512 with 77 predictions, 292.04 GFLOP.
@@ -67,8 +68,22 @@ def dense_flops(config: AlbertConfig, positions: int) -> int:
 
 def attention_flops(config: AlbertConfig, length: int) -> int:
     """Return the operations of a row's scores and contexts in all layers, forward."""
-    depth = config.num_hidden_layers * config.inner_group_num
-    return depth * (4 * length**2 * config.hidden_size + position_encoder(config).flops(length))
+    positions, reach = position_encoder(config), config.attention_reach
+
+    def of_application(number: int) -> int:
+        pairs = pairs_in_window(length, None if config.is_global(number) else reach)
+        return 4 * pairs * config.hidden_size + positions.flops(pairs)
+
+    return sum(map(of_application, range(config.num_hidden_layers * config.inner_group_num)))
+
+
+def pairs_in_window(length: int, reach: int | None) -> int:
+    """Return the number of pairs of positions that are at most so far from each other; None: any.
+
+    Example: 4 positions that reach 1 have 10 pairs, each its own and 3 neighbors twice.
+    """
+    reach = length - 1 if reach is None else min(reach, length - 1)
+    return length * (2 * reach + 1) - reach * (reach + 1)
 
 
 def masked_lm_flops(config: AlbertConfig, predictions: int) -> int:

@@ -22,7 +22,8 @@ from jaxtyping import Float
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig
-from albert_jax.encoder.execution import Execution, rematerialize
+from albert_jax.encoder.depth_scan import scan_layers
+from albert_jax.encoder.execution import Execution
 from albert_jax.encoder.halves import FeedForward, SelfAttention
 from albert_jax.encoder.low_rank import add_changes, changes_of, initialize_changes
 from albert_jax.layers import dense, normalization
@@ -48,6 +49,7 @@ class AlbertEncoder(nn.Module):
         embedded: Float[Array, "batch length embedding"],
         attend: AttentionFn,
         *,
+        local_attend: AttentionFn | None = None,
         deterministic: bool,
         output_hidden_states: bool,
     ) -> tuple[
@@ -57,6 +59,13 @@ class AlbertEncoder(nn.Module):
         """Return the last hidden state, and on demand all 1 + depth, the layers' input first.
 
         Where layers normalize before their halves, the final layer norm is applied to all of them.
+
+        Args:
+            embedded: the embeddings.
+            attend: attention of the applications that are global.
+            local_attend: of those that have a window, where there are any.
+            deterministic: no dropout.
+            output_hidden_states: return all of them.
         """
         config = self.config
         hidden = embedded
@@ -65,12 +74,17 @@ class AlbertEncoder(nn.Module):
             hidden = mapping(embedded)
 
         bias = position_encoder(config).bias(self, self.dtype)
-        if bias is not None:
-            attend = functools.partial(attend, bias=bias)
+        options: dict[str, Any] = {} if bias is None else {"bias": bias}
+        attends = {
+            local: functools.partial(each, **options)
+            for local, each in ((False, attend), (True, local_attend))
+            if each is not None
+        }
         halves = {
             "attention": SelfAttention(config, self.dtype, self.execution, parent=None),
             "feed_forward": FeedForward(config, self.dtype, self.execution, parent=None),
         }
+        local_attention = SelfAttention(config, self.dtype, self.execution, local=True, parent=None)
         stacks = self.param("layers", _initialize_layers, config, halves)
         keys = None
         if not deterministic:
@@ -78,33 +92,43 @@ class AlbertEncoder(nn.Module):
             keys = jax.random.split(self.make_rng("dropout"), shape)
         constant, varying = split_by_depth(stacks, config.num_hidden_layers)
 
-        def apply(half: nn.Module, params: Params, hidden: Array, rngs: Any) -> Array:
+        def apply(
+            half: nn.Module, params: Params, hidden: Array, rngs: Any, *, local: bool
+        ) -> Array:
             variables = {"params": params}
-            output = half.apply(variables, hidden, attend, deterministic=deterministic, rngs=rngs)
+            output = half.apply(
+                variables, hidden, attends[local], deterministic=deterministic, rngs=rngs
+            )
             return cast(Array, output)
 
-        def apply_group(hidden: Array, xs: tuple[Params, Array | None]) -> tuple[Array, Any]:
+        def apply_group(
+            number: int, hidden: Array, xs: tuple[Params, Array | None]
+        ) -> tuple[Array, Any]:
             varying, keys = xs
             layer = constant | varying
             outputs = []
             for inner in range(config.inner_group_num):
                 block = jax.tree.map(lambda leaf, inner=inner: leaf[inner], layer)
-                for number, (name, half) in enumerate(halves.items()):
+                local = not config.is_global(number * config.inner_group_num + inner)
+                for half_number, (name, half) in enumerate(halves.items()):
                     params = block[name]
+                    if local and name == "attention":
+                        half = local_attention
                     if config.depth_rank:
                         params = add_changes(params, block[changes_of(name)])
-                    rngs = None if keys is None else {"dropout": keys[inner, number]}
-                    hidden = apply(half, params, hidden, rngs)
+                    rngs = None if keys is None else {"dropout": keys[inner, half_number]}
+                    hidden = apply(half, params, hidden, rngs, local=local)
                 outputs.append(hidden)
             return hidden, outputs if output_hidden_states else None
 
         first = hidden
-        hidden, outputs = jax.lax.scan(
-            rematerialize(apply_group, self.execution.remat),
+        hidden, outputs = scan_layers(
+            apply_group,
             hidden,
             (varying, keys),
-            length=config.num_hidden_layers,
-            unroll=self.execution.unroll,
+            layers=config.num_hidden_layers,
+            period=config.attention_period,
+            execution=self.execution,
         )
         states: tuple[Array, ...] = (hidden,)
         if output_hidden_states:

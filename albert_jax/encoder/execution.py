@@ -39,8 +39,17 @@ _POLICIES: dict[Remat, Callable[..., bool] | None] = {
 }
 
 
-def rematerialize(apply_layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
-    """Return the body of a scan over layers whose backward pass computes again what it may."""
+def rematerialize(
+    apply_layer: Callable[..., Any], remat: Remat, *, in_loop: bool = True
+) -> Callable[..., Any]:
+    """Return a layer whose backward pass computes again what it may.
+
+    Args:
+        apply_layer: the layer.
+        remat: what is computed again.
+        in_loop: True if it is the body of a scan, or a part of it. Elsewhere XLA has to be kept
+            from finding that it was computed before.
+    """
     if remat is Remat.NONE:
         return apply_layer
-    return jax.checkpoint(apply_layer, prevent_cse=False, policy=_POLICIES[remat])
+    return jax.checkpoint(apply_layer, prevent_cse=not in_loop, policy=_POLICIES[remat])

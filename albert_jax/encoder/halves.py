@@ -24,11 +24,15 @@ from albert_jax.positions import position_encoder
 
 
 class SelfAttention(nn.Module):
-    """The attention half of a layer: attend, project, drop, add; normalize after or before."""
+    """The attention half of a layer: attend, project, drop, add; normalize after or before.
+
+    It is `local` where attention has a window.
+    """
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
     execution: Execution = Execution()
+    local: bool = False
 
     @nn.compact
     def __call__(
@@ -54,7 +58,8 @@ class SelfAttention(nn.Module):
         query, key, value, output = map(layer, ("query", "key", "value", "dense"))
         positions = position_encoder(config)
         vectors = project(query), project(key, known=known and not positions.rotates)
-        context = attend(*map(positions.rotate, vectors), project(value, known=known), **dropout)
+        rotated = (positions.rotate(each, local=self.local) for each in vectors)
+        context = attend(*rotated, project(value, known=known), **dropout)
         return project_and_add(
             *(hidden, context.reshape(hidden.shape), output, end_norm, value if known else None),
             fused=fused,

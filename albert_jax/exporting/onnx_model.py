@@ -29,11 +29,12 @@ from albert_jax.tasks.models import (
 )
 
 ONNX_FILE = "model.onnx"
-_EXPORTABLE: Mapping[str, tuple[StrEnum, ...]] = {
+_EXPORTABLE: Mapping[str, tuple[StrEnum | int, ...]] = {
     "position_encoding": (PositionEncoding.ABSOLUTE, PositionEncoding.NONE),
     "norm": (Norm.POST, Norm.PRE),
     "norm_kind": (NormKind.LAYER,),
     "feed_forward": (FeedForwardKind.MLP,),
+    "attention_window": (0,),
 }
 _EMBEDDINGS, _LAYERS = "albert/embeddings", "albert/encoder/layers"
 
@@ -59,7 +60,7 @@ def write_onnx(directory: Path, exported: ExportedModel) -> None:
         if (found := getattr(exported.config, name)) not in exportable:
             raise WeightsError(
                 f"{name}={found} has no onnx export; these have one: "
-                f"{', '.join(exportable)}; --to=stablehlo holds every model"
+                f"{', '.join(map(str, exportable))}; --to=stablehlo holds every model"
             )
     graph = OnnxGraph(flatten(exported.params))
     _AlbertGraph(graph, exported).add_outputs()

@@ -33,6 +33,7 @@ _SHARED_FIELDS = tuple(
     not in {
         *("hidden_act", "parameter_sharing", "embedding_mapping", "position_encoding"),
         *("max_relative_distance", "norm", "norm_kind", "feed_forward", "depth_rank"),
+        *("rotary_base", "attention_window", "global_every"),
         *("initialization", "extra"),
     }
 )

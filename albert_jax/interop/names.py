@@ -69,8 +69,9 @@ def num_groups_in_file(config: AlbertConfig) -> int:
         ("norm", Norm.POST),
         ("norm_kind", NormKind.LAYER),
         ("feed_forward", FeedForwardKind.MLP),
+        ("attention_window", 0),
     ):
-        if getattr(config, name) is not only:
+        if getattr(config, name) != only:
             raise WeightsError(
                 f"model.{name}={getattr(config, name)}: other formats support only {only}"
             )

@@ -159,7 +159,14 @@ def _run_layers(
     visible: Bool[np.ndarray, "query key"],
 ) -> list[Inexact[np.ndarray, "length hidden"]]:
     def attend(half: Tree, x: np.ndarray) -> np.ndarray:
-        return _attend(half, encoder, x, visible, config)
+        # Applications before this one, each of which has left a state behind the first.
+        local = config.attention_window > 0 and (len(states) - 1) % config.global_every > 0
+        if not local:
+            return _attend(half, encoder, x, visible, config, config.rotary_base)
+        positions = np.arange(len(x))
+        distance = np.abs(positions[:, None] - positions[None, :])
+        near = visible & (distance <= config.attention_window / 2)
+        return _attend(half, encoder, x, near, config, 10_000)
 
     def feed_forward(half: Tree, x: np.ndarray) -> np.ndarray:
         wide = _dense(half["intermediate"], x)
@@ -206,6 +213,7 @@ def _attend(
     x: Inexact[np.ndarray, "length hidden"],
     visible: Bool[np.ndarray, "query key"],
     config: AlbertConfig,
+    base: float,
 ) -> Inexact[np.ndarray, "length hidden"]:
     query, key, value = (_dense(parameters[name], x) for name in ("query", "key", "value"))
     size = config.hidden_size // config.num_attention_heads
@@ -214,7 +222,7 @@ def _attend(
         part = slice(head * size, (head + 1) * size)
         q, k, v = query[:, part], key[:, part], value[:, part]
         if config.position_encoding == "rotary":
-            q, k = _rotate(q), _rotate(k)
+            q, k = _rotate(q, base), _rotate(k, base)
         rows = range(len(x))
         if config.position_encoding == "relative_local":
             # For each query, keys and values of its own: those of the tokens and of the distances.
@@ -235,13 +243,15 @@ def _distance(query: int, key: int, config: AlbertConfig) -> int:
     return max(-limit, min(limit, key - query)) + limit
 
 
-def _rotate(x: Inexact[np.ndarray, "length width"]) -> Inexact[np.ndarray, "length width"]:
-    """Entry pairs (i, width/2 + i) rotated by position · 10000^(-2i/width)."""
+def _rotate(
+    x: Inexact[np.ndarray, "length width"], base: float
+) -> Inexact[np.ndarray, "length width"]:
+    """Entry pairs (i, width/2 + i) rotated by position · base^(-2i/width)."""
     length, width = x.shape
     rotated = np.zeros_like(x)
     for position in range(length):
         for i in range(width // 2):
-            angle = position * 10000 ** (-2 * i / width)
+            angle = position * base ** (-2 * i / width)
             a, b = x[position, i], x[position, width // 2 + i]
             rotated[position, i] = a * math.cos(angle) - b * math.sin(angle)
             rotated[position, width // 2 + i] = a * math.sin(angle) + b * math.cos(angle)
@@ -251,6 +261,9 @@ def _rotate(x: Inexact[np.ndarray, "length width"]) -> Inexact[np.ndarray, "leng
 def _softmax(
     scores: Inexact[np.ndarray, "query key"], visible: Bool[np.ndarray, "query key"]
 ) -> Inexact[np.ndarray, "query key"]:
+    """Probabilities of the visible keys; equal ones of all keys where a query sees none."""
+    sees = visible.any(axis=-1, keepdims=True)
+    scores, visible = np.where(sees, scores, 0), visible | ~sees
     largest = np.where(visible, scores.real, -np.inf).max(axis=-1, keepdims=True)
     weights = np.exp(np.where(visible, scores - largest, 0)) * visible
     return weights / weights.sum(axis=-1, keepdims=True)

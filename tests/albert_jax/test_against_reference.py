@@ -71,6 +71,34 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "packed",
         {"position_encoding": "rotary", "hidden_size": 8, "norm": "pre"},
     ),
+    "rotary positions with another base, local in turns": (
+        "packed",
+        {
+            "position_encoding": "rotary",
+            "rotary_base": 50.0,
+            "attention_window": 2,
+            "num_hidden_layers": 4,
+            "parameter_sharing": "ffn",
+            "hidden_size": 8,
+        },
+    ),
+    "local attention in turns of inner blocks": (
+        "padded",
+        {
+            "attention_window": 4,
+            "global_every": 4,
+            "inner_group_num": 2,
+        },
+    ),
+    "relative positions, local in turns": (
+        "whole",
+        {
+            "attention_window": 2,
+            "global_every": 2,
+            "position_encoding": "relative_local",
+            "max_relative_distance": 2,
+        },
+    ),
     "no positions": ("padded", {"position_encoding": "none"}),
     "gated by GELU, norms around the halves": (
         "packed",

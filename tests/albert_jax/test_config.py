@@ -62,11 +62,29 @@ def test_ablations_come_back_too(tmp_path):
         hidden_act=HiddenAct.GELU_ERF,
         position_encoding=PositionEncoding.RELATIVE_LOCAL,
         max_relative_distance=4,
+        rotary_base=160_000.0,
+        attention_window=128,
+        global_every=2,
         norm=Norm.PRE,
         initialization=Initialization.FAN_IN,
     )
     config.to_json_file(tmp_path / "config.json")
     assert AlbertConfig.from_json_file(tmp_path / "config.json") == config
+
+
+def test_global_attention_comes_first_of_every_few_applications():
+    local = AlbertConfig(attention_window=8, global_every=3, inner_group_num=2)
+    assert [number for number in range(10) if local.is_global(number)] == [0, 3, 6, 9]
+    periods = {
+        (every, inner): AlbertConfig(
+            attention_window=8, global_every=every, inner_group_num=inner
+        ).attention_period
+        for every in (1, 3, 4)
+        for inner in (1, 2)
+    }
+    assert periods == {(1, 1): 1, (1, 2): 1, (3, 1): 3, (3, 2): 3, (4, 1): 4, (4, 2): 2}
+    everywhere = AlbertConfig()
+    assert everywhere.is_global(1) and everywhere.attention_period == 1
 
 
 def test_empty_activation_is_linear():
@@ -90,6 +108,8 @@ def test_empty_activation_is_linear():
         ({"hidden_dropout_prob": 1.0}, ["hidden_dropout_prob", "[0, 1)"]),
         ({"hidden_dropout_prob": "0.1"}, ["hidden_dropout_prob", "a number", "'0.1'"]),
         ({"initializer_range": 0.0}, ["initializer_range", "> 0"]),
+        ({"attention_window": 7}, ["attention_window must be an even number, got 7"]),
+        ({"rotary_base": 1.0}, ["rotary_base", "> 1"]),
         ({"num_hidden_groups": 13}, ["num_hidden_groups must", "num_hidden_layers (12)", "13"]),
     ],
     ids=str,

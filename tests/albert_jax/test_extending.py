@@ -128,7 +128,7 @@ class TestPositionEncoding:
             def bias(self, encoder: nn.Module, dtype: DTypeLike) -> PositionBias:
                 return Slope(encoder.param("slope", initializer(self.config), ()).astype(dtype))
 
-            def flops(self, length: int) -> int:
+            def flops(self, pairs: int) -> int:
                 return 1_000_000
 
         with pytest.MonkeyPatch.context() as patch:

@@ -94,6 +94,7 @@ def test_other_backbones_have_their_parameter_counts():
         ({"feed_forward": FeedForwardKind.SWIGLU}, 2 * 2048 - 3072),  # biases; kernels are as many
         ({"norm_kind": NormKind.RMS}, -(128 + 2 * 768)),
         ({"norm": Norm.SANDWICH}, (2 + 1) * 2 * 768),
+        ({"attention_window": 128}, 0),
         ({"depth_rank": 8}, 12 * 8 * (4 * (768 + 768) + 2 * (768 + 3072))),
     ):
         model = AlbertModel(dataclasses.replace(base, **changes))
@@ -109,6 +110,19 @@ def test_a_gate_costs_as_many_operations_as_it_replaces(kind):
     dense = training_flops_per_row(config, length=8, predictions=0, pairs=0)
     attention = 3 * 12 * 4 * 8**2 * 768
     assert dense - attention == 3 * 2 * 8 * 12 * (4 * 768**2 + 2 * 768 * 3072)
+
+
+def test_local_attention_counts_the_pairs_in_its_window():
+    """In 8 of 12 layers, of which each position but the outer ones has 2 · 2 + 1."""
+    config = dataclasses.replace(
+        AlbertConfig.from_name("base_v1"), attention_window=4, position_encoding="relative_local"
+    )
+    everywhere = dataclasses.replace(config, attention_window=0)
+    counted = [
+        training_flops_per_row(each, length=8, predictions=1) for each in (config, everywhere)
+    ]
+    pairs = sum(abs(i - j) <= 2 for i in range(8) for j in range(8))
+    assert counted[1] - counted[0] == 3 * 8 * 2 * 4 * (8 * 8 - pairs) * 768
 
 
 def test_initialization_is_a_normal_cut_at_two_deviations():
@@ -225,8 +239,12 @@ def test_norms_before_the_halves_are_those_of_a_plain_residual_stream():
         np.testing.assert_allclose(state, np.broadcast_to(normed + 1, state.shape), rtol=1e-4)
 
 
-def test_execution_changes_no_gradient():
-    config = dataclasses.replace(TINY, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
+@pytest.mark.parametrize("local", [{}, {"attention_window": 4, "num_hidden_layers": 3}])
+def test_execution_changes_no_gradient(local):
+    """The third of the layers with a window is behind a period of two."""
+    config = dataclasses.replace(
+        TINY, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3, global_every=2, **local
+    )
     params = AlbertModel(config).init(jax.random.key(0), IDS)["params"]
 
     def gradients(execution):
@@ -240,7 +258,8 @@ def test_execution_changes_no_gradient():
         return compiled(params), compiled.cost_analysis()["flops"]
 
     plain, plain_flops = gradients(Execution())
-    for execution in (Execution(Remat.DOTS), Execution(Remat.FULL), Execution(unroll=2)):
+    executions = Execution(Remat.DOTS), Execution(Remat.FULL), Execution(unroll=2)
+    for execution in executions[1:2] if local else executions:
         again, flops = gradients(execution)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), again, plain

@@ -110,6 +110,8 @@ def test_what_it_cannot_express_is_refused_by_name(tmp_path: Path) -> None:
         changes = {"position_encoding": encoding}
         with pytest.raises(WeightsError, match=f"position_encoding={encoding} has no onnx export"):
             export(("Model", changes, None), tmp_path)
+    with pytest.raises(WeightsError, match="attention_window=2 has no onnx export"):
+        export(("Model", {"attention_window": 2}, None), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.config import AlbertConfig
-from albert_jax.devices.flops import dense_flops, masked_lm_flops
+from albert_jax.devices.flops import dense_flops, masked_lm_flops, pairs_in_window
 from experiments.benchmarks.batches import Batches
 
 
@@ -138,10 +138,15 @@ def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict
     batch = batches.batches[0]
     positions, predictions = batch["sequence_ids"].size, batch["masked_lm_ids"].size
     passes = layers * positions * itemsize  # bytes of one number a position in each layer
-    pairs = _pairs_in_sequences(batch["sequence_ids"])
+    pairs = sum(
+        _pairs_in_sequences(
+            batch["sequence_ids"], None if config.is_global(number) else config.attention_reach
+        )
+        for number in range(layers)
+    )
     return {
         Part.MATMULS: Work(3 * dense_flops(config, positions)),
-        Part.ATTENTION: Work(3 * layers * 4 * pairs * hidden, 12 * passes * hidden),
+        Part.ATTENTION: Work(3 * 4 * pairs * hidden, 12 * passes * hidden),
         Part.LAYER_NORM: Work(bytes=2 * 6 * passes * hidden),
         Part.GELU: Work(bytes=5 * passes * wide),
         Part.BIASES: Work(bytes=passes * (5 * hidden + wide + 4 * hidden)),
@@ -153,14 +158,14 @@ def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict
     }
 
 
-def _pairs_in_sequences(sequence_ids: np.ndarray) -> int:
+def _pairs_in_sequences(sequence_ids: np.ndarray, reach: int | None) -> int:
     """Return the number of pairs of positions that attend to each other, without padding.
 
     Example: the row ``[1, 1, 2, 0]`` has 4 + 1.
     """
     most = int(sequence_ids.max())
     lengths = [np.count_nonzero(sequence_ids == number, axis=1) for number in range(1, most + 1)]
-    return int(sum((length.astype(np.int64) ** 2).sum() for length in lengths))
+    return sum(pairs_in_window(int(length), reach) for length in np.concatenate(lengths))
 
 
 def _parameters(config: AlbertConfig) -> int:

@@ -1,5 +1,6 @@
 """Attention by blocks is the reference: results and gradients, under every mask."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from jax import Array
 
-from albert_jax.attention import blocked
-from albert_jax.attention.blocked import blocked_attention, heads_per_block
-from albert_jax.attention.mask import packed_mask, padding_mask
+from albert_jax.attention import tiling
+from albert_jax.attention.blocked import blocked_attention
+from albert_jax.attention.cudnn import local_attention
+from albert_jax.attention.mask import AttentionMask, packed_mask, padding_mask
 from albert_jax.attention.reference import dot_product_attention
+from albert_jax.attention.tiling import tile
 
 ROWS, LENGTH, HEADS, WIDTH = 3, 24, 6, 5
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -41,11 +44,41 @@ def results(attend: Any, *who: Any, dtype: Any = jnp.float32) -> list[Array]:
 def test_results_and_gradients_are_those_of_the_reference(
     monkeypatch: pytest.MonkeyPatch, max_scores: int, mask: Array, ids: tuple[Array, Array]
 ) -> None:
-    monkeypatch.setattr(blocked, "_MAX_SCORES", max_scores)
+    monkeypatch.setattr(tiling, "MOST_SCORES", max_scores)
     expected = results(dot_product_attention, mask)
     for ours, theirs in zip(results(blocked_attention, *ids), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
         assert np.abs(theirs).max() > 0.1
+
+
+@pytest.mark.parametrize("reach", [1, 3, 5, 9, 40])
+@pytest.mark.parametrize("rows", ["packed", "padded"])
+def test_local_attention_is_the_reference_where_there_is_a_token(
+    monkeypatch: pytest.MonkeyPatch, rows: str, reach: int
+) -> None:
+    """On CPUs by tiles of 4 queries or more, on GPUs by blocks: 24 positions are whole tiles of
+    some and not of others, and a reach of 9 leaves nothing outside."""
+    for module in ("tiling", "cudnn"):
+        monkeypatch.setattr(f"albert_jax.attention.{module}._FEWEST_QUERIES", 4)
+    monkeypatch.setattr(tiling, "MOST_SCORES", 300)
+    packed = rows == "packed"
+    ids = PACKED if packed else REAL
+    mask = AttentionMask(None if packed else ids, ids if packed else None, reach=reach)
+    real = (ids > 0)[:, :, None, None]
+    assert (tile(HEADS, LENGTH, reach).margin is None) == (reach >= 9)
+
+    def computed(attend: Any) -> list[Array]:
+        """At tokens alone: padding may attend to anything."""
+        value, pullback = jax.vjp(attend, *OPERANDS)
+        return [value * real, *pullback(COTANGENT * real)]
+
+    expected = computed(lambda *x: dot_product_attention(*x, mask.dense(LENGTH)))
+    query_ids = ids if packed else jnp.ones_like(ids)
+    by_tiles = computed(lambda *x: blocked_attention(*x, query_ids, ids, reach))
+    by_blocks = computed(lambda *x: local_attention(*x, ids, reach=reach))
+    for ours, others, theirs in zip(by_tiles, by_blocks, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        np.testing.assert_allclose(others, theirs, atol=1e-5)
 
 
 def test_bfloat16_is_as_near_to_float32_as_the_reference_in_bfloat16_is() -> None:
@@ -60,12 +93,35 @@ def test_bfloat16_is_as_near_to_float32_as_the_reference_in_bfloat16_is() -> Non
 
 def test_the_residuals_hold_no_scores() -> None:
     """The residuals grow with the length, not its square."""
-    _, pullback = jax.vjp(lambda *x: blocked_attention(*x, PACKED, PACKED), *OPERANDS)
-    kept = [leaf.size for leaf in jax.tree.leaves(pullback)]
-    assert kept
-    assert max(kept) < ROWS * HEADS * LENGTH**2
+    for reach in (None, 4):
+        attend = functools.partial(blocked_attention, reach=reach)
+        _, pullback = jax.vjp(lambda *x, f=attend: f(*x, PACKED, PACKED), *OPERANDS)
+        kept = [leaf.size for leaf in jax.tree.leaves(pullback)]
+        assert kept
+        assert max(kept) < ROWS * HEADS * LENGTH**2
 
 
-def test_as_many_heads_at_once_as_fit_a_cache() -> None:
-    assert [heads_per_block(12, length) for length in (1024, 512, 256, 128)] == [1, 1, 4, 12]
-    assert heads_per_block(7, 256) == 1  # 7 has no divisor from 2 to 4
+def test_as_many_heads_at_once_as_fit_a_cache_and_long_rows_in_tiles() -> None:
+    heads = [tile(12, length).heads for length in (1024, 512, 256, 128)]
+    assert heads == [1, 1, 4, 12]
+    assert tile(7, 256).heads == 1  # 7 has no divisor from 2 to 4
+    assert [tile(12, length).tiles for length in (512, 700, 1024, 4096)] == [1, 2, 4, 64]
+    assert tile(12, 4096, 64) == (4096, 64, 64, 192, 12, 64, 64)
+
+
+@pytest.mark.parametrize("reach", [None, 64])
+def test_the_memory_of_long_rows_grows_with_their_length(reach: int | None) -> None:
+    """Of its square there would be four times as much for twice the length."""
+
+    def temporary(length: int) -> int:
+        vectors = jax.ShapeDtypeStruct((1, length, 2, 16), jnp.float32)
+        ids = jax.ShapeDtypeStruct((1, length), jnp.int32)
+
+        def gradient(query: Array, key: Array, value: Array, ids: Array) -> Any:
+            attend = lambda *x: blocked_attention(*x, ids, ids, reach).sum()  # noqa: E731
+            return jax.grad(attend, argnums=(0, 1, 2))(query, key, value)
+
+        compiled = jax.jit(gradient).lower(vectors, vectors, vectors, ids).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(4096) < 2.2 * temporary(2048)

@@ -154,8 +154,17 @@ def test_splash_is_within_its_tolerance_and_a_leaking_kernel_is_not(
 ) -> None:
     supported = {"unsupported_reason": lambda workload: None, "platform": "cpu"}
     replaced(monkeypatch, Attention.SPLASH, **supported)
-    for asked in (workload(), workload(packed=False, dtype=jnp.bfloat16)):
+    unpacked = workload(packed=False, dtype=jnp.bfloat16)
+    for asked in (workload(), unpacked, workload(config=WINDOWED)):
         assert choose_attention(Attention.SPLASH, asked)[0] is Attention.SPLASH
+
+    def without_window(mask: AttentionMask) -> Any:
+        return SPLASH.bind(mask._replace(reach=None))
+
+    with monkeypatch.context() as patch:
+        replaced(patch, Attention.SPLASH, bind=without_window, **supported)
+        with pytest.raises(ValueError, match="off the reference on this device"):
+            choose_attention(Attention.SPLASH, workload(config=WINDOWED))
 
     def leaking(query: Any, key: Any, value: Any) -> Any:
         return splash_attention(query, key, value, jnp.ones(query.shape[:2], jnp.int32))
@@ -195,6 +204,7 @@ GPU = SimpleNamespace(platform="gpu", compute_capability="9.0")
 AMPERE = SimpleNamespace(platform="gpu", compute_capability="8.0")
 TPU = SimpleNamespace(platform="tpu")
 RELATIVE = dataclasses.replace(CONFIG, position_encoding=PositionEncoding.RELATIVE_LOCAL)
+WINDOWED = dataclasses.replace(CONFIG, attention_window=32)
 DROPPING = dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.1)
 
 
@@ -217,6 +227,8 @@ DROPPING = dataclasses.replace(CONFIG, attention_probs_dropout_prob=0.1)
         ("cudnn", {"device": GPU}, "run.dtype is float32"),
         ("cudnn", {"device": AMPERE, "dtype": jnp.bfloat16}, "this GPU has 8.0"),
         ("cudnn", {"device": AMPERE, "dtype": jnp.bfloat16, "packed": False}, None),
+        ("cudnn", {"device": GPU, "dtype": jnp.bfloat16, "config": WINDOWED}, None),
+        ("blocked", {"config": WINDOWED}, None),
         ("xla", {"config": RELATIVE}, None),
     ],
 )
@@ -237,6 +249,14 @@ def test_auto_takes_blocks_on_a_cpu_and_the_model_wants_it_resolved() -> None:
         choose_attention(Attention.SPLASH, workload())
     with pytest.raises(ValueError, match="resolved by choose_attention"):
         make_attention_fn(Attention.AUTO, AttentionMask())
+
+
+def test_an_attention_without_windows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, Attention.SPLASH, supports_reach=False)
+    why = dispatch.unsupported_reason(Attention.SPLASH, workload(config=WINDOWED, device=TPU))
+    assert why == "it has no window: model.attention_window must be 0, it is 32"
+    with pytest.raises(ValueError, match="splash supports no window"):
+        make_attention_fn(Attention.SPLASH, AttentionMask(reach=4))
 
 
 @pytest.mark.parametrize("option", ["bias", "dropout_key"])

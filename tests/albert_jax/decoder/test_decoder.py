@@ -243,7 +243,9 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> Non
         make_decoder(**changes)
 
 
-@pytest.mark.parametrize("changes", [{"position_encoding": "rotary"}, {"depth_rank": 2}])
+@pytest.mark.parametrize(
+    "changes", [{"position_encoding": "rotary"}, {"depth_rank": 2}, {"attention_window": 2}]
+)
 def test_encoders_whose_layers_cannot_decode_are_not_tied(changes: dict[str, Any]) -> None:
     encoder = AlbertConfig.from_dict(TINY.to_dict() | changes)
     with pytest.raises(FieldError, match="tie_to_encoder must be false unless the encoder has abs"):

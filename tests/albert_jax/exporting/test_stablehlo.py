@@ -117,7 +117,7 @@ def test_choices_and_beams_are_exported(
 
 
 def test_what_transformers_cannot_hold_is_exported(tmp_path: Any) -> None:
-    changes = {"position_encoding": "rotary", "norm": "pre"}
+    changes = {"position_encoding": "rotary", "norm": "pre", "attention_window": 2}
     model = make_model("ForPreTraining", changes, None)
     exported = prepare_export("AlbertForPreTraining", model.config, None, random_params(model))
     write_stablehlo(tmp_path, exported)

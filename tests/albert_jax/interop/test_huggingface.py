@@ -503,6 +503,7 @@ class TestWriting:
                 "encoding=rotary: .* only absol",
             ),
             ("ForPreTraining", {"position_encoding": "none"}, "encoding=none: .* only absolute"),
+            ("ForPreTraining", {"attention_window": 4}, "window=4: other formats support only 0"),
             (
                 "ForPreTraining",
                 {"num_hidden_layers": 18, "num_hidden_groups": 14},

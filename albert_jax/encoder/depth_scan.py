@@ -1,0 +1,79 @@
+"""The scan over the depth: one compiled body for all layers, or for all periods of a few layers.
+
+Where layers differ in more than their parameters, as in the reach of their attention, a period is
+compiled as one and the scan goes over the periods. A kernel's masks are fixed when it is compiled,
+so a body that chose between two of them at run time would hold both all the same.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from albert_jax.encoder.execution import Execution, rematerialize
+
+# (number of a layer in its period, hidden states, what the layer has of its own) -> hidden states,
+# and what is kept of each layer
+ApplyLayer = Callable[[int, Array, Any], tuple[Array, Any]]
+
+
+def scan_layers(
+    apply_layer: ApplyLayer,
+    hidden: Array,
+    xs: Any,
+    *,
+    layers: int,
+    period: int,
+    execution: Execution,
+) -> tuple[Array, Any]:
+    """Apply all layers, one after another.
+
+    Example: 8 layers with a period of 3 are a scan over two periods and two layers behind it.
+
+    Args:
+        apply_layer: see `ApplyLayer`.
+        hidden: input of the first layer.
+        xs: arrays ``[layers, ...]``, one slice a layer.
+        layers: their number.
+        period: number of layers after which they are alike again.
+        execution: gives rematerialization, of each layer, and how many layers are unrolled.
+
+    Returns:
+        The result of the last layer, and what is kept, ``[layers, ...]``.
+    """
+
+    def body(number: int, *, in_loop: bool = True) -> Callable[[Array, Any], tuple[Array, Any]]:
+        return rematerialize(
+            functools.partial(apply_layer, number), execution.remat, in_loop=in_loop
+        )
+
+    if period == 1:
+        return jax.lax.scan(body(0), hidden, xs, length=layers, unroll=execution.unroll)
+    period = min(period, layers)
+
+    def apply_period(hidden: Array, xs: Any) -> tuple[Array, Any]:
+        kept = []
+        for number in range(period):
+            x = jax.tree.map(lambda leaf, number=number: leaf[number], xs)
+            hidden, output = body(number)(hidden, x)
+            kept.append(output)
+        return hidden, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
+
+    whole = layers // period * period
+    by_period = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, period, *leaf.shape[1:]), xs)
+    hidden, kept = jax.lax.scan(
+        apply_period,
+        hidden,
+        by_period,
+        length=layers // period,
+        unroll=max(1, execution.unroll // period),
+    )
+    kept = [jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)]
+    for layer in range(whole, layers):
+        x = jax.tree.map(lambda leaf, layer=layer: leaf[layer], xs)
+        hidden, output = body(layer - whole, in_loop=False)(hidden, x)
+        kept.append(jax.tree.map(lambda leaf: leaf[None], output))
+    return hidden, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kept)
