@@ -1,7 +1,7 @@
 r"""Does a running mean of the parameters replace the decay of the rate?
 
-Rows       no mean and means over about 20 and 100 steps (1,000 and 10,000 at the paper's size), with
-           the linear decay and at a constant rate; the mean is what is evaluated
+Rows       no mean, and means over about 20 and 100 steps (1,000 and 10,000 at the paper's size),
+           with the linear decay and at a constant rate; the mean is what is evaluated
 Paper      no mean
 Cost       0.149 ZFLOP a point, 6 points (products, forward and backward)
 Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
