@@ -77,7 +77,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "position_encoding": "rotary",
             "rotary_base": 50.0,
             "attention_window": 2,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 3,
             "parameter_sharing": "ffn",
             "hidden_size": 8,
         },
@@ -94,7 +94,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "whole",
         {
             "attention_window": 2,
-            "global_every": 2,
+            "num_hidden_layers": 5,
             "position_encoding": "relative_local",
             "max_relative_distance": 2,
         },

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 from commands import assert_same_params
-from echoes import make_experiment, with_part, write_echoes
+from echoes import SPECIAL, WORDS, make_experiment, with_part, write_echoes
+from tiny_corpora import write_corpus
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.settings import FieldError
@@ -20,6 +21,7 @@ from albert_jax.training.config import OptimizerName, ScheduleName
 from data_pipeline.corpus.reader import open_corpus
 from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
+from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli.exit_codes import ExitCode
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
@@ -292,3 +294,41 @@ def test_a_run_that_is_resumed_has_the_same_parameters_and_the_same_mean(
             restore_params(path / "checkpoints", 12, average=average) for path in (stopped, whole)
         )
         jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.slow
+def test_rows_of_4096_come_in_a_third_phase(
+    tmp_path: Path, one_device: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of documents as long, by a model without a position table and with windows."""
+    generator = np.random.default_rng(3)
+    vocabulary = [*SPECIAL, *(f"word{number}" for number in range(2 * WORDS))]
+    splits = {
+        split: [
+            generator.integers(len(SPECIAL), len(vocabulary), size=(600, 10)).tolist()
+            for _ in range(documents)
+        ]
+        for split, documents in (("train", 30), ("validation", 3))
+    }
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus, splits, WordPieceTokenizer(vocabulary))
+    phases = [
+        PhaseConfig(num_steps, length, max_predictions_per_seq=length // 8, global_batch_size=rows)
+        for num_steps, length, rows in ((6, 128, 16), (3, 512, 4))
+    ]
+    config = make_experiment(
+        corpus, num_train_steps=11, log_every=1, evaluation_pairs=2, evaluation_batch_size=1
+    )
+    windows = {"attention_window": 64, "rotary_base": 160_000.0, "num_hidden_layers": 4}
+    config = with_part(config, "model", position_encoding="rotary", **windows)
+    config = with_part(config, "data", max_seq_length=4096, max_predictions_per_seq=600)
+    config = dataclasses.replace(config, global_batch_size=2, phases=PhasesConfig(*phases))
+    assert pretrain(config, tmp_path / "run") is ExitCode.DONE
+    said = capsys.readouterr().err
+    assert "attention: blocked" in said
+    for length in (128, 512, 4096):
+        assert f"an epoch of rows of {length} reads " in said
+    steps = [entry for entry in read_metrics(tmp_path / "run") if entry["split"] == "train"]
+    rows = [round(one["rows_per_second"] * one["seconds_per_step"]) for one in steps]
+    assert rows == [16] * 6 + [4] * 3 + [2] * 2
+    assert all(np.isfinite(one["loss"]) and one["loss"] > 1 for one in steps)
