@@ -425,7 +425,10 @@ def test_a_stack_without_its_axes_is_rejected():
         make_lamb().init(params)
 
 
-def test_sharded_parameters_take_the_same_steps(x64):
+@pytest.mark.parametrize(
+    ("name", "moments"), [(OptimizerName.LAMB, ("mu", "nu")), (OptimizerName.SCHEDULE_FREE, ("z",))]
+)
+def test_sharded_parameters_take_the_same_steps(x64, name, moments):
     """Norms are those of whole tensors, over eight devices too."""
     params = {"kernel": jnp.ones((8, 4)), "layers": {"kernel": jnp.ones((2, 1, 8, 3))}}
     params = random_like(params, seed=0)
@@ -433,11 +436,11 @@ def test_sharded_parameters_take_the_same_steps(x64):
     mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
     specs = {"kernel": P("fsdp"), "layers": {"kernel": P(None, None, "fsdp")}}
     placed = jax.device_put(params, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
-    config = OptimizerConfig(**WARMED_UP)
+    config = make_config(name, **WARMED_UP)
     whole, _ = run(config, params, gradients)[-1]
     sharded, state = run(config, placed, gradients)[-1]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), sharded, whole)
-    for tree in (sharded, optax.tree.get(state, "mu"), optax.tree.get(state, "nu")):
+    for tree in (sharded, *(optax.tree.get(state, moment) for moment in moments)):
         shardings = jax.tree.map(lambda x: x.sharding.spec, tree)
         assert shardings == specs
 
