@@ -11,7 +11,7 @@ from albert_jax.lazy_exports import lazy_exports
 os.environ["EPATH_USE_TF"] = "false"
 
 if TYPE_CHECKING:
-    from albert_jax.config import AlbertConfig, HeadConfig, ProblemType
+    from albert_jax.config import AlbertConfig, HeadConfig, Pooling, ProblemType
     from albert_jax.decoder.config import Gpt2Config
     from albert_jax.generation import (
         AlbertForConditionalGeneration,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from albert_jax.model import AlbertForPreTraining, AlbertModel
     from albert_jax.pretrained import PretrainedWeights, read_pretrained
+    from albert_jax.tasks.embedding import AlbertForEmbedding
     from albert_jax.tasks.models import (
         AlbertForConditionalSpan,
         AlbertForMaskedLM,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _get_export, __all__ = lazy_exports(
     __name__,
     {
-        "config": ["AlbertConfig", "HeadConfig", "ProblemType"],
+        "config": ["AlbertConfig", "HeadConfig", "Pooling", "ProblemType"],
         "decoder.config": ["Gpt2Config"],
         "generation": [
             *("AlbertForConditionalGeneration", "GenerationOptions", "generate"),
@@ -41,6 +42,7 @@ _get_export, __all__ = lazy_exports(
         ],
         "model": ["AlbertForPreTraining", "AlbertModel"],
         "pretrained": ["PretrainedWeights", "read_pretrained"],
+        "tasks.embedding": ["AlbertForEmbedding"],
         "tasks.models": [
             "AlbertForConditionalSpan",
             "AlbertForMaskedLM",

@@ -142,6 +142,14 @@ ROTARY_BASE = 10_000.0  # of the angles of rotary positions (Su et al. 2021)
 _WIDTH_MULTIPLE = 8  # of a gated feed-forward layer, which matmul units like
 
 
+class Pooling(StrEnum):
+    """The vector that represents a text."""
+
+    POOLED = "pooled"  # the pooler's output, from [CLS]
+    FIRST = "first"  # the last hidden state of [CLS]
+    MEAN = "mean"  # the mean of the last hidden states, [CLS] and [SEP] included
+
+
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
     """Configuration of a classifier on top of the encoder. Regression has a single label.

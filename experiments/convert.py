@@ -2,10 +2,11 @@ r"""Convert a model to another format, with its tokenizer if it has one.
 
     python -m experiments.convert --from=runs/base --to=huggingface --output=albert-mine
 
-`huggingface` is read by transformers, `tensorflow` by the released code; `orbax` is a workdir of
-this project; `onnx` and `stablehlo` hold inference alone, for any batch and length. The source is
-any path that `from_pretrained` reads. `--push_to_hub=user/model` uploads what was written, to a
-private model unless `--private=false`.
+`huggingface` is read by transformers, `tensorflow` by the released code; `sentence-transformers` is
+read by the package of that name, and takes the mean of the tokens unless the model was trained with
+another pooling; `orbax` is a workdir of this project; `onnx` and `stablehlo` hold inference alone,
+for any batch and length. The source is any path that `from_pretrained` reads.
+`--push_to_hub=user/model` uploads what was written, to a private model unless `--private=false`.
 """
 
 from pathlib import Path
@@ -15,6 +16,7 @@ from absl import flags
 
 from albert_jax.interop.hub import check_upload, upload
 from albert_jax.pretrained import directory_of, read_pretrained
+from albert_jax.tasks.embedding_files import read_vector_form
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from experiments.cli.command import run
@@ -42,7 +44,7 @@ def find_tokenizer(given: str | None, source: str) -> AlbertTokenizer | None:
 
 def main() -> ExitCode:
     """Read the flags and convert."""
-    source, to, output = flags.FLAGS["from"].value, flags.FLAGS.to, Path(flags.FLAGS.output)
+    source, to, output = flags.FLAGS["from"].value, Format(flags.FLAGS.to), Path(flags.FLAGS.output)
     name = flags.FLAGS.push_to_hub
     if name is not None:
         check_upload(name)
@@ -51,7 +53,8 @@ def main() -> ExitCode:
     provenance = read_provenance(source, stored.step)
     card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
     generation = None if stored.decoder is None else read_generation_files(source)
-    convert(stored, tokenizer, to, output, card=card, generation=generation)
+    form = read_vector_form(directory_of(source))
+    convert(stored, tokenizer, to, output, card=card, generation=generation, form=form)
     count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
     config = stored.config
     print(
@@ -61,14 +64,14 @@ def main() -> ExitCode:
     )
     if tokenizer is None:
         print(f"weights alone: there is no tokenizer in {source}; --tokenizer names one")
-    for loss in list_losses(stored, tokenizer, to):
+    for loss in list_losses(stored, tokenizer, to, form):
         print(f"the {to} format cannot hold {loss}")
     if name is not None:
         print(f"uploading to {name} ...", flush=True)
         private = flags.FLAGS.private
         kept = "" if upload(output, name, private=private) else "; its README.md was left as it was"
         print(f"uploaded to {name}{', which is private' if private else ''}{kept}")
-    readable = to not in (Format.ONNX, Format.STABLEHLO)
+    readable = to in (Format.HUGGINGFACE, Format.TENSORFLOW, Format.ORBAX)
     if readable and architecture_of(stored) == "AlbertForPreTraining" and tokenizer is not None:
         suggest_fill_mask(flags.FLAGS.output)
     return ExitCode.DONE
@@ -76,7 +79,7 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     flags.DEFINE_string("from", None, "a path that `from_pretrained` reads", required=True)
-    flags.DEFINE_enum_class("to", None, Format, "the format to write", required=True)
+    flags.DEFINE_enum("to", None, list(Format), "the format to write", required=True)
     flags.DEFINE_string("output", None, "a new directory", required=True)
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")
     flags.DEFINE_boolean("average", True, "the mean of the parameters, if the run kept one")

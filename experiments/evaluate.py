@@ -4,9 +4,15 @@ python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=
 python -m experiments.evaluate --model=albert-base-v2 --corpus_dir=corpora/wiki_en
 
 A model is any that `from_pretrained` reads; the corpus has its vocabulary.
+
+python -m experiments.evaluate --model=runs/base-nli --mteb=STSBenchmark --stsb_dir=glue/STS-B
+
+scores the vectors of a model on tasks of MTEB, the Massive Text Embedding Benchmark, which fetches
+their data; STSBenchmark takes the dev split of local files, if they are named.
 """
 
 import json
+from pathlib import Path
 
 from absl import flags
 from etils import epath
@@ -24,6 +30,7 @@ from experiments.evaluation.trained_run import (
     open_trained_run,
 )
 from experiments.prediction.examples import suggest_fill_mask
+from experiments.prediction.mteb import evaluate_on_mteb, format_results
 
 
 def open_evaluated(
@@ -43,8 +50,23 @@ def open_evaluated(
     return open_model(model, corpus_dir=corpus_dir, step=step)
 
 
+def evaluate_vectors(model: str | None, names: list[str]) -> ExitCode:
+    """Evaluate vectors of texts on tasks of MTEB, and print the scores."""
+    if model is None:
+        raise InputError("--mteb needs --model: a workdir, or any other model")
+    directory = flags.FLAGS.stsb_dir
+    results = evaluate_on_mteb(model, names, None if directory is None else Path(directory))
+    if flags.FLAGS.json:
+        print(json.dumps(results))
+    else:
+        print("\n".join(format_results(results)))
+    return ExitCode.DONE
+
+
 def main() -> ExitCode:
     """Evaluate a checkpoint and print a table."""
+    if flags.FLAGS.mteb:
+        return evaluate_vectors(flags.FLAGS.model, flags.FLAGS.mteb)
     names = ("workdir", "model", "corpus_dir", "step")
     workdir, model, corpus_dir, step = (flags.FLAGS[name].value for name in names)
     config, corpus, params = open_evaluated(workdir, model, corpus_dir, step)
@@ -72,6 +94,8 @@ def main() -> ExitCode:
 if __name__ == "__main__":
     define_run_flags(required=False)
     flags.DEFINE_string("model", None, "in place of a run: a path that `from_pretrained` reads")
+    flags.DEFINE_list("mteb", None, "tasks of MTEB for the vectors of --model, by their names")
+    flags.DEFINE_string("stsb_dir", None, "STS-B's official files, for --mteb=STSBenchmark")
     flags.DEFINE_boolean("every_depth", False, "masked LM after each layer too; of a run a plot")
     flags.DEFINE_boolean("json", False, "print one JSON object instead of a table")
     run(main)

@@ -32,6 +32,10 @@ from experiments.run.training import Run
 from experiments.run.workdir import open_workdir, read_run_flags
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.registry import TASK_KINDS
+from experiments.tasks.task_settings import TaskName
+
+# The prediction that comes next, where it is not the first of the task's own.
+_SUGGESTED = GENERATED | {TaskName.EMBEDDING: "similarity"}
 
 
 def finetune(
@@ -66,7 +70,7 @@ def finetune(
     else:
         code = _finetune_several(finetuning, path)
     if code is ExitCode.DONE and jax.process_index() == 0:
-        task = GENERATED.get(config.task) or next(iter(TASK_KINDS[config.task].predictions))
+        task = _SUGGESTED.get(config.task) or next(iter(TASK_KINDS[config.task].predictions))
         files = (f"--model={path}", "--input=INPUT.jsonl", "--output=OUTPUT.jsonl")
         suggest("experiments.predict", f"--task={task}", *files)
     return code

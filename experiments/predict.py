@@ -1,9 +1,11 @@
-r"""Predict with a model: words for [MASK], embeddings, labels, tags, answers, choices, texts.
+r"""Predict with a model: words for [MASK], vectors, similarity, labels, tags, answers, texts.
 
     python -m experiments.predict --task=fill-mask --model=runs/base \
         --text="Paris is the [MASK] of France."
     python -m experiments.predict --task=encode --model=runs/base --input=texts.txt \
         --pooling=mean --output=vectors.npy
+    python -m experiments.predict --task=similarity --model=runs/base-nli \
+        --text="A man eats." --text_pair="Someone is eating."
     python -m experiments.predict --task=classify --model=runs/base-sst2 \
         --text="a gorgeous, witty, seductive movie"
     python -m experiments.predict --task=answer --model=runs/base-squad1 \
@@ -25,6 +27,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from albert_jax.config import Pooling
 from albert_jax.durable_files import partial_name, write_atomically
 from albert_jax.generation.config import GenerationOptions
 from albert_jax.settings import own_settings
@@ -33,17 +36,19 @@ from data_pipeline.terminal import say
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.finetuning.report import best_run
+from experiments.prediction.embeddings import EMBEDDING_TASKS
 from experiments.prediction.finetuned import finetuned_tasks
 from experiments.prediction.generated import generation_tasks
 from experiments.prediction.inference import put_in_order
 from experiments.prediction.inputs import choose_inputs
 from experiments.prediction.pretrained import PRETRAINING_TASKS
 from experiments.prediction.task import NumberedResults, PredictionTask
-from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
+from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 from experiments.tasks.task import Result
 
 TASKS: Mapping[str, PredictionTask] = {
     **PRETRAINING_TASKS,
+    **EMBEDDING_TASKS,
     **finetuned_tasks(),
     **generation_tasks(),
 }
@@ -166,7 +171,7 @@ def main() -> ExitCode:
         dtype=jnp.dtype(flags.FLAGS.dtype),
         truncate=flags.FLAGS.truncate,
         top_k=_CANDIDATES if flags.FLAGS.top_k is None else flags.FLAGS.top_k,
-        pooling=Pooling(flags.FLAGS.pooling),
+        pooling=Pooling(flags.FLAGS.pooling) if flags.FLAGS.pooling else None,
         null_threshold=flags.FLAGS.null_threshold,
         generation={
             name: value for name in _GENERATION if (value := flags.FLAGS[name].value) is not None
@@ -211,7 +216,11 @@ if __name__ == "__main__":
         lower_bound=1,
     )
     flags.DEFINE_enum(
-        "pooling", "pooled", list(Pooling), "the vector that represents a text (encode)"
+        "pooling",
+        None,
+        list(Pooling),
+        "the vector that represents a text; none: the model's own, else pooled (encode) or mean "
+        "(similarity)",
     )
     flags.DEFINE_float("null_threshold", None, "null score above which there is no answer (answer)")
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "type of the computation")

@@ -39,7 +39,7 @@ ORDER = {
         *("tokenizers", "tokenizers/targets", "corpus"),
         *("building/selection", "building/splits", "building", "building/beam"),
         *("planning", "pretraining"),
-        *("finetuning", "finetuning/squad", "generation"),
+        *("finetuning", "finetuning/squad", "finetuning/similarity", "generation"),
         *("build_flags", "build_corpus"),
     ),
     "experiments": (

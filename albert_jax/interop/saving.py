@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -45,6 +46,7 @@ def save_huggingface(
     architecture: str,
     tokenizer: SavableTokenizer | None,
     card: str | None = None,
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
 
@@ -58,6 +60,7 @@ def save_huggingface(
         architecture: the class that transformers' Auto classes choose.
         tokenizer: written beside the model.
         card: the text of the model card, if there is to be one.
+        files: further files by their names, which may have a folder.
 
     Raises:
         WeightsError: see `PretrainedModel.save_pretrained`.
@@ -73,6 +76,15 @@ def save_huggingface(
             tokenizer.save_pretrained(directory, model_max_length=config.max_position_embeddings)
         if card is not None:
             (directory / CARD_FILE).write_text(card, encoding="utf-8")
+        write_files(directory, files)
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files by their names, which may have a folder."""
+    for name, content in files.items():
+        file = directory / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
 
 
 def special_ids_of(tokenizer: SavableTokenizer, config: AlbertConfig) -> tuple[int, int, int]:

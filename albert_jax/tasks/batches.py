@@ -123,6 +123,34 @@ class MultipleChoiceBatch(NamedTuple):
         return batch
 
 
+class EmbeddingBatch(NamedTuple):
+    """Texts that belong together: an anchor, a positive, and perhaps a hard negative.
+
+    Example with two anchors of one positive, whose numbers show that it is the same text::
+
+        text_ids  1 2      3 2
+    """
+
+    input_ids: Int32[Array, "batch texts length"]
+    attention_mask: Int32[Array, "batch texts length"]
+    token_type_ids: Int32[Array, "batch texts length"]
+    text_ids: Int32[Array, "batch texts"]  # a number for each text, the same for equal ones
+    scores: Float32[Array, " batch"]  # of scored pairs, higher for those more alike; else 0
+    weights: Float32[Array, " batch"]
+
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "EmbeddingBatch":
+        """Build a checked batch; see `ClassificationBatch.from_numpy`."""
+        batch = cls(**arrays)  # type: ignore[arg-type]
+        tokens = ("batch", "texts", "length")
+        fields: _Fields = dict.fromkeys(
+            ("input_ids", "attention_mask", "token_type_ids"), (np.int32, tokens)
+        )
+        fields |= {"text_ids": (np.int32, ("batch", "texts")), "scores": (np.float32, _ROWS)}
+        check_fields(arrays, _COMMON | fields)
+        return batch
+
+
 class Seq2SeqBatch(NamedTuple):
     """Sources with targets: what a decoder writes about what the encoder reads.
 
@@ -155,4 +183,11 @@ class Seq2SeqBatch(NamedTuple):
         return batch
 
 
-TaskBatch = ClassificationBatch | TaggingBatch | SpanBatch | MultipleChoiceBatch | Seq2SeqBatch
+TaskBatch = (
+    ClassificationBatch
+    | TaggingBatch
+    | SpanBatch
+    | MultipleChoiceBatch
+    | EmbeddingBatch
+    | Seq2SeqBatch
+)

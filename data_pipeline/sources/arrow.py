@@ -1,7 +1,8 @@
-"""Texts in a column of Parquet and Arrow files, read in batches of rows."""
+"""Columns of Parquet and Arrow files, read in batches of rows."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ def read_column(file: InputFile, column: str, progress: ReadingProgress) -> Iter
         for batch in _batches(table, [column]):
             yield from (text for text in batch.column(column).to_pylist() if text is not None)
     progress.finish(file.size)
+
+
+def read_columns(file: InputFile, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
+    """Read some columns of each row: texts, and what else there is as JSON; null becomes empty.
+
+    Raises:
+        InputError: it is not such a file, or a column is missing.
+    """
+    with _open(file, ReadingProgress()) as table:
+        names = _schema(table).names
+        for column in columns:
+            if column not in names:
+                found = ", ".join(map(repr, names)) or "none"
+                raise InputError(f"{file.name}: no column {column!r} among {found}")
+        for batch in _batches(table, list(columns)):
+            for row in batch.to_pylist():
+                yield {name: _as_text(value) for name, value in row.items()}
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def read_first_rows(file: InputFile) -> list[Mapping[str, str]]:

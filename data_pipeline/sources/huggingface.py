@@ -4,6 +4,7 @@ Nothing is downloaded. Both are directories of Arrow files, which are read one a
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,32 @@ from data_pipeline.sources.text_files import InputFile, find_files
 _SPLITS_FILE, _STATE_FILE, _INFO_FILE = "dataset_dict.json", "state.json", "dataset_info.json"
 
 
-def find_shards(name: str, split: str) -> list[InputFile]:
+def find_shards(name: str, split: str | Sequence[str], *, flag: str = "--input") -> list[InputFile]:
     """Find the Arrow files of a data set.
 
     Args:
         name: a directory, local or remote, that `save_to_disk` wrote or that is part of the cache;
             or the name of a data set in the cache, with its configuration if there are several:
             `wikimedia/wikipedia/20231101.en`.
-        split: the split; a directory may be a single one, without a name.
+        split: the split, or the names that it may have; a directory may be a single one, without a
+            name.
+        flag: that gives the name, for messages.
 
     Raises:
         InputError: there is no such data set or split, or a file of it is missing.
     """
     given = open_path(name)
-    directory = given if given.is_dir() else epath.Path(_find_cached(name))
-    place = f"--input={name}"
+    place, wanted = f"{flag}={name}", [split] if isinstance(split, str) else split
+    directory = given if given.is_dir() else epath.Path(_find_cached(name, place))
     if (directory / _SPLITS_FILE).exists():
         splits = _read(directory / _SPLITS_FILE).get("splits", [])
-        _check_split(place, split, list(map(str, splits)))
-        directory = directory / split
+        directory = directory / _choose_split(place, wanted, list(map(str, splits)))
     if (directory / _STATE_FILE).exists():
         files = _read(directory / _STATE_FILE).get("_data_files", [])
         shards = [directory / str(file["filename"]) for file in files]
     elif (directory / _INFO_FILE).exists():
         counts = _read(directory / _INFO_FILE).get("splits") or {}
-        _check_split(place, split, list(counts))
-        shards = _cached_shards(directory, split)
+        shards = _cached_shards(directory, _choose_split(place, wanted, list(counts)))
     else:
         raise InputError(
             f"{place}: the directory has no {_SPLITS_FILE}, {_STATE_FILE} or {_INFO_FILE}, so "
@@ -56,10 +57,14 @@ def _read(file: epath.Path) -> dict[str, Any]:
     return read_json_object(file, error=InputError)
 
 
-def _check_split(place: str, split: str, splits: list[str]) -> None:
-    if split not in splits:
-        found = ", ".join(splits) or "none"
-        raise InputError(f"{place}: the data set has no split {split}, only {found}; see --split")
+def _choose_split(place: str, wanted: Sequence[str], splits: list[str]) -> str:
+    for split in wanted:
+        if split in splits:
+            return split
+    found, hint = ", ".join(splits) or "none", "; see --split" * place.startswith("--input=")
+    raise InputError(
+        f"{place}: the data set has no split {' or '.join(wanted)}, only {found}{hint}"
+    )
 
 
 def _cached_shards(directory: epath.Path, split: str) -> list[epath.Path]:
@@ -68,7 +73,7 @@ def _cached_shards(directory: epath.Path, split: str) -> list[epath.Path]:
     return one or sorted(directory.glob(f"*-{split}-?????-of-?????{ARROW}"))
 
 
-def _find_cached(name: str) -> Path:
+def _find_cached(name: str, place: str) -> Path:
     """Find the directory of a data set in the cache; the newest, if it was cached repeatedly."""
     cache = _cache_directory()
     wanted = _letters(name)
@@ -82,13 +87,13 @@ def _find_cached(name: str) -> Path:
     configurations = sorted({path.relative_to(cache).parts[1] for path in found})
     if len(configurations) > 1:
         raise InputError(
-            f"--input={name}: the data set is cached in several configurations, name one: "
+            f"{place}: the data set is cached in several configurations, name one: "
             f"{', '.join(f'{name}/{one}' for one in configurations)}"
         )
     if not found:
         fetch = f"from datasets import load_dataset; load_dataset('{name}')"
         raise InputError(
-            f"--input={name} is no directory, and {cache} has no data set of that name; with a "
+            f"{place} is no directory, and {cache} has no data set of that name; with a "
             f"network, `pip install 'albert-jax[huggingface]'` and `python -c \"{fetch}\"` fetch it"
         )
     return max(found, key=lambda path: (found[path], path))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jax import Array
+from jaxtyping import Float, Float32, PyTree
 
 from albert_jax import AlbertModel
 from data_pipeline.errors import InputError
@@ -24,10 +25,8 @@ from experiments.benchmarks.timing import (
 from experiments.benchmarks.torch import import_torch
 from experiments.prediction.inference import Inference
 from experiments.prediction.inputs import read_inputs
-from experiments.prediction.pretrained import embed_rows
 from experiments.prediction.task import LoadedModel, load_model
 from experiments.tasks.raw_inputs import (
-    Pooling,
     PredictionOptions,
     RawInput,
     encode_texts,
@@ -96,7 +95,7 @@ def measure_encoding(
 
 def _ours(loaded: LoadedModel, texts: Sequence[RawInput]) -> Encoder:
     inference = Inference(
-        functools.partial(embed_rows, loaded.model, pooling=Pooling.POOLED),
+        functools.partial(_pool, loaded.model),
         loaded.params,
         max_length=loaded.max_length,
     )
@@ -106,6 +105,11 @@ def _ours(loaded: LoadedModel, texts: Sequence[RawInput]) -> Encoder:
     return Encoder(
         "albert-jax", lambda: np.stack(inference.in_order(tokenize())).astype(np.float32), tokenize
     )
+
+
+def _pool(model: AlbertModel, params: PyTree, batch: dict[str, Any]) -> Float[Array, "rows hidden"]:
+    outputs: Any = model.apply({"params": params}, **batch)
+    return outputs.pooler_output
 
 
 def _theirs(loaded: LoadedModel, texts: Sequence[str]) -> Encoder:

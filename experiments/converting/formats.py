@@ -11,11 +11,12 @@ from albert_jax.durable_files import new_directory
 from albert_jax.exporting import write_onnx, write_stablehlo
 from albert_jax.exporting.inference import ExportedModel, prepare_export
 from albert_jax.interop.names import WeightsError
-from albert_jax.interop.saving import CARD_FILE, save_huggingface
+from albert_jax.interop.saving import CARD_FILE, save_huggingface, write_files
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.interop.tensorflow_checkpoint import write_tensorflow
 from albert_jax.interop.workdir import ALBERT_CONFIG_FILE, CHECKPOINTS, HEAD_FILE, write_head
 from albert_jax.pretrained import PretrainedWeights
+from albert_jax.tasks.embedding_files import VectorForm, embedding_files
 from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -27,6 +28,10 @@ from experiments.converting.generation_files import (
     write_for_transformers,
     write_to_workdir,
 )
+from experiments.converting.sentence_transformers import (
+    keep_encoder,
+    write_sentence_transformers,
+)
 
 _Writer = Callable[[Path, PretrainedWeights, AlbertTokenizer | None], None]
 
@@ -37,6 +42,7 @@ class Format(StrEnum):
     """Formats that can be written."""
 
     HUGGINGFACE = "huggingface"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
     TENSORFLOW = "tensorflow"
     ORBAX = "orbax"
     ONNX = "onnx"
@@ -51,6 +57,7 @@ def convert(
     *,
     card: str | None = None,
     generation: GenerationFiles | None = None,
+    form: VectorForm | None = None,
 ) -> None:
     """Write all of a model, heads included, into a new directory.
 
@@ -61,6 +68,7 @@ def convert(
         output: the directory.
         card: the text of ``README.md``; see `format_model_card`.
         generation: what a model with a decoder has beside its weights.
+        form: how it makes vectors of texts, if its files say so.
 
     Raises:
         WeightsError: the directory exists, the format cannot hold the model or its added tokens, or
@@ -82,6 +90,9 @@ def convert(
             card=card,
         )
         return
+    if to is Format.SENTENCE_TRANSFORMERS:
+        write_sentence_transformers(output, keep_encoder(stored), tokenizer, form, card=card)
+        return
     generation = generation or GenerationFiles()
     writers: dict[Format, _Writer] = {
         Format.HUGGINGFACE: functools.partial(write_for_transformers, files=generation),
@@ -92,6 +103,8 @@ def convert(
     }
     with new_directory(output, error=WeightsError) as directory:
         writers[to](directory, stored, tokenizer)
+        if to is Format.ORBAX and form is not None:
+            write_files(directory, embedding_files(stored.config, form))
         if card is not None:
             (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
@@ -173,12 +186,19 @@ def prepare_stored(stored: PretrainedWeights) -> ExportedModel:
 
 
 def list_losses(
-    stored: PretrainedWeights, tokenizer: AlbertTokenizer | None, to: Format
+    stored: PretrainedWeights,
+    tokenizer: AlbertTokenizer | None,
+    to: Format,
+    form: VectorForm | None = None,
 ) -> list[str]:
     """List what the format cannot hold, and the reader of the output has to know."""
-    if to is not Format.TENSORFLOW:
-        return []
     losses = []
+    if to is Format.SENTENCE_TRANSFORMERS and (heads := stored.params.keys() - {"albert"}):
+        losses.append(f"the heads ({', '.join(sorted(heads))})")
+    if form is not None and to not in (Format.SENTENCE_TRANSFORMERS, Format.ORBAX):
+        losses.append(f"how vectors are made (pooling {form.pooling})")
+    if to is not Format.TENSORFLOW:
+        return losses
     if stored.head is not None:
         losses.append(f"the labels ({', '.join(stored.head.labels)})")
     if tokenizer is None:

@@ -12,6 +12,7 @@ from experiments.converting.card_inference import INTEGERS, format_inference
 from experiments.converting.card_usage import USAGES, format_usage
 from experiments.converting.formats import Format, architecture_of, prepare_stored
 from experiments.converting.provenance import Measurement, Provenance
+from experiments.converting.sentence_transformers import PIPELINE, format_sentence_transformers
 from experiments.finetuning.report_format import format_table
 
 _ALBERT = "[ALBERT](https://arxiv.org/abs/1909.11942)"
@@ -37,7 +38,9 @@ def format_model_card(
         WeightsError: the model cannot be exported to this format.
     """
     architecture, has_tokenizer = architecture_of(stored), tokenizer is not None
-    if to in INTEGERS:
+    if to is Format.SENTENCE_TRANSFORMERS:
+        usage = format_sentence_transformers(name)
+    elif to in INTEGERS:
         usage = format_inference(stored, to, has_tokenizer=has_tokenizer)
     else:
         usage = format_usage(architecture, name, to, has_tokenizer=has_tokenizer)
@@ -62,8 +65,11 @@ def _format_header(
 ) -> Iterator[str]:
     """Yield the YAML, whose texts are written as JSON's, of which YAML is a superset."""
     pipeline = USAGES[architecture].pipeline if architecture in USAGES else None
+    if to is Format.SENTENCE_TRANSFORMERS:
+        pipeline = PIPELINE
     yield "---"
-    yield from (["library_name: transformers"] if to is Format.HUGGINGFACE else [])
+    if to in (Format.HUGGINGFACE, Format.SENTENCE_TRANSFORMERS):
+        yield f"library_name: {'transformers' if to is Format.HUGGINGFACE else to}"
     yield from ([f"pipeline_tag: {pipeline}"] if pipeline else [])
     yield from ("tags:", "- albert", "- jax")
     yield from ([f"- {to}"] if to is not Format.HUGGINGFACE else [])

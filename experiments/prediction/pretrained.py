@@ -1,4 +1,4 @@
-"""Predictions of pre-trained models: words for [MASK], embeddings, the order of two texts."""
+"""Predictions of pre-trained models: words for [MASK], the order of two texts."""
 
 import functools
 from collections.abc import Sequence
@@ -6,19 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jaxtyping import Float, Int, PyTree
 
-from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
-from albert_jax.interop.names import WeightsError
+from albert_jax import AlbertForMaskedLM, AlbertForPreTraining
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.albert import MASK_WORD
 from experiments.prediction.inference import default_tokens_per_batch
 from experiments.prediction.task import LoadedModel, NumberedResults, PredictionTask, load_model
 from experiments.tasks.raw_inputs import (
     EncodedRow,
-    Pooling,
     PredictionOptions,
     RawInput,
     encode_texts,
@@ -116,42 +113,6 @@ def format_masks(result: Result) -> str:
     return "\n".join(lines)
 
 
-def embed(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
-    """Compute the embedding of each text, or of each pair of texts."""
-    texts = read_texts(inputs)
-    pooled = options.pooling is Pooling.POOLED
-    try:
-        loaded = load_model(AlbertModel, options, add_pooling_layer=pooled)
-    except WeightsError as error:
-        without = pooled and "pooler" in str(error)
-        hint = "; --pooling=mean and --pooling=first need no pooler" if without else ""
-        raise WeightsError(f"{error}{hint}") from error
-    function = functools.partial(embed_rows, pooling=options.pooling)
-    for number, vector in loaded.infer(function, _encode(texts, loaded, options)):
-        yield number, {**texts[number].fields, "embedding": vector}
-
-
-def embed_rows(
-    model: AlbertModel, params: PyTree, batch: dict[str, Any], *, pooling: Pooling
-) -> Float[Array, "rows hidden"]:
-    """Compute the embedding of each row of a batch."""
-    outputs: Any = model.apply({"params": params}, **batch)
-    if pooling is Pooling.POOLED:
-        return outputs.pooler_output.astype(jnp.float32)
-    hidden = outputs.last_hidden_state.astype(jnp.float32)
-    if pooling is Pooling.FIRST:
-        return hidden[:, 0]
-    weights = batch["attention_mask"].astype(jnp.float32)
-    return jnp.einsum("rlh,rl->rh", hidden, weights) / weights.sum(axis=1, keepdims=True)
-
-
-def format_embedding(result: Result) -> str:
-    """Format the text and the beginning of its embedding."""
-    vector = np.asarray(result["embedding"])
-    numbers = " ".join(f"{value:.3f}" for value in vector[:8])
-    return f"{result['text']}\n  {len(vector)} numbers: {numbers} ..."
-
-
 def order_sentences(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
     """Predict if the two texts of each pair are in order or swapped."""
     texts = read_texts(inputs, paired=True)
@@ -177,6 +138,5 @@ def format_order(result: Result) -> str:
 
 PRETRAINING_TASKS: dict[str, PredictionTask] = {
     "fill-mask": PredictionTask(fill_masks, format_masks),
-    "encode": PredictionTask(embed, format_embedding),
     "sentence-order": PredictionTask(order_sentences, format_order),
 }

@@ -22,6 +22,7 @@ from experiments.tasks.task_settings import (
     GENERATION_TASKS,
     ChoiceConfig,
     DropoutConfig,
+    EmbeddingConfig,
     RateSearch,
     SpanConfig,
     TaskDataConfig,
@@ -134,6 +135,7 @@ class FinetuneConfig:
     data: TaskDataConfig = dataclasses.field(default_factory=TaskDataConfig)
     span: SpanConfig = dataclasses.field(default_factory=SpanConfig)
     choice: ChoiceConfig = dataclasses.field(default_factory=ChoiceConfig)
+    embedding: EmbeddingConfig = dataclasses.field(default_factory=EmbeddingConfig)
     targets: TargetsConfig = dataclasses.field(default_factory=TargetsConfig)
     decoder: DecoderSizes = dataclasses.field(default_factory=DecoderSizes)
     decoding: GenerationOptions = dataclasses.field(default_factory=GenerationOptions)
@@ -156,6 +158,9 @@ class FinetuneConfig:
         if self.optimizer.name is OptimizerName.SOPHIA:
             allowed = "another one in fine-tuning: labels are sampled in pre-training alone"
             raise FieldError("optimizer.name", allowed, self.optimizer.name)
+        if self.task is TaskName.EMBEDDING and self.run.accumulation_steps != 1:
+            whole = f"1 with task={self.task}: a text is contrasted with the whole batch"
+            raise FieldError("run.accumulation_steps", whole, self.run.accumulation_steps)
         if self.decoding.temperature:
             raise FieldError(
                 "decoding.temperature", "0: texts are scored", self.decoding.temperature

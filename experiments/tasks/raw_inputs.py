@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from albert_jax.config import Pooling
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.encoded_examples import EncodedExamples
 from data_pipeline.tokenizers.albert import AlbertTokenizer
@@ -58,14 +58,6 @@ class EncodedInput(NamedTuple):
     layout: Any = None
 
 
-class Pooling(StrEnum):
-    """The vector that represents a text."""
-
-    POOLED = "pooled"  # the pooler's output, from [CLS]
-    FIRST = "first"  # the last hidden state of [CLS]
-    MEAN = "mean"  # the mean of the last hidden states, [CLS] and [SEP] included
-
-
 @dataclasses.dataclass(frozen=True)
 class PredictionOptions:
     """Options of a prediction."""
@@ -74,7 +66,7 @@ class PredictionOptions:
     dtype: DTypeLike = jnp.float32
     truncate: bool = False  # texts that are too long
     top_k: int = 5  # candidates for each [MASK] or question
-    pooling: Pooling = Pooling.POOLED
+    pooling: Pooling | None = None  # of a vector; None: the model's own
     # Questions with a higher null score get no answer. None: the threshold of the model's report,
     # or else every question gets one.
     null_threshold: float | None = None

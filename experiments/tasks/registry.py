@@ -7,6 +7,7 @@ from albert_jax.config import AlbertConfig
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from experiments.tasks.choice import CHOICE
 from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.embedding import EMBEDDING
 from experiments.tasks.generation import GENERATION
 from experiments.tasks.span import SPAN
 from experiments.tasks.tagging import TAGGING
@@ -21,6 +22,7 @@ TASK_KINDS: Mapping[TaskName, TaskKind] = dict.fromkeys(TaskName, TEXT) | {
     TaskName.TAGGING: TAGGING,
     TaskName.TRANSLATION: GENERATION,
     TaskName.SUMMARIZATION: GENERATION,
+    TaskName.EMBEDDING: EMBEDDING,
 }
 
 

@@ -19,22 +19,23 @@ from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import write_squad_predictions
 from data_pipeline.finetuning.squad.encoding import EncodedQuestion, encode_questions, join_windows
 from data_pipeline.finetuning.squad.reader import read_squad, split_by_article
-from data_pipeline.tokenizers.albert import AlbertTokenizer
-from experiments.run.workdir import REPORT_FILE
-from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput, split_rows
-from experiments.tasks.span_answers import (
+from data_pipeline.finetuning.squad.split_answers import (
     SplitAnswers,
     has_impossible,
     predict_answers,
     predict_question,
     score_answers,
 )
+from data_pipeline.tokenizers.albert import AlbertTokenizer
+from experiments.run.workdir import REPORT_FILE
+from experiments.tasks.config import FinetuneConfig
+from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput, split_rows
 from experiments.tasks.task import (
     FinetuningTask,
     Outputs,
     RawPrediction,
     Result,
+    Scores,
     TaskKind,
     required_files,
 )
@@ -87,7 +88,7 @@ def _open(
         objective=SPAN.objective(network),
         to_batch=SPAN.batch.from_numpy,
         metrics=("f1", "exact" if has_impossible(dev) else "exact_match"),
-        score=lambda split, outputs: score_answers(config.span, dev, predict(outputs)),
+        score=lambda split, outputs: Scores(*score_answers(config.span, dev, predict(outputs))),
         write=write,
     )
 

@@ -3,11 +3,12 @@
 import dataclasses
 from enum import StrEnum
 
-from albert_jax.config import ProblemType
+from albert_jax.config import Pooling, ProblemType
 from albert_jax.settings import FieldError, check_settings, setting
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW
 from data_pipeline.finetuning.glue import MalformedRows
 from data_pipeline.finetuning.race import RaceGroup
+from data_pipeline.finetuning.similarity.examples import PairFormat
 
 
 class TaskName(StrEnum):
@@ -28,6 +29,7 @@ class TaskName(StrEnum):
     TAGGING = "tagging"  # words with tags, in CoNLL's columns
     TRANSLATION = "translation"  # scored by BLEU
     SUMMARIZATION = "summarization"  # scored by ROUGE
+    EMBEDDING = "embedding"  # vectors of texts, near each other where texts are alike
 
 
 # Those in which a decoder writes texts.
@@ -163,6 +165,42 @@ class ChoiceConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingConfig:
+    """Vectors of texts: what is alike, and how it is learned.
+
+    Raises:
+        FieldError: a value is not allowed.
+    """
+
+    train_format: PairFormat = setting(
+        PairFormat.COLUMNS,
+        "columns of data.train_file: data.text_column with data.text_pair_column and those below, "
+        "STS-B's, or those of SNLI and MNLI",
+    )
+    dev_format: PairFormat = setting(
+        PairFormat.COLUMNS, "columns of data.dev_file and data.test_file, likewise"
+    )
+    negative_column: str | None = setting(None, "column of a hard negative; empty: none of its own")
+    score_column: str | None = setting(
+        None, "column of a score: pairs are learned by the order of their scores"
+    )
+    pooling: Pooling = setting(
+        Pooling.MEAN, "vector of a text: mean of its tokens, or that of [CLS]: first"
+    )
+    temperature: float = setting(0.05, "what cosines are divided by in the losses", above=0)
+    candidates: int = setting(
+        100, "pairs among which a positive is sought, where dev pairs have no scores", at_least=2
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.pooling is Pooling.POOLED:
+            raise FieldError("pooling", f"{Pooling.MEAN} or {Pooling.FIRST}", str(self.pooling))
+        if self.score_column is not None and self.negative_column is not None:
+            raise FieldError("score_column", "none with negative_column", self.score_column)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,10 @@ MADE = {
     f"--config.data.corpus_dir={CORPUS} --workdir={RUN}",
     "runs/base-sst2": "experiments.finetune --config=experiments/configs/finetune/sst2.py "
     f"--config.data.dir=glue/SST-2 --config.run.init_from={RUN} --workdir=runs/base-sst2",
+    "runs/base-nli": "experiments.finetune "
+    "--config=experiments/configs/finetune/embedding_nli.py "
+    "--config.data.train_file=snli/snli_1.0_train.jsonl --config.data.dev_file=glue/STS-B/dev.tsv "
+    f"--config.run.init_from={RUN} --workdir=runs/base-nli",
     "runs/base-squad": "experiments.finetune --config=experiments/configs/finetune/squad_v2.py "
     "--config.data.train_file=squad/train.json --config.data.dev_file=squad/dev.json "
     f"--config.run.init_from={RUN} --workdir=runs/base-squad",
@@ -219,6 +223,8 @@ def write_inputs(root: Path) -> None:
         "reviews",
         "arrow/stories",
         "glue/SST-2",
+        "glue/STS-B",
+        "snli",
         "squad",
         "mine",
         "pairs",
@@ -237,7 +243,23 @@ def write_inputs(root: Path) -> None:
     (root / "arrow/stories/state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
     (root / "texts.txt").write_text("\n".join(sentences(5, 12)) + "\n")
     write_sst2(root / "glue/SST-2")
+    write_sentence_pairs(root)
     write_questions(root / "squad")
     write_texts(root / "mine", {"good": "praise", "bad": "blame"})
     for number, name in enumerate(("train.en", "train.de", "val.en", "val.de")):
         (root / "pairs" / name).write_text("\n".join(sentences(number, 40)) + "\n")
+
+
+def write_sentence_pairs(root: Path) -> None:
+    """Write STS-B and SNLI in the form of their official files."""
+    pairs = list(zip(sentences(20, 40), sentences(21, 40), strict=True))
+    rows = [f"{first}\t{second}\t{n % 6}" for n, (first, second) in enumerate(pairs)]
+    stsb = "\n".join(["sentence1\tsentence2\tscore", *rows]) + "\n"
+    for split in ("train", "dev"):
+        (root / f"glue/STS-B/{split}.tsv").write_text(stsb)
+    labels = ("entailment", "neutral", "contradiction", "-")
+    lines = [
+        json.dumps({"gold_label": labels[n % 4], "sentence1": first, "sentence2": second})
+        for n, (first, second) in enumerate(pairs)
+    ]
+    (root / "snli/snli_1.0_train.jsonl").write_text("\n".join(lines) + "\n")

@@ -16,7 +16,7 @@ import pytest
 from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
-from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel
+from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel, Pooling
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.interop.names import WeightsError
 from data_pipeline import AlbertTokenizer
@@ -25,7 +25,7 @@ from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli import command
 from experiments.predict import TASKS, check_output, predict
 from experiments.prediction.inputs import choose_inputs, inputs_from_flags, read_inputs
-from experiments.tasks.raw_inputs import Pooling, PredictionOptions, RawInput
+from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))

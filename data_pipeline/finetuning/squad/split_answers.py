@@ -1,8 +1,10 @@
 """Answers to the questions of a split, and their official metrics."""
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import (
@@ -26,8 +28,23 @@ from data_pipeline.finetuning.squad.spans import (
     find_null_score,
     find_spans,
 )
-from experiments.tasks.task import Outputs, Scores
-from experiments.tasks.task_settings import SpanConfig
+
+# Outputs of a model for each window: arrays by name.
+WindowOutputs = Sequence[Mapping[str, np.ndarray]]
+
+
+@runtime_checkable
+class AnswerSearch(Protocol):
+    """Bounds of the search for spans, and the null score above which there is no answer."""
+
+    @property
+    def n_best(self) -> int: ...
+
+    @property
+    def max_answer_length(self) -> int: ...
+
+    @property
+    def null_threshold(self) -> float | None: ...
 
 
 class SplitAnswers(NamedTuple):
@@ -50,10 +67,10 @@ def has_impossible(examples: Sequence[QuestionExample]) -> bool:
 
 
 def predict_answers(
-    config: SpanConfig,
+    config: AnswerSearch,
     examples: Sequence[QuestionExample],
     questions: Sequence[EncodedQuestion],
-    outputs: Outputs,
+    outputs: WindowOutputs,
 ) -> SplitAnswers:
     """Predict the answers of a split, and in version 2.0 which questions are impossible.
 
@@ -81,7 +98,10 @@ def predict_answers(
 
 
 def predict_question(
-    config: SpanConfig, example: QuestionExample, question: EncodedQuestion, outputs: Outputs
+    config: AnswerSearch,
+    example: QuestionExample,
+    question: EncodedQuestion,
+    outputs: WindowOutputs,
 ) -> QuestionPrediction:
     """Find the best spans of a question, and its null score.
 
@@ -113,9 +133,9 @@ def predict_question(
 
 
 def score_answers(
-    config: SpanConfig, examples: Sequence[QuestionExample], predicted: SplitAnswers
-) -> Scores:
-    """Compute the official metrics, in percent.
+    config: AnswerSearch, examples: Sequence[QuestionExample], predicted: SplitAnswers
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the official metrics in percent, and those without any answer.
 
     In version 2.0, with a threshold chosen on half of the articles, they are those of the other
     half. The prefix `all_` marks those of all questions; `best_f1` is the F1 with the threshold
@@ -128,7 +148,7 @@ def score_answers(
     """
     if predicted.threshold is None:
         metrics = evaluate_v1(examples, predicted.answers)
-        return Scores(metrics, evaluate_v1(examples, dict.fromkeys(predicted.answers, "")))
+        return metrics, evaluate_v1(examples, dict.fromkeys(predicted.answers, ""))
     reported = list(examples)
     if config.null_threshold is None:
         _, reported = split_by_article(examples)
@@ -139,4 +159,4 @@ def score_answers(
         examples, best_answers(predicted.predictions), null_scores(predicted.predictions)
     )
     metrics |= {"best_f1": best[1].percent, "null_threshold": predicted.threshold}
-    return Scores(metrics, evaluate_v2(reported, dict.fromkeys(predicted.answers, "")))
+    return metrics, evaluate_v2(reported, dict.fromkeys(predicted.answers, ""))

@@ -1,0 +1,106 @@
+"""A text as a vector: pooled hidden states of an encoder, without parameters of their own."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from etils import epath
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int, PyTree
+
+from albert_jax.config import AlbertConfig, Pooling
+from albert_jax.encoder import Execution
+from albert_jax.layers import AnyArray
+from albert_jax.model import AlbertModel, AlbertModelOutput, HiddenStates
+from albert_jax.pretrained import PretrainedModel, directory_of
+from albert_jax.tasks.embedding_files import read_vector_form
+
+_SMALLEST_NORM = 1e-12  # that a vector is divided by, as in torch's `normalize`
+
+
+@flax.struct.dataclass
+class EmbeddingOutput:
+    """The output of `AlbertForEmbedding`; a text of an example is a row."""
+
+    embeddings: Float[Array, "*batch hidden"]  # at least float32
+    hidden_states: HiddenStates | None = None
+
+
+class AlbertForEmbedding(PretrainedModel, nn.Module):
+    """ALBERT with a vector for each text (Reimers and Gurevych 2019, §3).
+
+    It has the parameters of the encoder, those of the pooler only where it is used.
+    """
+
+    config: AlbertConfig
+    pooling: Pooling = Pooling.MEAN
+    normalize: bool = True  # vectors of length 1, whose products are cosines
+    dtype: DTypeLike = jnp.float32
+    execution: Execution = Execution()
+
+    @classmethod
+    def from_pretrained(
+        cls, path: epath.PathLike, **fields: Any
+    ) -> tuple["AlbertForEmbedding", PyTree]:
+        """Return the model that a path holds, with the pooling that its files name, if they do.
+
+        Args:
+            path: see `PretrainedModel.from_pretrained`.
+            fields: likewise; among them `pooling` and `normalize`, which go before the files'.
+
+        Raises:
+            WeightsError: likewise.
+            CheckpointError: likewise.
+        """
+        form = read_vector_form(directory_of(path))
+        own = {} if form is None else form._asdict()
+        return super().from_pretrained(path, **own | fields)
+
+    def setup(self) -> None:
+        pooled = self.pooling is Pooling.POOLED
+        self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=pooled)
+
+    def __call__(
+        self,
+        input_ids: Int[AnyArray, "*batch length"],
+        attention_mask: Int[AnyArray, "*batch length"] | None = None,
+        token_type_ids: Int[AnyArray, "*batch length"] | None = None,
+        *,
+        deterministic: bool = True,
+        output_hidden_states: bool = False,
+    ) -> EmbeddingOutput:
+        """Embed texts; arguments as in `AlbertModel`, also with an axis of texts of an example."""
+        mask = jnp.ones_like(input_ids) if attention_mask is None else attention_mask
+        ids, mask = (x.reshape(-1, x.shape[-1]) for x in (input_ids, mask))
+        if token_type_ids is not None:
+            token_type_ids = token_type_ids.reshape(ids.shape)
+        outputs = self.albert(
+            ids,
+            mask,
+            token_type_ids,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+        )
+        vectors = self.pool(outputs, mask)
+        vectors = vectors.astype(jnp.promote_types(vectors.dtype, jnp.float32))
+        if self.normalize:
+            squares = jnp.square(vectors).sum(axis=-1, keepdims=True)
+            vectors = vectors * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST_NORM**2))
+        return EmbeddingOutput(vectors.reshape(*input_ids.shape[:-1], -1), outputs.hidden_states)
+
+    def pool(
+        self, outputs: AlbertModelOutput, attention_mask: Int[AnyArray, "rows length"]
+    ) -> Float[Array, "rows hidden"]:
+        """Return the vector of each row, of the length that it has."""
+        if self.pooling is Pooling.POOLED:
+            assert outputs.pooler_output is not None
+            return outputs.pooler_output
+        hidden = outputs.last_hidden_state
+        if self.pooling is Pooling.FIRST:
+            return hidden[:, 0]
+        hidden = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
+        weights = jnp.asarray(attention_mask, hidden.dtype)
+        return jnp.einsum("rlh,rl->rh", hidden, weights) / weights.sum(axis=1, keepdims=True)

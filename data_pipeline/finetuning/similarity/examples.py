@@ -1,0 +1,117 @@
+"""Examples of texts that are alike, and the files and data sets that hold them."""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipeline.errors import InputError
+from data_pipeline.finetuning.labels import parse_label
+from data_pipeline.sources.tables import TableRow, is_table, read_rows, table_format
+
+# Names of the splits of a data set by ours.
+_SPLITS = {"train": ("train",), "dev": ("validation", "dev"), "test": ("test",)}
+
+
+class PairFormat(StrEnum):
+    """The columns of texts that are alike."""
+
+    COLUMNS = "columns"  # those that settings name; without a second text, each is its own positive
+    STSB = "sts-b"  # pairs with scores: sentence1, sentence2, score
+    NLI = "nli"  # SNLI, MNLI: entailments, with contradictions as hard negatives
+
+
+class SimilarityExample(NamedTuple):
+    """Two texts that are alike, or more or less so by their score.
+
+    Attributes:
+        anchor: a text.
+        positive: one that is alike, or the second text of a scored pair.
+        negative: one that is not, though it may look so; None if there is none.
+        score: how alike the two are, on any scale; None for a pair that is.
+    """
+
+    anchor: str
+    positive: str
+    negative: str | None = None
+    score: float | None = None
+
+
+class PairColumns(NamedTuple):
+    """Names of columns; None for those that are not there.
+
+    Attributes:
+        anchor: the first text.
+        positive: the second one; None: the first again.
+        negative: a text that is not alike, which may be empty.
+        score: how alike the first two are.
+    """
+
+    anchor: str
+    positive: str | None
+    negative: str | None = None
+    score: str | None = None
+
+
+STSB_COLUMNS = PairColumns("sentence1", "sentence2", score="score")
+
+
+def read_pairs(
+    path: str, split: str, columns: PairColumns, *, flag: str
+) -> list[SimilarityExample]:
+    """Read the examples of a file or a data set.
+
+    Args:
+        path: a tsv (quotes are text), csv or jsonl, possibly compressed; or what `find_shards`
+            takes.
+        split: train, dev or test, where a data set has several.
+        columns: its columns.
+        flag: that names the path, for messages.
+
+    Raises:
+        InputError: there is nothing, a column is missing, or a row has an empty text or no score.
+
+    Example: with the columns `question` and `answer` the jsonl line `{"question": "When?",
+    "answer": "In 1066."}` is `SimilarityExample("When?", "In 1066.")`.
+    """
+    names = [name for name in columns if name is not None]
+    examples = [_to_example(row, columns) for row in read_examples(path, split, names, flag=flag)]
+    if not examples:
+        raise InputError(f"{flag}={path} has no row")
+    return examples
+
+
+def _to_example(row: TableRow, columns: PairColumns) -> SimilarityExample:
+    for column in (columns.anchor, columns.positive):
+        if column is not None and not row.cells[column].strip():
+            raise InputError(f"{row.place}: {column} is empty")
+    negative = "" if columns.negative is None else row.cells[columns.negative]
+    score = None
+    if columns.score is not None:
+        score = float(parse_label(row.cells[columns.score], (), row.place))
+    return SimilarityExample(
+        row.cells[columns.anchor],
+        row.cells[columns.positive or columns.anchor],
+        negative if negative.strip() else None,
+        score,
+    )
+
+
+def read_examples(
+    path: str, split: str, columns: Sequence[str], *, flag: str
+) -> Iterator[TableRow]:
+    """Yield the rows of a table or of a data set of Hugging Face's; see `read_pairs`."""
+    if is_table(Path(path)):
+        yield from read_rows(Path(path), columns)
+        return
+    if Path(path).is_file():
+        table_format(Path(path))  # raises: the name has no suffix of a table
+    # Imported here, as pyarrow takes a while to import and tables do not need it.
+    from data_pipeline.sources import arrow
+    from data_pipeline.sources.huggingface import find_shards
+
+    count = 0
+    for file in find_shards(path, _SPLITS[split], flag=flag):
+        for cells in arrow.read_columns(file, columns):
+            yield TableRow(f"{file.name}, row {count}", count, cells)
+            count += 1
