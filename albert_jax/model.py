@@ -1,5 +1,6 @@
 """The embeddings, the encoder with its pooler, and the pre-training model; no loss."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import flax.struct
@@ -108,6 +109,7 @@ class AlbertModel(PretrainedModel, nn.Module):
         deterministic: bool = True,
         output_hidden_states: bool = False,
         output_pooled: bool = True,
+        encoder: Callable[..., tuple[Array, HiddenStates | None]] | None = None,
     ) -> AlbertModelOutput:
         """Encode rows of tokens.
 
@@ -125,6 +127,8 @@ class AlbertModel(PretrainedModel, nn.Module):
             deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
             output_hidden_states: return every layer's output too.
             output_pooled: apply the pooler, if there is one.
+            encoder: other layers than the model's own, on the same embeddings and with the same
+                attention; called as an `AlbertEncoder`.
 
         Raises:
             ValueError: the row is longer than the position table, both masks are given, or packed
@@ -159,7 +163,7 @@ class AlbertModel(PretrainedModel, nn.Module):
             # A sequence without a slot would get whatever is in memory. No loss may come of it.
             enough = slots_suffice(jnp.asarray(sequence_ids), slots)
             embedded = jnp.where(enough, embedded, jnp.nan)
-        hidden, hidden_states = self.encoder(
+        hidden, hidden_states = (encoder or self.encoder)(
             embedded,
             attend,
             local_attend=local_attend,

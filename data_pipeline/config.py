@@ -19,10 +19,11 @@ class Masking(StrEnum):
 
 
 class Corruption(StrEnum):
-    """Unit for which [MASK], a random token or the original is sampled (80/10/10)."""
+    """Unit for which [MASK], a random token or the original is sampled (80/10/10), or none."""
 
     PER_PIECE = "per_piece"  # each token
     PER_SPAN = "per_span"  # each masked span as one
+    ALWAYS_MASK = "always_mask"  # none is: all become [MASK] (ELECTRA)
 
 
 class SentenceObjective(StrEnum):
@@ -146,7 +147,8 @@ class DataConfig:
     ngram: int = setting(3, "longest n-gram, in words", at_least=1, at_most=16)
     favor_shorter_ngram: bool = setting(True, "p(n) proportional to 1/n; else the reverse")
     corruption: Corruption = setting(
-        Corruption.PER_PIECE, "sample the 80/10/10 corruption for each token or for each span"
+        Corruption.PER_PIECE,
+        "sample the 80/10/10 corruption for each token or for each span, or always mask",
     )
     mask_reach: MaskReach = setting(
         MaskReach.SEGMENT, "words and n-grams within a segment, or across its [SEP]"

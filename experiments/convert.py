@@ -21,7 +21,13 @@ from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
-from experiments.converting.formats import Format, architecture_of, convert, list_losses
+from experiments.converting.formats import (
+    Format,
+    architecture_of,
+    convert,
+    list_losses,
+    without_detection,
+)
 from experiments.converting.generation_files import read_generation_files
 from experiments.converting.model_card import format_model_card
 from experiments.converting.provenance import read_provenance
@@ -48,7 +54,8 @@ def main() -> ExitCode:
     name = flags.FLAGS.push_to_hub
     if name is not None:
         check_upload(name)
-    stored = read_pretrained(source, step=flags.FLAGS.step, average=flags.FLAGS.average)
+    read = read_pretrained(source, step=flags.FLAGS.step, average=flags.FLAGS.average)
+    stored = without_detection(read, to)
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
     provenance = read_provenance(source, stored.step)
     card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
@@ -64,7 +71,7 @@ def main() -> ExitCode:
     )
     if tokenizer is None:
         print(f"weights alone: there is no tokenizer in {source}; --tokenizer names one")
-    for loss in list_losses(stored, tokenizer, to, form):
+    for loss in list_losses(read, tokenizer, to, form):
         print(f"the {to} format cannot hold {loss}")
     if name is not None:
         print(f"uploading to {name} ...", flush=True)

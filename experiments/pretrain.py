@@ -22,7 +22,7 @@ from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.goodput import Activity, during, start_clock_of_command
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
 from experiments.metrics.trackers import check_trackers
-from experiments.run.compiled_steps import objective_of
+from experiments.run.compiled_steps import model_of, objective_of
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum, phases_of
 from experiments.run.execution import (
@@ -83,7 +83,7 @@ def pretrain(
         sequence_slots=batches.find_slots if slots is None else slots,
     )
     batches.limit_sequences(execution.sequence_slots)
-    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    model = model_of(config, execution)
     objective = objective_of(config, model)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     agree_on_experiment(config, batches.facts | execution_facts(execution))

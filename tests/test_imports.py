@@ -31,7 +31,7 @@ ORDER = {
             "heads",
         ),
         *("devices", "training", "training/checkpoint", "interop", "interop/encoder_decoder"),
-        *("pretrained", "model", "tasks", "generation", "exporting"),
+        *("pretrained", "model", "tasks", "tasks/replaced_tokens", "generation", "exporting"),
     ),
     "data_pipeline": (
         *("errors", "terminal", "cache", "verification", "memory_maps", "batch_iterator"),

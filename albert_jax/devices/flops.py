@@ -10,7 +10,12 @@ from albert_jax.positions import position_encoder
 
 
 def training_flops_per_row(
-    config: AlbertConfig, *, length: int, predictions: int, pairs: int = 1
+    config: AlbertConfig,
+    *,
+    length: int,
+    predictions: int,
+    pairs: int = 1,
+    generator: AlbertConfig | None = None,
 ) -> int:
     """Return the operations of all matmuls of a row, forward and backward, without recomputation.
 
@@ -22,15 +27,24 @@ def training_flops_per_row(
     ``2 H² + 4 H`` per pair for pooler and sentence-order head; the backward pass costs twice the
     forward pass. Example: base at length 512 with 77 predictions, 292.04 GFLOP.
 
+    With a generator of replaced tokens, its layers and embedding mapping come on top, the masked-LM
+    head is of its width, and ``length · (2 H² + 2 H)`` is the detection head.
+
     Args:
         config: the model's sizes.
         length: number of positions of a row.
         predictions: number of prediction slots of a row.
         pairs: number of pairs of a row.
+        generator: its sizes, where tokens are replaced; its layers may be the model's own.
     """
-    order = pairs * (2 * config.hidden_size**2 + 4 * config.hidden_size)
-    dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
-    return 3 * (dense + attention_flops(config, length) + masked_lm + order)
+    hidden = config.hidden_size
+    heads = pairs * (2 * hidden**2 + 4 * hidden)
+    heads += masked_lm_flops(generator or config, predictions)
+    if generator is not None:
+        heads += length * (2 * hidden**2 + 2 * hidden)
+    encoders = [config] if generator is None else [generator, config]
+    layers = sum(dense_flops(one, length) + attention_flops(one, length) for one in encoders)
+    return 3 * (layers + heads)
 
 
 def seq2seq_flops_per_row(

@@ -51,7 +51,8 @@ def scan_layers(
         )
 
     if period == 1:
-        return jax.lax.scan(body(0), hidden, xs, length=layers, unroll=execution.unroll)
+        unroll = min(execution.unroll, layers)
+        return jax.lax.scan(body(0), hidden, xs, length=layers, unroll=unroll)
     period = min(period, layers)
 
     def apply_period(hidden: Array, xs: Any) -> tuple[Array, Any]:

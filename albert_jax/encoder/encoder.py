@@ -52,6 +52,7 @@ class AlbertEncoder(nn.Module):
         local_attend: AttentionFn | None = None,
         deterministic: bool,
         output_hidden_states: bool,
+        num_layers: int | None = None,
     ) -> tuple[
         Float[Array, "batch length hidden"],
         tuple[Float[Array, "batch length hidden"], ...] | None,
@@ -66,8 +67,11 @@ class AlbertEncoder(nn.Module):
             local_attend: of those that have a window, where there are any.
             deterministic: no dropout.
             output_hidden_states: return all of them.
+            num_layers: apply the first layers alone, each with the parameters that it has among all
+                of them; None: all.
         """
         config = self.config
+        layers = config.num_hidden_layers if num_layers is None else num_layers
         hidden = embedded
         if config.has_embedding_mapping:
             mapping = dense(config, config.hidden_size, self.dtype, "embedding_hidden_mapping_in")
@@ -88,9 +92,11 @@ class AlbertEncoder(nn.Module):
         stacks = self.param("layers", _initialize_layers, config, halves)
         keys = None
         if not deterministic:
-            shape = (config.num_hidden_layers, config.inner_group_num, len(halves))
+            shape = (layers, config.inner_group_num, len(halves))
             keys = jax.random.split(self.make_rng("dropout"), shape)
         constant, varying = split_by_depth(stacks, config.num_hidden_layers)
+        if layers < config.num_hidden_layers:
+            varying = jax.tree.map(lambda leaf: leaf[:layers], varying)
 
         def apply(
             half: nn.Module, params: Params, hidden: Array, rngs: Any, *, local: bool
@@ -126,7 +132,7 @@ class AlbertEncoder(nn.Module):
             apply_group,
             hidden,
             (varying, keys),
-            layers=config.num_hidden_layers,
+            layers=layers,
             period=config.attention_period,
             execution=self.execution,
         )

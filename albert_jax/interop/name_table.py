@@ -95,6 +95,8 @@ _UNTIED = (
 _CLASSIFIERS = (
     Module("albert/pooler", "albert.pooler", "bert/pooler/dense", _DENSE, "H H"),
     Module("sop_classifier", "sop_classifier.classifier", "cls/seq_relationship", _OUTPUT, "H 2"),
+    Module("discriminator_predictions/dense", None, None, _DENSE, "H H"),
+    Module("discriminator_predictions/dense_prediction", None, None, _DENSE, "H 1"),
     Module("classifier", "classifier", "", _OUTPUT, "H n"),
     Module("qa_outputs", "qa_outputs", "cls/squad", _OUTPUT, "H 2"),
     Module("start_logits/dense", None, "start_logits/dense", _DENSE, "H 1"),

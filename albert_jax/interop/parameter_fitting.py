@@ -12,8 +12,15 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from albert_jax.config import AlbertConfig, EmbeddingMapping
-from albert_jax.interop.stored_weights import ENCODER, StoredWeights, flatten, unflatten
+from albert_jax.interop.stored_weights import (
+    ENCODER,
+    GENERATOR,
+    StoredWeights,
+    flatten,
+    unflatten,
+)
 
+_HEAD = "predictions/"
 _MAPPING = "albert/encoder/embedding_hidden_mapping_in/"
 
 _log = logging.getLogger(__name__)
@@ -118,6 +125,9 @@ def _misfits(
 ) -> Iterator[str]:
     """Yield parameters of another shape, and those that one encoder has and the other lacks."""
     known = {target.path for target in stored.mapping.values()}
+    head = {name for name in needed if name.startswith(_HEAD)}
+    if head - found.keys() and any(name.startswith(GENERATOR + _HEAD) for name in stored.tensors):
+        yield "its masked-LM head is that of a generator, and not of this encoder"
     for name in sorted(shapes):
         if name in found and found[name].shape != shapes[name]:
             yield f"{name} has shape {found[name].shape}, the model has {shapes[name]}"

@@ -17,6 +17,7 @@ from albert_jax.interop.names import FlatTree, ParameterSlice, WeightsError
 from albert_jax.settings import FieldError
 
 ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
+GENERATOR = "generator/"  # prefix of what a generator of replaced tokens does not share
 DECODER = ("decoder/", "enc_to_dec_proj/")  # of a decoder, and of what joins it to the encoder
 
 _MAX_LISTED = 40  # faults in an error message

@@ -10,8 +10,18 @@ from etils import epath
 from albert_jax.config import HeadConfig
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.input_files import read_json_object, require_fields
-from albert_jax.interop.names import WeightsError, native_decoder_mapping, native_mapping
-from albert_jax.interop.stored_weights import StoredWeights, flatten, read_albert_config
+from albert_jax.interop.names import (
+    ParameterSlice,
+    WeightsError,
+    native_decoder_mapping,
+    native_mapping,
+)
+from albert_jax.interop.stored_weights import (
+    GENERATOR,
+    StoredWeights,
+    flatten,
+    read_albert_config,
+)
 from albert_jax.settings import FieldError, did_you_mean
 
 ALBERT_CONFIG_FILE = "albert_config.json"
@@ -61,6 +71,9 @@ def read_workdir(path: epath.Path, step: int | None, *, average: bool = True) ->
     step = resolve_step(directory, step)
     params = flatten(restore_params(directory, step, average=average))
     mapping, decoder = native_mapping(config), None
+    # Of what a run was for, which this does not read, a generator's sizes follow.
+    generator = (name for name in params if name.startswith(GENERATOR))
+    mapping |= {name: ParameterSlice(name, params[name].shape) for name in generator}
     if (path / DECODER_FILE).exists():
         decoder, architecture = read_decoder_config(path / DECODER_FILE), GENERATION
         mapping |= native_decoder_mapping(config, decoder)

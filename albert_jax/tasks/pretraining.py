@@ -109,17 +109,23 @@ def apply_to_batch(
     """
     outputs: Any = model.apply(
         {"params": params},
-        batch.input_ids,
-        token_type_ids=batch.token_type_ids,
-        position_ids=batch.position_ids,
-        sequence_ids=batch.sequence_ids,
+        **row_inputs(batch),
         masked_lm_positions=batch.masked_lm_positions,
-        sentence_order_positions=batch.sentence_order_positions,
-        deterministic=dropout_key is None,
-        rngs=None if dropout_key is None else {"dropout": dropout_key},
+        **dropout_options(dropout_key),
         **options,
     )
     return outputs
+
+
+def row_inputs(batch: PretrainingBatch) -> dict[str, Any]:
+    """Return the arguments of a model that describe the rows."""
+    rows = ("input_ids", "token_type_ids", "position_ids", "sequence_ids")
+    return {name: getattr(batch, name) for name in (*rows, "sentence_order_positions")}
+
+
+def dropout_options(key: Array | None) -> dict[str, Any]:
+    """Return the options of `apply` for dropout with a key; without one there is none."""
+    return {"deterministic": key is None, "rngs": None if key is None else {"dropout": key}}
 
 
 def masked_lm_metrics(
@@ -157,7 +163,7 @@ def masked_lm_by_layer(
             logits: Any = model.apply(
                 {"params": params},
                 gather_positions(hidden, batch.masked_lm_positions),
-                method=AlbertForPreTraining.predict_tokens,
+                method="predict_tokens",
             )
             of_layer = masked_lm_metrics(logits, batch)
             metrics |= {f"{name}/{depth}": ratio for name, ratio in of_layer.items()}

@@ -74,7 +74,7 @@ def mask_rows(
     number of words to mask from here on is sampled; words past the end of the segment do not count,
     and the n-gram shrinks until it fits the rest of the budget; it is skipped if not even one word
     fits, or if any of its tokens is masked already. Of the selected tokens 80 % become [MASK], 10 %
-    stay, 10 % become a random token.
+    stay, 10 % become a random token; or all become [MASK] (`Corruption.ALWAYS_MASK`).
 
     Args:
         input_ids: int32 [rows, length], the text with its [CLS] and [SEP].
@@ -116,8 +116,10 @@ def _corrupt(
     candidates = _replacement_candidates(config, vocabulary)
     index = tf.cast(bits_at(bits, selected, REPLACEMENT), tf.int64) % len(candidates)
     replacement = tf.gather(candidates, index)
+    always = config.corruption is Corruption.ALWAYS_MASK
+    masked = 1 << PROBABILITY_BITS if always else _MASKED
     corrupted = tf.where(
-        uniform < _MASKED, vocabulary.mask_id, tf.where(uniform < _KEPT, labels, replacement)
+        uniform < masked, vocabulary.mask_id, tf.where(uniform < _KEPT, labels, replacement)
     )
 
     row, position = selected // length, selected % length

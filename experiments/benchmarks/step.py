@@ -34,7 +34,7 @@ from experiments.benchmarks.timing import (
     time_candidates,
 )
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
-from experiments.run.compiled_steps import objective_of
+from experiments.run.compiled_steps import model_of, objective_of
 from experiments.run.config import ExperimentConfig
 from experiments.run.execution import compiler_options, open_mesh, resolve_execution
 
@@ -163,7 +163,7 @@ def _make_model(
         else slots,
     )
     print(message, file=sys.stderr, flush=True)
-    model = AlbertForPreTraining(config.model, dtype=config.run.dtype, execution=execution)
+    model = model_of(config, execution)
     return model, message
 
 

@@ -123,6 +123,7 @@ def measurement_rows(
         length=config.data.max_seq_length,
         predictions=config.data.max_predictions_per_seq,
         pairs=batches.batches[0]["sentence_order_labels"].shape[1],
+        generator=config.generator,
     )
     num_ours = len(candidates) - num_alternatives
     rows = []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from albert_jax.config import AlbertConfig, HiddenAct, ParameterSharing
+from albert_jax.tasks.config import TokenLoss
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.timing import Candidate, StepKind
@@ -72,6 +73,11 @@ def torch_candidates(
     Raises:
         InputError: torch or transformers is not installed, or transformers has no such model.
     """
+    if config.generator is not None:
+        raise InputError(
+            f"--against=torch needs --config.objective.token_loss={TokenLoss.MASKED_LM}; "
+            "transformers has no ALBERT that detects replaced tokens"
+        )
     torch, transformers = import_torch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tensors = [to_tensors(batch, packed=batches.is_packed, device=device) for batch in batches[0]]

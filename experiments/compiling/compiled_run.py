@@ -14,7 +14,6 @@ from albert_jax.devices.collectives import Collective, parse_collectives
 from albert_jax.devices.described import UNOPTIMIZED_CODE, described_devices
 from albert_jax.devices.specifications import Specification, specification
 from albert_jax.devices.traffic import bytes_between_matmuls
-from albert_jax.model import AlbertForPreTraining
 from albert_jax.training.optimizer import make_optimizer
 from data_pipeline.config import Packing
 from experiments.compiling.topologies import Topology, devices_of
@@ -23,6 +22,7 @@ from experiments.run.compiled_steps import (
     StepCompiler,
     compile_sized,
     micro_batch_counts,
+    model_of,
     objective_of,
 )
 from experiments.run.config import ExperimentConfig, RunConfig
@@ -135,7 +135,7 @@ class _RunCompiler:
             sequence_slots=self._rows.slots,
         )
         say(f"{topology}: {self._line}")
-        model = AlbertForPreTraining(config.model, dtype=run.dtype, execution=execution)
+        model = model_of(config, execution)
         objective = objective_of(config, model)
         optimizer = make_optimizer(config.optimizer, global_batch_size=config.global_batch_size)
         self._key = key = jax.eval_shape(lambda: jax.random.key(config.seed))

@@ -56,7 +56,13 @@ class Prediction(NamedTuple):
 
 
 def step_operations(
-    model: AlbertConfig, remat: Remat, *, rows: int, devices: int, **row: int
+    model: AlbertConfig,
+    remat: Remat,
+    *,
+    rows: int,
+    devices: int,
+    generator: AlbertConfig | None = None,
+    **row: int,
 ) -> StepOperations:
     """Return the operations of a step on each of its devices.
 
@@ -68,11 +74,13 @@ def step_operations(
         remat: what the backward pass recomputes.
         rows: of the global batch.
         devices: number of all devices.
+        generator: see `training_flops_per_row`.
         row: `length`, `predictions` and `pairs`, see `training_flops_per_row`.
     """
     share = rows / devices
-    counted = share * training_flops_per_row(model, **row)
-    attention = share * 3 * attention_flops(model, row["length"])
+    counted = share * training_flops_per_row(model, generator=generator, **row)
+    encoders = [model] if generator is None else [generator, model]
+    attention = share * 3 * sum(attention_flops(one, row["length"]) for one in encoders)
     dense = counted - attention
     again = 1 + 1 / 3
     return StepOperations(

@@ -26,6 +26,7 @@ def report_row(compiled: CompiledPhase, config: ExperimentConfig) -> dict[str, A
         config.run.remat,
         rows=phase.global_batch_size,
         devices=compiled.devices,
+        generator=config.generator,
         length=phase.data.max_seq_length,
         predictions=phase.data.max_predictions_per_seq,
         pairs=compiled.pairs,

@@ -1,5 +1,6 @@
 """The formats that a model can be written in, with its tokenizer and all that they can hold."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from enum import StrEnum
@@ -47,6 +48,23 @@ class Format(StrEnum):
     ORBAX = "orbax"
     ONNX = "onnx"
     STABLEHLO = "stablehlo"
+
+
+# Of replaced-token detection: in no format but this project's own.
+_DETECTION = ("discriminator_predictions", "generator")
+
+
+def without_detection(stored: PretrainedWeights, to: Format) -> PretrainedWeights:
+    """Return the part of a model that a format holds, if it was trained to find replaced tokens.
+
+    The detection head stays behind, and a generator that is not the encoder itself. With its
+    masked-LM head the model is one of pre-training no more, and its encoder is left alone.
+    """
+    if to is Format.ORBAX or not stored.params.keys() & set(_DETECTION):
+        return stored
+    dropped = {*_DETECTION, *(["sop_classifier"] if "generator" in stored.params else [])}
+    params = {name: part for name, part in stored.params.items() if name not in dropped}
+    return dataclasses.replace(stored, params=params)
 
 
 def convert(
@@ -192,8 +210,9 @@ def list_losses(
     form: VectorForm | None = None,
 ) -> list[str]:
     """List what the format cannot hold, and the reader of the output has to know."""
-    losses = []
-    if to is Format.SENTENCE_TRANSFORMERS and (heads := stored.params.keys() - {"albert"}):
+    kept = without_detection(stored, to).params
+    losses = [f"{name}, of replaced-token detection" for name in stored.params if name not in kept]
+    if to is Format.SENTENCE_TRANSFORMERS and (heads := kept.keys() - {"albert"}):
         losses.append(f"the heads ({', '.join(sorted(heads))})")
     if form is not None and to not in (Format.SENTENCE_TRANSFORMERS, Format.ORBAX):
         losses.append(f"how vectors are made (pooling {form.pooling})")

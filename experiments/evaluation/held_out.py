@@ -1,5 +1,6 @@
 """Evaluation on held-out text, the same for every run whatever it trains with."""
 
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,8 +13,6 @@ from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.sharding import place_batch, rows_of_process
-from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.losses import Metrics, Ratio, summarize
 from albert_jax.training.parallel import compile_eval_step
 from data_pipeline.config import SentenceObjective
@@ -25,6 +24,7 @@ from data_pipeline.pretraining.masking import shuffle_visible_words
 from experiments.evaluation.filled_gaps import NUM_SAMPLES, fill_gaps
 from experiments.metrics.curves import Panel
 from experiments.pages.samples import Sample
+from experiments.run.compiled_steps import model_of, objective_of
 from experiments.run.config import ExperimentConfig
 
 _SHUFFLE_SEED = 0
@@ -72,10 +72,12 @@ class HeldOutEvaluator:
         self._random_segments = None
         if objective.random_segments:
             self._random_segments = self._open(self._rows, objective)
-        self.model = AlbertForPreTraining(config.model, dtype=config.run.dtype)
+        self.model = model_of(config)
         self.panels = pretraining_panels(objective)
         self._sentence_metric = objective.metric_name
-        self._loss_fn = pretraining_objective(self.model, self._sentence_metric).loss_fn
+        plain = dataclasses.replace(config.optimizer, z_loss_weight=0.0)
+        trained = objective_of(dataclasses.replace(config, optimizer=plain), self.model)
+        self._loss_fn = trained.loss_fn
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
@@ -157,6 +159,8 @@ def pretraining_panels(objective: SentenceObjective) -> Sequence[Panel]:
         ("masked_lm_loss", "masked-LM loss (nats)"),
         ("masked_lm_accuracy", "masked-LM accuracy"),
         ("context_gap", "context gap (nats)"),
+        ("detection_recall", "replaced tokens that are found"),
+        ("detection_precision", "replaced ones of those found"),
     ]
     if name := objective.metric_name:
         panels.append((f"{name}_accuracy", f"{name.replace('_', '-')} accuracy"))
@@ -172,6 +176,13 @@ def format_metrics(metrics: Mapping[str, float], baselines: Baselines) -> str:
         f"{baselines.unigram_entropy:.3f})",
         f"context gap     {metrics['context_gap']:.3f} nats lost when visible words are shuffled",
     ]
+    if "detection_accuracy" in metrics:
+        lines.append(
+            f"detection       accuracy {metrics['detection_accuracy']:.1%} (calling all original: "
+            f"{1 - metrics['replaced_fraction']:.1%}), recall "
+            f"{metrics.get('detection_recall', 0):.1%}, precision "
+            f"{metrics.get('detection_precision', 0):.1%}"
+        )
     for name in filter(None, (objective.metric_name for objective in SentenceObjective)):
         if f"{name}_accuracy" in metrics:
             accuracy, pairs = metrics[f"{name}_accuracy"], round(metrics["pairs"])

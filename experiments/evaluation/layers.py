@@ -44,12 +44,13 @@ def evaluate_layers(
         params: its parameters.
     """
     metrics = summarize(measure(functools.partial(jax.jit(masked_lm_by_layer(model)), params)))
-    depths = model.config.num_hidden_layers * model.config.inner_group_num
+    name = "masked_lm_loss/"  # a generator may have fewer layers than the model
+    depths = sorted(int(metric.removeprefix(name)) for metric in metrics if metric.startswith(name))
     return [
         LayerMetrics(
             depth, metrics[f"masked_lm_accuracy/{depth}"], metrics[f"masked_lm_loss/{depth}"]
         )
-        for depth in range(depths + 1)
+        for depth in depths
     ]
 
 

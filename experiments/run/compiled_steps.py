@@ -21,8 +21,10 @@ from albert_jax.devices.memory import (
     memory_limit,
     memory_of,
 )
+from albert_jax.encoder import Execution
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.pretraining import pretraining_objective
+from albert_jax.tasks.replaced_tokens import AlbertForReplacedTokens, replaced_tokens_objective
 from albert_jax.training.config import OptimizerName
 from albert_jax.training.determinism import compile_step_fingerprints
 from albert_jax.training.objective import Objective
@@ -34,16 +36,31 @@ from experiments.run.execution import compiler_options
 from experiments.run.interfaces import TrainingData
 
 _GIB = 2**30
+_ANYWHERE = Execution()
+
+
+def model_of(config: ExperimentConfig, execution: Execution = _ANYWHERE) -> AlbertForPreTraining:
+    """Return the model of a pre-training run."""
+    generator = config.generator
+    if generator is None:
+        return AlbertForPreTraining(config.model, config.run.dtype, execution)
+    kind = config.objective.generator
+    return AlbertForReplacedTokens(config.model, config.run.dtype, execution, kind, generator)
 
 
 def objective_of(config: ExperimentConfig, model: AlbertForPreTraining) -> Objective:
-    """Return the objective of a pre-training run."""
-    return pretraining_objective(
-        model,
-        config.data.sentence_objective.metric_name,
-        z_loss_weight=config.optimizer.z_loss_weight,
-        samples_labels=config.optimizer.name is OptimizerName.SOPHIA,
-    )
+    """Return the objective of a pre-training run, whose model is that of `model_of`."""
+    metric, weight = config.data.sentence_objective.metric_name, config.optimizer.z_loss_weight
+    if isinstance(model, AlbertForReplacedTokens):
+        return replaced_tokens_objective(
+            model,
+            metric,
+            detection_weight=config.objective.detection_weight,
+            seed=config.seed,
+            z_loss_weight=weight,
+        )
+    sophia = config.optimizer.name is OptimizerName.SOPHIA
+    return pretraining_objective(model, metric, z_loss_weight=weight, samples_labels=sophia)
 
 
 class SizedStep(NamedTuple):

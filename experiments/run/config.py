@@ -10,6 +10,7 @@ from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.settings import FieldError, check_settings, setting
+from albert_jax.tasks.config import ObjectiveConfig
 from albert_jax.training.config import OptimizerConfig, ScheduleName
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
@@ -274,6 +275,7 @@ class ExperimentConfig:
 
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
@@ -292,6 +294,10 @@ class ExperimentConfig:
         if self.model.type_vocab_size < 2:
             segments = "at least 2, one for each segment of a pair"
             raise FieldError("model.type_vocab_size", segments, self.model.type_vocab_size)
+        try:
+            _ = self.generator
+        except FieldError as error:
+            raise error.within("objective") from error
         check_batch_size("global_batch_size", self.global_batch_size, self.run)
         self._check_length("data.max_seq_length", self.data.max_seq_length)
         self._check_length("run.evaluation_seq_length", self.evaluation_seq_length)
@@ -349,6 +355,11 @@ class ExperimentConfig:
         if early + decay >= steps:
             more = f"more than {early} of the phases and {decay} of the decay"
             raise FieldError("optimizer.num_train_steps", more, steps)
+
+    @property
+    def generator(self) -> AlbertConfig | None:
+        """Sizes of the generator of replaced tokens; None where there is none."""
+        return self.objective.generator_config(self.model)
 
     @property
     def evaluation_seq_length(self) -> int:

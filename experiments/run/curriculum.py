@@ -100,7 +100,7 @@ class Curriculum:
 
     def __init__(self, corpus: Corpus, config: ExperimentConfig, mesh: Mesh) -> None:
         self.phases = phases_of(config)
-        self._model, self._mesh = config.model, mesh
+        self._model, self._generator, self._mesh = config.model, config.generator, mesh
         self._given_slots = config.run.sequence_slots
         self._slots: int | None = None
         self._accumulation_steps = config.run.accumulation_steps
@@ -235,6 +235,7 @@ class Curriculum:
             length=phase.data.max_seq_length,
             predictions=phase.data.max_predictions_per_seq,
             pairs=dataset.max_pairs_per_row,
+            generator=self._generator,
         )
 
 
@@ -278,6 +279,7 @@ def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int
             config.model,
             length=phase.data.max_seq_length,
             predictions=phase.data.max_predictions_per_seq,
+            generator=config.generator,
         )
         for phase in phases
     ]

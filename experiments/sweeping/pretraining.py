@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from albert_jax.config import AlbertConfig
 from albert_jax.input_files import read_json_object, require_fields
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.settings import did_you_mean
@@ -20,6 +19,7 @@ from experiments.cli.named_files import CONFIGS
 from experiments.evaluation.probing import PROBE_FILE
 from experiments.launching.job import Command, module_command
 from experiments.metrics.metrics_file import read_metrics
+from experiments.run.compiled_steps import model_of
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import mean_flops_per_row, phases_of
 from experiments.run.workdir import (
@@ -37,6 +37,7 @@ from experiments.tasks.task_settings import TaskName
 
 _SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # the published files' names end so
 _SPLITS = ("train", "dev")
+_FRACTIONS = ("_accuracy", "_recall", "_precision", "_fraction")  # in percent
 _TASK_CONFIGS = CONFIGS / "finetune"
 
 
@@ -68,13 +69,13 @@ def _check_workdir(given: GivenConfig[ExperimentConfig], workdir: Path) -> None:
 def _size(config: ExperimentConfig, workdir: Path) -> ModelSize:
     del workdir
     flops = mean_flops_per_row(config, phases_of(config))
-    return ModelSize(*_count_parameters(config.model), flops)
+    return ModelSize(*_count_parameters(model_of(config)), flops)
 
 
 @functools.cache
-def _count_parameters(config: AlbertConfig) -> tuple[int, int]:
+def _count_parameters(model: AlbertForPreTraining) -> tuple[int, int]:
     """Count the parameters of the pre-training model, and of its encoder with the pooler."""
-    shapes = jax.eval_shape(AlbertForPreTraining(config).initialize, jax.random.key(0))
+    shapes = jax.eval_shape(model.initialize, jax.random.key(0))
     total, backbone = (
         sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (shapes, shapes["albert"])
     )
@@ -130,9 +131,9 @@ def _read(planned: PlannedPoint) -> PointResult:
         return PointResult(planned, 0, steps, False, {}, entries)
     last = evaluations[-1]
     metrics = {
-        name: 100 * value if name.endswith("_accuracy") else value
+        name: 100 * value if name.endswith(_FRACTIONS) else value
         for name, value in last.items()
-        if name.endswith(("_accuracy", "_loss", "_gap"))
+        if name.endswith((*_FRACTIONS, "_loss", "_gap"))
     }
     rates = [entry["rows_per_second"] for entry in entries if "rows_per_second" in entry]
     if rates:

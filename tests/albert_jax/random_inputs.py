@@ -1,5 +1,6 @@
 """Random float64 parameters in the layout of checkpoints, and random batches."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,38 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
     return shapes
 
 
-def random_parameters(config: AlbertConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """A random float64 tree, biases and scales included, so that no term of the model vanishes."""
+def replaced_tokens_shapes(
+    config: AlbertConfig, generator: AlbertConfig, *, own: bool
+) -> dict[Path, tuple[int, ...]]:
+    """The shapes of a discriminator and its generator, which is the discriminator's encoder unless
+    it has layers of its `own`."""
+    shapes, of_generator = parameter_shapes(config), parameter_shapes(generator)
+    hidden, head = config.hidden_size, "discriminator_predictions"
+    for name, outputs in (("dense", hidden), ("dense_prediction", 1)):
+        shapes[head, name, "kernel"] = (hidden, outputs)
+        shapes[head, name, "bias"] = (outputs,)
+    if not own and generator.num_hidden_layers == config.num_hidden_layers:
+        return shapes
+    shapes = {path: shape for path, shape in shapes.items() if path[0] != "predictions"}
+    for path, shape in of_generator.items():
+        if path[0] == "predictions":
+            shapes["generator", *path] = shape
+        elif own and path[:2] == ("albert", "encoder"):
+            shapes["generator", *path[1:]] = shape
+    return shapes
+
+
+def random_parameters(
+    config: AlbertConfig,
+    rng: np.random.Generator,
+    shapes: Mapping[Path, tuple[int, ...]] | None = None,
+) -> dict[str, Any]:
+    """A random float64 tree, biases and scales included, so that no term of the model vanishes.
+
+    The shapes are those of the model of pre-training, unless others are given.
+    """
     leaves = {}
-    for path, shape in parameter_shapes(config).items():
+    for path, shape in (shapes or parameter_shapes(config)).items():
         noise = rng.normal(size=shape)
         leaves[path] = 1 + 0.2 * noise if path[-1] == "scale" else 0.5 * noise
     return unflatten_dict(leaves)

@@ -94,17 +94,46 @@ def score_pretraining(
     rows = np.arange(len(input_ids))[:, None]
 
     x = last if masked_lm_positions is None else last[rows, masked_lm_positions]
-    head = parameters["predictions"]
-    x = _activate(config.hidden_act, _dense(head["dense"], x))
-    x = _normalize(head["layer_norm"], config, x)
     words = parameters["albert"]["embeddings"]["word_embeddings"]["embedding"]
-    prediction_logits = x @ words.T + head["bias"]
+    prediction_logits = score_tokens(parameters["predictions"], config, words, x)
 
     pooled = states.pooler_output
     if sentence_order_positions is not None:
         pooled = _pool(parameters["albert"], last[rows, sentence_order_positions])
     sop_logits = _dense(parameters["sop_classifier"], pooled)
     return PreTraining(prediction_logits, sop_logits, states.hidden_states)
+
+
+def score_tokens(
+    head: Tree,
+    config: AlbertConfig,
+    words: Inexact[np.ndarray, "vocabulary embedding"],
+    x: Inexact[np.ndarray, "... hidden"],
+) -> Inexact[np.ndarray, "... vocabulary"]:
+    """Compute the masked-LM head, tied to the word table."""
+    x = _activate(config.hidden_act, _dense(head["dense"], x))
+    return _normalize(head["layer_norm"], config, x) @ words.T + head["bias"]
+
+
+def score_replacements(
+    head: Tree, config: AlbertConfig, x: Inexact[np.ndarray, "... hidden"]
+) -> Inexact[np.ndarray, "..."]:
+    """Compute the head of a discriminator (Clark et al. 2020): positive where it finds a fake."""
+    x = _activate(config.hidden_act, _dense(head["dense"], x))
+    return _dense(head["dense_prediction"], x)[..., 0]
+
+
+def sum_binary_cross_entropy(
+    logits: Inexact[np.ndarray, "*targets"],
+    labels: Bool[np.ndarray, "*targets"],
+    weights: Shaped[np.ndarray, "*targets"],
+) -> complex:
+    """Compute the weighted sum of -log p(label), p of True being the logistic function."""
+    total = 0.0 + 0.0j
+    for target in np.ndindex(labels.shape):
+        sign = 1 if labels[target] else -1
+        total += float(weights[target]) * np.log(1 + np.exp(-sign * logits[target]))
+    return total
 
 
 def sum_cross_entropy(

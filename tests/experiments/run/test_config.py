@@ -9,6 +9,7 @@ from config_files import CONFIGS, load
 
 from albert_jax.config import AlbertConfig
 from albert_jax.settings import all_settings
+from albert_jax.tasks.config import ObjectiveConfig
 from albert_jax.training.config import OptimizerConfig
 from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
@@ -66,6 +67,11 @@ BASE_V1 = {
     "data.mask_reach": "segment",
     "data.random_replacement": "ordinary",
     "data.word_start_rule": "space",
+    "objective.token_loss": "masked_lm",
+    "objective.generator": "shared",
+    "objective.generator_layers": None,
+    "objective.generator_width": 0.25,
+    "objective.detection_weight": 50.0,
     "optimizer.name": "lamb",
     "optimizer.learning_rate": 0.00176,
     "optimizer.schedule": "legacy_poly",
@@ -277,6 +283,7 @@ def test_a_workdir_takes_other_run_values_but_no_other_experiment() -> None:
         {"model": AlbertConfig.from_name("large_v1")},
         {"data": DataConfig(ngram=2)},
         {"optimizer": OptimizerConfig(learning_rate=1e-3)},
+        {"objective": ObjectiveConfig(token_loss="replaced_tokens")},
         {"global_batch_size": 512},
         {"seed": 1},
     ):

@@ -10,20 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from random_inputs import parameter_shapes, random_batch
+from random_inputs import parameter_shapes, random_batch, replaced_tokens_shapes
 
-from albert_jax.config import AlbertConfig
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch
-from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.config import OptimizerConfig
+from albert_jax.tasks.config import Generator
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import create_train_state
-from data_pipeline.config import SentenceObjective
+from data_pipeline.config import DataConfig
 from data_pipeline.errors import InputError
 from experiments.cli.assignments import parse_assignments
+from experiments.run.compiled_steps import model_of, objective_of
 from experiments.run.config import ExperimentConfig
 from experiments.sweep import format_plan
 from experiments.sweeping.plan import plan_points
@@ -73,7 +71,12 @@ def test_every_point_of_every_sweep_builds_and_has_its_parameters(name: str) -> 
         assert len({one.point.workdir for one in planned}) == len(planned)
         assert len({repr(one.config) for one in planned}) == len(planned), "two points are alike"
         for one in planned:
-            expected = sum(int(np.prod(s)) for s in parameter_shapes(one.config.model).values())
+            config, generator = one.config, one.config.generator
+            shapes = parameter_shapes(config.model)
+            if generator is not None:
+                own = config.objective.generator is Generator.OWN
+                shapes = replaced_tokens_shapes(config.model, generator, own=own)
+            expected = sum(int(np.prod(shape)) for shape in shapes.values())
             assert one.parameters == expected, one.point.name
             assert one.config.evaluation_seq_length == planned[0].config.evaluation_seq_length
             assert one.config.data.corpus_dir == "corpora/wiki_en"
@@ -105,8 +108,8 @@ def test_every_sweep_states_its_question_and_cost() -> None:
         assert f"--sweep=experiments/sweeps/{name}.py" in text
 
 
-def shrink(config: ExperimentConfig) -> tuple[AlbertConfig, OptimizerConfig, SentenceObjective]:
-    """The same structure, optimizer and objective, of a few units."""
+def shrink(config: ExperimentConfig) -> ExperimentConfig:
+    """The same structure, optimizer and objectives, of a few units."""
     same_width = config.model.embedding_size == config.model.hidden_size
     model = dataclasses.replace(
         config.model,
@@ -123,7 +126,12 @@ def shrink(config: ExperimentConfig) -> tuple[AlbertConfig, OptimizerConfig, Sen
     optimizer = dataclasses.replace(
         config.optimizer, num_train_steps=100, num_warmup_steps=10, learning_rate=0.1
     )
-    return model, optimizer, config.data.sentence_objective
+    data = DataConfig(
+        sentence_objective=config.data.sentence_objective,
+        max_seq_length=9,
+        max_predictions_per_seq=6,
+    )
+    return ExperimentConfig(model=model, optimizer=optimizer, objective=config.objective, data=data)
 
 
 @pytest.mark.slow
@@ -137,14 +145,14 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
     }
     assert len(shrunk) > 12
     mesh = make_mesh(devices=jax.devices()[:1])
-    for config, optimization, objective in shrunk.values():
-        batch = random_batch(config, [[9], [4, 5]], 9, np.random.default_rng(0))
-        model = AlbertForPreTraining(config)
+    for config in shrunk.values():
+        batch = random_batch(config.model, [[9], [4, 5]], 9, np.random.default_rng(0))
+        model, objective = model_of(config), config.data.sentence_objective
         params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-        optimizer = make_optimizer(optimization, global_batch_size=2)
+        optimizer = make_optimizer(config.optimizer, global_batch_size=2)
         state = create_train_state(params, optimizer)
         before = jax.device_get(params)
-        task = pretraining_objective(model, objective.metric_name)
+        task = objective_of(config, model)
         step = compile_train_step(
             task.loss_fn,
             optimizer,
