@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.parameter_fitting import fit_parameters
-from albert_jax.interop.stored_weights import ENCODER, StoredWeights
+from albert_jax.interop.stored_weights import ENCODER, GENERATOR, StoredWeights
 from albert_jax.pretrained import PretrainedModel, directory_of, open_weights
 from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.export import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
@@ -18,7 +18,12 @@ from experiments.run.config import InitEmbeddings, InitGroups
 
 _WITH_POOLER = "albert/"
 # Parameters with a row for each token.
-_OF_VOCABULARY = ("albert/embeddings/word_embeddings/", "predictions/bias", "predictions/decoder")
+_HEAD = ("predictions/bias", "predictions/decoder")
+_OF_VOCABULARY = (
+    "albert/embeddings/word_embeddings/",
+    *_HEAD,
+    *(f"{GENERATOR}{name}" for name in _HEAD),
+)
 
 _log = logging.getLogger(__name__)
 

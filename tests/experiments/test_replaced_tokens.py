@@ -1,6 +1,8 @@
 """A run that detects replaced tokens, from its flags to its evaluation, export and fine-tuning."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,35 +27,52 @@ from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig
 from experiments.run.initial_parameters import open_initial_weights, read_initial_parameters
 
-STEPS = 60
+STEPS = 20
+OWN = {"generator": Generator.OWN, "generator_width": 0.5, "generator_layers": 1}
+
+
+def make_config(corpus: Path, num_train_steps: int, **settings: Any) -> ExperimentConfig:
+    every = num_train_steps // 2
+    plain = make_experiment(corpus, num_train_steps=num_train_steps, evaluate_every=every)
+    masked = with_part(plain, "data", corruption="always_mask")
+    return with_part(masked, "objective", token_loss="replaced_tokens", **settings)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
-    corpus = write_echoes(tmp_path_factory.mktemp("echoes") / "corpus")
-    plain = make_experiment(corpus, num_train_steps=STEPS, evaluate_every=30)
-    masked = with_part(plain, "data", corruption="always_mask")
-    settings = {"generator": Generator.OWN, "generator_width": 0.5, "generator_layers": 1}
-    return with_part(masked, "objective", token_loss="replaced_tokens", **settings)
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_echoes(tmp_path_factory.mktemp("echoes") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def config(corpus: Path) -> ExperimentConfig:
+    return make_config(corpus, STEPS, **OWN)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device_and_no_pictures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        patch.setattr(training_run, "draw_run", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "finished"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
-        patch.setattr(training_run, "draw_run", lambda *_: None)
-        assert pretrain(config, path) is ExitCode.DONE
+    assert pretrain(config, path) is ExitCode.DONE
     return path
 
 
-def test_a_run_learns_to_tell_samples_from_text(finished: Path) -> None:
-    first, last = [e for e in read_metrics(finished) if e["split"] == "validation"]
-    assert last["detection_recall"] > 2 * last["replaced_fraction"]
-    assert last["detection_precision"] > 2 * last["replaced_fraction"]  # of guessing: that fraction
-    assert last["detection_accuracy"] > 1 - last["replaced_fraction"]
-    assert last["masked_lm_loss"] < first["masked_lm_loss"]
-    assert (finished / "samples.json").stat().st_size
+@pytest.mark.slow
+def test_a_run_learns_to_tell_samples_from_text(corpus: Path, tmp_path: Path) -> None:
+    """From guessing, whose recall and precision are the fraction of replaced tokens at most."""
+    assert pretrain(make_config(corpus, 240), tmp_path) is ExitCode.DONE
+    last = [e for e in read_metrics(tmp_path) if e["split"] == "validation"][-1]
+    assert 0.05 < last["replaced_fraction"] < 0.2
+    assert last["detection_recall"] > 0.6  # 0.88 when this was written
+    assert last["detection_precision"] > 0.8
+    assert last["detection_accuracy"] > 1 - last["replaced_fraction"] / 2
+    assert last["sentence_order_accuracy"] > 0.8
 
 
 def test_its_evaluation_is_that_of_the_run(finished: Path) -> None:
@@ -63,6 +82,7 @@ def test_its_evaluation_is_that_of_the_run(finished: Path) -> None:
     metrics = evaluator.evaluate(opened.params)
     expected = [e for e in read_metrics(finished) if e["split"] == "validation"][-1]
     assert metrics == {name: pytest.approx(expected[name], rel=1e-5) for name in metrics}
+    assert (finished / "samples.json").stat().st_size
     assert "detection       accuracy" in format_metrics(metrics, evaluator.baselines())
     layers = evaluate_layers(evaluator.measure, evaluator.model, opened.params)
     assert [layer.depth for layer in layers] == [0, 1]

@@ -274,6 +274,10 @@ def test_a_span_is_corrupted_as_one_only_if_configured():
         agreement[corruption] = (is_masked[:, 1:] == is_masked[:, :-1])[neighbors].mean()
     assert agreement["per_piece"] == pytest.approx(0.8**2 + 0.2**2, abs=0.04)
     assert agreement["per_span"] > 0.9  # spans may touch, so not 1
+    always = mask(rows, [20], corruption="always_mask", **settings)
+    now = np.take_along_axis(always.input_ids, always.masked_lm_positions, axis=1)
+    assert (now[always.masked_lm_weights > 0] == MASK).all()
+    np.testing.assert_array_equal(always.masked_lm_ids, masked.masked_lm_ids)
 
 
 def test_special_tokens_replace_others_only_if_configured():
