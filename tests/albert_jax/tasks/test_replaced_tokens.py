@@ -61,7 +61,7 @@ SMALL = AlbertConfig(
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the whole encoder": ({}, {}),
     "its first layers": (
-        {"parameter_sharing": "none", "norm": "pre", "inner_group_num": 2},
+        {"parameter_sharing": "none", "norm": "pre"},
         {"generator_layers": 2},
     ),
     "layers of its own": (
