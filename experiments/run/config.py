@@ -11,7 +11,7 @@ from albert_jax.encoder import Remat
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.tasks.config import ObjectiveConfig
-from albert_jax.training.config import OptimizerConfig, ScheduleName
+from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
 from experiments.cli.given_settings import GivenSettings
@@ -294,10 +294,7 @@ class ExperimentConfig:
         if self.model.type_vocab_size < 2:
             segments = "at least 2, one for each segment of a pair"
             raise FieldError("model.type_vocab_size", segments, self.model.type_vocab_size)
-        try:
-            _ = self.generator
-        except FieldError as error:
-            raise error.within("objective") from error
+        self._check_objective()
         check_batch_size("global_batch_size", self.global_batch_size, self.run)
         self._check_length("data.max_seq_length", self.data.max_seq_length)
         self._check_length("run.evaluation_seq_length", self.evaluation_seq_length)
@@ -317,6 +314,15 @@ class ExperimentConfig:
         follow_steps(settings)
         follow_optimizer(settings)
         follow_lengths(settings)
+
+    def _check_objective(self) -> None:
+        try:
+            generator = self.generator
+        except FieldError as error:
+            raise error.within("objective") from error
+        if generator is not None and self.optimizer.name is OptimizerName.SOPHIA:
+            allowed = f"another with objective.token_loss={self.objective.token_loss}"
+            raise FieldError("optimizer.name", allowed, self.optimizer.name)
 
     def _check_length(self, name: str, length: int) -> None:
         longest = self.model.longest_row

@@ -107,6 +107,8 @@ def test_what_is_exported_and_fine_tuned_of_a_run(generator: Generator, tmp_path
     assert_same(read_initial_parameters(weights, model_of(config), seed=0), params)
 
 
-def test_a_generator_is_no_deeper_than_its_discriminator() -> None:
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(FieldError, match=r"optimizer\.name must be another with objective\.token"):
+        with_part(make_config(Path()), "optimizer", name="sophia")
     with pytest.raises(FieldError, match=r"objective\.generator_layers must be at most .* got 3"):
         make_config(Path(), generator_layers=3)
