@@ -1,6 +1,6 @@
 """The layers, the sharing of their parameters over depth, and how they are computed."""
 
-from albert_jax.encoder.encoder import AlbertEncoder, Params, split_by_depth
+from albert_jax.encoder.encoder import AlbertEncoder, Params, encoder_shapes, split_by_depth
 from albert_jax.encoder.execution import Execution, Remat, rematerialize
 from albert_jax.encoder.halves import FeedForward, SelfAttention
 
@@ -11,6 +11,7 @@ __all__ = [
     "Params",
     "Remat",
     "SelfAttention",
+    "encoder_shapes",
     "rematerialize",
     "split_by_depth",
 ]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
@@ -191,3 +192,19 @@ def split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
             copy_of_layer = np.arange(layers) * copies // layers
             varying[name] = jax.tree.map(lambda leaf, used=copy_of_layer: leaf[used], stack)
     return constant, varying
+
+
+def encoder_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of the encoder.
+
+    Example: ``{"layers/attention/query/kernel": (1, 1, 768, 768), …}``
+    """
+
+    def initialize(key: Array) -> Params:
+        embedded = jnp.zeros((1, 1, config.embedding_size))
+        options = {"deterministic": True, "output_hidden_states": False}
+        variables = AlbertEncoder(config).init(key, embedded, dot_product_attention, **options)
+        return cast(Params, variables["params"])
+
+    shapes = jax.eval_shape(initialize, jax.random.key(0))
+    return {name: leaf.shape for name, leaf in flatten_dict(shapes, sep="/").items()}

@@ -17,6 +17,7 @@ from albert_jax.config import (
     PositionEncoding,
 )
 from albert_jax.decoder.config import Gpt2Config
+from albert_jax.encoder import encoder_shapes
 from albert_jax.interop.name_table import (
     PROJECTION,
     Leaf,
@@ -176,21 +177,18 @@ def tensorflow_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
 
 
 def native_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
-    """Map every parameter that a model of this configuration may have to itself."""
-    copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
+    """Map every parameter that a model of this configuration may have to itself.
+
+    Those of the encoder are of more kinds than other formats have names for.
+    """
     mapping = {}
-    for stacked, modules in (
-        (False, modules_outside_layers(config)),
-        (True, modules_of_layer(0, 0)),
-    ):
-        for module in modules:
-            stack: Shape = ()
-            if stacked:
-                stack = (copies[module.native.split("/")[-2]], config.inner_group_num)
-            for leaf in module.leaves:
-                path = f"{module.native}/{leaf.native}"
-                shape = parameter_shape(config, module, leaf)
-                mapping[path] = ParameterSlice(path, stack + shape)
+    for module in modules_outside_layers(config):
+        for leaf in module.leaves:
+            path = f"{module.native}/{leaf.native}"
+            mapping[path] = ParameterSlice(path, parameter_shape(config, module, leaf))
+    for name, shape in encoder_shapes(config).items():
+        path = f"albert/encoder/{name}"
+        mapping[path] = ParameterSlice(path, shape)
     return mapping
 
 
