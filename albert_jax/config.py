@@ -111,6 +111,19 @@ class FeedForwardKind(StrEnum):
         return self is not FeedForwardKind.MLP
 
 
+class DepthSignal(StrEnum):
+    """What distinguishes the applications of a shared block: vectors of width H of their own.
+
+    They are initialized so that a model begins as the one without.
+    """
+
+    NONE = "none"
+    # One times what each half adds (LayerScale, Touvron et al. 2021, which begins near zero).
+    SCALE = "scale"
+    # Zero, added to the input (Dehghani et al. 2019, whose vectors are sinusoids).
+    EMBEDDING = "embedding"
+
+
 class Initialization(StrEnum):
     """Standard deviation of initial weights.
 
@@ -139,6 +152,7 @@ _WIDEST = 1 << 20
 _MOST_LAYERS = 1000
 
 ROTARY_BASE = 10_000.0  # of the angles of rotary positions (Su et al. 2021)
+ALL_LAYERS = "all"  # of `AlbertConfig.expert_layers`
 _WIDTH_MULTIPLE = 8  # of a gated feed-forward layer, which matmul units like
 
 
@@ -250,6 +264,22 @@ class AlbertConfig:
         at_least=0,
         at_most=_WIDEST,
     )
+    depth_signal: DepthSignal = setting(
+        DepthSignal.NONE, "what distinguishes the applications of a shared block"
+    )
+    num_experts: int = setting(
+        0,
+        "low-rank experts of the feed-forward layer, shared as it is; 0: none",
+        at_least=0,
+        at_most=1024,
+    )
+    expert_rank: int = setting(8, "rank of an expert", at_least=1, at_most=_WIDEST)
+    experts_per_token: int = setting(
+        2, "experts that a token is routed to", at_least=2, at_most=1024
+    )
+    expert_layers: str = setting(
+        ALL_LAYERS, "layers whose feed-forward layer has the experts: all, or such as 4,8,12"
+    )
     embedding_mapping: EmbeddingMapping = setting(
         EmbeddingMapping.WHEN_NEEDED, "when a dense layer maps embedding to hidden size"
     )
@@ -281,6 +311,9 @@ class AlbertConfig:
     feed_forward: FeedForwardKind = setting(
         FeedForwardKind.MLP, "feed-forward layer without or with a gate, for the same parameters"
     )
+    dense_biases: bool = setting(
+        True, "biases in the dense layers of the halves; those outside the layers stay"
+    )
     initialization: Initialization = setting(Initialization.FIXED, "how initial weights are scaled")
     tie_word_embeddings: bool = setting(
         True, "the word table is also the output matrix of the masked-LM head"
@@ -302,6 +335,31 @@ class AlbertConfig:
         if self.num_hidden_groups > self.num_hidden_layers:
             most = f"at most num_hidden_layers ({self.num_hidden_layers})"
             raise FieldError("num_hidden_groups", most, self.num_hidden_groups)
+        if self.num_experts and self.experts_per_token > self.num_experts:
+            most = f"at most num_experts ({self.num_experts})"
+            raise FieldError("experts_per_token", most, self.experts_per_token)
+        self._expert_layer_numbers()
+
+    def _expert_layer_numbers(self) -> set[int]:
+        if not self.num_experts:
+            return set()
+        last = self.num_hidden_layers
+        if self.expert_layers == ALL_LAYERS:
+            return set(range(1, last + 1))
+        numbers = [part.strip() for part in self.expert_layers.split(",")]
+        if not all(part.isdecimal() and 1 <= int(part) <= last for part in numbers):
+            allowed = f"{ALL_LAYERS}, or numbers from 1 to num_hidden_layers ({last}) with commas"
+            raise FieldError("expert_layers", allowed, self.expert_layers)
+        return set(map(int, numbers))
+
+    @property
+    def layers_with_experts(self) -> tuple[bool, ...]:
+        """True for each layer whose feed-forward layer has experts.
+
+        Example: of 3 layers with ``expert_layers="3"``, ``(False, False, True)``.
+        """
+        numbers = self._expert_layer_numbers()
+        return tuple(number in numbers for number in range(1, self.num_hidden_layers + 1))
 
     @property
     def has_embedding_mapping(self) -> bool:
@@ -408,7 +466,8 @@ _ADDED_FIELDS = frozenset(
     {
         *("layer_norm_eps", "parameter_sharing", "embedding_mapping", "position_encoding"),
         *("max_relative_distance", "norm", "norm_kind", "feed_forward", "depth_rank"),
-        *("initialization", "tie_word_embeddings"),
+        *("depth_signal", "num_experts", "expert_rank", "experts_per_token", "expert_layers"),
+        *("dense_biases", "initialization", "tie_word_embeddings"),
         *("rotary_base", "attention_window", "global_every"),
     }
 )

@@ -7,7 +7,7 @@ through memory.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -89,12 +89,13 @@ def initializer(
 
 
 class Dense(nn.Module):
-    """A dense layer with bias; float32 parameters, computed in `dtype`."""
+    """A dense layer, with bias unless it is told; float32 parameters, computed in `dtype`."""
 
     config: AlbertConfig
     features: int
     dtype: DTypeLike = jnp.float32
     matmuls: Matmuls = Matmuls.SAME
+    has_bias: bool = True
 
     def __call__(
         self, x: Float[Array, "*batch inputs"], *, bias_has_gradient: bool = True
@@ -105,6 +106,8 @@ class Dense(nn.Module):
         to all scores of a query, or is computed elsewhere.
         """
         kernel, bias = self.parameters(x.shape[-1])
+        if not self.has_bias:
+            return matmul(x.astype(self.dtype), kernel, self.matmuls)
         bias = bias if bias_has_gradient else jax.lax.stop_gradient(bias)
         return affine(x.astype(self.dtype), kernel, bias, self.matmuls)
 
@@ -112,11 +115,26 @@ class Dense(nn.Module):
     def parameters(
         self, inputs: int
     ) -> tuple[Float[Array, "inputs features"], Float[Array, " features"]]:
-        """Return kernel and bias in `dtype`, for another computation with them."""
+        """Return kernel and bias in `dtype`, for another computation with them; no bias is zero."""
         initialize = initializer(self.config, inputs=inputs)
         kernel = self.param("kernel", initialize, (inputs, self.features))
+        if not self.has_bias:
+            return jnp.asarray(kernel, self.dtype), jnp.zeros((self.features,), self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
+
+
+@runtime_checkable
+class AnyDense(Protocol):
+    """A dense layer, or one with more beside it, as far as it is applied."""
+
+    @property
+    def config(self) -> AlbertConfig: ...
+
+    @property
+    def matmuls(self) -> Matmuls: ...
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]: ...
 
 
 def affine(
@@ -143,9 +161,11 @@ def dense(
     dtype: DTypeLike,
     name: str | None = None,
     matmuls: Matmuls = Matmuls.SAME,
+    *,
+    has_bias: bool = True,
 ) -> Dense:
     """Build a dense layer."""
-    return Dense(config, features, dtype, matmuls, name=name)
+    return Dense(config, features, dtype, matmuls, has_bias, name=name)
 
 
 def embedding_table(

@@ -5,8 +5,10 @@ r"""Convert a model to another format, with its tokenizer if it has one.
 `huggingface` is read by transformers, `tensorflow` by the released code; `sentence-transformers` is
 read by the package of that name, and takes the mean of the tokens unless the model was trained with
 another pooling; `orbax` is a workdir of this project; `onnx` and `stablehlo` hold inference alone,
-for any batch and length. The source is any path that `from_pretrained` reads.
-`--push_to_hub=user/model` uploads what was written, to a private model unless `--private=false`.
+for any batch and length. The source is any path that `from_pretrained` reads. `--average_experts`
+writes another model, which other formats can hold, and says how far its outputs are from those of
+the first. `--push_to_hub=user/model` uploads what was written, to a private model unless
+`--private=false`.
 """
 
 from pathlib import Path
@@ -21,6 +23,7 @@ from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.pretrained import MissingTokenizerError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
+from experiments.converting.experts import average_stored_experts, format_difference
 from experiments.converting.formats import (
     Format,
     architecture_of,
@@ -55,6 +58,9 @@ def main() -> ExitCode:
     if name is not None:
         check_upload(name)
     read = read_pretrained(source, step=flags.FLAGS.step, average=flags.FLAGS.average)
+    difference = None
+    if flags.FLAGS.average_experts:
+        read, difference = average_stored_experts(read)
     stored = without_detection(read, to)
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
     provenance = read_provenance(source, stored.step)
@@ -69,6 +75,8 @@ def main() -> ExitCode:
         f"{config.num_hidden_layers} layers of {config.num_attention_heads} heads, "
         f"{config.hidden_act}"
     )
+    if difference is not None:
+        print(format_difference(difference))
     if tokenizer is None:
         print(f"weights alone: there is no tokenizer in {source}; --tokenizer names one")
     for loss in list_losses(read, tokenizer, to, form):
@@ -90,6 +98,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "a new directory", required=True)
     flags.DEFINE_integer("step", None, "which checkpoint of a workdir; by default the best")
     flags.DEFINE_boolean("average", True, "the mean of the parameters, if the run kept one")
+    flags.DEFINE_boolean("average_experts", False, "replace the experts of a model by their mean")
     flags.DEFINE_string("tokenizer", None, "a tokenizer, where the source has none")
     flags.DEFINE_string("push_to_hub", None, "user/model on the Hugging Face Hub, to upload to")
     flags.DEFINE_boolean("private", True, "upload to a private model; false: to one that all see")

@@ -3,7 +3,13 @@
 import dataclasses
 from typing import Any
 
-from albert_jax.config import AlbertConfig, HiddenAct, ParameterSharing, PositionEncoding
+from albert_jax.config import (
+    AlbertConfig,
+    DepthSignal,
+    HiddenAct,
+    ParameterSharing,
+    PositionEncoding,
+)
 from albert_jax.settings import FieldError, check_settings, setting
 
 # Bounds of what can be built at all, as those of `AlbertConfig`.
@@ -124,9 +130,13 @@ class Gpt2Config:
                 alike = f"the encoder's {encoder_name} ({wanted}) with tie_to_encoder"
                 raise FieldError(name, alike, size)
         absolute = encoder.position_encoding is PositionEncoding.ABSOLUTE
-        differ = encoder.inner_group_num > 1 or encoder.depth_rank or encoder.attention_window
-        if not absolute or differ:
-            needed = "absolute positions, inner_group_num 1, depth_rank 0 and attention_window 0"
+        differ = encoder.depth_rank or encoder.depth_signal is not DepthSignal.NONE
+        differ = differ or encoder.num_experts or encoder.attention_window
+        if not absolute or encoder.inner_group_num > 1 or differ:
+            needed = (
+                "absolute positions, inner_group_num 1, and neither depth_rank, depth_signal, "
+                "experts nor attention_window"
+            )
             reason = f"false unless the encoder has {needed}"
             raise FieldError("tie_to_encoder", reason, True)
 

@@ -20,10 +20,11 @@ def training_flops_per_row(
     """Return the operations of all matmuls of a row, forward and backward, without recomputation.
 
     Per layer ``length · (8 H² + 4 H F)`` for the dense matmuls (with a gate of width W,
-    ``6 H W`` for ``4 H F``) and ``4 · length² · H`` for
-    attention, or 4 H for each pair of a query and a key in a window, twice that with learned
-    relative positions; once ``2 · length · E · H`` for the
-    embedding mapping, ``predictions · (2 H E + 2 E V)`` for the masked-LM head and
+    ``6 H W`` for ``4 H F``; with E experts of rank r ``2 H E + 4 E r (H + F)`` more, as all are
+    computed, which is ``E / k`` times what the k chosen ones would take) and
+    ``4 · length² · H`` for attention, or 4 H for each pair of a query and a key in a window, twice
+    that with learned relative positions; once ``2 · length · E · H`` for the embedding mapping,
+    ``predictions · (2 H E + 2 E V)`` for the masked-LM head and
     ``2 H² + 4 H`` per pair for pooler and sentence-order head; the backward pass costs twice the
     forward pass. Example: base at length 512 with 77 predictions, 292.04 GFLOP.
 
@@ -77,7 +78,16 @@ def dense_flops(config: AlbertConfig, positions: int) -> int:
     matrices = 3 if config.feed_forward.is_gated else 2
     layer = positions * (8 * hidden**2 + 2 * matrices * hidden * config.feed_forward_width)
     mapping = 2 * positions * config.embedding_size * hidden if config.has_embedding_mapping else 0
-    return depth * layer + mapping
+    return depth * layer + mapping + _expert_flops(config, positions)
+
+
+def _expert_flops(config: AlbertConfig, positions: int) -> int:
+    """Return the operations of routers and of all experts, chosen or not, forward."""
+    matrices = 3 if config.feed_forward.is_gated else 2
+    hidden, ranks = config.hidden_size, config.num_experts * config.expert_rank
+    experts = 2 * matrices * ranks * (hidden + config.feed_forward_width)
+    applications = sum(config.layers_with_experts) * config.inner_group_num
+    return applications * positions * (2 * hidden * config.num_experts + experts)
 
 
 def attention_flops(config: AlbertConfig, length: int) -> int:

@@ -1,8 +1,9 @@
 """The layers, the sharing of their parameters over depth, and how they are computed."""
 
-from albert_jax.encoder.encoder import AlbertEncoder, Params, encoder_shapes, split_by_depth
+from albert_jax.encoder.encoder import AlbertEncoder, encoder_shapes
 from albert_jax.encoder.execution import Execution, Remat, rematerialize
 from albert_jax.encoder.halves import FeedForward, SelfAttention
+from albert_jax.encoder.stacks import Params, split_by_depth
 
 __all__ = [
     "AlbertEncoder",

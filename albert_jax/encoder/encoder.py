@@ -9,11 +9,11 @@ enter it one slice a layer.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from jax import Array
@@ -23,14 +23,22 @@ from jaxtyping import Float
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig
-from albert_jax.encoder.depth_scan import scan_layers
+from albert_jax.encoder.depth_scan import ApplyLayer, scan_layers
+from albert_jax.encoder.depth_signal import add_embedding
 from albert_jax.encoder.execution import Execution
+from albert_jax.encoder.experts import ROUTING, Routing
 from albert_jax.encoder.halves import FeedForward, SelfAttention
-from albert_jax.encoder.low_rank import add_changes, changes_of, initialize_changes
+from albert_jax.encoder.stacks import (
+    Params,
+    half_of_layer,
+    initialize_layers,
+    segments,
+    split_by_depth,
+)
 from albert_jax.layers import dense, normalization
 from albert_jax.positions import position_encoder
 
-Params = dict[str, Any]
+NUM_HALVES = 2
 
 
 class AlbertEncoder(nn.Module):
@@ -85,113 +93,100 @@ class AlbertEncoder(nn.Module):
             for local, each in ((False, attend), (True, local_attend))
             if each is not None
         }
-        halves = {
-            "attention": SelfAttention(config, self.dtype, self.execution, parent=None),
-            "feed_forward": FeedForward(config, self.dtype, self.execution, parent=None),
-        }
-        local_attention = SelfAttention(config, self.dtype, self.execution, local=True, parent=None)
-        stacks = self.param("layers", _initialize_layers, config, halves)
+        stacks = self.param("layers", initialize_layers, config, self._halves(config.num_experts))
         keys = None
         if not deterministic:
-            shape = (layers, config.inner_group_num, len(halves))
+            shape = (layers, config.inner_group_num, NUM_HALVES)
             keys = jax.random.split(self.make_rng("dropout"), shape)
         constant, varying = split_by_depth(stacks, config.num_hidden_layers)
-        if layers < config.num_hidden_layers:
-            varying = jax.tree.map(lambda leaf: leaf[:layers], varying)
+
+        states, routings = [hidden], []
+        for start, stop, has_experts in segments(config.layers_with_experts[:layers]):
+            apply_group = self._apply_group(
+                *(start, constant, attends, has_experts),
+                deterministic=deterministic,
+                output_hidden_states=output_hidden_states,
+            )
+            hidden, (outputs, routing) = scan_layers(
+                apply_group,
+                hidden,
+                jax.tree.map(lambda x, own=slice(start, stop): x[own], (varying, keys)),
+                layers=stop - start,
+                period=config.attention_period,
+                execution=self.execution,
+            )
+            routings += routing
+            # For each inner block [layers, ...]; without hidden states there is nothing.
+            states += [block for layer in zip(*outputs, strict=True) for block in layer]
+        if routings:
+            total = jax.tree.map(lambda *layers: sum(x.sum(0) for x in layers), *routings)
+            self.sow("intermediates", ROUTING, total)
+        states = states if output_hidden_states else [hidden]
+        if config.norm.is_before:
+            norm = normalization(config, self.dtype, "layer_norm")
+            states = list(map(norm, states))
+        return states[-1], tuple(states) if output_hidden_states else None
+
+    def _halves(self, has_experts: bool | int, *, local: bool = False) -> dict[str, nn.Module]:
+        options = self.config, self.dtype, self.execution
+        return {
+            "attention": SelfAttention(*options, local=local, parent=None),
+            "feed_forward": FeedForward(*options, bool(has_experts), parent=None),
+        }
+
+    def _apply_group(
+        self,
+        start: int,
+        constant: Params,
+        attends: Mapping[bool, AttentionFn],
+        has_experts: bool,
+        **options: bool,
+    ) -> ApplyLayer:
+        """Return the body of the scan over layers.
+
+        Args:
+            start: number of the first of these layers.
+            constant: the parameters that all layers share.
+            attends: attention of applications that are local, and of those that are not.
+            has_experts: of these layers.
+            options: `deterministic`, `output_hidden_states`.
+        """
+        config = self.config
+        halves = {local: self._halves(has_experts, local=local) for local in attends}
+        routes = has_experts and self.is_mutable_collection("intermediates")
 
         def apply(
-            half: nn.Module, params: Params, hidden: Array, rngs: Any, *, local: bool
-        ) -> Array:
-            variables = {"params": params}
-            output = half.apply(
-                variables, hidden, attends[local], deterministic=deterministic, rngs=rngs
+            half: nn.Module, params: Params, hidden: Array, rngs: Any, local: bool
+        ) -> tuple[Array, Any]:
+            output: Any = half.apply(
+                {"params": params},
+                *(hidden, attends[local]),
+                deterministic=options["deterministic"],
+                rngs=rngs,
+                mutable=["intermediates"] if routes else False,
             )
-            return cast(Array, output)
+            return output if routes else (output, {})
 
         def apply_group(
             number: int, hidden: Array, xs: tuple[Params, Array | None]
         ) -> tuple[Array, Any]:
             varying, keys = xs
             layer = constant | varying
-            outputs = []
+            outputs: list[Array] = []
+            routings: list[Routing] = []
             for inner in range(config.inner_group_num):
                 block = jax.tree.map(lambda leaf, inner=inner: leaf[inner], layer)
-                local = not config.is_global(number * config.inner_group_num + inner)
-                for half_number, (name, half) in enumerate(halves.items()):
-                    params = block[name]
-                    if local and name == "attention":
-                        half = local_attention
-                    if config.depth_rank:
-                        params = add_changes(params, block[changes_of(name)])
+                local = not config.is_global((start + number) * config.inner_group_num + inner)
+                hidden = add_embedding(hidden, block, config)
+                for half_number, (name, half) in enumerate(halves[local].items()):
+                    params = half_of_layer(block, name, config)
                     rngs = None if keys is None else {"dropout": keys[inner, half_number]}
-                    hidden = apply(half, params, hidden, rngs, local=local)
+                    hidden, sown = apply(half, params, hidden, rngs, local)
+                    routings += sown.get("intermediates", {}).get(ROUTING, ())
                 outputs.append(hidden)
-            return hidden, outputs if output_hidden_states else None
+            return hidden, (outputs if options["output_hidden_states"] else (), routings)
 
-        first = hidden
-        hidden, outputs = scan_layers(
-            apply_group,
-            hidden,
-            (varying, keys),
-            layers=layers,
-            period=config.attention_period,
-            execution=self.execution,
-        )
-        states: tuple[Array, ...] = (hidden,)
-        if output_hidden_states:
-            by_layer = zip(*outputs, strict=True)  # outputs: for each inner block, [layers, ...]
-            states = (first, *(block for layer in by_layer for block in layer))
-        if config.norm.is_before:
-            norm = normalization(config, self.dtype, "layer_norm")
-            states = tuple(map(norm, states))
-        return states[-1], states if output_hidden_states else None
-
-
-def _initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
-    """Initialize both halves, each leaf ``[copies, inner, ...]``, every slice independently.
-
-    Where there are changes, the halves are those of the same key without them.
-    """
-    copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
-    hidden = jnp.zeros((1, 1, config.hidden_size))
-
-    def initialize(name: str, key: Array) -> Params:
-        def one(key: Array) -> Params:
-            variables = halves[name].init(key, hidden, dot_product_attention, deterministic=True)
-            return cast(Params, variables["params"])
-
-        return jax.vmap(jax.vmap(one))(
-            jax.random.split(key, (copies[name], config.inner_group_num))
-        )
-
-    keys = jax.random.split(key, len(halves))
-    stacks = {name: initialize(name, key) for name, key in zip(halves, keys, strict=True)}
-    if not config.depth_rank:
-        return stacks
-    changes = {
-        changes_of(name): initialize_changes(jax.random.fold_in(key, 1), config, stacks[name])
-        for name, key in zip(halves, keys, strict=True)
-    }
-    return stacks | changes
-
-
-def split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
-    """Separate the halves that all layers share from those that differ, one slice a layer.
-
-    Example: with 4 layers, a half with 1 copy is constant, one with 2 copies becomes the slices
-    0, 0, 1, 1, one with 4 copies the slices 0, 1, 2, 3.
-    """
-    constant, varying = {}, {}
-    for name, stack in stacks.items():
-        copies = jax.tree.leaves(stack)[0].shape[0]
-        if copies == 1:
-            constant[name] = jax.tree.map(lambda leaf: leaf[0], stack)
-        elif copies == layers:
-            varying[name] = stack
-        else:
-            copy_of_layer = np.arange(layers) * copies // layers
-            varying[name] = jax.tree.map(lambda leaf, used=copy_of_layer: leaf[used], stack)
-    return constant, varying
+        return apply_group
 
 
 def encoder_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
@@ -202,8 +197,12 @@ def encoder_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:
 
     def initialize(key: Array) -> Params:
         embedded = jnp.zeros((1, 1, config.embedding_size))
-        options = {"deterministic": True, "output_hidden_states": False}
-        variables = AlbertEncoder(config).init(key, embedded, dot_product_attention, **options)
+        variables = AlbertEncoder(config).init(
+            *(key, embedded, dot_product_attention),
+            local_attend=dot_product_attention,
+            deterministic=True,
+            output_hidden_states=False,
+        )
         return cast(Params, variables["params"])
 
     shapes = jax.eval_shape(initialize, jax.random.key(0))

@@ -1,6 +1,7 @@
 """The two halves of a layer: self-attention and feed-forward."""
 
 import functools
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,8 +12,10 @@ from jaxtyping import Float
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.config import AlbertConfig, Norm
 from albert_jax.encoder.execution import Execution
+from albert_jax.encoder.experts import EXPERTS, ROUTER, ROUTING, LowRankExperts, RoutedDense, Router
 from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
 from albert_jax.layers import (
+    AnyDense,
     Dense,
     HeadVectors,
     NormLayer,
@@ -20,6 +23,7 @@ from albert_jax.layers import (
     dense,
     normalization,
 )
+from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.positions import position_encoder
 
 
@@ -54,7 +58,7 @@ class SelfAttention(nn.Module):
             projected = layer(inputs, bias_has_gradient=not known)
             return projected.reshape(*hidden.shape[:-1], config.num_attention_heads, -1)
 
-        layer = functools.partial(dense, config, config.hidden_size, self.dtype, matmuls=matmuls)
+        layer = functools.partial(_dense, config, self.dtype, matmuls, config.hidden_size)
         query, key, value, output = map(layer, ("query", "key", "value", "dense"))
         positions = position_encoder(config)
         vectors = project(query), project(key, known=known and not positions.rotates)
@@ -73,6 +77,7 @@ class FeedForward(nn.Module):
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
     execution: Execution = Execution()
+    has_experts: bool = False
 
     @nn.compact
     def __call__(
@@ -86,14 +91,37 @@ class FeedForward(nn.Module):
         config = self.config
         norm, end_norm = _norms_of_half(config, self.dtype)
         inputs = norm(hidden) if config.norm.is_before else hidden
-        layer = functools.partial(dense, config, dtype=self.dtype, matmuls=self.execution.matmuls)
+        layer = self._layers(inputs)
         fused, width = self.execution.fused, config.feed_forward_width
-        gate = layer(width, name="gate") if config.feed_forward.is_gated else None
-        wide = widen(inputs, layer(width, name="intermediate"), gate, fused=fused)
-        output = layer(config.hidden_size, name="output")
+        gate = layer(width, "gate") if config.feed_forward.is_gated else None
+        wide = widen(inputs, layer(width, "intermediate"), gate, fused=fused)
+        output = layer(config.hidden_size, "output")
         return project_and_add(
             hidden, wide, output, end_norm, fused=fused, deterministic=deterministic
         )
+
+    def _layers(
+        self, inputs: Float[Array, "batch length hidden"]
+    ) -> Callable[[int, str], AnyDense]:
+        """Return what builds a dense layer of a width and a name, with experts if there are any."""
+        layer = functools.partial(_dense, self.config, self.dtype, self.execution.matmuls)
+        if not self.has_experts:
+            return layer
+        gates, routing = Router(self.config, name=ROUTER)(inputs)
+        self.sow("intermediates", ROUTING, routing)
+
+        def routed(features: int, name: str) -> RoutedDense:
+            experts = LowRankExperts(self.config, features, self.dtype, name=f"{name}_{EXPERTS}")
+            return RoutedDense(layer(features, name), experts, gates)
+
+        return routed
+
+
+def _dense(
+    config: AlbertConfig, dtype: DTypeLike, matmuls: Matmuls, features: int, name: str
+) -> Dense:
+    """Build a dense layer of a half."""
+    return dense(config, features, dtype, name, matmuls, has_bias=config.dense_biases)
 
 
 def _norms_of_half(config: AlbertConfig, dtype: DTypeLike) -> tuple[NormLayer, NormLayer]:

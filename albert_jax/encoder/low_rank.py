@@ -6,23 +6,20 @@ is taken once a step, not once a token, so the cost of a step does not depend on
 sums are the kernels of an ALBERT that shares nothing, as which such a model is exported.
 """
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.traverse_util import flatten_dict
 from jax import Array
 
-from albert_jax.config import AlbertConfig, ParameterSharing
+from albert_jax.config import AlbertConfig
+from albert_jax.encoder.experts import ROUTER
 from albert_jax.layers import initializer
 
 Params = dict[str, Any]
 
 CHANGES = "changes"  # what the changes of a half are called: its name, and this
-_LAYERS = "albert/encoder/layers"
 
 
 def changes_of(half: str) -> str:
@@ -44,6 +41,7 @@ def initialize_changes(key: Array, config: AlbertConfig, half: Params) -> Params
     """
     leaves = flatten_dict(half).items()
     kernels = {path[0]: leaf.shape for path, leaf in leaves if path[-1] == "kernel"}
+    kernels.pop(ROUTER, None)
     blocks = (config.num_hidden_layers, config.inner_group_num)
     changes = {}
     for name, one in zip(sorted(kernels), jax.random.split(key, len(kernels)), strict=True):
@@ -63,30 +61,3 @@ def add_changes(half: Params, changes: Params) -> Params:
         name: half[name] | {"kernel": half[name]["kernel"] + change["down"] @ change["up"]}
         for name, change in changes.items()
     }
-
-
-def merge_changes(
-    params: Mapping[str, np.ndarray], config: AlbertConfig
-) -> tuple[dict[str, np.ndarray], AlbertConfig]:
-    """Return the same model with all changes added, as one that shares nothing.
-
-    Args:
-        params: by their names in a model with a head.
-        config: the model's.
-    """
-    layers = config.num_hidden_layers
-    merged = {}
-    for name, stack in params.items():
-        if f"_{CHANGES}/" in name:
-            continue
-        if name.startswith(f"{_LAYERS}/"):
-            stack = stack[np.arange(layers) * len(stack) // layers]
-            half, dense, leaf = name.removeprefix(f"{_LAYERS}/").split("/")
-            if leaf == "kernel":
-                change = f"{_LAYERS}/{changes_of(half)}/{dense}"
-                stack = stack + params[f"{change}/down"] @ params[f"{change}/up"]
-        merged[name] = stack
-    unshared = dataclasses.replace(
-        config, parameter_sharing=ParameterSharing.NONE, num_hidden_groups=1, depth_rank=0
-    )
-    return merged, unshared

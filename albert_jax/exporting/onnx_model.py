@@ -16,7 +16,7 @@ from albert_jax.config import FeedForwardKind, HiddenAct, Norm, NormKind, Positi
 from albert_jax.exporting.inference import ExportedModel, write_signature
 from albert_jax.exporting.onnx_graph import OPSET, OnnxGraph
 from albert_jax.exporting.onnx_span_head import add_conditional_span
-from albert_jax.interop.names import WeightsError
+from albert_jax.interop.names import WeightsError, check_plain_layers
 from albert_jax.interop.stored_weights import flatten
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.tasks.models import (
@@ -51,11 +51,10 @@ def write_onnx(directory: Path, exported: ExportedModel) -> None:
     Raises:
         WeightsError: the package onnx is missing, or the model cannot be exported.
     """
-    if exported.config.depth_rank:
-        raise WeightsError(
-            f"depth_rank={exported.config.depth_rank} has no onnx export; convert it first with "
-            "--to=huggingface, which adds the changes to the kernels"
-        )
+    try:
+        check_plain_layers(exported.config)
+    except WeightsError as error:
+        raise WeightsError(f"no onnx export; convert it first: {error}") from error
     for name, exportable in _EXPORTABLE.items():
         if (found := getattr(exported.config, name)) not in exportable:
             raise WeightsError(

@@ -1,4 +1,7 @@
-"""The parts of a layer's halves that are fused where the model allows it, and plain elsewhere."""
+"""The parts of a layer's halves that are fused where the model allows it, and plain elsewhere.
+
+Layers with experts are plain: kernels know one matrix product before them, not two.
+"""
 
 from collections.abc import Callable
 
@@ -10,12 +13,12 @@ from jaxtyping import Float
 from albert_jax.config import AlbertConfig, FeedForwardKind, HiddenAct, Norm, NormKind
 from albert_jax.fused_layers.gelu import gelu_dense
 from albert_jax.fused_layers.layer_norm import add_and_norm
-from albert_jax.layers import ACTIVATIONS, GATES, Dense, LayerNorm, NormLayer, gelu
+from albert_jax.layers import ACTIVATIONS, GATES, AnyDense, Dense, LayerNorm, NormLayer, gelu
 from albert_jax.matmuls.dense_matmul import before_activation, matmul
 
 
 def widen(
-    x: Float[Array, "batch length hidden"], dense: Dense, gate: Dense | None, *, fused: bool
+    x: Float[Array, "batch length hidden"], dense: AnyDense, gate: AnyDense | None, *, fused: bool
 ) -> Float[Array, "batch length width"]:
     """Apply a dense layer and the activation, and multiply by the gate's layer if there is one."""
     if gate is not None:
@@ -24,9 +27,9 @@ def widen(
 
 
 def _activate(
-    x: Array, dense: Dense, activation: Callable[[Array], Array], *, fused: bool
+    x: Array, dense: AnyDense, activation: Callable[[Array], Array], *, fused: bool
 ) -> Array:
-    if fused and activation is gelu:
+    if fused and activation is gelu and isinstance(dense, Dense):
         return gelu_dense(x, *dense.parameters(x.shape[-1]), dense.matmuls)
     return activation(before_activation(dense(x), dense.matmuls))
 
@@ -52,7 +55,7 @@ def fuses_norm(config: AlbertConfig, *, fused: bool, deterministic: bool) -> boo
 def project_and_add(
     hidden: Float[Array, "batch length hidden"],
     inputs: Float[Array, "batch length inputs"],
-    output: Dense,
+    output: AnyDense,
     norm: NormLayer,
     values: Dense | None = None,
     *,
@@ -72,7 +75,8 @@ def project_and_add(
         deterministic: False drops.
     """
     config = output.config
-    if isinstance(norm, LayerNorm) and fuses_norm(config, fused=fused, deterministic=deterministic):
+    fused = fuses_norm(config, fused=fused, deterministic=deterministic)
+    if fused and isinstance(norm, LayerNorm) and isinstance(output, Dense):
         kernel, bias = output.parameters(inputs.shape[-1])
         if values is not None:
             _, values_bias = values.parameters(hidden.shape[-1])

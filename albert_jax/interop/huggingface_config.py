@@ -34,7 +34,8 @@ _SHARED_FIELDS = tuple(
         *("hidden_act", "parameter_sharing", "embedding_mapping", "position_encoding"),
         *("max_relative_distance", "norm", "norm_kind", "feed_forward", "depth_rank"),
         *("rotary_base", "attention_window", "global_every"),
-        *("initialization", "extra"),
+        *("depth_signal", "num_experts", "expert_rank", "experts_per_token", "expert_layers"),
+        *("dense_biases", "initialization", "extra"),
     }
 )
 # Keys of the released files that no model reads; all other unknown keys are transformers' own.

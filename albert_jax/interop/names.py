@@ -10,6 +10,7 @@ import numpy as np
 
 from albert_jax.config import (
     AlbertConfig,
+    DepthSignal,
     FeedForwardKind,
     Norm,
     NormKind,
@@ -32,6 +33,7 @@ from albert_jax.interop.name_table import (
     shape_of,
 )
 
+AVERAGED = "--average_experts"  # the flag of `experiments.convert`
 FlatTree = dict[str, np.ndarray]  # "albert/pooler/kernel" -> array
 
 
@@ -76,17 +78,38 @@ def num_groups_in_file(config: AlbertConfig) -> int:
             raise WeightsError(
                 f"model.{name}={getattr(config, name)}: other formats support only {only}"
             )
-    if config.depth_rank:
-        raise WeightsError(
-            f"model.depth_rank={config.depth_rank}: no other format has changes of shared kernels; "
-            "--to=huggingface adds them, and then shares nothing"
-        )
+    check_plain_layers(config)
     if config.attention_copies != config.feed_forward_copies:
         raise WeightsError(
             f"model.parameter_sharing={config.parameter_sharing} shares one half of a layer alone; "
             f"other formats support only {ParameterSharing.ALL} and {ParameterSharing.NONE}"
         )
     return config.attention_copies
+
+
+def check_plain_layers(config: AlbertConfig) -> None:
+    """Check that all that layers have is in their kernels, biases and norms.
+
+    Raises:
+        WeightsError: there is more, or less, than other formats have; the message says how to
+            write it nevertheless.
+    """
+    for name, plain, reason in (
+        ("num_experts", 0, f"no other format has experts; {AVERAGED} replaces them by their mean"),
+        (
+            *("depth_rank", 0),
+            "no other format has changes of shared kernels; --to=huggingface adds them, and then "
+            "shares nothing",
+        ),
+        (
+            *("depth_signal", DepthSignal.NONE),
+            "no other format tells layers apart; --to=huggingface writes each layer's own kernels "
+            "and biases, where norms follow the sums",
+        ),
+        ("dense_biases", True, "other formats have them; --to=huggingface writes zeros"),
+    ):
+        if (found := getattr(config, name)) != plain:
+            raise WeightsError(f"model.{name}={found}: {reason}")
 
 
 def check_layer_groups(
@@ -182,10 +205,12 @@ def native_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
     Those of the encoder are of more kinds than other formats have names for.
     """
     mapping = {}
+    has_norm_biases = config.norm_kind is NormKind.LAYER
     for module in modules_outside_layers(config):
         for leaf in module.leaves:
             path = f"{module.native}/{leaf.native}"
-            mapping[path] = ParameterSlice(path, parameter_shape(config, module, leaf))
+            if has_norm_biases or not path.endswith("layer_norm/bias"):
+                mapping[path] = ParameterSlice(path, parameter_shape(config, module, leaf))
     for name, shape in encoder_shapes(config).items():
         path = f"albert/encoder/{name}"
         mapping[path] = ParameterSlice(path, shape)

@@ -10,7 +10,7 @@ import numpy as np
 
 from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.durable_files import new_directory
-from albert_jax.encoder.low_rank import merge_changes
+from albert_jax.encoder.merging import merge_layers
 from albert_jax.interop import huggingface
 from albert_jax.interop.names import WeightsError
 
@@ -50,7 +50,8 @@ def save_huggingface(
 ) -> None:
     """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
 
-    Low-rank changes are added to the kernels, of which each layer then has its own.
+    What distinguishes layers is merged into parameters of which each then has its own, and missing
+    biases are zero; see `merge_layers`.
 
     Args:
         path: a new directory.
@@ -65,8 +66,7 @@ def save_huggingface(
     Raises:
         WeightsError: see `PretrainedModel.save_pretrained`.
     """
-    if config.depth_rank:
-        params, config = merge_changes(params, config)
+    params, config = merge_layers(params, config)
     ids = None if tokenizer is None else special_ids_of(tokenizer, config)
     with new_directory(path, error=WeightsError) as directory:
         huggingface.write_huggingface(

@@ -38,7 +38,8 @@ from albert_jax.training.config import OptimizerConfig, OptimizerName
 from albert_jax.training.schedule import make_schedule
 from albert_jax.training.trust_ratio import STACKED_NAME, parameter_name, scale_by_trust_ratio
 
-EXCLUDED_NAMES = frozenset({"bias", "layer_norm"})  # neither decayed nor adapted
+# Neither decayed nor adapted.
+EXCLUDED_NAMES = frozenset({"bias", "layer_norm", "output_layer_norm", "depth_signal"})
 _LEAST_CURVATURE = 1e-12  # of sophia, as in its paper
 _ADAM_RMS = 0.2  # root mean square of Adam's updates, about
 

@@ -20,8 +20,8 @@ class TrustRatioState(NamedTuple):
 def scale_by_trust_ratio() -> optax.GradientTransformation:
     """Multiply a tensor's update by its trust ratio ``|w| / |u|``, 1 if either norm is 0.
 
-    Below `layers`, every index of the two leading axes [copies, inner] is a tensor of its own. The
-    ratio is not bounded.
+    Below `layers`, every index of the two leading axes [copies, inner] is a tensor of its own, and
+    so is every expert, the third axis. The ratio is not bounded.
 
     Example: weights ``[3, 4]`` and update ``[0, 2]`` give the ratio 2.5 and the update ``[0, 5]``.
 
@@ -83,14 +83,16 @@ def parameter_name(path: Any) -> str:
 def _stacked_axes(path: Any, shape: tuple[int, ...]) -> int:
     """Return the number of leading axes whose indices are tensors of their own."""
     name = parameter_name(path)
-    if STACKED_NAME not in name.split("/"):
+    *above, last = name.split("/")
+    if STACKED_NAME not in above:
         return 0
     if len(shape) < 3:
         raise ValueError(
             f"parameter {name} is below {STACKED_NAME!r} and so must have the leading axes "
             f"[copies, inner], got shape {shape}"
         )
-    return 2
+    is_expert = above[-1].endswith("_experts") and last in ("down", "up")
+    return 3 if is_expert else 2
 
 
 def _norm(x: Array, axes: tuple[int, ...]) -> Array:

@@ -29,7 +29,8 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
 
     def add_dense(path: str, inputs: int, outputs: int, stack: tuple[int, ...] = ()) -> None:
         shapes[*path.split("/"), "kernel"] = (*stack, inputs, outputs)
-        shapes[*path.split("/"), "bias"] = (*stack, outputs)
+        if config.dense_biases or not stack:
+            shapes[*path.split("/"), "bias"] = (*stack, outputs)
 
     def add_norm(path: str, size: int, stack: tuple[int, ...] = ()) -> None:
         sandwiched = config.norm == "sandwich" and "layers" in path
@@ -75,6 +76,19 @@ def parameter_shapes(config: AlbertConfig) -> dict[Path, tuple[int, ...]]:
                 change = (*above, f"{half}_changes", name)
                 shapes[*change, "down"] = (*blocks, shape[-2], config.depth_rank)
                 shapes[*change, "up"] = (*blocks, config.depth_rank, shape[-1])
+    layers = ("albert", "encoder", "layers")
+    if config.num_experts:
+        experts, rank = config.num_experts, config.expert_rank
+        half = (*layers, "feed_forward")
+        for name in ("intermediate", "gate", "output"):
+            if kernel := shapes.get((*half, name, "kernel")):
+                shapes[*half, f"{name}_experts", "down"] = (*ffn, experts, kernel[-2], rank)
+                shapes[*half, f"{name}_experts", "up"] = (*ffn, experts, rank, kernel[-1])
+        shapes[*half, "router", "kernel"] = (*ffn, hidden, experts)
+        shapes[*half, "router", "bias"] = (*ffn, experts)
+    signals = {"scale": ("attention", "feed_forward"), "embedding": ("embedding",)}
+    for name in signals.get(config.depth_signal, ()):
+        shapes[*layers, "depth_signal", name] = (all_layers, config.inner_group_num, hidden)
     add_dense("albert/pooler", hidden, hidden)
     add_dense("predictions/dense", hidden, embedding)
     add_norm("predictions", embedding)

@@ -198,6 +198,8 @@ def _run_layers(
         return _attend(half, encoder, x, near, config, 10_000)
 
     def feed_forward(half: Tree, x: np.ndarray) -> np.ndarray:
+        if "router" in half:
+            return np.stack([_mix(half, config, feed_forward, token) for token in x])
         wide = _dense(half["intermediate"], x)
         match str(config.feed_forward):
             case "mlp":
@@ -216,17 +218,52 @@ def _run_layers(
                 for dense, factors in encoder["layers"].get(f"{name}_changes", {}).items():
                     change = factors["down"][layer, inner] @ factors["up"][layer, inner]
                     half[dense] = half[dense] | {"kernel": half[dense]["kernel"] + change}
+                if name == "feed_forward" and not _has_experts(config, layer):
+                    half.pop("router", None)
+                if config.depth_signal == "embedding" and name == "attention":
+                    x = x + encoder["layers"]["depth_signal"]["embedding"][layer, inner]
+                scale: Any = 1
+                if config.depth_signal == "scale":
+                    scale = encoder["layers"]["depth_signal"][name][layer, inner]
                 if config.norm != "post":
                     added = transform(half, _normalize(half["layer_norm"], config, x))
                     if config.norm == "sandwich":
                         added = _normalize(half["output_layer_norm"], config, added)
-                    x = x + added
+                    x = x + scale * added
                 else:
-                    x = _normalize(half["layer_norm"], config, x + transform(half, x))
+                    x = _normalize(half["layer_norm"], config, x + scale * transform(half, x))
             states.append(x)
     if config.norm != "post":
         states = [_normalize(encoder["layer_norm"], config, state) for state in states]
     return states
+
+
+def _has_experts(config: AlbertConfig, layer: int) -> bool:
+    chosen = config.expert_layers
+    return chosen == "all" or layer + 1 in [int(number) for number in chosen.split(",")]
+
+
+def _mix(
+    half: Tree,
+    config: AlbertConfig,
+    feed_forward: Callable[[Tree, np.ndarray], np.ndarray],
+    token: Inexact[np.ndarray, " hidden"],
+) -> Inexact[np.ndarray, " hidden"]:
+    """Apply the layer with the kernels that a token has by its experts."""
+    scores = token @ half["router"]["kernel"]
+    probabilities = np.exp(scores - scores.real.max())
+    probabilities = probabilities / probabilities.sum()
+    ranking = np.argsort(-(probabilities + half["router"]["bias"]).real)
+    best = ranking[: config.experts_per_token]
+    own = {}
+    for name in ("intermediate", "gate", "output"):
+        if name in half:
+            experts, kernel = half[f"{name}_experts"], half[name]["kernel"]
+            for expert in best:
+                gate = probabilities[expert] / probabilities[best].sum()
+                kernel = kernel + gate * (experts["down"][expert] @ experts["up"][expert])
+            own[name] = half[name] | {"kernel": kernel}
+    return feed_forward(own, token)
 
 
 def _take_copy(half: Tree, layer: int, inner: int, config: AlbertConfig) -> Tree:
@@ -307,7 +344,7 @@ def _pool(
 def _dense(
     parameters: Tree, x: Inexact[np.ndarray, "... inputs"]
 ) -> Inexact[np.ndarray, "... outputs"]:
-    return x @ parameters["kernel"] + parameters["bias"]
+    return x @ parameters["kernel"] + parameters.get("bias", 0)
 
 
 def _normalize(

@@ -119,6 +119,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "feed_forward": "swiglu",
         },
     ),
+    "no biases": ("packed", {"dense_biases": False, "norm_kind": "rms"}),
+    "a scale of each half of each layer": ("packed", {"depth_signal": "scale"}),
+    "a scale of normalized halves": (
+        "padded",
+        {"depth_signal": "scale", "norm": "sandwich", "depth_rank": 1},
+    ),
+    "an embedding of each layer": ("packed", {"depth_signal": "embedding", "norm": "pre"}),
+    "two of three experts in each layer": ("packed", {"num_experts": 3, "expert_rank": 2}),
+    "experts of gated layers, in some of them": (
+        "padded",
+        {
+            "num_experts": 4,
+            "experts_per_token": 3,
+            "expert_rank": 1,
+            "expert_layers": "2",
+            "feed_forward": "swiglu",
+            "depth_signal": "scale",
+        },
+    ),
     "root mean squares before the halves": (
         "packed",
         {"norm_kind": "rms", "norm": "pre", "feed_forward": "geglu", "inner_group_num": 2},

@@ -67,6 +67,10 @@ def test_ablations_come_back_too(tmp_path):
         global_every=2,
         norm=Norm.PRE,
         initialization=Initialization.FAN_IN,
+        dense_biases=False,
+        depth_signal="embedding",
+        num_experts=4,
+        expert_layers="2, 4",
     )
     config.to_json_file(tmp_path / "config.json")
     assert AlbertConfig.from_json_file(tmp_path / "config.json") == config
@@ -110,6 +114,11 @@ def test_empty_activation_is_linear():
         ({"initializer_range": 0.0}, ["initializer_range", "> 0"]),
         ({"attention_window": 7}, ["attention_window must be an even number, got 7"]),
         ({"rotary_base": 1.0}, ["rotary_base", "> 1"]),
+        ({"num_experts": 3, "experts_per_token": 4}, ["experts_per_token must", "(3)", "4"]),
+        ({"experts_per_token": 1}, ["experts_per_token", "in [2, 1024]", "1"]),
+        ({"num_experts": 2, "expert_layers": "4;8"}, ["expert_layers", "all, or", "4;8"]),
+        ({"num_experts": 2, "expert_layers": "0,13"}, ["expert_layers", "(12)", "0,13"]),
+        ({"depth_signal": "sinusoid"}, ["depth_signal", "none, scale, embedding", "sinusoid"]),
         ({"num_hidden_groups": 13}, ["num_hidden_groups must", "num_hidden_layers (12)", "13"]),
     ],
     ids=str,

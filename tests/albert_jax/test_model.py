@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
 from albert_jax.config import FeedForwardKind, Norm, NormKind, ParameterSharing
@@ -96,6 +97,10 @@ def test_other_backbones_have_their_parameter_counts():
         ({"norm": Norm.SANDWICH}, (2 + 1) * 2 * 768),
         ({"attention_window": 128}, 0),
         ({"depth_rank": 8}, 12 * 8 * (4 * (768 + 768) + 2 * (768 + 3072))),
+        ({"dense_biases": False}, -(5 * 768 + 3072)),
+        ({"depth_signal": "scale"}, 12 * 2 * 768),
+        ({"depth_signal": "embedding"}, 12 * 768),
+        ({"num_experts": 4}, 4 * (8 * 2 * (768 + 3072) + 768 + 1)),
     ):
         model = AlbertModel(dataclasses.replace(base, **changes))
         assert count(shapes(model)) == 11_683_584 + difference
@@ -123,6 +128,16 @@ def test_local_attention_counts_the_pairs_in_its_window():
     ]
     pairs = sum(abs(i - j) <= 2 for i in range(8) for j in range(8))
     assert counted[1] - counted[0] == 3 * 8 * 2 * 4 * (8 * 8 - pairs) * 768
+
+
+def test_all_experts_of_the_layers_that_have_them_are_computed():
+    """Router 2 H E; each of E experts of rank r 2 r (H + F) for each of two kernels; thrice."""
+    base = AlbertConfig.from_name("base_v1")
+    experts = dataclasses.replace(base, num_experts=4, expert_rank=16, expert_layers="4, 8,12")
+    plain, routed = (
+        training_flops_per_row(config, length=8, predictions=0) for config in (base, experts)
+    )
+    assert routed - plain == 3 * 3 * 8 * (2 * 768 * 4 + 4 * 2 * 2 * 16 * (768 + 3072))
 
 
 def test_initialization_is_a_normal_cut_at_two_deviations():
@@ -185,15 +200,27 @@ def shared_layer():
     return params, model.apply({"params": params}, IDS).last_hidden_state
 
 
-def test_a_model_with_changes_begins_as_the_one_without(shared_layer):
+@pytest.mark.parametrize(
+    ("changes", "begins"),
+    [
+        ({"depth_rank": 2}, ("attention_changes", "query", "down")),
+        ({"depth_signal": "scale"}, ("depth_signal", "attention")),
+        ({"depth_signal": "embedding"}, None),
+        (
+            {"num_experts": 3, "expert_layers": "1,3"},
+            ("feed_forward", "intermediate_experts", "down"),
+        ),
+    ],
+)
+def test_a_model_with_changes_begins_as_the_one_without(changes, begins, shared_layer):
     """Bit for bit: the same kernels, to which zero is added."""
     params, expected = shared_layer
-    model = AlbertModel(dataclasses.replace(TINY, depth_rank=2))
+    model = AlbertModel(dataclasses.replace(TINY, **changes))
     changed = model.init(jax.random.key(0), IDS)["params"]
-    layers = changed["encoder"]["layers"]
-    assert np.any(layers["attention_changes"]["query"]["down"])
-    shared = {half: layers[half] for half in params["encoder"]["layers"]}
-    jax.tree.map(np.testing.assert_array_equal, shared, params["encoder"]["layers"])
+    layers = flatten_dict(changed["encoder"]["layers"])
+    assert begins is None or np.any(layers[begins])
+    for path, leaf in flatten_dict(params["encoder"]["layers"]).items():
+        np.testing.assert_array_equal(layers[path], leaf)
     found = model.apply({"params": changed}, IDS).last_hidden_state
     np.testing.assert_array_equal(found, expected)
 

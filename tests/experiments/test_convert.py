@@ -13,6 +13,7 @@ from tiny_models import GROUPS, THREE, TINY, assert_same, make_model, random_par
 from albert_jax import AlbertForSequenceClassification, AlbertModel, read_pretrained
 from albert_jax.interop.names import WeightsError
 from albert_jax.interop.stored_weights import flatten
+from albert_jax.pretrained import PretrainedWeights
 from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
@@ -21,6 +22,11 @@ from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer, train
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.convert import find_tokenizer
 from experiments.converting import Format, architecture_of, convert, list_losses
+from experiments.converting.experts import (
+    average_stored_experts,
+    format_difference,
+    measure_difference,
+)
 
 TEXT = "The cat and the other one sat, 3,000 of them."
 READABLE = (Format.HUGGINGFACE, Format.TENSORFLOW, Format.ORBAX)
@@ -242,3 +248,33 @@ def test_without_onnx_one_line_says_what_to_install(wordpiece, tmp_path, monkeyp
     with pytest.raises(WeightsError, match=r"needs the package onnx: pip install 'albert-jax\[onn"):
         convert(read_pretrained(tmp_path / "model"), wordpiece, Format.ONNX, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("expert_layers", ["all", "2"])
+def test_the_mean_of_equal_experts_is_what_each_of_them_does(tmp_path, expert_layers):
+    changes = {"num_experts": 3, "expert_rank": 2, "expert_layers": expert_layers}
+    model = make_model("ForPreTraining", changes, None)
+    params = random_params(model)
+    half = params["albert"]["encoder"]["layers"]["feed_forward"]
+    for experts in (half["intermediate_experts"], half["output_experts"]):
+        for name, stack in experts.items():
+            experts[name] = np.broadcast_to(stack[:, :, :1], stack.shape)
+    stored = PretrainedWeights(model.config, None, params, "AlbertForPreTraining", None)
+    averaged, difference = average_stored_experts(stored)
+    assert difference.hidden < 1e-5
+    assert difference.divergence == pytest.approx(0, abs=1e-5)
+    assert difference.agreement == 1
+    shared = averaged.config.feed_forward_copies
+    assert shared == (1 if expert_layers == "all" else TINY.num_hidden_layers)
+    convert(averaged, None, Format.HUGGINGFACE, tmp_path / "model")
+    read = read_pretrained(tmp_path / "model")
+    assert measure_difference(stored, read).hidden < 1e-5
+    half["router"]["bias"] += np.arange(3, dtype=np.float32)
+    half["output_experts"]["up"] = random_params(model, 1)["albert"]["encoder"]["layers"][
+        "feed_forward"
+    ]["output_experts"]["up"]
+    _, difference = average_stored_experts(stored)
+    assert difference.hidden > 1e-2
+    assert "of the most probable tokens stay" in format_difference(difference)
+    with pytest.raises(WeightsError, match="--average_experts: the model has none"):
+        average_stored_experts(averaged)

@@ -244,7 +244,13 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "changes", [{"position_encoding": "rotary"}, {"depth_rank": 2}, {"attention_window": 2}]
+    "changes",
+    [
+        {"position_encoding": "rotary"},
+        {"depth_rank": 2},
+        {"attention_window": 2},
+        {"num_experts": 2},
+    ],
 )
 def test_encoders_whose_layers_cannot_decode_are_not_tied(changes: dict[str, Any]) -> None:
     encoder = AlbertConfig.from_dict(TINY.to_dict() | changes)

@@ -128,13 +128,14 @@ def gradients(config: AlbertConfig, execution: Execution) -> tuple[Any, float]:
     [
         ({}, Remat.NONE),
         ({"norm": Norm.PRE}, Remat.DOTS),
-        ({"position_encoding": PositionEncoding.ROTARY}, Remat.NONE),
+        ({"position_encoding": PositionEncoding.ROTARY, "dense_biases": False}, Remat.NONE),
         *(
             pytest.param(changes, remat, marks=pytest.mark.slow)
             for changes, remat in [
                 ({}, Remat.DOTS),
                 ({}, Remat.FULL),
                 ({"hidden_act": HiddenAct.RELU}, Remat.NONE),
+                ({"num_experts": 3, "expert_rank": 2, "expert_layers": "2"}, Remat.DOTS),
                 ({"hidden_dropout_prob": 0.1}, Remat.NONE),
                 ({"attention_probs_dropout_prob": 0.1}, Remat.NONE),
                 ({"position_encoding": PositionEncoding.RELATIVE_LOCAL}, Remat.NONE),

@@ -436,13 +436,24 @@ class TestWriting:
         self.model.save_pretrained(tmp_path / "model", random_params(self.model))
         assert {file.name for file in tmp_path.rglob("*")} == {"model", CONFIG, WEIGHTS}
 
-    def test_changes_of_shared_kernels_are_added_to_kernels_of_each_layer(self, tmp_path):
-        changes = {"depth_rank": 2, "num_hidden_layers": 3, "num_hidden_groups": 2}
-        model = make_model("ForPreTraining", changes, None)
+    @pytest.mark.parametrize(
+        ("changes", "copies"),
+        [
+            ({"depth_rank": 2, "depth_signal": "scale", "inner_group_num": 2}, 3),
+            ({"depth_signal": "embedding", "dense_biases": False}, 3),
+            ({"dense_biases": False}, 2),
+        ],
+    )
+    def test_what_tells_layers_apart_is_merged_into_kernels_and_biases(
+        self, changes, copies, tmp_path
+    ):
+        groups = {"num_hidden_layers": 3, "num_hidden_groups": 2}
+        model = make_model("ForPreTraining", groups | changes, None)
         params = random_params(model)
         model.save_pretrained(tmp_path / "model", params)
         read, read_params = AlbertForPreTraining.from_pretrained(tmp_path / "model")
-        assert (read.config.depth_rank, read.config.attention_copies) == (0, 3)
+        assert set(changes) & set(read.config.to_dict()) <= {"inner_group_num"}
+        assert read.config.attention_copies == copies
         ids = np.arange(6, dtype=np.int32)[None]
         ours, theirs = (
             each.apply({"params": weights}, ids)
@@ -502,6 +513,12 @@ class TestWriting:
                 {"position_encoding": "rotary"},
                 "encoding=rotary: .* only absol",
             ),
+            (
+                "ForPreTraining",
+                {"num_experts": 2},
+                "experts=2: no other format .* --average_experts",
+            ),
+            ("ForPreTraining", {"depth_signal": "embedding", "norm": "pre"}, "only post"),
             ("ForPreTraining", {"position_encoding": "none"}, "encoding=none: .* only absolute"),
             ("ForPreTraining", {"attention_window": 4}, "window=4: other formats support only 0"),
             (

@@ -79,7 +79,8 @@ def test_unanswerable_questions_have_the_released_names_and_no_others():
         {"position_encoding": "relative_local", "max_relative_distance": 2},
         {"position_encoding": "rotary", "norm": "pre"},
         {"feed_forward": "geglu", "norm": "sandwich", "intermediate_size": 17},
-        {"depth_rank": 2, "inner_group_num": 2},
+        {"depth_rank": 2, "inner_group_num": 2, "norm_kind": "rms"},
+        {"dense_biases": False, "depth_signal": "scale", "num_experts": 3, "expert_layers": "2"},
     ],
 )
 def test_parameters_that_other_formats_lack_have_shapes_in_workdirs(changes):

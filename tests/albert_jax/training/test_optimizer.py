@@ -276,6 +276,35 @@ def test_exclusion_goes_by_name_on_the_models_tree(sharing):
         assert shape == ((copies[name.split("/")[3]], 2) if "/layers/" in name else ())
 
 
+def test_what_layers_have_of_their_own_and_experts():
+    """Scales and second norms take plain steps; an expert is adapted as a tensor of its own."""
+    config = AlbertConfig(
+        vocab_size=9,
+        embedding_size=2,
+        hidden_size=4,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=6,
+        num_experts=3,
+        depth_signal="scale",
+        norm="sandwich",
+        dense_biases=False,
+    )
+    shapes = jax.eval_shape(AlbertForPreTraining(config).initialize, jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.ones(x.shape), shapes)
+    ratios = trust_ratios(make_lamb().init(params))
+    layers = "albert/encoder/layers/"
+    own = {
+        name.removeprefix(layers): ratio.shape for name, ratio in ratios.items() if layers in name
+    }
+    kernels = {f"attention/{name}" for name in ("query", "key", "value", "dense")}
+    kernels |= {f"feed_forward/{name}" for name in ("intermediate", "output", "router")}
+    experts = {f"feed_forward/{name}_experts" for name in ("intermediate", "output")}
+    assert own == {f"{name}/kernel": (1, 1) for name in kernels} | {
+        f"{name}/{factor}": (1, 1, 3) for name in experts for factor in ("down", "up")
+    }
+
+
 def make_lamb() -> optax.GradientTransformation:
     return make_optimizer(OptimizerConfig(**WARMED_UP), global_batch_size=1)
 
