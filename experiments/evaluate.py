@@ -1,6 +1,7 @@
 """Evaluate a run on held-out text, by a rule that no training option changes.
 
 python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N] [--every_depth]
+python -m experiments.evaluate --workdir=runs/base --halting_entropy=0.5,1,2
 python -m experiments.evaluate --model=albert-base-v2 --corpus_dir=corpora/wiki_en
 
 A model is any that `from_pretrained` reads; the corpus has its vocabulary.
@@ -13,6 +14,7 @@ their data; STSBenchmark takes the dev split of local files, if they are named.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from etils import epath
@@ -22,7 +24,13 @@ from data_pipeline.errors import InputError
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator, format_metrics
-from experiments.evaluation.layers import DEPTH_FILE, evaluate_layers, format_layers, plot_layers
+from experiments.evaluation.layers import (
+    DEPTH_FILE,
+    evaluate_layers,
+    format_layers,
+    parse_entropies,
+    plot_layers,
+)
 from experiments.evaluation.trained_run import (
     TrainedRun,
     define_run_flags,
@@ -69,23 +77,28 @@ def main() -> ExitCode:
         return evaluate_vectors(flags.FLAGS.model, flags.FLAGS.mteb)
     names = ("workdir", "model", "corpus_dir", "step")
     workdir, model, corpus_dir, step = (flags.FLAGS[name].value for name in names)
+    entropies = parse_entropies(flags.FLAGS.halting_entropy)
     config, corpus, params = open_evaluated(workdir, model, corpus_dir, step)
     evaluator = HeldOutEvaluator(corpus, config, make_mesh())
     metrics, baselines = evaluator.evaluate(params), evaluator.baselines()
-    layers = []
-    if flags.FLAGS.every_depth:
-        layers = evaluate_layers(evaluator.measure, evaluator.model, params)
+    depths = None
+    if flags.FLAGS.every_depth or entropies:
+        depths = evaluate_layers(evaluator.measure, evaluator.model, params, entropies)
         if workdir is not None:
             path = epath.Path(workdir) / DEPTH_FILE
-            plot_layers(layers, path, title=f"{workdir}: masked LM by layers applied")
+            plot_layers(depths, path, title=f"{workdir}: masked LM by layers applied")
     if flags.FLAGS.json:
-        every_depth = {"every_depth": [layer._asdict() for layer in layers]} if layers else {}
-        print(json.dumps(metrics | baselines._asdict() | every_depth))
+        more: dict[str, Any] = {}
+        if depths is not None:
+            more["every_depth"] = [layer._asdict() for layer in depths.layers]
+        if entropies and depths is not None:
+            more["halting"] = [one._asdict() for one in depths.halting]
+        print(json.dumps(metrics | baselines._asdict() | more))
     else:
         print(f"{corpus.path}, held-out text\n{format_metrics(metrics, baselines)}")
-        if layers:
-            print(format_layers(layers))
-        if layers and workdir is not None:
+        if depths is not None:
+            print(format_layers(depths))
+        if depths is not None and workdir is not None:
             print(f"plotted in {path}")
         suggest_fill_mask(workdir or model)
     return ExitCode.DONE
@@ -97,5 +110,10 @@ if __name__ == "__main__":
     flags.DEFINE_list("mteb", None, "tasks of MTEB for the vectors of --model, by their names")
     flags.DEFINE_string("stsb_dir", None, "STS-B's official files, for --mteb=STSBenchmark")
     flags.DEFINE_boolean("every_depth", False, "masked LM after each layer too; of a run a plot")
+    flags.DEFINE_list(
+        "halting_entropy",
+        [],
+        "masked LM by the first layer whose entropy is below such a threshold, nats: 0.5,1,2",
+    )
     flags.DEFINE_boolean("json", False, "print one JSON object instead of a table")
     run(main)

@@ -1,6 +1,6 @@
 """The objective of pre-training: masked LM plus sentence order (ALBERT §3.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,8 @@ from jaxtyping import Float, PyTree
 from albert_jax.batch import PretrainingBatch
 from albert_jax.heads import gather_positions
 from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
+from albert_jax.tasks.halting import Halting
+from albert_jax.tasks.routing import BALANCE, routing_metrics, token_weights
 from albert_jax.training.losses import Metrics, Ratio, cross_entropy, z_loss
 from albert_jax.training.objective import Objective
 
@@ -27,8 +29,8 @@ def pretraining_objective(
     """The sum of masked-LM loss and sentence loss (ALBERT §3.1).
 
     Metrics: `masked_lm_loss` and `masked_lm_accuracy`, `{sentence_metric}_loss` and
-    `{sentence_metric}_accuracy`, with a weight also `masked_lm_z_loss`. Predictions:
-    `prediction_logits` and `sop_logits`.
+    `{sentence_metric}_accuracy`, with a weight also `masked_lm_z_loss`, with experts also those of
+    `routing_metrics`. Predictions: `prediction_logits` and `sop_logits`.
 
     Args:
         model: the model.
@@ -37,10 +39,10 @@ def pretraining_objective(
         z_loss_weight: of the squared logarithm of softmax's denominator, a third loss.
         samples_labels: True for an objective with a `sampled_loss_fn`.
     """
-    sentence = sentence_metric is not None
+    sentence, routed = sentence_metric is not None, any(model.config.layers_with_experts)
 
     def loss_fn(params: PyTree, batch: PretrainingBatch, dropout_key: Array | None) -> Metrics:
-        outputs = apply_to_batch(model, params, batch, dropout_key, output_sop_logits=sentence)
+        outputs, sown = _apply(model, params, batch, dropout_key, output_sop_logits=sentence)
         metrics = masked_lm_metrics(outputs.prediction_logits, batch)
         if z_loss_weight:
             metrics[Z_LOSS] = z_loss(
@@ -48,14 +50,17 @@ def pretraining_objective(
             )
         if sentence_metric is not None and outputs.sop_logits is not None:
             metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
+        if routed:
+            metrics |= routing_metrics(model.config, sown, batch)
         return metrics
 
     def sampled_loss_fn(params: PyTree, batch: PretrainingBatch, key: Any) -> Metrics:
         outputs = apply_to_batch(model, params, batch, output_sop_logits=sentence)
         batch = sample_labels(key, outputs, batch)
         metrics = masked_lm_metrics(outputs.prediction_logits, batch)
-        if z_loss_weight:  # it has no labels
-            metrics[Z_LOSS] = Ratio(jnp.zeros(()), jnp.ones(()))
+        for name, used in ((Z_LOSS, z_loss_weight), (BALANCE, routed)):  # which have no labels
+            if used:
+                metrics[name] = Ratio(jnp.zeros(()), jnp.ones(()))
         if sentence_metric is not None and outputs.sop_logits is not None:
             metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
         return metrics
@@ -66,6 +71,8 @@ def pretraining_objective(
             weights[Z_LOSS] = weights["masked_lm_loss"]
         if sentence:
             weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
+        if routed:
+            weights[BALANCE] = token_weights(batch).sum()
         return weights
 
     def predict(params: PyTree, batch: PretrainingBatch) -> dict[str, Array]:
@@ -107,14 +114,28 @@ def apply_to_batch(
         dropout_key: None for no dropout.
         options: `output_hidden_states`, `output_sop_logits`.
     """
-    outputs: Any = model.apply(
+    return _apply(model, params, batch, dropout_key, **options)[0]
+
+
+def _apply(
+    model: AlbertForPreTraining,
+    params: PyTree,
+    batch: PretrainingBatch,
+    dropout_key: Array | None,
+    **options: Any,
+) -> tuple[AlbertForPreTrainingOutput, Mapping[str, Any]]:
+    """Return the outputs, and what a model with experts sows."""
+    routed = any(model.config.layers_with_experts)
+    applied: Any = model.apply(
         {"params": params},
         **row_inputs(batch),
         masked_lm_positions=batch.masked_lm_positions,
         **dropout_options(dropout_key),
+        mutable=["intermediates"] if routed else False,
         **options,
     )
-    return outputs
+    outputs, sown = applied if routed else (applied, {})
+    return outputs, sown
 
 
 def row_inputs(batch: PretrainingBatch) -> dict[str, Any]:
@@ -147,11 +168,16 @@ def sentence_metrics(
 
 
 def masked_lm_by_layer(
-    model: AlbertForPreTraining,
+    model: AlbertForPreTraining, halting_entropies: Sequence[float] = ()
 ) -> Callable[[PyTree, PretrainingBatch], Metrics]:
     """Return a step ``(params, batch) -> metrics`` that applies the masked-LM head to every layer.
 
-    Metrics: `masked_lm_loss/{n}` and `masked_lm_accuracy/{n}` after n blocks, from 0 on.
+    Metrics: `masked_lm_loss/{n}` and `masked_lm_accuracy/{n}` after n blocks, from 0 on; for each
+    entropy those of `Halting`.
+
+    Args:
+        model: the model.
+        halting_entropies: thresholds, nats.
     """
 
     def step(params: PyTree, batch: PretrainingBatch) -> Metrics:
@@ -159,7 +185,9 @@ def masked_lm_by_layer(
             model, params, batch, output_hidden_states=True, output_sop_logits=False
         )
         metrics: Metrics = {}
-        for depth, hidden in enumerate(outputs.hidden_states or ()):
+        halting = Halting(halting_entropies, batch.masked_lm_ids, batch.masked_lm_weights)
+        states = outputs.hidden_states or ()
+        for depth, hidden in enumerate(states):
             logits: Any = model.apply(
                 {"params": params},
                 gather_positions(hidden, batch.masked_lm_positions),
@@ -167,6 +195,8 @@ def masked_lm_by_layer(
             )
             of_layer = masked_lm_metrics(logits, batch)
             metrics |= {f"{name}/{depth}": ratio for name, ratio in of_layer.items()}
-        return metrics
+            if halting_entropies and depth:
+                halting.add_layer(logits, is_last=depth == len(states) - 1)
+        return metrics | halting.metrics()
 
     return step

@@ -111,7 +111,7 @@ def lowered_step(
 ) -> tuple[jax.stages.Lowered, Mesh]:
     """The step before it is compiled, and its mesh."""
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp, tensor=tensor)
-    state = initial_state(optimizer=optimizer)
+    state = initial_state(config=config, optimizer=optimizer)
     objective = pretraining_objective(AlbertForPreTraining(config, execution=execution))
     step = compile_train_step(
         objective.loss_fn, optimizer, state, mesh, weight_fn=objective.weight_fn, **spread

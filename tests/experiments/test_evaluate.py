@@ -247,8 +247,17 @@ def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
     config = make_experiment(corpus, num_train_steps=60)
     params = make_params(config)
     evaluator = make_evaluator(corpus, 1)
-    depths = evaluate_layers(evaluator.measure, evaluator.model, params)
+    never, always = (
+        1e-6,
+        100.0,
+    )  # nats: no distribution of the model is below one and above the other
+    evaluated = evaluate_layers(evaluator.measure, evaluator.model, params, (never, always))
+    depths = evaluated.layers
     assert [one.depth for one in depths] == [0, 1, 2]
+    for halting, layer in zip(evaluated.halting, (depths[2], depths[1]), strict=True):
+        assert halting.layers == layer.depth
+        assert halting.masked_lm_accuracy == pytest.approx(layer.masked_lm_accuracy)
+        assert halting.masked_lm_loss == pytest.approx(layer.masked_lm_loss)
     mesh = make_mesh(devices=jax.devices()[:1])
     for layers in (1, 2):
         shallow = with_part(config, "model", num_hidden_layers=layers)
@@ -256,7 +265,7 @@ def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
         assert depths[layers].masked_lm_loss == pytest.approx(expected["masked_lm_loss"], rel=1e-5)
         assert depths[layers].masked_lm_accuracy == expected["masked_lm_accuracy"]
     assert depths[0].masked_lm_loss != pytest.approx(depths[1].masked_lm_loss, rel=1e-4)
-    assert format_layers(depths).count("\n") == 3
+    assert format_layers(evaluated).count("\n") == 3 + 3
 
 
 def test_a_probe_finds_what_can_be_predicted_and_nothing_else() -> None:

@@ -1,5 +1,6 @@
 """The pre-training objective: names of metrics, predictions, and the head that it leaves out."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,7 +11,11 @@ from random_inputs import random_batch, random_parameters
 from tiny_models import TINY
 
 from albert_jax.model import AlbertForPreTraining
-from albert_jax.tasks.pretraining import masked_lm_by_layer, pretraining_objective
+from albert_jax.tasks.pretraining import (
+    apply_to_batch,
+    masked_lm_by_layer,
+    pretraining_objective,
+)
 from albert_jax.training.losses import summarize
 
 MODEL = AlbertForPreTraining(TINY)
@@ -90,3 +95,56 @@ def test_the_last_layer_has_the_metrics_of_the_objective() -> None:
     for metric in ("masked_lm_loss", "masked_lm_accuracy"):
         assert f"{metric}/0" in by_layer
         assert by_layer[f"{metric}/{TINY.num_hidden_layers}"] == pytest.approx(whole[metric])
+
+
+def test_a_prediction_halts_at_the_first_layer_that_is_sure_of_it() -> None:
+    """By loops over the slots, from the distributions of all layers."""
+    outputs = apply_to_batch(MODEL, PARAMS, BATCH, output_hidden_states=True)
+    rows = np.arange(2)[:, None]
+    layers = []
+    for hidden in outputs.hidden_states[1:]:
+        chosen = hidden[rows, BATCH.masked_lm_positions]
+        logits = MODEL.apply({"params": PARAMS}, chosen, method=MODEL.predict_tokens)
+        layers.append(np.exp(np.asarray(logits, np.float64)))
+        layers[-1] /= layers[-1].sum(-1, keepdims=True)
+    entropies = -(np.array(layers) * np.log(layers)).sum(-1)
+    weights = np.asarray(BATCH.masked_lm_weights)
+    threshold = float(np.median(entropies[0][weights > 0]))
+    expected = np.zeros(4)
+    for slot in np.ndindex(weights.shape):
+        depth = 1 if entropies[0][slot] < threshold else 2
+        label = int(np.asarray(BATCH.masked_lm_ids)[slot])
+        found = layers[depth - 1][slot]
+        loss, correct = -np.log(found[label]), found[label] == found.max()
+        expected += weights[slot] * np.array([depth, loss, correct, 1])
+    expected /= expected[-1]
+    assert 1 < expected[0] < 2
+    by_layer = summarize(jax.jit(masked_lm_by_layer(MODEL, (threshold,)))(PARAMS, BATCH))
+    names = ("layers", "masked_lm_loss", "masked_lm_accuracy")
+    found = [by_layer[f"halting_{name}/{threshold}"] for name in names]
+    np.testing.assert_allclose(found, expected[:3], rtol=1e-5)
+
+
+def test_loads_count_the_choices_of_tokens_and_balance_moves_biases_alone() -> None:
+    config = dataclasses.replace(TINY, num_experts=3, expert_rank=2)
+    params = jax.tree.map(np.float32, random_parameters(config, np.random.default_rng(2)))
+    objective = pretraining_objective(AlbertForPreTraining(config))
+    assert objective.weight_fn(BATCH)["expert_balance"] == 6 + 2 + 3  # tokens, without padding
+    metrics = jax.jit(objective.loss_fn)(params, BATCH, None)
+    found = summarize(metrics)
+    loads = [found[f"expert_load/{number}"] for number in (1, 2, 3)]
+    assert sum(loads) == pytest.approx(1)
+    assert len(set(loads)) > 1
+    # Choices are of two experts of three in each of two layers.
+    assert metrics["expert_load/1"].weight == 11 * 2 * 2
+    assert 0 < found["router_entropy"] < np.log(3)
+    assert found["loss"] == pytest.approx(found["masked_lm_loss"] + found["sentence_order_loss"])
+
+    def balance(params: Any) -> Any:
+        return objective.loss_fn(params, BATCH, None)["expert_balance"].sum
+
+    gradients = jax.jit(jax.grad(balance))(params)
+    half = gradients["albert"]["encoder"]["layers"]["feed_forward"]
+    excess = np.array(loads) * 11 * 2 * 2 - 11 * 2 * 2 / 3
+    np.testing.assert_allclose(half["router"].pop("bias")[0, 0], 0.01 * excess, rtol=1e-4)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))

@@ -26,11 +26,13 @@ from albert_jax.training.losses import summarize
 from albert_jax.training.parallel import Parallelism, compile_eval_step
 from albert_jax.training.train_step import make_gradient_fn
 
+ROUTED = dataclasses.replace(CONFIG, num_experts=3, expert_rank=2, depth_signal="scale")
 
-def run(*, steps=4, poison=(), **spread):
+
+def run(*, steps=4, poison=(), config=CONFIG, **spread):
     """The state and the metrics of each step after a few steps, of LAMB or another."""
-    step, mesh = compiled_step(**spread)
-    state = initial_state(optimizer=spread.get("optimizer", LAMB))
+    step, mesh = compiled_step(config=config, **spread)
+    state = initial_state(config=config, optimizer=spread.get("optimizer", LAMB))
     state = jax.device_put(state, state_shardings(state, mesh))
     history = []
     for number in range(steps):
@@ -60,8 +62,23 @@ def one_device():
     ids=str,
 )
 def test_distribution_changes_nothing(one_device, spread):
-    expected, expected_history = one_device
     state, history = run(**spread)
+    assert_same_steps(state, history, *one_device)
+
+
+@pytest.mark.slow  # two compilations of its own; the sums are tested without devices
+def test_tokens_are_routed_and_loads_balanced_over_all_devices_and_micro_batches():
+    """Padding, the last token of each row, counts nowhere; biases of experts move."""
+    expected, expected_history = run(config=ROUTED, devices=1)
+    bias = expected.params["albert"]["encoder"]["layers"]["feed_forward"]["router"]["bias"]
+    assert np.all(np.abs(bias) > 1e-3)
+    for step in expected_history:
+        assert sum(step[f"expert_load/{number}"] for number in (1, 2, 3)) == pytest.approx(1)
+    spread = {"fsdp": 2, "tensor": 2, "accumulation_steps": 2}
+    assert_same_steps(*run(config=ROUTED, **spread), expected, expected_history)
+
+
+def assert_same_steps(state, history, expected, expected_history):
     assert int(state.step) == 4
     # The bias of the keys has no gradient but rounding, which Adam makes a step of: hence atol.
     jax.tree.map(
