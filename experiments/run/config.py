@@ -320,9 +320,13 @@ class ExperimentConfig:
             generator = self.generator
         except FieldError as error:
             raise error.within("objective") from error
-        if generator is not None and self.optimizer.name is OptimizerName.SOPHIA:
-            allowed = f"another with objective.token_loss={self.objective.token_loss}"
-            raise FieldError("optimizer.name", allowed, self.optimizer.name)
+        if generator is None:
+            return
+        chosen = f"with objective.token_loss={self.objective.token_loss}"
+        if self.optimizer.name is OptimizerName.SOPHIA:
+            raise FieldError("optimizer.name", f"another {chosen}", self.optimizer.name)
+        if self.model.num_experts:  # the loss that balances them is masked LM's
+            raise FieldError("model.num_experts", f"0 {chosen}", self.model.num_experts)
 
     def _check_length(self, name: str, length: int) -> None:
         longest = self.model.longest_row

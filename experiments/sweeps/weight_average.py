@@ -10,10 +10,12 @@ Command    python -m experiments.sweep --sweep=experiments/sweeps/weight_average
 Found      nothing yet
 """
 
+from typing import Any
+
 from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
-SCHEDULES = {
+SCHEDULES: dict[str, dict[str, Any]] = {
     "linear": {"optimizer.schedule": "poly"},
     "constant": {"optimizer.schedule": "warmup_stable_decay", "optimizer.decay_share": 0.0},
 }
