@@ -42,6 +42,7 @@ from albert_jax.training.trust_ratio import STACKED_NAME, parameter_name, scale_
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm", "output_layer_norm", "depth_signal"})
 _LEAST_CURVATURE = 1e-12  # of sophia, as in its paper
 _ADAM_RMS = 0.2  # root mean square of Adam's updates, about
+_mean_of_schedule_free = jax.jit(optax.contrib.schedule_free_eval_params)
 
 
 def make_optimizer(
@@ -118,7 +119,7 @@ def evaluated_parameters(params: PyTree, opt_state: PyTree) -> PyTree:
     for state in filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state)):
         if isinstance(state, AverageState):
             return state.average
-        return jax.jit(optax.contrib.schedule_free_eval_params)(state, params)
+        return _mean_of_schedule_free(state, params)
     return params
 
 

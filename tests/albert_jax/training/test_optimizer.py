@@ -469,7 +469,8 @@ def test_sharded_parameters_take_the_same_steps(x64, name, moments):
     whole, _ = run(config, params, gradients)[-1]
     sharded, state = run(config, placed, gradients)[-1]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), sharded, whole)
-    for tree in (sharded, *(optax.tree.get(state, moment) for moment in moments)):
+    moments = [optax.tree.get(state, moment) for moment in moments]
+    for tree in (sharded, evaluated_parameters(sharded, state), *moments):
         shardings = jax.tree.map(lambda x: x.sharding.spec, tree)
         assert shardings == specs
 
