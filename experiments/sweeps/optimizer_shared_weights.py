@@ -4,7 +4,8 @@ Rows       LAMB, AdamW, Muon, AdEMAMix, schedule-free AdamW and Sophia, each at 
            the same batches. What larger batches change, for two of them, is `optimizer.py`
 Paper      LAMB at 0.00176, without a comparison
 Cost       0.149 ZFLOP a point, 18 points (products, forward and backward), Sophia's a tenth more
-Small      the small size with one seed: what decides is who leaves the plateau first
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores, one seed; what
+           decides is who leaves the plateau first
 Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer_shared_weights.py \
                --size=small --workdir=sweeps/optimizer_shared_weights --corpus_dir=CORPUS
 Found      nothing yet
