@@ -145,10 +145,16 @@ def test_cosent_orders_cosines_as_the_scores_of_the_batch() -> None:
     assert found["ranking_loss"] == pytest.approx(np.log(1 + total), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize(
-    "spread",
-    [{"devices": 8, "fsdp": 2}, {"devices": 4, "parallelism": Parallelism.PMAP}],
+    ("name", "spread"),
+    [
+        ("contrastive", {"devices": 8, "fsdp": 2}),
+        pytest.param(
+            *("contrastive", {"devices": 4, "parallelism": Parallelism.PMAP}),
+            marks=pytest.mark.slow,
+        ),
+        ("ranking", {"devices": 8, "fsdp": 2}),
+    ],
     ids=str,
 )
 def test_a_step_on_several_devices_is_that_on_one(name: str, spread: dict[str, Any]) -> None:
