@@ -63,7 +63,7 @@ def format_difference(difference: Difference) -> str:
     if difference.divergence is None:
         return line
     return (
-        f"{line}, predictions by {difference.divergence:.4f} nats, and "
+        f"{line}, predictions by {difference.divergence:.2g} nats, and "
         f"{difference.agreement:.1%} of the most probable tokens stay"
     )
 
