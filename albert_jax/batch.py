@@ -10,6 +10,13 @@ from jaxtyping import Float32, Int32
 from numpy.typing import DTypeLike
 
 
+class TeacherPredictions(NamedTuple):
+    """The tokens that another model thinks most probable at each slot, the first one first."""
+
+    token_ids: Int32[Array, "batch predictions top"]
+    log_probs: Float32[Array, "batch predictions top"]  # in the whole vocabulary
+
+
 class PretrainingBatch(NamedTuple):
     """B rows of S positions with P prediction slots, each holding up to M segment pairs.
 
@@ -39,6 +46,7 @@ class PretrainingBatch(NamedTuple):
     sentence_order_positions: Int32[Array, "batch pairs"]  # of each pair's [CLS]
     sentence_order_labels: Int32[Array, "batch pairs"]  # 0: in order, 1: swapped
     sentence_order_weights: Float32[Array, "batch pairs"]  # 0: the row holds fewer pairs
+    teacher: TeacherPredictions | None = None  # of a run that is distilled; loaders have none
 
     @classmethod
     def shapes(cls, **sizes: int) -> "PretrainingBatch":
@@ -49,7 +57,7 @@ class PretrainingBatch(NamedTuple):
         """
         fields = (
             jax.ShapeDtypeStruct([sizes[axis] for axis in axes], dtype)
-            for dtype, axes in (_FIELDS[name] for name in cls._fields)
+            for dtype, axes in FIELDS.values()
         )
         return cls(*fields)  # type: ignore[arg-type]
 
@@ -62,7 +70,7 @@ class PretrainingBatch(NamedTuple):
             ValueError: a field's shape or type breaks the contract.
         """
         batch = cls(**arrays)  # type: ignore[arg-type]  # on the host, until a step takes it
-        check_fields(arrays, _FIELDS)
+        check_fields(arrays, FIELDS)
         return batch
 
 
@@ -101,7 +109,9 @@ def _second_axis(name: str) -> str:
     return "pairs" if name.startswith("sentence_order") else "length"
 
 
-_FIELDS: Mapping[str, tuple[DTypeLike, tuple[str, ...]]] = {
+# Type and axes of what every batch has.
+FIELDS: Mapping[str, tuple[DTypeLike, tuple[str, ...]]] = {
     name: (np.float32 if name.endswith("_weights") else np.int32, ("batch", _second_axis(name)))
     for name in PretrainingBatch._fields
+    if name != "teacher"
 }

@@ -18,6 +18,7 @@ from data_pipeline.terminal import suggest
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag
 from experiments.cli.exit_codes import ExitCode
+from experiments.distillation import open_teacher
 from experiments.evaluation.held_out import HeldOutEvaluator
 from experiments.goodput import Activity, during, start_clock_of_command
 from experiments.hosts import agree_on_experiment, define_host_flags, on_all_hosts
@@ -73,27 +74,34 @@ def pretrain(
     with during(Activity.OPENING_DATA):
         corpus = open_pretraining_corpus(config)
         batches = Curriculum(corpus, config, mesh)
-    slots = config.run.sequence_slots
+    given_slots = config.run.sequence_slots
+    slots = batches.find_slots if given_slots is None else given_slots
     execution, attention = resolve_execution(
         config.run,
         config.model,
         mesh,
         lengths=[phase.data.max_seq_length for phase in phases],
         packed=config.data.packing is Packing.PACKED,
-        sequence_slots=batches.find_slots if slots is None else slots,
+        sequence_slots=slots,
     )
     batches.limit_sequences(execution.sequence_slots)
     model = model_of(config, execution)
     objective = objective_of(config, model)
+    teacher = open_teacher(config, corpus, batches.identity, mesh, sequence_slots=slots)
+    batches.teach(teacher)
     evaluator = HeldOutEvaluator(corpus, config, mesh)
     agree_on_experiment(config, batches.facts | execution_facts(execution))
     lines = (*lines, attention, *batches.describe_coverage())
+    lines = lines if teacher is None else (*lines, teacher.describe())
     if dry_run:
         check_workdir(path, config, batches.identity)
         return _describe(lines, model, batches)
     with (
         open_pretraining_workdir(path, config, corpus, batches.identity) as workdir,
-        Run(workdir, config, model, batches, evaluator, mesh) as training,
+        Run(
+            *(workdir, config, model, batches, evaluator, mesh),
+            teacher=None if teacher is None else teacher.on_devices,
+        ) as training,
     ):
         for line in lines:
             training.say(line)

@@ -44,7 +44,10 @@ def commands(*kinds: str, slow: bool = False) -> pytest.MarkDecorator:
     found = {one.text: one for one in reversed(COMMANDS) if kind_of(one) in kinds}
 
     def marks(command: Command) -> list[pytest.MarkDecorator]:
-        return [pytest.mark.slow] if slow and not command.name.startswith("README") else []
+        if not slow:
+            return []
+        torch = [pytest.mark.interop] if "experiments.distillation" in command.text else []
+        return [*torch, *([] if command.name.startswith("README") else [pytest.mark.slow])]
 
     cases = [pytest.param(one, id=one.name, marks=marks(one)) for one in found.values()]
     return pytest.mark.parametrize("command", cases[::-1])

@@ -31,7 +31,8 @@ ORDER = {
             "heads",
         ),
         *("devices", "training", "training/checkpoint", "interop", "interop/encoder_decoder"),
-        *("pretrained", "model", "tasks", "tasks/replaced_tokens", "generation", "exporting"),
+        *("pretrained", "model", "tasks/distillation", "tasks", "tasks/replaced_tokens"),
+        *("generation", "exporting"),
     ),
     "data_pipeline": (
         *("errors", "terminal", "cache", "verification", "memory_maps", "batch_iterator"),
@@ -52,6 +53,7 @@ ORDER = {
             "goodput",
             "pages",
             "run",
+            "distillation",
             "evaluation",
             "tasks",
             "finetuning",

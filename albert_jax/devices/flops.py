@@ -48,6 +48,12 @@ def training_flops_per_row(
     return 3 * (layers + heads)
 
 
+def prediction_flops_per_row(config: AlbertConfig, *, length: int, predictions: int) -> int:
+    """Return the operations of all matmuls of a row's masked-LM predictions, forward alone."""
+    dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
+    return dense + attention_flops(config, length) + masked_lm
+
+
 def seq2seq_flops_per_row(
     config: AlbertConfig, decoder: Gpt2Config, *, source: int, target: int
 ) -> int:

@@ -1,9 +1,11 @@
 """Memory of devices: the need of a compiled step, and the limit of a device."""
 
+import math
 import os
 import re
 
 import jax
+from jaxtyping import PyTree
 
 from albert_jax.devices.described import is_described
 from albert_jax.devices.specifications import specification
@@ -31,6 +33,14 @@ def activations_of(compiled: jax.stages.Compiled) -> int | None:
     """Return the bytes that are live only during the step: activations, gradients, workspace."""
     memory = compiled.memory_analysis()
     return None if memory is None else int(memory.temp_size_in_bytes)
+
+
+def bytes_on_device(arrays: PyTree) -> int:
+    """Return the bytes that each device holds of sharded arrays, or of their shapes."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(arrays)
+    )
 
 
 def memory_limit(device: jax.Device) -> int | None:

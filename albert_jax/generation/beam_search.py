@@ -18,7 +18,7 @@ from albert_jax.decoder.config import Gpt2Config
 from albert_jax.generation.config import EarlyStopping, GenerationOptions
 from albert_jax.generation.processors import restrict
 from albert_jax.generation.sampling import Step, Texts
-from albert_jax.generation.top_k import top_k
+from albert_jax.tasks.distillation.top_k import top_k
 
 _LOWEST = -1e9  # below any score
 

@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float32, Int
 
 from albert_jax.generation.config import GenerationOptions
-from albert_jax.generation.top_k import top_k
+from albert_jax.tasks.distillation.top_k import top_k
 
 Logits = Float32[Array, "rows vocabulary"]
 

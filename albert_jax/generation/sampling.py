@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.generation.config import GenerationOptions
 from albert_jax.generation.processors import restrict, warp
-from albert_jax.generation.top_k import top_k
+from albert_jax.tasks.distillation.top_k import top_k
 
 # (last token of each row, cache) -> (logits of the next one, cache with the last one)
 Step = Callable[[Int[Array, " rows"], Any], tuple[Float[Array, "rows vocabulary"], Any]]

@@ -8,6 +8,7 @@ from albert_jax.tasks.batches import (
     TaggingBatch,
 )
 from albert_jax.tasks.contrastive import contrastive_objective, ranking_objective
+from albert_jax.tasks.distillation import DistillationConfig
 from albert_jax.tasks.embedding import AlbertForEmbedding
 from albert_jax.tasks.models import (
     AlbertForConditionalSpan,
@@ -35,6 +36,7 @@ __all__ = [
     "AlbertForSequenceClassification",
     "AlbertForTokenClassification",
     "ClassificationBatch",
+    "DistillationConfig",
     "EmbeddingBatch",
     "MultipleChoiceBatch",
     "SpanBatch",

@@ -11,6 +11,8 @@ from jaxtyping import Float, PyTree
 from albert_jax.batch import PretrainingBatch
 from albert_jax.heads import gather_positions
 from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
+from albert_jax.tasks.distillation.config import DistillationConfig
+from albert_jax.tasks.distillation.loss import DISTILLATION_LOSS, distillation_metrics
 from albert_jax.tasks.halting import Halting
 from albert_jax.tasks.routing import BALANCE, routing_metrics, token_weights
 from albert_jax.training.losses import Metrics, Ratio, cross_entropy, z_loss
@@ -25,12 +27,14 @@ def pretraining_objective(
     *,
     z_loss_weight: float = 0.0,
     samples_labels: bool = False,
+    distillation: DistillationConfig | None = None,
 ) -> Objective:
     """The sum of masked-LM loss and sentence loss (ALBERT §3.1).
 
     Metrics: `masked_lm_loss` and `masked_lm_accuracy`, `{sentence_metric}_loss` and
     `{sentence_metric}_accuracy`, with a weight also `masked_lm_z_loss`, with experts also those of
-    `routing_metrics`. Predictions: `prediction_logits` and `sop_logits`.
+    `routing_metrics`, with a teacher those of `distillation_metrics`. Predictions:
+    `prediction_logits` and `sop_logits`.
 
     Args:
         model: the model.
@@ -38,6 +42,7 @@ def pretraining_objective(
             and the pooler are not computed; their parameters stay and have no gradient.
         z_loss_weight: of the squared logarithm of softmax's denominator, a third loss.
         samples_labels: True for an objective with a `sampled_loss_fn`.
+        distillation: of batches with a teacher's predictions, one more loss; None: none.
     """
     sentence, routed = sentence_metric is not None, any(model.config.layers_with_experts)
 
@@ -48,6 +53,8 @@ def pretraining_objective(
             metrics[Z_LOSS] = z_loss(
                 outputs.prediction_logits, batch.masked_lm_weights, z_loss_weight
             )
+        if distillation is not None:
+            metrics |= distillation_metrics(outputs.prediction_logits, batch, distillation)
         if sentence_metric is not None and outputs.sop_logits is not None:
             metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
         if routed:
@@ -69,6 +76,8 @@ def pretraining_objective(
         weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
         if z_loss_weight:
             weights[Z_LOSS] = weights["masked_lm_loss"]
+        if distillation is not None:
+            weights[DISTILLATION_LOSS] = weights["masked_lm_loss"]
         if sentence:
             weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
         if routed:

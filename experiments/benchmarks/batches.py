@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from albert_jax.batch import PretrainingBatch
+from albert_jax.batch import FIELDS, PretrainingBatch
 from albert_jax.durable_files import new_file
 from albert_jax.input_files import read_bytes
 from data_pipeline.errors import InputError
@@ -72,8 +72,7 @@ def with_shape(
 def record(batches: Batches, path: Path) -> None:
     """Write a recording: every field ``[number, ...]``, compressed."""
     entries: dict[str, Any] = {
-        name: np.stack([batch[name] for batch in batches.batches])
-        for name in PretrainingBatch._fields
+        name: np.stack([batch[name] for batch in batches.batches]) for name in FIELDS
     }
     entries[_SOURCE] = np.array(json.dumps(batches.source))
     with new_file(path) as partial, partial.open("wb") as file:
@@ -116,7 +115,7 @@ def replay(path: Path, config: ExperimentConfig) -> tuple[ExperimentConfig, Batc
         InputError: the file is not a recording, or its rows do not fit the model.
     """
     try:
-        fields = _read_arrays(path, [_SOURCE, *PretrainingBatch._fields])
+        fields = _read_arrays(path, [_SOURCE, *FIELDS])
         source = str(json.loads(str(fields.pop(_SOURCE))))
         numbers = {len(field) for field in fields.values() if field.ndim}
         if len(numbers) != 1 or not min(numbers):

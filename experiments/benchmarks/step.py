@@ -34,7 +34,7 @@ from experiments.benchmarks.timing import (
     time_candidates,
 )
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
-from experiments.run.compiled_steps import model_of, objective_of
+from experiments.run.compiled_steps import model_of, objective_of, refuse_teacher
 from experiments.run.config import ExperimentConfig
 from experiments.run.execution import compiler_options, open_mesh, resolve_execution
 
@@ -90,6 +90,7 @@ def step_candidates(
     """
     if not config.run.accumulation_steps:
         raise InputError("--config.run.accumulation_steps=0 is for training: name a number here")
+    refuse_teacher(config)
     mesh = open_mesh(config.run, config.global_batch_size)
     model, execution = _make_model(config, mesh, batches)
     objective = objective_of(config, model)

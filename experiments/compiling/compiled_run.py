@@ -24,6 +24,7 @@ from experiments.run.compiled_steps import (
     micro_batch_counts,
     model_of,
     objective_of,
+    refuse_teacher,
 )
 from experiments.run.config import ExperimentConfig, RunConfig
 from experiments.run.curriculum import Curriculum, Phase, phases_of
@@ -98,6 +99,7 @@ def compile_run(config: ExperimentConfig, topology: Topology, say: Say) -> list[
     Raises:
         InputError: the run does not fit the devices, or their compiler is not installed.
     """
+    refuse_teacher(config)
     devices = devices_of(topology)
     run = _run_on(topology, config.run)
     prepare_devices(run)
@@ -162,7 +164,7 @@ class _RunCompiler:
             predictions=phase.data.max_predictions_per_seq,
             pairs=pairs,
         )
-        shapes = tuple(field.shape for field in batch)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
         if shapes not in self._tried:
             self._tried[shapes] = self._try(phase.global_batch_size, batch)
         tried = self._tried[shapes]

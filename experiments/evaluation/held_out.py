@@ -13,6 +13,7 @@ from jaxtyping import Int64, PyTree
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.sharding import place_batch, rows_of_process
+from albert_jax.tasks.distillation.config import DistillationConfig
 from albert_jax.training.losses import Metrics, Ratio, summarize
 from albert_jax.training.parallel import compile_eval_step
 from data_pipeline.config import SentenceObjective
@@ -75,9 +76,12 @@ class HeldOutEvaluator:
         self.model = model_of(config)
         self.panels = pretraining_panels(objective)
         self._sentence_metric = objective.metric_name
-        plain = dataclasses.replace(config.optimizer, z_loss_weight=0.0)
-        trained = objective_of(dataclasses.replace(config, optimizer=plain), self.model)
-        self._loss_fn = trained.loss_fn
+        untaught = dataclasses.replace(
+            config,
+            optimizer=dataclasses.replace(config.optimizer, z_loss_weight=0.0),
+            distillation=DistillationConfig(),
+        )
+        self._loss_fn = objective_of(untaught, self.model).loss_fn
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
 
     def evaluate(self, params: PyTree) -> dict[str, float]:

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from albert_jax.devices.compile_cache import cache_counts
 from albert_jax.devices.flops import mesh_peak_flops
 from albert_jax.devices.memory import (
+    bytes_on_device,
     exhausted_memory,
     format_memory,
     memory_limit,
@@ -23,17 +24,18 @@ from albert_jax.devices.memory import (
 )
 from albert_jax.encoder import Execution
 from albert_jax.model import AlbertForPreTraining
+from albert_jax.settings import FieldError
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.tasks.replaced_tokens import AlbertForReplacedTokens, replaced_tokens_objective
 from albert_jax.training.config import OptimizerName
 from albert_jax.training.determinism import compile_step_fingerprints
 from albert_jax.training.objective import Objective
-from albert_jax.training.parallel import TrainStep, compile_train_step
+from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
 from experiments.run.config import ExperimentConfig, TrainingRunConfig
 from experiments.run.execution import compiler_options
-from experiments.run.interfaces import TrainingData
+from experiments.run.interfaces import DeviceTeacher, TrainingData
 
 _GIB = 2**30
 _ANYWHERE = Execution()
@@ -59,8 +61,24 @@ def objective_of(config: ExperimentConfig, model: AlbertForPreTraining) -> Objec
             seed=config.seed,
             z_loss_weight=weight,
         )
-    sophia = config.optimizer.name is OptimizerName.SOPHIA
-    return pretraining_objective(model, metric, z_loss_weight=weight, samples_labels=sophia)
+    return pretraining_objective(
+        model,
+        metric,
+        z_loss_weight=weight,
+        samples_labels=config.optimizer.name is OptimizerName.SOPHIA,
+        distillation=config.distillation if config.distillation.teacher else None,
+    )
+
+
+def refuse_teacher(config: ExperimentConfig) -> None:
+    """Check that a step is asked for whose batches need no teacher, which is another program.
+
+    Raises:
+        InputError: it is distilled.
+    """
+    if config.distillation.teacher:
+        flag, allowed = "--config.distillation.teacher", "empty here: only training runs a teacher"
+        raise InputError(str(FieldError(flag, allowed, config.distillation.teacher)))
 
 
 class SizedStep(NamedTuple):
@@ -138,7 +156,7 @@ class CompiledSteps:
         limit: bytes that a step may use on a device; None: not known.
         say: prints a line.
         costs: returns the costs of the first compiled step in words.
-        name: of what is compiled, if it is another function of state, batch and key.
+        name: of what is compiled, if it is another function of such arguments.
         compiling: entered while a step is compiled.
     """
 
@@ -155,12 +173,12 @@ class CompiledSteps:
         self._step_of, self._counts, self._limit = step_of, counts, limit
         self._say, self._costs = say, costs
         self._name, self._compiling = name, compiling
-        self._compiled: dict[tuple[tuple[int, ...], ...], TrainStep] = {}
+        self._compiled: dict[tuple[tuple[int, ...], ...], jax.stages.Compiled] = {}
 
-    def __call__(self, state: TrainState, batch: Any, key: Array) -> Any:
-        return self.prepare(state, batch, key)(state, batch, key)
+    def __call__(self, state: Any, batch: Any, *key: Array) -> Any:
+        return self.prepare(state, batch, *key)(state, batch, *key)
 
-    def prepare(self, state: TrainState, batch: Any, key: Array) -> TrainStep:
+    def prepare(self, state: Any, batch: Any, *key: Array) -> Callable[..., Any]:
         """Return the step for batches of this one's shape.
 
         Raises:
@@ -173,17 +191,17 @@ class CompiledSteps:
             self._say(f"compiling {self._name}{rows} ...")
             start, counts = time.perf_counter(), cache_counts()
             with self._compiling():
-                compiled = self._compile(state, batch, key)
+                compiled = self._compile(state, batch, *key)
             source = " (from the cache)" if cache_counts().since(counts).all_found else ""
             said = f"compiled in {time.perf_counter() - start:.1f} s{source}"
             self._say(f"{said}: {self._costs(compiled)}" if first else said)
             self._compiled[shapes] = compiled
         return self._compiled[shapes]
 
-    def _compile(self, state: TrainState, batch: Any, key: Array) -> jax.stages.Compiled:
+    def _compile(self, state: Any, batch: Any, *key: Array) -> jax.stages.Compiled:
         counts = self._counts(jax.tree.leaves(batch)[0].shape[0])
         for count in counts:
-            step = compile_sized(self._step_of(count), count, state, batch, key)
+            step = compile_sized(self._step_of(count), count, state, batch, *key)
             if len(counts) == 1 and step.compiled is not None:
                 return step.compiled
             if step.needed is None or self._limit is None:
@@ -214,6 +232,7 @@ class StepCompiler:
         mesh: the devices.
         say: prints a line.
         compiling: entered while a step is compiled.
+        teacher: what stays on the devices beside the state.
 
     Attributes:
         limit: bytes that a step may use on a device; None: not known.
@@ -229,8 +248,10 @@ class StepCompiler:
         *,
         say: Callable[[str], None],
         compiling: Callable[[], AbstractContextManager[None]],
+        teacher: DeviceTeacher | None = None,
     ) -> None:
         self._run, self._mesh, device = run, mesh, mesh.local_devices[0]
+        self._teacher, self._state_bytes = teacher, bytes_on_device(state)
         self._step = (objective.loss_fn, optimizer, state, mesh)
         self._options: dict[str, Any] = {
             "weight_fn": objective.weight_fn,
@@ -240,7 +261,24 @@ class StepCompiler:
             "compiler_options": compiler_options(run, device),
         }
         self._say, self._compiling = say, compiling
-        self.limit = memory_limit(device)
+        self._whole = memory_limit(device)
+        self.limit = self._whole
+        if self._whole is not None and teacher is not None:
+            self.limit = self._whole - bytes_on_device(teacher.params)
+
+    def teacher(self) -> CompiledSteps | None:
+        """Return the teacher's predictions, if there is a teacher on the devices."""
+        if self._teacher is None:
+            return None
+        return CompiledSteps(
+            self._teacher.compile,
+            self.counts,
+            None if self._whole is None else self._whole - self._state_bytes,
+            self._say,
+            format_memory,
+            "the teacher",
+            compiling=self._compiling,
+        )
 
     def train_step(self, costs: Callable[[jax.stages.Compiled], str]) -> CompiledSteps:
         """Return the training step.

@@ -11,6 +11,7 @@ from albert_jax.encoder import Remat
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.settings import FieldError, check_settings, setting
 from albert_jax.tasks.config import ObjectiveConfig
+from albert_jax.tasks.distillation import DistillationConfig
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from albert_jax.training.parallel import Parallelism
 from data_pipeline.config import LONGEST_ROW, SHORTEST_ROW, DataConfig
@@ -270,13 +271,17 @@ class ExperimentConfig:
     """
 
     LOCATIONS: ClassVar[frozenset[str]] = frozenset(
-        {"data.corpus_dir", "data.decay_corpus_dir", "data.records_dir", "data.plan_dir"}
+        {
+            *("data.corpus_dir", "data.decay_corpus_dir", "data.records_dir", "data.plan_dir"),
+            "distillation.teacher",
+        }
     )
 
     model: AlbertConfig = dataclasses.field(default_factory=AlbertConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
     global_batch_size: int = setting(
@@ -295,6 +300,7 @@ class ExperimentConfig:
             segments = "at least 2, one for each segment of a pair"
             raise FieldError("model.type_vocab_size", segments, self.model.type_vocab_size)
         self._check_objective()
+        self._check_distillation()
         check_batch_size("global_batch_size", self.global_batch_size, self.run)
         self._check_length("data.max_seq_length", self.data.max_seq_length)
         self._check_length("run.evaluation_seq_length", self.evaluation_seq_length)
@@ -314,6 +320,19 @@ class ExperimentConfig:
         follow_steps(settings)
         follow_optimizer(settings)
         follow_lengths(settings)
+
+    def _check_distillation(self) -> None:
+        if not self.distillation.teacher:
+            return
+        if self.generator is not None:
+            loss = f"empty with objective.token_loss={self.objective.token_loss}"
+            raise FieldError("distillation.teacher", loss, self.distillation.teacher)
+        if self.optimizer.name is OptimizerName.SOPHIA:
+            words = "another with distillation.teacher, whose loss has no labels to sample"
+            raise FieldError("optimizer.name", words, self.optimizer.name)
+        if self.distillation.top_k > self.model.vocab_size:
+            most = f"at most model.vocab_size ({self.model.vocab_size})"
+            raise FieldError("distillation.top_k", most, self.distillation.top_k)
 
     def _check_objective(self) -> None:
         try:

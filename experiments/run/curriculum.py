@@ -27,6 +27,7 @@ from data_pipeline.pretraining.display import format_coverage
 from data_pipeline.pretraining.records import RecordDataset
 from experiments.metrics.run_log import StepWork
 from experiments.run.config import ExperimentConfig
+from experiments.run.interfaces import Teacher
 from experiments.run.resumption import DECAY_KIND, DataIdentity
 from experiments.run.workdir import open_decay_corpus
 
@@ -103,6 +104,7 @@ class Curriculum:
         self._model, self._generator, self._mesh = config.model, config.generator, mesh
         self._given_slots = config.run.sequence_slots
         self._slots: int | None = None
+        self._teacher: Teacher | None = None
         self._accumulation_steps = config.run.accumulation_steps
         decay = open_decay_corpus(config, corpus)
         self._corpora = [decay if decay and phase.decays else corpus for phase in self.phases]
@@ -147,6 +149,12 @@ class Curriculum:
         """Check every batch from now on to have no more sequences than these slots; None: any."""
         self._slots = slots
 
+    def teach(self, teacher: Teacher | None) -> None:
+        """Let a teacher add what it recorded to every batch from now on, and its work to steps."""
+        self._teacher = teacher
+        identity = None if teacher is None else teacher.identity
+        self.identity = self.identity._replace(teacher=identity)
+
     def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
         end: the last phase goes on.
@@ -162,7 +170,12 @@ class Curriculum:
             rows = rows_of_process(phase.global_batch_size, self._mesh)
             count = None if phase is last else phase.end - phase.begin - skipped
             with dataset.batches(start_step=skipped, rows=rows) as batches:
-                yield from map(self._read, itertools.islice(batches, count))
+                numbers = itertools.count(phase.begin + skipped)
+                for step, arrays in zip(numbers, itertools.islice(batches, count), strict=False):
+                    batch = self._read(arrays)
+                    if self._teacher is not None:
+                        batch = self._teacher.add_predictions(batch, step=step, rows=rows)
+                    yield batch
 
     def _read(self, arrays: dict[str, np.ndarray]) -> PretrainingBatch:
         if self._slots is not None:
@@ -200,7 +213,7 @@ class Curriculum:
             f"plan of phase {number}": f"{data.rows_per_epoch} rows, {data.fill!r} filled"
             for number, data in enumerate(self._datasets)
         }
-        read = filter(None, (self.identity, self.identity.decay))
+        read = filter(None, (self.identity, self.identity.decay, self.identity.teacher))
         return {f"fingerprint of the {one.kind}": one.fingerprint for one in read} | plans
 
     def pairs_of_row(self, phase: int) -> int:
@@ -230,13 +243,17 @@ class Curriculum:
 
     def _flops(self, number: int) -> int:
         phase, dataset = self.phases[number], self._datasets[number]
-        return phase.global_batch_size * training_flops_per_row(
+        length, predictions = phase.data.max_seq_length, phase.data.max_predictions_per_seq
+        flops = training_flops_per_row(
             self._model,
-            length=phase.data.max_seq_length,
-            predictions=phase.data.max_predictions_per_seq,
+            length=length,
+            predictions=predictions,
             pairs=dataset.max_pairs_per_row,
             generator=self._generator,
         )
+        if self._teacher is not None:
+            flops += self._teacher.flops_per_row(length=length, predictions=predictions)
+        return phase.global_batch_size * flops
 
 
 def _open_dataset(corpus: Corpus, phase: Phase) -> PretrainingDataset | RecordDataset:

@@ -105,7 +105,7 @@ def check_vocabulary(
         InputError: the tokenizers differ in tokens or in the treatment of case or accents.
     """
     try:
-        stored = _read_tokenizer(init_from, tokenizer)
+        stored = read_stored_tokenizer(init_from, tokenizer)
     except MissingTokenizerError:
         stored = None
     fresh = embeddings is InitEmbeddings.FRESH
@@ -144,12 +144,20 @@ def describe_difference(there: Tokenizer, here: Tokenizer) -> str:
     return ""
 
 
-def _read_tokenizer(init_from: str, ours: Tokenizer) -> Tokenizer:
+def read_stored_tokenizer(path: str, ours: Tokenizer) -> Tokenizer:
     """Read the tokenizer beside weights.
 
     Released directories do not say how text is normalized: there, it is taken to be as in ours.
+
+    Args:
+        path: a path that `from_pretrained` reads.
+        ours: the tokenizer of the run.
+
+    Raises:
+        MissingTokenizerError: there is none.
+        InputError: it is damaged.
     """
-    directory = epath.Path(directory_of(init_from))
+    directory = epath.Path(directory_of(path))
     settings = (TOKENIZER_DIRECTORY, TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
     if any((directory / name).exists() for name in settings):
         return read_pretrained_tokenizer(str(directory))

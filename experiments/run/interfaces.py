@@ -1,15 +1,19 @@
 """The parts of a training run: interfaces that pre-training and fine-tuning implement."""
 
-from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from jaxtyping import PyTree
+import jax
+import numpy as np
+from jaxtyping import Int64, PyTree
 
+from albert_jax.batch import PretrainingBatch
 from albert_jax.training.config import OptimizerConfig
 from experiments.metrics.curves import Panel
 from experiments.metrics.run_log import StepWork
 from experiments.pages.samples import Sample
 from experiments.run.config import TrainingRunConfig
+from experiments.run.resumption import DataIdentity
 
 
 class TrainingConfig(Protocol):
@@ -48,6 +52,50 @@ class TrainingData(Protocol):
 
     def work_of_step(self, step: int) -> StepWork:
         """Return rows and operations of a step, counted from 0."""
+
+
+class DeviceTeacher(NamedTuple):
+    """A teacher that predicts on the devices of the run.
+
+    Attributes:
+        params: its parameters, on the devices.
+        compile: returns ``(params, batch) -> TeacherPredictions`` for a number of micro-batches.
+    """
+
+    params: PyTree
+    compile: Callable[[int], jax.stages.Wrapped]
+
+
+class Teacher(Protocol):
+    """A teacher of distillation, whose predictions become part of every batch.
+
+    Attributes:
+        identity: its content, by a fingerprint.
+        on_devices: the part of it that runs on the devices; None if it was recorded.
+    """
+
+    @property
+    def identity(self) -> DataIdentity: ...
+
+    @property
+    def on_devices(self) -> DeviceTeacher | None: ...
+
+    def describe(self) -> str:
+        """Describe it in a line."""
+
+    def flops_per_row(self, *, length: int, predictions: int) -> int:
+        """Return the operations that its predictions for a row take in each step."""
+
+    def add_predictions(
+        self, batch: PretrainingBatch, *, step: int, rows: Int64[np.ndarray, " rows"]
+    ) -> PretrainingBatch:
+        """Return a batch with what was recorded for it.
+
+        Args:
+            batch: rows of the batch of a step.
+            step: counted from 0.
+            rows: their numbers in the global batch.
+        """
 
 
 class Evaluator(Protocol):

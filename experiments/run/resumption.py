@@ -11,14 +11,15 @@ from albert_jax.training.checkpoint.selection import committed_steps
 from data_pipeline.errors import InputError
 from experiments.cli.config_dicts import ConfigT, differences
 
-_DATA_KINDS = ("corpus", "records", "dataset")
-DECAY_KIND = "decay_corpus"
+DATA_KINDS = ("corpus", "records", "dataset")
+DECAY_KIND, TEACHER_KIND = "decay_corpus", "teacher"
 
 
 class DataIdentity(NamedTuple):
-    """The data that a run is trained on."""
+    """The data that a run is trained on, or its teacher."""
 
-    kind: str  # one of `_DATA_KINDS`, or `DECAY_KIND`; names its file in the workdir
+    # One of `DATA_KINDS`, `DECAY_KIND` or `TEACHER_KIND`; names its file in the workdir.
+    kind: str
     flag: str  # names its place
     path: str
     fingerprint: str  # SHA-256 of its content
@@ -26,6 +27,7 @@ class DataIdentity(NamedTuple):
     weights: Mapping[str, float] = {}  # of the sources, where they are part of the content
     first_step: int = 0  # from which on it is read
     decay: "DataIdentity | None" = None  # what the decay is trained on, if that is another corpus
+    teacher: "DataIdentity | None" = None  # what it is distilled from, if it is
 
     def is_known_as(self, fingerprint: str) -> bool:
         """Return True for the fingerprint of this content, now or by an earlier version."""
@@ -68,7 +70,7 @@ def check_data(root: epath.Path, data: DataIdentity) -> None:
     Raises:
         InputError: it was trained on other data, or its file that says so is damaged.
     """
-    for kind in _DATA_KINDS:
+    for kind in DATA_KINDS:
         trained = _read_identity(root / f"{kind}.json", data)
         if trained is None:  # of another kind, or stopped before its first step
             continue
@@ -80,6 +82,7 @@ def check_data(root: epath.Path, data: DataIdentity) -> None:
                 f"({data.fingerprint[:12]}){_compare_weights(trained.weights, data.weights)}"
             )
     _check_decay(root, data)
+    _check_teacher(root, data)
 
 
 def _check_decay(root: epath.Path, data: DataIdentity) -> None:
@@ -122,6 +125,27 @@ def _read_identity(file: epath.Path, data: DataIdentity) -> DataIdentity | None:
             f"{file} is damaged ({error}): restore it, or delete it if {data.flag}="
             f"{data.path} is what the run was trained on"
         ) from error
+
+
+def _check_teacher(root: epath.Path, data: DataIdentity) -> None:
+    """Check that a workdir was trained with the teacher that it shall be trained with, if any."""
+    teacher = data.teacher
+    trained = _read_identity(root / f"{TEACHER_KIND}.json", teacher or data)
+    if trained is None:
+        if teacher is not None and committed_steps(root / CHECKPOINTS):
+            raise InputError(
+                f"--workdir={root} was trained without a teacher, not with {teacher.flag}="
+                f"{teacher.path}: choose another --workdir"
+            )
+        return
+    before = f"the teacher {trained.path}, fingerprint {trained.fingerprint[:12]}"
+    if teacher is None:
+        raise InputError(f"--workdir={root} was trained with {before}: name it again")
+    if trained.fingerprint != teacher.fingerprint:
+        raise InputError(
+            f"--workdir={root} was trained with {before}, not with {teacher.flag}={teacher.path} "
+            f"({teacher.fingerprint[:12]})"
+        )
 
 
 def _compare_weights(before: Any, now: Mapping[str, float]) -> str:

@@ -38,7 +38,7 @@ from experiments.pages.run_page import draw_run
 from experiments.pages.samples import write_samples
 from experiments.run.compiled_steps import CompiledSteps, StepCompiler, format_costs
 from experiments.run.execution import set_compilation_cache
-from experiments.run.interfaces import Evaluator, TrainingConfig, TrainingData
+from experiments.run.interfaces import DeviceTeacher, Evaluator, TrainingConfig, TrainingData
 from experiments.run.states import HISTORY, RunStates
 from experiments.run.stopping import EarlyStopping, Preemption
 from experiments.run.workdir import Workdir
@@ -64,6 +64,7 @@ class Run:
         data: its batches.
         evaluator: its held-out evaluation.
         mesh: the devices.
+        teacher: predicts the tokens of every batch before its step; None: nothing does.
         patience: evaluations without a better one that end the run early; None: it never ends
             early.
         rate_factors: factors of the learning rate by the prefix of a parameter's name.
@@ -81,11 +82,13 @@ class Run:
         evaluator: Evaluator,
         mesh: Mesh,
         *,
+        teacher: DeviceTeacher | None = None,
         patience: int | None = None,
         rate_factors: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._workdir, self._config, self._model = workdir, config, model
         self._data, self._evaluator, self._mesh = data, evaluator, mesh
+        self._teacher = teacher
         batch = config.global_batch_size
         self._optimizer = make_optimizer(
             config.optimizer, global_batch_size=batch, rate_factors=rate_factors
@@ -180,7 +183,9 @@ class Run:
             self._mesh,
             say=self.say,
             compiling=functools.partial(self._during, Activity.COMPILING),
+            teacher=self._teacher,
         )
+        self._predict = compiler.teacher()
         self._fingerprints = compiler.fingerprints()
         steps_to_go = self._num_steps - int(state.step)
         return compiler.train_step(
@@ -301,7 +306,7 @@ class Run:
                 contextlib.closing(self._data.batches(first_step)) as batches,
             ):
                 with self._clock.during(Activity.WAITING_FOR_DATA):
-                    queue = BatchQueue(batches, lambda batch: place_batch(batch, self._mesh))
+                    queue = BatchQueue(batches, self._place)
                 queue.settle(idle=False)  # counted already
                 self._queue = queue
                 step.prepare(state, queue.next, self._key)
@@ -322,6 +327,13 @@ class Run:
         except DeterminismError as error:
             saved = self._checkpoints.describe_newest()
             raise DeterminismError(f"{error}; {saved}", error.devices) from error
+
+    def _place(self, batch: Any) -> Any:
+        """Put a batch on the devices, with a teacher's predictions if one is there."""
+        placed = place_batch(batch, self._mesh)
+        if self._teacher is None or self._predict is None:
+            return placed
+        return placed._replace(teacher=self._predict(self._teacher.params, placed))
 
     def _checked(self, step: CompiledSteps, first_step: int) -> TrainStep:
         """The step, computed twice as often as the settings say."""

@@ -286,7 +286,7 @@ def _write(
     then known as a run's, and completed by the next start."""
     make_directory(root)
     write_text(root / CONFIG_FILE, to_json(config))
-    for part in filter(None, (data, data.decay)):
+    for part in filter(None, (data, data.decay, data.teacher)):
         write_text(root / f"{part.kind}.json", json.dumps(part.to_json(), indent=2) + "\n")
     if data.decay is None:
         (root / f"{DECAY_KIND}.json").unlink(missing_ok=True)

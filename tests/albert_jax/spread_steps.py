@@ -10,9 +10,10 @@ import optax
 from jax.sharding import Mesh
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
-from albert_jax.batch import PretrainingBatch
+from albert_jax.batch import PretrainingBatch, TeacherPredictions
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.encoder import Execution
+from albert_jax.tasks.distillation import DistillationConfig
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig, OptimizerName
 from albert_jax.training.optimizer import make_optimizer
@@ -79,6 +80,16 @@ def make_batch(seed: int) -> PretrainingBatch:
     )
 
 
+def teach(batch: PretrainingBatch, top_k: int, *, seed: int) -> PretrainingBatch:
+    """Add the predictions of a teacher that thinks some random tokens probable."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(ROWS, PREDICTIONS, CONFIG.vocab_size)).astype(np.float32)
+    token_ids = np.argsort(-scores)[..., :top_k].astype(np.int32)
+    log_probs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    top = np.take_along_axis(log_probs, token_ids, -1)
+    return batch._replace(teacher=TeacherPredictions(token_ids, top))
+
+
 @functools.cache
 def initial_state(
     *,
@@ -107,16 +118,21 @@ def lowered_step(
     devices: int = 8,
     fsdp: int = 1,
     tensor: int = 1,
+    distillation: DistillationConfig | None = None,
     **spread: Any,
 ) -> tuple[jax.stages.Lowered, Mesh]:
     """The step before it is compiled, and its mesh."""
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp, tensor=tensor)
     state = initial_state(config=config, optimizer=optimizer)
-    objective = pretraining_objective(AlbertForPreTraining(config, execution=execution))
+    objective = pretraining_objective(
+        AlbertForPreTraining(config, execution=execution), distillation=distillation
+    )
     step = compile_train_step(
         objective.loss_fn, optimizer, state, mesh, weight_fn=objective.weight_fn, **spread
     )
     batch, key = make_batch(0), jax.random.key(0)
+    if distillation is not None:
+        batch = teach(batch, distillation.top_k, seed=0)
     return step.lower(*jax.eval_shape(lambda *x: x, state, batch, key)), mesh
 
 

@@ -64,6 +64,7 @@ MADE = {
     "--config.data.train_file=pairs/train.en --config.targets.train_file=pairs/train.de "
     "--config.data.dev_file=pairs/val.en --config.targets.dev_file=pairs/val.de "
     f"--config.run.init_from={RUN} --workdir=runs/base-en-de",
+    "teachers/bert": f"experiments.convert --from={RUN} --to=huggingface --output=teachers/bert",
     "albert-base-v2": f"experiments.convert --from={RUN} --to=huggingface --output=albert-base-v2",
     "wiki.tfrecord": "experiments.export_records --config=experiments/configs/albert_base_v1.py "
     f"--config.data.corpus_dir={CORPUS} --output_file=wiki.tfrecord",
@@ -79,6 +80,7 @@ _TIMING = ("--num_windows=1", "--window_seconds=0.1")
 SMALL: dict[str, tuple[str, ...]] = {
     "data_pipeline.build_corpus": (f"--vocab_size={VOCABULARY}", "--num_processes=1"),
     "experiments.pretrain": (*_PRETRAINING, "--config.run.accumulation_steps=1"),
+    "experiments.distillation": _PRETRAINING,
     "experiments.finetune": _FINETUNING,
     "experiments.export_records": _PRETRAINING,
     "experiments.probe": ("--num_pairs=64",),

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from albert_jax.generation.top_k import BLOCK, top_k
+from albert_jax.tasks.distillation.top_k import BLOCK, top_k
 
 
 @pytest.mark.parametrize(("width", "count"), [(40 * BLOCK, 8), (23 * BLOCK + 5, 3), (BLOCK, 4)])

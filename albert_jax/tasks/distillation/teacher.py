@@ -1,0 +1,90 @@
+"""A teacher of distillation: a frozen model that predicts the masked tokens of training batches.
+
+It is a program of its own, compiled beside the training step and run before it on the same devices:
+the step takes its predictions as part of the batch, wherever they come from.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import PyTree
+
+from albert_jax.batch import PretrainingBatch, TeacherPredictions
+from albert_jax.devices.sharding import ROWS, P
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.tasks.distillation.config import DistillationConfig
+from albert_jax.tasks.distillation.top_k import top_k
+
+
+def predict_top_tokens(
+    model: AlbertForPreTraining, params: PyTree, batch: PretrainingBatch, config: DistillationConfig
+) -> TeacherPredictions:
+    """Return the teacher's most probable tokens at each slot, without dropout.
+
+    Args:
+        model: the teacher.
+        params: its parameters, those of the sentence head and the pooler left out or not.
+        batch: the batch.
+        config: how many tokens, and the temperature.
+    """
+    outputs: Any = model.apply(
+        {"params": params},
+        batch.input_ids,
+        token_type_ids=batch.token_type_ids,
+        position_ids=batch.position_ids,
+        sequence_ids=batch.sequence_ids,
+        masked_lm_positions=batch.masked_lm_positions,
+        sentence_order_positions=batch.sentence_order_positions,
+        output_sop_logits=False,
+    )
+    scaled = outputs.prediction_logits / config.temperature
+    rows, slots, vocabulary = scaled.shape
+    highest, token_ids = top_k(scaled.reshape(-1, vocabulary), config.top_k)
+    log_probs = highest.reshape(rows, slots, -1) - jax.nn.logsumexp(scaled, -1, keepdims=True)
+    return TeacherPredictions(
+        token_ids.reshape(rows, slots, -1).astype(jnp.int32), log_probs.astype(jnp.float32)
+    )
+
+
+def compile_teacher(
+    model: AlbertForPreTraining, config: DistillationConfig, mesh: Mesh, *, micro_batches: int = 1
+) -> jax.stages.Wrapped:
+    """Jit ``(params, batch) -> TeacherPredictions`` for a mesh.
+
+    Each device has all of the parameters and predicts its own rows; those that share matmuls in
+    training predict the same ones.
+
+    Args:
+        model: the teacher.
+        config: how many tokens, and the temperature.
+        mesh: the devices.
+        micro_batches: parts in which a device takes its rows, which must divide.
+    """
+
+    def predict(params: PyTree, batch: PretrainingBatch) -> TeacherPredictions:
+        if micro_batches == 1:
+            return predict_top_tokens(model, params, batch, config)
+
+        def split(field: Array) -> Array:
+            return field.reshape(micro_batches, -1, *field.shape[1:])
+
+        parts = jax.lax.map(
+            lambda micro: predict_top_tokens(model, params, micro, config),
+            jax.tree.map(split, batch),
+        )
+        joined: Any = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+        return joined
+
+    return jax.jit(
+        jax.shard_map(
+            predict,
+            mesh=mesh,
+            in_specs=(P(), ROWS),
+            out_specs=ROWS,
+            check_vma=False,  # as for the step: kernels cannot be called where it is checked
+        ),
+        out_shardings=NamedSharding(mesh, ROWS),
+    )

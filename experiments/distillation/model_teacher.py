@@ -1,0 +1,149 @@
+"""A teacher that is an ALBERT: it predicts every batch on the devices of the run, frozen."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import PyTree
+
+from albert_jax.attention.dispatch import Attention
+from albert_jax.batch import PretrainingBatch
+from albert_jax.config import AlbertConfig
+from albert_jax.devices.flops import prediction_flops_per_row
+from albert_jax.devices.sharding import P
+from albert_jax.interop.names import WeightsError
+from albert_jax.interop.parameter_fitting import fit_parameters
+from albert_jax.interop.stored_weights import flatten
+from albert_jax.matmuls.dense_matmul import Matmuls
+from albert_jax.model import AlbertForPreTraining
+from albert_jax.pretrained import INITIALIZATION_SEED, open_weights
+from albert_jax.tasks.distillation import DistillationConfig
+from albert_jax.tasks.distillation.teacher import compile_teacher
+from albert_jax.tasks.models import AlbertForMaskedLM
+from data_pipeline.config import Packing
+from data_pipeline.corpus.reader import Corpus
+from data_pipeline.errors import InputError
+from experiments.distillation.compatibility import FLAG, check_rows, check_teacher_vocabulary
+from experiments.run.config import ExperimentConfig
+from experiments.run.curriculum import phases_of
+from experiments.run.execution import resolve_execution
+from experiments.run.interfaces import DeviceTeacher
+from experiments.run.resumption import TEACHER_KIND, DataIdentity
+
+
+class ModelTeacher:
+    """Any ALBERT with a masked-LM head as a `Teacher`.
+
+    It computes in the type of the run, with an attention of its own, and its rows in as many
+    micro-batches as the step.
+
+    Args:
+        config: the experiment, whose `distillation.teacher` names it.
+        corpus: the text, whose vocabulary it must have.
+        mesh: the devices.
+        sequence_slots: as for `resolve_execution`, those of the student.
+
+    Attributes:
+        config: its sizes.
+        identity: its parameters, by their fingerprint.
+
+    Raises:
+        InputError: there is no such model, or it has another vocabulary, shorter rows or fewer
+            segments than the run.
+        CheckpointError: a workdir's checkpoint is damaged or missing.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        corpus: Corpus,
+        mesh: Mesh,
+        *,
+        sequence_slots: int | Callable[[], int],
+    ) -> None:
+        source = config.distillation.teacher
+        self.config, self._params = _read(source)
+        check_teacher_vocabulary(source, self.config.vocab_size, corpus)
+        lengths = [phase.data.max_seq_length for phase in phases_of(config)]
+        check_rows(self.config.longest_row, self.config.type_vocab_size, lengths, source)
+        self._distillation, self._mesh = config.distillation, mesh
+        # Its heads and widths are others than the student's, and it has no gradients to round.
+        run = dataclasses.replace(config.run, attention=Attention.AUTO, matmuls=Matmuls.SAME)
+        execution, self._execution_line = resolve_execution(
+            run,
+            self.config,
+            mesh,
+            lengths=lengths,
+            packed=config.data.packing is Packing.PACKED,
+            sequence_slots=sequence_slots,
+        )
+        self._model = AlbertForPreTraining(self.config, dtype=run.dtype, execution=execution)
+        self.identity = DataIdentity(
+            TEACHER_KIND, FLAG, source, _fingerprint(self.config, self._params)
+        )
+
+    def describe(self) -> str:
+        """Describe it in a line."""
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self._params))
+        return (
+            f"teacher: {self.identity.path}, {self.config.num_hidden_layers} layers of "
+            f"{self.config.hidden_size}, {parameters:,} parameters, "
+            f"{describe_distillation(self._distillation)}; {self._execution_line}"
+        )
+
+    def flops_per_row(self, *, length: int, predictions: int) -> int:
+        """Return the operations of its forward pass for a row."""
+        return prediction_flops_per_row(self.config, length=length, predictions=predictions)
+
+    @functools.cached_property
+    def on_devices(self) -> DeviceTeacher:
+        """Its parameters, as a copy on each device, and its predictions."""
+        replicated = NamedSharding(self._mesh, P())
+        params = jax.jit(lambda x: x, out_shardings=replicated)(self._params)
+
+        def compile(micro_batches: int) -> jax.stages.Wrapped:
+            return compile_teacher(
+                self._model, self._distillation, self._mesh, micro_batches=micro_batches
+            )
+
+        return DeviceTeacher(params, compile)
+
+    def add_predictions(self, batch: PretrainingBatch, **_: object) -> PretrainingBatch:
+        """Return the batch as it is: predictions are added on the devices."""
+        return batch
+
+
+def describe_distillation(config: DistillationConfig) -> str:
+    """Describe what is taught. Example: ``top 64 tokens at temperature 1, weight 0.5``."""
+    return (
+        f"top {config.top_k} tokens at temperature {config.temperature:g}, weight {config.weight:g}"
+    )
+
+
+def _read(source: str) -> tuple[AlbertConfig, PyTree]:
+    """Read configuration and parameters, without those of other heads."""
+    try:
+        stored = open_weights(source)
+        model = AlbertForMaskedLM(stored.config)
+        return stored.config, fit_parameters(
+            stored, model, seed=INITIALIZATION_SEED, required=("",)
+        )
+    except WeightsError as error:
+        hint = ""
+        if "model_type must be albert" in str(error):
+            hint = (
+                "; experiments.distillation records what any other model of transformers predicts"
+            )
+        raise InputError(f"{FLAG}={source}: {error}{hint}") from error
+
+
+def _fingerprint(config: AlbertConfig, params: PyTree) -> str:
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name, leaf in sorted(flatten(params).items()):
+        digest.update(f"{name} {leaf.shape}".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
