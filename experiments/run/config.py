@@ -10,7 +10,7 @@ from albert_jax.config import AlbertConfig
 from albert_jax.encoder import Remat
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.settings import FieldError, check_settings, setting
-from albert_jax.tasks.config import ObjectiveConfig
+from albert_jax.tasks.config import ObjectiveConfig, TokenLoss
 from albert_jax.tasks.distillation import DistillationConfig
 from albert_jax.training.config import OptimizerConfig, OptimizerName, ScheduleName
 from albert_jax.training.parallel import Parallelism
@@ -335,17 +335,19 @@ class ExperimentConfig:
             raise FieldError("distillation.top_k", most, self.distillation.top_k)
 
     def _check_objective(self) -> None:
+        """Check what replaced tokens exclude, and the generator."""
+        kind = self.objective.token_loss
+        if kind is TokenLoss.REPLACED_TOKENS:
+            if self.model.num_experts:
+                words = f"0 with objective.token_loss={kind}"
+                raise FieldError("model.num_experts", words, self.model.num_experts)
+            if self.optimizer.name is OptimizerName.SOPHIA:
+                words = f"another with objective.token_loss={kind}"
+                raise FieldError("optimizer.name", words, self.optimizer.name)
         try:
-            generator = self.generator
+            _ = self.generator
         except FieldError as error:
             raise error.within("objective") from error
-        if generator is None:
-            return
-        chosen = f"with objective.token_loss={self.objective.token_loss}"
-        if self.optimizer.name is OptimizerName.SOPHIA:
-            raise FieldError("optimizer.name", f"another {chosen}", self.optimizer.name)
-        if self.model.num_experts:  # the loss that balances them is masked LM's
-            raise FieldError("model.num_experts", f"0 {chosen}", self.model.num_experts)
 
     def _check_length(self, name: str, length: int) -> None:
         longest = self.model.longest_row

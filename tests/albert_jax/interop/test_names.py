@@ -89,6 +89,7 @@ def test_parameters_that_other_formats_lack_have_shapes_in_workdirs(changes):
     mapping = native_mapping(config)
     assert {path: mapping[path].shape for path in shapes} == shapes
     heads = ("classifier", "qa_outputs", "start_logits", "end_logits", "answer_class")
+    heads += ("discriminator_predictions",)
     assert {path for path in mapping if not path.startswith(heads)} == set(shapes)
 
 
@@ -99,6 +100,7 @@ def test_tensors_are_transposed_and_unstacked_where_the_formats_differ():
             path: target.shape
             for path, target in native_mapping(config).items()
             if path != "classifier/kernel" and path != "classifier/bias"
+            if not path.startswith("discriminator_predictions/")
         }
     )
     query = params["albert/encoder/layers/attention/query/kernel"]
