@@ -159,6 +159,7 @@ def test_every_structure_of_every_sweep_takes_a_step() -> None:
             state,
             mesh,
             weight_fn=task.weight_fn,
+            sampled_loss_fn=task.sampled_loss_fn,
         )
         key = jax.random.key(0)
         for _ in range(2):  # the first has the rate 0
