@@ -1,4 +1,4 @@
-"""The page of a run: its metrics, curves, samples, scores and settings."""
+"""The page of a run: its metrics, curves, samples, scores, corpora and settings."""
 
 import json
 import math
@@ -53,6 +53,7 @@ def write_run_page(
         f"{workdir.name}, step {last:,}",
         [
             Section("Scores of the best checkpoint", format_table(*_scores(report))),
+            Section("Corpora", format_table(*_corpora(workdir, config))),
             Section("Goodput", format_goodput(read_attempts(workdir))),
             Section("Curves", format_charts(_charts(entries, [*panels, *_OF_TRAINING]))),
             Section("Filled gaps", format_samples(*read_samples(workdir))),
@@ -120,6 +121,18 @@ def _scores(report: Mapping[str, Any]) -> tuple[Sequence[str], Iterator[Sequence
         for name, value in found["figures"].items()
     )
     return ("split", "metric", "value", "constant answer"), rows
+
+
+def _corpora(
+    workdir: epath.Path, config: Mapping[str, Any]
+) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    """Return headings and rows of a table, which has rows if the decay has a corpus of its own."""
+    first, decay = (_read(workdir / f"{name}.json") for name in ("corpus", "decay_corpus"))
+    rows: list[Sequence[Any]] = []
+    if decay:
+        begin, last = decay["first_step"], config["optimizer"]["num_train_steps"]
+        rows = [(f"1 to {begin:,}", first["path"]), (f"{begin + 1:,} to {last:,}", decay["path"])]
+    return ("steps", "corpus"), rows
 
 
 def _texts(report: Mapping[str, Any]) -> str:

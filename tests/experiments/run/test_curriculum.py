@@ -23,6 +23,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import PretrainingDataset
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli.exit_codes import ExitCode
+from experiments.converting import read_provenance
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
 from experiments.run import execution
@@ -255,6 +256,13 @@ def test_a_run_killed_around_its_decay_ends_as_if_it_had_not_been(
         forget_after(step, whole, stopped)
         assert pretrain(config, stopped) is ExitCode.DONE
         assert_same_params(stopped, whole)
+    page = (whole / "report.html").read_text()
+    for steps, path in (("1 to 9", corpus), ("10 to 12", decay_corpus)):
+        assert f"<td>{steps}</td><td>{path}</td>" in page
+    (trained,) = [
+        text for name, text in read_provenance(whole, 12).training.items() if name.endswith("decay")
+    ]
+    assert trained.startswith(f"{decay_corpus.name}; sources memory; fingerprint ")
     alone = tmp_path / "alone"
     assert pretrain(with_part(config, "data", decay_corpus_dir=""), alone) is ExitCode.DONE
     for step, same in ((9, True), (12, False)):
