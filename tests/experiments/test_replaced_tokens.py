@@ -65,7 +65,7 @@ def test_a_run_learns_to_tell_samples_from_text_and_is_evaluated_alike(
     metrics = evaluator.evaluate(opened.params)
     assert metrics == {name: pytest.approx(last[name], rel=1e-5) for name in metrics}
     assert "detection       accuracy" in format_metrics(metrics, evaluator.baselines())
-    layers = evaluate_layers(evaluator.measure, evaluator.model, opened.params)
+    layers = evaluate_layers(evaluator.measure, evaluator.model, opened.params).layers
     assert [layer.depth for layer in layers] == [0, 1, 2]
     assert layers[-1].masked_lm_loss == pytest.approx(metrics["masked_lm_loss"], rel=1e-5)
 
