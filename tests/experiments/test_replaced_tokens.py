@@ -14,6 +14,7 @@ from albert_jax.interop.names import WeightsError
 from albert_jax.pretrained import PretrainedWeights, read_pretrained
 from albert_jax.settings import FieldError
 from albert_jax.tasks.config import Generator
+from albert_jax.tasks.replaced_tokens import AlbertForReplacedTokens
 from experiments.cli.exit_codes import ExitCode
 from experiments.converting.formats import (
     Format,
@@ -105,6 +106,10 @@ def test_what_is_exported_and_fine_tuned_of_a_run(generator: Generator, tmp_path
     started = read_initial_parameters(weights, classifier, seed=0)
     assert_same(started["albert"], params["albert"])
     assert_same(read_initial_parameters(weights, model_of(config), seed=0), params)
+    sizes = {"generator_kind": generator, "generator_config": config.generator}
+    model, whole = AlbertForReplacedTokens.from_pretrained(run, **sizes)
+    assert model.parameter_shapes() == model_of(config).parameter_shapes()
+    assert_same(jax.device_get(whole), params)
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
