@@ -72,32 +72,42 @@ def make_config(corpus: Path, teacher: Path | str, **run: Any) -> ExperimentConf
 def test_a_resumed_run_asks_the_same_teacher(
     corpus: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, resumed = make_config(corpus, teacher), tmp_path / "resumed"
-    assert pretrain(config, tmp_path / "whole") is ExitCode.DONE
+    config, workdir = make_config(corpus, teacher), tmp_path / "run"
+    with stopped_after(5):
+        assert pretrain(config, workdir) is ExitCode.PREEMPTED
     printed = capsys.readouterr().err
     assert f"teacher: {teacher}, 1 layers of 24, " in printed
     assert "top 5 tokens at temperature 2, weight 1; attention: " in printed
     assert "compiling the teacher ..." in printed
-    entries = [e for e in read_metrics(tmp_path / "whole") if e["split"] == "train"]
+    entries = [e for e in read_metrics(workdir) if e["split"] == "train"]
     assert all(entry["distillation_loss"] > 0 for entry in entries)
     assert {"teacher_agreement", "teacher_accuracy"} <= entries[0].keys()
     parts = ("masked_lm_loss", "sentence_order_loss", "distillation_loss")
     assert entries[0]["loss"] == pytest.approx(sum(entries[0][name] for name in parts), rel=1e-6)
 
-    with stopped_after(5):
-        assert pretrain(config, resumed) is ExitCode.PREEMPTED
-    moved = shutil.copytree(teacher, tmp_path / "elsewhere")
-    assert pretrain(make_config(corpus, moved), resumed) is ExitCode.DONE
-    assert_same_params(resumed, tmp_path / "whole")
-
     other = export_teacher(tmp_path / "other", corpus, seed=1)
     with pytest.raises(InputError, match=r"was trained with the teacher .*, not with --config\."):
-        pretrain(make_config(corpus, other), resumed)
+        pretrain(make_config(corpus, other), workdir)
     with pytest.raises(InputError, match=r"was trained with the teacher .*: name it again"):
-        pretrain(make_config(corpus, ""), resumed)
-    (resumed / "teacher.json").unlink()
+        pretrain(make_config(corpus, ""), workdir)
+    moved = shutil.copytree(teacher, tmp_path / "elsewhere")
+    assert pretrain(make_config(corpus, moved), workdir, dry_run=True) is ExitCode.DONE
+    assert f"teacher: {moved}, 1 layers of 24" in capsys.readouterr().out
+    (workdir / "teacher.json").unlink()
     with pytest.raises(InputError, match="was trained without a teacher, not with"):
-        pretrain(config, resumed)
+        pretrain(config, workdir)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_not_stopped(
+    corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    config = make_config(corpus, teacher)
+    assert pretrain(config, tmp_path / "whole") is ExitCode.DONE
+    with stopped_after(5):
+        assert pretrain(config, tmp_path / "stopped") is ExitCode.PREEMPTED
+    assert pretrain(config, tmp_path / "stopped") is ExitCode.DONE
+    assert_same_params(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_operations_count_the_forward_pass_of_the_teacher(corpus: Path, teacher: Path) -> None:
@@ -112,13 +122,6 @@ def test_operations_count_the_forward_pass_of_the_teacher(corpus: Path, teacher:
     per_row = layer + 2 * 32 * 16 * 24 + 2 * 5 * 16 * (24 + 21)
     assert batches.mean_flops - alone == 16 * per_row
     assert batches.work_of_step(0).flops == batches.mean_flops
-
-
-def test_a_dry_run_names_the_teacher(
-    corpus: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pretrain(make_config(corpus, teacher), tmp_path, dry_run=True) is ExitCode.DONE
-    assert f"teacher: {teacher}, 1 layers of 24" in capsys.readouterr().out
 
 
 def test_a_teacher_that_does_not_fit_is_refused(corpus: Path, tmp_path: Path) -> None:

@@ -56,8 +56,6 @@ def make_config(
     corpus: Path, teacher: Path | str = "", *, steps: int = STEPS, **parts: Any
 ) -> ExperimentConfig:
     config = make_experiment(corpus, num_train_steps=steps)
-    first = PhaseConfig(5, max_seq_length=24, max_predictions_per_seq=5, global_batch_size=8)
-    config = with_part(config, "phases", first=first)
     config = with_part(config, "distillation", teacher=str(teacher), top_k=TOP)
     for part, changes in parts.items():
         config = with_part(config, part, **changes)
@@ -89,7 +87,8 @@ def taught(
 
 def test_a_run_reads_what_was_recorded_for_its_batches(corpus: Path, tmp_path: Path) -> None:
     directory, teacher = tmp_path / "recording", EchoTeacher(stop_after=6)
-    config = make_config(corpus, directory)
+    first = PhaseConfig(5, max_seq_length=24, max_predictions_per_seq=5, global_batch_size=8)
+    config = make_config(corpus, directory, phases={"first": first})
     with pytest.raises(KeyboardInterrupt):
         record(config, batches_of(corpus, config), teacher, directory)
     assert is_recording(str(directory)) and not is_recording(str(tmp_path))
@@ -103,7 +102,7 @@ def test_a_run_reads_what_was_recorded_for_its_batches(corpus: Path, tmp_path: P
     ]
 
     expected = EchoTeacher()
-    for batch in (*taught(corpus, config, 0, STEPS), *taught(corpus, config, 11, 2)):
+    for batch in taught(corpus, config, 0, STEPS):
         assert batch.teacher is not None
         predictions = expected.predict(batch)
         np.testing.assert_array_equal(batch.teacher.token_ids, predictions.token_ids)
@@ -112,11 +111,16 @@ def test_a_run_reads_what_was_recorded_for_its_batches(corpus: Path, tmp_path: P
     ahead = taught(corpus, config, STEPS - 1, 3)  # prefetched, and never trained on
     assert ahead[2].teacher is not None and ahead[2].teacher.token_ids.shape == (16, 5, TOP)
 
-    longer, more = make_config(corpus, directory, steps=STEPS + 4), EchoTeacher()
-    record(longer, batches_of(corpus, longer), more, directory)
-    assert more.asked == 5  # the file that ended early, and another one
-    assert len(taught(corpus, longer, 0, STEPS + 4)) == STEPS + 4
-    assert len(taught(corpus, config, 0, STEPS)) == STEPS  # the shorter run reads it as before
+
+def test_a_recording_becomes_longer(corpus: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "recording"
+    short, long = (make_config(corpus, directory, steps=steps) for steps in (STEPS, STEPS + 4))
+    record(short, batches_of(corpus, short), EchoTeacher(), directory)
+    teacher = EchoTeacher()
+    record(long, batches_of(corpus, long), teacher, directory)
+    assert teacher.asked == 6  # the file that ended early, and another one
+    ends = [taught(corpus, one, STEPS - 1, 1)[0].teacher for one in (short, long)]
+    jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
 def test_a_recording_of_another_run_is_refused(corpus: Path, tmp_path: Path) -> None:
@@ -153,7 +157,6 @@ def test_a_damaged_recording_is_refused(corpus: Path, tmp_path: Path) -> None:
     path = directory / "000002.bin"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    taught(corpus, config, 0, 5)
     with pytest.raises(InputError, match=r"000002\.bin is damaged or missing: delete it, and rec"):
         taught(corpus, config, 9, 1)
     path.unlink()
@@ -163,7 +166,7 @@ def test_a_damaged_recording_is_refused(corpus: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
     rows = np.fromfile(path, layout.shards_of(config)[2].row)
-    rows["checksum"][3] ^= 1  # as of another version, which makes other batches
+    rows["checksum"][16 + 3] ^= 1  # as of another version, which makes other batches
     rows.tofile(path)
     listed = json.loads((directory / "shards.json").read_text())
     listed[path.name]["sha256"] = layout.hash_file(path)
@@ -178,6 +181,6 @@ def test_a_full_disk_is_found_before_anything_is_recorded(
     config, teacher = make_config(corpus), EchoTeacher()
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr("experiments.distillation.recorder.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(InputError, match=r"needs 11\.8 kB, its disk has 0\.0 kB: lower"):
+    with pytest.raises(InputError, match=r"needs 14\.3 kB, its disk has 0\.0 kB: lower"):
         record(config, batches_of(corpus, config), teacher, tmp_path / "recording")
     assert teacher.asked == 0

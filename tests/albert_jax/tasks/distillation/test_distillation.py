@@ -163,14 +163,12 @@ def step(**spread: Any) -> tuple[Any, dict[str, float]]:
     return jax.device_get(state.params), summarize(metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spread",
     [
         {"devices": 4, "fsdp": 2, "tensor": 2, "accumulation_steps": 2},
-        pytest.param(
-            {"devices": 4, "parallelism": Parallelism.PMAP, "accumulation_steps": 2},
-            marks=pytest.mark.slow,
-        ),
+        {"devices": 4, "parallelism": Parallelism.PMAP, "accumulation_steps": 2},
     ],
     ids=str,
 )
