@@ -21,7 +21,7 @@ from experiments.run.workdir import CONFIG_FILE, REPORT_FILE, read_config
 from experiments.tasks.config import FinetuneConfig
 
 _DATA_FILES = ("corpus.json", "records.json")
-_TRAINING_SPLITS = ("train", "optimizer")
+_TRAINING_SPLITS = ("train", "optimizer", "goodput")
 
 Json = Mapping[str, Any]
 Config = ExperimentConfig | FinetuneConfig

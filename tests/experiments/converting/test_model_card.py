@@ -40,9 +40,9 @@ def make_workdir(path: Path, model: Any, config: Any, step: int, **files: Any) -
     return path
 
 
-def make_card(path: Path, name: str = "me/model") -> str:
+def make_card(path: Path, name: str = "me/model", to: Format = Format.HUGGINGFACE) -> str:
     stored = read_pretrained(path)
-    return format_model_card(name, stored, TOKENIZER, read_provenance(path, stored.step))
+    return format_model_card(name, stored, TOKENIZER, read_provenance(path, stored.step), to)
 
 
 def header_of(card: str) -> dict[str, Any]:
@@ -64,6 +64,7 @@ def pretrained(tmp_path: Path) -> Path:
         {"step": 500, "split": "validation", "time": 1.0, "loss": 9.0},
         {"step": 1000, "split": "train", "time": 2.0, "loss": 3.5},
         {"step": 1000, "split": "validation", "time": 2.0, "loss": 4.25, "pairs": 64.0},
+        {"step": 1000, "split": "goodput", "time": 3.0, "goodput": 0.9},
     ]
     identity = {
         "path": "/home/somebody/wiki_en",
@@ -101,6 +102,11 @@ def test_a_pretrained_model_has_its_training_and_the_metrics_of_its_checkpoint(
     ):
         assert line in card.splitlines(), f"{line}\n{card}"
     assert "somebody" not in card and "9.0" not in card
+    vectors = make_card(pretrained, to=Format.SENTENCE_TRANSFORMERS)
+    header = header_of(vectors)
+    assert header["library_name"] == "sentence-transformers"
+    assert header["pipeline_tag"] == "sentence-similarity"
+    assert 'model = SentenceTransformer("me/model")' in vectors.splitlines()
 
 
 def test_results_of_glue_in_the_workdir_are_there(pretrained: Path) -> None:
