@@ -5,7 +5,7 @@ Rows       no difference (the paper), a scale and an embedding of each layer; 8 
            low-rank change of about as many parameters, and no biases
 Paper      no difference; Nouriborji et al. 2025 gain by experts, beside much else that is new
 Cost       0.158 ZFLOP a point with experts, as all are computed, 0.149 without; 8 points
-Small      3 layers of 128 for 2,000 steps: 15 to 25 minutes a point on 2 CPU cores
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/experts.py \
                --size=small --workdir=sweeps/experts --corpus_dir=CORPUS
 Found      nothing yet

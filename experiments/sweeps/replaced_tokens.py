@@ -4,8 +4,8 @@ Rows       masked LM; detection with the whole encoder as the generator, with ha
            (two of three), and with a generator of its own of a quarter of the width
 Paper      masked LM; ELECTRA's generators are of their own, with tied embeddings
 Cost       0.149 ZFLOP for masked LM, then 0.298, 0.224 and 0.162 ZFLOP: rows take the same steps
-Small      3 layers of 128 for 2,000 steps: 15 to 20 minutes on 2 CPU cores for masked LM, up to
-           1.5 times the operations for the others
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes on 2 CPU cores for masked LM, up to twice
+           the operations for the others
 Command    python -m experiments.sweep --sweep=experiments/sweeps/replaced_tokens.py \
                --size=small --workdir=sweeps/replaced_tokens --corpus_dir=CORPUS
 Found      nothing yet
