@@ -355,6 +355,7 @@ def take_steps(
 OWN = {"generator": Generator.OWN, "generator_width": 0.5, "generator_layers": 2}
 
 
+@pytest.mark.slow
 def test_evaluation_samples_the_same_on_any_devices_and_in_any_batch() -> None:
     model = make_model(CONFIG, OWN)
     loss_fn = replaced_tokens_objective(model, detection_weight=50.0, seed=4).loss_fn
