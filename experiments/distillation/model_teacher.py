@@ -50,6 +50,7 @@ class ModelTeacher:
     Attributes:
         config: its sizes.
         identity: its parameters, by their fingerprint.
+        sequence_slots: of its attention.
 
     Raises:
         InputError: there is no such model, or it has another vocabulary, shorter rows or fewer
@@ -81,6 +82,7 @@ class ModelTeacher:
             packed=config.data.packing is Packing.PACKED,
             sequence_slots=sequence_slots,
         )
+        self.sequence_slots = execution.sequence_slots
         self._model = AlbertForPreTraining(self.config, dtype=run.dtype, execution=execution)
         self.identity = DataIdentity(
             TEACHER_KIND, FLAG, source, _fingerprint(self.config, self._params)

@@ -42,12 +42,14 @@ class RecordedTeacher:
     Attributes:
         identity: the recording, by its fingerprint.
         on_devices: None.
+        sequence_slots: None.
 
     Raises:
         InputError: it is damaged, was made for other batches, or has too few steps.
     """
 
     on_devices: DeviceTeacher | None = None
+    sequence_slots: int | None = None
 
     def __init__(self, config: ExperimentConfig, data: DataIdentity) -> None:
         path = config.distillation.teacher

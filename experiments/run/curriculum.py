@@ -150,8 +150,11 @@ class Curriculum:
         self._slots = slots
 
     def teach(self, teacher: Teacher | None) -> None:
-        """Let a teacher add what it recorded to every batch from now on, and its work to steps."""
+        """Let a teacher add what it recorded to every batch from now on, and its work to steps; its
+        sequence slots limit them too."""
         self._teacher = teacher
+        if teacher is not None and (slots := teacher.sequence_slots) is not None:
+            self._slots = min(slots, self._slots or slots)
         identity = None if teacher is None else teacher.identity
         self.identity = self.identity._replace(teacher=identity)
 

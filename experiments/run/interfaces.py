@@ -72,6 +72,7 @@ class Teacher(Protocol):
     Attributes:
         identity: its content, by a fingerprint.
         on_devices: the part of it that runs on the devices; None if it was recorded.
+        sequence_slots: of its attention on packed rows, see `Execution`.
     """
 
     @property
@@ -79,6 +80,9 @@ class Teacher(Protocol):
 
     @property
     def on_devices(self) -> DeviceTeacher | None: ...
+
+    @property
+    def sequence_slots(self) -> int | None: ...
 
     def describe(self) -> str:
         """Describe it in a line."""

@@ -123,6 +123,11 @@ def test_operations_count_the_forward_pass_of_the_teacher(corpus: Path, teacher:
     assert batches.mean_flops - alone == 16 * per_row
     assert batches.work_of_step(0).flops == batches.mean_flops
 
+    found.sequence_slots = 1  # as of cudnn
+    batches.teach(found)
+    with pytest.raises(InputError, match=r"run\.sequence_slots must be at least \d"):
+        next(batches.batches(0))
+
 
 def test_a_teacher_that_does_not_fit_is_refused(corpus: Path, tmp_path: Path) -> None:
     opened = open_corpus(corpus)
