@@ -51,7 +51,7 @@ def test_results_and_gradients_are_those_of_the_reference(
         assert np.abs(theirs).max() > 0.1
 
 
-@pytest.mark.parametrize("reach", [1, 3, 5, 9, 40])
+@pytest.mark.parametrize("reach", [3, 5, 40])
 @pytest.mark.parametrize("rows", ["packed", "padded"])
 def test_local_attention_is_the_reference_where_there_is_a_token(
     monkeypatch: pytest.MonkeyPatch, rows: str, reach: int
@@ -69,8 +69,13 @@ def test_local_attention_is_the_reference_where_there_is_a_token(
 
     def computed(attend: Any) -> list[Array]:
         """At tokens alone: padding may attend to anything."""
-        value, pullback = jax.vjp(attend, *OPERANDS)
-        return [value * real, *pullback(COTANGENT * real)]
+
+        @jax.jit
+        def run(operands: Any) -> list[Array]:
+            value, pullback = jax.vjp(attend, *operands)
+            return [value * real, *pullback(COTANGENT * real)]
+
+        return run(OPERANDS)
 
     expected = computed(lambda *x: dot_product_attention(*x, mask.dense(LENGTH)))
     query_ids = ids if packed else jnp.ones_like(ids)
