@@ -477,8 +477,9 @@ def test_a_run_trains_on_imported_records(corpus: Path, tmp_path: Path) -> None:
         global_batch_size=records.global_batch_size,
     )
     expected = next(dataset.batches(start_step=3))
-    for name, array in next(batches.batches(3))._asdict().items():
-        np.testing.assert_array_equal(array, expected[name])
+    batch = next(batches.batches(3))
+    for name, array in expected.items():
+        np.testing.assert_array_equal(getattr(batch, name), array)
     identity = {"path": str(tmp_path / "records"), "fingerprint": dataset.fingerprint}
     assert json.loads((workdir / "records.json").read_text()) == identity
 

@@ -2,9 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
-
-import numpy as np
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from data_pipeline.finetuning.examples import QuestionExample
 from data_pipeline.finetuning.squad.answers import (
@@ -29,8 +27,8 @@ from data_pipeline.finetuning.squad.spans import (
     find_spans,
 )
 
-# Outputs of a model for each window: arrays by name.
-WindowOutputs = Sequence[Mapping[str, np.ndarray]]
+# Outputs of a model for each window: arrays by name, of which a logit is a NumPy scalar.
+WindowOutputs = Sequence[Mapping[str, Any]]
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from random_inputs import random_batch, random_parameters
 
 from albert_jax import AlbertConfig, AlbertForPreTraining
-from albert_jax.batch import PretrainingBatch
+from albert_jax.batch import FIELDS, PretrainingBatch
 from albert_jax.config import PositionEncoding
 from albert_jax.tasks.pretraining import masked_lm_metrics, sentence_metrics
 
@@ -83,7 +83,8 @@ def take_alone(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch
     """One pair at the start of a row of its own, everything after it padding."""
     start, size = sum(ROWS[row][:pair]), ROWS[row][pair]
     fields = {}
-    for name, array in batch._asdict().items():
+    for name in FIELDS:
+        array = getattr(batch, name)
         if name.startswith("masked_lm"):
             fields[name] = array[row : row + 1, 3 * pair : 3 * pair + 3]
         elif name.startswith("sentence_order"):
