@@ -6,7 +6,7 @@ Cost       0.149 ZFLOP a point, 5 points: a change costs parameters and hardly a
 Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/depth_rank.py \
                --size=small --workdir=sweeps/depth_rank --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, context gap of two seeds: rank 16 1.06, none 0.86, nothing shared 0.76
 """
 
 from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks

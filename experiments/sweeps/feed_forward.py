@@ -7,7 +7,7 @@ Cost       0.149 ZFLOP a point, 6 points
 Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/feed_forward.py \
                --size=small --workdir=sweeps/feed_forward --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, context gap of two seeds: mlp 0.86, swiglu 0.74, geglu 0.71; norms not run
 """
 
 from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks

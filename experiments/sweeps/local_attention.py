@@ -7,7 +7,7 @@ Cost       0.149 ZFLOP without a window, 0.141 with one of 128; 3 points
 Small      3 layers of 128 for 400 steps on rows of 128: 2 to 4 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/local_attention.py \
                --size=small --workdir=sweeps/local_attention --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, context gap of two seeds: window 16 1.50, 32 1.34, none 1.07
 """
 
 from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks

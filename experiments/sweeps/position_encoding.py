@@ -9,7 +9,7 @@ Cost       0.149 ZFLOP a point, somewhat more with learned distances; 4 points
 Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/position_encoding.py \
                --size=small --workdir=sweeps/position_encoding --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, context gap of two seeds: rotary 0.86, relative_local 0.45, absolute and none 0.00
 """
 
 from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks

@@ -197,6 +197,20 @@ CHANGES: dict[str, dict[str, Any]] = {
     "albert_large_packed": LARGE | PACKED,
     "albert_xlarge_packed": size(24, 2048, 16) | PACKED,
     "albert_xxlarge_packed": XXLARGE | PACKED,
+    "albert_modern": NO_DROPOUT
+    | PACKED
+    | {
+        "model.position_encoding": "rotary",
+        "model.attention_window": 128,
+        "model.depth_rank": 16,
+        "optimizer.name": "muon",
+        "optimizer.learning_rate": 2e-3,
+        "optimizer.schedule": "poly",
+        "optimizer.num_train_steps": 60_000,
+        "optimizer.num_warmup_steps": 1500,
+        "optimizer.beta_2": 0.98,
+        "optimizer.bias_correction": True,
+    },
     "albert_tiny_cpu": SMALL
     | size(3, 128, 4)
     | {
