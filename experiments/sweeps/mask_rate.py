@@ -6,7 +6,7 @@ Cost       0.15 to 0.16 ZFLOP a point, 5 points (products, forward and backward)
 Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/mask_rate.py \
                --size=small --workdir=sweeps/mask_rate --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, context gap of two seeds: 40 % 1.05, 20 % 0.86, 15 % 0.58; others not run
 """
 
 from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks

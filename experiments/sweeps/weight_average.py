@@ -7,7 +7,8 @@ Cost       0.149 ZFLOP a point, 6 points (products, forward and backward)
 Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores
 Command    python -m experiments.sweep --sweep=experiments/sweeps/weight_average.py \
                --size=small --workdir=sweeps/weight_average --corpus_dir=CORPUS
-Found      nothing yet
+Found      small, loss of two seeds: constant rate 5.32, with a mean over 100 steps 5.26; linear
+           decay 5.34, with that mean 5.37; others not run
 """
 
 from typing import Any

@@ -203,6 +203,8 @@ CHANGES: dict[str, dict[str, Any]] = {
         "model.position_encoding": "rotary",
         "model.attention_window": 128,
         "model.depth_rank": 16,
+        "data.masked_lm_prob": 0.3,
+        "data.max_predictions_per_seq": 154,
         "optimizer.name": "muon",
         "optimizer.learning_rate": 2e-3,
         "optimizer.schedule": "poly",
