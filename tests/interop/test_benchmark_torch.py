@@ -10,7 +10,7 @@ from random_inputs import random_batch
 from tiny_decoders import draw_talkative_params, make_decoder
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
-from albert_jax.batch import PretrainingBatch
+from albert_jax.batch import FIELDS, PretrainingBatch
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.losses import summarize
@@ -47,8 +47,8 @@ LENGTH = 11
 
 def make_batch(rows):
     """A batch of pairs whose used slots have weight 1 and different positions."""
-    batch = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))._asdict()
-    batch = {name: np.array(field) for name, field in batch.items()}
+    drawn = random_batch(CONFIG, rows, LENGTH, np.random.default_rng(5))
+    batch = {name: np.array(getattr(drawn, name)) for name in FIELDS}
     batch["input_ids"] = np.where(batch["sequence_ids"] > 0, batch["input_ids"], 0)
     for row in range(len(rows)):
         used = batch["masked_lm_weights"][row] > 0

@@ -101,7 +101,8 @@ def test_mteb_scores_a_model_on_local_files(tokenizer: AlbertTokenizer, tmp_path
     first, second, labels = zip(*pairs, strict=True)
     cosines = (our_vectors(model, list(first)) * our_vectors(model, list(second))).sum(axis=1)
     expected = float(scipy.stats.pearsonr(cosines, labels).statistic)
-    assert scores["cosine_pearson"] == pytest.approx(expected, abs=1e-5)
+    # Cosines in float32 err by some 1e-7; a correlation divides that by their spread.
+    assert scores["cosine_pearson"] == pytest.approx(expected, abs=1e-6 / float(np.std(cosines)))
     assert scores["main_score"] == scores["cosine_spearman"]
     (line,) = format_results(results)
     assert line.startswith(f"STSBenchmark, validation, default: {scores['main_score']:.4f} (cosi")
