@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny_tasks
 from commands import assert_same_params, stopped_after
+from short_runs import use_one_device
 
-from albert_jax.devices.mesh import make_mesh
 from albert_jax.pretrained import open_weights
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.training.checkpoint import restore_params
@@ -25,7 +25,7 @@ from experiments.finetuning.open_run import open_finetuning
 from experiments.finetuning.starting_point import read_task_parameters
 from experiments.metrics.metrics_file import read_metrics
 from experiments.predict import TASKS, choose_model
-from experiments.run import execution, initial_parameters
+from experiments.run import initial_parameters
 from experiments.run import training as training_run
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
@@ -38,9 +38,8 @@ STILL = 1e-12
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
-    """Use one device: several are tested with the step, and would only cost time here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        use_one_device(patch)
         yield
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_tasks
 from commands import assert_same_params, stopped_after
+from short_runs import use_one_device
 
 from albert_jax.decoder.config import DecoderSizes
 from albert_jax.devices.mesh import make_mesh
@@ -36,7 +37,7 @@ WORDS = dict(zip((*tiny_tasks.FILLERS, "good", "bad"), "abcdefghijxy", strict=Tr
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        use_one_device(patch)
         patch.setattr("experiments.finetuning.report._plot", lambda *_, **__: None)
         patch.setattr(training_run, "draw_run", lambda *_, **__: None)
         yield

@@ -18,6 +18,7 @@ import pytest
 from commands import assert_same_params, start, stopped_after
 from echoes import WORDS, make_experiment, with_part, write_echoes
 from etils import epath
+from short_runs import draw_nothing, use_one_device
 
 from albert_jax.devices.compile_cache import cache_counts
 from albert_jax.devices.mesh import make_mesh
@@ -54,17 +55,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
-    """What several devices compute is tested with the step; here they would only cost time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        use_one_device(patch)
         yield
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip pictures and samples, which take a while; `finished` is made before this applies."""
-    monkeypatch.setattr(training_run, "draw_run", lambda *_: None)
-    monkeypatch.setattr(training_run.Run, "_finish", lambda *_: None)
+    draw_nothing(monkeypatch)
 
 
 def make_config(corpus: Path, **run: Any) -> ExperimentConfig:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from echoes import make_experiment, with_part, write_echoes
+from short_runs import draw_nothing, use_one_device
 
 from albert_jax import AlbertForMaskedLM, AlbertForPreTraining
 from albert_jax.batch import PretrainingBatch
@@ -21,8 +22,6 @@ from experiments.distillation.__main__ import record_teacher
 from experiments.distillation.transformers_teacher import TransformersTeacher, sequences_of
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
-from experiments.run import execution
-from experiments.run import training as training_run
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum
 
@@ -42,9 +41,8 @@ SIZES = {
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
-        patch.setattr(training_run, "draw_run", lambda *_: None)
-        patch.setattr(training_run.Run, "_finish", lambda *_: None)
+        use_one_device(patch)
+        draw_nothing(patch)
         yield
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 from commands import assert_same_params, stopped_after
 from echoes import make_experiment, with_part, write_echoes
+from short_runs import draw_nothing, use_one_device
 from tiny_models import random_params
 
 from albert_jax import AlbertForMaskedLM
@@ -25,8 +25,6 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.distillation import open_teacher
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
-from experiments.run import execution
-from experiments.run import training as training_run
 from experiments.run.compiled_steps import refuse_teacher
 from experiments.run.config import ExperimentConfig
 from experiments.run.curriculum import Curriculum
@@ -38,9 +36,8 @@ TEACHER = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1}
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
-        patch.setattr(training_run, "draw_run", lambda *_: None)
-        patch.setattr(training_run.Run, "_finish", lambda *_: None)
+        use_one_device(patch)
+        draw_nothing(patch)
         yield
 
 

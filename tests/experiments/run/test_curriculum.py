@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from commands import assert_same_params
 from echoes import SPECIAL, WORDS, make_experiment, with_part, write_echoes
+from short_runs import use_one_device
 from tiny_corpora import write_corpus
 
 from albert_jax.devices.mesh import make_mesh
@@ -26,7 +26,6 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.converting import read_provenance
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
-from experiments.run import execution
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
 from experiments.run.curriculum import Curriculum, mean_flops_per_row, phases_of
 
@@ -197,9 +196,8 @@ def test_a_phase_that_cannot_be_is_named(
 
 
 @pytest.fixture
-def one_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    mesh = make_mesh(devices=jax.devices()[:1])
-    monkeypatch.setattr(execution, "make_mesh", lambda **_: mesh)
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_one_device(monkeypatch)
 
 
 def forget_after(step: int, whole: Path, stopped: Path) -> None:

@@ -6,20 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from commands import assert_same_params
 from echoes import make_experiment, with_part, write_echoes
+from short_runs import use_one_device
 
-from albert_jax.devices.mesh import make_mesh
 from albert_jax.training import skipping
 from albert_jax.training.determinism import CheckedStep
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.metrics.metrics_file import read_metrics
 from experiments.pretrain import pretrain
-from experiments.run import execution
 from experiments.run import training as training_run
 
 STEPS = 16
@@ -30,7 +28,7 @@ SIGMAS = 0.5  # so few that there are spikes
 @pytest.fixture(scope="module", autouse=True)
 def one_device_and_a_short_memory() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: make_mesh(devices=jax.devices()[:1]))
+        use_one_device(patch)
         patch.setattr(skipping, "FEWEST", 3)
         yield
 

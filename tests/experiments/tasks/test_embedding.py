@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import scipy.stats
 import tiny_tasks
 from etils import epath
+from short_runs import use_one_device
 
 from albert_jax import AlbertForEmbedding, Pooling, read_pretrained
-from albert_jax.devices.mesh import make_mesh
 from albert_jax.interop.names import WeightsError
 from albert_jax.settings import FieldError
 from albert_jax.tasks.embedding_files import VectorForm, read_vector_form
@@ -26,7 +25,6 @@ from experiments.finetune import finetune
 from experiments.finetuning.open_run import open_finetuning
 from experiments.predict import TASKS
 from experiments.prediction.inference import put_in_order
-from experiments.run import execution
 from experiments.run import training as training_run
 from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.raw_inputs import PredictionOptions, RawInput
@@ -39,9 +37,8 @@ PAIRS = {"text_column": "a", "text_pair_column": "b"}
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
     """Use one device, and draw nothing; see `tests/experiments/test_finetune.py`."""
-    one = make_mesh(devices=jax.devices()[:1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "make_mesh", lambda **_: one)
+        one = use_one_device(patch)
         patch.setattr("experiments.prediction.inference.make_mesh", lambda: one)
         patch.setattr(training_run, "draw_run", lambda *_: None)
         patch.setattr("experiments.finetuning.report._plot", lambda *_, **__: None)
