@@ -1,7 +1,7 @@
 """The batch of pre-training, the contract between its data and the step; checks of batches."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,6 +60,11 @@ class PretrainingBatch(NamedTuple):
             for dtype, axes in FIELDS.values()
         )
         return cls(*fields)  # type: ignore[arg-type]
+
+    def row_inputs(self) -> dict[str, Any]:
+        """Return the arguments of a model that describe the rows."""
+        names = ("input_ids", "token_type_ids", "position_ids", "sequence_ids")
+        return {name: getattr(self, name) for name in (*names, "sentence_order_positions")}
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "PretrainingBatch":

@@ -12,7 +12,7 @@ from albert_jax.generation.decoding import generate
 from albert_jax.generation.encoder_decoder import AlbertForConditionalGeneration
 from albert_jax.tasks.batches import Seq2SeqBatch
 from albert_jax.training.losses import Metrics, Ratio, cross_entropy
-from albert_jax.training.objective import Objective, Predict
+from albert_jax.training.objective import Objective, Predict, dropout_options
 
 
 def seq2seq_objective(
@@ -101,7 +101,6 @@ def _score(
         batch.attention_mask,
         batch.token_type_ids,
         decoder_input_ids=batch.decoder_input_ids,
-        deterministic=key is None,
-        rngs=None if key is None else {"dropout": key},
+        **dropout_options(key),
     )
     return outputs.logits

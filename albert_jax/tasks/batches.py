@@ -25,6 +25,12 @@ _COMMON: _Fields = {
 }
 
 
+def _several_texts(axis: str) -> _Fields:
+    """Return the common fields of examples that have several texts each, along an axis."""
+    texts: tuple[DTypeLike, tuple[str, ...]] = (np.int32, ("batch", axis, "length"))
+    return _COMMON | {name: texts for name in _COMMON if name != "weights"}
+
+
 class ClassificationBatch(NamedTuple):
     """Texts, or pairs of texts, with a class, a score or several labels each.
 
@@ -115,11 +121,7 @@ class MultipleChoiceBatch(NamedTuple):
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "MultipleChoiceBatch":
         """Build a checked batch; see `ClassificationBatch.from_numpy`."""
         batch = cls(**arrays)  # type: ignore[arg-type]
-        tokens = ("batch", "choices", "length")
-        fields: _Fields = dict.fromkeys(
-            ("input_ids", "attention_mask", "token_type_ids"), (np.int32, tokens)
-        )
-        check_fields(arrays, _COMMON | fields | {"labels": (np.int32, _ROWS)})
+        check_fields(arrays, _several_texts("choices") | {"labels": (np.int32, _ROWS)})
         return batch
 
 
@@ -142,12 +144,8 @@ class EmbeddingBatch(NamedTuple):
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "EmbeddingBatch":
         """Build a checked batch; see `ClassificationBatch.from_numpy`."""
         batch = cls(**arrays)  # type: ignore[arg-type]
-        tokens = ("batch", "texts", "length")
-        fields: _Fields = dict.fromkeys(
-            ("input_ids", "attention_mask", "token_type_ids"), (np.int32, tokens)
-        )
-        fields |= {"text_ids": (np.int32, ("batch", "texts")), "scores": (np.float32, _ROWS)}
-        check_fields(arrays, _COMMON | fields)
+        own: _Fields = {"text_ids": (np.int32, ("batch", "texts")), "scores": (np.float32, _ROWS)}
+        check_fields(arrays, _several_texts("texts") | own)
         return batch
 
 

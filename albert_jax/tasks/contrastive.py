@@ -17,7 +17,7 @@ from albert_jax.layers import AnyArray
 from albert_jax.tasks.batches import EmbeddingBatch
 from albert_jax.tasks.embedding import AlbertForEmbedding
 from albert_jax.training.losses import Metrics, Ratio, cross_entropy
-from albert_jax.training.objective import Objective
+from albert_jax.training.objective import Objective, dropout_options
 
 CONTRASTIVE_LOSS, RANKING_LOSS = "contrastive_loss", "ranking_loss"
 
@@ -95,8 +95,7 @@ def _embed(
         batch.input_ids,
         batch.attention_mask,
         batch.token_type_ids,
-        deterministic=key is None,
-        rngs=None if key is None else {"dropout": key},
+        **dropout_options(key),
     )
     return outputs.embeddings
 

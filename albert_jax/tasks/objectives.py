@@ -28,7 +28,7 @@ from albert_jax.tasks.models import (
     AlbertForTokenClassification,
 )
 from albert_jax.training.losses import Metrics, Ratio, cross_entropy
-from albert_jax.training.objective import Objective
+from albert_jax.training.objective import Objective, dropout_options
 
 # The predictions of `conditional_span_objective`.
 BEAM_OUTPUTS = (
@@ -66,8 +66,7 @@ def _objective(
             batch.input_ids,
             batch.attention_mask,
             batch.token_type_ids,
-            deterministic=key is None,
-            rngs=None if key is None else {"dropout": key},
+            **dropout_options(key),
             **inputs(batch, with_labels),
         )
 

@@ -14,9 +14,9 @@ from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
 from albert_jax.tasks.distillation.config import DistillationConfig
 from albert_jax.tasks.distillation.loss import DISTILLATION_LOSS, distillation_metrics
 from albert_jax.tasks.halting import Halting
-from albert_jax.tasks.routing import BALANCE, routing_metrics, token_weights
+from albert_jax.tasks.routing import BALANCE, padding_weights, routing_metrics
 from albert_jax.training.losses import Metrics, Ratio, cross_entropy, z_loss
-from albert_jax.training.objective import Objective
+from albert_jax.training.objective import Objective, dropout_options
 
 Z_LOSS = "masked_lm_z_loss"
 
@@ -48,15 +48,12 @@ def pretraining_objective(
 
     def loss_fn(params: PyTree, batch: PretrainingBatch, dropout_key: Array | None) -> Metrics:
         outputs, sown = _apply(model, params, batch, dropout_key, output_sop_logits=sentence)
-        metrics = masked_lm_metrics(outputs.prediction_logits, batch)
-        if z_loss_weight:
-            metrics[Z_LOSS] = z_loss(
-                outputs.prediction_logits, batch.masked_lm_weights, z_loss_weight
-            )
+        logits = outputs.prediction_logits
+        metrics = token_and_sentence_metrics(
+            *(logits, outputs.sop_logits, batch, sentence_metric), z_loss_weight=z_loss_weight
+        )
         if distillation is not None:
-            metrics |= distillation_metrics(outputs.prediction_logits, batch, distillation)
-        if sentence_metric is not None and outputs.sop_logits is not None:
-            metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
+            metrics |= distillation_metrics(logits, batch, distillation)
         if routed:
             metrics |= routing_metrics(model.config, sown, batch)
         return metrics
@@ -64,24 +61,20 @@ def pretraining_objective(
     def sampled_loss_fn(params: PyTree, batch: PretrainingBatch, key: Any) -> Metrics:
         outputs = apply_to_batch(model, params, batch, output_sop_logits=sentence)
         batch = sample_labels(key, outputs, batch)
-        metrics = masked_lm_metrics(outputs.prediction_logits, batch)
+        metrics = token_and_sentence_metrics(
+            outputs.prediction_logits, outputs.sop_logits, batch, sentence_metric
+        )
         for name, used in ((Z_LOSS, z_loss_weight), (BALANCE, routed)):  # which have no labels
             if used:
                 metrics[name] = Ratio(jnp.zeros(()), jnp.ones(()))
-        if sentence_metric is not None and outputs.sop_logits is not None:
-            metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
         return metrics
 
     def weight_fn(batch: PretrainingBatch) -> dict[str, Float[Array, ""]]:
-        weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
-        if z_loss_weight:
-            weights[Z_LOSS] = weights["masked_lm_loss"]
+        weights = token_and_sentence_weights(batch, sentence_metric, z_loss_weight=z_loss_weight)
         if distillation is not None:
             weights[DISTILLATION_LOSS] = weights["masked_lm_loss"]
-        if sentence:
-            weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
         if routed:
-            weights[BALANCE] = token_weights(batch).sum()
+            weights[BALANCE] = padding_weights(batch).sum()
         return weights
 
     def predict(params: PyTree, batch: PretrainingBatch) -> dict[str, Array]:
@@ -137,7 +130,7 @@ def _apply(
     routed = any(model.config.layers_with_experts)
     applied: Any = model.apply(
         {"params": params},
-        **row_inputs(batch),
+        **batch.row_inputs(),
         masked_lm_positions=batch.masked_lm_positions,
         **dropout_options(dropout_key),
         mutable=["intermediates"] if routed else False,
@@ -147,15 +140,41 @@ def _apply(
     return outputs, sown
 
 
-def row_inputs(batch: PretrainingBatch) -> dict[str, Any]:
-    """Return the arguments of a model that describe the rows."""
-    rows = ("input_ids", "token_type_ids", "position_ids", "sequence_ids")
-    return {name: getattr(batch, name) for name in (*rows, "sentence_order_positions")}
+def token_and_sentence_metrics(
+    prediction_logits: Float[Array, "batch predictions vocabulary"],
+    sop_logits: Float[Array, "batch pairs 2"] | None,
+    batch: PretrainingBatch,
+    sentence_metric: str | None,
+    *,
+    z_loss_weight: float = 0.0,
+) -> Metrics:
+    """Compute what every objective of pre-training has: masked LM, z-loss and the sentence loss.
+
+    Args:
+        prediction_logits: of the slots.
+        sop_logits: of the pairs; None without a sentence objective.
+        batch: the batch.
+        sentence_metric: see `pretraining_objective`.
+        z_loss_weight: likewise.
+    """
+    metrics = masked_lm_metrics(prediction_logits, batch)
+    if z_loss_weight:
+        metrics[Z_LOSS] = z_loss(prediction_logits, batch.masked_lm_weights, z_loss_weight)
+    if sentence_metric is not None and sop_logits is not None:
+        metrics |= sentence_metrics(sentence_metric, sop_logits, batch)
+    return metrics
 
 
-def dropout_options(key: Array | None) -> dict[str, Any]:
-    """Return the options of `apply` for dropout with a key; without one there is none."""
-    return {"deterministic": key is None, "rngs": None if key is None else {"dropout": key}}
+def token_and_sentence_weights(
+    batch: PretrainingBatch, sentence_metric: str | None, *, z_loss_weight: float = 0.0
+) -> dict[str, Float[Array, ""]]:
+    """Return the denominators of the losses of `token_and_sentence_metrics`, with its arguments."""
+    weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
+    if z_loss_weight:
+        weights[Z_LOSS] = weights["masked_lm_loss"]
+    if sentence_metric is not None:
+        weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
+    return weights
 
 
 def masked_lm_metrics(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float32
 
 from albert_jax.batch import PretrainingBatch
 from albert_jax.config import AlbertConfig
@@ -35,7 +37,7 @@ def routing_metrics(
     """
     routing: Routing = sown["intermediates"]["albert"]["encoder"][ROUTING][0]
     applications = sum(config.layers_with_experts) * config.inner_group_num
-    valid = token_weights(batch)
+    valid = padding_weights(batch)
     tokens = valid.sum()
     routed = tokens * applications
     metrics = {
@@ -48,6 +50,6 @@ def routing_metrics(
     return metrics
 
 
-def token_weights(batch: PretrainingBatch) -> Any:
+def padding_weights(batch: PretrainingBatch) -> Float32[Array, "batch length"]:
     """Return 1 for a token, 0 for padding."""
     return (jnp.asarray(batch.sequence_ids) > 0).astype(jnp.float32)

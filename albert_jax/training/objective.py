@@ -12,6 +12,11 @@ from albert_jax.training.losses import LossFn, WeightFn
 Predict = Callable[[PyTree, Any], dict[str, Array]]
 
 
+def dropout_options(key: Array | None) -> dict[str, Any]:
+    """Return the options of `apply` for dropout with a key; without one there is none."""
+    return {"deterministic": key is None, "rngs": None if key is None else {"dropout": key}}
+
+
 class Objective(NamedTuple):
     """Loss, weights and predictions of a model on a task.
 

@@ -21,7 +21,6 @@ from albert_jax.interop.stored_weights import flatten
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.model import AlbertForPreTraining
 from albert_jax.pretrained import INITIALIZATION_SEED, open_weights
-from albert_jax.tasks.distillation import DistillationConfig
 from albert_jax.tasks.distillation.teacher import compile_teacher
 from albert_jax.tasks.models import AlbertForMaskedLM
 from data_pipeline.config import Packing
@@ -94,7 +93,7 @@ class ModelTeacher:
         return (
             f"teacher: {self.identity.path}, {self.config.num_hidden_layers} layers of "
             f"{self.config.hidden_size}, {parameters:,} parameters, "
-            f"{describe_distillation(self._distillation)}; {self._execution_line}"
+            f"{self._distillation.describe()}; {self._execution_line}"
         )
 
     def flops_per_row(self, *, length: int, predictions: int) -> int:
@@ -117,13 +116,6 @@ class ModelTeacher:
     def add_predictions(self, batch: PretrainingBatch, **_: object) -> PretrainingBatch:
         """Return the batch as it is: predictions are added on the devices."""
         return batch
-
-
-def describe_distillation(config: DistillationConfig) -> str:
-    """Describe what is taught. Example: ``top 64 tokens at temperature 1, weight 0.5``."""
-    return (
-        f"top {config.top_k} tokens at temperature {config.temperature:g}, weight {config.weight:g}"
-    )
 
 
 def _read(source: str) -> tuple[AlbertConfig, PyTree]:

@@ -72,11 +72,9 @@ class RecordedTeacher:
 
     def describe(self) -> str:
         """Describe it in a line."""
-        settings = self._config.distillation
         return (
-            f"teacher: {self._teacher['path']}, recorded in {self._directory}, top "
-            f"{settings.top_k} tokens at temperature {settings.temperature:g}, weight "
-            f"{settings.weight:g}"
+            f"teacher: {self._teacher['path']}, recorded in {self._directory}, "
+            f"{self._config.distillation.describe()}"
         )
 
     def flops_per_row(self, *, length: int, predictions: int) -> int:

@@ -28,3 +28,9 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    def describe(self) -> str:
+        """Describe what is taught. Example: ``top 64 tokens at temperature 1, weight 0.5``."""
+        return (
+            f"top {self.top_k} tokens at temperature {self.temperature:g}, weight {self.weight:g}"
+        )

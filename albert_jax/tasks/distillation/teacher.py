@@ -32,12 +32,8 @@ def predict_top_tokens(
     """
     outputs: Any = model.apply(
         {"params": params},
-        batch.input_ids,
-        token_type_ids=batch.token_type_ids,
-        position_ids=batch.position_ids,
-        sequence_ids=batch.sequence_ids,
+        **batch.row_inputs(),
         masked_lm_positions=batch.masked_lm_positions,
-        sentence_order_positions=batch.sentence_order_positions,
         output_sop_logits=False,
     )
     scaled = outputs.prediction_logits / config.temperature

@@ -9,13 +9,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Float32, PyTree
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.tasks.pretraining import (
-    Z_LOSS,
-    dropout_options,
-    masked_lm_metrics,
-    row_inputs,
-    sentence_metrics,
-)
+from albert_jax.tasks.pretraining import token_and_sentence_metrics, token_and_sentence_weights
 from albert_jax.tasks.replaced_tokens.model import AlbertForReplacedTokens, DetectionOutput
 from albert_jax.tasks.replaced_tokens.samples import (
     replace_tokens,
@@ -23,8 +17,8 @@ from albert_jax.tasks.replaced_tokens.samples import (
     sample_tokens,
     token_weights,
 )
-from albert_jax.training.losses import Metrics, Ratio, z_loss
-from albert_jax.training.objective import Objective
+from albert_jax.training.losses import Metrics, Ratio
+from albert_jax.training.objective import Objective, dropout_options
 
 DETECTION_LOSS = "detection_loss"
 
@@ -64,7 +58,7 @@ def replaced_tokens_objective(
         params: PyTree, batch: PretrainingBatch, dropout_key: Array | None
     ) -> tuple[Array, Bool[Array, "batch length"], DetectionOutput]:
         keys = (None, None) if dropout_key is None else tuple(jax.random.split(dropout_key))
-        run, inputs = functools.partial(model.apply, {"params": params}), row_inputs(batch)
+        run, inputs = functools.partial(model.apply, {"params": params}), batch.row_inputs()
         generated: Any = run(
             **inputs,
             masked_lm_positions=batch.masked_lm_positions,
@@ -82,24 +76,16 @@ def replaced_tokens_objective(
 
     def loss_fn(params: PyTree, batch: PretrainingBatch, dropout_key: Array | None) -> Metrics:
         logits, is_replaced, outputs = apply(params, batch, dropout_key)
-        metrics = masked_lm_metrics(logits, batch)
-        if z_loss_weight:
-            metrics[Z_LOSS] = z_loss(logits, batch.masked_lm_weights, z_loss_weight)
-        metrics |= detection_metrics(
+        metrics = token_and_sentence_metrics(
+            *(logits, outputs.sop_logits, batch, sentence_metric), z_loss_weight=z_loss_weight
+        )
+        return metrics | detection_metrics(
             outputs.detection_logits, is_replaced, token_weights(batch), factor=detection_weight
         )
-        if sentence_metric is not None and outputs.sop_logits is not None:
-            metrics |= sentence_metrics(sentence_metric, outputs.sop_logits, batch)
-        return metrics
 
     def weight_fn(batch: PretrainingBatch) -> dict[str, Float[Array, ""]]:
-        weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
-        if z_loss_weight:
-            weights[Z_LOSS] = weights["masked_lm_loss"]
-        weights[DETECTION_LOSS] = token_weights(batch).sum()
-        if sentence:
-            weights[f"{sentence_metric}_loss"] = batch.sentence_order_weights.sum()
-        return weights
+        weights = token_and_sentence_weights(batch, sentence_metric, z_loss_weight=z_loss_weight)
+        return weights | {DETECTION_LOSS: token_weights(batch).sum()}
 
     def predict(params: PyTree, batch: PretrainingBatch) -> dict[str, Array]:
         logits, _, outputs = apply(params, batch, None)
