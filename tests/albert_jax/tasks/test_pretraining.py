@@ -86,7 +86,10 @@ def test_z_loss_is_the_squared_log_of_the_denominator_over_the_same_slots() -> N
     assert more.pop("masked_lm_z_loss") == pytest.approx(expected, rel=1e-5)
     assert more.pop("loss") == pytest.approx(losses.pop("loss") + expected, rel=1e-5)
     assert more == losses
-    assert set(with_z.weight_fn(BATCH)) - set(plain.weight_fn(BATCH)) == {"masked_lm_z_loss"}
+    weights = with_z.weight_fn(BATCH)
+    assert set(weights) - set(plain.weight_fn(BATCH)) == {"masked_lm_z_loss"}
+    metrics = with_z.loss_fn(PARAMS, BATCH, None)
+    assert {name: metrics[name].weight for name in weights} == weights
 
 
 def test_the_last_layer_has_the_metrics_of_the_objective() -> None:

@@ -259,18 +259,18 @@ def test_samples_take_the_places_of_masks_and_special_tokens_do_not_count() -> N
 
 
 def test_metrics_of_detection() -> None:
-    logits = jnp.array([[2.0, -1.0, 1.0, -3.0, 9.0]])
-    labels = jnp.array([[True, True, False, False, False]])
-    weights = jnp.array([[1.0, 1, 1, 1, 0]])
+    logits = jnp.array([[2.0, -1.0, 1.0, -3.0, 0.5, 9.0]])
+    labels = jnp.array([[True, True, False, False, False, False]])
+    weights = jnp.array([[1.0, 1, 1, 1, 1, 0]])
     metrics = summarize(detection_metrics(logits, labels, weights, factor=2.0))
-    loss = np.log1p(np.exp([-2.0, 1, 1, -3])).mean()
+    loss = np.log1p(np.exp([-2.0, 1, 1, -3, 0.5])).mean()
     assert metrics == {
         "loss": pytest.approx(2 * loss),
         "detection_loss": pytest.approx(2 * loss),
-        "detection_accuracy": 0.5,
-        "detection_recall": 0.5,
-        "detection_precision": 0.5,
-        "replaced_fraction": 0.5,
+        "detection_accuracy": pytest.approx(2 / 5),
+        "detection_recall": pytest.approx(1 / 2),
+        "detection_precision": pytest.approx(1 / 3),
+        "replaced_fraction": pytest.approx(2 / 5),
     }
 
 
@@ -316,6 +316,11 @@ def test_sizes_of_generators_and_their_operations() -> None:
     sizes = (quarter.num_attention_heads, quarter.hidden_size, quarter.intermediate_size)
     assert sizes == (3, 192, 768) and quarter.num_hidden_layers == 12
     assert half == dataclasses.replace(base, num_hidden_layers=6)
+    grouped = dataclasses.replace(base, num_hidden_groups=4)
+    few = ObjectiveConfig(token_loss=TokenLoss.REPLACED_TOKENS, generator_layers=2)
+    assert few.generator_config(grouped) == dataclasses.replace(
+        grouped, num_hidden_layers=2, num_hidden_groups=2
+    )
 
     row = {"length": 512, "predictions": 77, "pairs": 2}
 
