@@ -78,7 +78,9 @@ class TrainingRunConfig:
         ComputeDtype.FLOAT32, "type of matmuls; parameters and the loss stay float32"
     )
     matmuls: Matmuls = setting(
-        Matmuls.SAME, "operands of the layers' matmuls; float8: wide models on NVIDIA Ada or Hopper"
+        Matmuls.SAME,
+        "operands of the layers' matmuls; float8: wide models on NVIDIA Ada or Hopper; bfloat16: "
+        "with dtype=float32 on CPUs with AVX512-BF16",
     )
     reduction_dtype: ReductionDtype = setting(
         ReductionDtype.FLOAT32, "type in which gradients are summed over devices"

@@ -209,6 +209,8 @@ def resolve_execution(
     line += note
     if run.matmuls is Matmuls.FLOAT8:
         line += _check_float8(run, work, mesh)
+    elif run.matmuls is Matmuls.BFLOAT16:
+        line += "; bfloat16 matmuls"
     unroll = resolve_unroll(run, model, work.device)
     return Execution(run.remat, attention, unroll, slots, fused, run.matmuls), line
 
