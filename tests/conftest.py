@@ -39,7 +39,7 @@ install_import_hook(
         ".".join(path.with_suffix("").parts)
         for package in ("albert_jax", "data_pipeline")
         for path in Path(package).rglob("[a-z]*.py")
-        if path.stem != "config"
+        if "config" not in path.with_suffix("").parts
     ],
     "beartype.beartype",
 )

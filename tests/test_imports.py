@@ -52,6 +52,7 @@ ORDER = {
             "metrics/trackers",
             "goodput",
             "pages",
+            "run/config",
             "run",
             "distillation",
             "evaluation",

@@ -17,7 +17,7 @@ from experiments.run.config import (
     TrainingRunConfig,
     check_batch_size,
 )
-from experiments.run.derived_settings import follow_optimizer, follow_steps
+from experiments.run.config.derived_settings import follow_optimizer, follow_steps
 from experiments.tasks.task_settings import (
     GENERATION_TASKS,
     ChoiceConfig,

@@ -1,4 +1,4 @@
-"""Configuration of the model: the released fields, the ablations, and the released sizes."""
+"""Configuration of the model: the released fields and the ablations."""
 
 import dataclasses
 import json
@@ -9,144 +9,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from albert_jax.config.choices import (
+    DepthSignal,
+    EmbeddingMapping,
+    FeedForwardKind,
+    HiddenAct,
+    Initialization,
+    Norm,
+    NormKind,
+    ParameterSharing,
+    PositionEncoding,
+)
+from albert_jax.config.released_sizes import RELEASED_SIZES
 from albert_jax.input_files import read_json_object
 from albert_jax.settings import FieldError, check_settings, setting
 
-
-class HiddenAct(StrEnum):
-    """Activation of the feed-forward layer and of the masked-LM head.
-
-    The released files call the tanh form of GELU ``gelu``; others use that word for the erf form,
-    so the erf form has a name of its own here.
-    """
-
-    GELU = "gelu"
-    GELU_ERF = "gelu_erf"
-    RELU = "relu"
-    TANH = "tanh"
-    LINEAR = "linear"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "HiddenAct | None":
-        return cls.LINEAR if value in ("", None) else None
-
-
-class ParameterSharing(StrEnum):
-    """The half of a layer that all layers of a group share (ALBERT §4.5, Table 4)."""
-
-    ALL = "all"
-    ATTENTION = "attention"
-    FFN = "ffn"
-    NONE = "none"
-
-    @property
-    def shares_attention(self) -> bool:
-        """True if layers share their attention."""
-        return self in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
-
-    @property
-    def shares_feed_forward(self) -> bool:
-        """True if layers share their feed-forward half."""
-        return self in (ParameterSharing.ALL, ParameterSharing.FFN)
-
-
-class EmbeddingMapping(StrEnum):
-    """A dense layer from embedding to hidden size: if they differ (the paper), or always."""
-
-    WHEN_NEEDED = "when_needed"
-    ALWAYS = "always"
-
-
-class PositionEncoding(StrEnum):
-    """Encoding of a token's position.
-
-    All but the first depend on distances only. They count along the row, which inside a pair of a
-    packed row is the same as inside the pair, and set no limit to the length of a row.
-    """
-
-    ABSOLUTE = "absolute"  # a learned vector for each position, added to the token's (the paper)
-    # Learned keys and values for each distance up to `max_relative_distance`, one for all beyond
-    # it; shared by heads and layers (Shaw et al. 2018).
-    RELATIVE_LOCAL = "relative_local"
-    ROTARY = "rotary"  # queries and keys rotated by angles that grow along the row (Su et al. 2021)
-    NONE = "none"  # no encoding: only the token types distinguish the segments
-
-
-class Norm(StrEnum):
-    """Position of a layer's norms: after each sum, as in the paper, or before each half.
-
-    With all but ``post``, the output of the last layer is normalized once more.
-    """
-
-    POST = "post"
-    PRE = "pre"
-    SANDWICH = "sandwich"  # before each half, and its result before it is added (Ding et al. 2021)
-
-    @property
-    def is_before(self) -> bool:
-        """True if the input of each half is normalized."""
-        return self is not Norm.POST
-
-
-class NormKind(StrEnum):
-    """What a norm divides by."""
-
-    LAYER = "layer"  # the standard deviation, once the mean is subtracted; then a bias is added
-    RMS = "rms"  # the root mean square; there is no bias (Zhang and Sennrich 2019)
-
-
-class FeedForwardKind(StrEnum):
-    """Feed-forward half: one wide layer, or the product of two narrower ones (Shazeer 2020).
-
-    Those two have `AlbertConfig.feed_forward_width` units each, for about the same parameters.
-    """
-
-    MLP = "mlp"
-    GEGLU = "geglu"  # GELU by tanh on one of them
-    SWIGLU = "swiglu"  # SiLU, x times its logistic function
-
-    @property
-    def is_gated(self) -> bool:
-        """True if there are two layers."""
-        return self is not FeedForwardKind.MLP
-
-
-class DepthSignal(StrEnum):
-    """What distinguishes the applications of a shared block: vectors of width H of their own.
-
-    They are initialized so that a model begins as the one without.
-    """
-
-    NONE = "none"
-    # One times what each half adds (LayerScale, Touvron et al. 2021, which begins near zero).
-    SCALE = "scale"
-    # Zero, added to the input (Dehghani et al. 2019, whose vectors are sinusoids).
-    EMBEDDING = "embedding"
-
-
-class Initialization(StrEnum):
-    """Standard deviation of initial weights.
-
-    Wide models came to need a smaller one: the authors' later ones, of 768 to 4096, have 0.02,
-    0.02, 0.014 and 0.01, which is ``hidden_size`` from 0.02 on.
-    """
-
-    FIXED = "fixed"  # initializer_range, whatever the width
-    HIDDEN_SIZE = "hidden_size"  # that times sqrt(1024 / hidden_size), and not above it
-    FAN_IN = "fan_in"  # of each dense layer, that times sqrt(1024 / its own inputs)
-
-
-class ProblemType(StrEnum):
-    """Meaning of a classifier's logits."""
-
-    SINGLE_LABEL = "single_label_classification"
-    MULTI_LABEL = "multi_label_classification"
-    REGRESSION = "regression"
-
-
 # Bounds of what can be built at all, far beyond what anyone has trained: a slip or a damaged file
 # is refused before anything of its size is.
-MOST_LABELS = 1_000_000
 _MOST_TOKENS = 10_000_000
 _WIDEST = 1 << 20
 _MOST_LAYERS = 1000
@@ -154,43 +33,6 @@ _MOST_LAYERS = 1000
 ROTARY_BASE = 10_000.0  # of the angles of rotary positions (Su et al. 2021)
 ALL_LAYERS = "all"  # of `AlbertConfig.expert_layers`
 _WIDTH_MULTIPLE = 8  # of a gated feed-forward layer, which matmul units like
-
-
-class Pooling(StrEnum):
-    """The vector that represents a text."""
-
-    POOLED = "pooled"  # the pooler's output, from [CLS]
-    FIRST = "first"  # the last hidden state of [CLS]
-    MEAN = "mean"  # the mean of the last hidden states, [CLS] and [SEP] included
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadConfig:
-    """Configuration of a classifier on top of the encoder. Regression has a single label.
-
-    Raises:
-        FieldError: a value is not allowed.
-    """
-
-    labels: tuple[str, ...] = setting(("LABEL_0", "LABEL_1"), "labels, in the order of the logits")
-    problem_type: ProblemType = setting(ProblemType.SINGLE_LABEL, "meaning of the logits")
-    classifier_dropout_prob: float = setting(
-        0.1, "dropout of the classifier's input", at_least=0, below=1
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if not all(isinstance(label, str) for label in self.labels):
-            raise FieldError("labels", "a list of texts", self.labels)
-        if not self.labels or len(set(self.labels)) < len(self.labels):
-            raise FieldError("labels", "at least one, all different", self.labels)
-        if len(self.labels) > MOST_LABELS:
-            raise FieldError("labels", f"at most {MOST_LABELS}", self.labels)
-
-    @property
-    def num_labels(self) -> int:
-        """Number of logits."""
-        return len(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,9 +265,9 @@ class AlbertConfig:
             ValueError: no such size; the message lists them.
         """
         try:
-            return cls(**_RELEASED_SIZES[name])
+            return cls(**RELEASED_SIZES[name])
         except KeyError:
-            known = ", ".join(_RELEASED_SIZES)
+            known = ", ".join(RELEASED_SIZES)
             raise ValueError(f"no released size is called {name!r}; there are {known}") from None
 
     @classmethod
@@ -471,37 +313,3 @@ _ADDED_FIELDS = frozenset(
         *("rotary_base", "attention_window", "global_every"),
     }
 )
-
-
-def _size(layers: int, hidden: int, heads: int, **others: Any) -> dict[str, Any]:
-    return {
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
-        **others,
-    }
-
-
-_V1 = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-_ZH = {"vocab_size": 21128, "hidden_act": HiddenAct.RELU}
-
-# The head count of xlarge is in doubt: the paper's rule (one head for 64 units) and the v2 release
-# say 32, the published v1 graph fits 16. It changes no parameter's shape, so nothing that reads
-# weights may trust this table: the JSON beside the weights decides.
-_RELEASED_SIZES: Mapping[str, dict[str, Any]] = {
-    "base_v1": _size(12, 768, 12, **_V1),
-    "large_v1": _size(24, 1024, 16, **_V1),
-    "xlarge_v1": _size(24, 2048, 16, **_V1),
-    "xxlarge_v1": _size(12, 4096, 64),
-    "base_v2": _size(12, 768, 12),
-    "large_v2": _size(24, 1024, 16),
-    "xlarge_v2": _size(24, 2048, 32),
-    "xxlarge_v2": _size(12, 4096, 64),
-    "tiny_zh": _size(4, 312, 12, **_ZH),
-    "small_zh": _size(6, 384, 12, **_ZH),
-    "base_zh": _size(12, 768, 12, **_ZH),
-    "large_zh": _size(24, 1024, 16, **_ZH),
-    "xlarge_zh": _size(24, 2048, 16, **_ZH, initializer_range=0.014),
-    "xxlarge_zh": _size(12, 4096, 16, **_ZH, initializer_range=0.01),
-}

@@ -1,0 +1,126 @@
+"""What a model is built of where there is a choice: the paper's, and what ablations compare."""
+
+from enum import StrEnum
+
+
+class HiddenAct(StrEnum):
+    """Activation of the feed-forward layer and of the masked-LM head.
+
+    The released files call the tanh form of GELU ``gelu``; others use that word for the erf form,
+    so the erf form has a name of its own here.
+    """
+
+    GELU = "gelu"
+    GELU_ERF = "gelu_erf"
+    RELU = "relu"
+    TANH = "tanh"
+    LINEAR = "linear"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "HiddenAct | None":
+        return cls.LINEAR if value in ("", None) else None
+
+
+class ParameterSharing(StrEnum):
+    """The half of a layer that all layers of a group share (ALBERT §4.5, Table 4)."""
+
+    ALL = "all"
+    ATTENTION = "attention"
+    FFN = "ffn"
+    NONE = "none"
+
+    @property
+    def shares_attention(self) -> bool:
+        """True if layers share their attention."""
+        return self in (ParameterSharing.ALL, ParameterSharing.ATTENTION)
+
+    @property
+    def shares_feed_forward(self) -> bool:
+        """True if layers share their feed-forward half."""
+        return self in (ParameterSharing.ALL, ParameterSharing.FFN)
+
+
+class EmbeddingMapping(StrEnum):
+    """A dense layer from embedding to hidden size: if they differ (the paper), or always."""
+
+    WHEN_NEEDED = "when_needed"
+    ALWAYS = "always"
+
+
+class PositionEncoding(StrEnum):
+    """Encoding of a token's position.
+
+    All but the first depend on distances only. They count along the row, which inside a pair of a
+    packed row is the same as inside the pair, and set no limit to the length of a row.
+    """
+
+    ABSOLUTE = "absolute"  # a learned vector for each position, added to the token's (the paper)
+    # Learned keys and values for each distance up to `max_relative_distance`, one for all beyond
+    # it; shared by heads and layers (Shaw et al. 2018).
+    RELATIVE_LOCAL = "relative_local"
+    ROTARY = "rotary"  # queries and keys rotated by angles that grow along the row (Su et al. 2021)
+    NONE = "none"  # no encoding: only the token types distinguish the segments
+
+
+class Norm(StrEnum):
+    """Position of a layer's norms: after each sum, as in the paper, or before each half.
+
+    With all but ``post``, the output of the last layer is normalized once more.
+    """
+
+    POST = "post"
+    PRE = "pre"
+    SANDWICH = "sandwich"  # before each half, and its result before it is added (Ding et al. 2021)
+
+    @property
+    def is_before(self) -> bool:
+        """True if the input of each half is normalized."""
+        return self is not Norm.POST
+
+
+class NormKind(StrEnum):
+    """What a norm divides by."""
+
+    LAYER = "layer"  # the standard deviation, once the mean is subtracted; then a bias is added
+    RMS = "rms"  # the root mean square; there is no bias (Zhang and Sennrich 2019)
+
+
+class FeedForwardKind(StrEnum):
+    """Feed-forward half: one wide layer, or the product of two narrower ones (Shazeer 2020).
+
+    Those two have `AlbertConfig.feed_forward_width` units each, for about the same parameters.
+    """
+
+    MLP = "mlp"
+    GEGLU = "geglu"  # GELU by tanh on one of them
+    SWIGLU = "swiglu"  # SiLU, x times its logistic function
+
+    @property
+    def is_gated(self) -> bool:
+        """True if there are two layers."""
+        return self is not FeedForwardKind.MLP
+
+
+class DepthSignal(StrEnum):
+    """What distinguishes the applications of a shared block: vectors of width H of their own.
+
+    They are initialized so that a model begins as the one without.
+    """
+
+    NONE = "none"
+    # One times what each half adds (LayerScale, Touvron et al. 2021, which begins near zero).
+    SCALE = "scale"
+    # Zero, added to the input (Dehghani et al. 2019, whose vectors are sinusoids).
+    EMBEDDING = "embedding"
+
+
+class Initialization(StrEnum):
+    """Standard deviation of initial weights.
+
+    Wide models came to need a smaller one: the authors' later ones, of 768 to 4096, have 0.02,
+    0.02, 0.014 and 0.01, which is ``hidden_size`` from 0.02 on.
+    """
+
+    FIXED = "fixed"  # initializer_range, whatever the width
+    HIDDEN_SIZE = "hidden_size"  # that times sqrt(1024 / hidden_size), and not above it
+    FAN_IN = "fan_in"  # of each dense layer, that times sqrt(1024 / its own inputs)
