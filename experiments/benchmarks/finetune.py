@@ -24,7 +24,7 @@ from experiments.benchmarks.report import rounded
 from experiments.benchmarks.timing import Candidate, StepKind, Windows, speedup, time_candidates
 from experiments.benchmarks.torch import import_torch, transformers_config
 from experiments.finetuning.open_run import Finetuning, open_finetuning
-from experiments.run.execution import compiler_options
+from experiments.run.compiler_options import compiler_options
 from experiments.tasks.config import FinetuneConfig
 
 

@@ -35,8 +35,9 @@ from experiments.benchmarks.timing import (
 )
 from experiments.benchmarks.torch import TorchVariant, torch_candidates
 from experiments.run.compiled_steps import model_of, objective_of, refuse_teacher
+from experiments.run.compiler_options import compiler_options
 from experiments.run.config import ExperimentConfig
-from experiments.run.execution import compiler_options, open_mesh, resolve_execution
+from experiments.run.execution import open_mesh, resolve_execution
 
 SYSTEM = "albert-jax"
 

@@ -33,8 +33,8 @@ from albert_jax.training.objective import Objective
 from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import TrainState
 from data_pipeline.errors import InputError
+from experiments.run.compiler_options import compiler_options
 from experiments.run.config import ExperimentConfig, TrainingRunConfig
-from experiments.run.execution import compiler_options
 from experiments.run.interfaces import DeviceTeacher, TrainingData
 
 _GIB = 2**30

@@ -1,13 +1,11 @@
 """The way a run computes, resolved for the devices at hand."""
 
-import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 from etils import epath
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh
 
 from albert_jax.attention import dispatch
 from albert_jax.attention.dispatch import Attention, AttentionWorkload, choose_attention
@@ -22,25 +20,13 @@ from albert_jax.matmuls import support
 from albert_jax.matmuls.dense_matmul import Matmuls
 from albert_jax.matmuls.verification import check_float8
 from albert_jax.settings import FieldError
-from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
 from data_pipeline.remote import open_path
+from experiments.run.compiler_options import compiler_options
 from experiments.run.config import ReductionDtype, TrainingRunConfig
 from experiments.run.workdir import CONFIG_FILE
 
 COMPILE_CACHE = "compile_cache"  # in a workdir
-
-# XLA's options for the training step, by platform. Without Triton's matrix products cuBLAS computes
-# them all, which adds biases on the way: that made the step of base 1.03 times as fast on an H200
-# and 1.035 times on an H100.
-COMPILER_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
-    "gpu": {"xla_gpu_enable_triton_gemm": False}
-}
-# With float8 also these. Matmuls that share an operand, if they are small, are merged by default,
-# and what was merged of several scales is no longer in float8: query, key and value.
-FLOAT8_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
-    "gpu": {"xla_gpu_dot_merger_threshold_mb": 0}
-}
 
 
 def prepare_devices(run: TrainingRunConfig, workdir: epath.PathLike | None = None) -> None:
@@ -72,54 +58,6 @@ def _check_determinism(run: TrainingRunConfig, platform: str) -> None:
     if every is not None and platform == "gpu" and not run.deterministic_kernels:
         allowed = "none without --config.run.deterministic_kernels on GPUs"
         raise InputError(str(FieldError("--config.run.check_determinism_every", allowed, every)))
-
-
-def compiler_options(
-    run: TrainingRunConfig, device: jax.Device | None = None
-) -> dict[str, CompilerOption]:
-    """Return XLA's options for the training step: those of the platform and the run's own.
-
-    Example: ``xla_gpu_autotune_level=2`` on a GPU is added to `COMPILER_OPTIONS` (and to
-    `FLOAT8_OPTIONS`); a platform's option that this compiler does not know is left out.
-
-    Args:
-        run: its settings.
-        device: one of its devices; None: this process's first.
-
-    Raises:
-        InputError: an option is not written ``name=value``, or the compiler rejects it.
-    """
-    device = jax.local_devices()[0] if device is None else device
-    flag, given = "--config.run.compiler_options", run.compiler_options.strip()
-    if given == "none":
-        return {}
-    platform, float8 = device.platform, run.matmuls is Matmuls.FLOAT8
-    tables = COMPILER_OPTIONS, FLOAT8_OPTIONS if float8 else {}
-    defaults = {n: value for table in tables for n, value in table.get(platform, {}).items()}
-    options = {n: v for n, v in defaults.items() if _compiler_error(n, v, device) is None}
-    for item in filter(None, given.split(",")):
-        name, equals, text = (part.strip() for part in item.partition("="))
-        if not (name and equals and text):
-            allowed = "none, or name=value,name=value,..."
-            raise InputError(str(FieldError(flag, allowed, given)))
-        value = {"true": True, "false": False}.get(text.lower(), text)
-        if error := _compiler_error(name, value, device):
-            allowed = f"options of this compiler ({error})"
-            raise InputError(str(FieldError(flag, allowed, given)))
-        options[name] = value
-    return options
-
-
-@functools.cache
-def _compiler_error(name: str, value: CompilerOption, device: jax.Device) -> str | None:
-    """Return why the compiler for a device rejects an option, or None if it takes it."""
-    here = SingleDeviceSharding(device)
-    try:
-        zero = jax.jit(lambda: jnp.zeros(()), out_shardings=here, compiler_options={name: value})
-        zero.lower().compile()
-    except RuntimeError as error:
-        return str(error).partition("\n")[0].removeprefix("INVALID_ARGUMENT: ").rstrip(".")
-    return None
 
 
 def _given_cache(run: TrainingRunConfig) -> str | None:

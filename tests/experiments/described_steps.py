@@ -36,7 +36,7 @@ from albert_jax.training.config import OptimizerConfig
 from albert_jax.training.optimizer import make_optimizer
 from albert_jax.training.parallel import compile_train_step
 from albert_jax.training.train_step import create_train_state
-from experiments.run.execution import COMPILER_OPTIONS, FLOAT8_OPTIONS
+from experiments.run.compiler_options import COMPILER_OPTIONS, FLOAT8_OPTIONS
 
 ROWS, LENGTH, PREDICTIONS, PAIRS = 128, 512, 77, 16
 

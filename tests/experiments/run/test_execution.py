@@ -268,44 +268,6 @@ def test_the_benchmark_has_the_slots_of_a_run_on_such_rows() -> None:
     assert slots_of_batches(config, mesh, many) == 0  # no fewer than there is room for
 
 
-def test_compiler_options_are_those_of_the_platform_and_the_run_s_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    known, more = "xla_gpu_enable_triton_gemm", "xla_gpu_autotune_level"
-    assert execution.compiler_options(TrainingRunConfig()) == {}  # on a CPU
-    options = {known: False, "xla_of_another_version": True}
-    monkeypatch.setitem(execution.COMPILER_OPTIONS, "cpu", options)
-    monkeypatch.setitem(execution.FLOAT8_OPTIONS, "cpu", {more: 1})
-    float8 = TrainingRunConfig(matmuls=Matmuls.FLOAT8)
-    assert execution.compiler_options(float8) == {known: False, more: 1}
-    for text, expected in {
-        "": {known: False},
-        "none": {},
-        f"{more}=2": {known: False, more: "2"},
-        f"{known}=true, {more}=0": {known: True, more: "0"},
-    }.items():
-        assert execution.compiler_options(TrainingRunConfig(compiler_options=text)) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("xla_no_such_option=1", "No such compile option: 'xla_no_such_option'"),
-        ("xla_gpu_autotune_level=high", "'high' is not a valid int32 value"),
-        ("xla_gpu_autotune_level", "name=value"),
-        ("xla_gpu_autotune_level=", "name=value"),
-    ],
-)
-def test_compiler_options_that_cannot_be_are_rejected_before_the_run(
-    text: str, message: str
-) -> None:
-    run = TrainingRunConfig(compiler_options=text)
-    with pytest.raises(InputError, match=r"^--config\.run\.compiler_options must be ") as raised:
-        execution.open_mesh(run, 8)
-    assert message in str(raised.value)
-    assert repr(text) in str(raised.value)
-
-
 def test_steps_are_compiled_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
