@@ -9,7 +9,8 @@ Cost       8.00 TFLOP a step, 0.0720 EFLOP in all (products, forward and backwar
 Command    python -m experiments.pretrain --workdir=runs/six_minutes \
                --config=experiments/configs/albert_six_minutes.py --config.data.corpus_dir=CORPUS
 Expected   context gap 3.22 nats, masked-LM loss 3.71, its accuracy 40.3 %, sentence order 69.9 %;
-           GLUE beside random weights: experiments/RESULTS.md
+           fine-tuned, and from random weights (experiments/RESULTS.md): STS-B 83.1, 14.4;
+           SST-2 81.3, 77.8
 """
 
 from ml_collections import ConfigDict
