@@ -169,8 +169,8 @@ def _step(name: str, devices: int = 1, fsdp: int = 1, **spread: Any) -> Any:
     """Return parameters after a step, and its metrics."""
     objective, batch = OBJECTIVES[name]
     mesh = make_mesh(devices=jax.devices()[:devices], fsdp=fsdp)
-    optimizer = optax.sgd(1.0)
-    state = initialize_state(lambda key: params(), optimizer, jax.random.key(0), mesh)
+    optimizer, initial = optax.sgd(1.0), params()  # not inside of a trace, whose arrays would stay
+    state = initialize_state(lambda key: initial, optimizer, jax.random.key(0), mesh)
     step = compile_train_step(
         objective.loss_fn, optimizer, state, mesh, weight_fn=objective.weight_fn, **spread
     )

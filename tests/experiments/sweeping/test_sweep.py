@@ -122,6 +122,7 @@ def shrink(config: ExperimentConfig) -> ExperimentConfig:
         intermediate_size=8,
         max_position_embeddings=9,
         max_relative_distance=2,
+        expert_layers="all" if config.model.expert_layers == "all" else "3",
     )
     optimizer = dataclasses.replace(
         config.optimizer, num_train_steps=100, num_warmup_steps=10, learning_rate=0.1
@@ -131,7 +132,11 @@ def shrink(config: ExperimentConfig) -> ExperimentConfig:
         max_seq_length=9,
         max_predictions_per_seq=6,
     )
-    return ExperimentConfig(model=model, optimizer=optimizer, objective=config.objective, data=data)
+    layers = config.objective.generator_layers
+    objective = dataclasses.replace(
+        config.objective, generator_layers=None if layers is None else min(layers, 2)
+    )
+    return ExperimentConfig(model=model, optimizer=optimizer, objective=objective, data=data)
 
 
 @pytest.mark.slow
