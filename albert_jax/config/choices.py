@@ -1,4 +1,4 @@
-"""What a model is built of where there is a choice: the paper's, and what ablations compare."""
+"""Choices of the model's settings: what the paper has, and what ablations compare with it."""
 
 from enum import StrEnum
 

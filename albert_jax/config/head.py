@@ -1,4 +1,4 @@
-"""Configuration of what stands on top of the encoder: a classifier, or the vector of a text."""
+"""Configuration of heads: the labels of a classifier, and how a text becomes one vector."""
 
 import dataclasses
 from enum import StrEnum

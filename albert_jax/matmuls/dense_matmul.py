@@ -29,11 +29,7 @@ class Matmuls(StrEnum):
 
 
 # Of operands in float8, cuBLAS sums products with fewer bits than float32 has unless it is told.
-_PRECISION = {
-    Matmuls.SAME: None,
-    Matmuls.BFLOAT16: None,
-    Matmuls.FLOAT8: jax.lax.Precision.HIGHEST,
-}
+_PRECISION = {Matmuls.FLOAT8: jax.lax.Precision.HIGHEST}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -64,7 +60,7 @@ def matmul_forward(x: Array, kernel: Array, matmuls: Matmuls) -> tuple[Array, tu
         x,
         kernel,
         (((x.ndim - 1,), (0,)), ((), ())),
-        precision=_PRECISION[matmuls],
+        precision=_PRECISION.get(matmuls),
         preferred_element_type=dtype,
     )
     return product, residuals
@@ -82,7 +78,7 @@ def matmul_backward(
     elif matmuls is Matmuls.BFLOAT16:
         cotangent = cotangent.astype(jnp.bfloat16)
     options: dict[str, Any] = {
-        "precision": _PRECISION[matmuls],
+        "precision": _PRECISION.get(matmuls),
         "preferred_element_type": dtype,
     }
     vectors, cotangents = (y.reshape(-1, y.shape[-1]) for y in (x, cotangent))

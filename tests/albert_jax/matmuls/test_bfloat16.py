@@ -1,23 +1,22 @@
 """Matmuls rounded to bfloat16 beside float32: values, gradients, models, and how CPUs compile."""
 
-import functools
-from collections.abc import Iterator
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
-from spread_steps import CONFIG, make_batch
+from rounded_models import (
+    LAYER_MATMULS,
+    SHARED,
+    cosine,
+    equations,
+    gradient_fn,
+    gradients,
+    parameters,
+)
+from spread_steps import make_batch
 
-from albert_jax import AlbertForPreTraining
 from albert_jax.encoder import Execution, Remat
 from albert_jax.matmuls import Matmuls, matmul
-from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.train_step import make_gradient_fn
-
-LAYER_MATMULS = 6  # query, key, value, attention output, two of the feed-forward half
 
 
 def value_and_gradients(*operands: jax.Array) -> tuple[jax.Array, ...]:
@@ -52,18 +51,6 @@ def test_a_product_and_its_gradients_are_float32_sums_of_rounded_operands(
         np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
 
 
-def gradient_fn(execution: Execution) -> Any:
-    objective = pretraining_objective(AlbertForPreTraining(CONFIG, jnp.float32, execution))
-    return make_gradient_fn(objective.loss_fn, objective.weight_fn, row_axes=())
-
-
-@functools.cache
-def gradients(execution: Execution) -> np.ndarray:
-    parameters = AlbertForPreTraining(CONFIG).initialize(jax.random.key(0))
-    grads, _ = jax.jit(gradient_fn(execution))(parameters, make_batch(0), jax.random.key(1))
-    return np.asarray(ravel_pytree(grads)[0], np.float64)
-
-
 @pytest.mark.parametrize(
     "execution",
     [
@@ -74,27 +61,19 @@ def gradients(execution: Execution) -> np.ndarray:
     ids=["plain", "remat", "fused"],
 )
 def test_gradients_of_a_model_are_near_those_in_float32(execution: Execution) -> None:
-    exact, ours = gradients(Execution()), gradients(execution)
-    cosine = exact @ ours / np.linalg.norm(exact) / np.linalg.norm(ours)
-    assert 1 - 1e-3 < cosine < 1 - 1e-7, "of fewer bits, and of enough"
-
-
-def dots(jaxpr: Any) -> Iterator[Any]:
-    """All products of a traced program, those of its loops and functions among them."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            yield equation
-        for inner in jax.tree.leaves(list(equation.params.values())):
-            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                yield from dots(getattr(inner, "jaxpr", inner))
+    exact, ours = gradients(SHARED, Execution()), gradients(SHARED, execution)
+    assert 1 - 1e-3 < cosine(ours, exact) < 1 - 1e-7, "of fewer bits, and of enough"
 
 
 def test_the_layers_own_matmuls_alone_are_rounded() -> None:
     """The loop over layers is traced once forward and once backward."""
-    parameters = jax.eval_shape(AlbertForPreTraining(CONFIG).initialize, jax.random.key(0))
-    function = gradient_fn(Execution(matmuls=Matmuls.BFLOAT16))
-    traced = jax.make_jaxpr(function)(parameters, make_batch(0), jax.random.key(0))
-    operands = [{v.aval.dtype for v in equation.invars} for equation in dots(traced.jaxpr)]
+    shapes = jax.eval_shape(lambda: (parameters(SHARED), make_batch(0)))
+    function = gradient_fn(SHARED, Execution(matmuls=Matmuls.BFLOAT16))
+    operands = [
+        {operand.aval.dtype for operand in equation.invars}
+        for equation in equations(jax.make_jaxpr(function)(*shapes, jax.random.key(0)))
+        if equation.primitive.name == "dot_general"
+    ]
     assert operands.count({jnp.dtype(jnp.bfloat16)}) == 3 * LAYER_MATMULS
     assert len(operands) > 3 * LAYER_MATMULS
 

@@ -343,6 +343,14 @@ def test_hosts_that_resolved_another_execution_differ_in_words() -> None:
     assert not find_differences({0: facts[0], 1: execution.execution_facts(ours)})
 
 
+def test_matmuls_in_bfloat16_are_named() -> None:
+    mesh = make_mesh(devices=jax.devices()[:1])
+    run = TrainingRunConfig(matmuls=Matmuls.BFLOAT16)
+    resolved, line = execution.resolve_execution(run, CONFIG, mesh, lengths=[8], packed=False)
+    assert resolved.matmuls is Matmuls.BFLOAT16
+    assert line.endswith("; bfloat16 matmuls")
+
+
 def test_float8_is_verified_or_rejected_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = make_mesh(devices=jax.devices()[:1])
     run = TrainingRunConfig(matmuls=Matmuls.FLOAT8)
