@@ -4,15 +4,15 @@ Rows       LAMB, AdamW, Muon, AdEMAMix, schedule-free AdamW and Sophia, each at 
            the same batches. What larger batches change, for two of them, is `optimizer.py`
 Paper      LAMB at 0.00176, without a comparison
 Cost       0.149 ZFLOP a point, 18 points (products, forward and backward), Sophia's a tenth more
-Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores, one seed; what
-           decides is who leaves the plateau first
+Small      3 layers of 128 for 400 steps: 1 to 2 minutes a point on 2 CPU cores, 36 points;
+           what decides is who leaves the plateau first
 Command    python -m experiments.sweep --sweep=experiments/sweeps/optimizer_shared_weights.py \
                --size=small --workdir=sweeps/optimizer_shared_weights --corpus_dir=CORPUS
 Found      small, best context gap of one seed: Muon 0.87, schedule-free 0.79, AdamW 0.25, Sophia
            0.20, AdEMAMix 0.12, LAMB 0.00
 """
 
-from experiments.sweeping.bases import base_overrides, config_name, tasks
+from experiments.sweeping.bases import base_overrides, config_name, seeds, tasks
 from experiments.sweeping.sweep import Size, Sweep, SweepRow
 
 # The middle ones are LAMB's of the paper and what runs of these sizes had; others are guesses.
@@ -45,5 +45,6 @@ def get_sweep(size: Size) -> Sweep:
             for rate in rates
         ),
         overrides=base_overrides(size),
+        seeds=seeds(size),
         tasks=tasks(size),
     )
