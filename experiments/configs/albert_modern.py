@@ -7,7 +7,7 @@ Steps      60,000 of 2048 rows of 512, 63 G tokens, with Muon
 Choices    each by a sweep of 400 steps of 3 layers of 128, mean context gap of two seeds in nats
            (experiments/RESULTS.md): positions 0.86 for 0.00 with a table; a window of a quarter of
            the row 1.34 for 1.07 without; rank 16 1.06 for 0.86; 40 % masks 1.05, 20 % 0.86, 15 %
-           0.58; of one seed Muon 0.87, AdamW 0.25, LAMB 0.00. Gates lost (0.71 and 0.74 for 0.86),
+           0.58; Muon 0.86, AdamW 0.18, LAMB 0.00. Gates lost (0.71 and 0.74 for 0.86),
            so the feed-forward layer is the paper's. Nothing of this was measured at this size, and
            the rate is a guess: such sweeps say who begins to read first
 Cost       0.572 PFLOP a step, 0.0343 ZFLOP in all (products, forward and backward): a day of an
