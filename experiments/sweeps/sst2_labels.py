@@ -10,7 +10,9 @@ Small      half the epochs, three seeds: 0.6 PFLOP
 Command    python -m experiments.sweep --sweep=experiments/sweeps/sst2_labels.py \
                --workdir=sweeps/sst2_labels --override=run.init_from=MODEL \
                --override=data.dir=glue/SST-2
-Found      not run yet
+Found      small, `albert_six_minutes`, mean accuracy from pre-trained and random weights: 71.5 and
+           55.5 with 1,000 labels, 75.8 and 68.7 with 4,000, 79.7 and 74.0 with 16,000 (two seeds),
+           82.7 and 79.8 with all (one seed)
 """
 
 from experiments.sweeping.sweep import Place, Size, Sweep, SweepRow
