@@ -11,7 +11,7 @@ Command    python -m experiments.pretrain --workdir=runs/six_minutes \
 Expected   context gap 3.22 nats, masked-LM loss 3.71, its accuracy 40.3 %, sentence order 69.9 %;
            fine-tuned, and from random weights (experiments/RESULTS.md): STS-B 83.1, 14.4;
            SST-2 81.3, 77.8; MRPC 73.8, 68.4; RTE 59.2, 48.4; CoLA 9.3, 0.0;
-           SQuAD 1.1 F1 47.3, 7.0
+           SQuAD 1.1, half an epoch of 11,877 questions, one seed: F1 47.3, 7.0
 """
 
 from ml_collections import ConfigDict
