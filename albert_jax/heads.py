@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from albert_jax.config import AlbertConfig
 from albert_jax.layers import (
@@ -15,16 +15,6 @@ from albert_jax.layers import (
     initializer,
     normalization,
 )
-
-
-def gather_positions(
-    hidden: Float[Array, "batch length hidden"], positions: Int[AnyArray, "batch chosen"]
-) -> Float[Array, "batch chosen hidden"]:
-    """Gather the vectors at the given positions of each row.
-
-    Example: row ``[a, b, c]`` at positions ``[2, 0]`` gives ``[c, a]``.
-    """
-    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
 
 
 class Pooler(nn.Module):

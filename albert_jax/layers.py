@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig, FeedForwardKind, HiddenAct, Initialization, NormKind
 from albert_jax.matmuls.dense_matmul import Matmuls, matmul
@@ -153,6 +153,16 @@ def attention_dropout(module: nn.Module, rate: float, *, deterministic: bool) ->
     if deterministic or rate == 0:
         return {}
     return {"dropout_rate": rate, "dropout_key": module.make_rng("dropout")}
+
+
+def gather_positions(
+    hidden: Float[Array, "batch length hidden"], positions: Int[AnyArray, "batch chosen"]
+) -> Float[Array, "batch chosen hidden"]:
+    """Gather the vectors at the given positions of each row.
+
+    Example: row ``[a, b, c]`` at positions ``[2, 0]`` gives ``[c, a]``.
+    """
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
 
 
 def dense(

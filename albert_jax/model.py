@@ -15,12 +15,13 @@ from albert_jax.attention.dispatch import make_attention_fn
 from albert_jax.attention.mask import AttentionMask
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder import AlbertEncoder, Execution
-from albert_jax.heads import MaskedLMHead, Pooler, gather_positions
+from albert_jax.heads import MaskedLMHead, Pooler
 from albert_jax.layers import (
     AnyArray,
     at_least_float32,
     dense,
     embedding_table,
+    gather_positions,
     normalization,
 )
 from albert_jax.positions import position_encoder
@@ -33,7 +34,7 @@ HiddenStates = tuple[Float[Array, "batch length hidden"], ...]
 class AlbertModelOutput:
     """The output of `AlbertModel`."""
 
-    last_hidden_state: Float[Array, "batch length hidden"]
+    last_hidden_state: Float[Array, "batch chosen hidden"]  # of all positions or of chosen ones
     pooler_output: Float[Array, "batch hidden"] | Float[Array, "batch pairs hidden"] | None
     hidden_states: HiddenStates | None = None  # the input of the layers, then each layer's output
 
@@ -106,6 +107,7 @@ class AlbertModel(PretrainedModel, nn.Module):
         *,
         sequence_ids: Int[AnyArray, "batch length"] | None = None,
         pooled_positions: Int[AnyArray, "batch pairs"] | None = None,
+        chosen_positions: Int[AnyArray, "batch chosen"] | None = None,
         deterministic: bool = True,
         output_hidden_states: bool = False,
         output_pooled: bool = True,
@@ -124,6 +126,9 @@ class AlbertModel(PretrainedModel, nn.Module):
                 `position_ids`, which restart in each sequence.
             pooled_positions: starts of the sequences of a row; by default one, at 0, and then
                 `pooler_output` has no axis for them.
+            chosen_positions: those whose last hidden state is read: `last_hidden_state` is theirs,
+                in this order, and the last layer need not compute others. By default all are read;
+                ``[batch, 0]`` are none, where only the pooler's output is.
             deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
             output_hidden_states: return every layer's output too.
             output_pooled: apply the pooler, if there is one.
@@ -163,19 +168,29 @@ class AlbertModel(PretrainedModel, nn.Module):
             # A sequence without a slot would get whatever is in memory. No loss may come of it.
             enough = slots_suffice(jnp.asarray(sequence_ids), slots)
             embedded = jnp.where(enough, embedded, jnp.nan)
+        pooler = self.pooler if output_pooled else None
+        starts = jnp.zeros_like(input_ids[:, :1]) if pooled_positions is None else pooled_positions
+        read = chosen_positions
+        if pooler is not None and chosen_positions is not None:
+            read = jnp.concatenate([chosen_positions, starts], axis=1)
         hidden, hidden_states = (encoder or self.encoder)(
             embedded,
             attend,
             local_attend=local_attend,
             deterministic=deterministic,
             output_hidden_states=output_hidden_states,
+            chosen_positions=read,
         )
-        if self.pooler is None or not output_pooled:
+        if pooler is None:
             return AlbertModelOutput(hidden, None, hidden_states)
-        first = (
-            hidden[:, 0] if pooled_positions is None else gather_positions(hidden, pooled_positions)
-        )
-        return AlbertModelOutput(hidden, self.pooler(first), hidden_states)
+        if chosen_positions is not None:
+            hidden, first = jnp.split(hidden, [chosen_positions.shape[1]], axis=1)
+        elif pooled_positions is not None:
+            first = gather_positions(hidden, starts)
+        else:
+            first = hidden[:, :1]
+        pooled = pooler(first[:, 0] if pooled_positions is None else first)
+        return AlbertModelOutput(hidden, pooled, hidden_states)
 
 
 class AlbertForPreTraining(PretrainedModel, nn.Module):
@@ -227,15 +242,14 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
             position_ids,
             sequence_ids=sequence_ids,
             pooled_positions=sentence_order_positions,
+            chosen_positions=masked_lm_positions,
             deterministic=deterministic,
             output_hidden_states=output_hidden_states,
             output_pooled=output_sop_logits,
         )
-        hidden, pooled = outputs.last_hidden_state, outputs.pooler_output
-        if masked_lm_positions is not None:
-            hidden = gather_positions(hidden, masked_lm_positions)
+        pooled = outputs.pooler_output
         return AlbertForPreTrainingOutput(
-            prediction_logits=self.predict_tokens(hidden),
+            prediction_logits=self.predict_tokens(outputs.last_hidden_state),
             sop_logits=None if pooled is None else self.sop_classifier(pooled),
             hidden_states=outputs.hidden_states,
         )

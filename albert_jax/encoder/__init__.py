@@ -1,6 +1,6 @@
 """The layers, the sharing of their parameters over depth, and how they are computed."""
 
-from albert_jax.encoder.encoder import AlbertEncoder, encoder_shapes
+from albert_jax.encoder.encoder import AlbertEncoder, encoder_shapes, skips_positions
 from albert_jax.encoder.execution import Execution, Remat, rematerialize
 from albert_jax.encoder.halves import FeedForward, SelfAttention
 from albert_jax.encoder.stacks import Params, split_by_depth
@@ -14,5 +14,6 @@ __all__ = [
     "SelfAttention",
     "encoder_shapes",
     "rematerialize",
+    "skips_positions",
     "split_by_depth",
 ]

@@ -9,7 +9,7 @@ enter it one slice a layer.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -18,14 +18,14 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.encoder.depth_scan import ApplyLayer, scan_layers
 from albert_jax.encoder.depth_signal import add_embedding
-from albert_jax.encoder.execution import Execution
+from albert_jax.encoder.execution import Execution, rematerialize
 from albert_jax.encoder.experts import ROUTING, Routing
 from albert_jax.encoder.halves import FeedForward, SelfAttention
 from albert_jax.encoder.stacks import (
@@ -35,7 +35,7 @@ from albert_jax.encoder.stacks import (
     segments,
     split_by_depth,
 )
-from albert_jax.layers import dense, normalization
+from albert_jax.layers import AnyArray, dense, gather_positions, normalization
 from albert_jax.positions import position_encoder
 
 NUM_HALVES = 2
@@ -62,8 +62,9 @@ class AlbertEncoder(nn.Module):
         deterministic: bool,
         output_hidden_states: bool,
         num_layers: int | None = None,
+        chosen_positions: Int[AnyArray, "batch chosen"] | None = None,
     ) -> tuple[
-        Float[Array, "batch length hidden"],
+        Float[Array, "batch chosen hidden"],
         tuple[Float[Array, "batch length hidden"], ...] | None,
     ]:
         """Return the last hidden state, and on demand all 1 + depth, the layers' input first.
@@ -78,6 +79,8 @@ class AlbertEncoder(nn.Module):
             output_hidden_states: return all of them.
             num_layers: apply the first layers alone, each with the parameters that it has among all
                 of them; None: all.
+            chosen_positions: return the last hidden state of these positions alone, in this order;
+                None: of all. See `skips_positions` for what is then not computed.
         """
         config = self.config
         layers = config.num_hidden_layers if num_layers is None else num_layers
@@ -100,15 +103,25 @@ class AlbertEncoder(nn.Module):
             keys = jax.random.split(self.make_rng("dropout"), shape)
         constant, varying = split_by_depth(stacks, config.num_hidden_layers)
 
+        has_experts = config.layers_with_experts[:layers]
+        length = hidden.shape[1]
+        skipping = (
+            chosen_positions is not None
+            and not output_hidden_states
+            and isinstance(length, int)  # a symbol, where a program for any length is exported
+            and skips_positions(has_experts, chosen_positions.shape[1], length)
+        )
+        apply_group = functools.partial(
+            self._apply_group,
+            constant=constant,
+            attends=attends,
+            deterministic=deterministic,
+            output_hidden_states=output_hidden_states,
+        )
         states, routings = [hidden], []
-        for start, stop, has_experts in segments(config.layers_with_experts[:layers]):
-            apply_group = self._apply_group(
-                *(start, constant, attends, has_experts),
-                deterministic=deterministic,
-                output_hidden_states=output_hidden_states,
-            )
+        for start, stop, experts in segments(has_experts[: layers - skipping]):
             hidden, (outputs, routing) = scan_layers(
-                apply_group,
+                apply_group(start, has_experts=experts),
                 hidden,
                 jax.tree.map(lambda x, own=slice(start, stop): x[own], (varying, keys)),
                 layers=stop - start,
@@ -118,6 +131,13 @@ class AlbertEncoder(nn.Module):
             routings += routing
             # For each inner block [layers, ...]; without hidden states there is nothing.
             states += [block for layer in zip(*outputs, strict=True) for block in layer]
+        if skipping:
+            last = layers - 1
+            apply_chosen = apply_group(last, has_experts=False, chosen_positions=chosen_positions)
+            apply_last = rematerialize(
+                functools.partial(apply_chosen, 0), self.execution.remat, in_loop=False
+            )
+            hidden, _ = apply_last(hidden, jax.tree.map(lambda x: x[last], (varying, keys)))
         if routings:
             total = jax.tree.map(lambda *layers: sum(x.sum(0) for x in layers), *routings)
             self.sow("intermediates", ROUTING, total)
@@ -125,7 +145,10 @@ class AlbertEncoder(nn.Module):
         if config.norm.is_before:
             norm = normalization(config, self.dtype, "layer_norm")
             states = list(map(norm, states))
-        return states[-1], tuple(states) if output_hidden_states else None
+        hidden = states[-1]
+        if chosen_positions is not None and not skipping:
+            hidden = gather_positions(hidden, chosen_positions)
+        return hidden, tuple(states) if output_hidden_states else None
 
     def _halves(self, has_experts: bool | int, *, local: bool = False) -> dict[str, nn.Module]:
         options = self.config, self.dtype, self.execution
@@ -137,10 +160,13 @@ class AlbertEncoder(nn.Module):
     def _apply_group(
         self,
         start: int,
+        *,
         constant: Params,
         attends: Mapping[bool, AttentionFn],
         has_experts: bool,
-        **options: bool,
+        deterministic: bool,
+        output_hidden_states: bool,
+        chosen_positions: AnyArray | None = None,
     ) -> ApplyLayer:
         """Return the body of the scan over layers.
 
@@ -149,19 +175,23 @@ class AlbertEncoder(nn.Module):
             constant: the parameters that all layers share.
             attends: attention of applications that are local, and of those that are not.
             has_experts: of these layers.
-            options: `deterministic`, `output_hidden_states`.
+            deterministic: no dropout.
+            output_hidden_states: keep the output of each inner block.
+            chosen_positions: those of the last inner block's output; None: all.
         """
         config = self.config
         halves = {local: self._halves(has_experts, local=local) for local in attends}
         routes = has_experts and self.is_mutable_collection("intermediates")
 
         def apply(
-            half: nn.Module, params: Params, hidden: Array, rngs: Any, local: bool
+            half: nn.Module, params: Params, hidden: Array, rngs: Any, local: bool, inner: int
         ) -> tuple[Array, Any]:
+            is_last = inner == config.inner_group_num - 1
             output: Any = half.apply(
                 {"params": params},
                 *(hidden, attends[local]),
-                deterministic=options["deterministic"],
+                deterministic=deterministic,
+                chosen_positions=chosen_positions if is_last else None,
                 rngs=rngs,
                 mutable=["intermediates"] if routes else False,
             )
@@ -181,12 +211,27 @@ class AlbertEncoder(nn.Module):
                 for half_number, (name, half) in enumerate(halves[local].items()):
                     params = half_of_layer(block, name, config)
                     rngs = None if keys is None else {"dropout": keys[inner, half_number]}
-                    hidden, sown = apply(half, params, hidden, rngs, local)
+                    hidden, sown = apply(half, params, hidden, rngs, local, inner)
                     routings += sown.get("intermediates", {}).get(ROUTING, ())
                 outputs.append(hidden)
-            return hidden, (outputs if options["output_hidden_states"] else (), routings)
+            return hidden, (outputs if output_hidden_states else (), routings)
 
         return apply_group
+
+
+def skips_positions(layers_with_experts: Sequence[bool], chosen: int, length: int) -> bool:
+    """Return True if what follows attention in the last layer is computed for chosen positions.
+
+    Nothing reads the others there, in pre-training those that are neither predicted nor the start
+    of a pair: base skips 5 % of a step's operations. Not where routing, which counts all
+    positions, would not see them.
+
+    Args:
+        layers_with_experts: of the layers that are applied.
+        chosen: number of positions whose output is read.
+        length: number of positions of a row.
+    """
+    return chosen < length and not layers_with_experts[-1]
 
 
 def encoder_shapes(config: AlbertConfig) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from albert_jax.attention.implementation import AttentionFn
 from albert_jax.config import AlbertConfig, Norm
@@ -15,12 +15,14 @@ from albert_jax.encoder.execution import Execution
 from albert_jax.encoder.experts import EXPERTS, ROUTER, ROUTING, LowRankExperts, RoutedDense, Router
 from albert_jax.fused_layers.halves import fuses_norm, project_and_add, widen
 from albert_jax.layers import (
+    AnyArray,
     AnyDense,
     Dense,
     HeadVectors,
     NormLayer,
     attention_dropout,
     dense,
+    gather_positions,
     normalization,
 )
 from albert_jax.matmuls.dense_matmul import Matmuls
@@ -30,7 +32,8 @@ from albert_jax.positions import position_encoder
 class SelfAttention(nn.Module):
     """The attention half of a layer: attend, project, drop, add; normalize after or before.
 
-    It is `local` where attention has a window.
+    It is `local` where attention has a window. With `chosen_positions` the result is that of these
+    positions alone: all attend, which is one kernel, and what follows is computed for them.
     """
 
     config: AlbertConfig
@@ -45,7 +48,8 @@ class SelfAttention(nn.Module):
         attend: AttentionFn,
         *,
         deterministic: bool,
-    ) -> Float[Array, "batch length hidden"]:
+        chosen_positions: Int[AnyArray, "batch chosen"] | None = None,
+    ) -> Float[Array, "batch chosen hidden"]:
         config = self.config
         norm, end_norm = _norms_of_half(config, self.dtype)
         inputs = norm(hidden) if config.norm.is_before else hidden
@@ -63,9 +67,11 @@ class SelfAttention(nn.Module):
         positions = position_encoder(config)
         vectors = project(query), project(key, known=known and not positions.rotates)
         rotated = (positions.rotate(each, local=self.local) for each in vectors)
-        context = attend(*rotated, project(value, known=known), **dropout)
+        context = attend(*rotated, project(value, known=known), **dropout).reshape(hidden.shape)
+        if chosen_positions is not None:
+            hidden, context = (gather_positions(x, chosen_positions) for x in (hidden, context))
         return project_and_add(
-            *(hidden, context.reshape(hidden.shape), output, end_norm, value if known else None),
+            *(hidden, context, output, end_norm, value if known else None),
             fused=fused,
             deterministic=deterministic,
         )
@@ -86,8 +92,9 @@ class FeedForward(nn.Module):
         attend: AttentionFn,
         *,
         deterministic: bool,
+        chosen_positions: Int[AnyArray, "batch chosen"] | None = None,
     ) -> Float[Array, "batch length hidden"]:
-        del attend  # both halves are called alike
+        del attend, chosen_positions  # both halves are called alike
         config = self.config
         norm, end_norm = _norms_of_half(config, self.dtype)
         inputs = norm(hidden) if config.norm.is_before else hidden

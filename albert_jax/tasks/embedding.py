@@ -81,6 +81,7 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
             ids,
             mask,
             token_type_ids,
+            chosen_positions=self._positions_to_pool(ids),
             deterministic=deterministic,
             output_hidden_states=output_hidden_states,
         )
@@ -90,6 +91,15 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
             squares = jnp.square(vectors).sum(axis=-1, keepdims=True)
             vectors = vectors * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST_NORM**2))
         return EmbeddingOutput(vectors.reshape(*input_ids.shape[:-1], -1), outputs.hidden_states)
+
+    def _positions_to_pool(
+        self, input_ids: Int[AnyArray, "rows length"]
+    ) -> Int[AnyArray, "rows chosen"] | None:
+        """Return the positions that `pool` reads of the last hidden state, or None for all."""
+        if self.pooling is Pooling.MEAN:
+            return None
+        chosen = 1 if self.pooling is Pooling.FIRST else 0
+        return jnp.zeros_like(input_ids[:, :chosen])
 
     def pool(
         self, outputs: AlbertModelOutput, attention_mask: Int[AnyArray, "rows length"]

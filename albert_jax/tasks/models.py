@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int, Num
 
 from albert_jax.config import AlbertConfig, HeadConfig
 from albert_jax.encoder import Execution
-from albert_jax.heads import Classifier, MaskedLMHead, gather_positions
-from albert_jax.layers import AnyArray, at_least_float32, dense
+from albert_jax.heads import Classifier, MaskedLMHead
+from albert_jax.layers import AnyArray, at_least_float32, dense, gather_positions
 from albert_jax.model import AlbertModel, AlbertModelOutput, HiddenStates
 from albert_jax.pretrained import PretrainedModel
 from albert_jax.tasks.span_head import AnswerClass, EndLogits, StartLogits, mask_and_normalize
@@ -105,14 +105,37 @@ class EncoderWithHead(PretrainedModel, nn.Module, Generic[Output]):
             attention_mask,
             token_type_ids,
             position_ids,
+            chosen_positions=self.positions_to_score(input_ids, **inputs),
             deterministic=deterministic,
             output_hidden_states=output_hidden_states,
         )
         return self.score(outputs, deterministic=deterministic, **inputs)
 
+    def positions_to_score(
+        self, input_ids: Int[AnyArray, "batch length"], **inputs: Any
+    ) -> Int[AnyArray, "batch chosen"] | None:
+        """Return the positions whose last hidden state `score` reads, or None for all.
+
+        Args:
+            input_ids: ids of the tokens.
+            inputs: those of `score`.
+        """
+        del input_ids, inputs
+        return None
+
     def score(self, *args: Any, **inputs: Any) -> Output:
         """Apply the head: ``(outputs of the encoder, *, deterministic, ...) -> output``."""
         raise NotImplementedError
+
+
+class EncoderWithPooledHead(EncoderWithHead[Output]):
+    """A model whose head reads what is pooled of the first token, and no other position."""
+
+    def positions_to_score(
+        self, input_ids: Int[AnyArray, "batch length"], **inputs: Any
+    ) -> Int[AnyArray, "batch chosen"]:
+        del inputs
+        return input_ids[:, :0]
 
 
 class AlbertForMaskedLM(EncoderWithHead[MaskedLMOutput]):
@@ -126,6 +149,12 @@ class AlbertForMaskedLM(EncoderWithHead[MaskedLMOutput]):
         self.albert = AlbertModel(self.config, self.dtype, self.execution, add_pooling_layer=False)
         self.predictions = MaskedLMHead(self.config, self.dtype)
 
+    def positions_to_score(
+        self, input_ids: Int[AnyArray, "batch length"], **inputs: Any
+    ) -> Int[AnyArray, "batch chosen"] | None:
+        del input_ids
+        return inputs.get("masked_lm_positions")
+
     def score(
         self,
         outputs: AlbertModelOutput,
@@ -134,14 +163,13 @@ class AlbertForMaskedLM(EncoderWithHead[MaskedLMOutput]):
         masked_lm_positions: Int[AnyArray, "batch predictions"] | None = None,
     ) -> MaskedLMOutput:
         """Score every token of the vocabulary at `masked_lm_positions`, by default at all."""
-        hidden = outputs.last_hidden_state
-        if masked_lm_positions is not None:
-            hidden = gather_positions(hidden, masked_lm_positions)
+        del deterministic, masked_lm_positions  # the encoder's output is that of these positions
         word_table = self.albert.embeddings.word_embeddings.embedding
-        return MaskedLMOutput(self.predictions(hidden, word_table), outputs.hidden_states)
+        logits = self.predictions(outputs.last_hidden_state, word_table)
+        return MaskedLMOutput(logits, outputs.hidden_states)
 
 
-class AlbertForSequenceClassification(EncoderWithHead[SequenceClassifierOutput]):
+class AlbertForSequenceClassification(EncoderWithPooledHead[SequenceClassifierOutput]):
     """ALBERT with a classifier on the pooled first token: a class, several labels, a number."""
 
     config: AlbertConfig
@@ -197,7 +225,7 @@ class AlbertForQuestionAnswering(EncoderWithHead[QuestionAnsweringOutput]):
         return QuestionAnsweringOutput(logits[..., 0], logits[..., 1], outputs.hidden_states)
 
 
-class AlbertForMultipleChoice(EncoderWithHead[MultipleChoiceOutput]):
+class AlbertForMultipleChoice(EncoderWithPooledHead[MultipleChoiceOutput]):
     """ALBERT with a score for each of several rows, one of which is right (RACE)."""
 
     config: AlbertConfig

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from albert_jax.batch import PretrainingBatch
-from albert_jax.heads import gather_positions
+from albert_jax.layers import gather_positions
 from albert_jax.model import AlbertForPreTraining, AlbertForPreTrainingOutput
 from albert_jax.tasks.distillation.config import DistillationConfig
 from albert_jax.tasks.distillation.loss import DISTILLATION_LOSS, distillation_metrics

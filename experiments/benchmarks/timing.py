@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.flops import pretraining_flops_per_row
 from experiments.benchmarks.batches import Batches
 from experiments.benchmarks.report import rounded
 from experiments.run.config import ExperimentConfig
@@ -106,8 +106,8 @@ def measurement_rows(
 ) -> list[dict[str, Any]]:
     """Return a row of a table for each candidate.
 
-    FLOPs are those of `training_flops_per_row`, a third of them for a forward pass: what the model
-    needs, whatever a candidate computes besides.
+    FLOPs are those of `pretraining_flops_per_row`, a third of them for a forward pass: what the
+    model needs, whatever a candidate computes besides.
 
     Args:
         candidates: what was timed.
@@ -118,7 +118,7 @@ def measurement_rows(
         num_alternatives: how many of the candidates, the last ones, are other systems. If there
             are any, each row has its speed relative to the fastest of them.
     """
-    flops = config.global_batch_size * training_flops_per_row(
+    flops = config.global_batch_size * pretraining_flops_per_row(
         config.model,
         length=config.data.max_seq_length,
         predictions=config.data.max_predictions_per_seq,

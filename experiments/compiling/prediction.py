@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from albert_jax.config import AlbertConfig
 from albert_jax.devices.collectives import Collective
-from albert_jax.devices.flops import attention_flops, training_flops_per_row
+from albert_jax.devices.flops import attention_flops, pretraining_flops_per_row
 from albert_jax.devices.specifications import Specification
 from albert_jax.encoder import Remat
 
@@ -74,11 +74,11 @@ def step_operations(
         remat: what the backward pass recomputes.
         rows: of the global batch.
         devices: number of all devices.
-        generator: see `training_flops_per_row`.
-        row: `length`, `predictions` and `pairs`, see `training_flops_per_row`.
+        generator: see `pretraining_flops_per_row`.
+        row: `length`, `predictions` and `pairs`, see `pretraining_flops_per_row`.
     """
     share = rows / devices
-    counted = share * training_flops_per_row(model, generator=generator, **row)
+    counted = share * pretraining_flops_per_row(model, generator=generator, **row)
     encoders = [model] if generator is None else [generator, model]
     attention = share * 3 * sum(attention_flops(one, row["length"]) for one in encoders)
     dense = counted - attention

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from albert_jax.attention.cudnn_slots import slots_needed
 from albert_jax.attention.slot_capacity import RowsAtOnce, fewest_slots
 from albert_jax.batch import PretrainingBatch
-from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.flops import pretraining_flops_per_row
 from albert_jax.devices.sharding import rows_of_process
 from albert_jax.settings import FieldError
 from data_pipeline.config import DataConfig
@@ -247,7 +247,7 @@ class Curriculum:
     def _flops(self, number: int) -> int:
         phase, dataset = self.phases[number], self._datasets[number]
         length, predictions = phase.data.max_seq_length, phase.data.max_predictions_per_seq
-        flops = training_flops_per_row(
+        flops = pretraining_flops_per_row(
             self._model,
             length=length,
             predictions=predictions,
@@ -295,7 +295,7 @@ def _identify_corpus(kind: str, place: str, corpus: Corpus) -> DataIdentity:
 def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int:
     """Return the operations of a row on average over a run, one pair a row assumed."""
     flops = [
-        training_flops_per_row(
+        pretraining_flops_per_row(
             config.model,
             length=phase.data.max_seq_length,
             predictions=phase.data.max_predictions_per_seq,

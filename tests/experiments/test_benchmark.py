@@ -15,7 +15,7 @@ from commands import ROOT
 from compilation import XLA_FLAGS
 from echoes import make_experiment, with_part, write_echoes
 
-from albert_jax.devices.flops import training_flops_per_row
+from albert_jax.devices.flops import pretraining_flops_per_row
 from albert_jax.settings import FieldError
 from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import record, replay, with_shape
@@ -138,7 +138,7 @@ def test_metrics_of_a_step(recorded):
         candidates, samples, config, batches, peak_flops=1e9, num_alternatives=2
     )
     pairs = batches.batches[0]["sentence_order_labels"].shape[1]
-    flops = 16 * training_flops_per_row(config.model, length=32, predictions=5, pairs=pairs)
+    flops = 16 * pretraining_flops_per_row(config.model, length=32, predictions=5, pairs=pairs)
     assert [row["milliseconds"] for row in rows] == [2000, 4000, 1000]
     assert rows[0]["rows_per_second"] == 8
     assert rows[0]["tokens_per_second"] == pytest.approx(batches.tokens_per_batch / 2, rel=1e-3)

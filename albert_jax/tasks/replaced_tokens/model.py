@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from albert_jax.config import AlbertConfig
-from albert_jax.heads import MaskedLMHead, gather_positions
+from albert_jax.heads import MaskedLMHead
 from albert_jax.layers import AnyArray, at_least_float32, dense
 from albert_jax.model import (
     AlbertForPreTraining,
@@ -115,13 +115,11 @@ class AlbertForReplacedTokens(AlbertForPreTraining):
         outputs = self.albert(
             **inputs,
             pooled_positions=sentence_order_positions,
+            chosen_positions=masked_lm_positions,
             output_pooled=False,
             encoder=self._generator_layers(),
         )
-        hidden = outputs.last_hidden_state
-        if masked_lm_positions is not None:
-            hidden = gather_positions(hidden, masked_lm_positions)
-        return self.predict_tokens(hidden), outputs.hidden_states
+        return self.predict_tokens(outputs.last_hidden_state), outputs.hidden_states
 
     def discriminate(
         self,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from albert_jax.config import AlbertConfig
-from albert_jax.devices.flops import dense_flops, masked_lm_flops, pairs_in_window
+from albert_jax.devices.flops import dense_flops, masked_lm_flops, pairs_in_window, skipped_flops
 from experiments.benchmarks.batches import Batches
 
 
@@ -137,6 +137,11 @@ def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict
     layers = config.num_hidden_layers * config.inner_group_num
     batch = batches.batches[0]
     positions, predictions = batch["sequence_ids"].size, batch["masked_lm_ids"].size
+    rows, length = batch["sequence_ids"].shape
+    chosen = batch["masked_lm_ids"].shape[1] + batch["sentence_order_labels"].shape[1]
+    skipped = rows * skipped_flops(config, length=length, chosen=chosen)
+    # Of all layers' positions, those for which what follows attention is computed.
+    computed = 1 - (1 - chosen / length) / layers if skipped else 1
     passes = layers * positions * itemsize  # bytes of one number a position in each layer
     pairs = sum(
         _pairs_in_sequences(
@@ -145,11 +150,11 @@ def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict
         for number in range(layers)
     )
     return {
-        Part.MATMULS: Work(3 * dense_flops(config, positions)),
+        Part.MATMULS: Work(3 * (dense_flops(config, positions) - skipped)),
         Part.ATTENTION: Work(3 * 4 * pairs * hidden, 12 * passes * hidden),
-        Part.LAYER_NORM: Work(bytes=2 * 6 * passes * hidden),
-        Part.GELU: Work(bytes=5 * passes * wide),
-        Part.BIASES: Work(bytes=passes * (5 * hidden + wide + 4 * hidden)),
+        Part.LAYER_NORM: Work(bytes=2 * 6 * passes * computed * hidden),
+        Part.GELU: Work(bytes=5 * passes * computed * wide),
+        Part.BIASES: Work(bytes=passes * (7 * hidden + computed * (2 * hidden + wide))),
         Part.HEAD: Work(
             3 * masked_lm_flops(config, predictions), 4 * 4 * predictions * config.vocab_size
         ),

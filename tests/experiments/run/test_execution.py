@@ -383,3 +383,11 @@ def test_float8_is_verified_or_rejected_in_words(monkeypatch: pytest.MonkeyPatch
         InputError, match=r"same here \(model\.hidden_size must be a multiple of 16"
     ):
         resolve(dataclasses.replace(CONFIG, hidden_size=24, num_attention_heads=2))
+
+
+def test_all_layers_are_compiled_as_one_where_a_loop_costs_time() -> None:
+    depth = CONFIG.num_hidden_layers
+    for platform, layers in (("gpu", depth), ("cpu", depth), ("tpu", 1)):
+        device: Any = SimpleNamespace(platform=platform)
+        assert execution.resolve_unroll(RunConfig(), CONFIG, device) == layers
+        assert execution.resolve_unroll(RunConfig(unroll=3), CONFIG, device) == 3
