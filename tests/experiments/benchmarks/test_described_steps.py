@@ -30,6 +30,9 @@ pytestmark = [
 _SLACK = 1.02  # of bytes, for versions of the compiler: one array of a layer more is 2.6 to 3.3 %
 
 
+_SLACK_OF_STEPS = 1.01
+
+
 class Layer(NamedTuple):
     """What one layer more adds to a step, forward and backward."""
 
@@ -65,9 +68,12 @@ def test_a_plain_layer_moves_what_was_counted() -> None:
     assert layer.kinds[KernelKind.MATMUL] == 18
     assert layer.epilogues["BIAS"] + layer.epilogues["BIAS_GELU_AUX"] == 6
     assert layer.kinds[KernelKind.ATTENTION] == 2
-    assert layer.kinds[KernelKind.PASS] <= 32
-    assert layer.between_matmuls <= _SLACK * 3.874e9
-    assert layer.memory <= _SLACK * 1.669e9
+    # Whether XLA copies a sum that a matmul is added to, or adds them later, depends on the depth:
+    # of twelve layers each moves 4.16 GB, of three 4.68 GB. So these are bounds for all three.
+    step = describe_step(3, slots=None, fused=False)
+    assert count_kinds(step.kernels)[KernelKind.PASS] <= 324
+    assert bytes_between_matmuls(step.kernels) <= _SLACK_OF_STEPS * 18.56e9
+    assert step.memory <= _SLACK_OF_STEPS * 6.936e9
 
 
 def test_a_fused_layer_moves_what_was_counted() -> None:
@@ -94,9 +100,10 @@ def test_slots_leave_attention_less_to_write() -> None:
 
 
 def test_embeddings_head_and_optimizer_move_what_was_counted() -> None:
+    """With the last layer, of which most positions do without what follows attention."""
     step = describe_step(2, slots=2, fused=True)
-    layers = 2 * layer_of(slots=2, fused=True).between_matmuls
-    assert bytes_between_matmuls(step.kernels) - layers <= _SLACK * 8.470e9
+    layers = layer_of(slots=2, fused=True).between_matmuls
+    assert bytes_between_matmuls(step.kernels) - layers <= _SLACK * 9.497e9
 
 
 def test_the_layers_multiply_in_float8_alone() -> None:
