@@ -108,7 +108,8 @@ def _ours(loaded: LoadedModel, texts: Sequence[RawInput]) -> Encoder:
 
 
 def _pool(model: AlbertModel, params: PyTree, batch: dict[str, Any]) -> Float[Array, "rows hidden"]:
-    outputs: Any = model.apply({"params": params}, **batch)
+    nothing_else = batch["input_ids"][:, :0]
+    outputs: Any = model.apply({"params": params}, **batch, chosen_positions=nothing_else)
     return outputs.pooler_output
 
 

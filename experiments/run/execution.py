@@ -254,8 +254,8 @@ def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Devi
     """Return the number of layers that are compiled as one.
 
     By default all of them on GPUs and CPUs, where the loop over layers copies what it keeps for the
-    backward pass: the step of base was 1.42 times as fast for it on an H200, 1.1 to 1.25 times on
-    an Intel CPU. There XLA even converts what all layers keep in bfloat16, in each iteration.
+    backward pass: the step of base was 1.42 times as fast for it on an H200, up to 1.26 times on an
+    Intel CPU. There XLA even converts what all layers keep in bfloat16, in each iteration.
     """
     looped = device.platform == "tpu"
     return run.unroll or (1 if looped else model.num_hidden_layers)
