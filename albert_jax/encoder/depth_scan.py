@@ -45,21 +45,24 @@ def scan_layers(
         The result of the last layer, and what is kept, ``[layers, ...]``.
     """
 
-    def body(number: int, *, in_loop: bool = True) -> Callable[[Array, Any], tuple[Array, Any]]:
+    def body(number: int, *, in_loop: bool) -> Callable[[Array, Any], tuple[Array, Any]]:
         return rematerialize(
             functools.partial(apply_layer, number), execution.remat, in_loop=in_loop
         )
 
     if period == 1:
         unroll = min(execution.unroll, layers)
-        return jax.lax.scan(body(0), hidden, xs, length=layers, unroll=unroll)
+        one = body(0, in_loop=unroll < layers)
+        return jax.lax.scan(one, hidden, xs, length=layers, unroll=unroll)
     period = min(period, layers)
+    unroll = max(1, execution.unroll // period)
+    in_loop = unroll < layers // period
 
     def apply_period(hidden: Array, xs: Any) -> tuple[Array, Any]:
         kept = []
         for number in range(period):
             x = jax.tree.map(lambda leaf, number=number: leaf[number], xs)
-            hidden, output = body(number)(hidden, x)
+            hidden, output = body(number, in_loop=in_loop)(hidden, x)
             kept.append(output)
         return hidden, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
@@ -70,7 +73,7 @@ def scan_layers(
         hidden,
         by_period,
         length=layers // period,
-        unroll=max(1, execution.unroll // period),
+        unroll=unroll,
     )
     kept = [jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), kept)]
     for layer in range(whole, layers):

@@ -47,8 +47,9 @@ def rematerialize(
     Args:
         apply_layer: the layer.
         remat: what is computed again.
-        in_loop: True if it is the body of a scan, or a part of it. Elsewhere XLA has to be kept
-            from finding that it was computed before.
+        in_loop: True if it is the body of a scan that is a loop, or a part of it. Elsewhere, also
+            in a scan that is unrolled whole, XLA has to be kept from finding that it was computed
+            before.
     """
     if remat is Remat.NONE:
         return apply_layer

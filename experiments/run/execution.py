@@ -14,7 +14,7 @@ from albert_jax.devices.compile_cache import compile_cache_directory, use_compil
 from albert_jax.devices.described import is_described
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import rows_of_process
-from albert_jax.encoder import Execution
+from albert_jax.encoder import Execution, Remat
 from albert_jax.fused_layers.verification import check_fused_layers, unsupported_reason
 from albert_jax.matmuls import support
 from albert_jax.matmuls.dense_matmul import Matmuls
@@ -255,7 +255,8 @@ def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Devi
 
     By default all of them on GPUs and CPUs, where the loop over layers copies what it keeps for the
     backward pass: the step of base was 1.42 times as fast for it on an H200, up to 1.26 times on an
-    Intel CPU. There XLA even converts what all layers keep in bfloat16, in each iteration.
+    Intel CPU. There XLA even converts what all layers keep in bfloat16, in each iteration. With
+    rematerialization a CPU loops: it computes again what it may, but as early as what it is for.
     """
-    looped = device.platform == "tpu"
+    looped = device.platform == "tpu" or (device.platform == "cpu" and run.remat is not Remat.NONE)
     return run.unroll or (1 if looped else model.num_hidden_layers)

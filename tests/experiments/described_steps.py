@@ -29,7 +29,7 @@ from albert_jax.batch import PretrainingBatch
 from albert_jax.devices.described import UNOPTIMIZED_CODE, described_devices, described_gpus
 from albert_jax.devices.memory import memory_of
 from albert_jax.devices.mesh import make_mesh
-from albert_jax.encoder import Execution
+from albert_jax.encoder import Execution, Remat
 from albert_jax.matmuls import Matmuls
 from albert_jax.tasks.pretraining import pretraining_objective
 from albert_jax.training.config import OptimizerConfig
@@ -51,7 +51,12 @@ class DescribedStep(NamedTuple):
 
 @functools.cache
 def describe_step(
-    layers: int, *, slots: int | None, fused: bool, matmuls: Matmuls = Matmuls.SAME
+    layers: int,
+    *,
+    slots: int | None,
+    fused: bool,
+    matmuls: Matmuls = Matmuls.SAME,
+    remat: Remat = Remat.NONE,
 ) -> DescribedStep:
     """Compile the step of ALBERT-base on packed rows for an H200, all layers as one.
 
@@ -60,10 +65,12 @@ def describe_step(
         slots: see `Execution.sequence_slots`.
         fused: see `Execution.fused`.
         matmuls: see `Execution.matmuls`.
+        remat: see `Execution.remat`.
     """
     (device,) = described_gpus("NVIDIA H200")
     config = dataclasses.replace(AlbertConfig.from_name("base_v2"), num_hidden_layers=layers)
     execution = Execution(
+        remat,
         attention=Attention.CUDNN,
         unroll=layers,
         sequence_slots=slots,

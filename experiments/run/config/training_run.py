@@ -80,7 +80,7 @@ class TrainingRunConfig:
     )
     attention: Attention = setting(Attention.AUTO, "implementation; auto: what fits the devices")
     unroll: int = setting(
-        0, "layers compiled as one; 0: 1 on a TPU, all of them elsewhere", at_least=0
+        0, "layers compiled as one; 0: 1 on a TPU, and on a CPU with remat; else all", at_least=0
     )
     fused_layers: bool | None = setting(
         None,

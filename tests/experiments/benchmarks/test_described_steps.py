@@ -17,6 +17,7 @@ from compiled_program import (
 )
 from described_steps import describe_step
 
+from albert_jax.encoder import Remat
 from albert_jax.matmuls import Matmuls
 from albert_jax.matmuls.verification import CALL
 
@@ -104,6 +105,15 @@ def test_embeddings_head_and_optimizer_move_what_was_counted() -> None:
     step = describe_step(2, slots=2, fused=True)
     layers = layer_of(slots=2, fused=True).between_matmuls
     assert bytes_between_matmuls(step.kernels) - layers <= _SLACK * 9.497e9
+
+
+def test_rematerialization_saves_memory() -> None:
+    """Also of layers that are compiled as one, as they are on a GPU."""
+    none, dots, full = (
+        describe_step(3, slots=None, fused=False, remat=remat).memory for remat in Remat
+    )
+    assert dots < 0.85 * none
+    assert full < 0.7 * none
 
 
 def test_the_layers_multiply_in_float8_alone() -> None:

@@ -391,3 +391,6 @@ def test_all_layers_are_compiled_as_one_where_a_loop_costs_time() -> None:
         device: Any = SimpleNamespace(platform=platform)
         assert execution.resolve_unroll(RunConfig(), CONFIG, device) == layers
         assert execution.resolve_unroll(RunConfig(unroll=3), CONFIG, device) == 3
+    for platform, layers in (("gpu", depth), ("cpu", 1), ("tpu", 1)):
+        device = SimpleNamespace(platform=platform)
+        assert execution.resolve_unroll(RunConfig(remat="full"), CONFIG, device) == layers
