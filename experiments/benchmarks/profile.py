@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,44 @@ def profile(run: Callable[[int], None], program: str, directory: str, *, longest
 
     Returns:
         A Markdown table: the longest operations, their milliseconds a step over all threads, their
-        fraction of all operations' time, and their origin in the model.
+        fraction of all operations' time, and their origin in the model. Operations of one kind and
+        origin, as those of layers that are compiled as one, are one row, with their number.
     """
-    times = _operation_times(trace(run, directory))
-    origins = {name: "/".join(path.split("/")[-3:]) for name, path in find_origins(program).items()}
-    lines = ["| operation | ms a step | share | origin |", "| --- | --- | --- | --- |"]
-    for name, nanoseconds in times.most_common(longest):
+    times, numbers = group_by_origin(_operation_times(trace(run, directory)), program)
+    lines = [
+        "| operation | number | ms a step | share | origin |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for (kind, origin), nanoseconds in times.most_common(longest):
         milliseconds = rounded(nanoseconds / TRACED_STEPS / 1e6, 3)
         share = f"{nanoseconds / times.total():.1%}"
-        lines.append(f"| {name} | {milliseconds} | {share} | {origins.get(name, '')} |")
+        number = numbers[kind, origin]
+        lines.append(f"| {kind} | {number} | {milliseconds} | {share} | {origin} |")
     return "\n".join(lines)
+
+
+def group_by_origin(
+    times: Mapping[str, int], program: str
+) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    """Add up the times of operations of one kind and origin; return these and their numbers.
+
+    Example: ``dot.1`` and ``dot.7`` of a query's matmul in two layers are one ``dot``. Forward and
+    backward pass are two origins.
+
+    Args:
+        times: of each operation.
+        program: the compiled step as text.
+    """
+    summed: Counter[tuple[str, str]] = Counter()
+    numbers: Counter[tuple[str, str]] = Counter()
+    origins = find_origins(program)
+    for name, time in times.items():
+        path = origins.get(name, "")
+        origin = "/".join(path.split("/")[-3:])
+        key = name.rstrip(".0123456789"), f"{origin}, backward" if "transpose(" in path else origin
+        summed[key] += time
+        numbers[key] += 1
+    return summed, numbers
 
 
 def trace(run: Callable[[int], None], directory: str) -> Path:

@@ -21,6 +21,7 @@ from data_pipeline.errors import InputError
 from experiments.benchmarks.batches import record, replay, with_shape
 from experiments.benchmarks.data import read_batches
 from experiments.benchmarks.finetune import measure_finetuning
+from experiments.benchmarks.profile import group_by_origin
 from experiments.benchmarks.timing import (
     Candidate,
     StepKind,
@@ -205,7 +206,22 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         assert f"--replay={path}" in row["command"]
         assert row["versions"]["jax"]
     assert list(tmp_path.rglob("*.xplane.pb"))
-    assert any("dot_general |" in line for line in lines), "the profile lists operations"
+    # Of the longest operations of so small a step matmuls need not be any, but layers are.
+    assert lines.count("| operation | number | ms a step | share | origin |") == 2
+    assert any("FeedForward/" in line and ", backward |" in line for line in lines)
+
+
+def test_operations_of_layers_that_are_compiled_as_one_are_added_up():
+    program = """
+  %dot.1 = f32[2]{0} dot(%a), metadata={op_name="jit(step)/jvp(M)/encoder/closed_call/query/dot"}
+  %dot.7 = f32[2]{0} dot(%b), metadata={op_name="jit(step)/jvp(M)/encoder/closed_call/query/dot"}
+  ROOT %dot.8 = f32[2]{0} dot(%c), metadata={op_name="jit(step)/transpose(jvp(M))/x/query/dot"}
+"""
+    times = {"dot.1": 3, "dot.7": 4, "dot.8": 5, "copy.2": 1}
+    summed, numbers = group_by_origin(times, program)
+    forward, backward = ("dot", "closed_call/query/dot"), ("dot", "x/query/dot, backward")
+    assert summed == {forward: 7, backward: 5, ("copy", ""): 1}
+    assert numbers == {forward: 2, backward: 1, ("copy", ""): 1}
 
 
 @pytest.mark.slow
