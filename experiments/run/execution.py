@@ -256,7 +256,8 @@ def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Devi
     By default all of them on GPUs and CPUs, where the loop over layers copies what it keeps for the
     backward pass: the step of base was 1.42 times as fast for it on an H200, up to 1.26 times on an
     Intel CPU. There XLA even converts what all layers keep in bfloat16, in each iteration. With
-    rematerialization a CPU loops: it computes again what it may, but as early as what it is for.
+    rematerialization a CPU loops: of layers that are compiled as one, XLA for CPUs computes again
+    what it should, but too early to save memory.
     """
     looped = device.platform == "tpu" or (device.platform == "cpu" and run.remat is not Remat.NONE)
     return run.unroll or (1 if looped else model.num_hidden_layers)

@@ -13,7 +13,11 @@ from jax import Array
 from tiny_models import TINY, random_params
 
 from albert_jax import AlbertConfig, AlbertForPreTraining, AlbertModel
-from albert_jax.devices.flops import pretraining_flops_per_row, training_flops_per_row
+from albert_jax.devices.flops import (
+    prediction_flops_per_row,
+    pretraining_flops_per_row,
+    training_flops_per_row,
+)
 from albert_jax.encoder import Execution, Remat
 
 LENGTH = 6
@@ -159,3 +163,11 @@ def test_the_operations_of_base() -> None:
     assert every == pytest.approx(292.04e9, rel=1e-4)
     assert pretraining_flops_per_row(base, length=512, predictions=77) == every - skipped
     assert 0.045 < skipped / every < 0.05
+
+
+def test_the_operations_of_a_teacher() -> None:
+    """A forward pass and the masked-LM head alone: a third of a step's without pairs."""
+    for predictions in (2, LENGTH):
+        row = {"length": LENGTH, "predictions": predictions}
+        found = prediction_flops_per_row(NO_DROPOUT, **row)
+        assert 3 * found == pretraining_flops_per_row(NO_DROPOUT, **row, pairs=0)
