@@ -114,8 +114,9 @@ def test_operations_count_the_forward_pass_of_the_teacher(corpus: Path, teacher:
     found = open_teacher(config, opened, batches.identity, mesh, sequence_slots=0)
     batches.teach(found)
     assert found is not None and found.on_devices is not None
-    # One layer of 24 and 64 inside, 32 positions, 5 slots, 21 tokens, by hand.
-    layer = 32 * (8 * 24**2 + 4 * 24 * 64) + 4 * 32**2 * 24
+    # One layer of 24 and 64 inside, 32 positions, 5 slots, 21 tokens, by hand. As the last
+    # layer it computes only the 5 predicted positions behind its attention.
+    layer = 32 * 6 * 24**2 + 4 * 32**2 * 24 + 5 * (2 * 24**2 + 4 * 24 * 64)
     per_row = layer + 2 * 32 * 16 * 24 + 2 * 5 * 16 * (24 + 21)
     assert batches.mean_flops - alone == 16 * per_row
     assert batches.work_of_step(0).flops == batches.mean_flops
