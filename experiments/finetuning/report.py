@@ -47,8 +47,7 @@ def write_run_report(
     step = resolve_step(directory, None)
     params = restore_params(directory, step)
     scores, files = {}, []
-    for split, examples in {**task.labeled, **task.unlabeled}.items():
-        outputs = evaluator.predict(params, examples, final=True)
+    for split, outputs in evaluator.final_outputs(params):
         if split in task.labeled:
             scores[split] = task.score(split, outputs)
         if write:
