@@ -1,4 +1,4 @@
-"""Passes between the matrix products of a layer as Triton kernels for NVIDIA GPUs."""
+"""Triton kernels for NVIDIA GPUs that fuse the passes between the matmuls of a layer."""
 
 from albert_jax.fused_layers.gelu import gelu_dense
 from albert_jax.fused_layers.layer_norm import add_and_norm

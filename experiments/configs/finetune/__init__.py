@@ -1,1 +1,1 @@
-"""Fine-tunings, one file each, with the settings of ALBERT Table 14 unless they say otherwise."""
+"""Fine-tuning experiments, one file each, with ALBERT Table 14's settings unless they differ."""
