@@ -1,4 +1,4 @@
-"""Devices: mesh, shardings, peak speed, collectives, and descriptions to compile for."""
+"""Devices: mesh, shardings, peak speed, collectives, and described ones to compile for."""
 
 from typing import TYPE_CHECKING
 

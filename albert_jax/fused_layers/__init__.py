@@ -1,4 +1,4 @@
-"""Triton kernels for NVIDIA GPUs that fuse the passes between the matmuls of a layer."""
+"""Passes between the matrix products of a layer as Triton kernels for NVIDIA GPUs."""
 
 from albert_jax.fused_layers.gelu import gelu_dense
 from albert_jax.fused_layers.layer_norm import add_and_norm

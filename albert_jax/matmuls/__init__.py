@@ -1,4 +1,4 @@
-"""Matmuls with parameters, in the type of their operands, in bfloat16 or in float8."""
+"""Products of vectors with parameters, in the type of their operands, in bfloat16 or in float8."""
 
 from albert_jax.matmuls.dense_matmul import Matmuls, matmul
 from albert_jax.matmuls.support import unsupported_reason

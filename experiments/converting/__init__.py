@@ -1,4 +1,4 @@
-"""Converting: output formats, and the model card of an export."""
+"""Converting: the formats that are written, and the card that goes with an export."""
 
 from albert_jax.lazy_exports import lazy_exports
 

@@ -1,4 +1,4 @@
-"""Goodput: how a run spends its time, over all of its starts, and on which host."""
+"""Goodput: what the time of a run went into, over all of its starts, and on which host."""
 
 from albert_jax.lazy_exports import lazy_exports
 

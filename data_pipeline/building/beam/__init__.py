@@ -1,1 +1,1 @@
-"""Corpus builds as jobs of Apache Beam, on many machines."""
+"""The same builds as jobs of Apache Beam, on many machines."""

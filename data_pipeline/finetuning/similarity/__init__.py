@@ -1,1 +1,1 @@
-"""Similar texts: read from files, encoded with a number for equal ones, and ranked."""
+"""Texts that are alike: read from files, encoded with a number for equal ones, and ranked."""

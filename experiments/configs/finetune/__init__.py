@@ -1,1 +1,1 @@
-"""Fine-tuning experiments, one file each, with ALBERT Table 14's settings unless they differ."""
+"""Fine-tunings, one file each, with the settings of ALBERT Table 14 unless they say otherwise."""
