@@ -32,15 +32,15 @@ class SourceFlags:
     )
     format: SourceFormat | None = setting(
         None,
-        "text: a paragraph a line, blank lines between documents. sentences: a sentence a line, "
-        "blank lines between documents. jsonl, csv, tsv, parquet: a document a record, of csv and "
-        "tsv with a header. wikiextractor: <doc> blocks or JSON. tfds: a prepared TensorFlow data "
-        "set. huggingface: a data set that `datasets` saved (save_to_disk) or cached. docstrings: "
-        "the documentation in the installed Python packages, which needs no --input.",
+        "text: one paragraph per line, blank lines between documents. sentences: one sentence per "
+        "line, blank lines between documents. jsonl, csv, tsv, parquet: one document per record; "
+        "csv and tsv have a header. wikiextractor: <doc> blocks or JSON. tfds: a prepared "
+        "TensorFlow data set. huggingface: a data set that `datasets` saved (save_to_disk) or "
+        "cached. docstrings: the documentation in the installed Python packages; no --input.",
     )
     source: tuple[str, ...] = setting(
         (),
-        "NAME:WEIGHT:FORMAT:INPUT, instead of --input and --format, once for each of several "
+        "NAME:WEIGHT:FORMAT:INPUT, instead of --input and --format. Repeat it to join several "
         "sources in one corpus. An epoch reads a source of weight 2 twice as often as one of "
         "weight 1.",
     )
@@ -60,7 +60,7 @@ class SourceFlags:
     )
     encoding_errors: EncodingErrors = setting(
         EncodingErrors.REFUSE,
-        "What to do about a line that is not UTF-8: end with its number, put replacement signs, or "
+        "How to treat a line that is not UTF-8: end and print its number, replace characters, or "
         "skip it. The report counts them.",
     )
 

@@ -118,7 +118,7 @@ class DataConfig:
     max_seq_length: int = setting(
         512, "length of a row, with special tokens", at_least=SHORTEST_ROW, at_most=LONGEST_ROW
     )
-    packing: Packing = setting(Packing.UNPACKED, "one pair a row, or as many as fit")
+    packing: Packing = setting(Packing.UNPACKED, "one pair per row, or as many as fit")
     max_pairs_per_row: int = setting(16, "most pairs of a packed row", at_least=1, at_most=256)
     short_seq_prob: float = setting(
         0.1, "fraction of documents cut at a random shorter length", at_least=0, at_most=1
@@ -130,7 +130,7 @@ class DataConfig:
         SingleSentence.SPLIT, "pair for a single sentence: cut in two, or another document's text"
     )
     num_plan_variants: int = setting(
-        1, "ways of cutting the documents, one an epoch in turn", at_least=1, at_most=64
+        1, "ways of cutting the documents, one per epoch in turn", at_least=1, at_most=64
     )
 
     # Masks.

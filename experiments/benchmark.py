@@ -12,9 +12,9 @@ r"""Measure speed.
     python -m experiments.benchmark --what=record_all --corpus_dir=corpora/wiki_en --output=rec
     python -m experiments.benchmark --what=accelerator --replay=rec --output=h100 --minutes=7
 
-`--what=all` runs every benchmark of these that the flags suffice for. Each measurement is a row of
-a Markdown table and, below it, a JSON object with devices, versions, commit, command and date. A
-recording brings batches to a machine without corpus and TensorFlow (`--record`, `--replay`).
+`--what=all` runs every benchmark for which the flags are given. Each measurement is a row of a
+Markdown table and, below it, a JSON object with devices, versions, commit, command and date. Use
+`--record` and `--replay` to bring batches to a machine without a corpus and TensorFlow.
 """
 
 import dataclasses

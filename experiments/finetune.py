@@ -1,10 +1,10 @@
-r"""Fine-tune an ALBERT on a task, or resume a run that was stopped.
+r"""Fine-tune an ALBERT on a task, or resume a stopped run.
 
     python -m experiments.finetune --config=experiments/configs/finetune/sst2.py \
         --config.data.dir=glue/SST-2 --config.run.init_from=runs/base --workdir=runs/base-sst2
 
-With `--config.run.seeds` or `--config.run.learning_rates` there are several runs, each in a
-directory of its own below the workdir, and a report on all of them.
+`--config.run.seeds` and `--config.run.learning_rates` start several runs, each in its own directory
+below the workdir, and a report on all of them.
 """
 
 import functools

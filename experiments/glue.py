@@ -2,9 +2,9 @@ r"""Fine-tune a model on every GLUE task of a folder, and report in one table.
 
     python -m experiments.glue --init_from=runs/base --data_dir=glue --workdir=runs/base-glue
 
-Each task is one run of `experiments.finetune` with all its seeds; `--control` adds one from random
-weights of the same sizes. The same command resumes what was stopped. `--dry_run` prints the
-commands, `--report` writes the report so far.
+Each task is one run of `experiments.finetune` with all its seeds. `--control` adds one from random
+weights of the same sizes. The same command resumes stopped runs. `--dry_run` prints the commands,
+and `--report` writes the report so far.
 """
 
 import shlex
@@ -69,14 +69,20 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     flags.DEFINE_string("init_from", None, "the model to fine-tune", required=True)
-    flags.DEFINE_string("data_dir", None, "has a directory for each task: SST-2", required=True)
+    flags.DEFINE_string(
+        "data_dir", None, "directory with a directory for each task, such as SST-2", required=True
+    )
     flags.DEFINE_string("workdir", None, "directory of all runs and of the report", required=True)
-    flags.DEFINE_list("tasks", None, "names such as sst-2,rte; by default all that are there")
+    flags.DEFINE_list("tasks", None, "names such as sst-2,rte; by default all in --data_dir")
     flags.DEFINE_integer("seeds", 5, "runs of each task", lower_bound=1)
     flags.DEFINE_list(
-        "learning_rates", None, "the first seed of each task chooses one of them for the others"
+        "learning_rates",
+        None,
+        "rates, of which the first seed of each task chooses one for the others",
     )
-    flags.DEFINE_boolean("control", False, "each task from random weights of the same sizes too")
+    flags.DEFINE_boolean(
+        "control", False, "also run each task from random weights of the same sizes"
+    )
     flags.DEFINE_multi_string(
         "override",
         [],

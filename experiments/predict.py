@@ -203,7 +203,9 @@ if __name__ == "__main__":
     flags.DEFINE_multi_string("question", None, "a question (answer, choose); may be repeated")
     flags.DEFINE_multi_string("context", None, "the text it is about; may be repeated")
     flags.DEFINE_multi_string("option", None, "an option of a question (choose); four of them")
-    flags.DEFINE_string("input", None, "file with a text (.txt) or a JSON object (.jsonl) a line")
+    flags.DEFINE_string(
+        "input", None, "file with one text (.txt) or one JSON object (.jsonl) per line"
+    )
     flags.DEFINE_string("output", None, "file to write: .jsonl, or .npy for encode")
     flags.DEFINE_boolean("overwrite", False, "replace the output if it exists")
     flags.DEFINE_boolean("json", False, "print a JSON object for each input")

@@ -1,4 +1,4 @@
-r"""Pre-train an ALBERT, or resume a run that was stopped.
+r"""Pre-train an ALBERT, or resume a stopped run.
 
     python -m experiments.pretrain --config=experiments/configs/albert_base.py \
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base

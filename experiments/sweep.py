@@ -1,11 +1,11 @@
-r"""Run a sweep: every row of a table with every seed, and the table itself.
+r"""Run a sweep, which is every row of a table with every seed, and write the table.
 
     python -m experiments.sweep --sweep=parameter_sharing --size=small \
         --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
 
-Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, or of
-`experiments.finetune` where the sweep says so, so the same command resumes a sweep that was
-stopped. `--dry_run` lists the points, `--report` writes the table so far.
+Each point is an ordinary run of `experiments.pretrain`, or of `experiments.finetune` if the sweep
+says so, in its own workdir. The same command resumes a stopped sweep. `--dry_run` lists the points,
+and `--report` writes the table so far.
 """
 
 import shlex

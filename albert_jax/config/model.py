@@ -92,13 +92,13 @@ class AlbertConfig:
         2, "segments that token types distinguish", at_least=1, at_most=_WIDEST
     )
     initializer_range: float = setting(
-        0.02, "standard deviation of initial weights, truncated at two of them", above=0
+        0.02, "standard deviation of initial weights, which are cut at two of them", above=0
     )
 
     # Fields that the released JSONs lack. Written to JSON only where not at the default.
     layer_norm_eps: float = setting(1e-12, "added to the variance in layer norm", above=0)
     parameter_sharing: ParameterSharing = setting(
-        ParameterSharing.ALL, "the half of a layer that all layers of a group share"
+        ParameterSharing.ALL, "which half of a layer all layers of a group share"
     )
     depth_rank: int = setting(
         0,
@@ -111,7 +111,7 @@ class AlbertConfig:
     )
     num_experts: int = setting(
         0,
-        "low-rank experts of the feed-forward layer, shared as it is; 0: none",
+        "low-rank experts in the feed-forward layer, shared by layers as it is; 0: none",
         at_least=0,
         at_most=1024,
     )
@@ -120,7 +120,8 @@ class AlbertConfig:
         2, "experts that a token is routed to", at_least=2, at_most=1024
     )
     expert_layers: str = setting(
-        ALL_LAYERS, "layers whose feed-forward layer has the experts: all, or such as 4,8,12"
+        ALL_LAYERS,
+        "layers whose feed-forward layer has the experts: all, or numbers such as 4,8,12",
     )
     embedding_mapping: EmbeddingMapping = setting(
         EmbeddingMapping.WHEN_NEEDED, "when a dense layer maps embedding to hidden size"
@@ -144,14 +145,14 @@ class AlbertConfig:
     )
     global_every: int = setting(
         3,
-        "of so many applications of a layer the first has global attention, the others a window",
+        "number of applications of a layer of which the first attends globally, the others locally",
         at_least=1,
         at_most=_MOST_LAYERS,
     )
     norm: Norm = setting(Norm.POST, "norms after each sum, before each half, or around it")
-    norm_kind: NormKind = setting(NormKind.LAYER, "what norms divide by")
+    norm_kind: NormKind = setting(NormKind.LAYER, "kind of norm: layer norm, or RMS norm")
     feed_forward: FeedForwardKind = setting(
-        FeedForwardKind.MLP, "feed-forward layer without or with a gate, for the same parameters"
+        FeedForwardKind.MLP, "feed-forward layer; those with a gate have as many parameters"
     )
     dense_biases: bool = setting(
         True, "biases in the dense layers of the halves; those outside the layers stay"

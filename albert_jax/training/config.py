@@ -71,7 +71,7 @@ class OptimizerConfig:
     muon_momentum: float = setting(0.95, "decay of muon's mean gradient", at_least=0, below=1)
     slow_beta: float = setting(
         0.999,
-        "decay of ademamix's slow mean; more than 100,000 steps want 0.9999",
+        "decay of ademamix's slow mean; use 0.9999 for more than 100,000 steps",
         at_least=0,
         below=1,
     )

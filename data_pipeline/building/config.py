@@ -71,13 +71,13 @@ class BuildConfig:
     )
     near_duplicates: NearDuplicates = setting(
         NearDuplicates.NONE,
-        "minhash: of documents with similar sets of word n-grams, keep the first one. Needs "
+        "minhash: keep only the first of documents with similar sets of word n-grams. Needs "
         "pip install 'albert-jax[minhash]'.",
     )
     minhash_ngram: int = setting(5, "Words of an n-gram.", at_least=1, at_most=64)
     minhash_bands: int = setting(
         14,
-        "Bands of a signature; two documents are near-duplicates if one of them is equal.",
+        "Bands of a signature; two documents are near-duplicates if they share one.",
         at_least=1,
         at_most=128,
     )
@@ -92,11 +92,13 @@ class BuildConfig:
     seed: int = setting(0, "Seed of the sentences that a vocabulary is trained on.")
     num_processes: int = setting(
         0,
-        "Processes that split and encode; 0 means one a core. The corpus does not depend on it.",
+        "Processes that split and encode; 0 means one per core. The corpus does not depend on it.",
         at_least=0,
         at_most=4096,
     )
-    overwrite: bool = setting(False, "Replace a corpus at --output_dir, once the new one is whole.")
+    overwrite: bool = setting(
+        False, "Replace a corpus at --output_dir once the new one is complete."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -17,10 +17,10 @@ class TargetsConfig:
         FieldError: a value is not allowed.
     """
 
-    train_file: str | None = setting(None, "a target a line, for the lines of data.train_file")
+    train_file: str | None = setting(None, "one target per line, for the lines of data.train_file")
     dev_file: str | None = setting(None, "likewise for data.dev_file")
     test_file: str | None = setting(
-        None, "likewise for data.test_file, which without it is translated, and not scored"
+        None, "likewise for data.test_file; without it, that is translated and not scored"
     )
     column: str = setting("target", "column of a table, or feature of a data set, with the target")
     dataset: str | None = setting(

@@ -142,7 +142,7 @@ class FinetuneConfig:
     dropout: DropoutConfig = dataclasses.field(default_factory=DropoutConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=finetuning_optimizer)
     run: FinetuneRunConfig = dataclasses.field(default_factory=FinetuneRunConfig)
-    global_batch_size: int = setting(32, "examples a step", at_least=1, at_most=MOST_ROWS)
+    global_batch_size: int = setting(32, "examples per step", at_least=1, at_most=MOST_ROWS)
     seed: int = setting(
         12345, "seed of the head, data order and dropout", at_least=0, at_most=LARGEST_SEED
     )

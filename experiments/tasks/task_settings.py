@@ -96,7 +96,7 @@ class TaskDataConfig:
     )
     num_lengths: int = setting(
         5,
-        "most lengths that rows are padded to; each is compiled for, and few steps take fewer",
+        "most row lengths to pad to, each of which is compiled; short runs use fewer",
         at_least=1,
         at_most=LONGEST_ROW,
     )

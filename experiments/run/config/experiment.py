@@ -44,7 +44,7 @@ class ExperimentConfig:
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
     global_batch_size: int = setting(
-        4096, "rows a step, over all devices and micro-batches", at_least=1, at_most=MOST_ROWS
+        4096, "rows per step, over all devices and micro-batches", at_least=1, at_most=MOST_ROWS
     )
     seed: int = setting(
         12345,
