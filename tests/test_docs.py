@@ -178,15 +178,24 @@ def test_python_with_transformers_runs(page: Path, sandbox: Sandbox, tmp_path: P
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_and_files_exist(page: Path) -> None:
     text = without_blocks(page)
-    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
         if not link.startswith("http"):
-            assert (page.parent / link).exists(), link
+            target = page.parent / link if link else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), f"{link}#{anchor}"
     if page.name == "CHANGELOG.md":  # names files of the past too
         return
     for name in re.findall(
         r"`((?:albert_jax|data_pipeline|experiments|tests|docs)/[^\s`*{<]+)`", text
     ):
         assert Path(name).exists(), name
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
 
 
 def test_readme_is_short() -> None:
