@@ -1,15 +1,15 @@
-"""Evaluate a run on held-out text, by a rule that no training option changes.
+"""Evaluate a run on held-out text, by a rule that does not depend on training options.
 
 python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N] [--every_depth]
 python -m experiments.evaluate --workdir=runs/base --halting_entropy=0.5,1,2
 python -m experiments.evaluate --model=albert-base-v2 --corpus_dir=corpora/wiki_en
 
-A model is any that `from_pretrained` reads; the corpus has its vocabulary.
+`--model` takes anything that `from_pretrained` reads; the corpus must have its vocabulary.
 
 python -m experiments.evaluate --model=runs/base-nli --mteb=STSBenchmark --stsb_dir=glue/STS-B
 
-scores the vectors of a model on tasks of MTEB, the Massive Text Embedding Benchmark, which fetches
-their data; STSBenchmark takes the dev split of local files, if they are named.
+This last command scores a model's vectors on tasks of MTEB, the Massive Text Embedding Benchmark,
+which downloads their data. If `--stsb_dir` names local files, STSBenchmark uses their dev split.
 """
 
 import json
@@ -47,7 +47,7 @@ def open_evaluated(
     """Open the run or the model that the flags name.
 
     Raises:
-        InputError: both are named or none, or there is no corpus for the model.
+        InputError: both or neither are named, or no corpus is named for the model.
     """
     if workdir is not None and model is None:
         return open_trained_run(workdir, corpus_dir=corpus_dir, step=step)
@@ -59,7 +59,7 @@ def open_evaluated(
 
 
 def evaluate_vectors(model: str | None, names: list[str]) -> ExitCode:
-    """Evaluate vectors of texts on tasks of MTEB, and print the scores."""
+    """Evaluate a model's text vectors on tasks of MTEB, and print the scores."""
     if model is None:
         raise InputError("--mteb needs --model: a workdir, or any other model")
     directory = flags.FLAGS.stsb_dir

@@ -48,8 +48,8 @@ class InitEmbeddings(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
-    """The run of a training: devices, intervals, files. Results are the same up to rounding and
-    dropout masks, so these settings may change when a run is resumed.
+    """Settings of a training run: devices, intervals, files. They change results by no more than
+    rounding and dropout masks, so they may change when a run is resumed.
 
     Raises:
         FieldError: a value is not allowed.
