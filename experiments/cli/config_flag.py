@@ -21,7 +21,7 @@ flags.disclaim_key_flags()  # flags that are defined here belong to the calling 
 
 
 class ConfigFlag(NamedTuple):
-    """The flag ``--config``, with the flags that it was defined among."""
+    """The flag ``--config``, with the flags among which it was defined."""
 
     flag_values: flags.FlagValues
 

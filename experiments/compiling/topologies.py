@@ -99,7 +99,7 @@ def prepare_process(topologies: Sequence[Topology]) -> None:
     it is installed, and that library takes a lock.
     """
     jax.config.update("jax_platforms", "cpu")
-    if any(t.platform != "cpu" for t in topologies):  # it could not read what it stores
+    if any(t.platform != "cpu" for t in topologies):  # the cache cannot read them back
         jax.config.update("jax_enable_compilation_cache", False)
     simulated = max((t.devices_per_slice for t in topologies if t.platform == "cpu"), default=0)
     if simulated > 1:

@@ -89,7 +89,7 @@ _clock: ActivityClock | None = None
 def process_start() -> float:
     """Return when this process started, in seconds since the epoch.
 
-    If the system is not Linux and does not say so, this is when the module was imported.
+    If the system does not say so (it is not Linux), return when this module was imported.
     """
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()

@@ -27,7 +27,7 @@ class HostReport(NamedTuple):
     """Times of one host since its last report."""
 
     host: str
-    times: Mapping[str, float]  # of `NAMES`
+    times: Mapping[str, float]  # one for each of `NAMES`
 
 
 class HostTimes:

@@ -58,7 +58,8 @@ class Member:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._directory = Path(tempfile.mkdtemp(prefix="albert-jax-", dir="/tmp"))  # short paths
+        # The files of its sockets need short paths.
+        self._directory = Path(tempfile.mkdtemp(prefix="albert-jax-", dir="/tmp"))
         self._ending = Ending(self._directory)
         self._failing = False
         self._joined = threading.Event()

@@ -18,7 +18,7 @@ class StopCall:
         self._changed = threading.Condition()
 
     def reached(self) -> bool:
-        """Count a call, and return True if the process shall stop."""
+        """Count a call, and return True if the process should stop."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held)
             self._calls += 1

@@ -38,8 +38,8 @@ class Watchdog:
 
     def __init__(self, hang_seconds: float | None) -> None:
         self._hang_seconds = hang_seconds
-        self._seconds: deque[float] = deque(maxlen=128)  # of the last steps
-        self._longest: dict[str, float] = {}  # by activity
+        self._seconds: deque[float] = deque(maxlen=128)  # seconds of the last steps
+        self._longest: dict[str, float] = {}  # seconds, by activity
         self._activity, self._changes, self._steps = TRAINING, 0, 0
         self._started = time.monotonic()
         self._over = threading.Event()

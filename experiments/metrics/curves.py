@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # otherwise importing takes a second before a command starts
     from matplotlib.ticker import MaxNLocator
 
 CURVES_FILE = "curves.png"
-SPLITS = ("train", "validation")  # whose metrics are plotted
+SPLITS = ("train", "validation")  # splits whose metrics are plotted
 Panel = tuple[str, str]  # name and title of a metric
 
 

@@ -39,7 +39,7 @@ class Phase(NamedTuple):
     end: int
     data: DataConfig
     global_batch_size: int
-    seed: int  # of the data's random numbers
+    seed: int  # seed of the data's random numbers
     decays: bool = False  # True for the decay on its own corpus
 
     @property
@@ -117,9 +117,10 @@ class Curriculum:
             self.identity = self.identity._replace(decay=read)
 
     def describe_coverage(self) -> list[str]:
-        """Describe how much of the corpus an epoch of each phase reads, in a line each.
+        """Return lines that say how much of the corpus an epoch of each phase reads.
 
-        Records do not say how much. A decay on its own corpus has a further line, with its steps.
+        Phases that read records have none. A decay on its own corpus has a further line, with its
+        steps. Equal lines appear once.
         """
         lines = []
         for phase, corpus, dataset in zip(self.phases, self._corpora, self._datasets, strict=True):
@@ -133,10 +134,10 @@ class Curriculum:
         return list(dict.fromkeys(lines))
 
     def find_slots(self) -> int:
-        """Return the sequence slots a row (see `Execution`) that almost certainly suffice.
+        """Return the sequence slots a row (see `Execution`) that almost surely suffice throughout.
 
-        They suffice for each batch of the run. They follow from the lengths in the plans of the
-        rows alone. The result is 0 if they would not be fewer than the sequences a row may have.
+        They follow from the lengths in the plans of the rows alone. The result is 0 if they would
+        not be fewer than the sequences that a row may have.
         """
         shards = self._mesh.size // self._mesh.shape["tensor"]
         parts = []
@@ -166,7 +167,7 @@ class Curriculum:
     def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ...
 
-        They do not end: the last phase goes on.
+        They never end: the last phase continues.
 
         Raises:
             InputError: a batch has more sequences than slots.

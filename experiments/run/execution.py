@@ -191,7 +191,7 @@ def _can_have_slots(run: TrainingRunConfig, work: AttentionWorkload) -> bool:
     return (
         work.packed
         and run.attention in (Attention.AUTO, Attention.CUDNN)
-        and run.accumulation_steps > 0  # else it is not known yet how many rows share their slots
+        and run.accumulation_steps > 0  # else the rows that share slots are not known yet
         and dispatch.unsupported_reason(Attention.CUDNN, work._replace(slotted=True)) is None
     )
 

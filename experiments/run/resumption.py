@@ -23,8 +23,8 @@ class DataIdentity(NamedTuple):
     flag: str  # the flag that names its path
     path: str
     fingerprint: str  # SHA-256 of its content
-    former_fingerprint: str | None = None  # that earlier versions gave the same content
-    weights: Mapping[str, float] = {}  # of the sources, where they are part of the content
+    former_fingerprint: str | None = None  # that earlier versions gave this content
+    weights: Mapping[str, float] = {}  # of the sources, if they are part of the content
     first_step: int = 0  # the first step that reads it
     decay: "DataIdentity | None" = None  # what the decay is trained on, if that is another corpus
     teacher: "DataIdentity | None" = None  # what it is distilled from, if it is
@@ -72,7 +72,7 @@ def check_data(root: epath.Path, data: DataIdentity) -> None:
     """
     for kind in DATA_KINDS:
         trained = _read_identity(root / f"{kind}.json", data)
-        if trained is None:  # of another kind, or stopped before its first step
+        if trained is None:  # other data, or stopped before the first step
             continue
         if kind != data.kind or not data.is_known_as(trained.fingerprint):
             other = "another" if kind == data.kind else "a"

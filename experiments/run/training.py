@@ -270,7 +270,7 @@ class Run:
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
-        """Return True if SIGTERM asked the run to stop after this step."""
+        """Return True if SIGTERM asked the run to stop, unless a deciding evaluation is due."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
         return self._preemption.reached() and not due
 
@@ -307,7 +307,7 @@ class Run:
             ):
                 with self._clock.during(Activity.WAITING_FOR_DATA):
                     queue = BatchQueue(batches, self._place)
-                queue.settle(idle=False)  # counted already
+                queue.settle(idle=False)  # this wait is counted already
                 self._queue = queue
                 step.prepare(state, queue.next, self._key)
                 self._profiler.advance(first_step)

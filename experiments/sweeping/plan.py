@@ -36,7 +36,7 @@ def find_kind(base: str) -> PointKind:
     """
     argv, values = ["sweep", f"--config={base}"], flags.FlagValues()
     flag = define_config_flag(values, argv)
-    parse_flags(argv, values, config_kind=ExperimentConfig)  # of a command line without settings
+    parse_flags(argv, values, config_kind=ExperimentConfig)  # any kind, without overrides
     if hasattr(flag.value, "to_dict"):
         fields = set(flag.value.to_dict())
         for kind in POINT_KINDS:

@@ -31,7 +31,7 @@ class PlannedPoint(NamedTuple):
     """A point whose experiment has been checked."""
 
     point: Point
-    config: Any  # of `PointKind.config`
+    config: Any  # an instance of `PointKind.config`
     parameters: int
     backbone: int
     flops_per_row: int | None

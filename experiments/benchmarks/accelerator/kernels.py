@@ -33,7 +33,7 @@ _LEAST_NAMED = 0.5  # named share of the kernels' time; with less, graphs must h
 class Launch(NamedTuple):
     """One run of a kernel on a device, or of an operation on a thread of a CPU."""
 
-    operation: str  # of the compiled program; empty: not known
+    operation: str  # in the compiled program; empty: unknown
     name: str
     start: float  # ns
     end: float

@@ -52,7 +52,7 @@ class Variant(NamedTuple):
     """Settings that differ from the code's defaults."""
 
     name: str = "default"
-    run: Mapping[str, Any] = {}  # of `RunConfig`
+    run: Mapping[str, Any] = {}  # fields of `RunConfig`
 
 
 DEFAULT = Variant()

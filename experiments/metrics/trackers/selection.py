@@ -88,7 +88,7 @@ def start_trackers(log: "RunLog", names: Iterable[str], config: Any, workdir: ep
     Raises:
         InputError: a tracker cannot be started; all processes raise it.
     """
-    from albert_jax.training.first_process import on_first_process  # JAX: settings need no devices
+    from albert_jax.training.first_process import on_first_process  # settings need no JAX
 
     values = flatten(to_dict(config))
     settings = {n: v if isinstance(v, Value) else str(v) for n, v in values.items()}

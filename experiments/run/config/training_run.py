@@ -14,7 +14,7 @@ from experiments.goodput.profiling import ProfiledProcesses, parse_steps
 from experiments.metrics.trackers.selection import TrackerName, parse_trackers
 
 LARGEST_SEED = 2**32 - 1
-MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
+MOST_ROWS = 1 << 20  # rows of a batch, far beyond what anyone has trained with
 
 
 class ComputeDtype(StrEnum):
