@@ -208,7 +208,7 @@ class _RunCompiler:
 
 
 def _run_on(topology: Topology, run: RunConfig) -> RunConfig:
-    """Return the settings for a topology: described GPUs need their hosts, and compile faster."""
+    """Return the settings, completed for described GPUs: number of hosts, and faster compiling."""
     if topology.platform != "gpu":
         return run
     if topology.slices > 1 and run.dcn_data is None:  # on real hosts JAX finds it

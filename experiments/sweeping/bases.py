@@ -18,8 +18,8 @@ def config_name(size: Size, paper: str = "base") -> str:
 def base_overrides(size: Size) -> Mapping[str, Any]:
     """Return the overrides of all rows.
 
-    The paper's recipe stays as it is. The small one is cut to an eighth of its steps, which is by
-    far enough to leave the plateau of token frequencies; a loss leaves it suddenly
+    The paper's recipe stays as it is. The small one is cut to an eighth of its steps, which is more
+    than enough to leave the plateau of token frequencies; a loss leaves it suddenly
     (experiments/LOG.md).
     """
     if size is Size.PAPER:

@@ -163,7 +163,7 @@ def measure_accelerator(
         sizes: the models; the first one is also measured in parts.
         replay: the directory of `record_all`.
         output: the directory of the results.
-        minutes: time after the start of the process at which it ends, compiling included.
+        minutes: minutes from the start of the process until it ends, compiling included.
         windows: how long each candidate is timed.
 
     Raises:
