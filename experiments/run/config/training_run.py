@@ -14,7 +14,7 @@ from experiments.goodput.profiling import ProfiledProcesses, parse_steps
 from experiments.metrics.trackers.selection import TrackerName, parse_trackers
 
 LARGEST_SEED = 2**32 - 1
-MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
+MOST_ROWS = 1 << 20  # rows of a batch, far beyond what anyone has trained with
 
 
 class ComputeDtype(StrEnum):
@@ -48,8 +48,8 @@ class InitEmbeddings(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
-    """The run of a training: devices, intervals, files. Results are the same up to rounding and
-    dropout masks, so these settings may change when a run is resumed.
+    """Settings of a training run: devices, intervals, files. They change results by no more than
+    rounding and dropout masks, so they may change when a run is resumed.
 
     Raises:
         FieldError: a value is not allowed.
