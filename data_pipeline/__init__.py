@@ -1,4 +1,4 @@
-"""The text, from documents to batches, with TensorFlow and NumPy but never JAX."""
+"""Text processing from documents to batches, with TensorFlow and NumPy but without JAX."""
 
 import os
 from typing import TYPE_CHECKING
@@ -8,8 +8,8 @@ from albert_jax.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from data_pipeline.tokenizers.albert import AlbertTokenizer
 
-# Before TensorFlow is imported: it greets on stderr, where progress and errors belong. Of oneDNN,
-# which changes no operation that is used here, it speaks whatever the level.
+# Set before TensorFlow is imported, which would otherwise log to stderr, where progress and errors
+# belong. It logs about oneDNN at every log level; no operation used here changes without oneDNN.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
