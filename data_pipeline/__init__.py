@@ -1,4 +1,4 @@
-"""Text processing from documents to batches, with TensorFlow and NumPy but without JAX."""
+"""The text, from documents to batches, with TensorFlow and NumPy but never JAX."""
 
 import os
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from data_pipeline.tokenizers.albert import AlbertTokenizer
 
 # Set before TensorFlow is imported, which would otherwise log to stderr, where progress and errors
-# belong. It logs about oneDNN at every log level; no operation used here changes without oneDNN.
+# belong. It mentions oneDNN at every log level; no operation used here needs oneDNN.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 

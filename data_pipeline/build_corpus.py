@@ -105,7 +105,8 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 def build(config: BuildConfig, engine: EngineConfig | None = None) -> Corpus:
     """Build a corpus in its output directory.
 
-    For a remote output directory, this machine builds the corpus locally and then copies it there.
+    For a remote output directory, the local engine builds the corpus in the cache and then copies
+    it there.
 
     Args:
         config: the configuration of the corpus.

@@ -87,7 +87,7 @@ def _system_lock(directory: Path, user: str) -> Iterator[bool]:
         os.write(descriptor, json.dumps(_own_entry()).encode())
         yield True
     finally:
-        if _is_same_file(descriptor, path):  # it is not, if the directory has been replaced
+        if _is_same_file(descriptor, path):  # else it is the next holder's: the directory is new
             path.unlink()
         os.close(descriptor)
 

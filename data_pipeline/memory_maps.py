@@ -78,7 +78,7 @@ class LazySequence(Generic[_Item]):
 
 
 def affordable_maps(maps_per_item: int) -> int:
-    """Return how many items may be open, given an eighth of this process's file descriptors.
+    """Return how many items may be open if an eighth of the file descriptors is for their maps.
 
     Args:
         maps_per_item: number of files that an item maps.

@@ -163,7 +163,7 @@ def new_binary_file(path: epath.Path) -> Iterator[BinaryIO]:
 
 
 def make_directory(path: epath.Path) -> None:
-    """Make a local directory if it does not exist; on a store, this could create a bucket."""
+    """Make a missing local directory; stores have none, and would create a missing bucket."""
     if not is_remote(path):
         path.mkdir(parents=True, exist_ok=True)
 

@@ -91,7 +91,7 @@ class Encoder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EncodingTask:
-    """Encode blocks into files.
+    """A task that encodes blocks into files.
 
     Attributes:
         sources: the sources of the build.
@@ -125,7 +125,7 @@ class EncodingTask:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingTask:
-    """Sample normalized sentences from blocks, as training text for a vocabulary."""
+    """A task that samples normalized sentences from blocks, to train a vocabulary on."""
 
     sources: tuple[Source, ...]
     selection: Selection
@@ -158,7 +158,7 @@ class SamplingTask:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureTask:
-    """Compute the signatures of blocks, from which near-duplicates are found."""
+    """A task that computes the signatures of blocks, from which near-duplicates are found."""
 
     sources: tuple[Source, ...]
     selection: Selection

@@ -1,4 +1,4 @@
-"""From blocks to splits: compare held-out sentences with training; cut and write shards."""
+"""From blocks to splits: comparing held-out sentences with training, and writing shards."""
 
 import dataclasses
 import functools

@@ -146,7 +146,7 @@ def read_blocks(
 ) -> Iterator[DocumentBlock]:
     """Read all documents of all sources in blocks, whose boundaries are always the same.
 
-    Workers read whatever can be cut into parts. Large files that cannot are read here.
+    Workers read whatever can be cut into parts. Large files that cannot be cut are read here.
     """
     bytes_before = number = 0
     for source_number, (source, inputs) in enumerate(zip(sources, files, strict=True)):

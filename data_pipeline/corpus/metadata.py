@@ -42,7 +42,7 @@ _TOKENIZER_FILE = re.compile(rf"{TOKENIZER_DIRECTORY}/[^/.][^/]*")
 
 
 class CorpusError(InputError):
-    """Raised if a directory holds no corpus, or one that is incomplete, damaged or incompatible."""
+    """A directory that holds no corpus, or one that is incomplete, damaged or incompatible."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Opening a corpus: check its files and map its shards into memory."""
+"""Opening a corpus: checking its files and mapping its shards into memory."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +77,7 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
 
 
 def _files_for_later(metadata: CorpusMetadata) -> Files:
-    """Return the files that are copied from a store on first use: many training shards, or none."""
+    """Return the files that are copied from a store on first use: the training shards, if large."""
     shards = {name: one for name, one in metadata.files.items() if name.startswith(f"{TRAIN}/")}
     size = sum(record["bytes"] for record in shards.values())
     is_large = metadata.plans_by_shard and size > 2 * WINDOW_BYTES

@@ -49,7 +49,7 @@ def join_pairs(parts: Iterable[PlannedPairs]) -> PlannedPairs:
 
 
 def borrow_sentences(chunks: Chunks) -> Chunks:
-    """Lend the last sentence of a chunk to a following chunk of one sentence, which has no order.
+    """Move the last sentence of a chunk to a following chunk of one sentence, which has no order.
 
     Both chunks must be in one document, and the first must keep two sentences.
 

@@ -58,7 +58,7 @@ def encode_pairs(pairs: np.ndarray, config: DataConfig) -> np.ndarray:
     """Encode a shard's pairs as records.
 
     A random second segment is cut to the text of two rows, since it may be a single very long
-    sentence. The excess would be truncated anyway.
+    sentence. At least half of that is truncated anyway.
 
     Args:
         pairs: records of type `PAIR` with addresses and sentence numbers relative to the shard.

@@ -156,7 +156,7 @@ def plan_shards(planner: ShardPlanner, numbers: Sequence[int], num_processes: in
     """
     part = planner.corpus.splits[planner.split]
     missing = [number for number in numbers if not planner.is_planned(number)]
-    # One process plans so many tokens before others have started.
+    # One process plans _TOKENS_OF_ONE_PROCESS tokens before others have started.
     tokens = sum(part.sizes[number].tokens for number in missing)
     num_processes = num_processes or len(os.sched_getaffinity(0))
     num_processes = min(num_processes, len(missing), 1 + tokens // _TOKENS_OF_ONE_PROCESS)

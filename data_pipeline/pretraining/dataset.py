@@ -195,7 +195,7 @@ class _BatchReader:
     def read(
         self, firsts: tf.data.Dataset, wanted: np.ndarray, *, total: int | None = None
     ) -> tf.data.Dataset:
-        """Return a batch of the rows `first + wanted` per first; rows from `total` on are empty."""
+        """Return a batch per first: the rows `first + wanted`; rows from `total` on are empty."""
         length = self._config.max_seq_length
         # Consecutive rows use consecutive random bits, which are generated together.
         runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
@@ -211,8 +211,8 @@ class _BatchReader:
 
         options = tf.data.Options()
         options.deterministic = True
-        # There is nothing to autotune. Its thread delays the end of an iterator until it wakes up:
-        # up to a minute, and longer the longer the run.
+        # There is nothing to tune. The tuning thread delays the end of an iterator until it wakes
+        # up: up to a minute, depending on the length of the run.
         options.autotune.enabled = False
         dataset = firsts.map(make_batch, num_parallel_calls=_PARALLEL_BATCHES)
         return dataset.prefetch(1).with_options(options)

@@ -113,7 +113,7 @@ class Words(NamedTuple):
     maskable: tf.Tensor  # bool [rows * length]: True for text, False for special tokens
     of_position: tf.Tensor  # int32 [rows * length]: the word at, or the last before, each position
     starts: tf.Tensor  # int32 [K]: flat position of a word's first token
-    ends: tf.Tensor  # int32 [K]: index of the first word after the stretch of this word
+    ends: tf.Tensor  # int32 [K]: index of the first word after the word's stretch
     tokens_before: tf.Tensor  # int32 [K + 1]: number of tokens in all previous words
     pairs: tf.Tensor  # int32 [K]: row * pairs_per_row + pair
 

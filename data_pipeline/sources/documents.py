@@ -1,4 +1,4 @@
-"""Read documents from text files, records, Wikipedia extracts, TFDS and installed packages."""
+"""Documents from text files, records, Wikipedia extracts, TFDS and installed packages."""
 
 import dataclasses
 import logging
@@ -36,9 +36,9 @@ class SourceFormat(StrEnum):
     CSV = "csv"  # a header, then one document per row, in one of the columns; quoted cells
     TSV = "tsv"  # the same with tabs; quotes are ordinary characters
     PARQUET = "parquet"  # the document in one of the columns
-    HUGGINGFACE = "huggingface"  # a dataset saved or cached by `datasets`: a directory or a name
+    HUGGINGFACE = "huggingface"  # a data set saved or cached by `datasets`: a directory or name
     WIKIEXTRACTOR = "wikiextractor"  # WikiExtractor's <doc ...> blocks or JSON lines
-    TFDS = "tfds"  # a prepared TensorFlow dataset, by name
+    TFDS = "tfds"  # a prepared TensorFlow data set, by name
     DOCSTRINGS = "docstrings"  # the documentation of the installed Python packages; no files
 
 

@@ -175,7 +175,7 @@ class AddedTokens:
         return rows
 
     def split(self, word: str) -> list[Part]:
-        """Split a word at the tokens in it. It is a marked token, or has none matched as written.
+        """Split a word at its tokens; it is a marked token, or has none matched as written.
 
         Example: with [ENT] normalized as token 1000 and case ignored, `split("x[ent]")` is
         `[(None, 0, 1), (1000, 1, 6)]`.

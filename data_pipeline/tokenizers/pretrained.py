@@ -29,7 +29,7 @@ _Json = dict[str, Any]
 
 
 class MissingTokenizerError(InputError):
-    """Raised if a directory has no tokenizer at all, not even a damaged or unsupported one."""
+    """A directory without any tokenizer, even a damaged or unsupported one."""
 
 
 def read_pretrained_tokenizer(

@@ -39,7 +39,7 @@ NumberedPart = tuple[int, Part]
 
 
 class DocumentCopies(NamedTuple):
-    """The fate of a document that has duplicates: dropped, or kept and counted.
+    """What becomes of a document with duplicates: dropped, or kept and its copies counted.
 
     Attributes:
         part: the part of the document.

@@ -46,7 +46,7 @@ class Worker(beam.DoFn):
 
 
 class Each(Worker):
-    """Apply a function to the job, an element and further arguments; it may return None."""
+    """Applies a function to the job, an element and further arguments; it may return None."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Each(Worker):
 
 
 class HashParts(Worker):
-    """Hash the documents of parts: yield hashes with ordinals, and part digests on the side."""
+    """Hashes documents of parts: yields hashes with ordinals, and part digests on the side."""
 
     def process(self, element: NumberedPart) -> Iterator[Any]:
         for found in hash_part(self._job, element):
@@ -73,7 +73,7 @@ class HashParts(Worker):
 
 
 class EncodeParts(Worker):
-    """Encode parts: yield their summaries, and the hashes of held-out sentences on the side."""
+    """Encodes parts: yields their summaries, and the hashes of held-out sentences on the side."""
 
     def process(self, element: NumberedPart) -> Iterator[Any]:
         summary, held_out = encode_part(self._job, element)
@@ -82,7 +82,7 @@ class EncodeParts(Worker):
 
 
 class WriteShards(Worker):
-    """Write shards: yield the records of their files, and their text counts on the side."""
+    """Writes shards: yields the records of their files, and their text counts on the side."""
 
     def process(self, element: ShardTask) -> Iterator[Any]:
         report = write_shard_of(self._job, element)

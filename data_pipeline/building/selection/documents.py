@@ -1,4 +1,4 @@
-"""Selection of a build's documents: apply quality filters and drop near-duplicates."""
+"""Selection of a build's documents by quality filters, and removal of near-duplicates."""
 
 import functools
 import itertools

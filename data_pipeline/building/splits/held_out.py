@@ -28,7 +28,7 @@ REMOVED = ("held_out_sentences_removed", "held_out_documents_removed")
 def is_held_out(
     hashes: UInt64[np.ndarray, " documents"], fraction: float
 ) -> Bool[np.ndarray, " documents"]:
-    """Return a mask of the held-out documents: those whose hashes are in the lowest `fraction`.
+    """Return a mask of held-out documents: those with hashes in the lowest `fraction` of values.
 
     The choice depends only on the document's own text, not on the rest of the corpus.
     """
@@ -143,7 +143,7 @@ def _load_hashes(file: HashFile) -> UInt64[np.ndarray, " hashes"]:
 
 
 def union(hashes: Iterable[UInt64[np.ndarray, " _"]]) -> UInt64[np.ndarray, " hashes"]:
-    """Return the sorted union of sets of hashes, in memory for twice the result."""
+    """Return the sorted union of sets of hashes; memory holds up to twice the result."""
     found, pending, size = _NONE, [], 0
     for some in hashes:
         pending.append(some)

@@ -1,4 +1,4 @@
-"""SQuAD: questions are read, laid out in windows, answered by spans, and scored."""
+"""SQuAD: questions read, laid out in windows, answered by spans, and scored."""
 
 from data_pipeline.finetuning.squad.answers import (
     AnswerCandidate,

@@ -179,6 +179,6 @@ def _has_answer(example: QuestionExample) -> bool:
 
 
 def _percent(values: Iterable[float]) -> float:
-    """Return the mean in percent, summed in the order of the official scorers."""
+    """Return the mean in percent, summed in order, like the official scorers."""
     values = list(values)
     return 100.0 * sum(values) / len(values)

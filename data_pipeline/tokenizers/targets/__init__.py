@@ -1,4 +1,4 @@
-"""Vocabularies of the targets that a decoder writes: SentencePiece, and GPT-2's byte-level BPE."""
+"""Vocabularies of targets, which a decoder writes: SentencePiece, and GPT-2's byte-level BPE."""
 
 from data_pipeline.tokenizers.targets.byte_level import ByteLevelTargets
 from data_pipeline.tokenizers.targets.loading import load_target_tokenizer
