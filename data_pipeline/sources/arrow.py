@@ -85,7 +85,7 @@ def _open(file: InputFile, progress: ReadingProgress) -> Iterator[Any]:
                 yield pyarrow.ipc.open_stream(stream)
             else:
                 yield pyarrow.parquet.ParquetFile(stream)
-        except (pyarrow.ArrowException, OSError, MemoryError) as error:  # from corrupt lengths
+        except (pyarrow.ArrowException, OSError, MemoryError) as error:  # of lengths that it claims
             kind = "Arrow" if is_arrow else "Parquet"
             raise InputError(f"{file.name} is not a complete {kind} file: {error}") from None
 

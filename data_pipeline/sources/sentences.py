@@ -36,7 +36,7 @@ _OPENING_MARK = re.compile(
 )
 _CLOSING_MARK = re.compile(_characters("Pe", "Pf"))
 
-# The forms that a part may have, in the order in which they are tried.
+# What a part may be, in the order in which it is tried.
 _PART = re.compile(
     "|".join(
         (
@@ -83,8 +83,8 @@ def segment_inside(text: str, language: str) -> Iterator[str]:
 
     Example: "The bolt is 5" long. It is new. The hole is 6" deep." gives its three sentences.
     """
-    # Replacements keep the length, so that boundaries stay valid. Opening marks become part of a
-    # word. Closing marks become a space, as it follows the full stop before them.
+    # As long as the text, so that boundaries are the same: opening marks become part of a word, and
+    # closing ones a space after the full stop before them.
     unpaired = _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text))
     start = 0
     for found in sentencex.segment(language, unpaired):

@@ -31,7 +31,7 @@ _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
     ".bz2": bz2.BZ2File,
     ".zst": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
 }
-# Names of the counts of lines and documents that could not be read unchanged.
+# Names of the counts of lines and documents that are not read as they are.
 FAULTS = ("cut_documents", "replaced_lines", "skipped_lines")
 COMPRESSED_SUFFIXES = frozenset(_DECOMPRESSORS)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -254,7 +254,7 @@ def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]
         progress.start(file, raw)
         if decompress is None and not is_remote(file.name):
             yield raw
-        else:  # files on stores have no `readline` with a length limit
+        else:  # files of stores have no `readline` of a limited length
             yield io.BufferedReader(decompress(raw) if decompress else raw, _READ_AHEAD)
 
 

@@ -14,9 +14,9 @@ def rank_positives(
 ) -> Int64[np.ndarray, " pairs"]:
     """Return the rank of each anchor's positive among the positives of its group, from 1.
 
-    A group is `candidates` consecutive pairs in file order; if too few are left, the last group
-    starts earlier. A candidate at the same distance counts as nearer, so that identical vectors
-    gain nothing. A candidate that is the same text, or belongs to the same anchor, does not count.
+    A group is so many pairs in the order of the file; the last one begins earlier, if there are too
+    few. A candidate that is as near counts as nearer, so that vectors which are all the same are
+    worth nothing; one that is the same text, or belongs to the same anchor, does not count.
 
     Args:
         anchors: vectors of length 1.
