@@ -1,4 +1,4 @@
-"""Settings of targets: their files, their vocabulary, and what is learned of them."""
+"""Settings of targets: their files, their vocabulary, and how they are learned."""
 
 import dataclasses
 
@@ -10,8 +10,9 @@ from data_pipeline.config import LONGEST_ROW
 class TargetsConfig:
     """Targets of translation and summarization: texts that a decoder learns to write.
 
-    A table (tsv, csv, jsonl) of `data.train_file` has them in a column; files of lines have a file
-    beside each, `train_file` for `data.train_file`, with as many lines.
+    If `data.train_file` is a table (tsv, csv, jsonl), its targets are in one of its columns. If it
+    is a file of lines, the targets are in another file with as many lines, `train_file`. The same
+    holds for dev and test.
 
     Raises:
         FieldError: a value is not allowed.
