@@ -47,7 +47,7 @@ def open_evaluated(
     """Open the run or the model that the flags name.
 
     Raises:
-        InputError: both are named or none, or there is no corpus for the model.
+        InputError: both or neither are named, or no corpus is named for the model.
     """
     if workdir is not None and model is None:
         return open_trained_run(workdir, corpus_dir=corpus_dir, step=step)
@@ -59,7 +59,7 @@ def open_evaluated(
 
 
 def evaluate_vectors(model: str | None, names: list[str]) -> ExitCode:
-    """Evaluate vectors of texts on tasks of MTEB, and print the scores."""
+    """Evaluate a model's text vectors on tasks of MTEB, and print the scores."""
     if model is None:
         raise InputError("--mteb needs --model: a workdir, or any other model")
     directory = flags.FLAGS.stsb_dir
