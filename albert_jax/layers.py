@@ -129,7 +129,7 @@ class Dense(nn.Module):
 
 @runtime_checkable
 class AnyDense(Protocol):
-    """The interface by which a dense layer is applied, be it a plain or an extended one."""
+    """The interface for applying a dense layer, with or without experts."""
 
     @property
     def config(self) -> AlbertConfig: ...

@@ -227,7 +227,7 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
             token_type_ids: see `AlbertModel`.
             position_ids: see `AlbertModel`.
             masked_lm_positions: positions to predict; by default all. The logits of all positions
-                at once are large: 4 · length · vocabulary bytes a row.
+                at once are large: 4 · length · vocabulary bytes per row.
             sequence_ids: see `AlbertModel`.
             sentence_order_positions: positions at which the pairs of a packed row start; the order
                 logits are then ``[batch, pairs, 2]`` instead of ``[batch, 2]``.

@@ -53,7 +53,7 @@ class PositionEncoder:
         return embedded
 
     def rotate(self, x: HeadVectors, *, local: bool = False) -> HeadVectors:
-        """Transform the queries, and likewise the keys, of a layer.
+        """Transform the queries or the keys of a layer.
 
         Args:
             x: queries, or keys.

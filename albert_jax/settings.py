@@ -18,7 +18,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 Number = int | float
 
 _HELP, _BOUNDS = "help", "bounds"
-_LARGEST = 2**63 - 1  # of whole numbers without a bound of their own
+_LARGEST = 2**63 - 1  # of whole numbers that have no bound
 _LONGEST_SHOWN = 200  # characters of a value in a message
 
 

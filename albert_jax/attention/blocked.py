@@ -130,8 +130,8 @@ def _backward(
     tiling = tile(heads, length, reach)
     cotangents = tiling.split_queries(cotangent)
     dtype = at_least_float32(cotangent.dtype)
-    # By the softmax, the cotangent of a score is its probability p times (cotangent of p - mean),
-    # where the mean of these cotangents under p is the dot product of context and cotangent.
+    # Through the softmax, the cotangent of a score is p * (dp - mean), with its probability p and
+    # the cotangent dp of p. The mean of dp under p is the dot product of context and cotangent.
     means = jnp.einsum("nthqd,nthqd->nthq", context, cotangents, preferred_element_type=dtype)
 
     def pullback(args: tuple[_Block, _Softmax, Array, Array]) -> tuple[Array, Array, Array]:

@@ -19,7 +19,7 @@ _LENGTH = 128  # of the compared rows, if rows may have any length
 
 
 def tolerance(workload: AttentionWorkload) -> float:
-    """Return the largest error allowed: that of the precision, far below that of a wrong mask."""
+    """Return the largest allowed error: that of rounding, far below that of a wrong mask."""
     if workload.device.platform == "cpu":
         return 1e-5 if jnp.dtype(workload.dtype) == jnp.float32 else 2e-2
     return 2e-2  # products of float32 are not exact on accelerators either

@@ -22,7 +22,7 @@ _BETWEEN_SLICES = "xla_megascale_runtime"  # carries what TPU slices send each o
 
 
 class Collective(NamedTuple):
-    """One communicating instruction."""
+    """One communication instruction."""
 
     kind: str  # all-reduce, all-gather, reduce-scatter, all-to-all, collective-permute, send
     axes: tuple[str, ...]  # of the mesh, over which the devices of a group differ

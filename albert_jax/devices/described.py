@@ -144,7 +144,7 @@ def described_devices(device: jax.Device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _described_capability() -> Iterator[None]:
-    """Answer when JAX asks its first device if cuDNN may be called; there is no public way to."""
+    """Answer for JAX's first device whether cuDNN may be called; there is no public way to."""
     cudnn: Any = private_cudnn()
     answers = {
         "check_compute_capability": lambda least: float(least) <= _CAPABILITY,

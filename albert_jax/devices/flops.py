@@ -74,7 +74,7 @@ def pretraining_flops_per_row(
 
 
 def skipped_flops(config: AlbertConfig, *, length: int, chosen: int) -> int:
-    """Return the operations of the last layer at positions of a row that nothing reads, forward.
+    """Return the forward operations of the last layer at positions of a row that nothing reads.
 
     Args:
         config: the model's sizes.
@@ -88,7 +88,7 @@ def skipped_flops(config: AlbertConfig, *, length: int, chosen: int) -> int:
 
 
 def prediction_flops_per_row(config: AlbertConfig, *, length: int, predictions: int) -> int:
-    """Return the operations of all matmuls of a row's masked-LM predictions, forward only."""
+    """Return the forward operations of all matmuls of a row's masked-LM predictions."""
     dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
     skipped = skipped_flops(config, length=length, chosen=predictions)
     return dense + attention_flops(config, length) + masked_lm - skipped
@@ -120,7 +120,7 @@ def seq2seq_flops_per_row(
 
 
 def dense_flops(config: AlbertConfig, positions: int) -> int:
-    """Return the operations of the layers' dense matmuls and of the embedding mapping, forward."""
+    """Return the forward operations of the layers' dense matmuls and of the embedding mapping."""
     hidden, depth = config.hidden_size, config.num_hidden_layers * config.inner_group_num
     matrices = 3 if config.feed_forward.is_gated else 2
     layer = positions * (8 * hidden**2 + 2 * matrices * hidden * config.feed_forward_width)
@@ -129,7 +129,7 @@ def dense_flops(config: AlbertConfig, positions: int) -> int:
 
 
 def _expert_flops(config: AlbertConfig, positions: int) -> int:
-    """Return the operations of routers and of all experts, chosen or not, forward."""
+    """Return the forward operations of routers and of all experts, chosen or not."""
     matrices = 3 if config.feed_forward.is_gated else 2
     hidden, ranks = config.hidden_size, config.num_experts * config.expert_rank
     experts = 2 * matrices * ranks * (hidden + config.feed_forward_width)
@@ -138,7 +138,7 @@ def _expert_flops(config: AlbertConfig, positions: int) -> int:
 
 
 def attention_flops(config: AlbertConfig, length: int) -> int:
-    """Return the operations of a row's scores and contexts in all layers, forward."""
+    """Return the forward operations of a row's scores and contexts in all layers."""
     positions, reach = position_encoder(config), config.attention_reach
 
     def of_application(number: int) -> int:
@@ -159,7 +159,7 @@ def pairs_in_window(length: int, reach: int | None) -> int:
 
 
 def masked_lm_flops(config: AlbertConfig, predictions: int) -> int:
-    """Return the operations of the masked-LM head, forward."""
+    """Return the forward operations of the masked-LM head."""
     return 2 * predictions * config.embedding_size * (config.hidden_size + config.vocab_size)
 
 

@@ -1,4 +1,4 @@
-"""Memory of devices: the need of a compiled step, and the limit of a device."""
+"""Memory of devices: what a compiled step needs, and the limit of a device."""
 
 import math
 import os

@@ -17,7 +17,7 @@ from albert_jax.layers import AnyArray
 Params = dict[str, Any]
 
 DEPTH_SIGNAL = "depth_signal"  # its name among the stacks of the layers
-_LAST = ("dense", "output", "output_experts")  # last layers of attention and of the feed-forward
+_LAST = ("dense", "output", "output_experts")  # last layers of the halves, and the last experts
 
 
 def initialize_signal(config: AlbertConfig) -> Params:

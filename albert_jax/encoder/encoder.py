@@ -173,7 +173,7 @@ class AlbertEncoder(nn.Module):
         Args:
             start: number of the first of these layers.
             constant: the parameters that all layers share.
-            attends: attention of the blocks that are local, and of those that are not.
+            attends: attention functions, by whether a block is local.
             has_experts: whether these layers have experts.
             deterministic: no dropout.
             output_hidden_states: keep the output of each inner block.

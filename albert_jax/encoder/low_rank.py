@@ -20,7 +20,7 @@ from albert_jax.layers import initializer
 
 Params = dict[str, Any]
 
-CHANGES = "changes"  # suffix to a half's name that names its changes
+CHANGES = "changes"  # suffix of the names of changes, after a half's name
 
 
 def changes_of(half: str) -> str:

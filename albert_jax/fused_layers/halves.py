@@ -62,7 +62,7 @@ def project_and_add(
     fused: bool,
     deterministic: bool,
 ) -> Float[Array, "batch length hidden"]:
-    """End a half: project, drop, add; normalize after or before the sum if the norm is there.
+    """End a half: project, drop, add; normalize after the sum, before it, or not at all.
 
     Args:
         hidden: the half's input, which bypasses it.

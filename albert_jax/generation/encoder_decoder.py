@@ -143,7 +143,7 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         Args:
             decoder_input_ids: the tokens that follow those in the cache.
             cache: see `encode`.
-            layers: what `unstack` returns, to call it once for many calls of this.
+            layers: what `unstack` returns, if it is called once for many calls of `decode`.
         """
         return self.decoder.extend(decoder_input_ids, cache, layers or self.unstack())
 

@@ -1,8 +1,8 @@
 """Tensors of torch's pickle files, read without torch and without executing the pickle.
 
-A pickle is a program. Here it may call three functions: two that rebuild a tensor, and that of an
-ordered dictionary. Any other name is rejected before it is looked up. The sizes that a file claims
-are compared with its length before memory is allocated.
+A pickle is a program. Here it may call three functions: two that rebuild a tensor, and the one that
+makes an ordered dictionary. Any other name is rejected before it is looked up. The sizes that a
+file claims are compared with its length before memory is allocated.
 """
 
 import collections

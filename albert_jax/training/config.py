@@ -40,8 +40,7 @@ class OptimizerName(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Optimizer and learning rate schedule; defaults are those of the released pre-training
-    (ALBERT §4.1).
+    """Optimizer and learning rate schedule, by default those of pre-training in ALBERT §4.1.
 
     Raises:
         FieldError: a value is not allowed.

@@ -1,4 +1,4 @@
-"""The training loop: a step per batch; at intervals logging, evaluation and checkpoints.
+"""The training loop: a step per batch, with logging, evaluation and checkpoints at intervals.
 
 It opens no data files and does not depend on the task: batches come from a queue, and hooks do
 everything else.
@@ -56,8 +56,11 @@ class LoopHooks(Protocol):
         """Save a checkpoint. `metrics` are those of `evaluate`, or None if it was not called."""
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Log metrics: of the steps since the last entry (``train``; `steps` is their number), of
-        held-out text (``validation``), or of one step that was not applied (``skipped``)."""
+        """Log the metrics of a split.
+
+        ``train`` is the steps since the last entry (`steps` is their number), ``validation`` is
+        held-out text, and ``skipped`` is one step that was not applied.
+        """
 
     def advance(self, step: int) -> None:
         """Count a step. Called after each one, before its result is known."""
@@ -180,7 +183,7 @@ class _MetricsWindow:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Exclude the time that a block takes from the speed."""
+        """Exclude the time of a block from the speed."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start

@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
     step: Int32[Array, ""]  # batches taken, whether their steps were applied or not
     params: PyTree
     opt_state: PyTree
-    history: StepHistory | None = None  # of a run that skips steps
+    history: StepHistory | None = None  # only in a run that skips steps
 
     def without_history(self) -> dict[str, PyTree]:
         """Return the fields that every run has."""

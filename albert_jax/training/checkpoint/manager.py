@@ -36,8 +36,8 @@ class Checkpoints:
     Orbax commits a checkpoint by renaming its directory (or, on an object store, by writing a last
     file). Just before that, a manifest with the step and the SHA-256 of every file is written into
     it. So a checkpoint either has a manifest or does not exist, whenever the process is killed.
-    Opening verifies the newest checkpoint in full. A damaged one is moved to ``damaged/`` and the
-    one before it is used; if all are damaged, an error is raised and nothing is moved.
+    Opening verifies the newest checkpoint in full. Damaged ones are moved to ``damaged/`` and the
+    newest intact one is used; if all are damaged, an error is raised and nothing is moved.
 
     All processes of a run share the directory, and must open, save and close together.
 

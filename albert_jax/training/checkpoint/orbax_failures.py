@@ -1,4 +1,4 @@
-"""Failures of Orbax's saves: their noise, their barriers, and the operating system's message."""
+"""Handling of failed saves by Orbax: log messages, barriers, and the operating system's message."""
 
 import contextlib
 import logging
