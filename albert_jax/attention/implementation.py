@@ -27,7 +27,7 @@ class AttentionWorkload(NamedTuple):
     device: jax.Device
     partitioned: bool = False  # True if run.tensor splits arrays over devices
     slotted: bool = False  # True if the rows of a batch share slots for their sequences
-    described: bool = False  # True if the device is only described, so nothing can run on it
+    described: bool = False  # True if the device is not present, so nothing is verified on it
 
     @property
     def head_width(self) -> int:

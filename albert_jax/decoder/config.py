@@ -232,7 +232,7 @@ class DecoderSizes:
 
 
 def _heads(width: int, encoder: AlbertConfig) -> int:
-    """Return the encoder's number of heads if widths are equal, or that of heads 64 wide."""
+    """Return the encoder's number of heads if widths are equal, else as many as are 64 wide."""
     if width == encoder.hidden_size:
         return encoder.num_attention_heads
     if width % 64:

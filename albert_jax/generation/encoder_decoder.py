@@ -174,8 +174,8 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
     ) -> tuple[Model, PyTree]:
         """Return a model that starts from a pre-trained encoder and a pre-trained decoder.
 
-        If the decoder comes without cross-attention and the layer from one width to the other, they
-        are initialized at random with `albert_jax.pretrained.INITIALIZATION_SEED`, and logged.
+        Cross-attention, and the layer from one width to the other, are initialized at random with
+        `albert_jax.pretrained.INITIALIZATION_SEED`, and logged, if the decoder comes without them.
 
         Args:
             encoder: what `AlbertModel.from_pretrained` reads.

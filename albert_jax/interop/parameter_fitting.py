@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class ParametricModel(Protocol):
-    """The interface of a model to its parameters; every `PretrainedModel` has it."""
+    """The interface to a model's parameters; every `PretrainedModel` has it."""
 
     PREFIX: ClassVar[str]
 

@@ -60,8 +60,8 @@ def ranking_objective(model: AlbertForEmbedding, *, temperature: float = 0.05) -
     """Return CoSENT: pairs with a higher score should have a higher cosine.
 
     It is ``ln(1 + sum of exp((cos_j - cos_i) / temperature))`` over all i and j of the batch where
-    i has a higher score than j (Su 2022). Like rank correlation, by which models are compared, it
-    depends only on the order of scores, not on their scale.
+    i has a higher score than j (Su 2022). Like the rank correlation that is its metric, it depends
+    only on the order of scores, not on their scale.
 
     Metrics: `ranking_loss`. Predictions: `embeddings`.
     """

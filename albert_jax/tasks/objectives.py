@@ -177,7 +177,7 @@ def span_objective(model: AlbertForQuestionAnswering) -> Objective:
 
 
 def conditional_span_objective(model: AlbertForConditionalSpan) -> Objective:
-    """Return the released objective of SQuAD 2.0: half of start and end, half of answerability.
+    """Return the released objective of SQuAD 2.0: half of start plus end, half of answerability.
 
     The losses of start and end include rows without the answer: both then point at [CLS].
 
