@@ -1,13 +1,14 @@
-r"""Probe a frozen encoder for sentence order and for the next sentence, trained for it or not.
+r"""Probe a frozen encoder for sentence order and next sentences, whether trained on them or not.
 
     python -m experiments.probe --workdir=runs/base
 
-A logistic regression is fitted to 4,096 pairs of the training text and scored on held-out pairs,
-once for each sentence objective; all runs see the same pairs. Its features are the last hidden
-state of [CLS], its means over both segments, and the absolute difference and the product of these
-means. Its penalty is the one of five that does best on a fifth of the fitted pairs; nothing in it
-is random. The accuracy on the same encoder before any training stands beside it, since the tokens
-alone predict some of the order. `probe.json` in the workdir holds the accuracies.
+For each sentence objective, a logistic regression is fitted to 4,096 pairs of the training text and
+scored on held-out pairs; all runs see the same pairs. Its features are the last hidden state of
+[CLS], the mean of the last hidden states over each segment, and the absolute difference and the
+product of these two means. Its penalty is the one of five that does best on a fifth of the fitted
+pairs. Nothing in it is random. The accuracy on the same encoder before any training is printed
+beside it, since the tokens alone predict some of the order. `probe.json` in the workdir holds the
+accuracies.
 """
 
 import json
