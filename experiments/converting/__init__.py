@@ -1,4 +1,4 @@
-"""Converting: the formats that are written, and the model card that goes with an export."""
+"""Converting: the formats that are written, and the card that goes with an export."""
 
 from albert_jax.lazy_exports import lazy_exports
 

@@ -1,4 +1,4 @@
-"""Distillation: teachers that run beside the student, and recordings of other teachers."""
+"""Distillation: teachers that run beside the student, and recordings of any others."""
 
 from albert_jax.lazy_exports import lazy_exports
 

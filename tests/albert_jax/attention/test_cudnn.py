@@ -1,4 +1,4 @@
-"""cuDNN's attention as far as it runs without a GPU: offsets, padding, and JAX's private module."""
+"""What of cuDNN's attention runs without a GPU: offsets, padding, and JAX's private module."""
 
 import inspect
 import sys
