@@ -6,10 +6,9 @@ r"""Convert a model to another format, with its tokenizer if it has one.
 `sentence-transformers` is read by the package of that name; it takes the mean of the tokens unless
 the model was trained with another pooling. `orbax` is a workdir of this project. `onnx` and
 `stablehlo` hold inference only, for any batch size and length. The source is any path that
-`from_pretrained` reads.
-`--average_experts` replaces the experts of a model by their mean, so that other formats can hold
-it, and prints how far that changes its outputs. `--push_to_hub=user/model` uploads what was
-written, to a private model unless `--private=false`.
+`from_pretrained` reads. `--average_experts` replaces the experts of a model by their mean, so that
+other formats can hold it, and prints how far that changes its outputs. `--push_to_hub=user/model`
+uploads what was written, to a private model unless `--private=false`.
 """
 
 from pathlib import Path

@@ -114,7 +114,7 @@ def _write_vectors(path: Path, numbered: NumberedResults, count: int) -> None:
             if array is None:
                 shape = (count, *vector.shape)
                 array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                with partial.open("r+b") as file:  # a memory map of a full disk kills the process
+                with partial.open("r+b") as file:  # else a full disk would kill the process
                     os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
             array[number] = vector
         if array is not None:

@@ -78,7 +78,7 @@ def convert(
     generation: GenerationFiles | None = None,
     form: VectorForm | None = None,
 ) -> None:
-    """Write all of a model, heads included, into a new directory.
+    """Write all of a model that the format holds, heads included, into a new directory.
 
     Args:
         stored: the model.

@@ -82,6 +82,6 @@ def _read_row(
 
 
 def _show(id: int, tokenizer: Tokenizer) -> tuple[str, bool]:
-    """Return a token's text, made visible if only a space, and whether a space precedes it."""
+    """Return a token's text, a mark if it is only a space, and whether a space precedes it."""
     text, separate = tokenizer.surface_form(id)
     return text or "\N{OPEN BOX}", separate

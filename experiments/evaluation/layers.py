@@ -1,7 +1,7 @@
 """Masked LM after each layer: as layers share their weights, any may be the last.
 
-Either the same layer is the last for all tokens, or each token halts at the first layer that is
-certain enough of it.
+Either the same layer is the last for all tokens, or each token halts at the first layer whose
+prediction is certain enough.
 """
 
 import functools

@@ -38,7 +38,7 @@ class ProbeExamples(NamedTuple):
 def make_features(
     model: AlbertModel, params: PyTree
 ) -> Callable[[dict[str, np.ndarray]], Float[Array, "batch features"]]:
-    """Return a function that computes the features of each of some unpacked rows."""
+    """Return a function that maps unpacked rows to the features of each."""
 
     @jax.jit
     def features(batch: dict[str, Array]) -> Array:

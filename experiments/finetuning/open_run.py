@@ -161,7 +161,7 @@ def open_finetuning(
 def _with_steps_of_epochs(
     config: FinetuneConfig, num_epochs: float, steps_per_epoch: int
 ) -> FinetuneConfig:
-    """Set the number of steps to that of some epochs; warm-up keeps its fraction of the steps."""
+    """Convert a number of epochs to steps; warm-up keeps its fraction of the steps."""
     optimizer = config.optimizer
     steps = max(1, round(num_epochs * steps_per_epoch))
     warmup = scale_steps(optimizer.num_warmup_steps, optimizer.num_train_steps, steps)

@@ -81,7 +81,7 @@ def summarize_rates(config: FinetuneConfig, reports: Sequence[RunReport]) -> dic
     Returns:
         The entries `learning_rates` and, if the first seed chose the rate, `rate_search`: that
         seed, its score with each rate, and the median of the other seeds with the chosen rate,
-        which the choice does not favor.
+        which the choice does not bias.
     """
     by_rate: dict[float, list[RunReport]] = {}
     for report in reports:

@@ -93,7 +93,7 @@ def format_embedding(result: Result) -> str:
 
 
 def compare(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
-    """Compute the cosine of the two texts' vectors for each pair; equal texts are read once."""
+    """Compute the cosine of the two texts' vectors for each pair; equal texts are encoded once."""
     pairs = read_texts(inputs, paired=True)
     embedder = open_embedder(options, Pooling.MEAN)
     numbers: dict[str, int] = {}

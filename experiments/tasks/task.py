@@ -58,7 +58,7 @@ class FinetuningTask(NamedTuple):
         model: encoder and head.
         head: labels and problem type of the head; None for a model without one.
         objective: loss, weights and outputs.
-        to_batch: makes a checked batch of a loader's dict.
+        to_batch: makes a checked batch from a loader's dict.
         metrics: names of metrics, the deciding one first.
         score: computes the metrics of a labeled split, given its name and the outputs.
         write: writes the predictions of any split into a directory, and returns the files.

@@ -37,7 +37,7 @@ GENERATION_TASKS = (TaskName.TRANSLATION, TaskName.SUMMARIZATION)
 
 
 class DataSource(StrEnum):
-    """Source of the examples of a GLUE task: its official files, or TFDS."""
+    """Source of the examples of a GLUE or generation task: files, or TFDS."""
 
     FILES = "files"
     TFDS = "tfds"

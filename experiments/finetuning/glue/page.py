@@ -36,7 +36,7 @@ def write_glue_page(
     Args:
         directory: the directory of all runs, where the picture is already.
         title: the page's title.
-        command: the command that started the runs.
+        command: the command line of `experiments.glue`.
         table: headings and rows of the report.
         notes: paragraphs below the table.
         results: the results of the runs that are done.

@@ -40,7 +40,7 @@ def write_glue_report(
         directory: the directory of all runs.
         results: the results of the runs that are done.
         model: the sizes of the model.
-        command: the command that started the runs.
+        command: the command line of `experiments.glue`.
         runs: all planned runs; the report names those without a result.
 
     Returns:

@@ -34,7 +34,7 @@ PAPER_SCORES = {
     ),
 }
 
-_MOST_EXACT = 10  # values of each start; twenty values can be divided in 184,756 ways
+_MOST_EXACT = 10  # values of each start; twenty values divide into tens in 184,756 ways
 
 
 class GlueResult(NamedTuple):
