@@ -188,7 +188,7 @@ def _run_layers(
     visible: Bool[np.ndarray, "query key"],
 ) -> list[Inexact[np.ndarray, "length hidden"]]:
     def attend(half: Tree, x: np.ndarray) -> np.ndarray:
-        # Each application before this one has added a state to the first one.
+        # len(states) - 1 applications came before this one: each has added a state to the first.
         local = config.attention_window > 0 and (len(states) - 1) % config.global_every > 0
         if not local:
             return _attend(half, encoder, x, visible, config, config.rotary_base)

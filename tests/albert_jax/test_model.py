@@ -414,7 +414,7 @@ def test_rotary_needs_pairs():
 
 
 def test_the_program_does_not_grow_with_depth():
-    """48 layers have as many operations as 12, before and after compilation, with gradients."""
+    """48 layers need as many operations as 12, before and after compilation, with gradients."""
 
     def lower(layers):
         model = AlbertForPreTraining(dataclasses.replace(TINY, num_hidden_layers=layers))

@@ -16,7 +16,7 @@ ROWS, SAVE_EVERY, JOIN_SECONDS = 16, 3, 60
 SLOW_LOADER_SECONDS = "2"  # several times the time of a step
 # A disturbed run sums in the same orders as undisturbed ones. Except by chance, its losses are
 # therefore no farther from theirs than theirs from each other. No loss is exact beyond some digits
-# of float32; a difference above the most is not rounding.
+# of float32; a difference above `MOST` is not rounding.
 FACTOR, LEAST, MOST = 10.0, 1e-6, 1e-3
 _VOCABULARY = 400
 

@@ -44,7 +44,7 @@ def mutate_bytes(content: bytes, random: Random) -> bytes:
 
 
 def mutate_json(content: bytes, random: Random) -> bytes:
-    """Change a value, a key or a line of JSON, with one object in all or one per line."""
+    """Change a value, a key or a line of JSON, of one object or of one object per line."""
     lines = content.decode().split("\n")
     whole = not all(line.startswith("{") for line in lines if line)
     number = random.choice([n for n, line in enumerate(lines) if line])

@@ -1,4 +1,4 @@
-"""What of cuDNN's attention over sequence slots runs without a GPU."""
+"""Parts of cuDNN's attention over sequence slots that run without a GPU."""
 
 import dataclasses
 import inspect

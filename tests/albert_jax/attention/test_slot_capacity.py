@@ -24,7 +24,7 @@ def part(counts: list[int], rows: int, times: int = 1, room: int = 17) -> RowsAt
 
 
 def exact_probability(counts: list[int], rows: int, slots: int) -> float:
-    """The chance for rows drawn with replacement, whose sum has a convolution as distribution."""
+    """The chance for rows drawn with replacement, by convolving their distribution `rows` times."""
     one, total = np.array(counts) / sum(counts), np.ones(1)
     for _ in range(rows):
         total = np.convolve(total, one)

@@ -146,7 +146,7 @@ def gradients(config: AlbertConfig, execution: Execution) -> tuple[Any, float]:
 def test_gradients_of_a_model_are_those_of_plain_layers(
     changes: dict[str, Any], remat: Remat
 ) -> None:
-    """A half that the kernels cannot compute is computed by plain operations."""
+    """A half of a layer that the kernels cannot compute is computed by plain operations."""
     config = dataclasses.replace(CONFIG, **changes)
     expected, loss = gradients(config, Execution(remat=remat))
     grads, fused_loss = gradients(config, Execution(remat=remat, fused=True))

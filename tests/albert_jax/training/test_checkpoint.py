@@ -413,7 +413,7 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path: Path) -
 def test_writes_that_nobody_waits_for_any_more_print_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """So it is if the first of several writes failed, and Orbax left its event loop."""
+    """This happens if the first of several writes failed, and Orbax left its event loop."""
 
     def finish_late() -> None:
         promise, future = tensorstore.Promise.new()

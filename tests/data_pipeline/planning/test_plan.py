@@ -336,7 +336,7 @@ def test_bad_settings_name_the_field(settings, message):
 
 
 def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
-    """So it is if only the last bytes are missing, which are written when the file is closed."""
+    """This holds even if only the last bytes are missing, which are written on closing the file."""
     make_directory = tempfile.mkdtemp
 
     def make_on_a_full_disk(**where):
