@@ -1,7 +1,7 @@
 """Options of XLA for tests, whose programs take longer to compile than to run.
 
 Fusions go through LLVM IR alone rather than through MLIR, there is one module rather than one for
-each core, and machine code is not optimized. A tiny model's step then takes a third of the time.
+each core, and machine code is not optimized. A tiny model's step compiles in a third of the time.
 """
 
 XLA_FLAGS = " ".join(
