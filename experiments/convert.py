@@ -39,7 +39,7 @@ from experiments.prediction.examples import suggest_fill_mask
 
 
 def find_tokenizer(given: str | None, source: str) -> AlbertTokenizer | None:
-    """Read the tokenizer that is given, or that beside the source; None if that has none.
+    """Read the given tokenizer, or else the one beside the source; None if there is none.
 
     Raises:
         InputError: the tokenizer cannot be read, or a given one does not exist.

@@ -1,4 +1,4 @@
-r"""Fine-tune a model on every GLUE task of a folder, and report in one table.
+r"""Fine-tune a model on every GLUE task in a folder, and report in one table.
 
     python -m experiments.glue --init_from=runs/base --data_dir=glue --workdir=runs/base-glue
 
@@ -30,7 +30,7 @@ from experiments.tasks.task_settings import RateSearch
 
 
 def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path) -> ExitCode:
-    """Run what is not done yet, and what is outdated, on this machine."""
+    """Run the fine-tunings that are outdated or not done yet, on this machine."""
     for one in outdated:
         (one.workdir / REPORT_FILE).unlink()
     shares = divide_devices(flags.FLAGS.max_parallel, flags.FLAGS.devices)
@@ -40,7 +40,7 @@ def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path
 def main() -> ExitCode:
     """Read the flags; plan, launch and report."""
     values = flags.FLAGS
-    # Nothing is computed here, and the GPUs belong to the runs.
+    # This process computes nothing, and leaves the GPUs to the runs.
     jax.config.update("jax_platforms", "cpu")
     directory = Path(values.workdir)
     model = open_weights(values.init_from).config

@@ -1,4 +1,4 @@
-r"""Probe a frozen encoder for sentence order and for the next sentence, trained for it or not.
+r"""Probe a frozen encoder for sentence order and next sentences, whether trained on them or not.
 
     python -m experiments.probe --workdir=runs/base
 

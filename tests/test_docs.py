@@ -22,7 +22,7 @@ from experiments.tasks.config import FinetuneConfig
 # How a command is checked, by its beginning; one that fits none makes the tests fail.
 MODULE = r"(?P<environment>(\w+=\S+ )*)python -m (?P<module>(data_pipeline|experiments)\.\w+)\b"
 KINDS = {
-    # On machines that are not here: flags are checked.
+    # On machines that are not available here: flags are checked.
     "launched": r"srun |gcloud |.* --coordinator_address=",
     "launch": r"(\w+=\S+ )*(sbatch|kubectl|experiments/launch/)",  # files and flags are checked
     "run": MODULE,
@@ -74,7 +74,7 @@ def test_every_block_names_its_language() -> None:
 
 
 def arguments_of(command: Command) -> list[str]:
-    """Return module, flags and values; a command that another one launches may stand in quotes."""
+    """Return module, flags and values; a command that another one launches may be in quotes."""
     pattern = r"python -m ([^\"]+)" if kind_of(command) == "launched" else r"python -m (.+)"
     found = re.search(pattern, command.text.partition(" | ")[0])
     assert found is not None

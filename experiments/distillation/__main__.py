@@ -50,7 +50,7 @@ def record_teacher(config: ExperimentConfig, directory: Path, device: str | None
 
 def main() -> ExitCode:
     """Read the flags and record."""
-    jax.config.update("jax_platforms", "cpu")  # or JAX takes the memory of the GPU for itself
+    jax.config.update("jax_platforms", "cpu")  # otherwise JAX reserves the GPU's memory
     given = with_corpus_vocabulary(read_given_config(_CONFIG, ExperimentConfig))
     record_teacher(given.config, Path(flags.FLAGS.output_dir), flags.FLAGS.device)
     return ExitCode.DONE

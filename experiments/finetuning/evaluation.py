@@ -27,8 +27,8 @@ class _Evaluation(NamedTuple):
     """The best evaluation of a run so far."""
 
     value: float  # of the deciding metric
-    fingerprint: int  # of the parameters; a step does not tell the runs of several seeds apart
-    outputs: Mapping[str, Outputs]  # for the splits that it read whole, by name
+    fingerprint: int  # of the parameters; a step number is the same in runs with other seeds
+    outputs: Mapping[str, Outputs]  # by split, for those evaluated in full
 
 
 class TaskEvaluator:
@@ -63,7 +63,7 @@ class TaskEvaluator:
     def evaluate(self, params: PyTree) -> dict[str, float]:
         """Compute the metrics of the watched splits, named by `FinetuningTask.metric_name`.
 
-        They are of fewer examples where the task says so.
+        Splits in `FinetuningTask.sampled` are scored on their sample only.
         """
         task, outputs, metrics = self._task, dict[str, Outputs](), dict[str, float]()
         for split in task.watched:
@@ -94,7 +94,7 @@ class TaskEvaluator:
         self._best = None
 
     def samples(self, params: PyTree) -> list[Sample]:
-        """Return nothing: predictions on all examples are files of the workdir."""
+        """Return no samples: files in the workdir hold the predictions for all examples."""
         del params
         return []
 
@@ -115,7 +115,7 @@ class TaskEvaluator:
 
 
 def _choose_lengths(task: FinetuningTask, config: FinetuneConfig) -> list[int]:
-    """Choose lengths for all splits together, fewer of them where there are few batches."""
+    """Choose padded lengths for all splits together; with few batches, choose fewer lengths."""
     splits = {**task.labeled, **task.unlabeled}
     evaluations = 1 + config.optimizer.num_train_steps // config.run.evaluate_every
     batches = sum(
