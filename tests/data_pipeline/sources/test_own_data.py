@@ -1,6 +1,7 @@
 """Tables, and data sets that `datasets` saved or cached: texts, columns, splits and faults."""
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -10,7 +11,6 @@ from pathlib import Path
 import pyarrow
 import pyarrow.ipc
 import pytest
-import zstandard
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import Document, Source, SourceFormat
@@ -41,7 +41,7 @@ def as_csv(texts: list[str]) -> bytes:
     [
         ("a.csv", bytes),
         ("a.csv.gz", gzip.compress),
-        ("a.csv.zst", zstandard.ZstdCompressor().compress),
+        ("a.csv.zst", functools.partial(pyarrow.compress, codec="zstd", asbytes=True)),
     ],
 )
 def test_csv(tmp_path: Path, name: str, compress: object, caplog: pytest.LogCaptureFixture) -> None:
