@@ -145,6 +145,15 @@ def test_cached_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         write_arrow(leaf / "tiny_stories-train.arrow", texts)
         write_arrow(leaf / "cache-0123456789abcdef.arrow", ["Of a map."])
     assert read(SourceFormat.HUGGINGFACE, "Owner/TinyStories/fr") == [["Un."], ["Deux."]]
+    for number in range(3):
+        write_arrow(leaf / f"tiny_stories-train-0000{number}-of-00003.arrow", [f"No. {number}."])
+    (leaf / "tiny_stories-train.arrow").unlink()
+    assert len(read(SourceFormat.HUGGINGFACE, "Owner/TinyStories/fr")) == 3
+    for left, last in ((2, 2), (1, 0), (0, 1)):
+        (leaf / f"tiny_stories-train-0000{last}-of-00003.arrow").unlink()
+        of = 3 if left else 1
+        with pytest.raises(InputError, match=f"has {left} of the {of} files of the split train"):
+            read(SourceFormat.HUGGINGFACE, "Owner/TinyStories/fr")
     with pytest.raises(InputError, match="name one: Owner/TinyStories/en, Owner/TinyStories/fr"):
         read(SourceFormat.HUGGINGFACE, "Owner/TinyStories")
     fetch = (
