@@ -8,7 +8,10 @@ import pytest
 from etils import epath
 
 from data_pipeline.building.beam.stages import DocumentCopies, find_duplicates
+from data_pipeline.building.encoding import SamplingTask
 from data_pipeline.building.parts import cut_into_parts, read_part
+from data_pipeline.building.selection.documents import SelectedDocuments, Selection
+from data_pipeline.building.selection.hashes import hash_documents
 from data_pipeline.building.splits.blocks import (
     DocumentSizes,
     EncodedBlock,
@@ -21,6 +24,7 @@ from data_pipeline.building.splits.shards import Piece, cut_shards
 from data_pipeline.corpus.splits import ShardSize
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
+from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import EncodingErrors, ReadingProgress
 
 PARAGRAPHS = [
@@ -177,6 +181,24 @@ def test_of_equal_documents_the_first_one_stays():
         DocumentCopies(2, 7, others=2),
     ]
     assert list(find_duplicates(ordinals[:1])) == []
+
+
+def test_a_vocabulary_is_trained_on_a_sample_of_what_is_not_held_out():
+    documents = [[f"Document {number}."] for number in range(1000)]
+    task = SamplingTask(
+        sources=(),
+        selection=Selection(("s",)),
+        splitter=SentenceSplitter("en", (SourceFormat.TEXT,)),
+        lower_case=True,
+        keep_accents=False,
+        held_out=0.2,
+        sampled=0.5,
+    )
+    hashes = hash_documents(documents)
+    sample = task.sample(SelectedDocuments(documents, hashes, {}, {}), 0)
+    places = hashes / 2**64  # half of the documents from 0.2 on
+    assert sample == [f"document {n}." for n in np.flatnonzero((places >= 0.2) & (places < 0.6))]
+    assert 300 < len(sample) < 500
 
 
 def test_blocks_are_read_as_written_and_split_by_hash(tmp_path):

@@ -301,9 +301,16 @@ def test_missing_files_and_directories(tmp_path):
 def test_long_documents_are_cut_between_paragraphs(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MAX_DOCUMENT_CHARACTERS", 10)
     path = tmp_path / "a.txt"
-    path.write_text("aaaa\nbbbb\ncccc\ndddddddddddd\n\nee\n")
+    path.write_text("aaaa\nbbbb\ncccc\ndddddddddddd\n\nee\n\n" + "ffff\n" * 9)
     source = Source("test", SourceFormat.TEXT, (str(path),))
     progress = ReadingProgress()
     documents = list(source.read(source.find_inputs(), progress))
-    assert documents == [["aaaa", "bbbb"], ["cccc"], ["dddddddddddd"], ["ee"]]
+    assert documents == [
+        ["aaaa", "bbbb"],
+        ["cccc"],
+        ["dddddddddddd"],
+        ["ee"],
+        *4 * [["ffff"] * 2],
+        ["ffff"],
+    ]
     assert progress.cut_documents > 0
