@@ -180,7 +180,8 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
     """Read numbered lines as they are stored, with line ends, without a byte order mark.
 
     Raises:
-        InputError: the file is binary or damaged; the message names the line.
+        InputError: the file is binary or damaged, and the message names the line; or no line feed
+            is among its carriage returns.
     """
     start, end, number = file.span or (0, None, 0)
     with open_bytes(file, progress) as stream:
@@ -192,6 +193,11 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
             is_first, position = not position, position + len(raw)
             if is_first:
                 raw = raw.removeprefix(_BYTE_ORDER_MARK)
+                if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
+                    raise InputError(
+                        f"{file.name}: its lines end with carriage returns alone: end them with "
+                        "line feeds"
+                    )
             if b"\0" in raw:
                 raise InputError(
                     f"{file.name}:{number}: a zero byte; is the file binary, or UTF-16?"

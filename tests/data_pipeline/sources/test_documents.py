@@ -266,6 +266,12 @@ def test_bad_utf8_is_replaced_or_skipped_and_counted(tmp_path, choice, lines, co
         ("latin.txt", b"fine.\ncaf\xe9.\n", "text", r"latin.txt:2: byte 4 \(0xe9\) is not UTF-8"),
         ("zero.txt", b"fine.\n\0\1\n", "text", "zero.txt:2: a zero byte"),
         ("empty.txt", b"", "text", "empty.txt is empty"),
+        (
+            "mac.txt",
+            b"One.\r\rTwo.\r",
+            "text",
+            "mac.txt: its lines end with carriage returns alone",
+        ),
         ("cut.txt.gz", CUT_GZIP, "text", "cut.txt.gz is damaged"),
         ("no.txt.gz", b"One.\n", "text", "no.txt.gz is damaged after line 0"),
         ("no.txt.xz", b"One.\n", "text", "no.txt.xz is damaged after line 0"),

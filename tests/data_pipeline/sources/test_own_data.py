@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 
 from data_pipeline.errors import InputError
@@ -53,6 +54,16 @@ def test_csv(tmp_path: Path, name: str, compress: object, caplog: pytest.LogCapt
     caplog.clear()
     assert read(SourceFormat.CSV, str(tmp_path / name), text_column="body") == EXPECTED
     assert not caplog.text
+
+
+def test_the_first_of_several_tables_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_text("id,body\n")
+    (tmp_path / "1.csv").write_text("id,body\n1,One.\n")
+    assert read(SourceFormat.CSV, str(tmp_path / "*.csv")) == [["One."]]
+    for number, texts in enumerate(([], ["One."])):
+        table = pyarrow.table({"id": range(len(texts)), "body": pyarrow.array(texts, "string")})
+        pyarrow.parquet.write_table(table, tmp_path / f"{number}.parquet")
+    assert read(SourceFormat.PARQUET, str(tmp_path / "*.parquet")) == [["One."]]
 
 
 def test_tsv_has_plain_quotes_and_prefers_the_column_text(tmp_path: Path) -> None:
