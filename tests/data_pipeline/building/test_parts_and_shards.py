@@ -1,12 +1,14 @@
 """Parts hold every document once, in order; shards are cut as if documents came one by one."""
 
 import gzip
+import itertools
 import json
 
 import numpy as np
 import pytest
 from etils import epath
 
+from data_pipeline.building import parts
 from data_pipeline.building.beam.stages import DocumentCopies, find_duplicates
 from data_pipeline.building.encoding import SamplingTask
 from data_pipeline.building.parts import cut_into_parts, read_part
@@ -109,6 +111,20 @@ def test_faults_are_counted_in_the_part_that_has_them(tmp_path):
         list(read_part(source, part, progress))
         counts.append(progress.faults()["skipped_lines"])
     assert sum(counts) == 2 and counts[0] == 1 and counts[-1] == 1
+
+
+def test_faults_are_counted_in_the_block_that_has_them(tmp_path, monkeypatch):
+    """Blocks of a file that is too large for a part, which one process reads."""
+    monkeypatch.setattr(parts, "_BLOCK_CHARACTERS", 10)
+    text = b"\xff\n\n" + b"Some words.\n\n" * 5 + b"\xff\n\nSome words.\n\n\xff"
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text))
+    source = Source(
+        "s", SourceFormat.TEXT, (f"{tmp_path}/a.txt.gz",), encoding_errors=EncodingErrors.SKIP
+    )
+    blocks = list(itertools.islice(parts.read_blocks([source], [source.find_inputs()]), 9))
+    assert [len(block.documents) for block in blocks] == [1] * 6 + [0]
+    skipped = [block.faults["skipped_lines"] for block in blocks]
+    assert skipped[0] == skipped[5] == skipped[6] == sum(skipped) / 3 == 1
 
 
 def test_a_file_that_changed_is_named(tmp_path):
