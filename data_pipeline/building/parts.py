@@ -14,10 +14,10 @@ from data_pipeline.building.selection.documents import (
 )
 from data_pipeline.errors import InputError
 from data_pipeline.sources.articles import Document
+from data_pipeline.sources.compression import COMPRESSED_SUFFIXES
 from data_pipeline.sources.documents import Source, SourceFormat
 from data_pipeline.sources.ranges import can_be_cut, count_lines_before, find_documents
 from data_pipeline.sources.text_files import (
-    COMPRESSED_SUFFIXES,
     InputFile,
     ReadingProgress,
     Span,

@@ -11,6 +11,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources.compression import DAMAGE
 from data_pipeline.sources.text_files import InputFile, ReadingProgress, open_bytes
 
 ARROW = ".arrow"  # the streaming format, as `datasets` writes it; all other files are Parquet
@@ -84,8 +85,10 @@ def _open(file: InputFile, progress: ReadingProgress) -> Iterator[Any]:
             if is_arrow:
                 yield pyarrow.ipc.open_stream(stream)
             else:
-                yield pyarrow.parquet.ParquetFile(stream)
-        except (pyarrow.ArrowException, OSError, MemoryError) as error:  # of lengths that it claims
+                # Its end is read first.
+                whole = stream if stream.seekable() else pyarrow.BufferReader(stream.read())
+                yield pyarrow.parquet.ParquetFile(whole)
+        except (pyarrow.ArrowException, MemoryError, *DAMAGE) as error:  # of lengths that it claims
             kind = "Arrow" if is_arrow else "Parquet"
             raise InputError(f"{file.name} is not a complete {kind} file: {error}") from None
 

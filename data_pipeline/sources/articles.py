@@ -11,6 +11,8 @@ from data_pipeline.sources.json_text import parse_object
 # The paragraphs of a document, or its sentences in the sentences format; none is blank.
 Document = list[str]
 
+_TAG = re.compile(r'<doc id="[^"]*" .*title=".*">$')
+
 
 def split_paragraphs(text: str) -> Document:
     """Split a text into its lines, dropping blank ones.
@@ -40,10 +42,12 @@ def read_articles(
             yield without_title(document, title)
             document = None
         elif document is not None:
+            if _TAG.match(line):
+                break
             if line:
                 document.append(html.unescape(line))
         elif line.startswith("<doc "):
-            match = re.search(r'title="(.*?)"', line)
+            match = re.search(r'title="(.*)"', line)
             title, opened = html.unescape(match[1]) if match else "", number
             document = []
         elif line.startswith("{"):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -102,17 +102,20 @@ class Source:
         column that holds text, or the one with the longest texts. A log line names it.
 
         Raises:
-            InputError: the first file has no text at all, or is not in the source's format.
+            InputError: no file has any text, or one is not in the source's format.
         """
         if self.text_column is not None:
             return self
         column = _TEXT
+        tables: Iterable[list[Mapping[str, str]]] | None = None
         if self.format in (SourceFormat.CSV, SourceFormat.TSV):
-            column = find_text_column(list(read_first_rows(files[0], self.format)), files[0].name)
+            tables = (list(read_first_rows(file, self.format)) for file in files)
         elif self.format in (SourceFormat.HUGGINGFACE, SourceFormat.PARQUET):
             from data_pipeline.sources import arrow
 
-            column = find_text_column(arrow.read_first_rows(files[0]), files[0].name)
+            tables = map(arrow.read_first_rows, files)
+        if tables is not None:  # some of which may be empty
+            column = find_text_column(next(filter(None, tables), []), files[0].name)
         if column != _TEXT:
             _logger.info(
                 "%s: reading the column %r, which has the longest texts; --text_column names "

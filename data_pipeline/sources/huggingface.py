@@ -44,7 +44,7 @@ def find_shards(name: str, split: str | Sequence[str], *, flag: str = "--input")
         shards = [directory / str(file["filename"]) for file in files]
     elif (directory / _INFO_FILE).exists():
         counts = _read(directory / _INFO_FILE).get("splits") or {}
-        shards = _cached_shards(directory, _choose_split(place, wanted, list(counts)))
+        shards = _cached_shards(directory, _choose_split(place, wanted, list(counts)), place)
     else:
         raise InputError(
             f"{place}: the directory has no {_SPLITS_FILE}, {_STATE_FILE} or {_INFO_FILE}, so "
@@ -67,10 +67,16 @@ def _choose_split(place: str, wanted: Sequence[str], splits: list[str]) -> str:
     )
 
 
-def _cached_shards(directory: epath.Path, split: str) -> list[epath.Path]:
+def _cached_shards(directory: epath.Path, split: str, place: str) -> list[epath.Path]:
     """Return the files of a split, `NAME-SPLIT.arrow` or `NAME-SPLIT-00000-of-00002.arrow`."""
     one = sorted(directory.glob(f"*-{split}{ARROW}"))
-    return one or sorted(directory.glob(f"*-{split}-?????-of-?????{ARROW}"))
+    several = sorted(directory.glob(f"*-{split}-?????-of-?????{ARROW}"))
+    if not one and len(several) != (count := int(several[0].stem[-5:]) if several else 1):
+        raise InputError(
+            f"{place}: {directory} has {len(several)} of the {count} files of the split {split}: "
+            "the data set was not cached as a whole"
+        )
+    return one or several
 
 
 def _find_cached(name: str, place: str) -> Path:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.sources.compression import COMPRESSED_SUFFIXES
 from data_pipeline.sources.documents import Source, SourceFormat
 from data_pipeline.sources.text_files import (
-    COMPRESSED_SUFFIXES,
     MAX_LINE_BYTES,
     InputFile,
     ReadingProgress,

@@ -36,6 +36,11 @@ _OPENING_MARK = re.compile(
 )
 _CLOSING_MARK = re.compile(_characters("Pe", "Pf"))
 
+# sentencex ends the process at an initial whose full stop follows a space of several bytes, as the
+# no-break space is: it steps back by one byte.
+_INITIAL = re.compile(r"\b\w[\s.]*\s\.")
+_WIDE_SPACE = re.compile(r"[^\S\0-\x7f]")
+
 # What a part may be, in the order in which it is tried.
 _PART = re.compile(
     "|".join(
@@ -83,15 +88,8 @@ def segment_inside(text: str, language: str) -> Iterator[str]:
 
     Example: "The bolt is 5" long. It is new. The hole is 6" deep." gives its three sentences.
     """
-    # As long as the text, so that boundaries are the same: opening marks become part of a word, and
-    # closing ones a space after the full stop before them.
-    unpaired = _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text))
-    start = 0
-    for found in sentencex.segment(language, unpaired):
-        end = start + len(found)
-        if sentence := text[start:end].strip():
-            yield sentence
-        start = end
+    # Opening marks become part of a word, and closing ones a space after the full stop before them.
+    return _segment(text, language, _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text)))
 
 
 def cut(sentence: str) -> list[str]:
@@ -115,5 +113,12 @@ def is_overlong(sentence: str) -> bool:
     )
 
 
-def _segment(paragraph: str, language: str) -> Iterator[str]:
-    return filter(None, map(str.strip, sentencex.segment(language, paragraph)))
+def _segment(text: str, language: str, seen: str | None = None) -> Iterator[str]:
+    """Yield the sentences of a text, whose boundaries sentencex finds in a text as long."""
+    seen = _INITIAL.sub(lambda initial: _WIDE_SPACE.sub(" ", initial[0]), seen or text)
+    start = 0
+    for found in sentencex.segment(language, seen):
+        end = start + len(found)
+        if sentence := text[start:end].strip():
+            yield sentence
+        start = end

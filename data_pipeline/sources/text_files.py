@@ -1,39 +1,28 @@
 """Lines of files, plain or compressed, local or remote, and the treatment of bad UTF-8."""
 
-import bz2
 import contextlib
 import dataclasses
 import glob
-import gzip
 import io
-import lzma
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import zstandard
 from etils import epath
 
 from albert_jax.input_files import is_remote
 from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.remote import file_system, open_path, open_remote
+from data_pipeline.sources.compression import COMPRESSED_SUFFIXES, DAMAGE, decompress
 
 # Nobody writes text with longer lines, and each line is held in memory.
 MAX_LINE_BYTES = 64 << 20
 _READ_AHEAD = 1 << 20
-_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
-    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
-    ".zst": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
-}
 # Names of the counts of lines and documents that are not read as they are.
 FAULTS = ("cut_documents", "replaced_lines", "skipped_lines")
-COMPRESSED_SUFFIXES = frozenset(_DECOMPRESSORS)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -191,7 +180,8 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
     """Read numbered lines as stored, with line ends but without a byte order mark.
 
     Raises:
-        InputError: the file is binary or damaged; the message names the line.
+        InputError: the file is binary or damaged, and the message names the line; or no line feed
+            is among its carriage returns.
     """
     start, end, number = file.span or (0, None, 0)
     with open_bytes(file, progress) as stream:
@@ -203,6 +193,11 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
             is_first, position = not position, position + len(raw)
             if is_first:
                 raw = raw.removeprefix(_BYTE_ORDER_MARK)
+                if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
+                    raise InputError(
+                        f"{file.name}: its lines end with carriage returns alone: end them with "
+                        "line feeds"
+                    )
             if b"\0" in raw:
                 raise InputError(
                     f"{file.name}:{number}: a zero byte; is the file binary, or UTF-16?"
@@ -249,19 +244,21 @@ def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]
         raw: Any = path.open("rb")
     except OSError as error:
         raise InputError(f"{file.name} cannot be read: {error.strerror or error}") from None
-    decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
+    suffix = Path(file.name).suffix
     with raw:
         progress.start(file, raw)
-        if decompress is None and not is_remote(file.name):
+        if suffix in COMPRESSED_SUFFIXES:
+            yield decompress(raw, suffix)
+        elif is_remote(file.name):  # files of stores have no `readline` of a limited length
+            yield io.BufferedReader(raw, _READ_AHEAD)
+        else:
             yield raw
-        else:  # files of stores have no `readline` of a limited length
-            yield io.BufferedReader(decompress(raw) if decompress else raw, _READ_AHEAD)
 
 
 def _read_line(stream: Any, file: InputFile, number: int) -> bytes:
     try:
         line: bytes = stream.readline(MAX_LINE_BYTES)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except DAMAGE as error:
         raise InputError(f"{file.name} is damaged after line {number}: {error}") from None
     if len(line) == MAX_LINE_BYTES:
         raise InputError(

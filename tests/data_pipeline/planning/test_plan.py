@@ -180,6 +180,19 @@ def test_a_source_of_twice_the_weight_is_read_twice(corpus):
     assert len(counts) == len(once)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"short_seq_prob": 1.0}, {"short_seq_prob": 0.0, "sentence_objective": "nsp"}]
+)
+def test_a_document_that_is_read_twice_is_cut_differently(corpus, settings):
+    sources = tuple(SourceMetadata(name, weight, {}) for name, weight in (("a", 1.0), ("b", 0.5)))
+    twice = corpus._replace(
+        metadata=dataclasses.replace(corpus.metadata, sources=sources, fingerprint="twice")
+    )
+    pairs = plan_pairs(twice, **settings)
+    _, counts = np.unique(pairs[["start", "length"]], return_counts=True)
+    assert counts.max() == 2 and (counts == 1).mean() > 0.4
+
+
 @pytest.mark.parametrize("corpus", [2], indirect=True, ids=["whole"])
 def test_the_plan_is_built_again_when_damaged_and_the_same(tmp_path, corpus, caplog):
     config = DataConfig(**SETTINGS, packing="packed", plan_dir=str(tmp_path))
