@@ -73,8 +73,11 @@ def run(
 
 
 def call(main: Main, config_kind: type[Config] | None = None) -> int:
-    """Call `main` for its exit status, and print its error; see `attempt`."""
-    outcome = attempt(main, config_kind)
+    """Call `main` for its exit status, and print its error; see `attempt`. So ends Ctrl-C."""
+    try:
+        outcome = attempt(main, config_kind)
+    except KeyboardInterrupt:
+        outcome = Outcome(ExitCode.INTERRUPTED, "interrupted")
     if outcome.line is not None:
         print_error(outcome.line)
     return outcome.code

@@ -13,3 +13,4 @@ class ExitCode(IntEnum):
     FAILED_POINTS = 5  # of a sweep: their messages say why
     FAULTY_DEVICE = 6  # it computed one step to two results
     PREEMPTED = 75  # stopped by SIGTERM after saving: restart it to resume
+    INTERRUPTED = 130  # by Ctrl-C: nothing is saved on the way out
