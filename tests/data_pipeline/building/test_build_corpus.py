@@ -170,6 +170,21 @@ def test_report_is_printed(text, vocabulary, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("inspects", [True, False])
+def test_a_report_for_which_the_disk_has_no_room_calls_no_corpus_unfinished(
+    text, vocabulary, tmp_path, monkeypatch, built, capsys, inspects
+):
+    output = tmp_path / "corpus"
+    wanted = arguments(text, vocabulary, output)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        inspecting = ["build_corpus", "--inspect", f"--output_dir={built}"]
+        assert main(inspecting if inspects else wanted) == BAD_INPUT
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert inspects or open_corpus(output)
+
+
 @pytest.mark.parametrize(
     "document",
     [
