@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     log_in_lines()
     logging.getLogger("data_pipeline").setLevel(logging.INFO)
     values = define_flags()
+    corpus: Corpus | None = None
     try:
         rest = _parse(values, argv)
         if values.help:
@@ -61,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
         if rest[1:]:
             raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")
         if values.inspect:
-            inspect(open_corpus(require_output_dir(values), verify=False), seed=values.seed)
+            corpus = open_corpus(require_output_dir(values), verify=False)
+            inspect(corpus, seed=values.seed)
             return DONE
         plans = read_plan_flags(values)
         configs, part = plans.configs(), plans.part()
@@ -85,10 +87,12 @@ def main(argv: Sequence[str]) -> int:
         failure = storage_failure(error)
         if failure is None:
             raise
-        return _report(
-            f"{failure}; --output_dir={values.output_dir} is not a corpus yet, and the same "
-            "command resumes from here"
-        )
+        if corpus is None:
+            failure += (
+                f"; --output_dir={values.output_dir} is not a corpus yet, and the same command "
+                "resumes from here"
+            )
+        return _report(failure)
     return DONE
 
 
@@ -183,7 +187,8 @@ def plan_rows(
 def inspect(corpus: Corpus, *, seed: int) -> None:
     """Print the first batch, in color on a terminal."""
     batch = first_batch(corpus, num_rows=_ROWS_TO_INSPECT, seed=seed)
-    print(format_batch(batch, corpus.load_tokenizer(), in_color=sys.stdout.isatty()))
+    text = format_batch(batch, corpus.load_tokenizer(), in_color=sys.stdout.isatty())
+    print(text, flush=True)
 
 
 def _report(message: str) -> int:

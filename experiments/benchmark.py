@@ -42,6 +42,7 @@ from experiments.cli.config_flag import (
     read_given_config,
 )
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.named_files import local_directory
 from experiments.run.config import ExperimentConfig
 from experiments.tasks.config import FinetuneConfig
 
@@ -142,7 +143,7 @@ def write_recordings() -> None:
         raise InputError("--what=record_all needs --corpus_dir, a corpus, and --output")
     shapes = read_shapes() if given.batch or given.length else None
     config = None if given.config is None else _given().config
-    output, num_batches = Path(given.output), read_value("num_batches", 4)
+    output, num_batches = local_directory("output", given.output), read_value("num_batches", 4)
     record_all(config, given.corpus_dir, output, shapes=shapes, num_batches=num_batches)
 
 
@@ -156,7 +157,7 @@ def benchmark_accelerator() -> None:
         raise InputError("--what=accelerator needs --replay, of --what=record_all, and --output")
     sizes = choose_sizes(given.sizes, None if given.config is None else _given().config)
     windows = Windows(read_value("num_windows", 3), read_value("window_seconds", 0.6))
-    replay, output = Path(given.replay), Path(given.output)
+    replay, output = Path(given.replay), local_directory("output", given.output)
     measure_accelerator(sizes, replay, output, minutes=given.minutes, windows=windows)
 
 

@@ -21,6 +21,7 @@ from etils import epath
 
 from albert_jax.devices.mesh import make_mesh
 from data_pipeline.errors import InputError
+from data_pipeline.terminal import say
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import HeldOutEvaluator, format_metrics
@@ -84,9 +85,6 @@ def main() -> ExitCode:
     depths = None
     if flags.FLAGS.every_depth or entropies:
         depths = evaluate_layers(evaluator.measure, evaluator.model, params, entropies)
-        if workdir is not None:
-            path = epath.Path(workdir) / DEPTH_FILE
-            plot_layers(depths, path, title=f"{workdir}: masked LM by layers applied")
     if flags.FLAGS.json:
         more: dict[str, Any] = {}
         if depths is not None:
@@ -98,8 +96,11 @@ def main() -> ExitCode:
         print(f"{corpus.path}, held-out text\n{format_metrics(metrics, baselines)}")
         if depths is not None:
             print(format_layers(depths))
-        if depths is not None and workdir is not None:
-            print(f"plotted in {path}")
+    if depths is not None and workdir is not None:  # printed before: it may not be writable
+        path = epath.Path(workdir) / DEPTH_FILE
+        plot_layers(depths, path, title=f"{workdir}: masked LM by layers applied")
+        say(f"plotted in {path}")
+    if not flags.FLAGS.json:
         suggest_fill_mask(workdir or model)
     return ExitCode.DONE
 

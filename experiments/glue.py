@@ -19,6 +19,7 @@ from albert_jax.pretrained import open_weights
 from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.named_files import local_directory
 from experiments.finetuning.glue.checks import check_runs
 from experiments.finetuning.glue.jobs import GlueRun, Start, find_tasks, plan_runs
 from experiments.finetuning.glue.report import write_glue_report
@@ -42,7 +43,7 @@ def main() -> ExitCode:
     values = flags.FLAGS
     # This process computes nothing, and leaves the GPUs to the runs.
     jax.config.update("jax_platforms", "cpu")
-    directory = Path(values.workdir)
+    directory = local_directory("workdir", values.workdir)
     model = open_weights(values.init_from).config
     overrides = parse_assignments("override", values.override)
     if values.learning_rates:

@@ -11,12 +11,11 @@ same encoder before any training is printed too, because the tokens alone predic
 """
 
 import json
-from pathlib import Path
 
 import jax
 from absl import flags
+from etils import epath
 
-from albert_jax.durable_files import write_atomically
 from albert_jax.model import AlbertModel
 from data_pipeline.config import SentenceObjective
 from experiments.cli.command import run
@@ -24,6 +23,7 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import format_accuracy
 from experiments.evaluation.probing import PROBE_FILE, make_features, probe_objective
 from experiments.evaluation.trained_run import define_run_flags, open_trained_run
+from experiments.metrics.metrics_file import replace
 
 
 def main() -> ExitCode:
@@ -43,7 +43,7 @@ def main() -> ExitCode:
             text = format_accuracy(accuracies[name], pairs[name])
             print(f"{name.replace('_', ' ')}: {text}")
     content = {"accuracies": accuracies, "pairs": pairs, "fitted_pairs": flags.FLAGS.num_pairs}
-    write_atomically(Path(str(workdir)) / PROBE_FILE, json.dumps(content, indent=2) + "\n")
+    replace(epath.Path(workdir) / PROBE_FILE, (json.dumps(content, indent=2) + "\n").encode())
     return ExitCode.DONE
 
 

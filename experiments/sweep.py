@@ -22,6 +22,7 @@ from data_pipeline.errors import InputError
 from experiments.cli.assignments import parse_assignments
 from experiments.cli.command import run
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.named_files import local_directory
 from experiments.launching.devices import divide_devices
 from experiments.launching.processes import run_jobs
 from experiments.launching.slurm import shell_lines, write_slurm_scripts
@@ -92,7 +93,7 @@ def main() -> ExitCode:
     values = flags.FLAGS
     # This process computes nothing, so leave the GPUs to the runs.
     jax.config.update("jax_platforms", "cpu")
-    directory = Path(values.workdir)
+    directory = local_directory("workdir", values.workdir)
     sweep, docstring = load_sweep(values.sweep, Size(values.size))
     check_flags(find_kind(sweep.base), values.flag_values_dict())
     overrides = parse_assignments("override", values.override)

@@ -73,8 +73,14 @@ def run(
 
 
 def call(main: Main, config_kind: type[Config] | None = None) -> int:
-    """Call `main`, print its error and return its exit status; see `attempt`."""
-    outcome = attempt(main, config_kind)
+    """Call `main`, print its error and return its exit status; see `attempt`.
+
+    Ctrl-C ends it with a line and a status of its own.
+    """
+    try:
+        outcome = attempt(main, config_kind)
+    except KeyboardInterrupt:
+        outcome = Outcome(ExitCode.INTERRUPTED, "interrupted")
     if outcome.line is not None:
         print_error(outcome.line)
     return outcome.code

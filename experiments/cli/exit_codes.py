@@ -13,3 +13,4 @@ class ExitCode(IntEnum):
     FAILED_POINTS = 5  # points of a sweep failed; their messages say why
     FAULTY_DEVICE = 6  # it computed two different results for one step
     PREEMPTED = 75  # stopped by SIGTERM after saving: restart it to resume
+    INTERRUPTED = 130  # by Ctrl-C: nothing is saved on the way out

@@ -1,10 +1,11 @@
-"""Files that flags name by path, or by name if shipped with the package: configs and sweeps."""
+"""Files that flags name by path, or by name if shipped with the package, and directories."""
 
 import ast
 import os
 import traceback
 from pathlib import Path
 
+from albert_jax.input_files import is_remote
 from albert_jax.settings import did_you_mean
 from data_pipeline.errors import InputError
 
@@ -58,6 +59,17 @@ def check_file(flag: str, written: str, directory: Path) -> None:
     raise InputError(
         f"--{flag}={written}: there is no such file or name (--list_{flag}s lists the names){close}"
     )
+
+
+def local_directory(flag: str, written: str) -> Path:
+    """Return the directory that a flag names, to be written to.
+
+    Raises:
+        InputError: it is on a store, of which `Path` would make a directory called ``gs:`` here.
+    """
+    if is_remote(written):
+        raise InputError(f"--{flag}={written} must be a directory of this machine's file system")
+    return Path(written)
 
 
 def failing_line(error: BaseException, path: str) -> str | None:

@@ -21,6 +21,7 @@ from albert_jax.settings import FieldError
 from experiments.cli.command import run
 from experiments.cli.config_flag import define_config_flag, read_given_config
 from experiments.cli.exit_codes import ExitCode
+from experiments.cli.named_files import local_directory
 from experiments.distillation.compatibility import check_rows, check_teacher_vocabulary
 from experiments.distillation.recorder import record
 from experiments.distillation.transformers_teacher import TransformersTeacher
@@ -52,7 +53,8 @@ def main() -> ExitCode:
     """Read the flags and record."""
     jax.config.update("jax_platforms", "cpu")  # otherwise JAX reserves the GPU's memory
     given = with_corpus_vocabulary(read_given_config(_CONFIG, ExperimentConfig))
-    record_teacher(given.config, Path(flags.FLAGS.output_dir), flags.FLAGS.device)
+    output = local_directory("output_dir", flags.FLAGS.output_dir)
+    record_teacher(given.config, output, flags.FLAGS.device)
     return ExitCode.DONE
 
 

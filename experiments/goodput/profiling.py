@@ -88,7 +88,7 @@ class Profiler:
         self._steps = parse_steps(run.profile_steps) if takes_part else None
         self._target = workdir / PROFILE_DIRECTORY / f"process_{number}"
         self._say, self._local = say, Path(self._target)
-        self._is_active, self._first = False, 0
+        self._is_active, self._first, self._taken = False, 0, 0
 
     def __enter__(self) -> "Profiler":
         return self
@@ -104,6 +104,7 @@ class Profiler:
         """
         if self._steps is None:
             return
+        self._taken = step
         if self._is_active:
             if step > self._steps.last:
                 self._stop()
@@ -120,7 +121,8 @@ class Profiler:
         assert self._steps is not None
         with during(Activity.LOGGING):
             jax.profiler.stop_trace()
-            self._is_active, last, self._steps = False, self._steps.last, None
+            last = min(self._steps.last, max(self._first, self._taken))  # a run may stop before
+            self._is_active, self._steps = False, None
             if is_remote(self._target):
                 for file in filter(Path.is_file, self._local.rglob("*")):
                     copy = self._target / file.relative_to(self._local).as_posix()

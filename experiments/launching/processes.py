@@ -46,6 +46,7 @@ class _Process:
         self._log = log
         self._left = deque(c for c in job.commands if not c.product.exists())
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
 
     def start(self) -> bool:
         """Start the next command; return False if none is left."""
@@ -68,10 +69,13 @@ class _Process:
                 env=environment,
                 start_new_session=True,
             )
+        if self._is_stopped:  # by a signal that came while it was started
+            self._process.terminate()
         return True
 
     def stop(self) -> None:
         """Ask the job to save and exit."""
+        self._is_stopped = True
         self._left.clear()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
@@ -84,7 +88,9 @@ class _Process:
         missing = [c for c in self.job.commands if not c.product.exists()]
         if status == ExitCode.DONE and not missing:
             return Outcome(State.DONE, "done")
-        if status in (ExitCode.PREEMPTED, -signal.SIGTERM):
+        # It was about to end and is done in spite of the signal; what comes after it was left out.
+        is_cut_short = self._is_stopped and status == ExitCode.DONE
+        if is_cut_short or status in (ExitCode.PREEMPTED, -signal.SIGTERM):
             return Outcome(State.STOPPED, "stopped; the same command resumes it")
         message = f"failed with exit status {status}"
         if status == ExitCode.DONE:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -108,9 +109,10 @@ class RunLog:
         """Log metrics of a split (`train`, `validation`, `optimizer`, `goodput`) after a step."""
         metrics = dict(metrics)
         if seconds := metrics.get("seconds_per_step"):
-            work = self._work_of_step(step - 1)
-            metrics["rows_per_second"] = work.rows / seconds
-            metrics["flops_per_second"] = work.flops / seconds
+            # The steps since the last entry may be of two phases.
+            works = [self._work_of_step(n) for n in range(step - int(metrics["steps"]), step)]
+            metrics["rows_per_second"] = fmean(work.rows for work in works) / seconds
+            metrics["flops_per_second"] = fmean(work.flops for work in works) / seconds
             if self._peak_flops:
                 metrics["share_of_peak"] = metrics["flops_per_second"] / self._peak_flops
         if not self._enabled:

@@ -118,6 +118,8 @@ def _data_overrides(task: str, data_dir: str) -> dict[str, str]:
 
 def _check_inputs(configs: Iterable[ExperimentConfig]) -> None:
     data = [config.data for config in configs]
+    if not all(one.corpus_dir for one in data):
+        raise InputError("--corpus_dir is missing: what the points of this sweep are trained on")
     corpora = {one.corpus_dir for one in data} | {one.decay_corpus_dir for one in data} - {""}
     for corpus in corpora:
         read_metadata(corpus)

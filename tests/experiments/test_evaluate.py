@@ -1,7 +1,9 @@
 """Held-out evaluation: metrics, baselines, layers and probes."""
 
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -9,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from echoes import make_experiment, with_part, write_echoes
+from etils import epath
+from memory_stores import memory_stores
 
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.model import AlbertForPreTraining, AlbertModel
@@ -20,15 +24,20 @@ from data_pipeline.errors import InputError
 from data_pipeline.pretraining.dataset import HeldOutDataset
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
+from experiments import evaluate, probe
+from experiments.cli.command import call
+from experiments.cli.exit_codes import ExitCode
 from experiments.evaluate import open_evaluated
 from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
-from experiments.evaluation.layers import evaluate_layers, format_layers
+from experiments.evaluation.layers import DEPTH_FILE, evaluate_layers, format_layers
 from experiments.evaluation.probing import (
+    PROBE_FILE,
     ProbeExamples,
     fit_logistic_regression,
     fit_probe,
     make_features,
 )
+from experiments.evaluation.trained_run import TrainedRun
 from experiments.run.config import ExperimentConfig
 from experiments.run.resumption import DataIdentity
 from experiments.run.workdir import check_tokenizer, open_pretraining_workdir
@@ -266,6 +275,49 @@ def test_every_depth_is_that_of_a_model_that_ends_there(corpus: Path) -> None:
         assert depths[layers].masked_lm_accuracy == expected["masked_lm_accuracy"]
     assert depths[0].masked_lm_loss != pytest.approx(depths[1].masked_lm_loss, rel=1e-4)
     assert format_layers(evaluated).count("\n") == 3 + 3
+
+
+class Given(SimpleNamespace):
+    """Flags as they are read: attributes, and items with a value."""
+
+    def __getitem__(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(value=getattr(self, name))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_results_are_printed_even_where_the_plot_cannot_be_written(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_json: bool,
+) -> None:
+    config = make_experiment(corpus, num_train_steps=60)
+    opened = TrainedRun(config, open_corpus(corpus), make_params(config))
+    monkeypatch.setattr(evaluate, "open_evaluated", lambda *_: opened)
+    given = Given(mteb=[], workdir=str(tmp_path), model=None, corpus_dir=None, step=None)
+    given.every_depth, given.halting_entropy, given.json = True, [], as_json
+    monkeypatch.setattr(evaluate, "flags", SimpleNamespace(FLAGS=given))
+    (tmp_path / DEPTH_FILE).mkdir()  # as in a directory that others own, it cannot be replaced
+    assert call(evaluate.main) == ExitCode.BAD_INPUT
+    out, errors = capsys.readouterr()
+    assert "every_depth" in json.loads(out) if as_json else "layers applied" in out
+    assert DEPTH_FILE in errors
+
+
+def test_the_accuracies_of_a_probe_go_into_a_workdir_on_a_store(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_experiment(corpus, num_train_steps=60)
+    opened = TrainedRun(config, open_corpus(corpus), make_params(config))
+    monkeypatch.setattr(probe, "open_trained_run", lambda *_, **__: opened)
+    monkeypatch.setattr(probe, "probe_objective", lambda *_, **__: (0.75, 100))
+    given = Given(workdir="gs://bucket/run", corpus_dir=None, step=None, num_pairs=64)
+    monkeypatch.setattr(probe, "flags", SimpleNamespace(FLAGS=given))
+    with memory_stores(monkeypatch):
+        assert call(probe.main) == ExitCode.DONE
+        content = json.loads((epath.Path("gs://bucket/run") / PROBE_FILE).read_text())
+    assert content["accuracies"]["sentence_order_probe"] == 0.75
 
 
 def test_a_probe_finds_what_can_be_predicted_and_nothing_else() -> None:

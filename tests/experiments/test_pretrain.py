@@ -103,6 +103,9 @@ def test_a_workdir_holds_what_reading_it_takes(corpus: Path, finished: Path) -> 
         for step in range(10, STEPS + 1, 10)
         for split in ("train", *(["validation", "goodput"] if step % 30 == 0 else []))
     ]
+    rates = {e["step"]: e["learning_rate"] for e in read_metrics(finished) if "steps" in e}
+    # The first step has the rate 0, the tenth nine tenths of the peak, the last a fiftieth.
+    assert (rates[10], rates[STEPS]) == pytest.approx((9e-3, 1e-2 / 50))
     (attempt,) = read_attempts(finished)
     assert (attempt.first_step, attempt.last_step, attempt.ended) == (0, STEPS, "done")
     assert attempt.seconds["other"] < 0.1 * attempt.wall_seconds

@@ -1,7 +1,6 @@
 """W&B offline and MLflow on a local database, as they are installed: a run that is resumed."""
 
 import os
-import re
 import signal
 import struct
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ pytestmark = [
 RUN = (
     "--config.run.trackers=tensorboard,wandb,mlflow",
     *("--config.run.log_every=10", "--config.run.evaluate_every=15"),
-    "--config.run.checkpoint_every=20",
+    *("--config.run.checkpoint_every=20", "--config.optimizer.num_warmup_steps=10"),
 )
 
 
@@ -46,10 +45,11 @@ def stop_and_resume(directory: Path) -> Path:
     ) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            if re.match(r"step 30 validation", line):
+            if line.startswith("step 30, validation: "):
                 os.kill(run.pid, signal.SIGINT)
                 break
         run.stderr.read()
+    assert run.returncode == ExitCode.INTERRUPTED
     shorter = "--config.run.change_num_train_steps=true"
     last = max(entry["step"] for entry in read_metrics(workdir)) // 20 * 20 + 40
     steps = f"--config.optimizer.num_train_steps={last}"

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,23 @@ def test_report_is_printed(text, vocabulary, tmp_path, capsys):
         "next: python -m experiments.pretrain --config=albert_small_wiki "
         f"--config.data.corpus_dir={tmp_path}/corpus --workdir=runs/corpus"
     )
+
+
+@pytest.mark.parametrize("inspects", [True, False])
+def test_a_report_for_which_the_disk_has_no_room_calls_no_corpus_unfinished(
+    text, vocabulary, tmp_path, monkeypatch, built, capsys, inspects
+):
+    output = tmp_path / "corpus"
+    wanted = arguments(text, vocabulary, output)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        if inspects:  # a copy: it plans the rows beside it
+            shutil.copytree(built, output)
+            wanted = ["build_corpus", "--inspect", f"--output_dir={output}"]
+        assert main(wanted) == BAD_INPUT
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err.splitlines()[-1] == "error: [Errno 28] No space left on device"
+    assert open_corpus(output)
 
 
 @pytest.mark.parametrize(

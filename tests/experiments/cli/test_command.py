@@ -37,10 +37,11 @@ from experiments.run.config import ExperimentConfig
         (RuntimeError("a library: a.tfrecord; Permission denied"), 2),
         (NonFiniteStateError("step 7 is not finite"), 3),
         (DeterminismError("step 8 is wrong on cpu:3", []), 6),
+        (KeyboardInterrupt("interrupted"), 130),
     ],
 )
 def test_errors_that_a_user_can_fix_become_one_line_and_a_status(
-    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main() -> None:
         raise error

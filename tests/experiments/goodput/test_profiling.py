@@ -60,3 +60,11 @@ def test_a_profile_has_the_steps_that_are_asked_for(
     for processes, active in (("first", False), ("all", True)):
         run = RunConfig(profile_steps="3:4", profile_processes=ProfiledProcesses(processes))
         assert (Profiler(run, epath.Path(tmp_path), said.append)._steps is not None) is active
+
+
+def test_a_run_that_stops_says_which_steps_its_profile_has(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Profiler(RunConfig(profile_steps="3:9"), epath.Path(tmp_path), said.append) as profiler:
+        for step in range(6):
+            profiler.advance(step)
+    assert said == [f"profile of steps 3 to 5: {tmp_path / PROFILE_DIRECTORY / 'process_0'}"]

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import ROOT
 
 from data_pipeline.errors import InputError
 from experiments.cli.exit_codes import ExitCode
+from experiments.launching import processes
 from experiments.launching.devices import DeviceShare, divide_devices
 from experiments.launching.job import Command, Job
 from experiments.launching.processes import LocalLauncher
@@ -95,18 +97,21 @@ def test_jobs_run_at_once_and_one_waits_for_the_one_it_comes_after(tmp_path: Pat
     assert Launched(tmp_path, jobs, parallel=2).states == ["done"] * 3
 
 
-def test_a_signal_stops_the_jobs_which_save(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [ExitCode.PREEMPTED, ExitCode.DONE])
+def test_a_signal_stops_the_jobs_which_save(tmp_path: Path, status: ExitCode) -> None:
+    """Status 0 is that of a run whose last step was just being saved: its probe is left."""
     saves = (
         "import pathlib, signal, sys, time\n"
         "here = pathlib.Path(sys.argv[1])\n"
         "def save(*_):\n"
         "    here.with_suffix('.saved').touch()\n"
-        f"    sys.exit({int(ExitCode.PREEMPTED)})\n"
+        f"    {'here.touch()' if status is ExitCode.DONE else ''}\n"
+        f"    sys.exit({int(status)})\n"
         "signal.signal(signal.SIGTERM, save)\n"
         "here.with_suffix('.began').touch()\n"
         "time.sleep(60)"
     )
-    jobs = [make_job(tmp_path, 0, saves), make_job(tmp_path, 1, TOUCH)]
+    jobs = [make_job(tmp_path, 0, saves, TOUCH), make_job(tmp_path, 1, TOUCH)]
 
     def interrupt() -> None:
         while not (tmp_path / "product_0_0.began").exists():
@@ -120,7 +125,26 @@ def test_a_signal_stops_the_jobs_which_save(tmp_path: Path) -> None:
     assert run.launcher.stopped
     assert run.states == ["stopped", "stopped"]
     assert (tmp_path / "product_0_0.saved").exists()
+    assert not (tmp_path / "product_0_1").exists()
     assert not (tmp_path / "product_1_0").exists()
+
+
+def test_a_signal_that_comes_while_a_command_is_started_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen, started = subprocess.Popen, []
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        started.append(arguments)
+        if len(started) == 2:  # the first command has ended, the second one is not known yet
+            os.kill(os.getpid(), signal.SIGTERM)
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
+    slow = "import pathlib, sys, time; time.sleep(20); pathlib.Path(sys.argv[1]).touch()"
+    run = Launched(tmp_path, [make_job(tmp_path, 0, TOUCH, slow)])
+    assert run.states == ["stopped"]
+    assert not (tmp_path / "product_0_1").exists()
 
 
 def test_a_job_that_is_still_running_is_waited_for(tmp_path: Path) -> None:

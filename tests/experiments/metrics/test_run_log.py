@@ -30,7 +30,7 @@ def open_log(workdir: Path, *, first_step: int = 0) -> RunLog:
 
 
 def train_metrics(step: int) -> dict[str, float]:
-    return {"loss": 1 / step, "seconds_per_step": 0.5, "loader_wait_share": 0.0}
+    return {"loss": 1 / step, "steps": 10, "seconds_per_step": 0.5, "loader_wait_share": 0.0}
 
 
 def report_steps(workdir: Path, *steps: int, first_step: int = 0) -> None:
@@ -68,6 +68,24 @@ def test_a_line_tells_each_entry_of_training_where_no_terminal_is(
         "step 60 of 60: loss 0.017, 2 rows/s",
     ]
     assert read_metrics(tmp_path)[1]["trust_ratio/encoder/kernel"] == 0.25
+
+
+def test_the_speed_of_steps_of_two_phases_is_that_of_their_own_rows(tmp_path: Path) -> None:
+    """Steps 1 to 4 have 24 rows, 5 to 20 have 16: the first ten have 19.2 on average."""
+    with RunLog(
+        tmp_path,
+        first_step=0,
+        num_steps=20,
+        work_of_step=lambda step: StepWork(24, 1e9) if step < 4 else StepWork(16, 3e9),
+        peak_flops=1e10,
+    ) as log:
+        log.report(10, "train", train_metrics(10))
+        log.report(20, "train", train_metrics(20))
+    first, second = read_metrics(tmp_path)
+    assert first["rows_per_second"] == pytest.approx((4 * 24 + 6 * 16) / 10 / 0.5)
+    assert first["flops_per_second"] == pytest.approx((4 * 1e9 + 6 * 3e9) / 10 / 0.5)
+    assert first["share_of_peak"] == pytest.approx(0.44)
+    assert (second["rows_per_second"], second["flops_per_second"]) == (32, 6e9)
 
 
 def test_a_terminal_has_a_bar_instead(

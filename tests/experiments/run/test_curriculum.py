@@ -85,6 +85,10 @@ def test_the_batch_of_a_step_is_the_same_from_wherever_it_is_read(corpus: Path) 
         whole[7].input_ids, next(plain.batches(start_step=0))["input_ids"]
     )
     assert [curriculum.phase_of(step) for step in (0, 3, 4, 6, 7, 11, 99)] == [0, 0, 1, 1, 2, 2, 2]
+    works = [curriculum.work_of_step(step) for step in range(12)]
+    assert [work.rows for work in works] == [24] * 4 + [16] * 8
+    changes = [step for step in range(1, 12) if works[step].flops != works[step - 1].flops]
+    assert changes == [4, 7]
 
 
 def make_decay(corpus: Path, decay_corpus: Path, *, steps: int = 12, **run: Any) -> Any:

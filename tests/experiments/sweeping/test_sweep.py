@@ -27,6 +27,7 @@ from experiments.sweep import format_plan
 from experiments.sweeping.plan import plan_points
 from experiments.sweeping.point_kind import PlannedPoint
 from experiments.sweeping.points import expand, override_flags, select
+from experiments.sweeping.pretraining import PRETRAINING
 from experiments.sweeping.sweep import Size, Sweep, SweepRow, downstream, grid, load_sweep
 
 # ml_collections loads a config file in a way that Python wants to drop.
@@ -257,6 +258,8 @@ def test_mistakes_on_the_command_line_are_reported(tmp_path: Path) -> None:
     sweep = Sweep(base, (SweepRow("a", {"data.ngram": 1}), SweepRow("b", {"data.ngram": 2})))
     with pytest.raises(InputError, match=r"--override=data.ngram=...: the points differ in it"):
         expand(sweep, tmp_path, {"data.ngram": "3"})
+    with pytest.raises(InputError, match=r"^--corpus_dir is missing: what the points of this"):
+        PRETRAINING.check_inputs([ExperimentConfig()])
     points = expand(sweep, tmp_path, {})
     with pytest.raises(InputError, match="there is no point 7; they are numbered 0 to 1"):
         select(points, ["7"])

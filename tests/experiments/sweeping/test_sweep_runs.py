@@ -2,6 +2,9 @@
 
 import functools
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,11 @@ def write_results(
 ) -> None:
     """Write the files of a run and of its fine-tuning."""
     planned.point.workdir.mkdir(parents=True)
-    entries: list[dict[str, Any]] = [{"step": step - 10, "split": "train", "rows_per_second": 50.0}]
+    speeds = ((25, 10.0), (15, 50.0), (10, 60.0))  # the first steps are slower
+    entries: list[dict[str, Any]] = [
+        {"step": step - before, "split": "train", "rows_per_second": rate}
+        for before, rate in speeds
+    ]
     for at, fraction in ((step - 30, 0.5), (step, 1.0)):
         metrics = {"masked_lm_accuracy": fraction * accuracy, "masked_lm_loss": 4.0}
         entries.append({"step": at, "split": "validation", "context_gap": gap} | metrics)
@@ -97,6 +104,7 @@ def test_a_report_has_medians_spreads_and_the_paper_s_order(tmp_path: Path) -> N
     assert "average, compared with our masked_lm_accuracy: 2 agree, 0 disagree, 1 undecided" in text
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["rows"][1]["figures"]["masked_lm_accuracy"]["median"] == pytest.approx(30)
+    assert content["rows"][1]["figures"]["rows_per_second"]["median"] == 50
     assert content["rows"][0]["figures"]["sst2"]["seeds"] == 2
     assert content["rows"][4]["figures"] == {}
     assert (tmp_path / "curves.png").stat().st_size > 10_000
@@ -107,10 +115,47 @@ def test_a_report_has_medians_spreads_and_the_paper_s_order(tmp_path: Path) -> N
     assert "<td>row4, seed 1</td><td>step 40 of 60</td>" in page
 
 
+def test_rows_that_differ_as_much_as_their_seeds_are_undecided(tmp_path: Path) -> None:
+    """Rows 0 and 1 are equal, at a seed each; the seeds of row 2 differ by what it differs by."""
+    rows = [make_point(tmp_path, number, paper={"average": 80.0 + number}) for number in range(3)]
+    for row, accuracies in zip(rows, ((0.25,), (0.25,), (0.25, 0.5, 0.5)), strict=True):
+        for seed, accuracy in enumerate(accuracies):
+            write_results(with_seed(row, seed), 60, accuracy, 1.0, None)
+    points = [
+        with_seed(row, seed)
+        for row, seeds in zip(rows, (1, 1, 3), strict=True)
+        for seed in range(seeds)
+    ]
+    assert compare_orders(read_results(points)) == [
+        Ordering("average", "masked_lm_accuracy", agree=0, disagree=0, undecided=3)
+    ]
+
+
 def test_a_report_needs_points_that_have_run(tmp_path: Path) -> None:
     points = [make_point(tmp_path, number) for number in range(3)]
     with pytest.raises(InputError, match="nothing to report: none of the 3 points under"):
         read_results(points)
+
+
+def test_a_sweep_on_a_store_is_refused_before_it_makes_a_directory_called_gs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module, flag, others in (
+        ("sweep", "workdir", ["--sweep=dropout", "--size=small"]),
+        ("glue", "workdir", ["--init_from=nowhere", "--data_dir=nowhere"]),
+        ("benchmark", "output", ["--what=record_all", "--corpus_dir=nowhere"]),
+    ):
+        command = ["-m", f"experiments.{module}", f"--{flag}=gs://bucket/here", *others]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        ended = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, env=environment, check=False
+        )
+        assert ended.returncode == ExitCode.BAD_INPUT
+        assert ended.stderr == (
+            f"error: --{flag}=gs://bucket/here must be a directory of this machine's file system\n"
+        )
+    assert not list(tmp_path.iterdir())
 
 
 STEMS = ("sentence_order", "next_sentence")
