@@ -294,13 +294,16 @@ def test_execution_changes_no_gradient(local):
         assert flops > plain_flops, f"{execution} is the same program"
 
 
-@pytest.mark.parametrize("window", [0, 2])
-def test_layers_that_are_compiled_as_one_are_computed_again(window):
-    """Nothing then lies between forward and backward pass that keeps XLA from sharing results."""
-    config = dataclasses.replace(TINY, attention_window=window, global_every=1 + window // 2)
+@pytest.mark.parametrize(("window", "layers", "unroll"), [(0, 2, 2), (2, 2, 2), (0, 3, 2)])
+def test_layers_that_are_compiled_as_one_are_computed_again(window, layers, unroll):
+    """Nothing then lies between forward and backward pass that keeps XLA from sharing results, nor
+    around the layers that are left where the number of those compiled as one does not divide."""
+    config = dataclasses.replace(
+        TINY, num_hidden_layers=layers, attention_window=window, global_every=1 + window // 2
+    )
 
     def matmuls(remat):
-        model = AlbertModel(config, execution=Execution(remat, unroll=config.num_hidden_layers))
+        model = AlbertModel(config, execution=Execution(remat, unroll=unroll))
         params = jax.eval_shape(model.initialize, jax.random.key(0))
 
         def loss(params):
@@ -309,7 +312,8 @@ def test_layers_that_are_compiled_as_one_are_computed_again(window):
         return jax.jit(jax.grad(loss)).lower(params).compile().as_text().count(" dot(")
 
     none, dots, full = map(matmuls, Remat)
-    assert none < dots < full
+    assert dots == none + 2 * layers  # the two of attention
+    assert dots < full
 
 
 def test_remat_repeats_the_matmuls_that_it_names_and_no_others():
