@@ -219,6 +219,26 @@ def test_dropout_and_rematerialization() -> None:
     assert abs(gradients[Remat.NONE](params, jax.random.key(1))[0] - value) > 1e-3
 
 
+def test_every_half_has_its_own_dropout() -> None:
+    """Each adds its output bias to the sum, whose gradient is 0 where that is dropped."""
+    config = dataclasses.replace(DECODER, n_embd=48, resid_pdrop=0.5)
+    decoder = Gpt2Decoder(config)
+    arguments: Any = np.zeros((1, 1), np.int32), jnp.zeros((1, 2, 48))
+    params = decoder.init(jax.random.key(0), *arguments, deterministic=True)["params"]
+    params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
+
+    def score(params: Any) -> Any:
+        rngs = {"dropout": jax.random.key(1)}
+        options: Any = {"deterministic": False, "rngs": rngs}
+        return decoder.apply({"params": params}, *arguments, **options)[0, 0, 1]
+
+    layers = jax.grad(score)(params)["layers"]
+    last = {"attention": "dense", "cross_attention": "dense", "feed_forward": "output"}
+    gradients = np.stack([layers[half][dense]["bias"] for half, dense in last.items()])
+    kept = {(gradient != 0).tobytes() for gradient in gradients.reshape(-1, 48)}
+    assert len(kept) == len(last) * config.n_layer
+
+
 def test_layers_that_are_compiled_as_one_are_computed_again() -> None:
     """Nothing then lies between forward and backward pass that keeps XLA from sharing results."""
     ids, memory = np.zeros((1, 3), np.int32), jnp.zeros((1, 2, DECODER.n_embd))
