@@ -1,4 +1,4 @@
-"""Examples of code in a model card: loading weights in transformers and here."""
+"""Code examples in a model card: loading weights in transformers and in this project."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,8 +14,8 @@ class Usage(NamedTuple):
     Attributes:
         pipeline: the hub's name of the task; None if it has none.
         auto_class: transformers' class that loads them.
-        flags: of `experiments.predict`.
-        call: code that uses model and tokenizer, in transformers and here.
+        flags: flags of `experiments.predict`.
+        call: code that uses model and tokenizer, in transformers and in this project.
     """
 
     pipeline: str | None
@@ -63,8 +63,8 @@ def format_usage(architecture: str, name: str, to: Format, *, has_tokenizer: boo
     """Yield the section of a card on loading.
 
     Args:
-        architecture: the class of the model; nothing is known of those that are not in `USAGES`.
-        name: of the model on the hub, or its directory.
+        architecture: the class of the model; one that is not in `USAGES` yields nothing.
+        name: the model's name on the hub, or its directory.
         to: the format of the files, one that holds weights.
         has_tokenizer: False to load the model alone.
     """

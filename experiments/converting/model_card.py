@@ -28,10 +28,10 @@ def format_model_card(
     """Return the text of a ``README.md`` with the header that the Hugging Face Hub reads.
 
     Args:
-        name: of the model on the hub, or its directory.
+        name: the model's name on the hub, or its directory.
         stored: the model.
-        tokenizer: its tokenizer, if it goes along.
-        provenance: of the source.
+        tokenizer: its tokenizer, if the export includes one.
+        provenance: what is known about the source.
         to: the format of the files.
 
     Raises:
@@ -63,7 +63,7 @@ def format_model_card(
 def _format_header(
     name: str, architecture: str, to: Format, measurements: Sequence[Measurement]
 ) -> Iterator[str]:
-    """Yield the YAML, whose texts are written as JSON's, of which YAML is a superset."""
+    """Yield the YAML header. Its strings are JSON strings, since YAML is a superset of JSON."""
     pipeline = USAGES[architecture].pipeline if architecture in USAGES else None
     if to is Format.SENTENCE_TRANSFORMERS:
         pipeline = PIPELINE

@@ -118,7 +118,7 @@ def test_a_gate_costs_as_many_operations_as_it_replaces(kind):
 
 
 def test_local_attention_counts_the_pairs_in_its_window():
-    """In 8 of 12 layers, of which each position but the outer ones has 2 · 2 + 1."""
+    """In 8 of 12 layers, each position but the outer ones has a window of 2 · 2 + 1."""
     config = dataclasses.replace(
         AlbertConfig.from_name("base_v1"), attention_window=4, position_encoding="relative_local"
     )
@@ -194,7 +194,7 @@ def test_copies_are_initialized_independently():
 
 @pytest.fixture(scope="module")
 def shared_layer():
-    """Parameters and last hidden state of a model whose layers are one."""
+    """Parameters and last hidden state of a model whose layers are all the same one."""
     model = AlbertModel(TINY)
     params = model.init(jax.random.key(0), IDS)["params"]
     return params, model.apply({"params": params}, IDS).last_hidden_state
@@ -299,8 +299,8 @@ def test_execution_changes_no_gradient(local):
     [(0, 2, 2, None), (2, 2, 2, None), (0, 3, 2, None), (0, 2, 1, np.zeros((2, 1), np.int32))],
 )
 def test_layers_that_are_compiled_as_one_are_computed_again(window, layers, unroll, chosen):
-    """Nothing then lies between forward and backward pass that keeps XLA from sharing results, nor
-    around the layers that are left where the number of those compiled as one does not divide."""
+    """Then no loop between forward and backward pass keeps XLA from sharing their results. The same
+    holds for the layers left over if `unroll` does not divide their number."""
     config = dataclasses.replace(
         TINY, num_hidden_layers=layers, attention_window=window, global_every=1 + window // 2
     )
@@ -456,7 +456,7 @@ def test_rotary_needs_pairs():
 
 
 def test_the_program_does_not_grow_with_depth():
-    """48 layers are as many operations as 12, before compilation and after, gradients included."""
+    """48 layers need as many operations as 12, before and after compilation, with gradients."""
 
     def lower(layers):
         model = AlbertForPreTraining(dataclasses.replace(TINY, num_hidden_layers=layers))

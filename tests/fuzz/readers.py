@@ -65,14 +65,14 @@ RAW_TEXT = "The café of 2011, (x) — don't."
 
 
 class Reader(NamedTuple):
-    """A function that reads a file, which is whole."""
+    """A function that reads a file, and an intact file."""
 
     file: Path
     read: Callable[[], Any]
 
     @property
     def is_json(self) -> bool:
-        """True for JSON, also of one object a line."""
+        """True for JSON, including files of one object per line."""
         return self.file.suffix in (".json", ".jsonl")
 
 

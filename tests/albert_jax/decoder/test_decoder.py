@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     ],
 )
 def test_a_cache_changes_nothing(kind: str) -> None:
-    """Two rows a source; halfway some take over the text of their neighbors."""
+    """Each source has two rows; halfway, some take over the text of their neighbors."""
     model = make_decoder(**KINDS[kind])
     params, sources = draw_params(model), draw_sources(2)
     length, middle = 9, 6
@@ -192,7 +192,7 @@ def test_a_tied_decoder_without_cross_attention_is_the_encoder() -> None:
 
 
 def test_dropout_and_rematerialization() -> None:
-    """Dropout follows its key, and the backward pass meets the same draws again."""
+    """Dropout follows its key, and the backward pass repeats the same draws."""
     model = make_decoder()
     params, sources, targets = draw_params(model), draw_sources(2), draw_targets(2, 5)
 
@@ -240,7 +240,7 @@ def test_every_half_has_its_own_dropout() -> None:
 
 
 def test_layers_that_are_compiled_as_one_are_computed_again() -> None:
-    """Nothing then lies between forward and backward pass that keeps XLA from sharing results."""
+    """Then no loop between forward and backward pass keeps XLA from sharing their results."""
     ids, memory = np.zeros((1, 3), np.int32), jnp.zeros((1, 2, DECODER.n_embd))
 
     def matmuls(remat: Remat) -> int:

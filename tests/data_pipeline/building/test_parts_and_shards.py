@@ -54,7 +54,7 @@ def test_ranges_of_any_size_read_what_the_whole_file_has(format, tmp_path):
     for name in ("a", "b"):
         text = FORMATS[format](documents if name == "a" else documents[:3])
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" * (name == "a") + text.encode())
-    # A mark of the byte order hides the first tag, and nothing is cut.
+    # A byte order mark hides the first tag, and nothing is cut.
     source = Source("s", format, (f"{tmp_path}/*",))
     files = source.find_inputs()
     if format is SourceFormat.WIKIEXTRACTOR:

@@ -105,7 +105,7 @@ def test_rows_of_similar_length_are_batched_together() -> None:
         batch = dataset.batch(step)
         longest = batch["input_ids"].shape[1]
         mixed += (batch["attention_mask"].sum(axis=1) <= longest - 8).any()
-    assert mixed < len(dataset.lengths)  # one at most for each step from a length to the next
+    assert mixed < len(dataset.lengths)  # at most one for each step from a length to the next
 
 
 def test_a_step_does_not_depend_on_the_first_step_or_on_other_rows() -> None:

@@ -162,7 +162,7 @@ def test_counted_sequences_are_those_of_the_rows_that_a_run_reads(corpus, settin
     for epoch in range(2):
         found = np.bincount(runs[epoch], minlength=counts.shape[1])
         more = counts[epoch % len(counts)] - found
-        # A plan by shard counts the rows, too, of which an epoch leaves out a random part.
+        # A plan by shard also counts rows of which an epoch leaves out a random part.
         left_out = more.sum() if corpus.metadata.plans_by_shard and len(counts) > 1 else 0
         assert more.min() == 0 and more.sum() == left_out < 0.1 * plan.num_rows
     assert len(plan.count_sequences(config, plan.num_rows)) == 1
@@ -336,7 +336,7 @@ def test_bad_settings_name_the_field(settings, message):
 
 
 def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
-    """Also where it is but the last bytes, which are written when the file is closed."""
+    """This holds even if only the last bytes are missing, which are written on closing the file."""
     make_directory = tempfile.mkdtemp
 
     def make_on_a_full_disk(**where):
