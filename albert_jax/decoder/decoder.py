@@ -40,7 +40,7 @@ from albert_jax.encoder import (
     FeedForward,
     Params,
     SelfAttention,
-    rematerialize,
+    scan_layers,
     split_by_depth,
 )
 from albert_jax.layers import AnyArray, LayerNorm, at_least_float32
@@ -106,8 +106,9 @@ class Gpt2Decoder(nn.Module):
             keys = jax.random.split(self.make_rng("dropout"), shape)
 
         def apply_layer(
-            hidden: Array, xs: tuple[Params, Array, Array | None]
+            number: int, hidden: Array, xs: tuple[Params, Array, Array | None]
         ) -> tuple[Array, None]:
+            del number  # all are alike
             varying, scale, keys = xs
             layer = constant | varying
             attention = whole_target(length, memory, source_mask, scale)
@@ -118,12 +119,13 @@ class Gpt2Decoder(nn.Module):
                 hidden = cast(Array, output)
             return hidden, None
 
-        hidden, _ = jax.lax.scan(
-            rematerialize(apply_layer, self.execution.remat),
+        hidden, _ = scan_layers(
+            apply_layer,
             hidden,
             (varying, self._scales(), keys),
-            length=self.config.n_layer,
-            unroll=self.execution.unroll,
+            layers=self.config.n_layer,
+            period=1,
+            execution=self.execution,
         )
         return self._score(hidden)
 

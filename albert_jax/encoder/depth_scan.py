@@ -52,11 +52,11 @@ def scan_layers(
 
     if period == 1:
         unroll = min(execution.unroll, layers)
-        one = body(0, in_loop=unroll < layers)
+        one = body(0, in_loop=_is_loop(layers, unroll))
         return jax.lax.scan(one, hidden, xs, length=layers, unroll=unroll)
     period = min(period, layers)
     unroll = max(1, execution.unroll // period)
-    in_loop = unroll < layers // period
+    in_loop = _is_loop(layers // period, unroll)
 
     def apply_period(hidden: Array, xs: Any) -> tuple[Array, Any]:
         kept = []
@@ -81,3 +81,9 @@ def scan_layers(
         hidden, output = body(layer - whole, in_loop=False)(hidden, x)
         kept.append(jax.tree.map(lambda leaf: leaf[None], output))
     return hidden, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kept)
+
+
+def _is_loop(length: int, unroll: int) -> bool:
+    """Return True if a scan is compiled as a loop and nothing else: layers left over are compiled
+    after the loop, and XLA replaces a loop of one iteration by its body."""
+    return length % unroll == 0 and length // unroll > 1

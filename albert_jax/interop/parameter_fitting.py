@@ -110,7 +110,10 @@ def fit_parameters(
 
 def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:
     """Yield settings by which two models compute different things with the same parameters."""
-    for name in ("num_attention_heads", "hidden_act", "layer_norm_eps"):
+    for name in (
+        *("num_attention_heads", "hidden_act", "layer_norm_eps"),
+        *("feed_forward", "position_encoding"),  # of which some have the same parameters
+    ):
         there, here = getattr(stored, name), getattr(config, name)
         if there != here:
             yield f"{name} is {there} there, model.{name} is {here}"

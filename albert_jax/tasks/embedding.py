@@ -104,7 +104,7 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
     def pool(
         self, outputs: AlbertModelOutput, attention_mask: Int[AnyArray, "rows length"]
     ) -> Float[Array, "rows hidden"]:
-        """Return the vector of each row, not yet normalized."""
+        """Return the vector of each row, not yet normalized; the mean of no tokens is 0."""
         if self.pooling is Pooling.POOLED:
             assert outputs.pooler_output is not None
             return outputs.pooler_output
@@ -113,4 +113,5 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
             return hidden[:, 0]
         hidden = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
         weights = jnp.asarray(attention_mask, hidden.dtype)
-        return jnp.einsum("rlh,rl->rh", hidden, weights) / weights.sum(axis=1, keepdims=True)
+        tokens = jnp.maximum(weights.sum(axis=1, keepdims=True), 1)
+        return jnp.einsum("rlh,rl->rh", hidden, weights) / tokens

@@ -294,22 +294,30 @@ def test_execution_changes_no_gradient(local):
         assert flops > plain_flops, f"{execution} is the same program"
 
 
-@pytest.mark.parametrize("window", [0, 2])
-def test_layers_that_are_compiled_as_one_are_computed_again(window):
-    """Then no loop between forward and backward pass keeps XLA from sharing their results."""
-    config = dataclasses.replace(TINY, attention_window=window, global_every=1 + window // 2)
+@pytest.mark.parametrize(
+    ("window", "layers", "unroll", "chosen"),
+    [(0, 2, 2, None), (2, 2, 2, None), (0, 3, 2, None), (0, 2, 1, np.zeros((2, 1), np.int32))],
+)
+def test_layers_that_are_compiled_as_one_are_computed_again(window, layers, unroll, chosen):
+    """Then no loop between forward and backward pass keeps XLA from sharing their results. The same
+    holds for the layers left over if `unroll` does not divide their number."""
+    config = dataclasses.replace(
+        TINY, num_hidden_layers=layers, attention_window=window, global_every=1 + window // 2
+    )
 
     def matmuls(remat):
-        model = AlbertModel(config, execution=Execution(remat, unroll=config.num_hidden_layers))
+        model = AlbertModel(config, execution=Execution(remat, unroll=unroll))
         params = jax.eval_shape(model.initialize, jax.random.key(0))
 
         def loss(params):
-            return model.apply({"params": params}, IDS).last_hidden_state.sum()
+            outputs = model.apply({"params": params}, IDS, chosen_positions=chosen)
+            return outputs.last_hidden_state.sum()
 
         return jax.jit(jax.grad(loss)).lower(params).compile().as_text().count(" dot(")
 
     none, dots, full = map(matmuls, Remat)
-    assert none < dots < full
+    assert dots == none + 2 * layers  # the two of attention
+    assert dots < full
 
 
 def test_remat_repeats_the_matmuls_that_it_names_and_no_others():
@@ -352,6 +360,40 @@ def test_every_layer_has_its_own_dropout():
     patterns = {np.asarray(state > 0).tobytes() for state in first[1:]}
     assert len(patterns) == config.num_hidden_layers
     assert not np.array_equal(first[-1], states(params, jax.random.key(2))[-1])
+
+
+@pytest.mark.parametrize("chosen", [None, np.zeros((1, 1), np.int32)], ids=["all", "chosen"])
+def test_every_half_of_every_block_has_its_own_dropout(chosen):
+    """Each adds its output bias to the sum, whose gradient is 0 where that is dropped."""
+    config = dataclasses.replace(
+        TINY,
+        hidden_size=64,
+        num_hidden_layers=3,
+        inner_group_num=2,
+        parameter_sharing=ParameterSharing.NONE,
+        norm=Norm.PRE,
+        hidden_dropout_prob=0.5,
+    )
+    model = AlbertModel(config)
+
+    def score(params):
+        outputs = model.apply(
+            {"params": params},
+            IDS[:1],
+            chosen_positions=chosen,
+            deterministic=False,
+            rngs={"dropout": jax.random.key(1)},
+        )
+        return (outputs.last_hidden_state[0, 0] * jnp.arange(64)).sum()
+
+    params = model.initialize(jax.random.key(0))
+    params["encoder"]["layers"] = jax.tree.map(jnp.zeros_like, params["encoder"]["layers"])
+    layers = jax.grad(score)(params)["encoder"]["layers"]
+    gradients = np.stack(
+        [layers["attention"]["dense"]["bias"], layers["feed_forward"]["output"]["bias"]]
+    )
+    kept = {(gradient != 0).tobytes() for gradient in gradients.reshape(-1, 64)}
+    assert len(kept) == 2 * config.num_hidden_layers * config.inner_group_num
 
 
 def test_bfloat16_keeps_logits_and_parameters_in_float32():

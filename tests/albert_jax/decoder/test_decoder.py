@@ -1,6 +1,7 @@
 """The decoder: its cache, what depends on what, initialization, sharing, refusals."""
 
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -23,6 +24,7 @@ from albert_jax import AlbertForConditionalGeneration, Gpt2Config
 from albert_jax.attention.reference import dot_product_attention
 from albert_jax.config import AlbertConfig
 from albert_jax.decoder.config import DecoderSizes
+from albert_jax.decoder.decoder import Gpt2Decoder
 from albert_jax.encoder import AlbertEncoder, Execution, Remat
 from albert_jax.layers import layer_norm
 from albert_jax.settings import FieldError
@@ -215,6 +217,45 @@ def test_dropout_and_rematerialization() -> None:
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), kept, computed_again
     )
     assert abs(gradients[Remat.NONE](params, jax.random.key(1))[0] - value) > 1e-3
+
+
+def test_every_half_has_its_own_dropout() -> None:
+    """Each adds its output bias to the sum, whose gradient is 0 where that is dropped."""
+    config = dataclasses.replace(DECODER, n_embd=48, resid_pdrop=0.5)
+    decoder = Gpt2Decoder(config)
+    arguments: Any = np.zeros((1, 1), np.int32), jnp.zeros((1, 2, 48))
+    params = decoder.init(jax.random.key(0), *arguments, deterministic=True)["params"]
+    params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
+
+    def score(params: Any) -> Any:
+        rngs = {"dropout": jax.random.key(1)}
+        options: Any = {"deterministic": False, "rngs": rngs}
+        return decoder.apply({"params": params}, *arguments, **options)[0, 0, 1]
+
+    layers = jax.grad(score)(params)["layers"]
+    last = {"attention": "dense", "cross_attention": "dense", "feed_forward": "output"}
+    gradients = np.stack([layers[half][dense]["bias"] for half, dense in last.items()])
+    kept = {(gradient != 0).tobytes() for gradient in gradients.reshape(-1, 48)}
+    assert len(kept) == len(last) * config.n_layer
+
+
+def test_layers_that_are_compiled_as_one_are_computed_again() -> None:
+    """Then no loop between forward and backward pass keeps XLA from sharing their results."""
+    ids, memory = np.zeros((1, 3), np.int32), jnp.zeros((1, 2, DECODER.n_embd))
+
+    def matmuls(remat: Remat) -> int:
+        decoder = Gpt2Decoder(DECODER, execution=Execution(remat, unroll=DECODER.n_layer))
+        arguments: Any = ids, memory
+        initialize = functools.partial(decoder.init, deterministic=True)
+        variables = jax.eval_shape(initialize, jax.random.key(0), *arguments)
+
+        def loss(variables: Any) -> Any:
+            return jnp.square(decoder.apply(variables, *arguments, deterministic=True)).sum()
+
+        return jax.jit(jax.grad(loss)).lower(variables).compile().as_text().count(" dot(")
+
+    none, dots, full = map(matmuls, Remat)
+    assert none < dots < full
 
 
 def test_lamb_adapts_the_kernels_and_tables_alone() -> None:

@@ -17,6 +17,8 @@ from albert_jax.interop.names import (
     native_mapping,
     tensorflow_mapping,
 )
+from albert_jax.interop.parameter_fitting import fit_parameters
+from albert_jax.interop.stored_weights import StoredWeights
 
 
 def arrays(shapes):
@@ -157,3 +159,21 @@ def test_sharing_one_half_alone_is_rejected_by_other_formats(sharing):
     for mapping in (huggingface_mapping, tensorflow_mapping):
         with pytest.raises(WeightsError, match=f"parameter_sharing={sharing}.*all and none"):
             mapping(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "here"),
+    [
+        ("feed_forward", "geglu", "swiglu"),
+        ("position_encoding", "rotary", "none"),
+    ],
+)
+def test_the_same_parameters_do_not_fit_a_model_that_computes_something_else(name, there, here):
+    stored, other = (make_model("ForMaskedLM", {name: kind}, None) for kind in (there, here))
+    tensors = arrays(stored.parameter_shapes())
+    assert tensors.keys() == other.parameter_shapes().keys()
+    mapping = native_mapping(stored.config)
+    weights = StoredWeights("runs/a", stored.config, None, None, None, tensors, mapping)
+    fit_parameters(weights, stored, seed=0, required=("",))
+    with pytest.raises(WeightsError, match=f"runs/a: {name} is {there} there, model.{name} is"):
+        fit_parameters(weights, other, seed=0, required=("",))

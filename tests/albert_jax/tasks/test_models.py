@@ -11,6 +11,7 @@ import albert_jax
 from albert_jax import (
     AlbertConfig,
     AlbertForConditionalSpan,
+    AlbertForEmbedding,
     AlbertForMaskedLM,
     AlbertForMultipleChoice,
     AlbertForPreTraining,
@@ -259,6 +260,20 @@ class TestConditionalSpan:
         outputs = self.apply(variables, IDS[:, :2], p_mask=P_MASK[:, :2])
         assert outputs.start_indices.shape == (2, 2)
         assert outputs.end_indices.shape == (2, 2, 2)
+
+
+def test_the_mean_of_no_token_is_zero():
+    model = AlbertForEmbedding(TINY)
+    params = model.initialize(jax.random.key(0))
+    mask = np.array([[1, 1, 0, 0, 0, 0, 0], [0] * 7], np.int32)
+
+    def embed(params):
+        return model.apply({"params": params}, IDS, mask).embeddings
+
+    embeddings, pullback = jax.vjp(embed, params)
+    np.testing.assert_allclose(jnp.linalg.norm(embeddings, axis=1), [1, 0], rtol=1e-6)
+    (gradients,) = pullback(jnp.ones_like(embeddings))
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 def test_heads_reject_impossible_configurations():

@@ -22,8 +22,8 @@ from albert_jax import AlbertForPreTraining
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.devices.sharding import place_batch, rows_of_process, state_shardings
 from albert_jax.tasks.pretraining import pretraining_objective
-from albert_jax.training.losses import summarize
-from albert_jax.training.parallel import Parallelism, compile_eval_step
+from albert_jax.training.losses import Ratio, summarize
+from albert_jax.training.parallel import Parallelism, compile_eval_step, map_over_rows
 from albert_jax.training.train_step import make_gradient_fn
 
 ROUTED = dataclasses.replace(CONFIG, num_experts=3, expert_rank=2, depth_signal="scale")
@@ -193,6 +193,25 @@ def test_dropout_is_a_function_of_key_and_step(one_device):
     jax.tree.map(np.testing.assert_array_equal, once, again)
     _, without = one_device
     assert history[0]["loss"] != pytest.approx(without[0]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "accumulation_steps"), [(4, 1), (1, 4)])
+def test_shards_and_micro_batches_have_dropout_of_their_own(devices, accumulation_steps):
+    def loss_fn(params, batch, key):
+        drawn = jax.random.uniform(key)
+        return {"loss": Ratio(params * drawn, jnp.ones(())), "square": Ratio(drawn**2, batch.sum())}
+
+    mesh = make_mesh(devices=jax.devices()[:devices])
+    axes = ["data"] if devices > 1 else []
+    gradients = make_gradient_fn(
+        loss_fn,
+        lambda batch: {"loss": batch.sum()},
+        row_axes=axes,
+        accumulation_steps=accumulation_steps,
+    )
+    mapped = jax.jit(map_over_rows(mesh, axes)(gradients))
+    mean, metrics = mapped(jnp.ones(()), jnp.ones(4), jax.random.key(0))
+    assert metrics["square"].sum / 4 - mean**2 > 1e-3  # the variance of four draws
 
 
 def test_evaluation_adds_up_over_devices_and_batches():
