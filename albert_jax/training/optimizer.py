@@ -54,7 +54,7 @@ def make_optimizer(
     """Make the optimizer for parameters named as in `AlbertForPreTraining`; see this module.
 
     Its updates are added to the parameters (`optax.apply_updates`). Moments have the dtype of their
-    parameters. The schedule's step is the number of updates made.
+    parameters. The schedule's step advances with each update, applied or skipped (`train_step`).
 
     Args:
         config: the optimizer and its settings.
