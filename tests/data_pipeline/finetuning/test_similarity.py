@@ -179,9 +179,11 @@ def test_positives_are_ranked_among_a_fixed_number_of_candidates() -> None:
     assert rank_positives(vectors[:, 0], vectors[:, 1], ids, 2).tolist() == [1, 2, 1, 1, 1]
     equal = np.ones_like(vectors) / np.sqrt(2)
     assert rank_positives(equal[:, 0], equal[:, 1], ids, 3).tolist() == [3] * 5
-    # The second anchor is the first one's, or has the same positive: nothing is nearer.
-    for place in (0, 1):
+    assert rank_positives(np.full((5, 2), np.nan), equal[:, 1], ids, 3).tolist() == [3] * 5
+    # The second anchor is the first one's, or the second anchor or its positive is the text of the
+    # first positive: nothing is nearer.
+    for of_second, of_first in ((0, 0), (0, 1), (1, 1)):
         same = ids.copy()
-        same[1, place] = same[0, place]
+        same[1, of_second] = same[0, of_first]
         assert rank_positives(vectors[:, 0], vectors[:, 1], same, 100)[1] == 1
     assert retrieval_metrics(np.array([1, 2])) == {"mrr": 0.75, "retrieval_accuracy": 0.5}
