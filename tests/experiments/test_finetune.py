@@ -13,6 +13,7 @@ import tiny_tasks
 from commands import assert_same_params, stopped_after
 from short_runs import use_one_device
 
+from albert_jax.config import HeadConfig, ProblemType
 from albert_jax.pretrained import open_weights
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.training.checkpoint import restore_params
@@ -20,7 +21,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.loading import load_tokenizer
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
-from experiments.finetune import finetune
+from experiments.finetune import finetune, suggested_prediction
 from experiments.finetuning.open_run import open_finetuning
 from experiments.finetuning.starting_point import read_task_parameters
 from experiments.metrics.metrics_file import read_metrics
@@ -410,6 +411,19 @@ def check_choices(workdir: Path, report: dict[str, Any]) -> None:
     assert predicted["choice"] == "ABCD"[int(np.argmax(list(predicted["probabilities"].values())))]
     with pytest.raises(InputError, match="example 1: expected 4 options, found 3"):
         predict("choose", workdir, context="word2", question="word5 _ .", options=options[:3])
+
+
+def test_the_next_command_is_one_that_the_model_can_do() -> None:
+    scores = HeadConfig(("score",), ProblemType.REGRESSION)
+    for task, head, expected in (
+        (TaskName.STSB, scores, "score"),
+        (TaskName.TEXT, scores, "score"),
+        (TaskName.TEXT, HeadConfig(), "classify"),
+        (TaskName.SQUAD, HeadConfig(), "answer"),
+        (TaskName.EMBEDDING, None, "similarity"),
+        (TaskName.TRANSLATION, None, "translate"),
+    ):
+        assert suggested_prediction(task, head) == expected
 
 
 _CHECKS = {
