@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,9 @@ from experiments.tasks.text_examples import TextData
         ([0.7, 0.9, 0.9], 2, False),
         ([0.7, 0.9, 0.8, 0.91], 2, False),
         ([0.7, 0.7], 1, True),
+        ([math.nan, 0.5, 0.4], 2, False),
+        ([0.5, math.nan, 0.4], 2, True),
+        ([math.nan, math.nan, 0.4], 2, False),
         ([0.7, 0.6, 0.5, 0.4], None, False),
     ],
 )
