@@ -137,6 +137,15 @@ def test_entailments_are_positives_and_contradictions_of_their_premise_hard_nega
         assert found.note.endswith("1 rows have no label")
 
 
+def test_contradictions_are_taken_in_turn(tmp_path: Path) -> None:
+    labels = {"E": "entailment", "C": "contradiction"}
+    lines = [f"P\t{text}\t{labels[text[0]]}" for text in ("E1", "C1", "E2", "E3", "C2")]
+    file = write_lines(tmp_path / "a.tsv", "sentence1\tsentence2\tgold_label", *lines)
+    assert [one.negative for one in read_inferences(file, "train", flag=FLAG).examples] == [
+        *("C1", "C2", "C1")
+    ]
+
+
 def test_inferences_with_other_labels_or_without_entailments_are_refused(tmp_path: Path) -> None:
     header = "sentence1\tsentence2\tgold_label"
     file = write_lines(tmp_path / "a.tsv", header, "P\tE\tyes")
