@@ -259,12 +259,14 @@ def test_a_run_starts_from_the_parameters_or_the_sizes_of_another(
 def test_a_head_for_other_labels_is_initialized_with_a_warning(
     make_config: Any, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
-    config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
-    opened = open_finetuning(config, tmp_path / "run")
-    params = read_task_parameters(config, opened.start, opened.task)
-    assert params["classifier"]["kernel"].shape == (32, 3)
-    assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
+    for names in ({"good": "yes", "bad": "no"}, {"good": "5", "bad": "1", "fair": "3"}):
+        data = tiny_tasks.write_texts(tmp_path, names)
+        config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
+        opened = open_finetuning(config, tmp_path / "run")
+        caplog.clear()
+        params = read_task_parameters(config, opened.start, opened.task)
+        assert params["classifier"]["kernel"].shape == (32, len(names))
+        assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
 
 
 def test_another_vocabulary_is_refused_or_initialized(
