@@ -398,7 +398,17 @@ def check_answers(workdir: Path, report: dict[str, Any]) -> None:
     assert (
         context[best_candidate["start"] : best_candidate["end"]] == best_candidate["text"] == "bad"
     )
-    assert predicted["answer"] in ("", "bad")
+    if (threshold := figures.get("null_threshold")) is None:
+        assert predicted["answer"] == "bad"
+        return
+    without = predict("answer", workdir, question="word0 word1", context="word3 word9 word5")
+    assert predicted["null_score"] <= threshold < without["null_score"]
+    assert (predicted["answer"], without["answer"]) == ("bad", "")
+    fields = {"question": "word0 word1", "context": context}
+    for given, answer in ((predicted["null_score"] - 1, ""), (predicted["null_score"], "bad")):
+        options = PredictionOptions(model=str(workdir), null_threshold=given)
+        ((_, found),) = TASKS["answer"].predict([RawInput(fields, "example 1")], options)
+        assert found["answer"] == answer
 
 
 def check_choices(workdir: Path, report: dict[str, Any]) -> None:
