@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from albert_jax.lazy_exports import lazy_exports
 
-# Paths on stores (gs://, s3://) are read by fsspec, in all three packages: TensorFlow, which etils
-# would prefer, knows one of them. It asks once, at the first such path.
+# All three packages read paths on stores (gs://, s3://) with fsspec: etils would prefer TensorFlow,
+# which supports only one of the stores. Etils reads this variable once, at the first such path.
 os.environ["EPATH_USE_TF"] = "false"
 
 if TYPE_CHECKING:

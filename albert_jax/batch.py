@@ -1,4 +1,4 @@
-"""The batch of pre-training, the contract between its data and the step; checks of batches."""
+"""The pre-training batch, which is the contract between data and step; checks of batches."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ from numpy.typing import DTypeLike
 
 
 class TeacherPredictions(NamedTuple):
-    """The tokens that another model thinks most probable at each slot, the first one first."""
+    """The tokens that another model finds most probable at each slot, the most probable first."""
 
     token_ids: Int32[Array, "batch predictions top"]
-    log_probs: Float32[Array, "batch predictions top"]  # in the whole vocabulary
+    log_probs: Float32[Array, "batch predictions top"]  # over the whole vocabulary
 
 
 class PretrainingBatch(NamedTuple):
@@ -46,7 +46,7 @@ class PretrainingBatch(NamedTuple):
     sentence_order_positions: Int32[Array, "batch pairs"]  # of each pair's [CLS]
     sentence_order_labels: Int32[Array, "batch pairs"]  # 0: in order, 1: swapped
     sentence_order_weights: Float32[Array, "batch pairs"]  # 0: the row holds fewer pairs
-    teacher: TeacherPredictions | None = None  # of a run that is distilled; loaders have none
+    teacher: TeacherPredictions | None = None  # only in distillation; loaders leave it None
 
     @classmethod
     def shapes(cls, **sizes: int) -> "PretrainingBatch":
@@ -86,7 +86,7 @@ def check_fields(
 
     Args:
         arrays: the fields.
-        fields: type and axes of each; an axis has one size wherever it occurs.
+        fields: type and axes of each; an axis must have the same size wherever it occurs.
 
     Raises:
         ValueError: one is wrong; the message names it.
@@ -114,7 +114,7 @@ def _second_axis(name: str) -> str:
     return "pairs" if name.startswith("sentence_order") else "length"
 
 
-# Type and axes of what every batch has.
+# Type and axes of the fields that every batch has.
 FIELDS: Mapping[str, tuple[DTypeLike, tuple[str, ...]]] = {
     name: (np.float32 if name.endswith("_weights") else np.int32, ("batch", _second_axis(name)))
     for name in PretrainingBatch._fields

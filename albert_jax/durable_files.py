@@ -23,7 +23,7 @@ def hash_text(text: str) -> str:
 def partial_name(path: Path) -> Path:
     """Return the name under which this process writes what it renames to `path` at the end.
 
-    Hosts may share the directory, and processes in containers often share the number 1.
+    Hosts may share the directory, and processes in containers often share the process number 1.
     """
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
 
@@ -32,7 +32,7 @@ def partial_name(path: Path) -> Path:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a name to write a file under; on success the file replaces `path`, synced to disk.
 
-    Its parents are created. If the block raises an error, `path` stays as it was.
+    Parent directories are created. If the block raises an error, `path` stays as it was.
     """
     partial = partial_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Projection to width E, then logits over the vocabulary by the word table, plus a bias.
+    """Projection to width E, activation and norm, then logits by the word table, plus a bias.
 
     With `AlbertConfig.tie_word_embeddings` off, a separate table of the same shape replaces the
     word table.

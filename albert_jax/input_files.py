@@ -1,9 +1,9 @@
 """Files that are read whole, above all JSON, with errors that name the file.
 
-All readers of such files begin here, so that each bears what may lie in the place of a file: a
-directory, a loop of links, a device, text that is not UTF-8, JSON nested a hundred thousand deep or
-with numbers of thousands of digits, values of another type. Imports neither flags nor JAX, so all
-packages can use it.
+All readers of such files use this module, so that each handles whatever may be in place of a file:
+a directory, a loop of links, a device, text that is not UTF-8, JSON nested a hundred thousand deep
+or with numbers of thousands of digits, values of the wrong type. This module imports neither flags
+nor JAX, so all packages can use it.
 """
 
 import itertools
@@ -16,9 +16,9 @@ from typing import Any, Protocol, runtime_checkable
 
 BYTE_ORDER_MARK = "\ufeff"
 
-# No JSON or vocabulary is larger, and what is larger would be held in memory.
+# No JSON or vocabulary is larger, and a larger file would be held in memory.
 _MAX_BYTES = 1 << 30
-# Of JSON. Python's own limit differs between its versions, and between reading and writing.
+# Nesting of JSON. Python's own limit differs between versions, and between reading and writing.
 _MAX_DEPTH = 100
 _LARGEST = (1 << 63) - 1  # of whole numbers
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -105,10 +105,10 @@ def read_json_object(
         file: local or remote.
         error: the exception to raise.
         name: the file's name in messages; its path by default.
-        drop_nulls: leave out what is null, here and inside: in a model's files it counts as absent.
+        drop_nulls: leave out nulls at any depth: in a model's files they count as absent.
 
     Raises:
-        error: it is no JSON object, or a text in it is not Unicode; see also `read_text`.
+        error: it is not a JSON object, or a text in it is not Unicode; see also `read_text`.
     """
     content = parse_json(
         read_text(file, error=error, name=name), name or os.fspath(file), error=error
@@ -132,9 +132,9 @@ def parse_json(text: str, name: str, *, error: type[Exception], line: int | None
 
     Args:
         text: JSON.
-        name: of the file that holds it.
+        name: name of the file that holds it.
         error: the exception to raise.
-        line: where in the file it begins, to name the line in messages; None for a whole file.
+        line: line of the file at which it begins, for messages; None for a whole file.
 
     Raises:
         error: it is not JSON, is nested too deeply or has a number of too many digits.
@@ -148,7 +148,7 @@ def parse_json(text: str, name: str, *, error: type[Exception], line: int | None
         raise error(f"{place}: this is not JSON: {fault}") from None
     except RecursionError:
         raise error(f"{place}: this JSON is nested more than {_MAX_DEPTH} deep") from None
-    except ValueError:  # Python's limit of the digits of an integer
+    except ValueError:  # Python's limit on the digits of an integer
         raise error(f"{place}: this JSON has a number of too many digits") from None
     if text.count("[") + text.count("{") > _MAX_DEPTH and _is_deep(content):
         raise error(f"{place}: this JSON is nested more than {_MAX_DEPTH} deep")

@@ -1,7 +1,7 @@
 """Layers with ALBERT's initialization and precision: dense, embedding, norm, activations.
 
-GELU and layer norm have backward passes of their own, for what they keep and how often they go
-through memory.
+GELU and layer norm define their own backward passes, to keep fewer arrays and make fewer passes
+over memory.
 """
 
 import functools
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from albert_jax.config import AlbertConfig, FeedForwardKind, HiddenAct, Initialization, NormKind
 from albert_jax.matmuls.dense_matmul import Matmuls, matmul
 
-_REFERENCE_WIDTH = 1024  # of ALBERT large, up to which initial weights were not made smaller
+_REFERENCE_WIDTH = 1024  # hidden size of ALBERT large, at which `initializer_range` is not scaled
 
 AnyArray = Array | np.ndarray  # accepted from callers: batches often come from NumPy
 HeadVectors = Float[Array, "batch length heads width"]  # queries, keys, values, contexts
@@ -30,10 +30,10 @@ GELU_SCALE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 @jax.custom_vjp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """GELU by tanh, as ALBERT was trained with. For the backward pass it keeps its input alone.
+    """Compute the tanh approximation of GELU, with which ALBERT was trained.
 
-    By default JAX keeps a second array of that size, at four times the hidden size the largest of a
-    layer.
+    Only the input is kept for the backward pass. By default JAX keeps a second array of that size,
+    which at four times the hidden size is the largest of a layer.
     """
     return _gelu_forward(x)[0]
 
@@ -74,11 +74,13 @@ def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
 def initializer(
     config: AlbertConfig, *, inputs: int | None = None
 ) -> jax.nn.initializers.Initializer:
-    """Return a normal truncated at two standard deviations and not rescaled: 0.02 realizes 0.0176.
+    """Return a normal initializer that is truncated at two standard deviations and not rescaled.
+
+    A standard deviation of 0.02 therefore yields weights with one of 0.0176.
 
     Args:
         config: gives the standard deviation, see `Initialization`.
-        inputs: of a dense layer; None for an embedding table.
+        inputs: number of inputs of a dense layer; None for an embedding table.
     """
     deviation = config.initializer_range
     if config.initialization is Initialization.HIDDEN_SIZE:
@@ -89,7 +91,7 @@ def initializer(
 
 
 class Dense(nn.Module):
-    """A dense layer, with bias unless it is told; float32 parameters, computed in `dtype`."""
+    """A dense layer, by default with a bias; parameters are float32, computation is in `dtype`."""
 
     config: AlbertConfig
     features: int
@@ -100,10 +102,11 @@ class Dense(nn.Module):
     def __call__(
         self, x: Float[Array, "*batch inputs"], *, bias_has_gradient: bool = True
     ) -> Float[Array, "*batch features"]:
-        """Apply it.
+        """Apply the layer.
 
-        Without `bias_has_gradient` the gradient is zero, as that of keys, whose bias adds the same
-        to all scores of a query, or is computed elsewhere.
+        Without `bias_has_gradient` the bias gets no gradient here. This is for a bias whose
+        gradient is zero (that of keys adds the same value to all scores of a query) or is computed
+        elsewhere.
         """
         kernel, bias = self.parameters(x.shape[-1])
         if not self.has_bias:
@@ -115,7 +118,7 @@ class Dense(nn.Module):
     def parameters(
         self, inputs: int
     ) -> tuple[Float[Array, "inputs features"], Float[Array, " features"]]:
-        """Return kernel and bias in `dtype`, for another computation with them; no bias is zero."""
+        """Return kernel and bias in `dtype` for use elsewhere; without a bias, zeros."""
         initialize = initializer(self.config, inputs=inputs)
         kernel = self.param("kernel", initialize, (inputs, self.features))
         if not self.has_bias:
@@ -126,7 +129,7 @@ class Dense(nn.Module):
 
 @runtime_checkable
 class AnyDense(Protocol):
-    """A dense layer, or one with more beside it, as far as it is applied."""
+    """The interface for applying a dense layer, with or without experts."""
 
     @property
     def config(self) -> AlbertConfig: ...
@@ -144,12 +147,12 @@ def affine(
     matmuls: Matmuls = Matmuls.SAME,
 ) -> Float[Array, "*batch features"]:
     """Multiply each vector by the kernel, and add the bias."""
-    # Reshaped, the bias has a gradient that is one sum; broadcast, it is two.
+    # The gradient of a reshaped bias is one sum; that of a broadcast bias would be two.
     return matmul(x, kernel, matmuls) + bias.reshape(*[1] * (x.ndim - 1), -1)
 
 
 def attention_dropout(module: nn.Module, rate: float, *, deterministic: bool) -> dict[str, Any]:
-    """Return the options by which attention drops probabilities; none if it drops nothing."""
+    """Return the dropout options for attention; empty if nothing is dropped."""
     if deterministic or rate == 0:
         return {}
     return {"dropout_rate": rate, "dropout_key": module.make_rng("dropout")}
@@ -181,7 +184,7 @@ def dense(
 def embedding_table(
     config: AlbertConfig, rows: int, dtype: DTypeLike, name: str | None = None
 ) -> nn.Embed:
-    """Build a table of embeddings of width E; float32 parameters, looked up in `dtype`."""
+    """Build an embedding table of width E; parameters are float32, lookups return `dtype`."""
     return nn.Embed(
         rows, config.embedding_size, dtype=dtype, embedding_init=initializer(config), name=name
     )
@@ -197,15 +200,15 @@ def layer_norm(
 ) -> Float[Array, "*batch features"]:
     """Normalize over the last axis, with moments in at least float32.
 
-    The variance is that of the centered values: the one-pass form loses it to rounding at an
-    epsilon as small as ALBERT's 1e-12.
+    The variance is computed from the centered values. With an epsilon as small as ALBERT's 1e-12,
+    the one-pass formula would lose it to rounding.
 
     Args:
         x: the input.
         scale: factor of each feature.
         bias: added to each feature.
         epsilon: added to the variance.
-        dtype: of the result.
+        dtype: dtype of the result.
     """
     return _layer_norm_forward(x, scale, bias, epsilon, dtype)[0]
 
@@ -224,8 +227,8 @@ def _layer_norm_backward(
     epsilon: float, dtype: DTypeLike, residuals: tuple[Any, ...], cotangent: Array
 ) -> tuple[Array, Array, Array]:
     del epsilon
-    # Without the barrier, XLA's GPU compiler computes each row's moments again for every feature's
-    # sum over rows, and writes the summands in float32 for it.
+    # Without the barrier, XLA's GPU compiler recomputes each row's moments for every feature's sum
+    # over rows, and writes the summands to memory in float32.
     x, scale, mean, inverse, cotangent = jax.lax.optimization_barrier((*residuals, cotangent))
     cotangent = cotangent.astype(at_least_float32(dtype))
     normalized = (x.astype(at_least_float32(dtype)) - mean) * inverse
@@ -241,7 +244,7 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
 class RmsNorm(nn.Module):
-    """Division by the root mean square over the last axis, in at least float32, and a factor."""
+    """RMS norm over the last axis with a learned scale, computed in at least float32."""
 
     epsilon: float
     dtype: DTypeLike = jnp.float32
@@ -267,7 +270,7 @@ class LayerNorm(nn.Module):
     def parameters(
         self, features: int
     ) -> tuple[Float[AnyArray, " features"], Float[AnyArray, " features"]]:
-        """Return scale and bias, for another computation with them."""
+        """Return scale and bias for use elsewhere."""
         scale = self.param("scale", nn.initializers.ones, (features,))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         return scale, bias
@@ -277,6 +280,6 @@ NormLayer = LayerNorm | RmsNorm
 
 
 def normalization(config: AlbertConfig, dtype: DTypeLike, name: str | None = None) -> NormLayer:
-    """Build a norm of the configured kind; float32 parameters, the result in `dtype`."""
+    """Build a norm of the configured kind; parameters are float32, the result is in `dtype`."""
     kind = RmsNorm if config.norm_kind is NormKind.RMS else LayerNorm
     return kind(config.layer_norm_eps, dtype, name=name)

@@ -11,7 +11,7 @@ def lazy_exports(
     """Return ``__getattr__`` and ``__all__`` for a package whose modules take long to import.
 
     Args:
-        package: its ``__name__``.
+        package: the package's ``__name__``.
         exports: names by the module that defines them, relative to the package.
 
     Example: ``__getattr__, __all__ = lazy_exports(__name__, {"losses": ["Ratio", "summarize"]})``

@@ -121,19 +121,19 @@ class AlbertModel(PretrainedModel, nn.Module):
             token_type_ids: 0 for the first segment, 1 for the second; by default all 0.
             position_ids: by default 0, 1, 2, ... along the row. Only absolute position encodings
                 use them: the others use distances along the row.
-            sequence_ids: for packed rows, instead of `attention_mask`: 0 for padding, otherwise
-                the sequence of the row that a token belongs to; attention stays inside it. Needs
-                `position_ids`, which restart in each sequence.
-            pooled_positions: starts of the sequences of a row; by default one, at 0, and then
-                `pooler_output` has no axis for them.
-            chosen_positions: those whose last hidden state is read: `last_hidden_state` is theirs,
-                in this order, and the last layer need not compute others. By default all are read;
-                ``[batch, 0]`` are none, where only the pooler's output is.
+            sequence_ids: for packed rows, instead of `attention_mask`: the number of the sequence
+                that a token belongs to, or 0 for padding. Attention stays inside each sequence.
+                Needs `position_ids` that restart in each sequence.
+            pooled_positions: positions at which the sequences of a row start. By default a row has
+                one, at 0, and `pooler_output` has no axis for sequences.
+            chosen_positions: positions to return in `last_hidden_state`, in this order; the last
+                layer may skip the others. By default all are returned. ``[batch, 0]`` returns
+                none, for callers that need the pooler's output only.
             deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
             output_hidden_states: return every layer's output too.
             output_pooled: apply the pooler, if there is one.
-            encoder: other layers than the model's own, on the same embeddings and with the same
-                attention; called as an `AlbertEncoder`.
+            encoder: layers to use instead of the model's own, with the same embeddings and
+                attention; called like an `AlbertEncoder`.
 
         Raises:
             ValueError: the row is longer than the position table, both masks are given, or packed
@@ -165,7 +165,7 @@ class AlbertModel(PretrainedModel, nn.Module):
             input_ids, token_type_ids, position_ids, deterministic=deterministic
         )
         if sequence_ids is not None and slots is not None:
-            # A sequence without a slot would get whatever is in memory. No loss may come of it.
+            # A sequence without a slot would read uninitialized memory: make the loss NaN instead.
             enough = slots_suffice(jnp.asarray(sequence_ids), slots)
             embedded = jnp.where(enough, embedded, jnp.nan)
         pooler = self.pooler if output_pooled else None
@@ -227,10 +227,10 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
             token_type_ids: see `AlbertModel`.
             position_ids: see `AlbertModel`.
             masked_lm_positions: positions to predict; by default all. The logits of all positions
-                at once are large: 4 · length · vocabulary bytes a row.
+                at once are large: 4 · length · vocabulary bytes per row.
             sequence_ids: see `AlbertModel`.
-            sentence_order_positions: starts of the pairs of a packed row; gives
-                ``[batch, pairs, 2]`` instead of ``[batch, 2]`` order logits.
+            sentence_order_positions: positions at which the pairs of a packed row start; the order
+                logits are then ``[batch, pairs, 2]`` instead of ``[batch, 2]``.
             deterministic: no dropout.
             output_hidden_states: return every layer's output too.
             output_sop_logits: apply the pooler and the sentence head.
@@ -257,5 +257,5 @@ class AlbertForPreTraining(PretrainedModel, nn.Module):
     def predict_tokens(
         self, hidden: Float[Array, "batch chosen hidden"]
     ) -> Float[Array, "batch chosen vocabulary"]:
-        """Compute the masked-LM head's logits for hidden states, those of any layer."""
+        """Compute the masked-LM head's logits for the hidden states of any layer."""
         return self.predictions(hidden, self.albert.embeddings.word_embeddings.embedding)

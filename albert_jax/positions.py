@@ -1,7 +1,7 @@
-"""Position encodings: how the model knows where a token stands.
+"""Position encodings: how the model knows where a token is.
 
-To add one: a subclass of `PositionEncoder`, its member of `albert_jax.config.PositionEncoding`, and
-a line in `ENCODERS`.
+To add one, write a subclass of `PositionEncoder`, and add a member to
+`albert_jax.config.PositionEncoding` and a line to `ENCODERS`.
 """
 
 import dataclasses
@@ -45,12 +45,15 @@ class PositionEncoder:
         embedded: Float[Array, "batch length embedding"],
         position_ids: Int[AnyArray, "#batch length"],
     ) -> Float[Array, "batch length embedding"]:
-        """Add to the embeddings of tokens. Called inside `AlbertEmbeddings`: a Flax module that is
-        built here is its child, stored under its name."""
+        """Add to the embeddings of tokens.
+
+        This is called inside `AlbertEmbeddings`: a Flax module that is built here is its child,
+        stored under its name.
+        """
         return embedded
 
     def rotate(self, x: HeadVectors, *, local: bool = False) -> HeadVectors:
-        """Transform the queries, and likewise the keys, of a layer.
+        """Transform the queries or the keys of a layer.
 
         Args:
             x: queries, or keys.
@@ -71,7 +74,7 @@ class PositionEncoder:
         """Count the forward operations of matrix products that `bias` adds to a row, per layer.
 
         Args:
-            pairs: of a query and a key that it attends to, in a row.
+            pairs: number of pairs of a query and a key that it attends to, in a row.
         """
         return 0
 
@@ -82,7 +85,7 @@ class PositionEncoder:
 
     @property
     def rotates(self) -> bool:
-        """True if queries and keys depend on where they stand."""
+        """True if queries and keys depend on their positions."""
         return type(self).rotate is not PositionEncoder.rotate
 
 
@@ -102,17 +105,18 @@ class AbsolutePositions(PositionEncoder):
 class RotaryPositions(PositionEncoder):
     """Queries and keys rotated by angles that grow along the row (Su et al. 2021).
 
-    Long rows want a large base, whose slowest angles tell far distances apart; a window has none,
-    so local attention keeps the original one, as in ModernBERT (Warner et al. 2024).
+    Long rows need a large base, whose slowest angles distinguish long distances. A window has no
+    long distances, so local attention keeps the original base, as in ModernBERT (Warner et al.
+    2024).
     """
 
     def rotate(self, x: HeadVectors, *, local: bool = False) -> HeadVectors:
         """Rotate each pair of entries of the vector at position t by t times the pair's angle.
 
         Pair i is entries i and width / 2 + i; its angle is base^(-2 i / width). The product of a
-        rotated query and a rotated key depends on their distance alone.
+        rotated query and a rotated key depends only on their distance.
 
-        Example: of width 2, ``[1, 0]`` at position 3 becomes ``[cos 3, sin 3]``.
+        Example: with width 2, ``[1, 0]`` at position 3 becomes ``[cos 3, sin 3]``.
         """
         half = x.shape[-1] // 2
         base = ROTARY_BASE if local else float(self.config.rotary_base)
@@ -144,10 +148,10 @@ class RelativePositions(PositionEncoder):
 class RelativeBias(PositionBias):
     """A key and a value for each distance from -k to k; farther ones count as k (Shaw et al. 2018).
 
-    By query and key these take length² · width numbers each, whatever the batch.
+    Expanded by query and key, each takes length² · width numbers, whatever the batch.
 
-    Example: with k = 1 the query at 5 finds row 0 of the table at keys 0 to 4, row 1 at 5, row 2
-    at 6 and beyond.
+    Example: with k = 1, the query at 5 uses row 0 of the table for keys 0 to 4, row 1 for 5, and
+    row 2 for 6 and beyond.
     """
 
     keys: Float[Array, "distances width"]

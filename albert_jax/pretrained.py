@@ -1,9 +1,14 @@
 """Reading and writing of weights: ``from_pretrained`` and ``save_pretrained`` of every model.
 
-A path is a Hugging Face directory, with a decoder or without, a checkpoint of the released code, or
-a workdir of this project (then its best checkpoint is meant) or one of its checkpoints,
-``workdir/checkpoints/500``; or the name of a model on the Hugging Face Hub,
-``albert/albert-base-v2``. The JSON beside the weights defines the model, never a preset.
+A path is one of these:
+
+- a Hugging Face directory, with or without a decoder;
+- a checkpoint of the released code;
+- a workdir of this project, which means its best checkpoint;
+- a checkpoint of a workdir, such as ``workdir/checkpoints/500``;
+- the name of a model on the Hugging Face Hub, such as ``albert/albert-base-v2``.
+
+The JSON beside the weights defines the model, never a preset.
 """
 
 import dataclasses
@@ -33,7 +38,7 @@ from albert_jax.interop.saving import SavableTokenizer, save_huggingface
 from albert_jax.interop.stored_weights import StoredWeights, flatten, unflatten
 from albert_jax.layers import at_least_float32
 
-INITIALIZATION_SEED = 0  # of parameters that strict=False does not find
+INITIALIZATION_SEED = 0  # for parameters that are missing, if strict=False
 
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -48,8 +53,8 @@ class PretrainedWeights:
         params: every stored parameter, float32 NumPy arrays under the names of a model with heads:
             ``albert``, ``predictions``, ``sop_classifier``, ``classifier``, ``qa_outputs``,
             ``start_logits``, ``end_logits``, ``answer_class``, ``decoder``, ``enc_to_dec_proj``.
-        architecture: the class that it was saved from, where that is known.
-        step: training steps taken, where that is known.
+        architecture: the class that was saved, if known.
+        step: number of training steps taken, if known.
         decoder: the decoder's configuration, if there is a decoder.
     """
 
@@ -67,14 +72,14 @@ def read_pretrained(
     """Read everything that a path holds.
 
     Args:
-        path: see the head of this file.
+        path: see this module's docstring.
         step: the checkpoint of a workdir; by default the best one, or the newest if none was
             evaluated.
-        average: take the mean of the parameters of a workdir whose run kept one.
+        average: for a workdir whose run kept a mean of the parameters, read that mean.
 
     Raises:
-        WeightsError: there are no weights, or they are damaged, of unknown names, or do not fit
-            their configuration; one line that lists all of it.
+        WeightsError: there are no weights, or they are damaged, have unknown names, or do not fit
+            their configuration; one line lists all problems.
         CheckpointError: a workdir's checkpoint is damaged or missing.
     """
     stored = open_weights(path, step=step, average=average)
@@ -113,10 +118,10 @@ def open_weights(
 
 
 def open_path(path: epath.PathLike) -> epath.Path:
-    """Return the path object of a path, or of the copy of a model on the hub."""
+    """Return the path object of a path, or of the local copy of a model on the hub."""
     try:
         return epath.Path(local_path(path, error=WeightsError))
-    except KeyError as error:  # of etils, for the part before ://
+    except KeyError as error:  # raised by etils for the part before ://
         raise WeightsError(f"there is no store {error.args[0]}, only gs:// and s3://") from error
 
 
@@ -136,9 +141,10 @@ def directory_of(path: epath.PathLike) -> epath.Path:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _initialize(model: nn.Module, key: Array) -> PyTree:
-    """Compiled as one program: operation by operation it takes many times as long.
+    """Initialize in one compiled program: operation by operation it takes many times as long.
 
-    The kernels that a run computes with need not take so small an input: splash attention does not.
+    It uses the default `Execution`, since the kernels of a run may not accept inputs this small:
+    splash attention does not.
     """
     inputs = cast(PretrainedModel, model).smallest_inputs()
     return model.clone(execution=Execution()).init(key, **inputs)["params"]
@@ -148,10 +154,10 @@ class PretrainedModel:
     """Initialization, reading and writing of parameters, for every model."""
 
     config: AlbertConfig  # a field of every model
-    PREFIX: ClassVar[str] = ""  # of this model's parameters in a model with a head
+    PREFIX: ClassVar[str] = ""  # prefix of this model's parameters in a model with a head
 
     def smallest_inputs(self) -> dict[str, Any]:
-        """Return the smallest arguments of a call: parameters do not depend on their sizes."""
+        """Return the smallest arguments for a call; parameters do not depend on their sizes."""
         return {"input_ids": np.zeros((1, 1), np.int32)}
 
     def initialize(self, key: Array) -> PyTree:
@@ -161,7 +167,7 @@ class PretrainedModel:
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter, by its name in a model with a head.
 
-        Example: ``{"albert/pooler/kernel": (768, 768), …}``, also of the bare encoder.
+        Example: ``{"albert/pooler/kernel": (768, 768), …}``, also for the bare encoder.
         """
         shapes = flatten(jax.eval_shape(self.initialize, jax.random.key(0)))
         return {f"{self.PREFIX}{name}": leaf.shape for name, leaf in shapes.items()}
@@ -179,17 +185,17 @@ class PretrainedModel:
         """Return the model that a path holds, and its parameters.
 
         Args:
-            path: see this file's docstring. Heads of other tasks are not read, nor is the decoder,
-                unless this is a model with one.
+            path: see this module's docstring. Heads of other tasks are not read; a decoder is read
+                only if this model has one.
             dtype: type of activations and matmuls; parameters are at least float32.
-            strict: False to initialize what is missing from `INITIALIZATION_SEED`, with a warning
-                that lists it.
+            strict: False to initialize what is missing, with `INITIALIZATION_SEED`, and to list it
+                in a warning.
             head: labels of the classifier, if they are not those of the path.
             fields: other fields of the model, such as `add_pooling_layer`.
 
         Raises:
             WeightsError: there are no weights, or no decoder, they cannot be read, or (if strict)
-                something is missing, of another shape, or unknown; one line that lists all of it.
+                something is missing, has another shape, or is unknown; one line lists all problems.
             CheckpointError: a workdir's checkpoint is damaged or missing.
         """
         stored = open_weights(path)
@@ -210,7 +216,8 @@ class PretrainedModel:
         """Return stored weights as this model's parameters, at least float32; see `fit_parameters`.
 
         Raises:
-            WeightsError: (if strict) a required parameter is missing, of another shape, or unknown.
+            WeightsError: (if strict) a required parameter is missing, has another shape, or is
+                unknown.
         """
         params = fit_parameters(
             stored,
@@ -230,7 +237,7 @@ class PretrainedModel:
     ) -> None:
         """Write a directory that transformers loads with its Auto classes.
 
-        The directory appears when it is complete.
+        The directory appears only when it is complete.
 
         Args:
             path: a new directory.

@@ -1,7 +1,8 @@
 """Settings: fields of frozen dataclasses with help and bounds, and the error of a bad value.
 
-A setting's name, type, default, bounds and one line of help stand once, in its dataclass. Flags,
-listings and checks are made from that. Imports neither flags nor JAX, so all packages can use it.
+A setting's name, type, default, bounds and one line of help are written once, in its dataclass.
+Flags, listings and checks are made from that. This module imports neither flags nor JAX, so all
+packages can use it.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 Number = int | float
 
 _HELP, _BOUNDS = "help", "bounds"
-_LARGEST = 2**63 - 1  # of whole numbers without a bound of their own
+_LARGEST = 2**63 - 1  # of whole numbers that have no bound
 _LONGEST_SHOWN = 200  # characters of a value in a message
 
 
@@ -53,7 +54,7 @@ class FieldError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """An interval of finite numbers; None is no bound, and without any all numbers are inside."""
+    """An interval of finite numbers. None is no bound; without any, all numbers are inside."""
 
     at_least: Number | None = None
     at_most: Number | None = None
@@ -87,13 +88,13 @@ class Setting:
     """The declaration of a setting.
 
     Attributes:
-        name: of the field, dotted if it belongs to a nested dataclass.
+        name: name of the field, dotted if it belongs to a nested dataclass.
         kind: its type: ``bool``, ``int``, ``float``, ``str``, a StrEnum, a tuple, a mapping, or
             another, whose values are not checked.
         optional: True if it may be None.
         default: ``dataclasses.MISSING`` if it has none.
         help: one line of text.
-        bounds: of a number.
+        bounds: bounds of a number.
     """
 
     name: str
@@ -119,7 +120,7 @@ class Setting:
         return f"{words} or none" if self.optional else words
 
     def check(self, value: Any) -> Any:
-        """Return a value as the field takes it: a choice as member, a whole number as float.
+        """Return a value as the field stores it: a choice as a member, a whole number as a float.
 
         Raises:
             FieldError: the field does not take the value.
@@ -149,7 +150,7 @@ def setting(
     above: Number | None = None,
     below: Number | None = None,
 ) -> Any:
-    """Declare a dataclass field with a line of help and bounds of its number.
+    """Declare a dataclass field with a line of help and, for a number, bounds.
 
     Example: ``ngram: int = setting(3, "longest n-gram, in words", at_least=1, at_most=16)``
     """
@@ -188,7 +189,7 @@ def check_settings(config: Any) -> None:
     Choices may be given as strings, floats as whole numbers, tuples as lists: they are converted.
 
     Raises:
-        FieldError: a value has another type, is not among the choices, or out of bounds.
+        FieldError: a value has the wrong type, is not among the choices, or is out of bounds.
     """
     for one in own_settings(type(config)):
         value = getattr(config, one.name)
@@ -212,11 +213,11 @@ def as_choice(choices: type[Choice], name: str, value: Any) -> Choice:
 
 
 def did_you_mean(name: str, known: Iterable[str] | Mapping[str, str]) -> str:
-    """Return a question that names what was probably meant, or nothing.
+    """Return a question that names what was probably meant, or an empty text.
 
     Args:
         name: what was written.
-        known: what may be written; a mapping gives each the form that the question shows.
+        known: what may be written; a mapping gives the form in which the question shows each.
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     if not close:

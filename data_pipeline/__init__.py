@@ -8,8 +8,8 @@ from albert_jax.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from data_pipeline.tokenizers.albert import AlbertTokenizer
 
-# Before TensorFlow is imported: it greets on stderr, where progress and errors belong. Of oneDNN,
-# which changes no operation that is used here, it speaks whatever the level.
+# Set before TensorFlow is imported, which would otherwise log to stderr, where progress and errors
+# belong. It mentions oneDNN at every log level; no operation used here needs oneDNN.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 

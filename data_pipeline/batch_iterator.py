@@ -10,13 +10,13 @@ Batch = dict[str, np.ndarray]
 
 
 class BatchIterator(Iterator[Batch]):
-    """Batches whose source is dropped by `close`, and at the latest before the interpreter ends.
+    """Batches whose source is dropped by `close`, or at the latest before the interpreter exits.
 
-    A source of tf.data has threads that call Python; were they still at work while the interpreter
-    ends, the process could hang.
+    The threads of a tf.data source call Python. If they still ran during the interpreter's
+    shutdown, the process could hang.
 
     Args:
-        source: the batches. Nothing else should hold a reference to it.
+        source: the batches; nothing else should hold a reference to it.
     """
 
     def __init__(self, source: Iterator[Batch]) -> None:
@@ -29,7 +29,7 @@ class BatchIterator(Iterator[Batch]):
         return next(self._sources[0])
 
     def close(self) -> None:
-        """Stop the work in the background; there are no more batches."""
+        """Stop the background work; there are no more batches."""
         self._drop()
 
     def __enter__(self) -> "BatchIterator":

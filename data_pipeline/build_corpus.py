@@ -45,7 +45,7 @@ from data_pipeline.terminal import log_in_lines, print_error, protect_output, sa
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _ROWS_TO_INSPECT = 4
-_TOKENS_FOR_BASE = 1_000_000_000  # fewer suggest the small model
+_TOKENS_FOR_BASE = 1_000_000_000  # for fewer tokens, suggest the small model
 
 
 def main(argv: Sequence[str]) -> int:
@@ -96,18 +96,21 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Parse the flags and return what is left of the command line."""
     try:
         return values(list(argv))
-    except RecursionError:  # of absl, which looks for a similar name letter by letter
+    except RecursionError:  # raised by absl's recursive search for flags with a similar name
         raise InputError("there is no flag of so long a name") from None
     except UnicodeDecodeError as error:
         raise InputError(f"--flagfile: the file is not UTF-8: {error}") from None
 
 
 def build(config: BuildConfig, engine: EngineConfig | None = None) -> Corpus:
-    """Build a corpus at its output directory; this machine copies one for a store there in the end.
+    """Build a corpus in its output directory.
+
+    For a remote output directory, the local engine builds the corpus in the cache and then copies
+    it there.
 
     Args:
-        config: of the corpus.
-        engine: that builds it; by default this machine.
+        config: the configuration of the corpus.
+        engine: the engine that builds it; None means this machine.
     """
     url = config.output_dir
     if engine and engine.engine is Engine.BEAM:
@@ -119,7 +122,7 @@ def build(config: BuildConfig, engine: EngineConfig | None = None) -> Corpus:
     remote = open_remote(url)
     local = cache_directory() / "builds" / hash_text(url)[:16]
     local.parent.mkdir(parents=True, exist_ok=True)
-    with lock(remote, "build"):  # which also shows that the store can be written to
+    with lock(remote, "build"):  # also checks that the store is writable
         if (remote / METADATA_FILE).exists() and not config.overwrite:
             raise InputError(f"--output_dir={url} holds a corpus already; --overwrite replaces it")
         _build_here(dataclasses.replace(config, output_dir=str(local), overwrite=True))
@@ -140,12 +143,12 @@ def _suggest_pretraining(output_dir: str, num_tokens: int) -> None:
 
 
 def _completion(local: Path) -> Path:
-    """Return the file that says of what build the local copy is the result."""
+    """Return the file that records which build the local copy is the result of."""
     return local.with_name(f"{local.name}.complete")
 
 
 def _build_here(config: BuildConfig) -> None:
-    """Build a corpus in the cache, unless an earlier call did and was stopped while copying it."""
+    """Build a corpus in the cache, unless an earlier run built it and stopped while copying it."""
     builder, local = CorpusBuilder(config), Path(config.output_dir)
     complete = _completion(local)
     identity = hash_text(json.dumps(builder.settings))
@@ -159,13 +162,13 @@ def _build_here(config: BuildConfig) -> None:
 def plan_rows(
     corpus: Corpus, configs: Sequence[DataConfig], part: tuple[int, int], num_processes: int
 ) -> None:
-    """Plan rows beside a corpus, in each of several ways, and print where.
+    """Plan the rows of a corpus for each configuration, and print where the plans are.
 
     Args:
         corpus: the corpus.
         configs: the settings of each plan.
-        part: of the shards, and the number of parts.
-        num_processes: that plan at a time; 0 means one a core.
+        part: the part of the shards to plan, and the number of parts.
+        num_processes: how many processes plan at a time; 0 means one per core.
 
     Raises:
         InputError: the corpus cannot be planned in parts, or is too small.

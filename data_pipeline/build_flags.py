@@ -17,7 +17,7 @@ from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
 from data_pipeline.sources.text_files import EncodingErrors
 
 _FORMATS = list(SourceFormat)
-_MOST_SOURCES = 256  # a document's source is stored in a byte
+_MOST_SOURCES = 256  # the source of a document is stored in one byte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +32,15 @@ class SourceFlags:
     )
     format: SourceFormat | None = setting(
         None,
-        "text: a paragraph a line, blank lines between documents. sentences: a sentence a line, "
-        "blank lines between documents. jsonl, csv, tsv, parquet: a document a record, of csv and "
-        "tsv with a header. wikiextractor: <doc> blocks or JSON. tfds: a prepared TensorFlow data "
-        "set. huggingface: a data set that `datasets` saved (save_to_disk) or cached. docstrings: "
-        "the documentation in the installed Python packages, which needs no --input.",
+        "text: one paragraph per line, blank lines between documents. sentences: one sentence per "
+        "line, blank lines between documents. jsonl, csv, tsv, parquet: one document per record; "
+        "csv and tsv have a header. wikiextractor: <doc> blocks or JSON. tfds: a prepared "
+        "TensorFlow data set. huggingface: a data set that `datasets` saved (save_to_disk) or "
+        "cached. docstrings: the documentation in the installed Python packages; no --input.",
     )
     source: tuple[str, ...] = setting(
         (),
-        "NAME:WEIGHT:FORMAT:INPUT, instead of --input and --format, once for each of several "
+        "NAME:WEIGHT:FORMAT:INPUT, instead of --input and --format. Repeat it to join several "
         "sources in one corpus. An epoch reads a source of weight 2 twice as often as one of "
         "weight 1.",
     )
@@ -60,7 +60,7 @@ class SourceFlags:
     )
     encoding_errors: EncodingErrors = setting(
         EncodingErrors.REFUSE,
-        "What to do about a line that is not UTF-8: end with its number, put replacement signs, or "
+        "How to treat a line that is not UTF-8: end and print its number, replace characters, or "
         "skip it. The report counts them.",
     )
 
@@ -68,7 +68,7 @@ class SourceFlags:
         """Return the sources that the flags describe.
 
         Raises:
-            InputError: a flag is missing, or they do not go together.
+            InputError: a flag is missing, or the flags contradict each other.
         """
         if self.source and (self.input or self.format):
             raise InputError("--source takes the place of --input and --format: give one or other")
@@ -87,7 +87,7 @@ class SourceFlags:
         return sources
 
     def _parse_source(self, text: str) -> Source:
-        """Read NAME:WEIGHT:FORMAT:INPUT. Example: `books:2:text:books/*.txt.gz`."""
+        """Parse NAME:WEIGHT:FORMAT:INPUT. Example: `books:2:text:books/*.txt.gz`."""
         name, *rest = text.split(":", 3)
         if len(rest) < 2 or not name:
             raise InputError(f"--source must be NAME:WEIGHT:FORMAT:INPUT, got {text!r}")
@@ -177,7 +177,7 @@ def define_flags() -> flags.FlagValues:
     """Return the flags of the command, apart from those of absl."""
     values = flags.FlagValues()
     for one in (field for cls in _CLASSES for field in own_settings(cls)):
-        if not one.help:  # no setting
+        if not one.help:  # not a setting
             continue
         default = None if one.default is dataclasses.MISSING else one.default
         if one.choices:
@@ -191,10 +191,10 @@ def define_flags() -> flags.FlagValues:
 
 
 def read_build_config(values: flags.FlagValues) -> BuildConfig:
-    """Return the build that parsed flags describe.
+    """Return the build configuration that parsed flags describe.
 
     Raises:
-        InputError: a flag is missing or out of range, or two do not go together.
+        InputError: a flag is missing or out of range, or two flags contradict each other.
     """
     require_output_dir(values)
     try:
@@ -205,10 +205,10 @@ def read_build_config(values: flags.FlagValues) -> BuildConfig:
 
 
 def read_engine_config(values: flags.FlagValues) -> EngineConfig:
-    """Return the engine that parsed flags describe.
+    """Return the engine configuration that parsed flags describe.
 
     Raises:
-        InputError: a flag has a value that is not allowed.
+        InputError: the value of a flag is not allowed.
     """
     try:
         return EngineConfig(**_read(EngineConfig, values))
@@ -217,15 +217,15 @@ def read_engine_config(values: flags.FlagValues) -> EngineConfig:
 
 
 def read_plan_flags(values: flags.FlagValues) -> PlanFlags:
-    """Return the plans that parsed flags describe."""
+    """Return the plan flags among parsed flags."""
     return PlanFlags(**_read(PlanFlags, values))
 
 
 def require_output_dir(values: flags.FlagValues) -> str:
-    """Return the corpus directory that was named.
+    """Return the corpus directory that the flags name.
 
     Raises:
-        InputError: none was.
+        InputError: the flags name none.
     """
     if not values.output_dir:
         raise InputError("--output_dir is missing: the directory of the corpus")

@@ -1,4 +1,4 @@
-"""The user's cache directory, and locks that the processes of a host take in turn."""
+"""The user's cache directory, and locks among the processes of a host."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 def cache_directory() -> Path:
-    """Return the directory of local copies: `$XDG_CACHE_HOME/albert_jax`, or in `~/.cache`."""
+    """Return the directory for local copies: `albert_jax` in `$XDG_CACHE_HOME` or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albert_jax"
 
 
@@ -29,14 +29,14 @@ def host_file(path: Path, kind: str) -> Path:
 
 @contextlib.contextmanager
 def host_lock(path: Path, activity: str | None) -> Iterator[None]:
-    """Let the processes of this host through one at a time; the others wait, and log a line.
+    """Admit the processes of this host one at a time; others wait, and log a line.
 
-    The operating system releases the lock when its holder ends, however it ends. Where the cache
-    directory cannot be written there is no lock, and a warning.
+    The operating system releases the lock when its holder ends, however it ends. If the cache
+    directory is not writable, there is a warning and no lock.
 
     Args:
-        path: the file or directory that is locked; the lock itself lies in the cache directory.
-        activity: the work of the holder, for the line of a process that waits; None: no line.
+        path: the file or directory to lock; the lock file itself is in the cache directory.
+        activity: what the holder does, for the log line of a waiting process; None: no log line.
     """
     with contextlib.ExitStack() as exits:
         try:

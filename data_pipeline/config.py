@@ -6,7 +6,7 @@ from enum import StrEnum
 from albert_jax.settings import FieldError, check_settings, setting
 
 SHORTEST_ROW = 8
-LONGEST_ROW = 65536  # limited by what a plan stores
+LONGEST_ROW = 65536  # limited by the storage format of a plan
 
 
 class Masking(StrEnum):
@@ -19,23 +19,23 @@ class Masking(StrEnum):
 
 
 class Corruption(StrEnum):
-    """Unit for which [MASK], a random token or the original is sampled (80/10/10), or none."""
+    """Unit for which [MASK], a random token or the original is sampled (80/10/10), if any."""
 
     PER_PIECE = "per_piece"  # each token
-    PER_SPAN = "per_span"  # each masked span as one
-    ALWAYS_MASK = "always_mask"  # none is: all become [MASK] (ELECTRA)
+    PER_SPAN = "per_span"  # each masked span as a whole
+    ALWAYS_MASK = "always_mask"  # nothing is sampled: all become [MASK] (ELECTRA)
 
 
 class SentenceObjective(StrEnum):
     """Sentence-level objective: sentence order, BERT's next sentence, or none (Table 5).
 
-    A member is all that adds an objective whose label is 1 for swapped segments, for a second
-    segment of another document, or for both.
+    To add an objective whose label is 1 for swapped segments, for a second segment from another
+    document, or for both, it is enough to add a member.
 
     Attributes:
         metric_name: prefix of its metrics (``sentence_order_accuracy``); None if it has none.
         swaps: True if half of the pairs have their segments swapped.
-        random_segments: True if half of the pairs have a second segment of another document.
+        random_segments: True if half of the pairs have a second segment from another document.
     """
 
     metric_name: str | None
@@ -56,7 +56,7 @@ class SentenceObjective(StrEnum):
 
 
 class SingleSentence(StrEnum):
-    """Treatment of a chunk that holds one sentence, which has no order to predict.
+    """Treatment of a chunk that holds a single sentence and so has no order to predict.
 
     `split` cuts it in two for the masked LM only; `random_document` pairs it with text of another
     document and labels that as swapped, as the released generator does even for sentence order.
@@ -67,14 +67,14 @@ class SingleSentence(StrEnum):
 
 
 class Packing(StrEnum):
-    """Pairs in a row: one, or as many as fit."""
+    """Number of pairs in a row: one, or as many as fit."""
 
     UNPACKED = "unpacked"
     PACKED = "packed"
 
 
 class MaskReach(StrEnum):
-    """Reach of words and n-grams: within a segment, or across its [SEP] as in the release."""
+    """How far words and n-grams reach: within a segment, or across its [SEP] as in the release."""
 
     SEGMENT = "segment"
     PAIR = "pair"
@@ -88,7 +88,7 @@ class RandomReplacement(StrEnum):
 
 
 class WordStartRule(StrEnum):
-    """Tokens that start a word: those after a space and punctuation, or the released rule."""
+    """Which tokens start a word: those after a space and punctuation, or the released rule."""
 
     SPACE = "space"
     LEGACY = "legacy"
@@ -96,8 +96,8 @@ class WordStartRule(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Corpus, pairs, rows and masks; the defaults are the paper's, with the errors of its generator
-    corrected (`legacy` restores them).
+    """Corpus, pairs, rows and masks; the defaults are the paper's, with the errors of the released
+    generator corrected (`legacy` restores them).
 
     Raises:
         FieldError: a value is not allowed.
@@ -118,7 +118,7 @@ class DataConfig:
     max_seq_length: int = setting(
         512, "length of a row, with special tokens", at_least=SHORTEST_ROW, at_most=LONGEST_ROW
     )
-    packing: Packing = setting(Packing.UNPACKED, "one pair a row, or as many as fit")
+    packing: Packing = setting(Packing.UNPACKED, "one pair per row, or as many as fit")
     max_pairs_per_row: int = setting(16, "most pairs of a packed row", at_least=1, at_most=256)
     short_seq_prob: float = setting(
         0.1, "fraction of documents cut at a random shorter length", at_least=0, at_most=1
@@ -130,7 +130,7 @@ class DataConfig:
         SingleSentence.SPLIT, "pair for a single sentence: cut in two, or another document's text"
     )
     num_plan_variants: int = setting(
-        1, "ways of cutting the documents, one an epoch in turn", at_least=1, at_most=64
+        1, "ways of cutting the documents, one per epoch in turn", at_least=1, at_most=64
     )
 
     # Masks.
@@ -168,11 +168,11 @@ class DataConfig:
 
     @property
     def max_num_tokens(self) -> int:
-        """Most tokens of a pair without its [CLS] and two [SEP]."""
+        """Maximum number of tokens in a pair, without its [CLS] and two [SEP]."""
         return self.max_seq_length - 3
 
     def legacy(self) -> "DataConfig":
-        """Return the same with the errors of the released generator restored."""
+        """Return this configuration with the errors of the released generator restored."""
         return dataclasses.replace(
             self,
             single_sentence=SingleSentence.RANDOM_DOCUMENT,

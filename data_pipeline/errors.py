@@ -1,4 +1,4 @@
-"""Errors in a user's input, which a command prints in one line before it exits with status 2."""
+"""Errors in a user's input, which a command prints as one line before exiting with status 2."""
 
 import errno
 import os
@@ -12,34 +12,34 @@ _STORAGE_ERRORS = frozenset(
         *(errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
     }
 )
-# Scheme of each store -> its library, and the extra of this package that has it.
+# Scheme of a store -> its library, and the extra of this package that installs it.
 STORES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
-# The libraries behind `gs://` and `s3://`, whose errors are of classes of their own.
+# The libraries behind `gs://` and `s3://`, which have their own exception classes.
 _STORE_LIBRARIES = frozenset(
     {"tensorflow", "fsspec", "gcsfs", "s3fs", "botocore", "aiobotocore", "aiohttp", "google"}
 )
 
 
 class InputError(ValueError):
-    """Bad input: the message names the flag or the file and line, what it got, what it may be."""
+    """Bad input; the message names the flag or file and line, the value, and what is allowed."""
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """Describe an error of a disk, a path or a remote store; None for all others, which are bugs.
+    """Describe an error of a disk, a path or a remote store; None for other errors, i.e. bugs.
 
-    Libraries in C++ have exceptions of their own, with the operating system's message in the text.
+    C++ libraries raise their own exceptions, with the operating system's message in the text.
 
     Example: ``[Errno 28] No space left on device: 'metrics.jsonl'``
     """
     text = " ".join(str(error).split())
-    # A file that is missing, where nobody expects it to be: removed meanwhile, or in no real place.
+    # A missing file can also be an error of storage: removed meanwhile, or in an unusual place.
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS | {errno.ENOENT}:
         return text
     if isinstance(error, ImportError):
         for scheme, (library, extra) in STORES.items():
             if library in text:
                 return f"{scheme}:// needs `pip install 'albert-jax[{extra}]'`"
-    # Of stores, whose libraries give no number.
+    # From stores, whose libraries give no error number.
     if isinstance(error, FileNotFoundError | PermissionError) and error.errno is None:
         return f"{type(error).__name__}: {text}"
     if isinstance(error, KeyError) and re.fullmatch(r"'\w+://'", text):  # from etils.epath
@@ -57,6 +57,6 @@ def raise_input_error(message: str) -> NoReturn:
     """Raise an `InputError`: the default of functions that take a callback for bad input.
 
     Raises:
-        InputError: with the message.
+        InputError: always, with the message.
     """
     raise InputError(message)

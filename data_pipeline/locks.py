@@ -1,9 +1,10 @@
-"""Locks of directories: one build, or one run, writes into a directory at a time.
+"""Locks of directories: only one build, or one run, writes into a directory at a time.
 
-On a file system with locks the operating system holds the lock and releases it when the process
-ends, however it ends. Object stores, and file systems without locks, have none: there the holder
-renews a lease every few seconds, and a lease that nobody renews for a minute has no holder. Two
-that start within the same second are told apart by who wrote last; nothing better is to be had.
+On a file system with locks, the operating system holds the lock and releases it when the process
+ends, however it ends. Object stores, and file systems without locks, cannot do this. There, the
+holder renews a lease every few seconds, and a lease that has not been renewed for a minute has no
+holder. If two processes start within the same second, the one that wrote last wins; nothing better
+is available.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ LOCK_FILE = ".lock"
 
 RENEWAL_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
-# From writing a lease to reading it again: what a store may take to show the last write.
+# Time from writing a lease to reading it back, in which a store has to show the last write.
 SETTLING_SECONDS = 2.0
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
@@ -39,30 +40,30 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def lock(directory: epath.PathLike, user: str) -> Iterator[Callable[[], None]]:
-    """Lock an existing directory against other users inside the context.
+    """Lock an existing directory against other users for the duration of the context.
 
     Args:
-        directory: local or remote.
-        user: what uses it, for the message: ``run``, ``build``.
+        directory: the directory, local or remote.
+        user: what uses the directory, for messages: ``run`` or ``build``.
 
     Yields:
-        A function that raises an `InputError` if the lock was lost since: a process that was
-        suspended for longer than a lease lasts finds another one in its place.
+        A function that raises an `InputError` if the lock has been lost: a process that was
+        suspended for longer than a lease lasts may find another holder in its place.
 
     Raises:
-        InputError: it is locked; the message names host, process and time of the other one.
+        InputError: the directory is locked; the message names host, process and time of the holder.
     """
     root = epath.Path(directory)
     with contextlib.ExitStack() as exits:
         if not is_remote(root) and exits.enter_context(_system_lock(Path(root), user)):
-            yield lambda: None  # it cannot be lost
+            yield lambda: None  # this lock cannot be lost
         else:
             yield exits.enter_context(_Lease(root, user)).check
 
 
 @contextlib.contextmanager
 def _system_lock(directory: Path, user: str) -> Iterator[bool]:
-    """Hold the lock of the operating system; yield False where the file system has none."""
+    """Hold the lock of the operating system; yield False if the file system has no locks."""
     path = directory / LOCK_FILE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -80,19 +81,19 @@ def _system_lock(directory: Path, user: str) -> Iterator[bool]:
             return
         if _is_same_file(descriptor, path):
             break
-        os.close(descriptor)  # its holder removed it meanwhile
+        os.close(descriptor)  # the holder removed the file meanwhile
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(_own_entry()).encode())
         yield True
     finally:
-        if _is_same_file(descriptor, path):  # not the next one's, where the directory is a new one
+        if _is_same_file(descriptor, path):  # else it is the next holder's: the directory is new
             path.unlink()
         os.close(descriptor)
 
 
 class _Lease:
-    """A lease: a file that a thread renews while the context lasts."""
+    """A lease: a file that a thread renews until the context exits."""
 
     def __init__(self, directory: epath.Path, user: str) -> None:
         self._directory, self._user = directory, user
@@ -103,7 +104,7 @@ class _Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def check(self) -> None:
-        """Raise an InputError if another process holds the lease by now."""
+        """Raise an InputError if another process holds the lease now."""
         if self._successor is not None:
             raise _in_use(self._directory, self._user, _describe_holder(self._successor))
 
@@ -129,7 +130,7 @@ class _Lease:
             self._path.unlink(missing_ok=True)
 
     def _wait_for_expiry(self) -> None:
-        """Wait until nobody has renewed the lease for long; clocks of hosts are not compared."""
+        """Wait until the lease has not been renewed for long, without comparing hosts' clocks."""
         found = self._read()
         if not found:
             return
@@ -154,7 +155,7 @@ class _Lease:
                     self._successor = found
                     return
                 self._write()
-            except Exception as error:  # of the network, from any library; the lease lasts a while
+            except Exception as error:  # network errors of any library; the lease lasts a while
                 _log.warning("the lease of %s was not renewed: %s", self._directory, error)
 
     def _is_own(self, content: bytes) -> bool:
@@ -185,7 +186,7 @@ def _describe_holder(content: bytes) -> str:
     try:
         entry = json.loads(content)
         return f"host {entry['host']}, process {entry['process']}, since {entry['since']}"
-    except (ValueError, TypeError, KeyError):  # it has just been created
+    except (ValueError, TypeError, KeyError):  # the file has just been created
         return "which has just started"
 
 

@@ -1,4 +1,4 @@
-"""Memory-mapped files, of which a bounded number is open at a time."""
+"""Memory-mapped files, with a bounded number open at a time."""
 
 import functools
 import os
@@ -14,16 +14,16 @@ from data_pipeline.errors import InputError
 
 _Item = TypeVar("_Item")
 
-_MOST_OPEN = 1024  # more would gain nothing
+_MOST_OPEN = 1024  # more would not help
 
 
 class MappedDirectory:
-    """A directory whose files are mapped into memory, held open.
+    """A directory that is held open and whose files are memory-mapped.
 
-    Were another directory put in its place, the files would still be those of this one, or gone.
+    If another directory takes its place, the files are still those of this one, or gone.
 
     Raises:
-        OSError: there is no such directory.
+        OSError: the directory does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class MappedDirectory:
         weakref.finalize(self, os.close, self._descriptor)
 
     def map(self, name: str, dtype: np.dtype) -> np.ndarray:
-        """Map a file as an array of one dimension, read-only.
+        """Map a file as a one-dimensional, read-only array.
 
         The map holds a file descriptor until the array and all views of it are gone.
 
@@ -51,14 +51,14 @@ class MappedDirectory:
 
 
 class LazySequence(Generic[_Item]):
-    """A sequence whose items are opened when they are read; the last ones used stay open.
+    """A sequence whose items are opened when read; the most recently used ones stay open.
 
     Args:
         length: number of items.
-        open_item: opens the item of a number from 0 to length - 1.
-        max_open: upper bound of the items that are open; an item in use stays so beyond it.
+        open_item: opens an item, given its number from 0 to length - 1.
+        max_open: maximum number of items kept open; an item in use stays open beyond that.
 
-    Example: with `max_open=1` the reads 0, 0, 1, 0 open the items 0, 1, 0.
+    Example: with `max_open=1`, reading 0, 0, 1, 0 opens the items 0, 1, 0.
     """
 
     def __init__(self, length: int, open_item: Callable[[int], _Item], *, max_open: int) -> None:
@@ -78,10 +78,10 @@ class LazySequence(Generic[_Item]):
 
 
 def affordable_maps(maps_per_item: int) -> int:
-    """Return how many items may be open at a time: an eighth of this process's descriptors.
+    """Return how many items may be open if an eighth of the file descriptors is for their maps.
 
     Args:
-        maps_per_item: files that an item maps.
+        maps_per_item: number of files that an item maps.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:

@@ -1,4 +1,4 @@
-"""Random numbers without state: functions of a key and a counter, and a keyed permutation."""
+"""Stateless random numbers: functions of a key and a counter, and a keyed permutation."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ _SPLITMIX_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB1331
 def derive_key(*parts: object) -> int:
     """Return a 64-bit key for one stream of random numbers, as in `derive_key(seed, "masks")`.
 
-    Streams of different names are independent, so no two uses of one seed share random numbers.
+    Streams with different names are independent, so no two uses of a seed share random numbers.
     """
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
@@ -31,11 +31,11 @@ def random_bits(key: int, *counter: Integers) -> UInt32[np.ndarray, "*shape 4"]:
 
     Args:
         key: 64 bits, as returned by `derive_key`.
-        counter: up to three non-negative integers or arrays that broadcast together: the first of
-            up to 64 bits, the others of 32 bits each.
+        counter: up to three non-negative integers, or arrays that broadcast together. The first has
+            up to 64 bits, the others 32 bits each.
 
     Example: `random_bits(0, 0)` is `[0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]`, the
-    published values for an all-zero key and counter, and those of TensorFlow's philox kernels.
+    published values for an all-zero key and counter, and those of TensorFlow's Philox kernels.
     """
     first, *others = np.broadcast_arrays(*(np.asarray(part, np.uint64) for part in counter))
     words = [first & _LOW_WORD, first >> _WORD_BITS, *others]
@@ -67,9 +67,10 @@ def permute(
 ) -> Int64[np.ndarray, " rows"]:
     """Apply the keyed permutation of `0..size-1` to each index, without an array of `size`.
 
-    A Feistel network over the smallest even number of bits that holds `size`; images outside the
-    range are encrypted again until they fall inside (cycle walking: less than four passes on
-    average). The map is one-to-one on the range, and its cost depends on neither `size` nor index.
+    This is a Feistel network over the smallest even number of bits that holds `size`. Images
+    outside the range are encrypted again until they fall inside (cycle walking: fewer than four
+    passes on average). The map is one-to-one on the range; its cost depends on neither `size` nor
+    the index.
 
     Example: `permute(np.arange(5), 5, key=7)` holds each of 0..4 once, in an order given by key 7.
     """

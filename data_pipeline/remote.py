@@ -28,19 +28,19 @@ _answering: set[str] = set()  # buckets that have answered
 
 
 def stage(url: str, manifest: str, read_files: Callable[[str], Files]) -> Path:
-    """Copy a remote directory to the cache, unless it is there, and return the copy.
+    """Copy a remote directory to the cache, unless it is there already, and return the copy.
 
-    The copy is named after the content of the manifest, so a directory that changes is copied anew.
-    One process of a host copies and verifies, the others wait for it; a copy that was damaged is
-    mended. The manifest is written last.
+    The copy is named after the content of the manifest, so a directory that has changed is copied
+    again. One process per host copies and verifies, while the others wait for it. A damaged copy is
+    repaired. The manifest is written last.
 
     Args:
-        url: the directory.
-        manifest: name of the file in it that lists the others.
+        url: the remote directory.
+        manifest: name of the file in the directory that lists the other files.
         read_files: maps the manifest's text to the sizes and hashes of the files.
 
     Raises:
-        InputError: it cannot be read, or a file does not have its hash.
+        InputError: the directory cannot be read, or a file does not match its hash.
     """
     remote = open_remote(url)
     try:
@@ -91,10 +91,10 @@ def _copy_files(remote: epath.Path, local: Path, names: Iterable[str]) -> None:
 
 
 def publish(local: Path, url: str, manifest: str) -> None:
-    """Copy a local directory to a remote one, the manifest last.
+    """Copy a local directory to a remote one, with the manifest last.
 
-    A manifest that is there is removed first, and then what else the local directory has not, but
-    for hidden files such as a lock.
+    An existing manifest is removed first. Then all other remote files that the local directory does
+    not have are removed, except for hidden files such as a lock.
     """
     remote = open_remote(url)
     (remote / manifest).unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def open_path(path: str | os.PathLike[str]) -> epath.Path:
     """Return the path object of a local or remote path.
 
     Raises:
-        InputError: it is on a store that cannot be reached.
+        InputError: the path is on a store that cannot be reached.
     """
     return open_remote(os.fspath(path)) if is_remote(path) else epath.Path(path)
 
@@ -128,8 +128,8 @@ def open_remote(url: str) -> epath.Path:
     """Return the path object of a remote path.
 
     Raises:
-        InputError: its store is none of those known, its library is not installed, or it does not
-            answer. A bucket that does not exist may well answer.
+        InputError: the store is not supported, its library is not installed, or it does not answer.
+            A store may answer even if the bucket does not exist.
     """
     bucket = "/".join(url.split("/", 3)[:3])
     if bucket not in _answering:
@@ -141,9 +141,9 @@ def open_remote(url: str) -> epath.Path:
 
 @contextlib.contextmanager
 def new_binary_file(path: epath.Path) -> Iterator[BinaryIO]:
-    """Open a file to write, which appears as a whole at the end, whoever else writes it meanwhile.
+    """Open a file for writing that appears only when complete, even with concurrent writers.
 
-    Objects of stores appear when they are closed; a local file is renamed, synced to disk.
+    Objects on stores appear when they are closed. A local file is synced to disk and then renamed.
     """
     if is_remote(path):
         with path.open("wb") as file:
@@ -163,15 +163,15 @@ def new_binary_file(path: epath.Path) -> Iterator[BinaryIO]:
 
 
 def make_directory(path: epath.Path) -> None:
-    """Make a directory, unless it is there; stores have none, and would make a missing bucket."""
+    """Make a missing local directory; stores have none, and would create a missing bucket."""
     if not is_remote(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def file_system(url: str) -> fsspec.AbstractFileSystem:
-    """Return the file system of a store, the one that `etils.epath` uses.
+    """Return the file system of a store, the same one that `etils.epath` uses.
 
-    It keeps no listings: what other processes write is seen at once.
+    It caches no listings, so files that other processes write are visible at once.
     """
     scheme = url.partition("://")[0]
     fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
@@ -179,9 +179,9 @@ def file_system(url: str) -> fsspec.AbstractFileSystem:
 
 
 def _find_fault(url: str) -> str | None:
-    """Say why a store cannot be used; None if it answers, also that there is no such path.
+    """Return why a store cannot be used, or None if it answers, even that the path does not exist.
 
-    Without a network, or credentials, the libraries try again for minutes.
+    Without a network or credentials, the libraries retry for minutes, hence the time limit.
     """
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(

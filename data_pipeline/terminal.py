@@ -1,4 +1,4 @@
-"""Standard output and error of a command: printing, which never fails, and progress."""
+"""Standard output and error of a command: printing that never fails, and progress."""
 
 import contextlib
 import errno
@@ -14,39 +14,39 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-_SECONDS_BETWEEN_LINES = 30  # of progress that is not watched on a terminal
-_LONGEST_LINE = 4000  # characters of an error: messages quote flags and files, of whatever length
+_SECONDS_BETWEEN_LINES = 30  # of progress, if standard error is not a terminal
+_LONGEST_LINE = 4000  # characters of an error; messages quote flags and files of any length
 
-# The reader, or the terminal, has gone.
+# The errors that mean that the reader or the terminal is gone.
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
 
 
 def protect_output() -> None:
     """Let the process print whatever happens to its standard streams.
 
-    Characters that a terminal has not become replacements. What nobody reads any longer is thrown
-    away. A full disk throws away what goes to standard error; on standard output, where results go,
-    it raises an OSError, once.
+    Characters that the encoding lacks are replaced. Output is discarded once nobody reads it. If
+    the disk is full, output to standard error is discarded; on standard output, where results go,
+    an OSError is raised, once.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # one that was closed, which the next file would get
+        pass  # fills standard streams that were closed, whose numbers the next file would get
     os.close(descriptor)
     sys.stdout = _protected(sys.stdout, raises=True)
     sys.stderr = _protected(sys.stderr, raises=False)
 
 
 def _protected(stream: Any, *, raises: bool) -> Any:
-    """Protect a stream of the process; what replaced it, in memory, cannot fail."""
+    """Protect a stream of the process; a replacement in memory cannot fail and stays as it is."""
     stream = stream or _discarding()
     return _ProtectedStream(stream, raises=raises) if hasattr(stream, "buffer") else stream
 
 
 class _ProtectedStream(io.TextIOWrapper):
-    """A text stream that discards everything after its first error."""
+    """A text stream that discards all output after its first error."""
 
     def __init__(self, stream: TextIO, *, raises: bool) -> None:
         self._raises = raises
-        self._stream = stream  # which would close the file if it were collected
+        self._stream = stream  # if it were garbage-collected, it would close the file
         super().__init__(
             stream.buffer,
             encoding=stream.encoding,
@@ -98,7 +98,7 @@ def print_error(text: str) -> None:
 
 
 def suggest(module: str, *arguments: object) -> None:
-    """Print the command that comes next on standard error, behind what was printed.
+    """Print the command to run next on standard error, after what was printed on standard output.
 
     Example: ``next: python -m experiments.evaluate --workdir=runs/base``
     """
@@ -107,7 +107,7 @@ def suggest(module: str, *arguments: object) -> None:
 
 
 class _LineHandler(logging.Handler):
-    """Prints each message once, as a line of its own."""
+    """Prints each message once, on a line of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -117,13 +117,13 @@ class _LineHandler(logging.Handler):
 
 
 def log_in_lines() -> None:
-    """Let the process print log messages, its own and those of libraries, as ``warning: ...``.
+    """Let the process print log messages, including those of libraries, as ``warning: ...``.
 
-    Information has no such prefix.
+    Messages of level INFO have no prefix.
     """
     handler = _LineHandler()
     handler.setFormatter(_LineFormatter())
-    logging.getLogger().handlers = [handler]  # libraries add more, which print it all again
+    logging.getLogger().handlers = [handler]  # handlers of libraries would print everything again
 
 
 class _LineFormatter(logging.Formatter):
@@ -134,11 +134,11 @@ class _LineFormatter(logging.Formatter):
 
 
 class ByteProgress:
-    """Progress through a number of bytes: a bar on a terminal, else a line each half minute.
+    """Progress through a number of bytes: a bar on a terminal, else a line every half minute.
 
     Args:
-        label: what is done, such as ``Encoding``.
-        total: bytes.
+        label: what is being done, such as ``Encoding``.
+        total: the number of bytes.
     """
 
     def __init__(self, label: str, total: int) -> None:
@@ -163,7 +163,7 @@ class ByteProgress:
             say(f"{self._label}: {size} in {format_seconds(seconds)}, {speed}/s")
 
     def move_to(self, done: int) -> None:
-        """Show that so many bytes are done."""
+        """Show that this many bytes are done."""
         self._bar.update(done - self._bar.n)
         now = time.monotonic()
         if not self._is_watched and done and now >= self._said + _SECONDS_BETWEEN_LINES:
@@ -175,10 +175,10 @@ class ByteProgress:
 
 @contextlib.contextmanager
 def elapsed_time(label: str) -> Iterator[None]:
-    """Show what is done inside the context and how long it takes, while it lasts and at the end.
+    """Show what happens inside the context and how long it takes, meanwhile and at the end.
 
-    On a terminal a clock runs, elsewhere there is a line at the beginning, each half minute, and at
-    the end.
+    On a terminal a clock runs. Elsewhere, a line is printed at the beginning, every half minute,
+    and at the end.
     """
     start, ended, moves = time.monotonic(), threading.Event(), is_watched()
     clock = tqdm(desc=label, bar_format="{desc}: {elapsed}", disable=not moves)
@@ -205,7 +205,7 @@ def elapsed_time(label: str) -> Iterator[None]:
 
 
 def format_seconds(seconds: int | float) -> str:
-    """Return a duration in its two largest units.
+    """Format a duration in its two largest units.
 
     Examples: ``4.1 s``, ``35 s``, ``2 min 5 s``, ``1 h 20 min``, ``3 d 4 h``.
     """
@@ -223,7 +223,7 @@ def format_seconds(seconds: int | float) -> str:
 
 
 def format_size(number: int | float) -> str:
-    """Return a number of bytes. Examples: ``12.3 kB``, ``197.0 MB``, ``16.0 GB``."""
+    """Format a number of bytes. Examples: ``12.3 kB``, ``197.0 MB``, ``16.0 GB``."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if number >= size:
             return f"{number / size:.1f} {unit}"

@@ -1,7 +1,7 @@
 """Verification of files and of the metadata beside them.
 
-Files are compared with their SHA-256 once per host, not once per process: a marker in the cache
-directory names what was verified. The fields of the metadata have seals of their own.
+Files are checked against their SHA-256 once per host, not once per process: a marker in the cache
+directory records what was verified. Each field of the metadata has a seal, i.e. a hash of its own.
 """
 
 import json
@@ -21,10 +21,10 @@ from data_pipeline.errors import InputError
 
 SEALS = "seals"  # the key of a metadata file's seals
 
-# How long a verification holds, which is long enough for all processes of a start.
+# How long a verification stays valid: long enough for all processes of a run to start.
 _VALID_SECONDS = 3600
-# Files that changed so shortly before they were verified are verified again: a change within the
-# resolution of their times would not show.
+# Files that changed so shortly before their verification are verified again, since another change
+# within the resolution of their timestamps would go unnoticed.
 _YOUNG_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class DamageError(InputError):
 
 
 def describe_files(directory: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the size in bytes and the SHA-256 of files, by their path within a directory."""
+    """Return the size in bytes and the SHA-256 of files, keyed by path within a directory."""
     return {
         name: {
             "bytes": (directory / name).stat().st_size,
@@ -48,10 +48,10 @@ def describe_files(directory: Path, names: Iterable[str]) -> dict[str, dict[str,
 
 
 def check_file_records(files: Any) -> None:
-    """Check that a parsed JSON value has the form of `describe_files`, and names a file.
+    """Check that a parsed JSON value has the form of `describe_files` and names at least one file.
 
     Raises:
-        DamageError: it has not.
+        DamageError: it does not.
     """
     if not isinstance(files, dict) or not files:
         raise DamageError("it names no files")
@@ -63,23 +63,23 @@ def check_file_records(files: Any) -> None:
 
 
 def is_count(value: Any, *, at_least: int = 0) -> bool:
-    """Return True for a whole number that is not too small."""
+    """Return True for an integer that is not below `at_least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
 def find_damaged_files(directory: Path, files: Files, *, hashes: bool = True) -> dict[str, str]:
-    """Compare files with their sizes and hashes.
+    """Check files against their sizes and hashes.
 
-    The processes of a host take turns: what one has verified, those after it do not read again for
-    an hour, unless its size, times or inode change.
+    The processes of a host take turns. A file that one of them has verified is not read again for
+    an hour, unless its size, timestamps or inode change.
 
     Args:
-        directory: of the files.
+        directory: the directory of the files.
         files: as returned by `describe_files`.
-        hashes: True to compare the hashes of files of the right size too.
+        hashes: True to check the hashes of files with the right size, too.
 
     Returns:
-        The damage of each damaged file, such as "tokens.bin is missing".
+        Damaged file -> description of the damage, such as "tokens.bin is missing".
     """
     damage = {}
     for name, record in files.items():
@@ -104,7 +104,7 @@ def find_damaged_files(directory: Path, files: Files, *, hashes: bool = True) ->
 
 
 def _size(path: str) -> int | None:
-    """Return the size of a regular file, None if there is none."""
+    """Return the size of a regular file, or None if there is none."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -113,7 +113,7 @@ def _size(path: str) -> int | None:
 
 
 def _unverified(directory: Path, files: Files) -> dict[str, tuple[str, float]]:
-    """Return the files that no valid marker names: their identity, and when they last changed."""
+    """Return the files that no valid marker lists, with their identity and time of last change."""
     marker = _read_marker(directory)
     now = time.time()
     found = {}
@@ -132,7 +132,7 @@ def _marker_file(directory: Path) -> Path:
 
 
 def _read_marker(directory: Path) -> dict[str, Any]:
-    """Return the time at which each file was verified; a marker that is damaged names none."""
+    """Return the time at which each file was verified; a damaged marker counts as empty."""
     try:
         return read_json_object(_marker_file(directory), error=DamageError)
     except DamageError:
@@ -161,20 +161,20 @@ def _mark_verified(
 
 
 def seal(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a metadata file with a further one, `seals`: the SHA-256 of each.
+    """Return the fields of a metadata file plus a field `seals` with the SHA-256 of each.
 
     Args:
-        fields: values that JSON can hold.
+        fields: values that can be stored as JSON.
     """
     parsed = json.loads(json.dumps(fields))
     return {**fields, SEALS: {name: _hash_value(value) for name, value in parsed.items()}}
 
 
 def unseal(sealed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a parsed metadata file without its seals, which are compared.
+    """Return the fields of a parsed metadata file without its seals, after checking these.
 
     Raises:
-        DamageError: a field differs from its seal, or one of both is missing.
+        DamageError: a field does not match its seal, or one of the two is missing.
     """
     fields = {name: value for name, value in sealed.items() if name != SEALS}
     seals = sealed.get(SEALS)
@@ -193,10 +193,10 @@ def _hash_value(value: Any) -> str:
 
 
 def parse_json_object(text: str) -> dict[str, Any]:
-    """Parse JSON that is an object.
+    """Parse JSON whose top level is an object.
 
     Raises:
-        DamageError: it is not.
+        DamageError: the text is not such JSON.
     """
     parsed = parse_json(text, "it", error=DamageError)
     if not isinstance(parsed, dict):

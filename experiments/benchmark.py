@@ -12,9 +12,9 @@ r"""Measure speed.
     python -m experiments.benchmark --what=record_all --corpus_dir=corpora/wiki_en --output=rec
     python -m experiments.benchmark --what=accelerator --replay=rec --output=h100 --minutes=7
 
-`--what=all` runs every benchmark of these that the flags suffice for. Each measurement is a row of
+`--what=all` runs those of data, step and encode whose flags are given. Each measurement is a row of
 a Markdown table and, below it, a JSON object with devices, versions, commit, command and date. A
-recording brings batches to a machine without corpus and TensorFlow (`--record`, `--replay`).
+recording (`--record`, `--replay`) carries batches to a machine without corpus and TensorFlow.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ def benchmark_step() -> None:
 
 
 def benchmark_encode() -> None:
-    """Measure how many texts a second are encoded."""
+    """Measure encoding, in texts per second."""
     from experiments.benchmarks.encode import measure_encoding
     from experiments.benchmarks.step import device_name
 
@@ -100,7 +100,7 @@ def benchmark_encode() -> None:
 
 
 def benchmark_finetune() -> None:
-    """Measure on how many examples a second a classifier is fine-tuned."""
+    """Measure fine-tuning of a classifier, in examples per second."""
     from experiments.benchmarks.finetune import measure_finetuning
     from experiments.benchmarks.step import device_name
 
@@ -116,7 +116,7 @@ def benchmark_finetune() -> None:
 
 
 def benchmark_generate() -> None:
-    """Measure how many tokens a second are generated, for each shape of sources."""
+    """Measure generation, in tokens per second, for each shape of sources."""
     from albert_jax import AlbertForConditionalGeneration
     from experiments.benchmarks.generate import Case, measure_generation, random_translator
     from experiments.benchmarks.step import device_name
@@ -161,7 +161,7 @@ def benchmark_accelerator() -> None:
 
 
 def benchmark_all() -> None:
-    """Run every benchmark that the flags suffice for, and list the others."""
+    """Run those of data, step and encode whose flags are given, and list the others."""
     given = flags.FLAGS
     sufficient = {
         "data": bool(given.corpus_dir),

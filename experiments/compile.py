@@ -1,11 +1,11 @@
-r"""Compile a run for machines that are not there: memory, communication, and a predicted time.
+r"""Compile a run for machines you do not have: memory, communication, and a predicted time.
 
     python -m experiments.compile --config=experiments/configs/albert_base_packed.py \
         --topology=v5e:8x8 --num_slices=1,2,4 --config.run.accumulation_steps=0
 
-The training step of each phase is compiled as the run would compile it on such devices, attention
-and fused layers included, and nothing is computed. No corpus is needed; one that is named with
-``--config.data.corpus_dir`` decides the pairs of a row and its sequence slots.
+The training step of each phase is compiled as the run would compile it on such devices, including
+attention and fused layers. Nothing is computed. No corpus is needed; if you name one with
+``--config.data.corpus_dir``, it determines the pairs of a row and the sequence slots.
 """
 
 from pathlib import Path

@@ -2,13 +2,14 @@ r"""Convert a model to another format, with its tokenizer if it has one.
 
     python -m experiments.convert --from=runs/base --to=huggingface --output=albert-mine
 
-`huggingface` is read by transformers, `tensorflow` by the released code; `sentence-transformers` is
-read by the package of that name, and takes the mean of the tokens unless the model was trained with
-another pooling; `orbax` is a workdir of this project; `onnx` and `stablehlo` hold inference alone,
-for any batch and length. The source is any path that `from_pretrained` reads. `--average_experts`
-writes another model, which other formats can hold, and says how far its outputs are from those of
-the first. `--push_to_hub=user/model` uploads what was written, to a private model unless
-`--private=false`.
+Formats: `huggingface` is for transformers, `tensorflow` for the released code, and
+`sentence-transformers` for the package of that name, with the mean over the tokens unless the model
+was trained with another pooling. `orbax` is a workdir of this project. `onnx` and `stablehlo` have
+inference only, for any batch and length.
+
+The source is any path that `from_pretrained` reads. `--average_experts` replaces experts by their
+mean, which other formats can hold, and prints how far the outputs are from those of the source.
+`--push_to_hub=user/model` uploads what was written, to a private model unless `--private=false`.
 """
 
 from pathlib import Path
@@ -38,7 +39,7 @@ from experiments.prediction.examples import suggest_fill_mask
 
 
 def find_tokenizer(given: str | None, source: str) -> AlbertTokenizer | None:
-    """Read the tokenizer that is given, or that beside the source; None if that has none.
+    """Read the given tokenizer, or else the one beside the source; None if there is none.
 
     Raises:
         InputError: the tokenizer cannot be read, or a given one does not exist.

@@ -1,15 +1,15 @@
-"""Evaluate a run on held-out text, by a rule that no training option changes.
+"""Evaluate a run on held-out text, in the same way for all runs.
 
 python -m experiments.evaluate --workdir=runs/base [--corpus_dir=OTHER] [--step=N] [--every_depth]
 python -m experiments.evaluate --workdir=runs/base --halting_entropy=0.5,1,2
 python -m experiments.evaluate --model=albert-base-v2 --corpus_dir=corpora/wiki_en
 
-A model is any that `from_pretrained` reads; the corpus has its vocabulary.
+`--model` takes any model that `from_pretrained` reads. The corpus must have its vocabulary.
 
 python -m experiments.evaluate --model=runs/base-nli --mteb=STSBenchmark --stsb_dir=glue/STS-B
 
-scores the vectors of a model on tasks of MTEB, the Massive Text Embedding Benchmark, which fetches
-their data; STSBenchmark takes the dev split of local files, if they are named.
+This scores the vectors of a model on tasks of MTEB, the Massive Text Embedding Benchmark. MTEB
+downloads their data, except that `--stsb_dir` names local files for the dev split of STSBenchmark.
 """
 
 import json
@@ -47,7 +47,7 @@ def open_evaluated(
     """Open the run or the model that the flags name.
 
     Raises:
-        InputError: both are named or none, or there is no corpus for the model.
+        InputError: both or neither are named, or no corpus is named for the model.
     """
     if workdir is not None and model is None:
         return open_trained_run(workdir, corpus_dir=corpus_dir, step=step)
@@ -59,7 +59,7 @@ def open_evaluated(
 
 
 def evaluate_vectors(model: str | None, names: list[str]) -> ExitCode:
-    """Evaluate vectors of texts on tasks of MTEB, and print the scores."""
+    """Evaluate a model's text vectors on tasks of MTEB, and print the scores."""
     if model is None:
         raise InputError("--mteb needs --model: a workdir, or any other model")
     directory = flags.FLAGS.stsb_dir
@@ -106,14 +106,16 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     define_run_flags(required=False)
-    flags.DEFINE_string("model", None, "in place of a run: a path that `from_pretrained` reads")
+    flags.DEFINE_string("model", None, "instead of a run: a path that `from_pretrained` reads")
     flags.DEFINE_list("mteb", None, "tasks of MTEB for the vectors of --model, by their names")
     flags.DEFINE_string("stsb_dir", None, "STS-B's official files, for --mteb=STSBenchmark")
-    flags.DEFINE_boolean("every_depth", False, "masked LM after each layer too; of a run a plot")
+    flags.DEFINE_boolean(
+        "every_depth", False, "also evaluate masked LM after each layer; for a run, plot it"
+    )
     flags.DEFINE_list(
         "halting_entropy",
         [],
-        "masked LM by the first layer whose entropy is below such a threshold, nats: 0.5,1,2",
+        "masked LM by the first layer whose entropy is below a threshold in nats, such as 0.5,1,2",
     )
     flags.DEFINE_boolean("json", False, "print one JSON object instead of a table")
     run(main)

@@ -23,10 +23,10 @@ _ROWS_PER_BATCH = 256
 
 
 def export_records(config: ExperimentConfig, paths: list[Path], num_epochs: int) -> int:
-    """Write whole epochs, each with masks of its own.
+    """Write whole epochs, each with its own masks.
 
-    The format has no weights for the order of pairs: programs that read the records also predict
-    the order of the few pairs of a single sentence, which we do not.
+    The format has no weights for sentence order. Programs that read the records therefore also
+    predict the order of the few pairs that come from a single sentence, which our training skips.
 
     Returns:
         The number of records written.

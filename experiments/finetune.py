@@ -1,10 +1,10 @@
-r"""Fine-tune an ALBERT on a task, or resume a run that was stopped.
+r"""Fine-tune an ALBERT on a task, or resume a stopped run.
 
     python -m experiments.finetune --config=experiments/configs/finetune/sst2.py \
         --config.data.dir=glue/SST-2 --config.run.init_from=runs/base --workdir=runs/base-sst2
 
-With `--config.run.seeds` or `--config.run.learning_rates` there are several runs, each in a
-directory of its own below the workdir, and a report on all of them.
+`--config.run.seeds` and `--config.run.learning_rates` start several runs, each in its own directory
+below the workdir, and a report on all of them.
 """
 
 import functools
@@ -35,7 +35,7 @@ from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.registry import TASK_KINDS
 from experiments.tasks.task_settings import TaskName
 
-# The prediction that comes next, where it is not the first of the task's own.
+# The prediction to suggest after a fine-tuning, for tasks where it is not the first of their own.
 _SUGGESTED = GENERATED | {TaskName.EMBEDDING: "similarity"}
 
 
@@ -46,16 +46,16 @@ def finetune(
     *,
     rows_follow: bool = False,
 ) -> ExitCode:
-    """Train, predict and score with the best checkpoint by the task's metric, and report.
+    """Train, then predict, score and report with the checkpoint that is best by the task's metric.
 
     Args:
-        config: the fine-tuning.
+        config: the settings of the fine-tuning.
         path: its workdir, new or to be resumed.
-        lines: what to say about the configuration.
+        lines: lines to print about the configuration.
         rows_follow: see `open_finetuning`.
 
     Raises:
-        InputError: something does not fit together; the workdir is as it was.
+        InputError: something is missing or does not fit together; the workdir is unchanged.
         CheckpointError: checkpoints are damaged or cannot be written.
         NonFiniteStateError: a step of the only run was not finite.
     """
@@ -92,7 +92,7 @@ def suggested_prediction(task: TaskName, head: HeadConfig | None) -> str:
 def _finetune_once(
     finetuning: Finetuning, path: epath.PathLike
 ) -> tuple[ExitCode, RunReport | None]:
-    """Train up to the end, which gives a report, or to a stop."""
+    """Train one run; report on it unless it was stopped before its end."""
     config, task, evaluator, mesh = finetuning[:4]
     is_writer = jax.process_index() == 0
     files, patience = workdir_files(finetuning.start, task), config.run.patience
@@ -119,10 +119,10 @@ def _finetune_once(
 
 
 def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
-    """Run each learning rate and seed in turn; skip what is done."""
+    """Run each learning rate and seed in turn; runs that have ended are not trained again."""
     config, reports = finetuning.config, dict[str, RunReport]()
     with open_workdir(path, config, finetuning.data, {}) as workdir:
-        set_compilation_cache(config.run, workdir.path)  # one for all of them
+        set_compilation_cache(config.run, workdir.path)  # one cache for all runs
         while singles := next_runs(config, reports):
             name, single = next(iter(singles.items()))
             finetuning = finetuning._replace(config=single)
@@ -134,7 +134,7 @@ def _finetune_several(finetuning: Finetuning, path: epath.PathLike) -> ExitCode:
             if report is None:
                 return code
             reports[name] = report
-            finetuning = finetuning._replace(lines=())  # said once for all of them
+            finetuning = finetuning._replace(lines=())  # printed once for all runs
         if jax.process_index() == 0:
             write_summary_report(config, finetuning.task, reports, workdir.path)
     return ExitCode.DONE

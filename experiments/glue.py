@@ -1,10 +1,10 @@
-r"""Fine-tune a model on every GLUE task of a folder, and report in one table.
+r"""Fine-tune a model on every GLUE task in a folder, and report in one table.
 
     python -m experiments.glue --init_from=runs/base --data_dir=glue --workdir=runs/base-glue
 
-Each task is one run of `experiments.finetune` with all its seeds; `--control` adds one from random
-weights of the same sizes. The same command resumes what was stopped. `--dry_run` prints the
-commands, `--report` writes the report so far.
+Each task is one run of `experiments.finetune` with all its seeds. `--control` adds one from random
+weights of the same sizes. The same command resumes stopped runs. `--dry_run` prints the commands,
+and `--report` writes the report so far.
 """
 
 import shlex
@@ -30,7 +30,7 @@ from experiments.tasks.task_settings import RateSearch
 
 
 def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path) -> ExitCode:
-    """Run what is not done yet, and what is outdated, on this machine."""
+    """Run the fine-tunings that are outdated or not done yet, on this machine."""
     for one in outdated:
         (one.workdir / REPORT_FILE).unlink()
     shares = divide_devices(flags.FLAGS.max_parallel, flags.FLAGS.devices)
@@ -40,7 +40,7 @@ def launch(runs: Sequence[GlueRun], outdated: Sequence[GlueRun], directory: Path
 def main() -> ExitCode:
     """Read the flags; plan, launch and report."""
     values = flags.FLAGS
-    # Nothing is computed here, and the GPUs belong to the runs.
+    # This process computes nothing, and leaves the GPUs to the runs.
     jax.config.update("jax_platforms", "cpu")
     directory = Path(values.workdir)
     model = open_weights(values.init_from).config
@@ -69,14 +69,20 @@ def main() -> ExitCode:
 
 if __name__ == "__main__":
     flags.DEFINE_string("init_from", None, "the model to fine-tune", required=True)
-    flags.DEFINE_string("data_dir", None, "has a directory for each task: SST-2", required=True)
+    flags.DEFINE_string(
+        "data_dir", None, "directory with a directory for each task, such as SST-2", required=True
+    )
     flags.DEFINE_string("workdir", None, "directory of all runs and of the report", required=True)
-    flags.DEFINE_list("tasks", None, "names such as sst-2,rte; by default all that are there")
+    flags.DEFINE_list("tasks", None, "names such as sst-2,rte; by default all in --data_dir")
     flags.DEFINE_integer("seeds", 5, "runs of each task", lower_bound=1)
     flags.DEFINE_list(
-        "learning_rates", None, "the first seed of each task chooses one of them for the others"
+        "learning_rates",
+        None,
+        "rates, of which the first seed of each task chooses one for the others",
     )
-    flags.DEFINE_boolean("control", False, "each task from random weights of the same sizes too")
+    flags.DEFINE_boolean(
+        "control", False, "also run each task from random weights of the same sizes"
+    )
     flags.DEFINE_multi_string(
         "override",
         [],

@@ -20,7 +20,7 @@ def find_files(patterns: list[str]) -> list[Path]:
     """Return the files that the patterns match, in order.
 
     Raises:
-        InputError: a pattern matches none, or there is no pattern.
+        InputError: a pattern matches no file, or there is no pattern.
     """
     paths: list[Path] = []
     for pattern in patterns:

@@ -53,10 +53,10 @@ TASKS: Mapping[str, PredictionTask] = {
     **generation_tasks(),
 }
 
-# Flags that are fields of an input, and may be repeated.
+# Flags that are fields of an input; they may be repeated.
 _FIELDS = ("text", "text_pair", "question", "context")
 _EMBEDDING = "embedding"
-# Flags that are options of generation; not given, they are the model's own.
+# Flags that are options of generation. A flag that is not given keeps the model's own value.
 _GENERATION = (
     "max_new_tokens",
     "min_new_tokens",
@@ -68,7 +68,7 @@ _GENERATION = (
     "top_p",
     "seed",
 )
-_CANDIDATES = 5  # by default, of a [MASK] or a question
+_CANDIDATES = 5  # by default, for each [MASK] or question
 
 
 def predict(
@@ -85,7 +85,7 @@ def predict(
         task: the prediction.
         inputs: raw inputs.
         options: options of the prediction.
-        output: a `.npy` for embeddings, else a `.jsonl`; None prints.
+        output: a `.npy` file for embeddings, a `.jsonl` file otherwise; None prints the results.
         as_json: print JSON objects, one a line, instead of text.
     """
     count = len(inputs)
@@ -105,7 +105,7 @@ def _to_json(result: Result) -> str:
 
 
 def _write_vectors(path: Path, numbered: NumberedResults, count: int) -> None:
-    """Write embeddings as float32 [inputs, hidden], each as it is computed."""
+    """Write embeddings as float32 [inputs, hidden], each as soon as it is computed."""
     partial = partial_name(path)
     try:
         array = None
@@ -114,7 +114,7 @@ def _write_vectors(path: Path, numbered: NumberedResults, count: int) -> None:
             if array is None:
                 shape = (count, *vector.shape)
                 array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                with partial.open("r+b") as file:  # a map of a full disk ends the process
+                with partial.open("r+b") as file:  # else a full disk would kill the process
                     os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
             array[number] = vector
         if array is not None:
@@ -128,7 +128,8 @@ def check_output(path: Path | None, task: str, overwrite: bool) -> None:
     """Check that results of a task can be written to a file.
 
     Raises:
-        InputError: its suffix does not fit the task, it exists already, or its directory does not.
+        InputError: its suffix does not fit the task, it exists already and is not to be
+            overwritten, or its directory does not exist.
     """
     if path is None:
         return
@@ -142,7 +143,9 @@ def check_output(path: Path | None, task: str, overwrite: bool) -> None:
 
 
 def choose_model(path: str) -> str:
-    """Return the best run of a fine-tuning with several seeds or rates, and say so; else the path.
+    """Return the best run of a fine-tuning with several seeds or rates, or else the path itself.
+
+    A line on standard error names the chosen run.
 
     Example: ``runs/base-sst2`` gives ``runs/base-sst2/seed_12346``.
     """
@@ -184,7 +187,7 @@ def main() -> ExitCode:
 
 
 def define_generation_flags() -> None:
-    """Define a flag for each option of generation but `top_k`, with the option's help."""
+    """Define a flag for each option of generation except `top_k`, with the option's help."""
     for one in own_settings(GenerationOptions):
         if one.name in _GENERATION and one.name != "top_k":
             define = flags.DEFINE_integer if one.kind is int else flags.DEFINE_float
@@ -203,7 +206,9 @@ if __name__ == "__main__":
     flags.DEFINE_multi_string("question", None, "a question (answer, choose); may be repeated")
     flags.DEFINE_multi_string("context", None, "the text it is about; may be repeated")
     flags.DEFINE_multi_string("option", None, "an option of a question (choose); four of them")
-    flags.DEFINE_string("input", None, "file with a text (.txt) or a JSON object (.jsonl) a line")
+    flags.DEFINE_string(
+        "input", None, "file with one text (.txt) or one JSON object (.jsonl) per line"
+    )
     flags.DEFINE_string("output", None, "file to write: .jsonl, or .npy for encode")
     flags.DEFINE_boolean("overwrite", False, "replace the output if it exists")
     flags.DEFINE_boolean("json", False, "print a JSON object for each input")

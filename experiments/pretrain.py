@@ -1,4 +1,4 @@
-r"""Pre-train an ALBERT, or resume a run that was stopped.
+r"""Pre-train an ALBERT, or resume a stopped run.
 
     python -m experiments.pretrain --config=experiments/configs/albert_base.py \
         --config.data.corpus_dir=corpora/wiki_en --workdir=runs/base
@@ -59,13 +59,13 @@ def pretrain(
     Args:
         config: the experiment.
         path: its workdir, new or to be resumed.
-        lines: what to say about the configuration.
-        dry_run: True to check that everything fits together and print the size, and not train.
+        lines: log lines about the configuration.
+        dry_run: check that everything fits together and print the size, without training.
 
     Raises:
-        InputError: something does not fit together; the workdir is as it was.
+        InputError: settings, data or workdir do not fit together; the workdir is unchanged.
         CheckpointError: checkpoints are damaged or cannot be written.
-        NonFiniteStateError: a step was not finite.
+        NonFiniteStateError: too many steps in a row were not finite.
     """
     check_trackers(config.run.tracker_names)
     prepare_devices(config.run, None if dry_run else path)
@@ -116,7 +116,7 @@ def pretrain(
 
 
 def _describe(lines: Sequence[str], model: AlbertForPreTraining, batches: Curriculum) -> ExitCode:
-    """Print what a run would say before its first step is compiled."""
+    """Print what a run would log before it compiles its first step."""
     shapes = jax.tree.leaves(jax.eval_shape(model.initialize, jax.random.key(0)))
     last = batches.phases[-1]
     size = (
@@ -132,7 +132,7 @@ def _describe(lines: Sequence[str], model: AlbertForPreTraining, batches: Curric
 def _initial_parameters(
     config: ExperimentConfig, model: AlbertForPreTraining, corpus: Corpus
 ) -> Callable[[], PyTree] | None:
-    """The reader of the parameters that a new run starts from; None for random ones."""
+    """Return a function that reads a new run's initial parameters, or None for random ones."""
     run, init_from = config.run, config.run.init_from
     if init_from is None:
         return None

@@ -1,13 +1,13 @@
-r"""Probe a frozen encoder for sentence order and for the next sentence, trained for it or not.
+r"""Probe a frozen encoder for sentence order and next sentences, whether trained on them or not.
 
     python -m experiments.probe --workdir=runs/base
 
-A logistic regression is fitted to 4,096 pairs of the training text and scored on held-out pairs,
-once for each sentence objective; all runs see the same pairs. Its features are the last hidden
-state of [CLS], its means over both segments, and the absolute difference and the product of these
-means. Its penalty is the one of five that does best on a fifth of the fitted pairs; nothing in it
-is random. The accuracy on the same encoder before any training stands beside it, since the tokens
-alone predict some of the order. `probe.json` in the workdir holds the accuracies.
+For each sentence objective, a logistic regression is fitted to 4,096 pairs of the training text and
+scored on held-out pairs. All runs see the same pairs. The features are the last hidden state of
+[CLS], the means over both segments, and the absolute difference and the product of these means. The
+penalty is the best of five on a fifth of the fitted pairs. Nothing is random. The accuracy on the
+same encoder before any training is printed too, because the tokens alone predict some of the order.
+`probe.json` in the workdir has the accuracies.
 """
 
 import json

@@ -1,11 +1,11 @@
-r"""Run a sweep: every row of a table with every seed, and the table itself.
+r"""Run a sweep, which is every row of a table with every seed, and write the table.
 
     python -m experiments.sweep --sweep=parameter_sharing --size=small \
         --workdir=sweeps/sharing --corpus_dir=corpora/wiki_en
 
-Each point is an ordinary run of `experiments.pretrain` in a workdir of its own, or of
-`experiments.finetune` where the sweep says so, so the same command resumes a sweep that was
-stopped. `--dry_run` lists the points, `--report` writes the table so far.
+Each point is an ordinary run of `experiments.pretrain`, or of `experiments.finetune` if the sweep
+says so, in its own workdir. The same command resumes a stopped sweep. `--dry_run` lists the points,
+and `--report` writes the table so far.
 """
 
 import shlex
@@ -34,7 +34,7 @@ from experiments.sweeping.sweep import SWEEPS, Size, load_sweep
 
 
 class Launcher(StrEnum):
-    """Where the points run: here, in Slurm arrays, or nowhere: their commands are printed."""
+    """Where the points run: here, in Slurm arrays, or nowhere, with their commands printed."""
 
     LOCAL = "local"
     SLURM = "slurm"
@@ -60,7 +60,7 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
     """Launch the points as the flags say.
 
     Raises:
-        InputError: there is no corpus, or no data, for some of those that run here.
+        InputError: a point that would run here lacks its corpus or data.
     """
     launcher, jobs = Launcher(flags.FLAGS.launcher), [one.job for one in planned]
     if launcher is Launcher.PRINT:
@@ -70,7 +70,7 @@ def launch(planned: Sequence[PlannedPoint], directory: Path) -> ExitCode:
         script = write_slurm_scripts(jobs, directory, flags.FLAGS.slurm_option)
         print(f"run {script} to submit the points; then this command with --report")
         return ExitCode.DONE
-    # One error rather than one from every point.
+    # Raise one error here rather than one from every point.
     planned[0].kind.check_inputs([one.config for one in planned])
     shares = divide_devices(flags.FLAGS.max_parallel, flags.FLAGS.devices)
     return run_jobs(jobs, directory / "logs", shares)
@@ -80,7 +80,7 @@ def check_flags(kind: PointKind, given: Mapping[str, Any]) -> None:
     """Check that the flags make sense for the points.
 
     Raises:
-        InputError: one does not.
+        InputError: a flag does not.
     """
     for flag, reason in kind.unusable_flags.items():
         if given[flag]:
@@ -90,7 +90,7 @@ def check_flags(kind: PointKind, given: Mapping[str, Any]) -> None:
 def main() -> ExitCode:
     """Read the flags; plan, launch and report."""
     values = flags.FLAGS
-    # Nothing is computed here, and the GPUs belong to the runs.
+    # This process computes nothing, so leave the GPUs to the runs.
     jax.config.update("jax_platforms", "cpu")
     directory = Path(values.workdir)
     sweep, docstring = load_sweep(values.sweep, Size(values.size))

@@ -11,8 +11,8 @@ from pathlib import Path
 from compilation import XLA_FLAGS
 from jaxtyping import install_import_hook
 
-# Loaded after TensorFlow, the Triton that a torch for CUDA brings along ends the process: see
-# `load_triton` of the benchmark, which cannot be imported yet.
+# The Triton that a torch for CUDA brings along ends the process if it is loaded after TensorFlow:
+# see `load_triton` of the benchmark, which cannot be imported yet.
 if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
 
@@ -49,6 +49,6 @@ importlib.import_module("albert_jax.devices.compile_cache").use_compile_cache(
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what was imported, and come for more at a time."""
+    """Let the garbage collector skip what was imported, and run less often."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

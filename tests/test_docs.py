@@ -22,7 +22,7 @@ from experiments.tasks.config import FinetuneConfig
 # How a command is checked, by its beginning; one that fits none makes the tests fail.
 MODULE = r"(?P<environment>(\w+=\S+ )*)python -m (?P<module>(data_pipeline|experiments)\.\w+)\b"
 KINDS = {
-    # On machines that are not here: flags are checked.
+    # On machines that are not available here: flags are checked.
     "launched": r"srun |gcloud |.* --coordinator_address=",
     "launch": r"(\w+=\S+ )*(sbatch|kubectl|experiments/launch/)",  # files and flags are checked
     "run": MODULE,
@@ -74,7 +74,7 @@ def test_every_block_names_its_language() -> None:
 
 
 def arguments_of(command: Command) -> list[str]:
-    """Return module, flags and values; a command that another one launches may stand in quotes."""
+    """Return module, flags and values; a command that another one launches may be in quotes."""
     pattern = r"python -m ([^\"]+)" if kind_of(command) == "launched" else r"python -m (.+)"
     found = re.search(pattern, command.text.partition(" | ")[0])
     assert found is not None
@@ -178,15 +178,24 @@ def test_python_with_transformers_runs(page: Path, sandbox: Sandbox, tmp_path: P
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_and_files_exist(page: Path) -> None:
     text = without_blocks(page)
-    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
         if not link.startswith("http"):
-            assert (page.parent / link).exists(), link
+            target = page.parent / link if link else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), f"{link}#{anchor}"
     if page.name == "CHANGELOG.md":  # names files of the past too
         return
     for name in re.findall(
         r"`((?:albert_jax|data_pipeline|experiments|tests|docs)/[^\s`*{<]+)`", text
     ):
         assert Path(name).exists(), name
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
 
 
 def test_readme_is_short() -> None:

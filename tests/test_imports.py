@@ -80,7 +80,7 @@ ALLOWED = {
         "albert_jax.lazy_exports",
         "albert_jax.durable_files",
         "albert_jax.interop.hub",
-        "albert_jax.input_files",  # one reader of JSON for all: what it bears, all bear
+        "albert_jax.input_files",  # one reader of JSON for all
     )
 }
 

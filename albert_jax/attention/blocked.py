@@ -1,11 +1,11 @@
-"""Attention for CPUs: a few heads of a row at a time, whose scores stay in a core's cache.
+"""Attention for CPUs: a few heads of a row at a time, so that scores stay in a core's cache.
 
 The reference writes the scores of all rows and heads to memory, reads them for the softmax, and
 keeps the probabilities for the backward pass. Here a loop runs over blocks of heads of one row, and
-inside it over tiles of queries where rows are long or attention is local; the backward pass
-computes a tile's probabilities again from its queries and keys, as FlashAttention does (Dao et al.
-2022). What is kept is a maximum and a sum for each query. A tile of local attention reads the keys
-that its queries reach, and no others.
+an inner loop over tiles of queries if rows are long or attention is local. The backward pass
+recomputes a tile's probabilities from its queries and keys, as FlashAttention does (Dao et al.
+2022). Of the softmax, only a maximum and a sum for each query are kept. A tile of local attention
+reads only the keys that its queries reach.
 """
 
 import functools
@@ -32,7 +32,7 @@ SHORTEST_BLOCKED = 256  # shorter rows gain nothing: the scores of all their hea
 
 
 class _Block(NamedTuple):
-    """Some heads of one row, its queries in tiles; stacked, the blocks of a batch."""
+    """Some heads of one row, with queries in tiles. The blocks of a batch are stacked."""
 
     query: Float[Array, "tiles heads queries width"]
     key: Float[Array, "heads positions width"]
@@ -51,10 +51,10 @@ class _Tile(NamedTuple):
 
 
 class _Softmax(NamedTuple):
-    """Normalization of a tile's softmax, from which its probabilities are computed again."""
+    """Normalization of a tile's softmax, from which its probabilities are recomputed."""
 
-    maximum: Float[Array, "heads queries 1"]  # score of a query
-    total: Float[Array, "heads queries 1"]  # of the exponentials of its scores less the maximum
+    maximum: Float[Array, "heads queries 1"]  # of a query's scores
+    total: Float[Array, "heads queries 1"]  # sum of exp(score - maximum)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -68,24 +68,24 @@ def blocked_attention(
 ) -> HeadVectors:
     """Compute `dot_product_attention` where a query attends to the keys that have its id.
 
-    Its custom gradient can be taken once, in reverse mode.
+    It has a custom gradient, in reverse mode and of first order only.
 
     Example: ids ``[1, 1, 2, 0]`` on both sides pack two sequences, the second of one token; query
     ids of ones let every query attend to the keys whose id is 1.
 
     Args:
-        query: of each position and head.
+        query: vectors of each position and head.
         key: likewise.
         value: likewise.
-        query_ids: id of the keys that a query attends to. If there are none the result is finite
-            and has no meaning; without a reach it weights all keys equally.
+        query_ids: id of the keys that a query attends to. If no key has it, the result is finite
+            but meaningless; without a reach it weights all keys equally.
         key_ids: id of a key, at least 0.
         reach: farthest position on either side that a query attends to; None: any.
     """
     return _forward(query, key, value, query_ids, key_ids, reach)[0]
 
 
-_Residuals = tuple[_Block, _Softmax, Array]  # blocks, and their result
+_Residuals = tuple[_Block, _Softmax, Array]  # blocks, softmax, and context
 
 
 def _forward(
@@ -130,8 +130,8 @@ def _backward(
     tiling = tile(heads, length, reach)
     cotangents = tiling.split_queries(cotangent)
     dtype = at_least_float32(cotangent.dtype)
-    # Of the softmax: the cotangent of a score is its probability times by how much the cotangent of
-    # that probability exceeds the mean, which is the dot product of context and cotangent.
+    # Through the softmax, the cotangent of a score is p * (dp - mean), with its probability p and
+    # the cotangent dp of p. The mean of dp under p is the dot product of context and cotangent.
     means = jnp.einsum("nthqd,nthqd->nthq", context, cotangents, preferred_element_type=dtype)
 
     def pullback(args: tuple[_Block, _Softmax, Array, Array]) -> tuple[Array, Array, Array]:
@@ -146,7 +146,7 @@ def _backward(
             )
             of_scores = jnp.where(taken.visible, probabilities * (of_probabilities - mean), 0)
             of_scores = (of_scores * _scale(taken.query)).astype(cotangent.dtype)
-            # Transposed after the matmul: with a transposed square, a CPU takes half as long again.
+            # Transpose after the matmul: transposing the scores takes a CPU half as long again.
             of_key = _transpose(_transpose(taken.query) @ of_scores)
             of_value = _transpose(_transpose(cotangent) @ probabilities.astype(cotangent.dtype))
             return of_scores @ taken.key, of_key, of_value
@@ -170,8 +170,7 @@ def _sum_over_tiles(
     tiling: Tiling,
     dtype: jnp.dtype,
 ) -> tuple[Array, Array, Array]:
-    """Return the cotangents of the queries of all tiles, and the sums of those of keys and values,
-    which several tiles read."""
+    """Return the cotangents of queries in all tiles, and of keys and values, summed over tiles."""
 
     def add(sums: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], Array]:
         of_query, *parts = pullback_tile(number)
@@ -226,8 +225,10 @@ def _transpose(x: Array) -> Array:
 
 
 def bind(mask: AttentionMask) -> AttentionFn:
-    """Return `blocked_attention` under a mask; the reference for short rows, unless they have a
-    window of which a tile reads at most half of them."""
+    """Return `blocked_attention` under a mask.
+
+    Short rows use the reference, unless a window lets a tile read at most half of a row's keys.
+    """
 
     def attend(query: Array, key: Array, value: Array) -> Array:
         batch, length, heads, _ = query.shape

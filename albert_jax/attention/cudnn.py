@@ -1,8 +1,8 @@
 """cuDNN's fused attention for NVIDIA GPUs, in half precision.
 
-JAX gives cuDNN windows that look back alone, so local attention, which looks both ways, is computed
-in dense products: blocks of queries, each with the keys of three blocks. They take memory and time
-in proportion to the length, and are XLA's.
+JAX offers only cuDNN windows that look back, so local attention, which looks both ways, is computed
+by XLA in dense products: blocks of queries, each with the keys of three blocks. Memory and time are
+proportional to the length.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from albert_jax.attention.mask import AttentionMask
 from albert_jax.attention.reference import masked_softmax
 from albert_jax.layers import HeadVectors, at_least_float32
 
-_FEWEST_QUERIES = 32  # of a block of local attention: fewer make matmuls too small
+_FEWEST_QUERIES = 32  # per block of local attention: fewer make matmuls too small
 _HOPPER = 9.0  # the compute capability from which cuDNN supports packed rows
 _PRIVATE_ARGUMENTS = frozenset(
     ("q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale", "mask_type")
@@ -42,17 +42,17 @@ def cudnn_attention(
     """Compute cuDNN's fused attention, masked by lengths or offsets and never by a dense mask.
 
     Args:
-        query: of each position and head, in bfloat16 or float16.
+        query: vectors of each position and head, in bfloat16 or float16.
         key: likewise.
         value: likewise.
         sequence_ids: the sequence that a position belongs to, 0 for padding.
-        max_sequences: upper bound of a row's sequences. One is masked by its length, several by
-            their offsets, for which JAX has no public function yet.
+        max_sequences: upper bound on the sequences of a row. One is masked by its length, several
+            by their offsets, for which JAX has no public function yet.
     """
     if max_sequences > 1:
         return _packed_cudnn_attention(query, key, value, sequence_ids, max_sequences)
     real = (sequence_ids > 0)[:, :, None, None]
-    # The kernel writes neither results nor gradients at padding: what lies there may be anything.
+    # The kernel writes neither results nor gradients at padding, so memory there is undefined.
     query, key, value = (jnp.where(real, x, 0) for x in (query, key, value))
     lengths = jnp.sum(sequence_ids > 0, axis=1, dtype=jnp.int32)
     context = jax.nn.dot_product_attention(
@@ -69,8 +69,11 @@ def cudnn_attention(
 def _packed_cudnn_attention(
     query: Array, key: Array, value: Array, sequence_ids: Array, max_sequences: int
 ) -> Array:
-    """Padding is one more sequence of its row, which attends to itself as in `packed_mask`: so the
-    kernel writes every position, and nothing has to be set to zero before and after it."""
+    """Compute attention of packed rows, with padding as one more sequence of its row.
+
+    Padding attends to itself, as in `packed_mask`. So the kernel writes every position, and nothing
+    has to be set to zero before or after it.
+    """
     cudnn = private_cudnn()
     if cudnn is None:
         raise NotImplementedError(_no_packed_kernel())
@@ -99,12 +102,12 @@ def local_attention(
     *,
     reach: int,
 ) -> HeadVectors:
-    """Compute attention of each position to those of its sequence that are near.
+    """Compute attention of each position to nearby positions of its sequence.
 
     Example: with a reach of 64, queries 64 to 127 are multiplied with keys 0 to 191.
 
     Args:
-        query: of each position and head, of any type.
+        query: vectors of each position and head, of any type.
         key: likewise.
         value: likewise.
         sequence_ids: the sequence that a position belongs to, 0 for padding.
@@ -116,14 +119,14 @@ def local_attention(
     dtype = at_least_float32(query.dtype)
 
     def split(x: Array, fill: int = 0, beside: int = 0) -> Array:
-        """Cut rows into blocks, with some more on both sides."""
+        """Cut rows into blocks, with `beside` more on both sides."""
         behind = blocks * block - length + beside * block
         widths = [(0, 0), (beside * block, behind), *[(0, 0)] * (x.ndim - 2)]
         padded = jnp.pad(x, widths, constant_values=fill)
         return padded.reshape(batch, blocks + 2 * beside, block, *x.shape[2:])
 
     def around(x: Array, fill: int = 0) -> Array:
-        """Return the positions of each block and of its neighbors, those of a batch in a row."""
+        """Return the positions of each block and its neighbors, with blocks on the first axis."""
         cut = split(x, fill, beside=1)
         three = jnp.concatenate([cut[:, :-2], cut[:, 1:-1], cut[:, 2:]], axis=2)
         return three.reshape(batch * blocks, *three.shape[2:])
@@ -140,7 +143,7 @@ def local_attention(
 
 
 def private_cudnn() -> ModuleType | None:
-    """Import JAX's private module for packed rows; None if this JAX has it not, or another one."""
+    """Import JAX's private module for packed rows; None if this JAX lacks it or has another one."""
     try:
         from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
@@ -160,9 +163,9 @@ def _no_packed_kernel() -> str:
 def packed_offsets(
     sequence_ids: Int[Array, "batch length"], max_sequences: int
 ) -> tuple[Int[Array, "batch offsets"], Int[Array, "batch sequences"]]:
-    """Compute where each sequence of a row starts, and its length; -1 for those that are missing.
+    """Compute where each sequence of a row starts, and its length; -1 for missing sequences.
 
-    Offsets have one entry more than there may be sequences, which is always -1.
+    Offsets have one entry more than `max_sequences`; it is always -1.
 
     Example: ``[1, 1, 2, 0]`` with at most 3 gives the offsets ``[0, 2, -1, -1]`` and the lengths
     ``[2, 1, -1]``.

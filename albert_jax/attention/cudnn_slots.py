@@ -1,12 +1,12 @@
 """cuDNN's attention over packed rows, with slots for sequences that the rows of a batch share.
 
-cuDNN's workspace, which it sets to zero and converts, grows with the sequences that there may be.
-JAX's function reserves as many for each row as any row may have. The primitives below it take
-offsets through the whole batch, so here a batch has slots for as many sequences as it has, whatever
-row they are in. They are private to JAX, and `slot_kernels` checks their form.
+cuDNN's workspace, which it sets to zero and converts, grows with the number of sequences that there
+may be. JAX's function reserves room in each row for as many as any row may have. The primitives
+below it take offsets into the whole batch, so here the slots of a batch serve its sequences in
+whatever row they are. The primitives are private to JAX, and `slot_kernels` checks their form.
 
 Speed on an H100: 128 rows of 512 with 1.2 sequences each, 12 heads of 64, forward and backward,
-3.06 ms with 17 sequences in each row, 1.63 with three slots a row, 1.53 with two.
+take 3.06 ms with room for 17 sequences in each row, 1.63 with three slots per row, 1.53 with two.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from jaxtyping import Bool, Int, Int32
 
 from albert_jax.layers import HeadVectors
 
-FEWEST_SLOTS = 2  # a row; with one, cuDNN takes each row for a sequence
+FEWEST_SLOTS = 2  # per row; with one, cuDNN takes each row for a sequence
 _INPUTS = (
     *("query", "key", "value", "bias", "q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets"),
     *("page_table_k", "page_table_v"),
@@ -36,8 +36,8 @@ _OPTIONS = (
 class BatchOffsets(NamedTuple):
     """The start of each sequence of a batch, counted through all rows, and its length.
 
-    Unused slots start behind the last row and have length 0. There is one more start a row than
-    there are lengths.
+    Unused slots start after the last row and have length 0. Each row has one more start than it has
+    lengths.
     """
 
     starts: Int32[Array, "batch starts"]
@@ -45,9 +45,9 @@ class BatchOffsets(NamedTuple):
 
 
 def batch_offsets(sequence_ids: Int[Array, "batch length"], slots: int) -> BatchOffsets:
-    """Find the runs of equal ids, padding's too, in the order in which they lie in memory.
+    """Find the runs of equal ids, including padding's, in the order in which they lie in memory.
 
-    Example: the rows ``[1, 1, 2, 0]`` and ``[1, 1, 1, 1]`` with 2 slots a row give the starts
+    Example: the rows ``[1, 1, 2, 0]`` and ``[1, 1, 1, 1]`` with 2 slots per row give the starts
     ``[[0, 2, 3], [4, 8, 8]]`` and the lengths ``[[2, 1], [1, 4]]``.
     """
     batch, length = sequence_ids.shape
@@ -66,15 +66,16 @@ def slots_suffice(sequence_ids: Int[Array, "batch length"], slots: int) -> Bool[
 def slots_needed(
     sequence_ids: Int[np.ndarray, "batch length"], *, shards: int = 1, micro_batches: int = 1
 ) -> int:
-    """Return the fewest slots a row that suffice for every micro-batch of every device.
+    """Return the fewest slots per row that suffice for every micro-batch of every device.
 
     Example: the rows ``[1, 1, 2, 0]`` and ``[1, 1, 1, 1]`` have four runs of equal ids and need 2
     slots; on two devices, with three and one, they need 3.
 
     Args:
-        sequence_ids: of a batch on the host.
-        shards: devices that it is split over, consecutive rows on each.
-        micro_batches: of a device's rows, row r in micro-batch ``r % micro_batches``.
+        sequence_ids: ids of a batch on the host.
+        shards: number of devices that it is split over, with consecutive rows on each.
+        micro_batches: number of micro-batches of a device's rows; row r of them is in micro-batch
+            ``r % micro_batches``.
     """
     runs = count_runs(sequence_ids)
     most = runs.reshape(shards, -1, micro_batches).mean(axis=1).max()
@@ -82,7 +83,7 @@ def slots_needed(
 
 
 def count_runs(sequence_ids: Int[np.ndarray, "batch length"]) -> Int[np.ndarray, " batch"]:
-    """Count the runs of equal ids of each row, padding's too."""
+    """Count the runs of equal ids in each row, including padding's."""
     ids = np.asarray(sequence_ids)
     return (ids[:, 1:] != ids[:, :-1]).sum(axis=1) + 1
 
@@ -100,18 +101,18 @@ def slotted_attention(
     *,
     slots: int,
 ) -> HeadVectors:
-    """Compute cuDNN's attention inside the sequences of packed rows, padding being one of its row.
+    """Compute cuDNN's attention inside each sequence of packed rows; padding counts as a sequence.
 
     JAX's partitioning of the kernel is bypassed: rows must be split over devices by `shard_map`, as
     `training.parallel` does, and heads cannot be.
 
     Args:
-        query: of each position and head, in bfloat16 or float16.
+        query: vectors of each position and head, in bfloat16 or float16.
         key: likewise.
         value: likewise.
         sequence_ids: the sequence that a position belongs to, 0 for padding.
-        slots: sequences a row, on average over the rows, padding behind a row counted as one. The
-            result has no meaning unless `slots_suffice`.
+        slots: sequences per row, on average over the rows, where padding at the end of a row counts
+            as one. The result is meaningless unless `slots_suffice`.
     """
     if slot_kernels() is None:
         raise NotImplementedError(missing_kernels())
@@ -160,8 +161,8 @@ _attention.defvjp(_forward, _backward)
 
 
 def _masking(query: Array, starts: Array, lengths: Array) -> tuple[Any, ...]:
-    """The inputs behind query, key and value: neither a bias nor tables of pages."""
-    offsets = starts * math.prod(query.shape[2:])  # in numbers, not in positions
+    """Return the inputs after query, key and value, with neither a bias nor page tables."""
+    offsets = starts * math.prod(query.shape[2:])  # in elements, not in positions
     nothing = jnp.zeros(0, query.dtype)
     return nothing, lengths, lengths, offsets, offsets, nothing, nothing
 
@@ -179,7 +180,7 @@ def _options(cudnn: Any, query: Array) -> dict[str, Any]:
 
 
 def slot_kernels() -> ModuleType | None:
-    """Import JAX's private module with the primitives; None unless it has them as known here."""
+    """Import JAX's private module with the primitives; None unless they have the known form."""
     try:
         from jax._src.cudnn import fused_attention_stablehlo as cudnn
 

@@ -1,4 +1,4 @@
-"""The choice of an attention: which one is asked for, supported, and right on the device."""
+"""The choice of an attention: one that is asked for, supported, and correct on the device."""
 
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,7 @@ from albert_jax.attention.verification import error_of, tolerance
 
 
 class Attention(StrEnum):
-    """Implementations of attention. A member is all that registers one."""
+    """Implementations of attention. To register one, it is enough to add a member."""
 
     implementation: AttentionImplementation | None
 
@@ -31,7 +31,7 @@ class Attention(StrEnum):
         member.implementation = implementation
         return member
 
-    AUTO = "auto"  # the first below that is for the device and right there, or else xla
+    AUTO = "auto"  # the first below that is for the device and correct on it, or else xla
     XLA = "xla", REFERENCE  # anywhere, any model: scores of all queries and keys
     BLOCKED = "blocked", BLOCKED  # CPUs: long rows a few heads at a time, short ones as xla
     CUDNN = "cudnn", CUDNN  # NVIDIA GPUs, in half precision
@@ -72,7 +72,7 @@ def unsupported_reason(attention: Attention, workload: AttentionWorkload) -> str
 def choose_attention(wanted: Attention, workload: AttentionWorkload) -> tuple[Attention, str]:
     """Return the attention to use, and a log line about it.
 
-    A kernel is compared with the reference on the very device before it is used, once.
+    A kernel is compared with the reference once, on the actual device, before it is used.
 
     Raises:
         ValueError: the wanted one does not support the workload, or its results are wrong here.
@@ -101,7 +101,7 @@ def _check(attention: Attention, workload: AttentionWorkload) -> tuple[str | Non
         return reason, line
     try:
         error = error_of(implementation, workload)
-    except RuntimeError as failure:  # of the library or its compiler: old, or for other devices
+    except RuntimeError as failure:  # of a library or compiler that is old or for other devices
         return f"it fails on this device: {str(failure).partition(chr(10))[0]}", line
     allowed = tolerance(workload)
     if not error <= allowed:  # also NaN

@@ -12,8 +12,8 @@ from albert_jax.attention.mask import AttentionMask
 from albert_jax.config import AlbertConfig
 from albert_jax.positions import position_encoder
 
-# (query, key, value, *, bias, dropout_rate, dropout_key) -> context, each of the four arrays
-# [batch, length, heads, width]: attention with its mask bound.
+# Attention with its mask bound: (query, key, value, *, bias, dropout_rate, dropout_key) -> context,
+# where each of the four arrays is [batch, length, heads, width].
 AttentionFn = Callable[..., Array]
 
 
@@ -27,7 +27,7 @@ class AttentionWorkload(NamedTuple):
     device: jax.Device
     partitioned: bool = False  # True if run.tensor splits arrays over devices
     slotted: bool = False  # True if the rows of a batch share slots for their sequences
-    described: bool = False  # True if the device is not there, so that nothing is verified on it
+    described: bool = False  # True if the device is not present, so nothing is verified on it
 
     @property
     def head_width(self) -> int:
@@ -40,12 +40,13 @@ class AttentionImplementation:
     """One way to compute attention.
 
     Attributes:
-        bind: a batch's mask to a function ``(query, key, value) -> context``, with the keyword
-            arguments `bias` if it supports one, `dropout_rate` and `dropout_key` if it supports
-            these. Called once for all layers, twice where some have a window.
-        unsupported_reason: a workload to the reason why it is unsupported, in words that continue
-            "cudnn cannot be used: "; None if it is supported. Bias and dropout are checked already.
-        platform: of the devices for which `auto` tries it; None for none.
+        bind: maps a batch's mask to a function ``(query, key, value) -> context``, with the keyword
+            arguments `bias` if it supports a bias, and `dropout_rate` and `dropout_key` if it
+            supports dropout. Called once for all layers, or twice if some have a window.
+        unsupported_reason: maps a workload to the reason why it is unsupported, in words that
+            continue "cudnn cannot be used: ", or to None if it is supported. Bias, dropout and
+            windows have been checked before.
+        platform: platform of the devices on which `auto` tries it; None for no devices.
         supports_bias: True if a position encoding may add to scores and values.
         supports_dropout: True if it can drop probabilities.
         supports_reach: True if a mask may have a `reach`.

@@ -10,21 +10,20 @@ from albert_jax.layers import AnyArray
 
 
 class AttentionMask(NamedTuple):
-    """Rows with padding, or packed rows, or (all None) rows of real tokens alone."""
+    """The mask of rows with padding, of packed rows, or (all None) of rows without padding."""
 
     attention_mask: Int[AnyArray, "batch length"] | None = None  # 1 for a real token
-    # Of packed rows: 1, 2, ... for the sequences of a row one after another, 0 for the padding
-    # behind them.
+    # For packed rows: 1, 2, ... for the sequences of a row in order, 0 for the padding after them.
     sequence_ids: Int[AnyArray, "batch length"] | None = None
-    max_sequences: int | None = None  # upper bound of the sequences in a packed row
-    sequence_slots: int | None = None  # of packed rows, for cuDNN: see `Execution`
+    max_sequences: int | None = None  # upper bound on the sequences in a packed row
+    sequence_slots: int | None = None  # for packed rows with cuDNN: see `Execution`
     reach: int | None = None  # farthest position on either side that a query attends to; None: any
 
     def dense(self, length: Any = None) -> Bool[Array, "#batch 1 #length length"] | None:
         """Return True where a query attends to a key; None if all attend to all.
 
         Args:
-            length: of the rows, a number or symbolic; only a reach needs it.
+            length: length of the rows, a number or symbolic; needed only with a reach.
         """
         mask = None
         if self.sequence_ids is not None:
@@ -40,14 +39,14 @@ class AttentionMask(NamedTuple):
     def segment_ids(self, batch: int, length: int) -> Int[Array, "batch length"]:
         """Return the ids of tokens that attend to each other, 0 for padding.
 
-        Without packing, padding is expected behind the real tokens.
+        Without packing, padding is expected after the real tokens.
         """
         ids = self.attention_mask if self.sequence_ids is None else self.sequence_ids
         return jnp.ones((batch, length), jnp.int32) if ids is None else jnp.asarray(ids, jnp.int32)
 
 
 def padding_mask(attention_mask: Int[AnyArray, "batch length"]) -> Bool[Array, "batch 1 1 length"]:
-    """Return a mask by which every position, padding too, attends to the real ones (mask 1).
+    """Return a mask that lets every position, including padding, attend to real ones (mask 1).
 
     Example: ``[1, 1, 0]`` gives each of the three queries ``[True, True, False]``.
     """
@@ -57,7 +56,7 @@ def padding_mask(attention_mask: Int[AnyArray, "batch length"]) -> Bool[Array, "
 def packed_mask(
     sequence_ids: Int[AnyArray, "batch length"],
 ) -> Bool[Array, "batch 1 length length"]:
-    """Return a mask by which every position attends to its own sequence.
+    """Return a mask that lets every position attend to its own sequence.
 
     Padding (id 0) attends to padding, so that its results are finite.
 

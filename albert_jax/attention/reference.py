@@ -25,12 +25,12 @@ def dot_product_attention(
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
 ) -> HeadVectors:
-    """Compute the softmax of query times key over the root of the width, times value.
+    """Compute ``softmax(query key^T / sqrt(width)) value``.
 
     Scores and softmax are at least float32.
 
     Args:
-        query: of each position and head.
+        query: vectors of each position and head.
         key: likewise.
         value: likewise.
         mask: True where a query attends to a key; None if all attend to all.
@@ -60,7 +60,7 @@ def masked_softmax(
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
 ) -> Float[Array, "batch heads queries keys"]:
-    """Return the probabilities of keys in `dtype`, some of them dropped; see the arguments above.
+    """Return the probabilities of keys in `dtype`, with dropout; see `dot_product_attention`.
 
     A masked score is the lowest finite number, so a query that attends to nothing weights all keys
     equally instead of becoming NaN.

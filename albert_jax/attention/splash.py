@@ -34,19 +34,19 @@ def splash_attention(
     *,
     reach: int | None = None,
 ) -> HeadVectors:
-    """Compute splash attention; on other devices than TPUs it is interpreted, for tests.
+    """Compute splash attention; on devices other than TPUs it is interpreted, for tests.
 
     Args:
-        query: of each position and head.
+        query: vectors of each position and head.
         key: likewise.
         value: likewise.
         sequence_ids: the sequence that a position belongs to, 0 for padding, where the result is
-            finite and has no meaning.
+            finite but meaningless.
         reach: farthest position on either side that a query attends to; blocks of the scores that
             lie beyond it are not computed. None: any.
 
     Raises:
-        ValueError: the length is no multiple of 128.
+        ValueError: the length is not a multiple of 128.
     """
     length, heads, width = query.shape[1:]
     if length % LANES:

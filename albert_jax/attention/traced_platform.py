@@ -1,4 +1,4 @@
-"""The platform that a function is traced for: a kernel's own, or that of its interpreter."""
+"""The platform that a function is traced for: on other platforms, a kernel is interpreted."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ def traced_platform() -> str:
 
 @contextlib.contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """Trace for devices that are described and not there.
+    """Trace for devices that are described but not present.
 
     Args:
-        platform: theirs.
+        platform: platform of these devices.
     """
     token = _DESCRIBED.set(platform)
     try:

@@ -15,22 +15,22 @@ from albert_jax.attention.reference import REFERENCE
 from albert_jax.matmuls.verification import relative_error
 
 _SEED = 0
-_LENGTH = 128  # of the rows compared where rows may have any length
+_LENGTH = 128  # of the compared rows, if rows may have any length
 
 
 def tolerance(workload: AttentionWorkload) -> float:
-    """Return the largest error allowed: that of the precision, far below that of a wrong mask."""
+    """Return the largest allowed error: that of rounding, far below that of a wrong mask."""
     if workload.device.platform == "cpu":
         return 1e-5 if jnp.dtype(workload.dtype) == jnp.float32 else 2e-2
     return 2e-2  # products of float32 are not exact on accelerators either
 
 
 def error_of(implementation: AttentionImplementation, workload: AttentionWorkload) -> float:
-    """Compute the largest relative error of an attention, of its result and of all three gradients.
+    """Compute the largest relative error of an attention's result and of its three gradients.
 
-    It is taken against the float32 reference on two rows of three sequences and padding (of one
-    sequence where rows are not packed), over the real tokens, for each length that rows have, and
-    with the window of the model if it has one too.
+    It is compared with the float32 reference over the real tokens of two rows, which hold three and
+    two sequences (one each if rows are not packed) and padding. This is done for each length that
+    rows have, without a window and, if the model has one, with its window.
     """
     lengths, reach = workload.lengths or (_LENGTH,), workload.config.attention_reach
     masks: list[tuple[int, int | None]] = [(length, None) for length in lengths]
@@ -77,11 +77,11 @@ def _error(
 def values_and_gradients(
     implementation: AttentionImplementation, mask: AttentionMask
 ) -> jax.stages.Wrapped:
-    """Return a function of sequence ids, operands and cotangent to context and three gradients.
+    """Return a function from sequence ids, operands and cotangent to context and three gradients.
 
     Args:
         implementation: the attention.
-        mask: of the rows, but for the ids of their sequences.
+        mask: mask of the rows, except the ids of their sequences.
     """
 
     @jax.jit

@@ -6,8 +6,8 @@ from enum import StrEnum
 class HiddenAct(StrEnum):
     """Activation of the feed-forward layer and of the masked-LM head.
 
-    The released files call the tanh form of GELU ``gelu``; others use that word for the erf form,
-    so the erf form has a name of its own here.
+    The released files call the tanh form of GELU ``gelu``. Others use that name for the erf form,
+    so the erf form has its own name here.
     """
 
     GELU = "gelu"
@@ -50,8 +50,8 @@ class EmbeddingMapping(StrEnum):
 class PositionEncoding(StrEnum):
     """Encoding of a token's position.
 
-    All but the first depend on distances only. They count along the row, which inside a pair of a
-    packed row is the same as inside the pair, and set no limit to the length of a row.
+    All but the first depend only on distances along the row, which are also distances inside a pair
+    of a packed row, and do not limit the length of a row.
     """
 
     ABSOLUTE = "absolute"  # a learned vector for each position, added to the token's (the paper)
@@ -70,7 +70,7 @@ class Norm(StrEnum):
 
     POST = "post"
     PRE = "pre"
-    SANDWICH = "sandwich"  # before each half, and its result before it is added (Ding et al. 2021)
+    SANDWICH = "sandwich"  # before each half, and on its result before the sum (Ding et al. 2021)
 
     @property
     def is_before(self) -> bool:
@@ -88,12 +88,12 @@ class NormKind(StrEnum):
 class FeedForwardKind(StrEnum):
     """Feed-forward half: one wide layer, or the product of two narrower ones (Shazeer 2020).
 
-    Those two have `AlbertConfig.feed_forward_width` units each, for about the same parameters.
+    Each of the two has `AlbertConfig.feed_forward_width` units, for about as many parameters.
     """
 
     MLP = "mlp"
-    GEGLU = "geglu"  # GELU by tanh on one of them
-    SWIGLU = "swiglu"  # SiLU, x times its logistic function
+    GEGLU = "geglu"  # tanh GELU of one of them
+    SWIGLU = "swiglu"  # SiLU, x * sigmoid(x), of one of them
 
     @property
     def is_gated(self) -> bool:
@@ -102,25 +102,25 @@ class FeedForwardKind(StrEnum):
 
 
 class DepthSignal(StrEnum):
-    """What distinguishes the applications of a shared block: vectors of width H of their own.
+    """What distinguishes the applications of a shared block: each has its own vectors of width H.
 
-    They are initialized so that a model begins as the one without.
+    They are initialized so that a model starts as the one without them.
     """
 
     NONE = "none"
-    # One times what each half adds (LayerScale, Touvron et al. 2021, which begins near zero).
+    # Initially one; multiplies what each half adds (LayerScale, Touvron et al. 2021: near 0).
     SCALE = "scale"
-    # Zero, added to the input (Dehghani et al. 2019, whose vectors are sinusoids).
+    # Initially zero; added to the input (Dehghani et al. 2019: sinusoids).
     EMBEDDING = "embedding"
 
 
 class Initialization(StrEnum):
     """Standard deviation of initial weights.
 
-    Wide models came to need a smaller one: the authors' later ones, of 768 to 4096, have 0.02,
-    0.02, 0.014 and 0.01, which is ``hidden_size`` from 0.02 on.
+    Wide models turned out to need a smaller one: the authors' later models, with hidden sizes from
+    768 to 4096, use 0.02, 0.02, 0.014 and 0.01. That is ``hidden_size`` with a range of 0.02.
     """
 
     FIXED = "fixed"  # initializer_range, whatever the width
-    HIDDEN_SIZE = "hidden_size"  # that times sqrt(1024 / hidden_size), and not above it
-    FAN_IN = "fan_in"  # of each dense layer, that times sqrt(1024 / its own inputs)
+    HIDDEN_SIZE = "hidden_size"  # that times sqrt(1024 / hidden_size), at most that
+    FAN_IN = "fan_in"  # for each dense layer, that times sqrt(1024 / its inputs)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from albert_jax.settings import FieldError, check_settings, setting
 
-MOST_LABELS = 1_000_000  # far beyond what anyone has trained: a slip or a damaged file is refused
+MOST_LABELS = 1_000_000  # far beyond what anyone has trained: refuses typos and damaged files
 
 
 class ProblemType(StrEnum):

@@ -24,23 +24,23 @@ from albert_jax.config.released_sizes import RELEASED_SIZES
 from albert_jax.input_files import read_json_object
 from albert_jax.settings import FieldError, check_settings, setting
 
-# Bounds of what can be built at all, far beyond what anyone has trained: a slip or a damaged file
-# is refused before anything of its size is.
+# Upper bounds, far beyond what anyone has trained: a typo or a damaged file is refused before
+# anything of that size is built.
 _MOST_TOKENS = 10_000_000
 _WIDEST = 1 << 20
 _MOST_LAYERS = 1000
 
-ROTARY_BASE = 10_000.0  # of the angles of rotary positions (Su et al. 2021)
-ALL_LAYERS = "all"  # of `AlbertConfig.expert_layers`
-_WIDTH_MULTIPLE = 8  # of a gated feed-forward layer, which matmul units like
+ROTARY_BASE = 10_000.0  # base of the angles of rotary positions (Su et al. 2021)
+ALL_LAYERS = "all"  # a value of `AlbertConfig.expert_layers`
+_WIDTH_MULTIPLE = 8  # widths of gated feed-forward layers are multiples of it, for matmul units
 
 
 @dataclasses.dataclass(frozen=True)
 class AlbertConfig:
-    """Configuration of an ALBERT under the released field names.
+    """Configuration of an ALBERT, with the released field names.
 
-    The defaults are those of the released code, which are the sizes of xxlarge; a released JSON
-    that leaves a field out means these. `AlbertConfig.from_name("base_v1")` gives a released size.
+    The defaults are those of the released code, which are the sizes of xxlarge; they also apply to
+    fields that a released JSON omits. `AlbertConfig.from_name("base_v1")` gives a released size.
 
     Raises:
         FieldError: a value is not allowed.
@@ -92,13 +92,13 @@ class AlbertConfig:
         2, "segments that token types distinguish", at_least=1, at_most=_WIDEST
     )
     initializer_range: float = setting(
-        0.02, "standard deviation of initial weights, truncated at two of them", above=0
+        0.02, "standard deviation of initial weights, which are cut at two of them", above=0
     )
 
-    # Fields that the released JSONs lack. Written to JSON only where not at the default.
+    # Fields that the released JSONs lack. They are written to JSON only if not at the default.
     layer_norm_eps: float = setting(1e-12, "added to the variance in layer norm", above=0)
     parameter_sharing: ParameterSharing = setting(
-        ParameterSharing.ALL, "the half of a layer that all layers of a group share"
+        ParameterSharing.ALL, "which half of a layer all layers of a group share"
     )
     depth_rank: int = setting(
         0,
@@ -111,7 +111,7 @@ class AlbertConfig:
     )
     num_experts: int = setting(
         0,
-        "low-rank experts of the feed-forward layer, shared as it is; 0: none",
+        "low-rank experts in the feed-forward layer, shared by layers as it is; 0: none",
         at_least=0,
         at_most=1024,
     )
@@ -120,7 +120,8 @@ class AlbertConfig:
         2, "experts that a token is routed to", at_least=2, at_most=1024
     )
     expert_layers: str = setting(
-        ALL_LAYERS, "layers whose feed-forward layer has the experts: all, or such as 4,8,12"
+        ALL_LAYERS,
+        "layers whose feed-forward layer has the experts: all, or numbers such as 4,8,12",
     )
     embedding_mapping: EmbeddingMapping = setting(
         EmbeddingMapping.WHEN_NEEDED, "when a dense layer maps embedding to hidden size"
@@ -144,14 +145,14 @@ class AlbertConfig:
     )
     global_every: int = setting(
         3,
-        "of so many applications of a layer the first has global attention, the others a window",
+        "number of applications of a layer of which the first attends globally, the others locally",
         at_least=1,
         at_most=_MOST_LAYERS,
     )
     norm: Norm = setting(Norm.POST, "norms after each sum, before each half, or around it")
-    norm_kind: NormKind = setting(NormKind.LAYER, "what norms divide by")
+    norm_kind: NormKind = setting(NormKind.LAYER, "kind of norm: layer norm, or RMS norm")
     feed_forward: FeedForwardKind = setting(
-        FeedForwardKind.MLP, "feed-forward layer without or with a gate, for the same parameters"
+        FeedForwardKind.MLP, "feed-forward layer; those with a gate have as many parameters"
     )
     dense_biases: bool = setting(
         True, "biases in the dense layers of the halves; those outside the layers stay"
@@ -198,7 +199,7 @@ class AlbertConfig:
     def layers_with_experts(self) -> tuple[bool, ...]:
         """True for each layer whose feed-forward layer has experts.
 
-        Example: of 3 layers with ``expert_layers="3"``, ``(False, False, True)``.
+        Example: ``(False, False, True)`` for 3 layers with ``expert_layers="3"``.
         """
         numbers = self._expert_layer_numbers()
         return tuple(number in numbers for number in range(1, self.num_hidden_layers + 1))
@@ -213,7 +214,7 @@ class AlbertConfig:
     def feed_forward_width(self) -> int:
         """Units of the feed-forward layer: F, or with a gate about 2 F / 3 (a multiple of 8).
 
-        Example: 3072 units are 2048 with a gate, 512 are 344.
+        Example: F = 3072 gives 2048 units with a gate, and F = 512 gives 344.
         """
         if not self.feed_forward.is_gated:
             return self.intermediate_size
@@ -233,7 +234,7 @@ class AlbertConfig:
 
     @property
     def attention_period(self) -> int:
-        """Number of layers after which global and local attention come in the same turns again."""
+        """Number of layers after which the pattern of global and local attention repeats."""
         if not self.attention_window:
             return 1
         return self.global_every // math.gcd(self.global_every, self.inner_group_num)
@@ -272,7 +273,7 @@ class AlbertConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AlbertConfig":
-        """Make a configuration from the content of a released JSON, unknown keys in `extra`."""
+        """Make a configuration from the content of a released JSON; unknown keys go to `extra`."""
         known = {field.name for field in dataclasses.fields(cls)} - {"extra"}
         return cls(
             **{key: value for key, value in values.items() if key in known},
@@ -295,7 +296,7 @@ class AlbertConfig:
         """Read a released ``albert_config.json``, in which null counts as absent.
 
         Raises:
-            ValueError: it is no JSON object; a `FieldError`: a value is not allowed.
+            ValueError: it is not a JSON object, or (a `FieldError`) a value is not allowed.
         """
         return cls.from_dict(read_json_object(Path(path), error=ValueError, drop_nulls=True))
 

@@ -19,9 +19,9 @@ def _size(layers: int, hidden: int, heads: int, **others: Any) -> dict[str, Any]
 _V1 = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 _ZH = {"vocab_size": 21128, "hidden_act": HiddenAct.RELU}
 
-# The head count of xlarge is in doubt: the paper's rule (one head for 64 units) and the v2 release
-# say 32, the published v1 graph fits 16. It changes no parameter's shape, so nothing that reads
-# weights may trust this table: the JSON beside the weights decides.
+# The head count of xlarge is in doubt: the paper's rule (one head per 64 units) and the v2 release
+# say 32, but the published v1 graph fits 16. It changes no parameter's shape, so code that reads
+# weights must not trust this table: the JSON beside the weights decides.
 RELEASED_SIZES: Mapping[str, dict[str, Any]] = {
     "base_v1": _size(12, 768, 12, **_V1),
     "large_v1": _size(24, 1024, 16, **_V1),

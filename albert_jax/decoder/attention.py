@@ -1,4 +1,4 @@
-"""Attention of a decoder's layer: to all of a target and its source, or to what a cache has."""
+"""Attention of a decoder's layer: to a whole target and its source, or to what a cache holds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from albert_jax.decoder.cache import DecoderCache
 from albert_jax.decoder.layers import Keys, MemoryProjection, Values, as_keys, as_values
 from albert_jax.layers import HeadVectors, at_least_float32
 
-# By half of a layer, the attention that it is called with; feed-forward ignores its.
+# For each half of a layer, the attention that it is called with; feed-forward ignores it.
 AttentionOfHalves = dict[str, Callable[..., HeadVectors]]
 
 
@@ -26,7 +26,7 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
 ) -> HeadVectors:
-    """Compute the softmax of queries times keys times `scale`, times values.
+    """Compute ``softmax(query keys scale) values``.
 
     Scores and softmax are at least float32.
     """
@@ -45,7 +45,7 @@ def whole_target(
     source_mask: Bool[Array, "batch source"] | None,
     scale: Float[Array, ""],
 ) -> AttentionOfHalves:
-    """Bind attention to targets of a length, all of which is there, and to the encoder's output."""
+    """Bind attention to whole targets of a given length, and to the encoder's output."""
     causal = jnp.tri(length, dtype=bool)[None, None]
     of_source = _for_all_queries(source_mask)
 
@@ -63,16 +63,17 @@ def whole_target(
 def read_on(
     length: int, cache: DecoderCache, layer: int, scale: Float[Array, ""]
 ) -> tuple[AttentionOfHalves, list[tuple[Array, Array]]]:
-    """Bind attention to what a cache has of a layer, and to `length` tokens more.
+    """Bind attention to what a cache holds for a layer, and to `length` more tokens.
 
     Returns:
-        The attention, and a list to which it appends the layer's keys and values with those tokens.
+        The attention, and a list to which it appends the layer's keys and values, which include
+        those of the new tokens.
     """
     own, of_source = cache.mask(length), _for_all_queries(cache.source_mask)
     written: list[tuple[Array, Array]] = []
 
     def attend_together(query: HeadVectors, *keys_values_mask: Any) -> HeadVectors:
-        """Attend with all rows of a source at once."""
+        """Attend from all rows of a source at once."""
         of_each_source = query.reshape(len(cache.writers), -1, *query.shape[2:])
         return attend(of_each_source, *keys_values_mask, scale=scale).reshape(query.shape)
 

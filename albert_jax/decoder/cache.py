@@ -1,11 +1,12 @@
 """The cache of a decoder: keys and values of the tokens that it has read, and of the source.
 
-Of each layer it has arrays of its own: a step writes one position in place, and attention reads
-what it needs as it lies in memory. Stacked over layers, both would copy.
+Each layer has its own arrays: a step writes one position in place, and attention reads what it
+needs without copying. With arrays stacked over layers, both would copy.
 
-Beams of a source share its keys and values, and their own lie side by side. A text that another
-beam continues stays where it was written: `writers` says whose tokens a text consists of, and
-attention hides the others. Moving keys and values instead took longer than the attention to all.
+Beams of a source share its keys and values, and their own are stored side by side. A text that
+another beam continues stays where it was written: `writers` says which beams wrote the tokens of a
+text, and attention masks the others. Moving keys and values instead took longer than attending to
+all of them.
 """
 
 import dataclasses
@@ -29,9 +30,9 @@ class DecoderCache:
     Rows of tokens are those of the beams of the first source, then of the second, ...
 
     Attributes:
-        length: tokens of the target that were read so far.
-        writers: for each text and position, the beam that has written its keys and values; at and
-            behind `length` its own.
+        length: number of target tokens that were read so far.
+        writers: for each text and position, the beam that has written its keys and values; from
+            `length` on, the text's own beam.
         self_attention: of the target, keys ``[batch, heads, width, longest * beams]`` and values
             ``[batch, heads, longest * beams, width]``: those of all beams for the first position,
             then for the second, ...
@@ -64,7 +65,7 @@ class DecoderCache:
     def mask(self, length: int) -> Bool[Array, "batch 1 queries keys"]:
         """Return True where one of the next `length` tokens of each beam attends to a key.
 
-        Example: with one beam, from position 1 on, two tokens and room for four:
+        Example: with one beam, two tokens from position 1 on, and room for four:
         ``[[1, 1, 0, 0], [1, 1, 1, 0]]``.
         """
         batch, beams, longest = self.writers.shape

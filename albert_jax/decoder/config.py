@@ -12,7 +12,7 @@ from albert_jax.config import (
 )
 from albert_jax.settings import FieldError, check_settings, setting
 
-# Bounds of what can be built at all, as those of `AlbertConfig`.
+# Upper bounds, like those of `AlbertConfig`.
 _MOST_TOKENS = 10_000_000
 _WIDEST = 1 << 20
 _MOST_LAYERS = 1000
@@ -20,15 +20,15 @@ _MOST_LAYERS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Gpt2Config:
-    """Configuration of a decoder under GPT-2's field names; the defaults are the smallest GPT-2.
+    """Configuration of a decoder, with GPT-2's field names and the defaults of the smallest GPT-2.
 
     Targets begin with `bos_token_id`, which transformers calls ``decoder_start_token_id``, end with
     `eos_token_id`, and are padded with `pad_token_id`.
 
     Raises:
         FieldError: a value is not allowed. Padding must not be the start token: transformers
-            hides padding when it trains and not when it generates, so that such a model meets a
-            start in generation that it has not seen in training.
+            masks padding in training but not in generation, so such a model would meet a start
+            token in generation that it has not seen in training.
     """
 
     vocab_size: int = setting(
@@ -102,16 +102,16 @@ class Gpt2Config:
         return 1 if self.parameter_sharing.shares_feed_forward else self.n_layer
 
     def check_length(self, field: str, length: int) -> None:
-        """Check that a target, its last token left out, has a position for every token.
+        """Check that there is a position for every token of a target except the last.
 
         Raises:
-            FieldError: it has not; the error is about `field`.
+            FieldError: there is not; the error is about `field`.
         """
         if length > self.n_positions:
             raise FieldError(field, f"at most n_positions ({self.n_positions})", length)
 
     def check_tying(self, encoder: AlbertConfig) -> None:
-        """Check that an encoder's layers can be this decoder's, if they are to be.
+        """Check that this decoder can use an encoder's layers, if it is to be tied to them.
 
         Raises:
             FieldError: sizes differ, or the encoder has layers that no decoder can use.
@@ -143,7 +143,7 @@ class Gpt2Config:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderSizes:
-    """Settings of a new decoder; in runs that start from a pre-trained one, those it has are its.
+    """Settings of a new decoder; a run that starts from a pre-trained one takes its sizes.
 
     Raises:
         FieldError: a value is not allowed.
@@ -200,9 +200,9 @@ class DecoderSizes:
 
         Args:
             encoder: the encoder that it reads from.
-            vocab_size: of targets.
-            longest: tokens of the longest target; the position table has as many rows, rounded up
-                to a multiple of 8.
+            vocab_size: number of tokens in the vocabulary of targets.
+            longest: number of tokens of the longest target; the position table has as many rows,
+                rounded up to a multiple of 8.
             bos_token_id: token with which targets begin.
             eos_token_id: token with which they end.
             pad_token_id: padding behind them.
@@ -232,7 +232,7 @@ class DecoderSizes:
 
 
 def _heads(width: int, encoder: AlbertConfig) -> int:
-    """Return the encoder's heads where widths are equal; else heads that are 64 wide."""
+    """Return the encoder's number of heads if widths are equal, else as many as are 64 wide."""
     if width == encoder.hidden_size:
         return encoder.num_attention_heads
     if width % 64:

@@ -1,17 +1,17 @@
 """The decoder: GPT-2 with cross-attention (Radford et al. 2019; Rothe et al. 2020).
 
 Layers share their halves as the encoder's do: a half is stored once per copy, ``[copies, 1, ...]``,
-and the depth is a scan. With a cache, layers are unrolled instead, since each has a cache of its
-own. Parameters are named like the encoder's; in GPT-2's words::
+and the layers run as a scan over depth. With a cache, layers are unrolled instead, since each has
+its own cache. Parameters are named like the encoder's; these are GPT-2's names::
 
     word_embeddings  wte        layers/attention        ln_1, attn
     position_embeddings  wpe    layers/cross_attention  ln_cross_attn, crossattention
     layer_norm       ln_f       layers/feed_forward     ln_2, mlp
 
-If it is tied to the encoder, attention and feed-forward are the encoder's own (Rothe et al. §3,
-SHARE): self-attention is causal, and the decoder has cross-attention and embeddings of its own.
-Cross-attention is added between the two, normalized before it and not after, so that a decoder that
-starts from a pre-trained encoder first computes what the encoder does.
+A decoder that is tied to the encoder uses the encoder's attention, made causal, and feed-forward
+(Rothe et al. §3, SHARE), with its own cross-attention and embeddings. Cross-attention is added
+between the two, and normalized before and not after, so that a decoder that starts from a
+pre-trained encoder first computes what the encoder does.
 """
 
 import dataclasses
@@ -54,10 +54,10 @@ class Gpt2Decoder(nn.Module):
 
     Attributes:
         config: the decoder's configuration.
-        dtype: of activations and matmuls; parameters are float32, logits at least that.
-        execution: `remat` and `unroll` are those of the scan over layers; the rest is the encoder's
-            alone.
-        encoder_config: of the encoder whose layers are used, if they are.
+        dtype: type of activations and matmuls; parameters are float32, logits at least that.
+        execution: `remat` and `unroll` apply to the scan over layers; the rest applies only to the
+            encoder.
+        encoder_config: configuration of the encoder whose layers are used, if any.
     """
 
     config: Gpt2Config
@@ -88,7 +88,7 @@ class Gpt2Decoder(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length vocabulary"]:
-        """Score the next token after each of a target's.
+        """Score the next token after each token of a target.
 
         Args:
             decoder_input_ids: the target, from the start token on.
@@ -146,7 +146,7 @@ class Gpt2Decoder(nn.Module):
         )
 
     def unstack(self, encoder_layers: Params | None = None) -> tuple[Params, ...]:
-        """Return the halves of each layer, cut out of their stacks once for many steps."""
+        """Return the halves of each layer, sliced from their stacks once for many steps."""
         constant, varying = self._by_depth(encoder_layers)
         return tuple(
             constant | jax.tree.map(lambda x, i=number: x[i], varying)
@@ -159,7 +159,7 @@ class Gpt2Decoder(nn.Module):
         cache: DecoderCache,
         layers: tuple[Params, ...],
     ) -> tuple[Float[Array, "rows length vocabulary"], DecoderCache]:
-        """Read on in targets, and score the next token after each of those that were read.
+        """Read on in targets, and score the next token after each token that was read.
 
         Args:
             decoder_input_ids: the tokens that follow those in the cache.
@@ -219,13 +219,13 @@ class Gpt2Decoder(nn.Module):
         }
 
     def _by_depth(self, encoder_layers: Params | None) -> tuple[Params, Params]:
-        """Return the halves of all layers and those of each, without the axis of inner blocks."""
+        """Return shared halves and those of each layer, without the axis of inner blocks."""
         stacks = {**(encoder_layers or {}), **self.layers}
         only_block = jax.tree.map(lambda leaf: leaf[:, 0], stacks)
         return split_by_depth(only_block, self.config.n_layer)
 
     def _initialize_layers(self, key: Array) -> Params:
-        """Initialize the halves that are its own, every copy independently."""
+        """Initialize the decoder's own halves, every copy independently."""
         config, halves = self.config, self._halves()
         copies = {
             "attention": config.attention_copies,

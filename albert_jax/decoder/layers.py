@@ -1,9 +1,9 @@
 """The halves of a decoder's layer: causal self-attention, cross-attention, feed-forward.
 
-Each normalizes first, then adds its result to what it got (Radford et al. 2019, §2.3). How queries
-meet keys, through a causal mask or a cache, is bound by the decoder, as the encoder's attention is.
-Parameters have the names of the encoder's halves, so that LAMB, weight decay and sharding treat
-both alike.
+Each normalizes its input first, then adds its result to the input (Radford et al. 2019, §2.3). The
+decoder binds how queries attend to keys, through a causal mask or a cache, as the encoder binds its
+attention. Parameters have the names of the encoder's halves, so that LAMB, weight decay and
+sharding treat both alike.
 """
 
 import math
@@ -20,24 +20,24 @@ from albert_jax.attention.implementation import AttentionFn
 from albert_jax.decoder.config import Gpt2Config
 from albert_jax.layers import ACTIVATIONS, HeadVectors, LayerNorm, affine, attention_dropout
 
-# As they lie in memory: a CPU multiplies a few queries with such matrices two to four times as fast
-# as with transposed ones.
+# Layouts in memory: a CPU multiplies a few queries with such matrices two to four times as fast as
+# with transposed ones.
 Keys = Float[Array, "batch heads width keys"]
 Values = Float[Array, "batch heads keys width"]
 
 # The projection of the encoder's output, [batch, source, hidden], to keys and values.
 MemoryProjection = Callable[[Array], tuple[Keys, Values]]
 # (query, projection, *, dropout_rate, dropout_key) -> context: attention to the encoder's output,
-# which it projects, or whose keys and values it has already.
+# which it projects unless it already has the keys and values.
 CrossAttentionFn = Callable[..., Array]
 
 
 class Projection(nn.Module):
-    """A dense layer with bias; float32 parameters, normal and not truncated, computed in `dtype`.
+    """A dense layer with bias, in `dtype`; parameters are float32, initially normal, untruncated.
 
-    A residual projection is the last of its half. Its weights are divided by the root of the number
-    of halves that add to the residual, two a layer (Radford et al. 2019, §2.3); cross-attention,
-    which came later, is not counted.
+    A residual projection is the last of its half. Its initial weights are divided by the square
+    root of the number of halves that add to the residual, two per layer (Radford et al. 2019,
+    §2.3); cross-attention, which came later, is not counted.
     """
 
     config: Gpt2Config
@@ -58,12 +58,12 @@ class Projection(nn.Module):
 
 
 def as_keys(x: HeadVectors) -> Keys:
-    """Return keys as they are multiplied with queries."""
+    """Return keys in the layout in which queries are multiplied with them."""
     return x.transpose(0, 2, 3, 1)
 
 
 def as_values(x: HeadVectors) -> Values:
-    """Return values as probabilities are multiplied with them."""
+    """Return values in the layout in which probabilities are multiplied with them."""
     return x.transpose(0, 2, 1, 3)
 
 
@@ -146,7 +146,7 @@ class DecoderFeedForward(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "batch length hidden"]:
-        del attend  # all halves are called alike
+        del attend  # all halves are called the same way
         config, dtype = self.config, self.dtype
         x = LayerNorm(config.layer_norm_epsilon, dtype, name="layer_norm")(hidden)
         wide = Projection(config, config.inner_size, dtype, name="intermediate")(x)

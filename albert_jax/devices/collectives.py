@@ -22,29 +22,28 @@ _BETWEEN_SLICES = "xla_megascale_runtime"  # carries what TPU slices send each o
 
 
 class Collective(NamedTuple):
-    """One communicating instruction."""
+    """One communication instruction."""
 
     kind: str  # all-reduce, all-gather, reduce-scatter, all-to-all, collective-permute, send
     axes: tuple[str, ...]  # of the mesh, over which the devices of a group differ
     in_loop: bool  # True inside a loop, such as that over the layers
     elements: int  # array elements of the output
     bytes: int
-    times: int = 1  # that it runs in a step
+    times: int = 1  # how often it runs in a step
     devices: int = 1  # of a group
     parts: int = 1  # slices, or hosts of GPUs, that a group spans
 
     @property
     def bytes_per_step(self) -> int:
-        """Bytes of the whole arrays of all its runs in a step, of which reduce-scatter leaves each
-        device a part."""
+        """Bytes of the whole arrays over all runs in a step (reduce-scatter outputs only parts)."""
         return self.bytes * self.times * (self.devices if self.kind == "reduce-scatter" else 1)
 
 
 def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
     """Return all collectives of a compiled program.
 
-    A program for several TPU slices is that of one slice; what a device sends to the other slices,
-    which stand along the first axis, is a ``send``.
+    A program for several TPU slices is that of one slice. What a device sends to the other slices,
+    which are along the first axis, is a ``send``.
 
     Args:
         text: the HLO text, from `jax.stages.Compiled.as_text`.
@@ -82,7 +81,7 @@ def parse_collectives(text: str, mesh: Mesh) -> list[Collective]:
 
 
 def part_of(device: Any) -> int:
-    """Return the number of a device's slice, or of its host where devices know no slices."""
+    """Return the number of a device's slice, or of its host if its platform has no slices."""
     if device.platform == "tpu":
         return int(getattr(device, "slice_index", None) or 0)
     return int(device.process_index)

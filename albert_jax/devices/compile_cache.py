@@ -15,7 +15,7 @@ from jax._src.compilation_cache_interface import CacheInterface
 from albert_jax.durable_files import partial_name
 from albert_jax.input_files import is_remote
 
-MOST_BYTES = 4 * 2**30  # of a local directory: what was not used for longest is removed
+MOST_BYTES = 4 * 2**30  # of a local directory: the least recently used files are removed
 
 _SUFFIX = ".program"
 _DIGEST = 32  # bytes of a SHA-256 before each program
@@ -27,31 +27,31 @@ _log = logging.getLogger(__name__)
 
 
 class CacheCounts(NamedTuple):
-    """Programs that this process needed, of those that may be in a cache, and found there."""
+    """Numbers of cacheable programs that this process needed and that it found in the cache."""
 
     needed: int
     found: int
 
     def since(self, before: "CacheCounts") -> "CacheCounts":
-        """Return what came after other counts."""
+        """Return what was added since earlier counts."""
         return CacheCounts(self.needed - before.needed, self.found - before.found)
 
     @property
     def all_found(self) -> bool:
-        """True if there were any, and none was compiled."""
+        """True if programs were needed and none was compiled."""
         return self.needed == self.found > 0
 
 
 class SealedCache(CacheInterface):
-    """A cache of JAX whose entries are complete, or absent, and have a checksum.
+    """A cache for JAX whose entries are complete or absent, and have a checksum.
 
-    JAX's own writes an entry in place, so that a process which is killed leaves half of one for
-    ever, and what decompresses is run. Here what is damaged is removed with a warning, and compiled
-    again.
+    JAX's own cache writes an entry in place, so a process that is killed leaves half an entry
+    forever, and whatever decompresses is run. Here a damaged entry is removed with a warning, and
+    the program is compiled again.
 
     Args:
         directory: local or remote.
-        most_bytes: of all entries, if it is local.
+        most_bytes: limit on all entries together, if it is local.
     """
 
     def __init__(self, directory: str, most_bytes: int = MOST_BYTES) -> None:
@@ -71,7 +71,7 @@ class SealedCache(CacheInterface):
             file.unlink(missing_ok=True)
             return None
         if not self._is_remote:
-            with contextlib.suppress(OSError):  # of a directory that is only read
+            with contextlib.suppress(OSError):  # the directory may be read-only
                 os.utime(file)
         return program
 
@@ -84,14 +84,14 @@ class SealedCache(CacheInterface):
         partial = partial_name(Path(file))
         partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
-        os.replace(partial, file)  # not synced: after a power cut the checksum tells
+        os.replace(partial, file)  # not synced: the checksum shows damage after a power cut
         if self._unchecked is None or self._unchecked > self._most_bytes // 64:
             self._evict()
             self._unchecked = 0
         self._unchecked += len(content)
 
     def _evict(self) -> None:
-        """Remove what was not used for longest, or a killed process left, beyond the bound."""
+        """Remove the least recently used files, and those of killed processes, above the limit."""
         found = []
         for file in Path(self._path).glob(f"*{_SUFFIX}*"):
             with contextlib.suppress(FileNotFoundError):  # another process was faster
@@ -106,11 +106,11 @@ class SealedCache(CacheInterface):
 
 
 def use_compile_cache(directory: str) -> None:
-    """Keep the programs that this process compiles from now on in a directory, all of them if it is
-    local, and look for them there.
+    """Keep programs that this process compiles from now on in a directory, and look there first.
 
-    Of several processes the first one writes, and all of them read. On CPUs a program has another
-    key on each, so all of them write.
+    A local directory keeps all of them, a remote one those that take a second or longer. Of several
+    processes, the first one writes and all of them read. On CPUs, a program has a different key in
+    each process, so all of them write.
     """
     global _directory
     _directory = directory
@@ -128,9 +128,9 @@ def use_compile_cache(directory: str) -> None:
 def _write(
     key: str, seconds: float, name: str, backend: Any, executable: Any, *callbacks: Any
 ) -> None:
-    """Add a program, as JAX does on the first process, or else on CPUs.
+    """Add a program: on the first process, as JAX does, and on CPUs on the other processes too.
 
-    The keys of JAX contain a fingerprint of the devices, in which processes on CPUs differ.
+    JAX's keys contain a fingerprint of the devices, which on CPUs differs between processes.
     """
     if jax.process_index() == 0 or backend.platform != "cpu" or any(callbacks):
         _write_on_first(key, seconds, name, backend, executable, *callbacks)

@@ -1,4 +1,4 @@
-"""Devices that are described and not there, to compile for: NVIDIA GPUs and slices of TPUs."""
+"""Devices that are described but not present, to compile for: NVIDIA GPUs and slices of TPUs."""
 
 import contextlib
 import os
@@ -36,12 +36,12 @@ _HOPPER: Mapping[str, int] = {
 }
 DESCRIBED_GPUS = ("NVIDIA H100", "NVIDIA H200")
 _CAPABILITY = 9.0  # of these
-# Machine code, which is not looked at: without optimization it takes a quarter of the time.
+# For programs whose machine code is not examined: unoptimized, it takes a quarter of the time.
 UNOPTIMIZED_CODE: Mapping[str, int | bool] = {
     "xla_backend_optimization_level": 0,
     "xla_gpu_disable_gpuasm_optimizations": True,
 }
-# What libtpu would ask a TPU machine for, or complain of where there is none.
+# What libtpu would ask a TPU machine for, or complain about if there is none.
 _NO_TPU_MACHINE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # beside other processes: there is no device to share
@@ -55,15 +55,15 @@ _NO_TPU_MACHINE = {
 def described_gpus(
     name: str = "NVIDIA H200", *, devices: int = 1, hosts: int = 1
 ) -> list[jax.Device]:
-    """Return GPUs that programs can be lowered and compiled for, and nothing be computed on.
+    """Return GPUs that programs can be lowered and compiled for, but not run on.
 
-    They need JAX's plugin for CUDA, cuDNN and ptxas, but no GPU and no driver; where none is there,
+    They need JAX's plugin for CUDA, cuDNN and ptxas, but no GPU and no driver. If there is no GPU,
     JAX must be set to the platform ``cpu``. Trace under `described_devices`. No kernel is chosen by
-    timing: a program tells what it reads and writes, not how fast.
+    timing, so a program shows what it reads and writes, but not how fast.
 
     Args:
         name: one of `DESCRIBED_GPUS`.
-        devices: GPUs of a host.
+        devices: number of GPUs of a host.
         hosts: number of hosts, each one process.
 
     Raises:
@@ -95,7 +95,7 @@ def described_gpus(
 
 
 def described_tpus(topology: str, *, slices: int = 1) -> list[jax.Device]:
-    """Return TPU chips that programs can be lowered and compiled for, and nothing be computed on.
+    """Return TPU chips that programs can be lowered and compiled for, but not run on.
 
     They need libtpu, but no TPU. Trace under `described_devices`.
 
@@ -113,24 +113,24 @@ def described_tpus(topology: str, *, slices: int = 1) -> list[jax.Device]:
     if version == "v4":  # both cores of a chip as one device, as JAX has them
         options["chip_config_name"] = "megacore"
     sizes = [int(size) for size in shape.split("x")]
-    if max(sizes) == 1:  # else a host has four chips
+    if max(sizes) == 1:  # by default, a host has four chips
         options["chips_per_host_bounds"] = [1, 1, 1]
     return topologies.get_topology_desc(topology, platform="tpu", **options).devices
 
 
 def is_described(device: jax.Device) -> bool:
-    """Return True for a device that is not there."""
+    """Return True for a device that is described but not present."""
     return type(device.client).__name__.startswith("CompileOnly")
 
 
 @contextlib.contextmanager
 def described_devices(device: jax.Device) -> Iterator[None]:
-    """Answer for a device that is not there where a function is traced, and asks what is here.
+    """Answer for a described device when a function that is traced asks which devices are here.
 
-    Nothing that was traced for another platform is used again.
+    Caches are cleared, so nothing that was traced for another platform is used again.
 
     Args:
-        device: one of them.
+        device: one of the devices to trace for.
     """
     with contextlib.ExitStack() as exits:
         if is_described(device):
@@ -144,7 +144,7 @@ def described_devices(device: jax.Device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _described_capability() -> Iterator[None]:
-    """Answer where JAX asks its first device if cuDNN may be called, which has no public way."""
+    """Answer for JAX's first device whether cuDNN may be called; there is no public way to."""
     cudnn: Any = private_cudnn()
     answers = {
         "check_compute_capability": lambda least: float(least) <= _CAPABILITY,

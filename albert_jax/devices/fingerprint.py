@@ -12,7 +12,7 @@ def fingerprint(tree: PyTree) -> UInt32[Array, ""]:
     """Return the fingerprint of all arrays of a tree.
 
     Every element is mixed with its position, and the results are added up modulo 2^32. Integers add
-    up to the same sum in any order, so the fingerprint itself depends on no device.
+    up to the same sum in any order, so the fingerprint does not depend on the device.
 
     Example: ``[1.0, 2.0]``, ``[2.0, 1.0]`` and ``[1.0, 2.0000002]`` have three fingerprints.
     """
@@ -39,7 +39,7 @@ def _leaf_fingerprint(leaf: Array) -> UInt32[Array, ""]:
 
 
 def _mix(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
-    """Map integers one to one to others that look random: the finalizer of MurmurHash3."""
+    """Map integers one-to-one to random-looking ones: the finalizer of MurmurHash3."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

@@ -20,24 +20,26 @@ def training_flops_per_row(
 ) -> int:
     """Return the operations of all matmuls of a row, forward and backward, without recomputation.
 
-    Per layer ``length · (8 H² + 4 H F)`` for the dense matmuls (with a gate of width W,
-    ``6 H W`` for ``4 H F``; with E experts of rank r ``2 H E + 4 E r (H + F)`` more, as all are
-    computed, which is ``E / k`` times what the k chosen ones would take) and
-    ``4 · length² · H`` for attention, or 4 H for each pair of a query and a key in a window, twice
-    that with learned relative positions; once ``2 · length · E · H`` for the embedding mapping,
-    ``predictions · (2 H E + 2 E V)`` for the masked-LM head and
-    ``2 H² + 4 H`` per pair for pooler and sentence-order head; the backward pass costs twice the
-    forward pass. Example: base at length 512 with 77 predictions, 292.04 GFLOP.
+    Per layer, the dense matmuls take ``length · (8 H² + 4 H F)``. With a gate of width W, ``6 H W``
+    replaces ``4 H F``. E experts of rank r add ``length · (2 H E + 4 E r (H + F))``, since all are
+    computed, which is ``E / k`` times what the k chosen ones would take. Attention takes
+    ``4 · length² · H``, or 4 H for each pair of a query and a key in a window, and twice that with
+    learned relative positions.
 
-    With a generator of replaced tokens, its layers and embedding mapping come on top, the masked-LM
-    head is of its width, and ``length · (2 H² + 2 H)`` is the detection head.
+    Outside the layers, the embedding mapping takes ``2 · length · E · H``, the masked-LM head
+    ``predictions · (2 H E + 2 E V)``, and pooler and sentence-order head ``2 H² + 4 H`` per pair.
+    The backward pass costs twice the forward pass. Example: base at length 512 with 77 predictions,
+    292.04 GFLOP.
+
+    A generator of replaced tokens adds its layers and embedding mapping. The masked-LM head then
+    has its width, and the detection head takes ``length · (2 H² + 2 H)``.
 
     Args:
         config: the model's sizes.
         length: number of positions of a row.
         predictions: number of prediction slots of a row.
         pairs: number of pairs of a row.
-        generator: its sizes, where tokens are replaced; its layers may be the model's own.
+        generator: the generator's sizes, if tokens are replaced; its layers may be the model's own.
     """
     hidden = config.hidden_size
     heads = pairs * (2 * hidden**2 + 4 * hidden)
@@ -59,9 +61,10 @@ def pretraining_flops_per_row(
 ) -> int:
     """Return the operations of all matmuls of a row in pre-training, forward and backward.
 
-    They are those of `training_flops_per_row`, whose arguments these are, less what no head reads:
-    after the last attention the model, or the generator, computes the positions that are predicted
-    and the starts of pairs alone. Example: base at length 512 with 77 predictions, 278.21 GFLOP.
+    They are those of `training_flops_per_row`, which takes the same arguments, minus what no head
+    reads. After the last attention, the model computes only the positions that are predicted and
+    the starts of pairs; with a generator, only the generator skips positions, all but the predicted
+    ones. Example: base at length 512 with 77 predictions, 278.21 GFLOP.
     """
     row = {"length": length, "predictions": predictions, "pairs": pairs}
     every = training_flops_per_row(config, **row, generator=generator)
@@ -71,12 +74,12 @@ def pretraining_flops_per_row(
 
 
 def skipped_flops(config: AlbertConfig, *, length: int, chosen: int) -> int:
-    """Return the operations of the last layer at positions of a row that nothing reads, forward.
+    """Return the forward operations of the last layer at positions of a row that nothing reads.
 
     Args:
         config: the model's sizes.
         length: number of positions of a row.
-        chosen: number of those that are read.
+        chosen: number of positions that are read.
     """
     if not skips_positions(config.layers_with_experts, chosen, length):
         return 0
@@ -85,7 +88,7 @@ def skipped_flops(config: AlbertConfig, *, length: int, chosen: int) -> int:
 
 
 def prediction_flops_per_row(config: AlbertConfig, *, length: int, predictions: int) -> int:
-    """Return the operations of all matmuls of a row's masked-LM predictions, forward alone."""
+    """Return the forward operations of all matmuls of a row's masked-LM predictions."""
     dense, masked_lm = dense_flops(config, length), masked_lm_flops(config, predictions)
     skipped = skipped_flops(config, length=length, chosen=predictions)
     return dense + attention_flops(config, length) + masked_lm - skipped
@@ -96,15 +99,16 @@ def seq2seq_flops_per_row(
 ) -> int:
     """Return the operations of all matmuls of a pair, forward and backward, without recomputation.
 
-    Beside the encoder's, per layer of the decoder ``target · (12 D² + 4 D F) + source · 4 D²`` for
-    the dense matmuls and ``4 · target · (target + source) · D`` for both attentions; once
-    ``2 · target · D · V`` for the logits, and ``2 · source · H · D`` where widths differ.
+    In addition to the encoder, each layer of the decoder takes
+    ``target · (12 D² + 4 D F) + source · 4 D²`` for the dense matmuls and
+    ``4 · target · (target + source) · D`` for both attentions. The logits take
+    ``2 · target · D · V``, and the layer between widths, if they differ, ``2 · source · H · D``.
 
     Args:
         config: the encoder's sizes.
-        decoder: the decoder's.
+        decoder: the decoder's sizes.
         source: number of positions of a source.
-        target: likewise of a target.
+        target: number of positions of a target.
     """
     width, encoder_width = decoder.n_embd, config.hidden_size
     layer = target * (12 * width**2 + 4 * width * decoder.inner_size) + 4 * source * width**2
@@ -116,7 +120,7 @@ def seq2seq_flops_per_row(
 
 
 def dense_flops(config: AlbertConfig, positions: int) -> int:
-    """Return the operations of the layers' dense matmuls and of the embedding mapping, forward."""
+    """Return the forward operations of the layers' dense matmuls and of the embedding mapping."""
     hidden, depth = config.hidden_size, config.num_hidden_layers * config.inner_group_num
     matrices = 3 if config.feed_forward.is_gated else 2
     layer = positions * (8 * hidden**2 + 2 * matrices * hidden * config.feed_forward_width)
@@ -125,7 +129,7 @@ def dense_flops(config: AlbertConfig, positions: int) -> int:
 
 
 def _expert_flops(config: AlbertConfig, positions: int) -> int:
-    """Return the operations of routers and of all experts, chosen or not, forward."""
+    """Return the forward operations of routers and of all experts, chosen or not."""
     matrices = 3 if config.feed_forward.is_gated else 2
     hidden, ranks = config.hidden_size, config.num_experts * config.expert_rank
     experts = 2 * matrices * ranks * (hidden + config.feed_forward_width)
@@ -134,7 +138,7 @@ def _expert_flops(config: AlbertConfig, positions: int) -> int:
 
 
 def attention_flops(config: AlbertConfig, length: int) -> int:
-    """Return the operations of a row's scores and contexts in all layers, forward."""
+    """Return the forward operations of a row's scores and contexts in all layers."""
     positions, reach = position_encoder(config), config.attention_reach
 
     def of_application(number: int) -> int:
@@ -145,16 +149,17 @@ def attention_flops(config: AlbertConfig, length: int) -> int:
 
 
 def pairs_in_window(length: int, reach: int | None) -> int:
-    """Return the number of pairs of positions that are at most so far from each other; None: any.
+    """Return the number of pairs of positions at most `reach` from each other; None: all pairs.
 
-    Example: 4 positions that reach 1 have 10 pairs, each its own and 3 neighbors twice.
+    Example: 4 positions with a reach of 1 have 10 pairs: 4 of a position with itself, and 3 of
+    neighbors, which count twice.
     """
     reach = length - 1 if reach is None else min(reach, length - 1)
     return length * (2 * reach + 1) - reach * (reach + 1)
 
 
 def masked_lm_flops(config: AlbertConfig, predictions: int) -> int:
-    """Return the operations of the masked-LM head, forward."""
+    """Return the forward operations of the masked-LM head."""
     return 2 * predictions * config.embedding_size * (config.hidden_size + config.vocab_size)
 
 

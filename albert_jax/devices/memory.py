@@ -1,4 +1,4 @@
-"""Memory of devices: the need of a compiled step, and the limit of a device."""
+"""Memory of devices: what a compiled step needs, and the limit of a device."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from albert_jax.devices.specifications import specification
 
 _USABLE = 0.92  # the rest is for prefetched batches, fragmentation and uncounted buffers
 _RESERVED = {"gpu": 0.75}  # the part of a GPU's memory that JAX takes by default
-# What XLA's compiler for TPUs says of a program that is too large for the memory.
+# What XLA's compiler for TPUs says about a program that is too large for the memory.
 _EXHAUSTED = re.compile(
     r"RESOURCE_EXHAUSTED.*?(?:Used |HLO temporaries \()(?P<size>[\d.]+)(?P<unit>[KMGT]?)", re.DOTALL
 )
@@ -20,7 +20,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def memory_of(compiled: jax.stages.Compiled) -> int | None:
-    """Return the bytes of a compiled step on a device, arguments included, if they are known."""
+    """Return the bytes that a compiled step needs on a device, including arguments, if known."""
     memory = compiled.memory_analysis()
     if memory is None:
         return None
@@ -46,8 +46,8 @@ def bytes_on_device(arrays: PyTree) -> int:
 def memory_limit(device: jax.Device) -> int | None:
     """Return the bytes that a step may use on a device, if they are known.
 
-    The simulated devices of a host share its memory. Of a device that is described and not there it
-    is a part of what the maker says, as it would be of a real one.
+    The simulated devices of a host share its memory. For a described device, the limit is a part of
+    the memory that the maker states, as it would be for a real one.
     """
     if device.platform == "cpu":
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -62,9 +62,9 @@ def memory_limit(device: jax.Device) -> int | None:
 
 
 def exhausted_memory(error: Exception) -> int | None:
-    """Return the bytes that a compiler needed and did not have; None for another error.
+    """Return the bytes that a compiler needed and did not have; None for any other error.
 
-    It may be those of temporary arrays alone, which it plans first.
+    They may be those of temporary arrays only, which the compiler plans first.
 
     Example: XLA for TPUs, ``RESOURCE_EXHAUSTED: ... Used 30.25G of 15.75G hbm``.
     """

@@ -1,8 +1,8 @@
-"""The mesh: all devices of a run in three axes, with slow links along the first one alone.
+"""The mesh: all devices of a run in three axes, with slow links only along the first one.
 
 Rows are sharded over ``data`` and ``fsdp``, parameters and optimizer state over ``fsdp`` and
 ``tensor``. TPU slices and GPU hosts are linked by a data-center network (DCN), which is slower than
-the links inside; they stand along ``data``, the axis that a step crosses once.
+the links inside them. They are placed along ``data``, the axis that a step crosses once.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ def make_mesh(
     dcn_data: int | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """Make a mesh over all devices; the data axis is their number over `fsdp * tensor`.
+    """Make a mesh over all devices; the data axis is their number divided by `fsdp * tensor`.
 
     Example: two TPU slices of 16 devices with ``fsdp=4`` have the mesh 8 x 4 x 1, whose first four
     rows are the first slice.
@@ -34,12 +34,12 @@ def make_mesh(
         fsdp: devices that share one copy of parameters and optimizer state.
         tensor: devices that share each matmul.
         dcn_data: number of parts of the data axis that are joined by a slow network: the slices,
-            or the processes where all devices are one slice. None: as many as there are slices.
-        devices: those of JAX, or described ones of a topology; None: all of this run.
+            or the processes if all devices are in one slice. None: as many as there are slices.
+        devices: JAX's devices, or described ones of a topology; None: all of this run.
 
     Raises:
-        ValueError: the number of devices of a part is not divisible, or `dcn_data` is another
-            number than that of the parts.
+        ValueError: the number of devices of a part is not divisible, or `dcn_data` is not the
+            number of parts.
     """
     devices = jax.devices() if devices is None else devices
     unit, sizes = _parts(devices, dcn_data)
@@ -70,7 +70,7 @@ def make_mesh(
 
 
 def _parts(devices: Sequence[Any], dcn_data: int | None) -> tuple[str, list[int]]:
-    """Return what a slow network joins, in words, and the number of devices of each."""
+    """Return what a slow network joins, as a word, and the number of devices of each."""
     slices = Counter(getattr(device, "slice_index", 0) for device in devices)
     if len(slices) > 1:
         return "slices", list(slices.values())

@@ -16,8 +16,7 @@ class BatchQueue:
 
     Attributes:
         waited_seconds: time spent waiting for `batches`.
-        stalled_seconds: the part of it that the devices had nothing to do in, as far as `settle`
-            was told.
+        stalled_seconds: the part of it in which the devices were idle, as reported to `settle`.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class BatchQueue:
         self._placed.append(self._load())
 
     def settle(self, *, idle: bool) -> None:
-        """Say if the devices were idle at the end of the waiting since the last call."""
+        """Report whether the devices were idle at the end of the waiting since the last call."""
         if idle:
             self.stalled_seconds += self.waited_seconds - self._settled
         self._settled = self.waited_seconds

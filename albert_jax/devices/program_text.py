@@ -51,7 +51,7 @@ class Array(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return self.bits * self.elements // 8
 
 
@@ -69,7 +69,7 @@ def arrays_of(type_text: str) -> list[Array]:
 
 
 def parse_computations(text: str) -> dict[str, list[Instruction]]:
-    """Return the instructions of each computation by its name, the program itself as the last."""
+    """Return the instructions of each computation by its name, with the program itself last."""
     found: dict[str, list[Instruction]] = {}
     entry = name = None
     for line in text.splitlines():
@@ -87,7 +87,7 @@ def parse_computations(text: str) -> dict[str, list[Instruction]]:
 
 
 def _first_parenthesis(rest: str) -> str:
-    """Return what stands before the parenthesis that closes the operands."""
+    """Return the text before the parenthesis that closes the operands."""
     depth = 1
     for place, character in enumerate(rest):
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -97,7 +97,7 @@ def _first_parenthesis(rest: str) -> str:
 
 
 def count_runs(computations: dict[str, list[Instruction]]) -> dict[str, int]:
-    """Return how often each computation runs when the program does, by its name.
+    """Return how often each computation runs when the program runs once, by its name.
 
     A loop whose number of iterations is not known counts once.
 
@@ -120,7 +120,7 @@ def count_runs(computations: dict[str, list[Instruction]]) -> dict[str, int]:
 
 
 def _iterations(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """Return how often a loop repeats: as is noted, or up to the constant it counts to."""
+    """Return a loop's number of iterations: the annotated one, or the constant it counts to."""
     if known := _TRIP_COUNT.search(loop.line):
         return int(known[1])
     condition = re.search(r"condition=%?([\w.\-]+)", loop.line)

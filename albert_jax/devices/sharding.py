@@ -14,11 +14,11 @@ from albert_jax.devices.mesh import DATA_AXIS, ROW_AXES
 P = PartitionSpec
 ROWS = P(ROW_AXES)
 
-# The first rule applies whose pattern matches the end of the parameter's name and whose length is
+# A parameter follows the first rule whose pattern matches the end of its name and whose length is
 # its number of axes. An axis that does not divide evenly is not sharded. Layers have two leading
 # axes, [copies, inner]. Parameters of the vocabulary's size are not sharded either: factorized,
-# they are small beside a layer, and sharding would put a collective into every look-up. A decoder's
-# word table is not sharded for the latter reason.
+# they are small compared with a layer, and sharding would put a collective into every look-up. A
+# decoder's word table is not sharded for the latter reason.
 SHARDING_RULES: Sequence[tuple[str, PartitionSpec]] = (
     (r"layers/(cross_)?attention/(query|key|value)/kernel", P(None, None, "fsdp", "tensor")),
     (r"layers/(cross_)?attention/(query|key|value)/bias", P(None, None, "tensor")),

@@ -12,8 +12,8 @@ _NO_KERNEL = {
     *("conditional", "call", "partition-id", "replica-id", "iota", "opt-barrier", "domain"),
     *("add-dependency", "rng-get-and-update-state"),
 }
-# Collectives are counted by `collectives`, TPUs copy to the chip and back while they compute, and
-# what ends an operation moves nothing more.
+# Not counted here: collectives, which `collectives` counts, copies to the chip of a TPU and back,
+# which happen while it computes, and instructions that end an operation, which move nothing more.
 _ELSEWHERE = (
     *("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"),
     *("send", "recv", "copy-start", "slice-start", "-done"),
@@ -26,11 +26,11 @@ _SLICES = {"dynamic-slice", "slice", "gather"}
 
 
 def bytes_between_matmuls(text: str) -> int:
-    """Return what all kernels read and write of the device's memory that multiply no matrices.
+    """Return how much device memory is read and written by kernels that multiply no matrices.
 
-    Those that do are left out with what is fused into them, and so are copies that run beside them.
-    An array of which a kernel reads or updates a slice counts with that slice, and a loop's body as
-    often as it runs.
+    Kernels that do are left out with what is fused into them, and so are copies that run beside
+    them. Of an array of which a kernel reads or updates a slice, only the slice counts. A loop's
+    body counts as often as it runs.
 
     Args:
         text: the HLO text, from `jax.stages.Compiled.as_text`.
@@ -77,7 +77,7 @@ def _moved(instructions: list[Instruction], computations: dict[str, list[Instruc
 
 
 def _moved_by_fusion(fusion: Instruction, body: list[Instruction], types: dict[str, str]) -> int:
-    """Return the bytes of a fusion's operands and results, of slices where it takes slices."""
+    """Return the bytes of a fusion's operands and results, or of the slices that it takes."""
     within = {instruction.name: instruction for instruction in body}
     parameters = sorted(
         (i for i in body if i.operation == "parameter"),

@@ -1,8 +1,8 @@
 """The scan over the depth: one compiled body for all layers, or for all periods of a few layers.
 
-Where layers differ in more than their parameters, as in the reach of their attention, a period is
-compiled as one and the scan goes over the periods. A kernel's masks are fixed when it is compiled,
-so a body that chose between two of them at run time would hold both all the same.
+If layers differ in more than their parameters, such as in the reach of their attention, a period of
+layers is compiled as one body and the scan runs over periods. A kernel's masks are fixed when it is
+compiled, so a body that chose between two masks at run time would contain both kernels anyway.
 """
 
 import functools
@@ -15,8 +15,8 @@ from jax import Array
 
 from albert_jax.encoder.execution import Execution, rematerialize
 
-# (number of a layer in its period, hidden states, what the layer has of its own) -> hidden states,
-# and what is kept of each layer
+# (number of a layer in its period, hidden states, the layer's slice of `xs`) -> hidden states, and
+# what is kept of each layer
 ApplyLayer = Callable[[int, Array, Any], tuple[Array, Any]]
 
 
@@ -31,18 +31,18 @@ def scan_layers(
 ) -> tuple[Array, Any]:
     """Apply all layers, one after another.
 
-    Example: 8 layers with a period of 3 are a scan over two periods and two layers behind it.
+    Example: 8 layers with a period of 3 are a scan over two periods, followed by two layers.
 
     Args:
         apply_layer: see `ApplyLayer`.
         hidden: input of the first layer.
-        xs: arrays ``[layers, ...]``, one slice a layer.
-        layers: their number.
-        period: number of layers after which they are alike again.
-        execution: gives rematerialization, of each layer, and how many layers are unrolled.
+        xs: arrays ``[layers, ...]``, one slice per layer.
+        layers: number of layers.
+        period: number of layers after which the pattern of layers repeats.
+        execution: says how each layer is rematerialized, and how many layers are unrolled.
 
     Returns:
-        The result of the last layer, and what is kept, ``[layers, ...]``.
+        The output of the last layer, and what is kept of each layer, ``[layers, ...]``.
     """
 
     def body(number: int, *, in_loop: bool) -> Callable[[Array, Any], tuple[Array, Any]]:

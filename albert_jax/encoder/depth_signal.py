@@ -1,8 +1,8 @@
-"""Vectors by which the applications of a shared block differ, see `DepthSignal`.
+"""Vectors by which the applications of a shared block differ; see `DepthSignal`.
 
-A scale multiplies what a half adds to its input. It is multiplied into the parameters that come
-last in the half, once a step and not once a token. Where a norm follows, before the sum, these are
-the norm's, as the norm would undo it.
+A scale multiplies what a half adds to its input. It is multiplied into the last parameters of the
+half, which happens once per step instead of once per token. If a norm comes before the sum, those
+are the norm's parameters, since the norm would undo an earlier scale.
 """
 
 from typing import Any
@@ -16,12 +16,12 @@ from albert_jax.layers import AnyArray
 
 Params = dict[str, Any]
 
-DEPTH_SIGNAL = "depth_signal"  # among the stacks of the layers
-_LAST = ("dense", "output", "output_experts")  # of attention, and of the feed-forward half
+DEPTH_SIGNAL = "depth_signal"  # its name among the stacks of the layers
+_LAST = ("dense", "output", "output_experts")  # last layers of the halves, and the last experts
 
 
 def initialize_signal(config: AlbertConfig) -> Params:
-    """Return ones for each half of each application, or zeros for each: ``[layers, inner, H]``."""
+    """Return scales of one for each half, or embeddings of zero, as ``[layers, inner, H]``."""
     shape = (config.num_hidden_layers, config.inner_group_num, config.hidden_size)
     if config.depth_signal is DepthSignal.EMBEDDING:
         return {"embedding": jnp.zeros(shape)}
@@ -31,14 +31,14 @@ def initialize_signal(config: AlbertConfig) -> Params:
 def add_embedding(
     hidden: Float[Array, "batch length hidden"], block: Params, config: AlbertConfig
 ) -> Float[Array, "batch length hidden"]:
-    """Return the input of a layer's block with its embedding, if it has one."""
+    """Add the embedding of a layer's block to the block's input, if it has one."""
     if config.depth_signal is not DepthSignal.EMBEDDING:
         return hidden
     return hidden + block[DEPTH_SIGNAL]["embedding"].astype(hidden.dtype)
 
 
 def scale_half(half: Params, scale: Float[AnyArray, " hidden"], config: AlbertConfig) -> Params:
-    """Return the parameters of one layer's half, whose result before the sum is scaled.
+    """Return the parameters of one layer's half, with its output before the sum scaled.
 
     Example: ``{"output": {"kernel": [[1, 1]], "bias": [1, 0]}}`` with the scale ``[2, 3]`` is
     ``{"output": {"kernel": [[2, 3]], "bias": [2, 0]}}``.

@@ -1,11 +1,11 @@
 """The layers and their cross-layer parameter sharing (ALBERT §3.1, §4.5).
 
 A layer is an attention half and a feed-forward half. Each half is stored once per copy:
-`AlbertConfig.attention_copies` and `feed_forward_copies` give their numbers, from one (the paper's
-sharing) to one per layer (BERT). Every stored tensor has two leading axes ``[copies, inner]``,
-whatever their sizes, so that names and shapes mean the same in every mode. The depth is a scan: a
-copy that all layers use enters it as a constant, so its gradient adds up over depth; several copies
-enter it one slice a layer.
+`AlbertConfig.attention_copies` and `feed_forward_copies` give the numbers of copies, from one (the
+paper's sharing) to one per layer (BERT). Every stored tensor has two leading axes
+``[copies, inner]``, even of size one, so that names and shapes mean the same in every mode. The
+layers run as a scan over depth. A copy that all layers share enters it as a constant, so its
+gradient is summed over depth; several copies enter it as one slice per layer.
 """
 
 import functools
@@ -42,10 +42,10 @@ NUM_HALVES = 2
 
 
 class AlbertEncoder(nn.Module):
-    """The map from embedding to hidden size and the layers.
+    """The projection from embedding to hidden size, and the layers.
 
-    Layer i of L uses copy ``i * copies // L`` of each half; a group with inner blocks applies them
-    one after another, so the depth is ``num_hidden_layers * inner_group_num``.
+    Layer i of L uses copy ``i * copies // L`` of each half. A layer applies its inner blocks one
+    after another, so the depth is ``num_hidden_layers * inner_group_num``.
     """
 
     config: AlbertConfig
@@ -67,20 +67,20 @@ class AlbertEncoder(nn.Module):
         Float[Array, "batch chosen hidden"],
         tuple[Float[Array, "batch length hidden"], ...] | None,
     ]:
-        """Return the last hidden state, and on demand all 1 + depth, the layers' input first.
+        """Return the last hidden state and, on request, all 1 + depth, the layers' input first.
 
-        Where layers normalize before their halves, the final layer norm is applied to all of them.
+        If layers normalize before their halves, the final layer norm is applied to all of them.
 
         Args:
             embedded: the embeddings.
-            attend: attention of the applications that are global.
-            local_attend: of those that have a window, where there are any.
+            attend: attention of the blocks that attend globally.
+            local_attend: attention of the blocks that have a window, if there are any.
             deterministic: no dropout.
-            output_hidden_states: return all of them.
-            num_layers: apply the first layers alone, each with the parameters that it has among all
-                of them; None: all.
-            chosen_positions: return the last hidden state of these positions alone, in this order;
-                None: of all. See `skips_positions` for what is then not computed.
+            output_hidden_states: return all hidden states.
+            num_layers: apply only the first layers, each with the parameters that it has in the
+                whole encoder; None: all.
+            chosen_positions: return the last hidden state at these positions only, in this order;
+                None: at all. See `skips_positions` for what is then not computed.
         """
         config = self.config
         layers = config.num_hidden_layers if num_layers is None else num_layers
@@ -108,7 +108,7 @@ class AlbertEncoder(nn.Module):
         skipping = (
             chosen_positions is not None
             and not output_hidden_states
-            and isinstance(length, int)  # a symbol, where a program for any length is exported
+            and isinstance(length, int)  # symbolic when a program for any length is exported
             and skips_positions(has_experts, chosen_positions.shape[1], length)
         )
         apply_group = functools.partial(
@@ -129,7 +129,7 @@ class AlbertEncoder(nn.Module):
                 execution=self.execution,
             )
             routings += routing
-            # For each inner block [layers, ...]; without hidden states there is nothing.
+            # One array [layers, ...] per inner block; none unless hidden states are returned.
             states += [block for layer in zip(*outputs, strict=True) for block in layer]
         if skipping:
             last = layers - 1
@@ -173,11 +173,11 @@ class AlbertEncoder(nn.Module):
         Args:
             start: number of the first of these layers.
             constant: the parameters that all layers share.
-            attends: attention of applications that are local, and of those that are not.
-            has_experts: of these layers.
+            attends: attention functions, by whether a block is local.
+            has_experts: whether these layers have experts.
             deterministic: no dropout.
             output_hidden_states: keep the output of each inner block.
-            chosen_positions: those of the last inner block's output; None: all.
+            chosen_positions: positions that the last inner block outputs; None: all.
         """
         config = self.config
         halves = {local: self._halves(has_experts, local=local) for local in attends}
@@ -220,14 +220,14 @@ class AlbertEncoder(nn.Module):
 
 
 def skips_positions(layers_with_experts: Sequence[bool], chosen: int, length: int) -> bool:
-    """Return True if what follows attention in the last layer is computed for chosen positions.
+    """Return True if the last layer computes what follows attention at chosen positions only.
 
-    Nothing reads the others there, in pre-training those that are neither predicted nor the start
-    of a pair: base skips 5 % of a step's operations. Not where routing, which counts all
-    positions, would not see them.
+    Nothing reads the other positions. In pre-training these are neither predicted nor the start of
+    a pair; skipping them saves 5 % of the operations of a step of ALBERT base. A last layer with
+    experts skips none, since routing counts all positions.
 
     Args:
-        layers_with_experts: of the layers that are applied.
+        layers_with_experts: for each layer that is applied, whether it has experts.
         chosen: number of positions whose output is read.
         length: number of positions of a row.
     """

@@ -1,4 +1,4 @@
-"""How layers are computed: rematerialization, attention, kernels, all without effect on results."""
+"""How layers are computed (rematerialization, attention, kernels), without effect on results."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,22 +12,22 @@ from albert_jax.matmuls.dense_matmul import Matmuls
 
 
 class Remat(StrEnum):
-    """Rematerialization: what the backward pass computes again instead of keeping."""
+    """Rematerialization: what the backward pass recomputes instead of keeping."""
 
     NONE = "none"  # keep everything: fastest
     DOTS = "dots"  # keep the results of matmuls with parameters
-    FULL = "full"  # keep the input of each layer alone: least memory
+    FULL = "full"  # keep only the input of each layer: least memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """Options of how layers are computed, which change their results by rounding alone."""
+    """Options for how layers are computed; they change results only by rounding."""
 
     remat: Remat = Remat.NONE
     attention: Attention = Attention.XLA
     unroll: int = 1  # layers per iteration of the scan: more to fuse, more to compile
-    # Sequences a packed row for which cuDNN has room, on average over the rows of a device, padding
-    # behind a row counted as one; None: in each row as many as any may have.
+    # Sequences per packed row for which cuDNN has room, on average over the rows of a device; the
+    # padding at the end of a row counts as one. None: every row has room for the most of any row.
     sequence_slots: int | None = None
     fused: bool = False  # Triton kernels for the passes between matrix products
     matmuls: Matmuls = Matmuls.SAME  # of both halves
@@ -42,14 +42,14 @@ _POLICIES: dict[Remat, Callable[..., bool] | None] = {
 def rematerialize(
     apply_layer: Callable[..., Any], remat: Remat, *, in_loop: bool = True
 ) -> Callable[..., Any]:
-    """Return a layer whose backward pass computes again what it may.
+    """Return a layer whose backward pass recomputes what `remat` allows.
 
     Args:
         apply_layer: the layer.
-        remat: what is computed again.
-        in_loop: True if it is the body of a scan that is a loop, or a part of it. Elsewhere, also
-            in a scan that is unrolled whole, XLA has to be kept from finding that it was computed
-            before.
+        remat: what is recomputed.
+        in_loop: True if the layer is all or part of the body of a scan that is a loop. Elsewhere,
+            including in a fully unrolled scan, XLA must be kept from merging the recomputation with
+            the original computation.
     """
     if remat is Remat.NONE:
         return apply_layer

@@ -1,18 +1,18 @@
 """A mixture of low-rank experts in the feed-forward layer (Nouriborji et al. 2025, "MoL").
 
-A token x meets the kernels ``kernel + sum_i gate_i(x) down_i @ up_i``, of its own though the kernel
-is shared: k experts, chosen by a router out of `AlbertConfig.num_experts`, each of rank
-`AlbertConfig.expert_rank`. All kernels of the layer have experts, and one router. Router and
-experts belong to the feed-forward half, and are shared as it is. ``up`` is initialized to zero, so
-that a model begins as the ALBERT without experts.
+A token x is multiplied by ``kernel + sum_i gate_i(x) down_i @ up_i``, which depends on the token
+although the kernel is shared. The sum is over k experts, which a router chooses out of
+`AlbertConfig.num_experts`, each of rank `AlbertConfig.expert_rank`. All kernels of the layer have
+experts, with a single router. Router and experts belong to the feed-forward half and are shared
+like it. ``up`` is initialized to zero, so that a model starts as the ALBERT without experts.
 
 All experts are computed, as two ordinary matrix products, and the gates of those that were not
-chosen are zero: at such ranks, sorting tokens by expert costs more than it saves.
+chosen are zero: at such low ranks, sorting tokens by expert costs more than it saves.
 
-The load is balanced by a bias of each expert, which counts in the choice alone and not in the gate
-(Wang et al. 2024). Its gradient is the load beyond an equal part, whatever the gradient of the
-loss: a sum over tokens, which adds up over devices and micro-batches as every other gradient does.
-The product of fractions that is the usual auxiliary loss does not, and would pull at the router.
+The load is balanced by a bias for each expert, which affects the choice but not the gate (Wang et
+al. 2024). Its gradient is the load in excess of an equal share, whatever the gradient of the loss.
+It is a sum over tokens, so it adds up over devices and micro-batches like every other gradient. The
+usual auxiliary loss, a product of fractions, does not, and would also pull at the router.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ from albert_jax.layers import Dense, at_least_float32, initializer
 from albert_jax.matmuls.dense_matmul import Matmuls, matmul
 
 ROUTING = "routing"  # among the intermediates of the encoder
-ROUTER, EXPERTS = "router", "experts"  # the router's name, and what experts' names end with
+ROUTER, EXPERTS = "router", "experts"  # the router's name, and the suffix of experts' names
 
 
 class Routing(NamedTuple):
-    """What a router did with each token, added up over its applications."""
+    """What a router did with each token, summed over its applications."""
 
     chosen: Float[Array, "batch length experts"]  # 1 for each expert that a token went to
     balance: Float[Array, "batch length"]  # see `Router`
@@ -45,8 +45,8 @@ class Router(nn.Module):
     """The choice of experts for each token, and their gates, in at least float32.
 
     The k experts with the highest sum of probability and bias are chosen; gates are the softmax of
-    their scores, and add up to one. What balances is ``sum(bias * (chosen - k / E))``, whose
-    gradient is taken to the bias alone.
+    their scores, and add up to one. The balancing term is ``sum(bias * (chosen - k / E))``, whose
+    gradient reaches only the bias.
     """
 
     config: AlbertConfig
@@ -55,7 +55,7 @@ class Router(nn.Module):
     def __call__(
         self, x: Float[Array, "batch length hidden"]
     ) -> tuple[Float[Array, "batch length experts"], Routing]:
-        """Return gates, zero where an expert was not chosen, and the routing."""
+        """Return the gates, which are zero for experts that were not chosen, and the routing."""
         experts, per_token = self.config.num_experts, self.config.experts_per_token
         inputs = x.shape[-1]
         kernel = self.param("kernel", initializer(self.config, inputs=inputs), (inputs, experts))
@@ -97,7 +97,7 @@ class LowRankExperts(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class RoutedDense:
-    """A dense layer with experts beside it, for tokens that have been routed."""
+    """A dense layer plus experts, for tokens that have been routed."""
 
     dense: Dense
     experts: LowRankExperts

@@ -32,8 +32,8 @@ from albert_jax.positions import position_encoder
 class SelfAttention(nn.Module):
     """The attention half of a layer: attend, project, drop, add; normalize after or before.
 
-    It is `local` where attention has a window. With `chosen_positions` the result is that of these
-    positions alone: all attend, which is one kernel, and what follows is computed for them.
+    It is `local` if attention has a window. With `chosen_positions` it returns these positions
+    only: attention is computed for all, in one kernel, and what follows only for the chosen ones.
     """
 
     config: AlbertConfig
@@ -94,7 +94,7 @@ class FeedForward(nn.Module):
         deterministic: bool,
         chosen_positions: Int[AnyArray, "batch chosen"] | None = None,
     ) -> Float[Array, "batch length hidden"]:
-        del attend, chosen_positions  # both halves are called alike
+        del attend, chosen_positions  # both halves are called the same way
         config = self.config
         norm, end_norm = _norms_of_half(config, self.dtype)
         inputs = norm(hidden) if config.norm.is_before else hidden
@@ -110,7 +110,7 @@ class FeedForward(nn.Module):
     def _layers(
         self, inputs: Float[Array, "batch length hidden"]
     ) -> Callable[[int, str], AnyDense]:
-        """Return what builds a dense layer of a width and a name, with experts if there are any."""
+        """Return a function that builds a dense layer by width and name, with experts if any."""
         layer = functools.partial(_dense, self.config, self.dtype, self.execution.matmuls)
         if not self.has_experts:
             return layer
@@ -132,7 +132,7 @@ def _dense(
 
 
 def _norms_of_half(config: AlbertConfig, dtype: DTypeLike) -> tuple[NormLayer, NormLayer]:
-    """Return the norm of a half, and that at its end: the same one unless there are two."""
+    """Return the norm of a half and the norm at its end: the same one unless it has two."""
     norm = normalization(config, dtype, "layer_norm")
     if config.norm is not Norm.SANDWICH:
         return norm, norm

@@ -1,9 +1,10 @@
 """Low-rank changes: what a layer adds to the kernels that it shares (Bae et al. 2024).
 
-A layer i computes with ``kernel + down[i] @ up[i]``, of rank `AlbertConfig.depth_rank`. The second
-factor is initialized to zero, so that a model begins as the ALBERT that shares everything. The sum
-is taken once a step, not once a token, so the cost of a step does not depend on the rank; and the
-sums are the kernels of an ALBERT that shares nothing, as which such a model is exported.
+Layer i computes with ``kernel + down[i] @ up[i]``, where the product has rank
+`AlbertConfig.depth_rank`. ``up`` is initialized to zero, so that a model starts as the ALBERT that
+shares everything. The sum is taken once per step, not once per token, so the cost of a step does
+not depend on the rank. The sums are the kernels of an ALBERT that shares nothing, and such a model
+is exported as one.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ from albert_jax.layers import initializer
 
 Params = dict[str, Any]
 
-CHANGES = "changes"  # what the changes of a half are called: its name, and this
+CHANGES = "changes"  # suffix of the names of changes, after a half's name
 
 
 def changes_of(half: str) -> str:
@@ -31,13 +32,13 @@ def initialize_changes(key: Array, config: AlbertConfig, half: Params) -> Params
     """Initialize the changes of all kernels of a half.
 
     Args:
-        key: of random numbers.
+        key: random key.
         config: gives rank and depth.
-        half: its stacks ``[copies, inner, ...]``.
+        half: the half's stacks ``[copies, inner, ...]``.
 
     Returns:
-        By the name of each dense layer, ``down [layers, inner, inputs, rank]``, as kernels are
-        initialized, and ``up [layers, inner, rank, outputs]``, zero.
+        For each dense layer, by name: ``down [layers, inner, inputs, rank]``, initialized like a
+        kernel, and ``up [layers, inner, rank, outputs]``, zero.
     """
     leaves = flatten_dict(half).items()
     kernels = {path[0]: leaf.shape for path, leaf in leaves if path[-1] == "kernel"}

@@ -1,8 +1,9 @@
-"""Models whose layers differ, merged into plain ones: the layers that other formats have.
+"""Merging of models whose layers differ into models with plain layers, as other formats have.
 
-Low-rank changes, scales and embeddings of layers become parts of kernels and biases, of which each
-layer then has its own; missing biases become zero. The merged model computes the same. Averaging
-experts does not: the mean of all replaces each token's own mixture (Nouriborji et al. 2025).
+Low-rank changes, scales and embeddings of layers become parts of kernels and biases, which each
+layer then has for itself; missing biases become zero. The merged model computes the same function.
+Averaging experts changes it: the mean of all experts replaces each token's own mixture (Nouriborji
+et al. 2025).
 """
 
 import dataclasses
@@ -25,14 +26,14 @@ _PROJECTIONS = ("query", "key", "value")
 
 
 def merge_layers(params: FlatParams, config: AlbertConfig) -> tuple[FlatParams, AlbertConfig]:
-    """Return the same model as one of plain layers; itself if it is one, or cannot be.
+    """Return the same model with plain layers; unchanged if it has them already or cannot.
 
-    Experts stay: a kernel that depends on the token is no plain one. Embeddings of layers are
-    merged where norms come after the sums; before a norm, they are no part of a bias.
+    Experts cannot be merged: their kernels depend on the token. Embeddings of layers can be merged
+    only if norms come after the sums: what is added before a norm is not part of a bias.
 
     Args:
-        params: by their names in a model with a head.
-        config: the model's.
+        params: parameters by their names in a model with a head.
+        config: the model's configuration.
     """
     differ = bool(config.depth_rank) or config.depth_signal is not DepthSignal.NONE
     embeds = config.depth_signal is DepthSignal.EMBEDDING
@@ -58,13 +59,13 @@ def merge_layers(params: FlatParams, config: AlbertConfig) -> tuple[FlatParams, 
 
 
 def average_experts(params: FlatParams, config: AlbertConfig) -> tuple[FlatParams, AlbertConfig]:
-    """Return a model whose kernels have the mean of all experts added: another model, without them.
+    """Return a different model, without experts: the mean of all is added to its kernels.
 
-    If not all layers have the experts, nothing is shared any more.
+    If only some layers have experts, the layers of the result share nothing.
 
     Args:
-        params: by their names in a model with a head.
-        config: the model's.
+        params: parameters by their names in a model with a head.
+        config: the model's configuration.
     """
     if not config.num_experts:
         return params, config
@@ -97,7 +98,7 @@ def _with_bias(leaves: Params) -> Params:
 
 
 def _with_embedding(half: Params, embedding: np.ndarray) -> Params:
-    """Return attention that adds a vector to its input, for projections and for the sum."""
+    """Fold an embedding of the input into attention's biases, for the projections and the sum."""
     moved = {
         name: half[name] | {"bias": half[name]["bias"] + embedding @ half[name]["kernel"]}
         for name in _PROJECTIONS
@@ -113,15 +114,15 @@ def _map_halves(
     *,
     keep: bool,
 ) -> dict[str, np.ndarray]:
-    """Apply a function to the halves of each copy that another model has of them.
+    """Apply a function to each copy of the halves that the resulting model has.
 
     Args:
-        params: the model's.
-        config: the model's.
-        plain: the other model's.
-        merge: (name of a half, parameters of a block, its layer) to the half's parameters. Where
-            layers share a copy, it is the first of them.
-        keep: True to keep what layers have beside their halves.
+        params: the model's parameters.
+        config: the model's configuration.
+        plain: the resulting model's configuration.
+        merge: maps (name of a half, parameters of a block, its layer) to the half's parameters. If
+            layers share a copy, the layer is the first of them.
+        keep: True to keep what layers have in addition to their halves.
     """
     outside = {name: leaf for name, leaf in params.items() if not name.startswith(_LAYERS)}
     stacks: Params = unflatten_dict(

@@ -29,7 +29,7 @@ def half_of_layer(block: Params, name: str, config: AlbertConfig) -> Params:
 
 
 def segments(layers_with_experts: tuple[bool, ...]) -> Iterator[tuple[int, int, bool]]:
-    """Yield runs of layers that are alike: the first, that after the last, with experts or not.
+    """Yield runs of layers that are alike: start, stop, and whether they have experts.
 
     Example: ``(False, False, True)`` gives ``(0, 2, False)`` and ``(2, 3, True)``.
     """
@@ -43,7 +43,7 @@ def segments(layers_with_experts: tuple[bool, ...]) -> Iterator[tuple[int, int, 
 def initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Module]) -> Params:
     """Initialize both halves, each leaf ``[copies, inner, ...]``, every slice independently.
 
-    Where there are changes, the halves are those of the same key without them.
+    A key gives the same halves with and without low-rank changes.
     """
     copies = {"attention": config.attention_copies, "feed_forward": config.feed_forward_copies}
     hidden = jnp.zeros((1, 1, config.hidden_size))
@@ -59,7 +59,7 @@ def initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mod
 
     keys = jax.random.split(key, len(halves))
     stacks = {name: initialize(name, key) for name, key in zip(halves, keys, strict=True)}
-    own = {}  # of each layer
+    own = {}  # what each layer has of its own
     if config.depth_rank:
         own = {
             changes_of(name): initialize_changes(jax.random.fold_in(key, 1), config, stacks[name])
@@ -71,10 +71,10 @@ def initialize_layers(key: Array, config: AlbertConfig, halves: dict[str, nn.Mod
 
 
 def split_by_depth(stacks: Params, layers: int) -> tuple[Params, Params]:
-    """Separate the halves that all layers share from those that differ, one slice a layer.
+    """Separate the halves that all layers share from those that differ, one slice per layer.
 
     Example: with 4 layers, a half with 1 copy is constant, one with 2 copies becomes the slices
-    0, 0, 1, 1, one with 4 copies the slices 0, 1, 2, 3.
+    0, 0, 1, 1, and one with 4 copies becomes the slices 0, 1, 2, 3.
     """
     constant, varying = {}, {}
     for name, stack in stacks.items():

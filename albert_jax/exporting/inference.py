@@ -49,7 +49,7 @@ class ExportedModel(NamedTuple):
     """A model to be exported; made by `prepare_export`.
 
     Attributes:
-        model: of a class that can be exported.
+        model: a model of a class that can be exported.
         params: its parameters and no others, by their names in a model with heads.
     """
 
@@ -78,7 +78,7 @@ class ExportedModel(NamedTuple):
 
     @property
     def shortest_row(self) -> int:
-        """The fewest tokens of a row: a beam of starts is no longer than that."""
+        """The fewest tokens that a row may have: as many as a beam has starts or ends."""
         model = self.model
         if isinstance(model, AlbertForConditionalSpan):
             return max(model.start_n_top, model.end_n_top)
@@ -121,13 +121,13 @@ class ExportedModel(NamedTuple):
 def prepare_export(
     architecture: str, config: AlbertConfig, head: HeadConfig | None, params: Mapping[str, Any]
 ) -> ExportedModel:
-    """Return a model of the class of that name, with those of the parameters that are its own.
+    """Return a model of the class of that name, with only those parameters that it has.
 
     Args:
         architecture: the name of the class.
         config: the encoder's configuration.
         head: labels of a classifier; two unnamed ones if there is none.
-        params: by their names in a model with heads.
+        params: parameters by their names in a model with heads.
 
     Raises:
         WeightsError: the class is not known, or a parameter is missing.
@@ -161,11 +161,11 @@ def infer(
 
     Args:
         model: an `ExportedModel.model`.
-        params: its own parameters: those of a bare encoder have no ``albert`` around them.
+        params: its own parameters; those of a bare encoder are not nested under ``albert``.
         input_ids: ids of the tokens.
         attention_mask: 1 for a real token, 0 for padding.
         token_type_ids: 0 for the first segment, 1 for the second.
-        p_mask: of a conditional span: 1 where no answer may start or end.
+        p_mask: for a conditional span: 1 where no answer may start or end.
     """
     bound = model.bind({"params": params})
     if isinstance(model, AlbertForMultipleChoice):
@@ -189,9 +189,9 @@ def write_signature(directory: Path, exported: ExportedModel, **details: Any) ->
     """Write ``signature.json``: names, types and shapes of inputs and outputs, and the labels.
 
     Args:
-        directory: that of the exported file.
+        directory: directory of the exported file.
         exported: the model.
-        details: of the format, among them ``input_dtype``.
+        details: details of the format, including ``input_dtype``.
     """
     dtype = details.pop("input_dtype")
     content = {

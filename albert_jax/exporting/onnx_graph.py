@@ -10,7 +10,7 @@ from albert_jax.interop.names import WeightsError
 
 OPSET = 20  # the first with Gelu
 _IR_VERSION = 9  # of that opset's first release
-_LARGEST_FILE = 2**31 - 2**20  # bytes: one message of protobuf, less what describes the graph
+_LARGEST_FILE = 2**31 - 2**20  # bytes: one protobuf message, minus the graph's description
 
 
 def import_onnx() -> Any:
@@ -42,13 +42,13 @@ class OnnxGraph:
         self._stored: dict[str, np.ndarray] = {}
 
     def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output, and return that.
+        """Add a node with one output, and return the output.
 
         Args:
-            kind: of the operation, such as ``MatMul``.
+            kind: kind of operation, such as ``MatMul``.
             inputs: values.
-            name: of the output; by default a new one.
-            attributes: of the operation.
+            name: name of the output; by default a new one.
+            attributes: attributes of the operation.
         """
         name = name or f"{kind}_{len(self._nodes)}"
         node = self._onnx.helper.make_node(kind, inputs, [name], name=name, **attributes)
@@ -68,10 +68,10 @@ class OnnxGraph:
 
         Args:
             x: its input.
-            path: of its parameters.
+            path: path of its parameters.
             block: which copy and which inner block of a layer's parameters.
             bias: False for a layer without one.
-            name: of the output; by default a new one.
+            name: name of the output; by default a new one.
         """
         kernel = self.parameter(f"{path}/kernel", block)
         if not bias:
@@ -82,17 +82,17 @@ class OnnxGraph:
     def layer_norm(
         self, x: str, path: str, epsilon: float, block: tuple[int, int] | None = None
     ) -> str:
-        """Add a layer norm over the last axis; arguments as of `dense`."""
+        """Add a layer norm over the last axis; arguments as in `dense`."""
         scale = self.parameter(f"{path}/scale", block)
         bias = self.parameter(f"{path}/bias", block)
         return self.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=epsilon)
 
     def top_k(self, x: str, count: int, values: str, indices: str) -> None:
-        """Add the choice of the highest of the last axis, the highest first.
+        """Add the choice of the highest values along the last axis, the highest first.
 
         Args:
-            x: at least as long.
-            count: how many.
+            x: input whose last axis has at least `count` entries.
+            count: number of values.
             values, indices: names of the outputs.
         """
         inputs = [x, self.constant(f"most_{count}", [count])]

@@ -1,7 +1,8 @@
 """ALBERT's inference in operations of ONNX, written out from the parameters.
 
-The converters of JAX functions do not serve: jax2onnx 0.17 fails on symbolic lengths and cannot be
-installed beside our Orbax, tf2onnx has no path from today's JAX. The operations are a dozen.
+Converters of JAX functions do not work here: jax2onnx 0.17 fails on symbolic lengths and cannot be
+installed beside our Orbax, and tf2onnx has no path from current JAX. Only about a dozen kinds of
+operations are needed.
 """
 
 import functools
@@ -84,7 +85,7 @@ class _AlbertGraph:
         self._dense = graph.dense
 
     def add_outputs(self) -> None:
-        """Add the encoder, the pooler and the heads, whose results have the names of outputs."""
+        """Add the encoder, the pooler and the heads, with results named like the outputs."""
         hidden = self._encode()
         pooled = "pooler_output"
         if self._exported.has_pooler:
@@ -142,7 +143,7 @@ class _AlbertGraph:
         return self._normalize(embedded, f"{_EMBEDDINGS}/layer_norm")
 
     def _rows(self, name: str) -> str:
-        """Return an input as rows: [batch, length], each choice of an example being a row."""
+        """Return an input as rows, [batch, length], with a row for each choice of an example."""
         graph = self._graph
         if not isinstance(self._exported.model, AlbertForMultipleChoice):
             return name

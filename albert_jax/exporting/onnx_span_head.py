@@ -11,8 +11,8 @@ def add_conditional_span(graph: OnnxGraph, model: AlbertForConditionalSpan, hidd
     """Add the outputs of `AlbertForConditionalSpan`, found by a beam search.
 
     Args:
-        graph: has the input ``p_mask``.
-        model: the sizes of the beam, and the configuration.
+        graph: a graph with the input ``p_mask``.
+        model: gives the sizes of the beam, and the configuration.
         hidden: the encoder's output, [batch, length, hidden].
     """
     one, last = graph.constant("axis_1", [1]), graph.constant("axis_last", [-1])
@@ -20,7 +20,7 @@ def add_conditional_span(graph: OnnxGraph, model: AlbertForConditionalSpan, hidd
     lowest = graph.constant("masked_logit", MASKED_LOGIT)
 
     def normalize(scores: str, where: str) -> str:
-        """Add the log-probabilities of scores of one column, over what is not masked."""
+        """Add the log-probabilities of scores [..., 1] over the positions that are not masked."""
         logits = graph.op("Squeeze", scores, last)
         return graph.op("LogSoftmax", graph.op("Where", where, lowest, logits), axis=-1)
 

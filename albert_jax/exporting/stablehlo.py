@@ -1,6 +1,6 @@
 """StableHLO: inference that `jax.export.deserialize` reads back without this project.
 
-Example, in a process that has JAX alone::
+Example, in a process that has only JAX::
 
     exported = jax.export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))
     outputs = exported.call(input_ids, attention_mask, token_type_ids)  # int32 [batch, length]

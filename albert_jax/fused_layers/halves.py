@@ -1,6 +1,6 @@
-"""The parts of a layer's halves that are fused where the model allows it, and plain elsewhere.
+"""The parts of a layer's halves that are fused if the model allows it, and plain otherwise.
 
-Layers with experts are plain: kernels know one matrix product before them, not two.
+Layers with experts are plain: the kernels support one matrix product before them, not two.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def has_fused_norm(config: AlbertConfig) -> bool:
 
 
 def fuses_norm(config: AlbertConfig, *, fused: bool, deterministic: bool) -> bool:
-    """Return True if the end of a half is one kernel: it must drop nothing, and then normalize."""
+    """Return True if the end of a half is one kernel: without dropout, with a norm of the sum."""
     drops = not deterministic and config.hidden_dropout_prob > 0
     return fused and has_fused_norm(config) and not drops
 
@@ -62,17 +62,17 @@ def project_and_add(
     fused: bool,
     deterministic: bool,
 ) -> Float[Array, "batch length hidden"]:
-    """End a half: project, drop, add; normalize where that comes after, or before the sum.
+    """End a half: project, drop, add; normalize after the sum, before it, or not at all.
 
     Args:
-        hidden: bypasses the half.
-        inputs: of the projection.
+        hidden: the half's input, which bypasses it.
+        inputs: inputs of the projection.
         output: the projection.
         norm: the half's norm, or the second of two.
-        values: of attention whose probabilities add up to one, if the gradient of their bias is to
-            be taken here, which `fuses_norm` must allow.
+        values: the layer of values, if attention's probabilities add up to one and the gradient of
+            this layer's bias is to be taken here, which `fuses_norm` must allow.
         fused: see `Execution`.
-        deterministic: False drops.
+        deterministic: no dropout.
     """
     config = output.config
     fused = fuses_norm(config, fused=fused, deterministic=deterministic)
@@ -97,8 +97,9 @@ def project_and_add(
 def _zero_with_gradient(bias: Array, kernel: Array) -> Array:
     """Return zero with the gradient of the bias times the kernel.
 
-    What all values have in common passes through attention as it is, and through the projection as
-    a constant: so the gradient of the values' bias is that of the projection's bias, which is known
-    already, times the kernel. Otherwise it is a sum over all positions, one more pass over memory.
+    What all values have in common passes through attention unchanged, and through the projection as
+    a constant. So the gradient of the values' bias is that of the projection's bias, which is
+    computed anyway, times the kernel. Otherwise it would be a sum over all positions, one more pass
+    over memory.
     """
     return (bias - jax.lax.stop_gradient(bias)) @ kernel

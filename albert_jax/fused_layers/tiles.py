@@ -1,7 +1,7 @@
 """Pallas's Triton backend, and the tiles that its kernels work on.
 
 The backend is deprecated in JAX 0.11 and will be removed; without it `pallas` and `triton` are
-None, and fused layers are unsupported. The kernels are then to be ported to Mosaic or to Triton.
+None, and fused layers are unsupported. The kernels must then be ported to Mosaic or to Triton.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def is_interpreted() -> bool:
 
 
 def power_of_two_divisor(size: int, most: int) -> int:
-    """Return the largest power of two up to `most`, itself one, that divides a size."""
+    """Return the largest power of two up to `most`, itself a power of two, that divides a size."""
     return min(size & -size, most)
 
 

@@ -20,7 +20,7 @@ from albert_jax.matmuls.dense_matmul import matmul
 from albert_jax.matmuls.verification import relative_error
 
 _AMPERE = 8.0  # the compute capability from which Triton supports bfloat16
-_LENGTHS = (8, 128)  # of the rows compared where rows may have any length
+_LENGTHS = (8, 128)  # of the compared rows, if rows may have any length
 _ROWS, _SEED, _TOLERANCE = 2, 0, 2e-2
 
 
@@ -50,18 +50,18 @@ def unsupported_reason(workload: AttentionWorkload) -> str | None:
 
 
 def check_fused_layers(workload: AttentionWorkload) -> float:
-    """Return the largest relative error of fused layers, of their values and all their gradients.
+    """Return the largest relative error of the values and gradients of fused layers.
 
-    It is taken on the device against plain layers in float32, for two rows of each length.
+    It is measured on the device against plain layers in float32, for two rows of each length.
 
     Raises:
-        ValueError: it is too large, or the kernels fail; in words that continue "fused layers: ".
+        ValueError: it is too large, or the kernels fail; the message continues "fused layers: ".
     """
     config, dtype = workload.config, workload.dtype
     with jax.default_device(workload.device):
         try:
             errors = [_error(config, dtype, length) for length in workload.lengths or _LENGTHS]
-        except Exception as failure:  # of Pallas, Triton or XLA, each with classes of its own
+        except Exception as failure:  # Pallas, Triton and XLA each have their own classes
             line = str(failure).partition("\n")[0] or type(failure).__name__
             raise ValueError(f"they fail on this device: {line}") from failure
     error = float(np.max(errors))  # NaN if there is one
@@ -76,7 +76,7 @@ def _error(config: AlbertConfig, dtype: DTypeLike, length: int) -> float:
     hidden, wide, epsilon = config.hidden_size, config.feed_forward_width, config.layer_norm_eps
     key = jax.random.key(_SEED)
     vectors = jax.random.normal(key, (3, _ROWS, length, hidden)).astype(dtype)
-    kernel = jax.random.normal(key, (hidden, wide)) / np.sqrt(hidden)  # results of size one
+    kernel = jax.random.normal(key, (hidden, wide)) / np.sqrt(hidden)  # for results of size one
     widened = jax.random.normal(key, (_ROWS, length, wide)).astype(dtype)
     scale, shift = 1 + jax.random.normal(key, (2, hidden)) / 4
 

@@ -1,9 +1,10 @@
-"""Beam search as transformers has it: the same texts with the same scores.
+"""Beam search as in transformers: the same texts with the same scores.
 
-Each step has 2 K candidates, the best continuations of the K texts in work. Of these the first K
-may finish, by the token that ends a text; the best K that do not end are worked on. At the maximum
-all finish. The score of a finished text is the sum of its log probabilities, divided by a power of
-its length, in which the end counts and the start does not. The best K finished ones are kept.
+Each step has 2 K candidates, the best continuations of the K running texts. The first K of them may
+finish, with the token that ends a text; the best K that do not end keep running. At the maximum
+length all finish. The score of a finished text is the sum of its log probabilities, divided by a
+power of its length, which includes the end token but not the start token. The best K finished texts
+are kept.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from albert_jax.tasks.distillation.top_k import top_k
 
 _LOWEST = -1e9  # below any score
 
-# (cache, for each beam the one of its source whose text it continues) -> cache
+# (cache, for each beam the beam of its source whose text it continues) -> cache
 Reorder = Callable[[Any, Int[Array, "batch beams"]], Any]
 
 
@@ -45,7 +46,7 @@ class _Beams(NamedTuple):
 
 
 class _State(NamedTuple):
-    length: Int[Array, ""]  # of the texts in work, the start token included
+    length: Int[Array, ""]  # of the running texts, including the start token
     running: _Beams  # scores are sums of log probabilities
     finished: _Beams
     is_finished: Bool[Array, "batch beams"]
@@ -64,9 +65,9 @@ def search_beams(
     """Return the best text of each source and its score.
 
     Args:
-        step: the decoder, on ``batch * num_beams`` rows, those of a source together.
-        reorder: what gives the rows of a cache the texts of others.
-        cache: of the decoder, before the first token.
+        step: the decoder, on ``batch * num_beams`` rows, with those of a source together.
+        reorder: gives the rows of a cache the texts of other rows.
+        cache: the decoder's cache before the first token.
         batch: number of sources.
         config: special tokens.
         options: see `GenerationOptions`.
@@ -101,7 +102,7 @@ def search_beams(
 
 
 def _start(batch: int, cache: Any, config: Gpt2Config, options: GenerationOptions) -> _State:
-    """Return a state in which the first beam alone counts, as all are equal yet."""
+    """Return a state in which only the first beam counts, since all are still equal."""
     shape = (batch, options.num_beams)
     tokens = jnp.full((*shape, options.max_new_tokens + 1), config.pad_token_id, jnp.int32)
     tokens = tokens.at[:, :, 0].set(config.bos_token_id)
@@ -126,7 +127,7 @@ def _extend(
     logits, cache = step(last, state.cache)
     logits = logits.astype(jnp.float32)
     allowed = restrict(logits, tokens, state.length, config.eos_token_id, options)
-    highest, new = top_k(allowed, 2 * beams)  # of each row; those of its source are among them
+    highest, new = top_k(allowed, 2 * beams)  # of each row; they include those of its source
     log_probs = highest - jax.nn.logsumexp(logits, axis=1, keepdims=True)
     totals = log_probs.reshape(batch, beams, -1) + state.running.scores[:, :, None]
     scores, indices = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
@@ -143,10 +144,10 @@ def _finish(
     ends: Bool[Array, "batch candidates"],
     options: GenerationOptions,
 ) -> tuple[_Beams, Bool[Array, "batch beams"]]:
-    """Return the best K finished texts, those that finish now among them."""
+    """Return the best K finished texts, including those that finish now."""
     beams = options.num_beams
     finish = ends & (jnp.arange(2 * beams) < beams)
-    length = state.length.astype(jnp.float32)  # the start token out, the new one in
+    length = state.length.astype(jnp.float32)  # without the start token, with the new one
     scores = candidates.scores / length**options.length_penalty
     closed = ~state.can_improve
     if options.early_stopping is EarlyStopping.TRUE:
@@ -160,9 +161,9 @@ def _finish(
 
 
 def _may_improve(state: _State, options: GenerationOptions) -> Bool[Array, " batch"]:
-    """Return True where the best text in work could still come before a finished one.
+    """Return True where the best running text could still beat a finished one.
 
-    Its length is that of now, or the longest if it may become better by becoming longer.
+    Its length is the current one, or the longest if it may get better by getting longer.
     """
     length = (state.length - 1).astype(jnp.float32)
     if options.early_stopping is EarlyStopping.NEVER and options.length_penalty > 0:

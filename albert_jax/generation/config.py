@@ -13,8 +13,8 @@ class EarlyStopping(StrEnum):
     """When beam search stops, once it has `num_beams` finished texts of a source."""
 
     TRUE = "true"  # at once
-    # When the best unfinished text could not beat the worst finished one by ending now. One that
-    # would have become better later, by a length penalty above 0, is missed.
+    # When the best unfinished text could not beat the worst finished one by ending now. A text that
+    # would get better later, due to a length penalty above 0, is missed.
     FALSE = "false"
     NEVER = "never"  # when it could not at any length
 

@@ -1,4 +1,4 @@
-"""Texts of a model for sources: greedy search, sampling or beam search, compiled as one loop."""
+"""Generation of texts for sources: greedy search, sampling or beam search, compiled as one loop."""
 
 import dataclasses
 import functools
@@ -24,8 +24,8 @@ class GenerationOutput:
     """The output of `generate`.
 
     Attributes:
-        sequences: token ids, the start token first, padded behind the token that ends a text.
-        scores: log probability of each text, divided by the power `length_penalty` of its length.
+        sequences: token ids, the start token first, padded after the token that ends a text.
+        scores: log probability of each text, divided by its length to the power `length_penalty`.
     """
 
     sequences: Int[AnyArray, "batch longest"]
@@ -42,15 +42,15 @@ def generate(
 ) -> GenerationOutput:
     """Write a text for each source.
 
-    It is compiled once for a model, shape of inputs and options; another seed compiles nothing.
+    It is compiled once for a model, shape of inputs and options; a new seed does not recompile it.
 
     Args:
         model: the model.
         params: its parameters.
         inputs: `input_ids` and, where needed, `attention_mask` and `token_type_ids`, ``[batch,
             source]`` each.
-        options: see there; by default greedy search.
-        example_ids: numbers of the examples, from which random keys follow in sampling; by default
+        options: options of generation; by default greedy search.
+        example_ids: numbers of the examples, from which sampling derives random keys; by default
             0, 1, 2, ... An example has the same text in any batch.
 
     Raises:

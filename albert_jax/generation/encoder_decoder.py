@@ -1,8 +1,8 @@
-"""ALBERT with a GPT-2 decoder that writes what it reads: the model, and its directories.
+"""ALBERT with a GPT-2 decoder that writes about what it reads: the model, and its directories.
 
-Both may be pre-trained; cross-attention, and a dense layer from the encoder's width to the
-decoder's where they differ, are not (Rothe et al. 2020, "Leveraging Pre-trained Checkpoints for
-Sequence Generation Tasks").
+Both may be pre-trained. Cross-attention is not, nor is the dense layer from the encoder's width to
+the decoder's if they differ (Rothe et al. 2020, "Leveraging Pre-trained Checkpoints for Sequence
+Generation Tasks").
 """
 
 import os
@@ -43,15 +43,15 @@ class Seq2SeqOutput:
 
 
 class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
-    """ALBERT with a decoder: parameters lie under ``albert`` and ``decoder``.
+    """ALBERT with a decoder: parameters are under ``albert`` and ``decoder``.
 
     Attributes:
         config: the encoder's configuration.
-        decoder_config: the decoder's.
-        dtype: of activations and matmuls; parameters are float32.
-        execution: of the encoder's layers; `remat` and `unroll` of the decoder's too, and nothing
-            else of them: its attention, norms and matrix products are as by default, also in layers
-            that are tied to the encoder's.
+        decoder_config: the decoder's configuration.
+        dtype: type of activations and matmuls; parameters are float32.
+        execution: how the encoder's layers are computed. Of it, only `remat` and `unroll` also
+            apply to the decoder's layers; their attention, norms and matrix products are the
+            default ones, also in layers that are tied to the encoder's.
     """
 
     config: AlbertConfig
@@ -84,15 +84,15 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         decoder_input_ids: Int[AnyArray, "batch target"],
         deterministic: bool = True,
     ) -> Seq2SeqOutput:
-        """Score the next token after each of a target's; arguments as in `AlbertModel`, and:
+        """Score the next token after each token of a target.
 
         Args:
             input_ids: the source.
             attention_mask: see `AlbertModel`.
             token_type_ids: see `AlbertModel`.
             position_ids: see `AlbertModel`.
-            decoder_input_ids: the target, from the start token on. A token sees those before it:
-                padding behind a target changes nothing in front of it.
+            decoder_input_ids: the target, from the start token on. A token sees only those before
+                it, so padding after a target does not affect it.
             deterministic: no dropout. Otherwise ``rngs={"dropout": key}`` is needed.
 
         Raises:
@@ -138,12 +138,12 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         cache: DecoderCache,
         layers: tuple[Params, ...] | None = None,
     ) -> tuple[Float[AnyArray, "rows target vocabulary"], DecoderCache]:
-        """Read on in targets: the logits after each of these tokens, and the cache with them.
+        """Read on in targets; return the logits after each of these tokens, and the new cache.
 
         Args:
             decoder_input_ids: the tokens that follow those in the cache.
             cache: see `encode`.
-            layers: what `unstack` returns, where that is to be done once for many calls.
+            layers: what `unstack` returns, if it is called once for many calls of `decode`.
         """
         return self.decoder.extend(decoder_input_ids, cache, layers or self.unstack())
 
@@ -174,16 +174,16 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
     ) -> tuple[Model, PyTree]:
         """Return a model that starts from a pre-trained encoder and a pre-trained decoder.
 
-        Cross-attention and what leads from one width to the other are initialized at random from
-        `albert_jax.pretrained.INITIALIZATION_SEED`, and logged, where the decoder comes without.
+        Cross-attention, and the layer from one width to the other, are initialized at random with
+        `albert_jax.pretrained.INITIALIZATION_SEED`, and logged, if the decoder comes without them.
 
         Args:
             encoder: what `AlbertModel.from_pretrained` reads.
             decoder: what `open_decoder` opens: a GPT-2, or a model with a decoder.
             dtype: see `PretrainedModel.from_pretrained`.
             strict: likewise.
-            decoder_settings: settings of `Gpt2Config` in place of those of the directory. GPT-2
-                has no padding token, so that `pad_token_id` is needed: any token but the first of a
+            decoder_settings: settings of `Gpt2Config` that replace those of the directory. GPT-2
+                has no padding token, so `pad_token_id` is needed: any token except the first of a
                 target.
 
         Raises:
@@ -196,8 +196,10 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         return model, model.fit(stored, required=model.pretrained_names(), strict=strict)
 
     def pretrained_names(self) -> tuple[str, ...]:
-        """Return prefixes of the parameters that a pre-trained encoder and decoder have: not those
-        of cross-attention, and of what leads from one width to the other."""
+        """Return prefixes of the parameters that a pre-trained encoder and decoder have.
+
+        Cross-attention and the layer from one width to the other are not among them.
+        """
         own = (name for name in self.parameter_shapes() if name.startswith("decoder/"))
         return *ENCODER, *(name for name in own if "/cross_attention/" not in name)
 
@@ -213,8 +215,8 @@ class AlbertForConditionalGeneration(PretrainedModel, nn.Module):
         Args:
             path: a new directory; it appears when it is complete.
             params: the model's parameters, all of one type; the file has that type.
-            tokenizer: of the source, written beside the model.
-            options: of generation, which transformers then generates with by default.
+            tokenizer: tokenizer of the source, written beside the model.
+            options: options of generation, which become the default in transformers.
 
         Raises:
             WeightsError: the directory exists, the parameters are not the model's, the vocabulary

@@ -1,4 +1,4 @@
-"""The objective of writing: the next token of a target, given the source and what stands before."""
+"""The generation objective: a target's next token, given the source and the tokens before it."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ def seq2seq_objective(
 ) -> Objective:
     """Return cross-entropy of a target's tokens, all tokens of a batch weighted equally.
 
-    Metrics: `generation_loss`, smoothed; `cross_entropy`, the same without smoothing, in nats a
+    Metrics: `generation_loss`, smoothed; `cross_entropy`, the same without smoothing, in nats per
     token; `token_accuracy`. Predictions: those of `predict_texts`.
 
     Args:
         model: the model.
         label_smoothing: probability that is spread evenly over the vocabulary (Szegedy et al.
             2016, §7).
-        options: of the texts that are predicted; by default greedy search.
+        options: options for the texts that are predicted; by default greedy search.
     """
 
     def loss(params: PyTree, batch: Seq2SeqBatch, key: Array | None) -> Metrics:
@@ -55,9 +55,9 @@ def smooth(
     weights: Float32[Array, "batch target"],
     share: float,
 ) -> Ratio:
-    """Return the cross-entropy with targets of which a share is spread over the vocabulary.
+    """Return the cross-entropy with a share of each target spread over the vocabulary.
 
-    Example: of two classes with the logits ``[0, ln 3]``, the second being right, the plain loss is
+    Example: with two classes, logits ``[0, ln 3]`` and the second class correct, the plain loss is
     ``-ln 0.75``; with a share of 0.5 it is ``-0.75 ln 0.75 - 0.25 ln 0.25``.
     """
     right = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
@@ -68,8 +68,8 @@ def smooth(
 def predict_texts(model: AlbertForConditionalGeneration, options: GenerationOptions) -> Predict:
     """Return a function ``(params, batch)`` that writes texts and scores the batch's own targets.
 
-    Its arrays are, for each row, `sequences` and `scores` of `generate`, and `nats`, the
-    cross-entropy of the target in sum over its `tokens`.
+    Its arrays are, for each row, `sequences` and `scores` of `generate`, the target's
+    cross-entropy `nats` in total, and the number of its `tokens`.
     """
 
     def predict(params: PyTree, batch: Seq2SeqBatch) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Greedy search and sampling: one token after another, each text on its own.
 
-A text's random keys depend on the seed, on the example and on the position alone, so that it is the
-same in any batch and on any number of hosts.
+A text's random keys depend only on the seed, the example and the position, so that it is the same
+in any batch and on any number of hosts.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class _State(NamedTuple):
     tokens: Int[Array, "batch longest"]
     length: Int[Array, ""]  # of the texts that have not ended
     log_probs: Float32[Array, " batch"]
-    lengths: Int[Array, " batch"]  # of generated tokens, the end included
+    lengths: Int[Array, " batch"]  # of generated tokens, including the end
     ended: Bool[Array, " batch"]
     cache: Any
 
@@ -43,15 +43,15 @@ def write_one_by_one(
 
     Args:
         step: the decoder.
-        cache: of the decoder, before the first token.
-        example_ids: what distinguishes the random keys of rows.
-        key: of the seed.
+        cache: the decoder's cache before the first token.
+        example_ids: numbers that distinguish the random keys of rows.
+        key: random key of the seed.
         config: special tokens.
         options: see `GenerationOptions`.
 
     Returns:
-        The texts, from the start token on, padded, and their log probabilities, divided by the
-        power of their lengths.
+        The texts, from the start token on, padded, and their log probabilities, divided by their
+        lengths to the power `length_penalty`.
     """
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(example_ids)
     batch, longest = len(example_ids), options.max_new_tokens + 1

@@ -26,11 +26,11 @@ def open_decoder(
 
     Args:
         path: a directory of transformers' GPT-2, which has no cross-attention; or an
-            encoder-decoder, the cross-attention of which is taken too: a directory of transformers'
+            encoder-decoder, whose cross-attention is taken too: a directory of transformers'
             EncoderDecoderModel, or a workdir or one of its checkpoints.
-        settings: fields of `Gpt2Config` in place of those of the path. Layers that are to share
-            parameters must be equal there. A vocabulary may have one token more than there, which
-            is appended.
+        settings: fields of `Gpt2Config` that replace those of the path. Layers that are to share
+            parameters must be equal in the path. The vocabulary may have one token more than there,
+            which is appended.
 
     Raises:
         WeightsError: there is no decoder, its files are damaged, or its layers differ.
@@ -39,7 +39,7 @@ def open_decoder(
     """
     wanted = dict(settings)
     size, pad = wanted.pop("vocab_size", None), wanted.get("pad_token_id")
-    if size is not None:  # which may be one more than the path has, for padding
+    if size is not None:  # it may be one more than the path has, for padding
         wanted["pad_token_id"] = int(wanted.get("bos_token_id", -1) == 0)
     weights, config = _open(path, wanted)
     if size is None:

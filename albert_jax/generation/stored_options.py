@@ -1,7 +1,7 @@
-"""Options of generation beside a model: the ``generation_config.json`` of a workdir or directory.
+"""Generation options stored with a model: ``generation_config.json`` of a workdir or directory.
 
-Both have a file of that name. A workdir's has the fields of `GenerationOptions`, all of them;
-transformers' has names of its own, the special tokens, and much that is not supported here.
+Both have a file of that name. A workdir's file has all fields of `GenerationOptions`. That of
+transformers has its own names, the special tokens, and much that is not supported here.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ _SHARED = (  # of the same name and meaning in both
     *("max_new_tokens", "min_new_tokens", "num_beams", "length_penalty", "early_stopping"),
     "no_repeat_ngram_size",
 )
-# What transformers reads where it samples alone, and its defaults.
+# What transformers reads only if it samples, and its defaults.
 _OF_SAMPLING = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}
-# Lengths with the start token, which ours are without.
+# Lengths that include the start token, which ours do not.
 _WITH_START = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 _BOOLEANS = {"true": True, "false": False}
 
@@ -51,7 +51,7 @@ def options_bytes(options: GenerationOptions) -> bytes:
 
 
 def read_options(file: epath.Path) -> GenerationOptions:
-    """Read a workdir's ``generation_config.json``; the defaults, where there is none.
+    """Read a workdir's ``generation_config.json``; return the defaults if there is none.
 
     Raises:
         WeightsError: it is damaged.
@@ -73,7 +73,7 @@ def options_to_json(options: GenerationOptions) -> dict[str, Any]:
 
 
 def _options_from_json(values: Mapping[str, Any], file: str) -> GenerationOptions | None:
-    """Convert transformers' options; what is not supported is ignored, as there is much of it."""
+    """Convert transformers' options; the many that are not supported are ignored."""
     fields = {name: values[name] for name in _SHARED if name in values}
     for there, here in _WITH_START.items():
         if there in values and here not in fields:

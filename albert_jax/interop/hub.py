@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-# What is downloaded: configuration, tokenizer and weights, and no file that could hold code.
+# What is downloaded: configuration, tokenizer and weights, but no file that could hold code.
 _FILES = ("*.json", "*.safetensors", "*.model", "vocab*.txt", "merges.txt")
 _IN_FOLDERS = "*/*"
 _CARD = "README.md"
@@ -17,23 +17,23 @@ PathT = TypeVar("PathT", bound=str | os.PathLike[str])
 
 
 class HubError(Exception):
-    """A model that cannot be downloaded or uploaded: one line that says what to do."""
+    """A model cannot be downloaded or uploaded; the message is one line that says what to do."""
 
 
 def is_hub_name(path: str | os.PathLike[str]) -> bool:
-    """Return True for ``user/model`` where neither that path nor a directory ``user`` is here.
+    """Return True for ``user/model`` if neither that path nor a directory ``user`` is here.
 
-    Example: where there is a directory ``runs``, ``runs/bsae`` is a path that does not exist, and
-    not a model of a user called runs.
+    Example: if there is a directory ``runs``, ``runs/bsae`` is a path that does not exist, and not
+    a model of a user called runs.
     """
     text = os.fspath(path)
     return bool(_NAME.fullmatch(text)) and not os.path.exists(os.path.dirname(text))
 
 
 def local_path(path: PathT, *, error: type[Exception] = HubError) -> PathT | str:
-    """Return a path as it is, and for a name on the hub the directory that it is downloaded to.
+    """Return a path as it is, or for a name on the hub the directory that it is downloaded to.
 
-    What is in the hub's cache is not downloaded again, and used where the hub cannot be reached.
+    What is in the hub's cache is not downloaded again, and is used if the hub cannot be reached.
 
     Args:
         path: a path, local or remote, or a name on the hub.
@@ -41,7 +41,7 @@ def local_path(path: PathT, *, error: type[Exception] = HubError) -> PathT | str
 
     Raises:
         error: it is a name, and there is no such model, no connection, no package for it, or the
-            model has pickled weights alone.
+            model has only pickled weights.
     """
     if not is_hub_name(path):
         return path
@@ -80,10 +80,10 @@ def _download(name: str) -> str:
 
 
 def check_upload(name: str) -> None:
-    """Check that a directory can be uploaded, before the work of making it.
+    """Check that a directory can be uploaded, before doing the work of making it.
 
     Raises:
-        HubError: the name has another form, the package is missing, or there is no token.
+        HubError: the name is malformed, the package is missing, or there is no token.
     """
     if not _NAME.fullmatch(name):
         raise HubError(f"--push_to_hub must be a name of the form user/model, got {name}")
@@ -94,15 +94,15 @@ def check_upload(name: str) -> None:
 
 
 def upload(directory: Path, name: str, *, private: bool) -> bool:
-    """Upload a directory's files as a model, which is made if there is none.
+    """Upload a directory's files as a model, which is created if it does not exist.
 
-    A card that the model has already is left as it is: somebody may have written it.
+    A card that the model already has is kept, since somebody may have written it.
 
     Args:
         directory: the files.
         name: ``user/model``.
-        private: True to make a private model, and to upload to no other; False to make one that all
-            see, and to leave another as it is.
+        private: True to create a private model, and to upload to private ones only; False to create
+            a public model, and to leave the visibility of an existing one unchanged.
 
     Returns:
         True if the directory's card was uploaded, or it has none.
@@ -142,7 +142,7 @@ def _import_hub() -> Any:
 
 
 def _raise_hub_error(what: str, failure: Exception, remedy: str) -> NoReturn:
-    """Raise a `HubError` for a failure of the hub or of the way to it; raise any other again."""
+    """Raise a `HubError` for a failure of the hub or of the connection; reraise any other."""
     if type(failure).__module__.partition(".")[0] not in _LIBRARIES:
         raise failure
     reason = " ".join(str(failure).split()).partition(". ")[0]

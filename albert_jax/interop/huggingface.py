@@ -30,7 +30,7 @@ TORCH_FILE = "pytorch_model.bin"
 ENCODER_PREFIX = "albert."
 _BARE_ENCODER = "AlbertModel"
 _WORD_TABLE = "embeddings.word_embeddings.weight"
-# Entries of old files that are no parameters, or are tied to another tensor.
+# Entries of old files that are not parameters, or are tied to another tensor.
 _POSITIONS = re.compile(r"(albert\.)?embeddings\.(position_ids|token_type_ids)")
 _TIED_TWICE = ("predictions.decoder.weight", "predictions.decoder.bias")
 _UNTIED_UNUSED = ("predictions.bias",)
@@ -75,7 +75,7 @@ def read_huggingface(directory: epath.Path) -> StoredWeights:
 
 
 def _architecture(values: Mapping[str, Any]) -> str | None:
-    """Return the class that was saved, where the file names one."""
+    """Return the class that was saved, if the file names one."""
     named = values.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
     return first if isinstance(first, str) else None
@@ -87,7 +87,7 @@ def read_tensors(directory: epath.Path) -> FlatTree:
     Raises:
         WeightsError: it has none, or they cannot be read.
     """
-    # Imported here, as no other format needs safetensors.
+    # Imported here because no other format needs safetensors.
     from albert_jax.interop.safetensors_files import read_safetensors, read_sharded
 
     readers = {
@@ -111,7 +111,7 @@ def _with_prefix(tensors: FlatTree) -> FlatTree:
 
 
 def drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
-    """Drop entries of old files that are no parameters, or are tied to another tensor."""
+    """Drop entries of old files that are not parameters, or are tied to another tensor."""
     unread = _TIED_TWICE if config.tie_word_embeddings else _UNTIED_UNUSED
     return {
         name: tensor
@@ -121,7 +121,7 @@ def drop_duplicates(tensors: FlatTree, config: AlbertConfig) -> FlatTree:
 
 
 def drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfig, FlatTree]:
-    """Drop a mapping of the embeddings that changes nothing, which `add_identity` adds."""
+    """Drop an embedding mapping that changes nothing, such as `add_identity` adds."""
     names = [
         f"{ENCODER_PREFIX}encoder.embedding_hidden_mapping_in.{leaf}" for leaf in ("weight", "bias")
     ]
@@ -138,7 +138,7 @@ def drop_identity(config: AlbertConfig, tensors: FlatTree) -> tuple[AlbertConfig
 def add_identity(
     config: AlbertConfig, params: Mapping[str, np.ndarray]
 ) -> tuple[AlbertConfig, Mapping[str, np.ndarray]]:
-    """Map the embeddings by the identity where nothing maps them, as transformers always does."""
+    """Map the embeddings by the identity if nothing maps them: transformers always maps them."""
     if config.has_embedding_mapping:
         return config, params
     mapping, dtype = "albert/encoder/embedding_hidden_mapping_in", only_dtype(params)
@@ -153,7 +153,7 @@ def only_dtype(params: Mapping[str, np.ndarray]) -> str:
     """Return the name of the dtype of all parameters.
 
     Raises:
-        WeightsError: they are of several.
+        WeightsError: they have several dtypes.
     """
     dtype, *others = sorted({parameter.dtype.name for parameter in params.values()})
     if others:
@@ -174,11 +174,11 @@ def write_huggingface(
 
     Args:
         directory: an empty directory.
-        params: by our names, all of one dtype.
+        params: parameters by our names, all of one dtype.
         config: the encoder's configuration.
         head: configuration of a classifier among the parameters.
         architecture: transformers' class, for its Auto classes.
-        special_ids: of padding, [CLS] and [SEP]; by default those of the released vocabulary.
+        special_ids: ids of padding, [CLS] and [SEP]; by default those of the released vocabulary.
 
     Raises:
         WeightsError: transformers has no such model.

@@ -16,7 +16,7 @@ from albert_jax.config import (
 from albert_jax.input_files import require_fields, shorten
 from albert_jax.interop.names import WeightsError, check_layer_groups, num_groups_in_file
 
-# By transformers' names. Its "gelu" is the erf form, that of the released files the tanh form.
+# By transformers' names. There "gelu" is the erf form, in the released files it is the tanh form.
 _ACTIVATIONS = {
     "gelu_new": HiddenAct.GELU,
     "gelu_pytorch_tanh": HiddenAct.GELU,
@@ -52,12 +52,12 @@ _WITH_LABELS = ("AlbertForSequenceClassification", "AlbertForTokenClassification
 def config_from_json(values: Mapping[str, Any]) -> AlbertConfig:
     """Convert the encoder's configuration.
 
-    The defaults are ours, those of the released code. In transformers, embeddings are always mapped
-    to the hidden size.
+    The defaults are ours, which are those of the released code. In transformers, embeddings are
+    always mapped to the hidden size.
 
     Raises:
         WeightsError: it is not an ALBERT, the activation is unsupported, or transformers would
-            assign layers to other groups.
+            assign layers to different groups.
         ValueError: a value is out of range.
     """
     if values.get("model_type") != "albert":
@@ -87,7 +87,7 @@ def activation_from_json(values: Mapping[str, Any], name: str, default: str) -> 
 
 
 def activation_to_json(activation: HiddenAct) -> str:
-    """Return transformers' name of an activation, the first of several."""
+    """Return transformers' name of an activation, the first if it has several."""
     return next(name for name, known in _ACTIVATIONS.items() if known is activation)
 
 
@@ -124,10 +124,10 @@ def to_json(
 
     Args:
         config: the encoder's configuration.
-        head: the head's configuration, where `architecture` has labels.
+        head: the head's configuration, used if `architecture` has labels.
         architecture: transformers' class, such as ``AlbertForMaskedLM``.
-        dtype: of the weights, such as ``float32``.
-        special_ids: of padding, [CLS] and [SEP].
+        dtype: dtype of the weights, such as ``float32``.
+        special_ids: ids of padding, [CLS] and [SEP].
 
     Raises:
         WeightsError: transformers does not support the parameter sharing.

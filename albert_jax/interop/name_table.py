@@ -31,7 +31,7 @@ class Module:
     sizes: str  # axes of its largest parameter; the others have the last axis only
 
     def below(self, native: str, huggingface: str, tensorflow: str) -> "Module":
-        """Prefix the names: the same module as part of another."""
+        """Return the module as part of another one, with prefixed names."""
         return dataclasses.replace(
             self,
             native=native + self.native,
@@ -62,7 +62,7 @@ _MAPPING = Module(
     _DENSE,
     "E H",
 )
-# In no other format, see `num_groups_in_file`. Sizes: D distances, W width of a head.
+# Not in any other format, see `num_groups_in_file`. Sizes: D distances, W width of a head.
 _RELATIVE = Module(
     "albert/encoder",
     None,
@@ -115,8 +115,8 @@ def _parts(module: str, names: tuple[str, ...], joined: str) -> Iterator[Module]
         yield Module(f"{module}/{part}", joined, None, leaves, "D D")
 
 
-# Of the decoder; GPT-2's kernels are [inputs, outputs], as ours. Sizes: V vocabulary, P positions,
-# D width, F feed-forward, M width of the encoder.
+# Modules of the decoder; GPT-2's kernels are [inputs, outputs], like ours. Sizes: V vocabulary,
+# P positions, D width, F feed-forward, M width of the encoder.
 _GPT2_DENSE = (Leaf("kernel", "weight", ""), _DENSE[1])
 _DECODER = (
     Module("word_embeddings", "wte", None, _TABLE, "V D"),
@@ -178,7 +178,8 @@ def decoder_modules_outside_layers() -> Iterator[Module]:
 def decoder_modules_of_layer(config: Gpt2Config) -> Iterator[tuple[Module, int]]:
     """Yield the modules of a decoder's layer, and the number of copies of each.
 
-    Cross-attention is shared with self-attention. Tied to the encoder, there is nothing else.
+    Cross-attention is shared if self-attention is. A decoder that is tied to the encoder has no
+    other layers of its own.
     """
     halves: list[tuple[tuple[Module, ...], int]] = [(_CROSS_ATTENTION, config.attention_copies)]
     if not config.tie_to_encoder:

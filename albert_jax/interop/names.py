@@ -65,7 +65,7 @@ def num_groups_in_file(config: AlbertConfig) -> int:
     """Return the number of layer groups in a file: one per layer if layers share nothing.
 
     Raises:
-        WeightsError: layers share one half alone, or are of a kind that no other format has.
+        WeightsError: layers share only one half, or are of a kind that no other format has.
     """
     for name, only in (
         ("position_encoding", PositionEncoding.ABSOLUTE),
@@ -88,11 +88,11 @@ def num_groups_in_file(config: AlbertConfig) -> int:
 
 
 def check_plain_layers(config: AlbertConfig) -> None:
-    """Check that all that layers have is in their kernels, biases and norms.
+    """Check that layers consist only of kernels, biases and norms.
 
     Raises:
-        WeightsError: there is more, or less, than other formats have; the message says how to
-            write it nevertheless.
+        WeightsError: layers have more, or less, than in other formats; the message says how to
+            write them anyway.
     """
     for name, plain, reason in (
         ("num_experts", 0, f"no other format has experts; {AVERAGED} replaces them by their mean"),
@@ -117,11 +117,12 @@ def check_layer_groups(
 ) -> None:
     """Check that another format's code assigns every layer to the same group as ours.
 
-    Others divide in floating point, which for some depths rounds to a neighboring group.
+    Other code divides in floating point, which for some depths rounds to a neighboring group.
 
     Args:
         config: the encoder's configuration.
-        group_of: the other code's group of a layer, given its index, layers and groups.
+        group_of: the other code's group of a layer, given its index and the numbers of layers and
+            groups.
         whose: the other code, for the message.
 
     Raises:
@@ -155,7 +156,7 @@ def _mapping(
     name_of: Callable[[Module, Leaf], str | None],
     is_transposed: Callable[[Leaf], bool],
 ) -> dict[str, ParameterSlice]:
-    """Return the mapping of a format from its names, None where it has none, and transposes."""
+    """Return a format's mapping, given its names (None if it lacks a leaf) and transposes."""
     mapping = {}
     for module, leaf, block in _leaves(config):
         if (name := name_of(module, leaf)) is not None:
@@ -202,7 +203,7 @@ def tensorflow_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
 def native_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
     """Map every parameter that a model of this configuration may have to itself.
 
-    Those of the encoder are of more kinds than other formats have names for.
+    The encoder has more kinds of parameters than other formats have names for.
     """
     mapping = {}
     has_norm_biases = config.norm_kind is NormKind.LAYER
@@ -218,7 +219,7 @@ def native_mapping(config: AlbertConfig) -> dict[str, ParameterSlice]:
 
 
 def native_decoder_mapping(config: AlbertConfig, decoder: Gpt2Config) -> dict[str, ParameterSlice]:
-    """Map every parameter of a decoder, and of what joins it to its encoder, to itself."""
+    """Map every parameter of a decoder, and of the layer between it and its encoder, to itself."""
     sizes = decoder_sizes(decoder, config.hidden_size)
     modules: list[tuple[Module, Shape]] = [
         (module, ()) for module in decoder_modules_outside_layers()
@@ -240,7 +241,7 @@ def export_tensors(
     """Convert our parameters to the tensors of another format.
 
     Args:
-        params: by our names.
+        params: parameters by our names.
         mapping: from `huggingface_mapping` or `tensorflow_mapping`.
 
     Raises:

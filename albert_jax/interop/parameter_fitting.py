@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class ParametricModel(Protocol):
-    """A model as far as its parameters go; every `PretrainedModel` is one."""
+    """The interface to a model's parameters; every `PretrainedModel` has it."""
 
     PREFIX: ClassVar[str]
 
@@ -59,12 +59,12 @@ def fit_parameters(
     Args:
         stored: weights under the names of their format.
         model: the model that the parameters are for.
-        seed: of what is initialized, which is logged.
+        seed: seed for what is initialized, which is logged.
         required: prefixes of the names of parameters that must be stored, such as
             ``albert/encoder/``; the empty string for all.
-        read: prefixes of the names of parameters that are read where they are stored.
-        initialized: prefixes of the names of parameters that are not, whether stored or not.
-        dtype: of the result.
+        read: prefixes of the names of parameters that are read if they are stored.
+        initialized: prefixes of the names of parameters that are not read even if they are stored.
+        dtype: dtype of the result.
         strict: False to log what does not fit, and to initialize it, instead of raising.
         from_first_group: fill all copies of a layer from the first one.
 
@@ -73,7 +73,7 @@ def fit_parameters(
 
     Raises:
         WeightsError: weights are missing, unknown, damaged or of another shape, or the stored model
-            computes something else with the same parameters; all of the reasons are listed.
+            computes something else with the same parameters; all reasons are listed.
     """
     shapes = model.parameter_shapes()
     readable = {
@@ -140,6 +140,6 @@ def _misfits(
 
 
 def _hint(name: str, config: AlbertConfig, mapping: EmbeddingMapping) -> str:
-    """Name the setting with which the model has a parameter, or does not."""
+    """Name the setting with which the model has, or does not have, a parameter."""
     is_choice = name.startswith(_MAPPING) and config.embedding_size == config.hidden_size
     return f" (set model.embedding_mapping={mapping})" if is_choice else ""

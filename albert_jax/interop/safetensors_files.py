@@ -74,4 +74,4 @@ def write_safetensors(file: os.PathLike[str], tensors: Mapping[str, np.ndarray])
     path.touch()
     mode = path.stat().st_mode
     save_file(contiguous, path, metadata={"format": "pt"})
-    path.chmod(mode)  # the library replaces the file by one that its owner alone can read
+    path.chmod(mode)  # the library replaces the file by one that only its owner can read

@@ -50,8 +50,8 @@ def save_huggingface(
 ) -> None:
     """Write a Hugging Face directory; see `PretrainedModel.save_pretrained`.
 
-    What distinguishes layers is merged into parameters of which each then has its own, and missing
-    biases are zero; see `merge_layers`.
+    What distinguishes layers is merged into parameters that each layer then has for itself, and
+    missing biases become zero; see `merge_layers`.
 
     Args:
         path: a new directory.

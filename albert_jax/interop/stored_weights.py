@@ -18,14 +18,14 @@ from albert_jax.settings import FieldError
 
 ENCODER = ("albert/embeddings/", "albert/encoder/")  # prefixes of what every model has
 GENERATOR = "generator/"  # prefix of what a generator of replaced tokens does not share
-DECODER = ("decoder/", "enc_to_dec_proj/")  # of a decoder, and of what joins it to the encoder
+DECODER = ("decoder/", "enc_to_dec_proj/")  # of a decoder, and of the layer before it
 
 _MAX_LISTED = 40  # faults in an error message
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredWeights:
-    """Tensors under the names of their format, with the configuration beside them.
+    """Tensors under the names of their format, with the configuration stored beside them.
 
     Attributes:
         source: the directory, for messages.
@@ -33,7 +33,7 @@ class StoredWeights:
         head: the classifier's configuration, if there is a classifier.
         architecture: the class that was saved (``AlbertForMaskedLM``), if known.
         step: number of training steps taken, if known.
-        tensors: by the names of the format.
+        tensors: tensors by the names of the format.
         mapping: every name that the format has for a model of this configuration.
         decoder: the decoder's configuration, if there is a decoder.
     """
@@ -64,7 +64,7 @@ class StoredWeights:
         return faults
 
     def available(self) -> set[str]:
-        """Return the parameters of which there is at least a part."""
+        """Return the parameters of which at least a part is stored."""
         return {self.mapping[name].path for name in self.tensors.keys() & self.mapping.keys()}
 
     def read(self, wanted: Collection[str]) -> FlatTree:
@@ -88,7 +88,7 @@ class StoredWeights:
         return params
 
     def read_all(self) -> FlatTree:
-        """Return every parameter that is stored, those of an encoder at least.
+        """Return every parameter that is stored, which must include those of an encoder.
 
         Raises:
             WeightsError: a name is unknown, a shape wrong, or a part missing; all are listed.

@@ -1,6 +1,6 @@
 """Checkpoints of the released code: ``albert_config.json`` and a TensorFlow bundle.
 
-TensorFlow is imported only where a bundle is read or written.
+TensorFlow is imported only when a bundle is read or written.
 """
 
 import dataclasses
@@ -47,8 +47,8 @@ def find_checkpoint(path: epath.Path) -> tuple[epath.Path, epath.Path] | None:
     """Return the configuration file and the prefix of the checkpoint at a path; None without one.
 
     The path is a released directory, a TF-Hub module (``assets/`` and ``variables/``), or a prefix
-    (``albert_base/model.ckpt-best``). Of several checkpoints in a directory the one called best is
-    chosen, otherwise that of the most steps.
+    (``albert_base/model.ckpt-best``). Of several checkpoints in a directory, the one called best is
+    chosen, or else the one of the most steps.
     """
     if path.name and path.with_name(path.name + ".index").exists():
         return path.parent / ALBERT_CONFIG_FILE, path
@@ -73,7 +73,7 @@ def read_tensorflow(config_file: epath.Path, prefix: epath.Path) -> StoredWeight
 
     Raises:
         WeightsError: the configuration or the checkpoint cannot be read, or the released code would
-            assign layers to other groups.
+            assign layers to different groups.
     """
     config = read_albert_config(config_file)
     check_layer_groups(config, _group, "the released code's")
@@ -103,7 +103,7 @@ def _read_bundle(prefix: epath.Path) -> FlatTree:
         variables = reader.get_variable_to_shape_map()
         names = [name for name in variables if not _NO_PARAMETER.fullmatch(name)]
         stored = sum(file.stat().length for file in prefix.parent.glob(f"{prefix.name}.data-*"))
-        if sum(math.prod(variables[name]) for name in names) > stored:  # a byte each, or more
+        if sum(math.prod(variables[name]) for name in names) > stored:  # each has at least a byte
             raise ValueError("it names more elements than its files have bytes")
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError, OSError) as error:
@@ -118,7 +118,7 @@ def write_tensorflow(
 
     Args:
         directory: an empty directory.
-        params: by our names.
+        params: parameters by our names.
         config: the encoder's configuration; layers that share nothing become groups of one.
         step: written as ``global_step``, as in the released files.
 

@@ -1,8 +1,8 @@
 """Tensors of torch's pickle files, read without torch and without executing the pickle.
 
-A pickle is a program. Ours may call three functions: the two that rebuild a tensor, and an ordered
-dictionary. Any other name is rejected before it is looked up. What a file says of its sizes is
-compared with its length before memory is asked for.
+A pickle is a program. Here it may call three functions: two that rebuild a tensor, and the one that
+makes an ordered dictionary. Any other name is rejected before it is looked up. The sizes that a
+file claims are compared with its length before memory is allocated.
 """
 
 import collections
@@ -45,7 +45,7 @@ class _Tensor(NamedTuple):
 
 
 def read_torch_file(file: epath.Path) -> FlatTree:
-    """Read the tensors of a ``pytorch_model.bin``, in the format of torch 1.6 or the one before.
+    """Read the tensors of a ``pytorch_model.bin``, in the format since torch 1.6 or the older one.
 
     Raises:
         WeightsError: it is damaged, is not a flat table of tensors, or calls a function that is not
@@ -86,7 +86,7 @@ def _read_zip(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """Read an entry that is stored as it is, as torch writes them: no larger than the file."""
+    """Read an entry that is not compressed, as torch writes them: no larger than the file."""
     if entry.flag_bits & 1:
         raise pickle.UnpicklingError(f"its entry {entry.filename} is encrypted")
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
@@ -136,12 +136,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _check_sizes(stream: io.BytesIO) -> None:
-    """Check that a pickle asks for no more memory than it is long; the stream stays where it is.
+    """Check that a pickle asks for no more memory than its length; keep the stream's position.
 
-    Python's own unpickler trusts the lengths of texts and the numbers of its memory's slots.
+    Python's own unpickler trusts the lengths of strings and the numbers of memo slots.
     """
     start, length = stream.tell(), len(stream.getbuffer())
-    for opcode, argument, _ in pickletools.genops(stream):  # checks the lengths of texts itself
+    for opcode, argument, _ in pickletools.genops(stream):  # checks the lengths of strings itself
         if "PUT" in opcode.name and argument is not None and int(argument) > length:
             raise pickle.UnpicklingError(f"its memory has {argument} slots in {length} bytes")
     stream.seek(start)

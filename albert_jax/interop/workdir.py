@@ -26,7 +26,7 @@ from albert_jax.settings import FieldError, did_you_mean
 
 ALBERT_CONFIG_FILE = "albert_config.json"
 HEAD_FILE = "head.json"
-DECODER_FILE = "decoder_config.json"  # of generation, as all that follows
+DECODER_FILE = "decoder_config.json"  # for generation, like the next three
 OPTIONS_FILE = "generation_config.json"
 TARGET_TOKENIZER = "target_tokenizer"
 GENERATION = "AlbertForConditionalGeneration"
@@ -56,13 +56,13 @@ def read_workdir(path: epath.Path, step: int | None, *, average: bool = True) ->
     Args:
         path: the workdir.
         step: step of the checkpoint; None for the best one, see `resolve_step`.
-        average: take the mean of the parameters, if the run kept one.
+        average: read the mean of the parameters, if the run kept one.
 
     Raises:
         WeightsError: the configuration cannot be read.
         CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    # Imported here, as Orbax takes seconds to import and no other format needs it.
+    # Imported here because Orbax takes seconds to import and no other format needs it.
     from albert_jax.training.checkpoint import resolve_step, restore_params
 
     config = read_albert_config(path / ALBERT_CONFIG_FILE)
@@ -71,7 +71,7 @@ def read_workdir(path: epath.Path, step: int | None, *, average: bool = True) ->
     step = resolve_step(directory, step)
     params = flatten(restore_params(directory, step, average=average))
     mapping, decoder = native_mapping(config), None
-    # Of what a run was for, which this does not read, a generator's sizes follow.
+    # A generator's sizes follow from the run's objective, which is not read here.
     generator = (name for name in params if name.startswith(GENERATOR))
     mapping |= {name: ParameterSlice(name, params[name].shape) for name in generator}
     if (path / DECODER_FILE).exists():
@@ -137,8 +137,8 @@ def make_settings(kind: type[Settings], values: Mapping[str, Any], file: str) ->
 
     Args:
         kind: the dataclass.
-        values: by the names of its fields.
-        file: for messages.
+        values: values by the names of its fields.
+        file: name of the file, for messages.
 
     Raises:
         WeightsError: a field is unknown, or a value is not allowed.

@@ -1,10 +1,10 @@
-"""The matrix product of vectors and a kernel, with a backward pass of its own.
+"""The matrix product of vectors and a kernel, with its own backward pass.
 
 The forward pass spells out what it computes, so that a rematerialization policy finds the product.
 
-In bfloat16 all operands are rounded to it, also where everything else is float32: what a TPU does
-with float32 by itself. In float8 operands are E4M3 in the forward pass, and the gradient is E5M2.
-Products are summed in float32, and results are of the type of the operands that are given.
+With bfloat16, all operands are rounded to it, even if everything else is float32, as a TPU does
+with float32 by default. With float8, operands are E4M3 in the forward pass, and the gradient is
+E5M2. Products are summed in float32, and results have the type of the given operands.
 """
 
 import functools
@@ -21,14 +21,14 @@ from albert_jax.matmuls.float8 import E4M3, E5M2, dequantize, quantize
 
 
 class Matmuls(StrEnum):
-    """Type to which operands of the matmuls of layers with parameters are rounded."""
+    """Type to which the operands of layers' matmuls with parameters are rounded."""
 
     SAME = "same"  # run.dtype
     BFLOAT16 = "bfloat16"  # faster than float32 on CPUs with instructions for it
     FLOAT8 = "float8"  # for NVIDIA GPUs with float8 units; emulated on CPUs
 
 
-# Of operands in float8, cuBLAS sums products with fewer bits than float32 has unless it is told.
+# With operands in float8, cuBLAS sums products with fewer bits than float32 unless told otherwise.
 _PRECISION = {Matmuls.FLOAT8: jax.lax.Precision.HIGHEST}
 
 
@@ -40,9 +40,9 @@ def matmul(
 ) -> Float[Array, "*batch features"]:
     """Multiply each vector by the kernel.
 
-    The kernel's gradient is one matrix product over all vectors as they lie in memory. The one that
-    JAX derives sums over several axes and comes out transposed, for which a CPU first writes the
-    transpose of the other operand too.
+    The kernel's gradient is one matrix product over all vectors as they are stored in memory. The
+    one that JAX derives sums over several axes and comes out transposed, for which a CPU first
+    writes the transpose of the other operand too.
     """
     return matmul_forward(x, kernel, matmuls)[0]
 
@@ -90,10 +90,11 @@ def matmul_backward(
 
 
 def _transpose_in_memory(x: Array) -> Array:
-    """Transpose a matrix; on CPUs its rows then lie one after another.
+    """Transpose a matrix; on CPUs, store the result row by row.
 
-    Of a product that sums over the first axes of both operands XLA for CPUs makes one in float32,
-    at half the speed, even if a transpose is written out, which it makes part of the product.
+    XLA for CPUs turns a product that sums over the first axes of both operands into one in float32,
+    at half the speed. It does so even if a transpose is written out, by merging the transpose into
+    the product.
     """
     by_rows = functools.partial(with_layout_constraint, layouts=Layout((0, 1)))
     return jax.lax.platform_dependent(x.T, cpu=by_rows, default=lambda transpose: transpose)
@@ -103,9 +104,9 @@ matmul.defvjp(matmul_forward, matmul_backward)
 
 
 def before_activation(x: Float[Array, "*shape"], matmuls: Matmuls) -> Float[Array, "*shape"]:
-    """Keep XLA from making an activation part of the matmul before it, if that is in float8.
+    """Keep XLA from fusing an activation into the matmul before it, if that is in float8.
 
-    It does so with GELU and then fails, since cuBLAS has no such matmul whose input of GELU is kept
+    XLA fuses GELU and then fails, since cuBLAS has no such matmul that also returns GELU's input
     (jax 0.10.2: ``RET_CHECK failure ... !has_aux_output``).
     """
     return jax.lax.optimization_barrier(x) if matmuls is Matmuls.FLOAT8 else x

@@ -1,15 +1,15 @@
-"""Tensors of 8-bit floating-point numbers with one scale, that of their current maximum.
+"""Tensors of 8-bit floating-point numbers with one scale, given by their current maximum.
 
 The formats are those of Micikevicius et al. 2022, "FP8 Formats for Deep Learning": E4M3 has 3 bits
 of mantissa and numbers up to 448, E5M2 has 2 and numbers up to 57,344.
 
-The scale follows from the tensor alone, which is read once more for it. Scales of earlier steps
-("delayed") save that reading, but overflow where a tensor grows, and are a state: to be stored, to
-be restored, and to be agreed on by devices.
+The scale depends only on the tensor, which is read once more to compute it. Scales of earlier steps
+("delayed") save that pass, but overflow when a tensor grows, and are state that must be stored,
+restored, and agreed on by devices.
 
-It is a power of two, so scaling rounds nothing. Numbers keep their 4 or 3 significant bits from the
-largest of the tensor down to 2^-13 (E4M3) or 2^-28 (E5M2) of it, whatever the scale, and those
-below lose bits one by one. So it makes next to no difference if devices scale their rows alone.
+The scale is a power of two, so scaling does not round. Whatever the scale, numbers keep their 4 or
+3 significant bits from the largest of the tensor down to 2^-13 (E4M3) or 2^-28 (E5M2) of it, and
+smaller ones lose bits one by one. So it hardly matters if each device scales its own rows.
 """
 
 from typing import NamedTuple
@@ -36,8 +36,9 @@ class Float8(NamedTuple):
 def quantize(x: Float[Array, "*shape"], dtype: DTypeLike) -> Float8:
     """Round a tensor to a scaled tensor of an 8-bit type; none of its numbers overflows.
 
-    Example: of 1000, 3.3 and 0 in E4M3 the scale is 4 and the values are 256 (250 rounded), 0.8125
-    and 0. An infinity or a NaN makes the numbers around it NaN too; all zeros stay zeros.
+    Example: for 1000, 3.3 and 0 in E4M3, the scale is 4 and the values are 256 (250 rounded),
+    0.8125 and 0. An infinity or a NaN makes the tensor's other numbers NaN too; all zeros stay
+    zeros.
 
     Args:
         x: the tensor.
@@ -52,8 +53,8 @@ def quantize(x: Float[Array, "*shape"], dtype: DTypeLike) -> Float8:
 
 
 def dequantize(x: Float8, dtype: DTypeLike) -> Float[Array, "*shape"]:
-    """Return the numbers of a scaled tensor. They are exact in bfloat16, and in what is wider.
+    """Return the numbers of a scaled tensor, which are exact in bfloat16 and in wider types.
 
-    A matmul of such numbers is what XLA compiles to a matmul in float8 where a device has one.
+    XLA compiles a matmul of such numbers to a matmul in float8 if the device has one.
     """
     return x.values.astype(dtype) * x.scale.astype(dtype)

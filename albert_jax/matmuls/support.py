@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from albert_jax.config import AlbertConfig
 
 _ADA = 8.9  # the first compute capability with float8 units; Hopper has 9.0
-_MULTIPLE = 16  # of the sizes of a matmul in float8
+_MULTIPLE = 16  # that divides all sizes of a matmul in float8
 
 
 def unsupported_reason(
@@ -18,7 +18,7 @@ def unsupported_reason(
 
     Args:
         config: sizes of the model.
-        dtype: of everything else.
+        dtype: dtype of everything else.
         device: one of the run's; CPUs emulate float8.
         tensor: number of devices that share each matmul.
     """
@@ -43,5 +43,5 @@ def unsupported_reason(
 
 
 def _is_at_least(capability: str, least: float) -> bool:
-    """Return False too for what is no number, as for GPUs of other makers."""
+    """Compare a capability; return False if it is not a number, as for GPUs of other makers."""
     return capability.replace(".", "", 1).isdigit() and float(capability) >= least

@@ -1,4 +1,4 @@
-"""Verification of matmuls in float8 on the device at hand: their errors, and that they are ones."""
+"""Verification of matmuls in float8 on the device at hand: their errors, and their being float8."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,14 +26,14 @@ def check_float8(
 ) -> float:
     """Return the largest relative error of a model's matmuls in float8, and of their gradients.
 
-    It is taken on the device against float32, for a matmul from hidden to intermediate size, GELU,
-    and a matmul back.
+    It is measured on the device against float32, for a matmul from hidden to intermediate size,
+    GELU, and a matmul back.
 
     Args:
         config: sizes of the model.
-        dtype: of results.
-        device: what multiplies.
-        compiler_options: XLA's, those of the training step.
+        dtype: dtype of results.
+        device: the device that multiplies.
+        compiler_options: XLA's options for the training step.
 
     Raises:
         ValueError: it is too large, or XLA does not compile all matmuls to matmuls in float8.
@@ -64,7 +64,7 @@ def check_float8(
 
 
 def check_calls(program: str) -> None:
-    """Check that a compiled program multiplies in float8, and not what was rounded to float8.
+    """Check that a compiled program multiplies in float8, rather than only rounding to float8.
 
     Raises:
         ValueError: it does not, or not everywhere.
@@ -92,7 +92,7 @@ def relative_error(ours: Sequence[Any], expected: Sequence[Any]) -> float:
 
     Args:
         ours: arrays.
-        expected: those that they should be.
+        expected: the arrays that they should be equal to.
     """
     differences = [
         np.linalg.norm(np.subtract(a, e, dtype=np.float64)) / np.linalg.norm(e)

@@ -1,6 +1,6 @@
-"""Batches of fine-tuning, the contract between its data and the step: one for each kind of task.
+"""Fine-tuning batches, the contract between data and step: one class for each kind of task.
 
-Rows that fill a batch up have weight 0: they count in no loss and no metric.
+Rows that only fill up a batch have weight 0 and count in no loss and no metric.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def _several_texts(axis: str) -> _Fields:
 class ClassificationBatch(NamedTuple):
     """Texts, or pairs of texts, with a class, a score or several labels each.
 
-    Example with two texts of the class 1, and a row that fills the batch up::
+    Example with two texts of class 1, and a row that fills up the batch::
 
         input_ids       2 41 52  3      2 63  3  0      2 41 52  3
         attention_mask  1  1  1  1      1  1  1  0      1  1  1  1
@@ -46,9 +46,9 @@ class ClassificationBatch(NamedTuple):
     input_ids: Int32[Array, "batch length"]
     attention_mask: Int32[Array, "batch length"]  # 0: padding
     token_type_ids: Int32[Array, "batch length"]  # 0: [CLS] A [SEP], 1: B [SEP]
-    # A class (int32), a score (float32), or 1 for each label that applies (float32, an axis more).
+    # A class (int32), a score (float32), or 1 for each label that applies (float32, one more axis).
     labels: Int32[Array, " batch"] | Float32[Array, " batch"] | Float32[Array, "batch labels"]
-    weights: Float32[Array, " batch"]  # 0: a row that fills the batch up
+    weights: Float32[Array, " batch"]  # 0: a row that fills up the batch
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "ClassificationBatch":
@@ -93,7 +93,7 @@ class SpanBatch(NamedTuple):
     attention_mask: Int32[Array, "batch length"]
     token_type_ids: Int32[Array, "batch length"]
     p_mask: Int32[Array, "batch length"]  # 1: no answer starts or ends here; 0: [CLS] and text
-    start_positions: Int32[Array, " batch"]  # 0 where there is no answer
+    start_positions: Int32[Array, " batch"]  # 0 if there is no answer
     end_positions: Int32[Array, " batch"]  # of the answer's last token
     is_impossible: Int32[Array, " batch"]  # 1: no answer in this part of the text
     weights: Float32[Array, " batch"]
@@ -109,7 +109,7 @@ class SpanBatch(NamedTuple):
 
 
 class MultipleChoiceBatch(NamedTuple):
-    """Questions with several choices each, a row of tokens for every choice."""
+    """Questions with several choices each, and a row of tokens for every choice."""
 
     input_ids: Int32[Array, "batch choices length"]
     attention_mask: Int32[Array, "batch choices length"]
@@ -128,7 +128,7 @@ class MultipleChoiceBatch(NamedTuple):
 class EmbeddingBatch(NamedTuple):
     """Texts that belong together: an anchor, a positive, and perhaps a hard negative.
 
-    Example with two anchors of one positive, whose numbers show that it is the same text::
+    Example with two anchors that have the same positive, as its number shows::
 
         text_ids  1 2      3 2
     """
@@ -137,7 +137,7 @@ class EmbeddingBatch(NamedTuple):
     attention_mask: Int32[Array, "batch texts length"]
     token_type_ids: Int32[Array, "batch texts length"]
     text_ids: Int32[Array, "batch texts"]  # a number for each text, the same for equal ones
-    scores: Float32[Array, " batch"]  # of scored pairs, higher for those more alike; else 0
+    scores: Float32[Array, " batch"]  # for scored pairs, higher if more alike; otherwise 0
     weights: Float32[Array, " batch"]
 
     @classmethod
@@ -163,8 +163,8 @@ class Seq2SeqBatch(NamedTuple):
     attention_mask: Int32[Array, "batch source"]
     token_type_ids: Int32[Array, "batch source"]
     decoder_input_ids: Int32[Array, "batch target"]  # from the start token on
-    labels: Int32[Array, "batch target"]  # the token after each
-    label_weights: Float32[Array, "batch target"]  # 0: padding, and rows that fill the batch up
+    labels: Int32[Array, "batch target"]  # the token that follows each
+    label_weights: Float32[Array, "batch target"]  # 0: padding, and rows that fill up the batch
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray]) -> "Seq2SeqBatch":

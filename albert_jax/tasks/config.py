@@ -8,16 +8,16 @@ from albert_jax.settings import FieldError, check_settings, setting
 
 
 class TokenLoss(StrEnum):
-    """What is learned of single tokens, beside the order of sentences."""
+    """What is learned about single tokens, in addition to the order of sentences."""
 
     MASKED_LM = "masked_lm"  # the paper's
-    # Masked LM by a generator; which tokens are its samples, by a discriminator, which is the model
-    # that is kept (ELECTRA, Clark et al. 2020).
+    # A generator learns masked LM. A discriminator, which is the model that is kept, learns which
+    # tokens are the generator's samples (ELECTRA, Clark et al. 2020).
     REPLACED_TOKENS = "replaced_tokens"
 
 
 class Generator(StrEnum):
-    """Weights of the generator of replaced tokens, but for the embeddings, which are shared."""
+    """Weights of the generator of replaced tokens, except the embeddings, which are shared."""
 
     SHARED = "shared"  # the discriminator's layers, with the masked-LM head
     OWN = "own"  # layers of its own, narrower
@@ -25,7 +25,7 @@ class Generator(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What a model is pre-trained for, beside the sentence objective, which the data decides.
+    """What a model is pre-trained for, except the sentence objective, which the data determines.
 
     Raises:
         FieldError: a value is not allowed.
@@ -56,9 +56,9 @@ class ObjectiveConfig:
         check_settings(self)
 
     def generator_config(self, model: AlbertConfig) -> AlbertConfig | None:
-        """Return the sizes of the generator beside a discriminator; None for masked LM alone.
+        """Return the configuration of a discriminator's generator; None for masked LM alone.
 
-        A narrower one has fewer heads of the same width, so that the same attention serves both.
+        A narrower generator has fewer heads of the same width, so that both use the same attention.
         Example: base (12 heads, 768, 3072) at 0.25 has 3 heads, 192 and 768.
 
         Raises:

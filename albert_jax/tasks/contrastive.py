@@ -1,8 +1,9 @@
-"""Objectives of embeddings, over all rows of a batch, on whatever devices they are.
+"""Embedding objectives over all rows of a batch, whatever devices they are on.
 
-An example is contrasted with the other rows, so these losses are no sums over rows. Each shard of a
-batch gathers the vectors of all, and contributes the part of its own rows; the parts add up to the
-loss of the whole batch. Those of micro-batches would not: such a run has none.
+An example is contrasted with the other rows, so these losses are not sums over independent rows.
+Each shard of a batch gathers the vectors of all shards and contributes the part of its own rows;
+the parts add up to the loss of the whole batch. Those of micro-batches would not, so a run with
+these objectives has no micro-batches.
 """
 
 from typing import Any
@@ -23,17 +24,18 @@ CONTRASTIVE_LOSS, RANKING_LOSS = "contrastive_loss", "ranking_loss"
 
 
 def contrastive_objective(model: AlbertForEmbedding, *, temperature: float = 0.05) -> Objective:
-    """Return InfoNCE with in-batch negatives and, of triplets, hard ones (Gao et al. 2021, eq. 5).
+    """Return InfoNCE with in-batch negatives, and hard ones in triplets (Gao et al. 2021, eq. 5).
 
     The candidates of an anchor are the positives and the hard negatives of all rows. Its own
-    positive is the class; what is as good an answer is no candidate, see `false_negatives`.
+    positive is the correct class. Candidates that are equally good answers are left out, see
+    `false_negatives`.
 
     Metrics: `contrastive_loss`, and `accuracy`, the fraction of anchors whose positive is the
     nearest candidate. Predictions: `embeddings`.
 
     Args:
-        model: with vectors of length 1.
-        temperature: what cosines are divided by.
+        model: a model whose vectors have length 1.
+        temperature: divides the cosines.
     """
 
     def loss(params: PyTree, batch: EmbeddingBatch, key: Array | None) -> Metrics:
@@ -41,7 +43,7 @@ def contrastive_objective(model: AlbertForEmbedding, *, temperature: float = 0.0
         vectors, text_ids, weights = gather_rows((embeddings, batch.text_ids, batch.weights))
         number, rows = shard_of_rows(), embeddings.shape[0]
         own = number * rows + jnp.arange(rows)
-        # The positives of all rows stand before the hard negatives, so that a row's is its number.
+        # The positives of all rows precede the hard negatives, so a row's own has the row's number.
         candidates = vectors[:, 1:].swapaxes(0, 1).reshape(-1, vectors.shape[-1])
         logits = embeddings[:, 0] @ candidates.T / temperature
         filled_up = jnp.tile(weights == 0, text_ids.shape[1] - 1)
@@ -55,11 +57,11 @@ def contrastive_objective(model: AlbertForEmbedding, *, temperature: float = 0.0
 
 
 def ranking_objective(model: AlbertForEmbedding, *, temperature: float = 0.05) -> Objective:
-    """Return CoSENT: pairs of a higher score shall have a higher cosine than those of a lower one.
+    """Return CoSENT: pairs with a higher score should have a higher cosine.
 
-    It is ``ln(1 + sum of exp((cos_j - cos_i) / temperature))`` over all i and j of the batch whose
-    scores are in the order i > j (Su 2022). Like the rank correlation that decides it asks for the
-    order alone, on whatever scale scores are.
+    It is ``ln(1 + sum of exp((cos_j - cos_i) / temperature))`` over all i and j of the batch where
+    i has a higher score than j (Su 2022). Like the rank correlation that is its metric, it depends
+    only on the order of scores, not on their scale.
 
     Metrics: `ranking_loss`. Predictions: `embeddings`.
     """
@@ -103,17 +105,18 @@ def _embed(
 def false_negatives(
     here: Int32[AnyArray, "rows texts"], everywhere: Int32[AnyArray, "all_rows texts"]
 ) -> Bool[Array, "rows candidates"]:
-    """Return which candidates of an anchor are no negatives of it, its own positive among them.
+    """Return which candidates are not negatives of an anchor, including its own positive.
 
     They are texts equal to the anchor or to its positive, and positives of an equal anchor.
 
-    Example: rows with the texts ``1 2``, ``3 2`` and ``1 4``. The second positive is no negative of
-    the first anchor, as it equals its own; the third is none, as it belongs to an equal anchor.
+    Example: for rows with the texts ``1 2``, ``3 2`` and ``1 4``, the second positive is not a
+    negative of the first anchor, since it equals the anchor's own positive. Neither is the third,
+    since it belongs to an equal anchor.
 
     Args:
         here: numbers of the texts of some rows, equal for equal texts: anchor, positive, and
             perhaps a hard negative.
-        everywhere: those of all rows.
+        everywhere: numbers of the texts of all rows.
     """
     candidates = everywhere[:, 1:].T.reshape(-1)
     anchors, positives = here[:, :1], here[:, 1:2]
@@ -125,10 +128,10 @@ def false_negatives(
 
 
 def gather_rows(tree: PyTree) -> PyTree:
-    """Return arrays of rows with those of all shards, in the order of the batch.
+    """Return arrays with the rows of all shards, in the order of the batch.
 
-    Inside a function that is mapped over the rows' axes, as gradients are; elsewhere an array has
-    all rows already.
+    It gathers inside a function that is mapped over the row axes, such as that of gradients;
+    elsewhere an array has all rows already.
     """
     if axes := _mapped_row_axes():
         return jax.tree.map(lambda x: jax.lax.all_gather(x, axes, tiled=True), tree)

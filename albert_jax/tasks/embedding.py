@@ -1,4 +1,4 @@
-"""A text as a vector: pooled hidden states of an encoder, without parameters of their own."""
+"""A text as a vector: pooled hidden states of an encoder, without additional parameters."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from albert_jax.model import AlbertModel, AlbertModelOutput, HiddenStates
 from albert_jax.pretrained import PretrainedModel, directory_of
 from albert_jax.tasks.embedding_files import read_vector_form
 
-_SMALLEST_NORM = 1e-12  # that a vector is divided by, as in torch's `normalize`
+_SMALLEST_NORM = 1e-12  # vectors are divided by at least this, as in torch's `normalize`
 
 
 @flax.struct.dataclass
 class EmbeddingOutput:
-    """The output of `AlbertForEmbedding`; a text of an example is a row."""
+    """The output of `AlbertForEmbedding`; hidden states have one row per text."""
 
     embeddings: Float[Array, "*batch hidden"]  # at least float32
     hidden_states: HiddenStates | None = None
@@ -32,7 +32,7 @@ class EmbeddingOutput:
 class AlbertForEmbedding(PretrainedModel, nn.Module):
     """ALBERT with a vector for each text (Reimers and Gurevych 2019, §3).
 
-    It has the parameters of the encoder, those of the pooler only where it is used.
+    It has the parameters of the encoder, and those of the pooler only if it is used.
     """
 
     config: AlbertConfig
@@ -49,7 +49,7 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
 
         Args:
             path: see `PretrainedModel.from_pretrained`.
-            fields: likewise; among them `pooling` and `normalize`, which go before the files'.
+            fields: likewise; may have `pooling` and `normalize`, which override the files'.
 
         Raises:
             WeightsError: likewise.
@@ -72,7 +72,7 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
         deterministic: bool = True,
         output_hidden_states: bool = False,
     ) -> EmbeddingOutput:
-        """Embed texts; arguments as in `AlbertModel`, also with an axis of texts of an example."""
+        """Embed texts; arguments as in `AlbertModel`, or with an axis for the texts of examples."""
         mask = jnp.ones_like(input_ids) if attention_mask is None else attention_mask
         ids, mask = (x.reshape(-1, x.shape[-1]) for x in (input_ids, mask))
         if token_type_ids is not None:
@@ -104,7 +104,7 @@ class AlbertForEmbedding(PretrainedModel, nn.Module):
     def pool(
         self, outputs: AlbertModelOutput, attention_mask: Int[AnyArray, "rows length"]
     ) -> Float[Array, "rows hidden"]:
-        """Return the vector of each row, of the length that it has."""
+        """Return the vector of each row, not yet normalized."""
         if self.pooling is Pooling.POOLED:
             assert outputs.pooler_output is not None
             return outputs.pooler_output

@@ -1,6 +1,6 @@
-"""How a model makes a vector of a text, in the files that sentence-transformers has for it.
+"""How a model turns a text into a vector, in the files that sentence-transformers has for it.
 
-They stand in workdirs as in exports: whoever reads a model finds its pooling in one place.
+Workdirs and exports both have these files, so that a model's pooling is found in one place.
 """
 
 import json
@@ -17,16 +17,16 @@ MODULES_FILE = "modules.json"
 POOLING_FILE = "1_Pooling/config.json"
 
 _CLASSES = ("Transformer", "Pooling", "Normalize")
-# Of our poolings, those that it has, and their names in files of all its versions.
+# The poolings that sentence-transformers has too, by their names in files of all its versions.
 _SWITCHES = {Pooling.FIRST: "pooling_mode_cls_token", Pooling.MEAN: "pooling_mode_mean_tokens"}
-_NAMES = {"cls": Pooling.FIRST, "mean": Pooling.MEAN}  # since its version 5
+_NAMES = {"cls": Pooling.FIRST, "mean": Pooling.MEAN}  # additional names since its version 5
 
 
 class VectorForm(NamedTuple):
-    """How a vector is made of hidden states.
+    """How a vector is made from hidden states.
 
     Attributes:
-        pooling: of the states of a text.
+        pooling: how the states of a text are pooled.
         normalize: True for vectors of length 1.
     """
 
@@ -35,7 +35,7 @@ class VectorForm(NamedTuple):
 
 
 def embedding_files(config: AlbertConfig, form: VectorForm) -> dict[str, bytes]:
-    """Return the files, by their names, that tell of a model how its vectors are made.
+    """Return the files, by name, that say how a model's vectors are made.
 
     Raises:
         FieldError: sentence-transformers has no such pooling.
@@ -58,7 +58,7 @@ def embedding_files(config: AlbertConfig, form: VectorForm) -> dict[str, bytes]:
 
 
 def sentence_transformers_files(config: AlbertConfig, form: VectorForm) -> dict[str, bytes]:
-    """Return what a directory of sentence-transformers has beside transformers' files.
+    """Return the files that sentence-transformers needs in addition to those of transformers.
 
     Raises:
         FieldError: see `embedding_files`.
@@ -66,7 +66,7 @@ def sentence_transformers_files(config: AlbertConfig, form: VectorForm) -> dict[
     longest = {"max_seq_length": config.longest_row, "do_lower_case": False}
     return {
         **embedding_files(config, form),
-        # Texts are lowercased, if they are, by the tokenizer.
+        # If texts are lowercased, the tokenizer does it.
         "sentence_bert_config.json": _to_json(longest),
         "config_sentence_transformers.json": _to_json(
             {"__version__": {}, "similarity_fn_name": "cosine"}
@@ -78,7 +78,7 @@ def read_vector_form(directory: epath.Path) -> VectorForm | None:
     """Read how the vectors of a model are made; None if its files do not say.
 
     Raises:
-        WeightsError: a file cannot be read, or asks for what is not known here.
+        WeightsError: a file cannot be read, or asks for something unknown.
     """
     file = directory / MODULES_FILE
     if not file.exists():

@@ -1,7 +1,7 @@
 """Halting by entropy: a prediction is taken from the first layer that is sure of it.
 
-As layers share their weights, the head reads the output of any of them, with no training for it.
-The entropy of its distribution says how sure it is (Xin et al. 2020, "DeeBERT").
+Since layers share their weights, the head can read the output of any of them, without training for
+it. The entropy of the head's distribution says how sure a layer is (Xin et al. 2020, "DeeBERT").
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from albert_jax.training.losses import Metrics, Ratio
 class Halting:
     """Predictions of masked tokens, each from the first layer whose entropy is below a threshold.
 
-    What none of the layers is sure of is taken from the last. Layers are counted from 1 on: the
-    input of the first layer is never taken. The layers counted are those that a prediction needs;
-    a batch saves as many only if all of its tokens halt, as the others attend to those that did.
+    If no layer is sure, the prediction is taken from the last. Layers are counted from 1: the input
+    of the first layer is never used. The metric counts the layers that a prediction needs. A batch
+    saves the others only if all of its tokens halt, since tokens attend to those that have halted.
 
     Args:
-        entropies: thresholds, nats.
+        entropies: thresholds in nats.
         labels: the masked tokens.
-        weights: 0 where a slot is unused.
+        weights: 0 for unused slots.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Halting:
     def add_layer(
         self, logits: Float[Array, "batch predictions vocabulary"], *, is_last: bool
     ) -> None:
-        """Take the predictions of the next layer, where they are sure enough or it is the last."""
+        """Take the next layer's predictions where they are sure enough, or all if it is last."""
         self._depth += 1
         scores = jax.nn.log_softmax(logits)
         entropy = -(jnp.exp(scores) * scores).sum(-1)

@@ -1,7 +1,8 @@
 """The models of other tasks: an encoder and one head each. No loss is computed here.
 
-All take what `AlbertModel` takes (but packed rows) and give logits of at least float32. The encoder
-is stored under ``albert``, the head under ``predictions``, ``classifier`` or ``qa_outputs``.
+All take what `AlbertModel` takes (except packed rows) and return logits of at least float32. The
+encoder is stored under ``albert``, and the head under ``predictions``, ``classifier``,
+``qa_outputs``, or ``start_logits``, ``end_logits`` and ``answer_class``.
 """
 
 import dataclasses
@@ -62,7 +63,7 @@ class QuestionAnsweringOutput:
 
 @flax.struct.dataclass
 class MultipleChoiceOutput:
-    """The output of `AlbertForMultipleChoice`; a choice of an example is a row."""
+    """The output of `AlbertForMultipleChoice`; hidden states have one row per choice."""
 
     logits: Float[Array, "batch choices"]
     hidden_states: tuple[Float[Array, "rows length hidden"], ...] | None = None
@@ -79,7 +80,7 @@ class ConditionalSpanOutput:
 
     start_log_probs: Float[Array, "batch starts"]
     end_log_probs: Float[Array, "batch ends"] | Float[Array, "batch starts ends"]
-    answer_logits: Float[Array, " batch"]  # high where the question has no answer
+    answer_logits: Float[Array, " batch"]  # high if the question has no answer
     start_indices: Int[Array, "batch starts"] | None = None
     end_indices: Int[Array, "batch starts ends"] | None = None
     hidden_states: HiddenStates | None = None
@@ -118,7 +119,7 @@ class EncoderWithHead(PretrainedModel, nn.Module, Generic[Output]):
 
         Args:
             input_ids: ids of the tokens.
-            inputs: those of `score`.
+            inputs: further arguments of `score`.
         """
         del input_ids, inputs
         return None
@@ -129,7 +130,7 @@ class EncoderWithHead(PretrainedModel, nn.Module, Generic[Output]):
 
 
 class EncoderWithPooledHead(EncoderWithHead[Output]):
-    """A model whose head reads what is pooled of the first token, and no other position."""
+    """A model whose head reads only the pooled first token."""
 
     def positions_to_score(
         self, input_ids: Int[AnyArray, "batch length"], **inputs: Any
@@ -163,14 +164,14 @@ class AlbertForMaskedLM(EncoderWithHead[MaskedLMOutput]):
         masked_lm_positions: Int[AnyArray, "batch predictions"] | None = None,
     ) -> MaskedLMOutput:
         """Score every token of the vocabulary at `masked_lm_positions`, by default at all."""
-        del deterministic, masked_lm_positions  # the encoder's output is that of these positions
+        del deterministic, masked_lm_positions  # the encoder's output has only these positions
         word_table = self.albert.embeddings.word_embeddings.embedding
         logits = self.predictions(outputs.last_hidden_state, word_table)
         return MaskedLMOutput(logits, outputs.hidden_states)
 
 
 class AlbertForSequenceClassification(EncoderWithPooledHead[SequenceClassifierOutput]):
-    """ALBERT with a classifier on the pooled first token: a class, several labels, a number."""
+    """ALBERT with a classifier on the pooled first token: a class, several labels, or a number."""
 
     config: AlbertConfig
     head: HeadConfig = HeadConfig()
@@ -209,7 +210,7 @@ class AlbertForTokenClassification(EncoderWithHead[TokenClassifierOutput]):
 
 
 class AlbertForQuestionAnswering(EncoderWithHead[QuestionAnsweringOutput]):
-    """ALBERT with a score for every token to be an answer's first, and one to be its last."""
+    """ALBERT with scores for every token to be an answer's first and to be its last."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -249,14 +250,14 @@ class AlbertForMultipleChoice(EncoderWithPooledHead[MultipleChoiceOutput]):
         position_ids: Int[AnyArray, "batch choices length"] | None = None,
         **options: Any,
     ) -> MultipleChoiceOutput:
-        """Score each choice; arguments as in `AlbertModel`, with an axis more."""
+        """Score each choice; arguments as in `AlbertModel`, with one more axis."""
         inputs = (input_ids, attention_mask, token_type_ids, position_ids)
         rows: Any = (None if x is None else x.reshape(-1, x.shape[-1]) for x in inputs)
         outputs = super().__call__(*rows, **options)
         return dataclasses.replace(outputs, logits=outputs.logits.reshape(input_ids.shape[:2]))
 
     def score(self, outputs: AlbertModelOutput, *, deterministic: bool) -> MultipleChoiceOutput:
-        """Score each row: one choice."""
+        """Score each row, which is one choice."""
         assert outputs.pooler_output is not None
         logits = self.classifier(outputs.pooler_output, deterministic=deterministic)
         return MultipleChoiceOutput(logits, outputs.hidden_states)
@@ -269,7 +270,7 @@ class AlbertForConditionalSpan(EncoderWithHead[ConditionalSpanOutput]):
     """
 
     config: AlbertConfig
-    head: HeadConfig = HeadConfig()  # its dropout alone is used, before the answerability score
+    head: HeadConfig = HeadConfig()  # only its dropout is used, before the answerability score
     dtype: DTypeLike = jnp.float32
     execution: Execution = Execution()
     start_n_top: int = 5  # starts in the beam
@@ -295,7 +296,7 @@ class AlbertForConditionalSpan(EncoderWithHead[ConditionalSpanOutput]):
         """Score spans and answerability.
 
         Args:
-            outputs: of the encoder.
+            outputs: the encoder's output.
             deterministic: no dropout.
             p_mask: 1 where no answer may start or end, 0 at [CLS] and in the document.
             start_positions: where answers start, in training; None for a beam search.
@@ -320,6 +321,6 @@ class AlbertForConditionalSpan(EncoderWithHead[ConditionalSpanOutput]):
 def _best(
     log_probs: Float[Array, "*batch length"], count: int
 ) -> tuple[Float[Array, "*batch best"], Int[Array, "*batch best"]]:
-    """Return the highest of a row and their positions; fewer where the row is shorter."""
+    """Return the highest values of each row and their positions; fewer if the row is shorter."""
     values, indices = jax.lax.top_k(log_probs, min(count, log_probs.shape[-1]))
     return values, indices

@@ -1,6 +1,6 @@
-"""Objectives of fine-tuning: logits and batch to sums and weights, and logits for evaluation.
+"""Objectives of fine-tuning: losses as sums and weights, and predictions for evaluation.
 
-All are weighted by row, so the rows that fill a batch up change nothing.
+All are weighted by row, so that rows that only fill up a batch have no effect.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,10 +54,11 @@ def _objective(
     Args:
         model: a model of `albert_jax.tasks.models`.
         losses: the metrics that are minimized.
-        loss: (outputs, batch) to metrics.
-        predict: (outputs, batch) to predictions.
-        weight: batch to the denominator of the losses.
-        inputs: (batch, True for the loss, False for predictions) to further arguments of the model.
+        loss: maps (outputs, batch) to metrics.
+        predict: maps (outputs, batch) to predictions.
+        weight: maps a batch to the denominator of the losses.
+        inputs: maps (batch, True for the loss or False for predictions) to further arguments of the
+            model.
     """
 
     def apply(params: PyTree, batch: TaskBatch, key: Array | None, with_labels: bool) -> Any:
@@ -78,7 +79,7 @@ def _objective(
 
 
 def _mean(values: Float[Array, "batch *others"], weights: Float[Array, " batch"]) -> Ratio:
-    """Compute the mean over rows by their weights, and over all other axes."""
+    """Compute the mean over all axes, with rows weighted."""
     means = values.mean(axis=tuple(range(1, values.ndim)))
     return Ratio((weights * means).sum(), weights.sum().astype(values.dtype))
 
@@ -90,8 +91,8 @@ def _logits(outputs: Any, batch: TaskBatch) -> dict[str, Array]:
 def classification_objective(model: AlbertForSequenceClassification) -> Objective:
     """Return cross-entropy of classes, squared error of scores, or binary cross-entropy of labels.
 
-    Metrics: `classification_loss` and `accuracy` (of several labels: the fraction predicted right),
-    or `regression_loss`. Predictions: `logits`.
+    Metrics: `classification_loss` and `accuracy` (with several labels per example, the fraction of
+    labels predicted correctly), or `regression_loss`. Predictions: `logits`.
     """
     problem = model.head.problem_type
 
@@ -127,7 +128,7 @@ def multiple_choice_objective(model: AlbertForMultipleChoice) -> Objective:
 def tagging_objective(model: AlbertForTokenClassification) -> Objective:
     """Return cross-entropy over the first tokens of words, all words of a batch weighted equally.
 
-    Metrics: `tagging_loss`, `word_accuracy`. Predictions: `tags`, the most probable of each token.
+    Metrics: `tagging_loss`, `word_accuracy`. Predictions: `tags`, each token's most probable tag.
     """
 
     def weights(batch: TaggingBatch) -> Float32[Array, "batch length"]:
@@ -146,7 +147,7 @@ def tagging_objective(model: AlbertForTokenClassification) -> Objective:
 
 
 def span_objective(model: AlbertForQuestionAnswering) -> Objective:
-    """Return cross-entropy of the answer's first and last token, half each, over a row's tokens.
+    """Return the mean cross-entropy of the answer's first and last token, over a row's tokens.
 
     A row without the answer points at [CLS] (position 0). Padding is masked, so that the loss does
     not depend on how far a row is padded.
@@ -176,13 +177,13 @@ def span_objective(model: AlbertForQuestionAnswering) -> Objective:
 
 
 def conditional_span_objective(model: AlbertForConditionalSpan) -> Objective:
-    """Return the released objective of SQuAD 2.0: half of start and end, half of answerability.
+    """Return the released objective of SQuAD 2.0: half of start plus end, half of answerability.
 
     The losses of start and end include rows without the answer: both then point at [CLS].
 
     Metrics: `span_loss` and `answerability_loss`, each already halved, and
     `answerability_accuracy`. Predictions: `start_log_probs` and `start_indices` of the most
-    probable starts, `end_log_probs` and `end_indices` of the most probable ends for each,
+    probable starts, `end_log_probs` and `end_indices` of the most probable ends for each start, and
     `answer_logits`.
     """
 

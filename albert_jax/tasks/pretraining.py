@@ -29,20 +29,21 @@ def pretraining_objective(
     samples_labels: bool = False,
     distillation: DistillationConfig | None = None,
 ) -> Objective:
-    """The sum of masked-LM loss and sentence loss (ALBERT §3.1).
+    """Build the objective: the sum of masked-LM loss and sentence loss (ALBERT §3.1).
 
     Metrics: `masked_lm_loss` and `masked_lm_accuracy`, `{sentence_metric}_loss` and
-    `{sentence_metric}_accuracy`, with a weight also `masked_lm_z_loss`, with experts also those of
-    `routing_metrics`, with a teacher those of `distillation_metrics`. Predictions:
+    `{sentence_metric}_accuracy`; with `z_loss_weight` also `masked_lm_z_loss`, with experts also
+    those of `routing_metrics`, with a teacher also those of `distillation_metrics`. Predictions:
     `prediction_logits` and `sop_logits`.
 
     Args:
         model: the model.
         sentence_metric: name of the sentence objective in the metrics. With None the sentence head
             and the pooler are not computed; their parameters stay and have no gradient.
-        z_loss_weight: of the squared logarithm of softmax's denominator, a third loss.
+        z_loss_weight: weight of a third loss, the squared logarithm of softmax's denominator.
         samples_labels: True for an objective with a `sampled_loss_fn`.
-        distillation: of batches with a teacher's predictions, one more loss; None: none.
+        distillation: settings of one more loss, for batches with a teacher's predictions; None: no
+            such loss.
     """
     sentence, routed = sentence_metric is not None, any(model.config.layers_with_experts)
 
@@ -64,7 +65,7 @@ def pretraining_objective(
         metrics = token_and_sentence_metrics(
             outputs.prediction_logits, outputs.sop_logits, batch, sentence_metric
         )
-        for name, used in ((Z_LOSS, z_loss_weight), (BALANCE, routed)):  # which have no labels
+        for name, used in ((Z_LOSS, z_loss_weight), (BALANCE, routed)):  # losses without labels
             if used:
                 metrics[name] = Ratio(jnp.zeros(()), jnp.ones(()))
         return metrics
@@ -90,7 +91,7 @@ def pretraining_objective(
 def sample_labels(
     key: Array, outputs: AlbertForPreTrainingOutput, batch: PretrainingBatch
 ) -> PretrainingBatch:
-    """Return the batch with labels that are sampled from the model's predictions."""
+    """Return the batch with labels sampled from the model's predictions."""
     tokens, order = jax.random.split(key)
     logits = jax.lax.stop_gradient(outputs.prediction_logits)
     batch = batch._replace(masked_lm_ids=jax.random.categorical(tokens, logits))
@@ -107,7 +108,7 @@ def apply_to_batch(
     dropout_key: Array | None = None,
     **options: Any,
 ) -> AlbertForPreTrainingOutput:
-    """Apply the model to a batch, with dropout if there is a key for it.
+    """Apply the model to a batch, with dropout if a key is given.
 
     Args:
         model: the model.
@@ -148,14 +149,14 @@ def token_and_sentence_metrics(
     *,
     z_loss_weight: float = 0.0,
 ) -> Metrics:
-    """Compute what every objective of pre-training has: masked LM, z-loss and the sentence loss.
+    """Compute the metrics of all pre-training objectives: masked LM, z-loss and sentence loss.
 
     Args:
-        prediction_logits: of the slots.
-        sop_logits: of the pairs; None without a sentence objective.
+        prediction_logits: logits at the prediction slots.
+        sop_logits: logits of the pairs; None without a sentence objective.
         batch: the batch.
         sentence_metric: see `pretraining_objective`.
-        z_loss_weight: likewise.
+        z_loss_weight: see `pretraining_objective`.
     """
     metrics = masked_lm_metrics(prediction_logits, batch)
     if z_loss_weight:
@@ -168,7 +169,7 @@ def token_and_sentence_metrics(
 def token_and_sentence_weights(
     batch: PretrainingBatch, sentence_metric: str | None, *, z_loss_weight: float = 0.0
 ) -> dict[str, Float[Array, ""]]:
-    """Return the denominators of the losses of `token_and_sentence_metrics`, with its arguments."""
+    """Return the denominators of the losses that `token_and_sentence_metrics` computes."""
     weights = {"masked_lm_loss": batch.masked_lm_weights.sum()}
     if z_loss_weight:
         weights[Z_LOSS] = weights["masked_lm_loss"]
@@ -200,12 +201,12 @@ def masked_lm_by_layer(
 ) -> Callable[[PyTree, PretrainingBatch], Metrics]:
     """Return a step ``(params, batch) -> metrics`` that applies the masked-LM head to every layer.
 
-    Metrics: `masked_lm_loss/{n}` and `masked_lm_accuracy/{n}` after n blocks, from 0 on; for each
-    entropy those of `Halting`.
+    Metrics: `masked_lm_loss/{n}` and `masked_lm_accuracy/{n}` after n blocks, starting at 0, and
+    those of `Halting` for each entropy.
 
     Args:
         model: the model.
-        halting_entropies: thresholds, nats.
+        halting_entropies: thresholds in nats.
     """
 
     def step(params: PyTree, batch: PretrainingBatch) -> Metrics:

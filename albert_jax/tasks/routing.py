@@ -1,6 +1,6 @@
-"""Routing of tokens to experts: what balances their load, and metrics of it.
+"""Routing of tokens to experts: the objective that balances their load, and metrics.
 
-All are sums over the tokens of a batch, padding excepted, so they add up over devices and
+All are sums over the tokens of a batch, except padding, so they add up over devices and
 micro-batches; the gradient of the balance is that of the global batch.
 """
 
@@ -17,8 +17,8 @@ from albert_jax.encoder.experts import ROUTING, Routing
 from albert_jax.training.losses import Metrics, Ratio
 
 BALANCE = "expert_balance"  # an objective, whose name keeps it out of the loss
-# Optimizers scale a gradient by its own size, so any factor does; this one keeps the balance out
-# of the norm by which gradients are clipped.
+# Optimizers scale a gradient by its own size, so any factor works; this one keeps the balance from
+# affecting the norm by which gradients are clipped.
 _FACTOR = 0.01
 
 
@@ -27,11 +27,11 @@ def routing_metrics(
 ) -> Metrics:
     """Compute `expert_balance`, `router_entropy` in nats, and `expert_load/{n}` from 1 on.
 
-    A load is the fraction of choices that fell on an expert, over all layers that have it; balanced
-    are equal ones. The entropy is at most the logarithm of the number of experts.
+    A load is the fraction of choices that fell on an expert, over all layers that have it. Loads
+    are balanced if they are equal. The entropy is at most the logarithm of the number of experts.
 
     Args:
-        config: the model's.
+        config: the model's configuration.
         sown: what the model sowed.
         batch: the batch.
     """

@@ -24,7 +24,7 @@ def mask_and_normalize(
 
 
 class StartLogits(nn.Module):
-    """Score of each position to be an answer's first."""
+    """Score of each position to be the first of an answer."""
 
     config: AlbertConfig
     dtype: DTypeLike = jnp.float32
@@ -61,7 +61,7 @@ class EndLogits(nn.Module):
 
 
 class AnswerClass(nn.Module):
-    """Score that is high where the question has no answer."""
+    """Score that is high if the question has no answer."""
 
     config: AlbertConfig
     dropout_prob: float

@@ -16,31 +16,31 @@ class ScheduleName(StrEnum):
     LEGACY_POLY = "legacy_poly"  # ALBERT, BERT: (1 - step / N)^p
     POLY = "poly"  # the same, counted from the end of warm-up
     COSINE = "cosine"  # half a period, down to 0 (Loshchilov and Hutter 2017)
-    # Constant at the peak, and at the end a decay to 0 (Hu et al. 2024): training can be extended
-    # from any step before it.
+    # Constant at the peak, then a decay to 0 at the end (Hu et al. 2024): training can be extended
+    # from any step before the decay.
     WARMUP_STABLE_DECAY = "warmup_stable_decay"
     INVERSE_ROOT = "inverse_root"  # sqrt(W / step), without an end (Vaswani et al. 2017)
 
 
 class OptimizerName(StrEnum):
-    """Optimizer. No released ALBERT was trained by any but the first two."""
+    """Optimizer. Released ALBERT models were trained with the first two only."""
 
     LAMB = "lamb"  # updates scaled by each tensor's trust ratio (You et al. 2020)
     ADAMW = "adamw"  # the same without ratios
-    # The layers' matrices take orthogonalized steps (Jordan et al. 2024), all else AdamW's; scaled
-    # so that the learning rates of AdamW serve (Liu et al. 2025).
+    # Orthogonalized steps for the layers' matrices (Jordan et al. 2024) and AdamW's for all else,
+    # scaled so that AdamW's learning rates fit (Liu et al. 2025).
     MUON = "muon"
     ADEMAMIX = "ademamix"  # AdamW with a second, slow mean of gradients (Pagliardini et al. 2024)
-    # AdamW at a constant rate whose momentum is a mean of the weights, which is evaluated (Defazio
-    # et al. 2024).
+    # AdamW at a constant rate, with a mean of the weights, which is evaluated, in place of momentum
+    # (Defazio et al. 2024).
     SCHEDULE_FREE = "schedule_free"
-    # Means of gradients over the curvature of the loss, each at most 1 (Liu et al. 2023).
+    # Mean gradients over the curvature of the loss, each entry at most 1 (Liu et al. 2023).
     SOPHIA = "sophia"
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Optimizer and learning rate schedule, by default of the released pre-training (ALBERT §4.1).
+    """Optimizer and learning rate schedule, by default those of pre-training in ALBERT §4.1.
 
     Raises:
         FieldError: a value is not allowed.
@@ -71,7 +71,7 @@ class OptimizerConfig:
     muon_momentum: float = setting(0.95, "decay of muon's mean gradient", at_least=0, below=1)
     slow_beta: float = setting(
         0.999,
-        "decay of ademamix's slow mean; more than 100,000 steps want 0.9999",
+        "decay of ademamix's slow mean; use 0.9999 for more than 100,000 steps",
         at_least=0,
         below=1,
     )

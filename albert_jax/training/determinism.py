@@ -1,10 +1,10 @@
-"""Silent data corruption: a step is computed twice, and the bits of each device are compared.
+"""Detection of silent data corruption: a step is computed twice, and each device's bits compared.
 
-Both times the same program computes from the same numbers, so another result comes from a device
-that does not compute what it should, or from a kernel that is not deterministic. A wrong gradient
-spreads to all devices with the sum over the batch; what is compared is therefore the gradients of
-each shard of the batch before the sum, and the new state on each device. Devices that hold copies
-of the same part of the state must hold the same bits, too.
+Both times the same program computes from the same numbers, so a different result comes from a
+faulty device or from a kernel that is not deterministic. A wrong gradient spreads to all devices
+with the sum over the batch. Therefore the gradients of each shard of the batch are compared before
+the sum, and the new state is compared on each device. Devices that hold copies of the same part of
+the state must also hold the same bits.
 """
 
 import functools
@@ -29,7 +29,7 @@ from albert_jax.training.train_step import FINGERPRINTS, TrainState, make_train_
 
 
 class DeterminismError(ArithmeticError):
-    """A device computed other bits than before, or than the others.
+    """A device computed different bits than before, or than the other devices.
 
     Attributes:
         devices: those that differ.
@@ -43,8 +43,8 @@ class DeterminismError(ArithmeticError):
 class StepFingerprints(NamedTuple):
     """Fingerprints of the results of a step."""
 
-    gradients: UInt32[Array, " shards"]  # with the metrics, of each shard of the rows
-    states: UInt32[Array, "data fsdp tensor"]  # the new state, of each device
+    gradients: UInt32[Array, " shards"]  # of gradients and metrics, for each shard of the rows
+    states: UInt32[Array, "data fsdp tensor"]  # of the new state, on each device
 
 
 def compile_step_fingerprints(
@@ -60,9 +60,9 @@ def compile_step_fingerprints(
     spike_sigmas: float | None = None,
     compiler_options: Mapping[str, CompilerOption] | None = None,
 ) -> jax.stages.Wrapped:
-    """Jit ``(state, batch, rng) -> StepFingerprints``, equal on all processes.
+    """Jit ``(state, batch, rng) -> StepFingerprints``, with equal results on all processes.
 
-    It computes a step and keeps nothing of it; the state is not donated. Arguments are those of
+    It computes a step and discards it; the state is not donated. Arguments are those of
     `parallel.compile_train_step`, whose step is the same under either parallelism.
     """
     row_axes = [axis for axis in ROW_AXES if mesh.shape[axis] > 1]
@@ -102,13 +102,13 @@ def compile_step_fingerprints(
 
 
 class CheckedStep:
-    """A `TrainStep` that computes a step in `every` twice before it takes it.
+    """A `TrainStep` that computes one step in `every` twice before taking it.
 
     Args:
         train_step: the step.
         fingerprints: the function that `compile_step_fingerprints` jits.
         mesh: the devices.
-        every: number of steps between two that are checked.
+        every: a step is checked if its number is a multiple of this.
         step: number of steps taken.
 
     Raises:
@@ -165,7 +165,7 @@ def compare_fingerprints(
 
 
 def _outliers(copies: np.ndarray) -> np.ndarray:
-    """Return True for copies that differ from most; for all where no majority agrees."""
+    """Return True for copies that differ from the majority, or for all if there is none."""
     values, counts = np.unique(copies, return_counts=True)
     if 2 * counts.max() <= len(copies) and len(values) > 1:
         return np.ones(len(copies), bool)

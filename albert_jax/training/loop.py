@@ -1,6 +1,7 @@
-"""The training loop: a step per batch; at intervals logging, evaluation and checkpoints.
+"""The training loop: a step per batch, with logging, evaluation and checkpoints at intervals.
 
-It opens no data file and knows no task: batches come from a queue, everything else is a hook's.
+It opens no data files and does not depend on the task: batches come from a queue, and hooks do
+everything else.
 """
 
 import contextlib
@@ -43,26 +44,29 @@ class Intervals(NamedTuple):
 
 @runtime_checkable
 class LoopHooks(Protocol):
-    """The run that a loop belongs to. A step is numbered by the steps taken: the first one is 1."""
+    """The run that a loop belongs to. Steps are numbered by the steps taken, so the first is 1."""
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Return the held-out metrics of a state."""
 
     def should_stop_early(self) -> bool:
-        """Return True, after an evaluation, if the run shall be saved and end here."""
+        """Return True if the run should be saved and end here; called after an evaluation."""
 
     def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
-        """Save a checkpoint. `metrics` are those of `evaluate`, None if it was not called."""
+        """Save a checkpoint. `metrics` are those of `evaluate`, or None if it was not called."""
 
     def report(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Log metrics: of the steps since the last entry (``train``; `steps` is their number), of
-        held-out text (``validation``), or of one step that was not applied (``skipped``)."""
+        """Log the metrics of a split.
+
+        ``train`` is the steps since the last entry (`steps` is their number), ``validation`` is
+        held-out text, and ``skipped`` is one step that was not applied.
+        """
 
     def advance(self, step: int) -> None:
         """Count a step. Called after each one, before its result is known."""
 
     def should_stop(self, step: int) -> bool:
-        """Return True if the run shall be saved and left after this step (SIGTERM)."""
+        """Return True if the run should be saved and stop after this step (SIGTERM)."""
 
 
 def _is_done(metrics: Metrics) -> bool:
@@ -73,14 +77,14 @@ def _is_done(metrics: Metrics) -> bool:
 class _MetricsWindow:
     """Metrics since the last log entry.
 
-    The metrics of a step are fetched after the next step was dispatched, so that the devices never
-    wait for the host.
+    The metrics of a step are fetched after the next step has been dispatched, so that the devices
+    never wait for the host.
 
     Args:
-        queue: says how long it waited.
+        queue: tells how long it waited.
         report: logs metrics, see `LoopHooks`.
-        skip_nonfinite: steps in a row that may be not finite.
-        nonfinite: steps in a row that were not, up to the first one to be added.
+        skip_nonfinite: number of steps in a row that may be non-finite.
+        nonfinite: number of non-finite steps in a row just before the first one to be added.
     """
 
     def __init__(
@@ -104,9 +108,12 @@ class _MetricsWindow:
         self._blocked = self._own = self._stalled = 0.0
 
     def settle(self) -> None:
-        """Say whose time it was since the last call, before the next step is dispatched or the last
-        one is waited for. If that one is done, the devices have waited for this process: for what
-        it did since then, at most."""
+        """Attribute the time since the last call to the devices or to this process.
+
+        Called before the next step is dispatched or the last one is waited for. If the last step is
+        done, the devices have waited for this process, at most for as long as it worked since the
+        last call.
+        """
         own = time.perf_counter() - self._start - self._blocked
         idle = not self._pending or _is_done(self._pending[-1][1])
         self._queue.settle(idle=idle)
@@ -120,7 +127,7 @@ class _MetricsWindow:
         self.fetch(keep=keep)
 
     def fetch(self, *, keep: int = 0) -> None:
-        """Fetch and sum pending metrics, those of skipped steps excepted.
+        """Fetch and sum pending metrics, except those of skipped steps.
 
         Raises:
             NonFiniteStepError: too many steps in a row were not finite.
@@ -154,7 +161,7 @@ class _MetricsWindow:
         return True
 
     def report(self, step: int) -> None:
-        """Log the metrics of the steps up to this one since the last entry, and the speed."""
+        """Log the metrics of the steps since the last entry up to this one, and the speed."""
         self.settle()
         self.fetch()
         if not self._steps:
@@ -172,11 +179,11 @@ class _MetricsWindow:
             "host_stall_share": self._stalled / seconds,
         }
         self._report(step, "train", metrics)
-        self._reset()  # logging is no part of the steps
+        self._reset()  # the time of logging does not count
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Exclude the time that a block takes from the speed."""
+        """Exclude the time of a block from the speed."""
         start = time.perf_counter()
         yield
         self._start += time.perf_counter() - start
@@ -196,7 +203,7 @@ def train(
     """Train from the state's step up to `num_steps`, or until a hook ends the run.
 
     The last step is always evaluated and saved; a step at which the run is asked to stop is saved.
-    What is saved is logged before, so that an interrupted run has logged every step once.
+    Metrics are logged before a checkpoint is saved, so that an interrupted run logs each step once.
 
     Args:
         state: the initial or restored state; donated.
@@ -206,7 +213,7 @@ def train(
         num_steps: number of steps of the whole run.
         intervals: when to log, evaluate and save.
         hooks: how to log, evaluate and save.
-        skip_nonfinite: steps in a row that are skipped if they are not finite; more end the run.
+        skip_nonfinite: number of non-finite steps in a row that are skipped; more end the run.
 
     Returns:
         The state after the last step taken.

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int
 
 
 class Ratio(NamedTuple):
-    """A sum and its weight, not yet divided. Those of parts of a batch add up to the batch's."""
+    """A sum and its weight, not yet divided. Ratios of parts of a batch add up to the batch's."""
 
     sum: Float[Array, ""]
     weight: Float[Array, ""]
@@ -54,8 +54,8 @@ def z_loss(
 ) -> Ratio:
     """Return the squared logarithm of softmax's denominator, weighted, times a factor.
 
-    It keeps logits from drifting together, which softmax does not see and half precision does
-    (Chowdhery et al. 2022, §5).
+    It keeps logits from drifting by a common offset, which does not affect softmax but does affect
+    half precision (Chowdhery et al. 2022, §5).
 
     Example: logits ``[[0, 0]]``, weight 1 and factor 0.5 give ``0.5 (ln 2)^2 / 1``.
     """

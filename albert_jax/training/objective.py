@@ -13,7 +13,7 @@ Predict = Callable[[PyTree, Any], dict[str, Array]]
 
 
 def dropout_options(key: Array | None) -> dict[str, Any]:
-    """Return the options of `apply` for dropout with a key; without one there is none."""
+    """Return the options of `apply` for dropout with a key; None disables dropout."""
     return {"deterministic": key is None, "rngs": None if key is None else {"dropout": key}}
 
 

@@ -1,21 +1,21 @@
-"""LAMB and AdamW as ALBERT was trained with them, and later optimizers beside them.
+"""LAMB and AdamW as they were used to train ALBERT, and newer optimizers.
 
-One optax chain: clip by the global norm, moments, weight decay, trust ratio (LAMB only), rate::
+Each is an optax chain: clip by global norm, moments, weight decay, trust ratio (LAMB only), rate::
 
     m <- beta_1 m + (1 - beta_1) g        v <- beta_2 v + (1 - beta_2) g^2
     u  = m / (sqrt(v) + epsilon) + weight_decay w
     w <- w - rate(step) * ratio * u       ratio = |w| / |u|, or 1 if either norm is 0
 
-`optax.lamb` is another optimizer under the same name. What differs, and why:
+`optax.lamb` is a different optimizer of the same name. What differs, and why:
 
 - The moments are not bias-corrected by default, as the published weights were trained without. The
-  first update is then about three times as long; LAMB's trust ratio cancels that for the tensors it
-  adapts, and warm-up for the rest.
+  first update is then about three times as large. LAMB's trust ratio cancels that for the tensors
+  that it adapts, and warm-up does so for the rest.
 - Biases and layer norms are neither decayed nor adapted: they take the plain step at the full rate.
   `optax.lamb` can exclude them from the decay, but gives every tensor a ratio; a bias, which is
   initialized to zero and stays small, would then hardly move.
-- Unshared layers that are stacked for a scan have a ratio each. One norm over the whole stack would
-  make a layer's step depend on its neighbors and on how the parameters happen to be stored.
+- Unshared layers that are stacked for a scan each have their own ratio. One norm over the stack
+  would make a layer's step depend on its neighbors and on how the parameters happen to be stored.
 - The ratios of the last step are kept in the state, for metrics.
 
 Clipping applies to the gradient of the global batch. The released code clips on every core before
@@ -40,8 +40,8 @@ from albert_jax.training.trust_ratio import STACKED_NAME, parameter_name, scale_
 
 # Neither decayed nor adapted.
 EXCLUDED_NAMES = frozenset({"bias", "layer_norm", "output_layer_norm", "depth_signal"})
-_LEAST_CURVATURE = 1e-12  # of sophia, as in its paper
-_ADAM_RMS = 0.2  # root mean square of Adam's updates, about
+_LEAST_CURVATURE = 1e-12  # Sophia's epsilon, as in its paper
+_ADAM_RMS = 0.2  # approximate root mean square of Adam's updates
 _mean_of_schedule_free = jax.jit(optax.contrib.schedule_free_eval_params)
 
 
@@ -51,15 +51,15 @@ def make_optimizer(
     global_batch_size: int,
     rate_factors: Mapping[str, float] = MappingProxyType({}),
 ) -> optax.GradientTransformation:
-    """Make the optimizer for parameters named as in `AlbertForPreTraining`; see the module.
+    """Make the optimizer for parameters named as in `AlbertForPreTraining`; see this module.
 
     Its updates are added to the parameters (`optax.apply_updates`). Moments have the dtype of their
     parameters. The schedule's step is the number of updates made.
 
     Args:
-        config: see there.
-        global_batch_size: rows a step.
-        rate_factors: factors of the learning rate by the prefix of a parameter's name.
+        config: the optimizer and its settings.
+        global_batch_size: rows per step.
+        rate_factors: factors of the learning rate, by prefix of a parameter's name.
     """
     clip = config.max_grad_norm
     rate = make_schedule(config, global_batch_size=global_batch_size)
@@ -85,10 +85,10 @@ class AverageState(NamedTuple):
 
 
 def average_parameters(decay: float) -> optax.GradientTransformation:
-    """Keep ``a <- d a + (1 - d) w`` of the parameters w after each update, and change nothing.
+    """Keep the mean ``a <- d a + (1 - d) w`` of the parameters w; leave the updates unchanged.
 
-    After n updates d is ``(1 + n) / (10 + n)``, up to `decay`, so that the first parameters, which
-    are random, do not stay in the mean for long.
+    After n updates d is ``(1 + n) / (10 + n)``, but at most `decay`, so that the random initial
+    parameters do not stay in the mean for long.
     """
 
     def init(params: PyTree) -> AverageState:
@@ -111,7 +111,7 @@ def average_parameters(decay: float) -> optax.GradientTransformation:
 
 
 def evaluated_parameters(params: PyTree, opt_state: PyTree) -> PyTree:
-    """Return what is evaluated and exported: the mean of the parameters if one is kept."""
+    """Return the parameters to evaluate and export: their running mean if one is kept."""
 
     def is_state(node: Any) -> bool:
         return isinstance(node, AverageState | optax.contrib.ScheduleFreeState)
@@ -124,9 +124,9 @@ def evaluated_parameters(params: PyTree, opt_state: PyTree) -> PyTree:
 
 
 def scale_by_name(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiply the updates of parameters by the factor of the first prefix that their name has.
+    """Multiply a parameter's update by the factor of the first prefix that matches its name.
 
-    Example: ``{"decoder/": 10}`` makes the steps of a decoder ten times as long as the encoder's.
+    Example: ``{"decoder/": 10}`` makes the steps of a decoder ten times as large as the encoder's.
     """
 
     def scale(path: Any, update: Array) -> Array:
@@ -145,7 +145,7 @@ def lamb(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
 
 
 def adamw(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
-    """Return moments and weight decay; the state has a third part, as LAMB's has."""
+    """Return moments and weight decay, and an identity, so that the state has LAMB's structure."""
     decay = optax.add_decayed_weights(config.weight_decay, mask=adaptation_mask)
     return scale_by_moments(config), decay, optax.identity()
 
@@ -153,9 +153,9 @@ def adamw(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
 def muon(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
     """Return orthogonalized momentum for the layers' matrices, moments for the rest, and decay.
 
-    A matrix below `layers` is that of one copy and inner block, orthogonalized by itself. Its
-    update has about the root mean square of Adam's (Liu et al. 2025, equation 4), so that one
-    learning rate serves both kinds.
+    The matrix of each copy and inner block below `layers` is orthogonalized separately. Its update
+    is scaled to about the root mean square of Adam's (Liu et al. 2025, equation 4), so that one
+    learning rate fits both kinds of parameters.
     """
     matrices = optax.chain(
         optax.contrib.scale_by_muon(
@@ -171,9 +171,9 @@ def muon(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
 
 
 def ademamix(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
-    """Return the sum of a fast and of a slow mean over the root of squares, and decay.
+    """Return a fast plus a slow mean gradient over the root of the second moment, and decay.
 
-    The fast mean and the squares are corrected for their start at 0, the slow mean is not.
+    The fast mean and the second moment are bias-corrected; the slow mean is not.
     """
     scaling = optax.contrib.scale_by_ademamix(
         config.beta_1, config.beta_2, config.slow_beta, config.slow_share, config.epsilon
@@ -182,11 +182,11 @@ def ademamix(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...
 
 
 def schedule_free(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
-    """Return gradients over the root of their squares, and decay: AdamW without momentum.
+    """Return gradients over the root of the second moment, and decay: AdamW without momentum.
 
-    `make_optimizer` gives the steps to `optax.contrib.schedule_free`. They move z; a gradient is
-    taken, and weights decay, at the parameters ``y = beta_1 x + (1 - beta_1) z``, of which x is the
-    mean of all z, weighted by the square of the rate. Squares are corrected for their start at 0.
+    `make_optimizer` wraps these steps in `optax.contrib.schedule_free`. They move z. Gradients are
+    taken, and weights decay, at the parameters ``y = beta_1 x + (1 - beta_1) z``, where x is the
+    mean of all z, weighted by the square of the rate. The second moment is bias-corrected.
     """
     scaling = optax.scale_by_rms(
         config.beta_2, config.epsilon, eps_in_sqrt=False, bias_correction=True
@@ -195,17 +195,17 @@ def schedule_free(config: OptimizerConfig) -> tuple[optax.GradientTransformation
 
 
 def sophia(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
-    """Return the mean gradient over the curvature, each entry within 1, and decay.
+    """Return the mean gradient over the curvature, each entry clipped to [-1, 1], and decay.
 
     The curvature is the diagonal of the Gauss-Newton matrix, estimated every few steps (Sophia-G).
-    The mean gradient is corrected for its start at 0.
+    The mean gradient is bias-corrected.
     """
     scaling = optax.contrib.sophia(
         -1.0,  # the sign and the rate come last, as with all rules
         b1=config.beta_1,
         b2=config.curvature_beta,
         eps=_LEAST_CURVATURE,
-        weight_decay=0.0,  # by name, below
+        weight_decay=0.0,  # applied by name, below
         gamma=config.curvature_scale,
         update_interval=config.curvature_every,
         hessian_diagonal_fn=gauss_newton_diagonal(),
@@ -214,11 +214,11 @@ def sophia(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
 
 
 def gauss_newton_diagonal() -> optax.GradientTransformationExtraArgs:
-    """Estimate the diagonal of the Gauss-Newton matrix by the squares of gradients on labels that
-    the model samples, which the update takes as the function ``sampled_gradients``.
+    """Estimate the diagonal of the Gauss-Newton matrix by squared gradients on sampled labels.
 
-    They are those of the global batch, summed over micro-batches and devices before they are
-    squared (`train_step.make_gradient_fn` with ``root_weights``).
+    The update takes a function ``sampled_gradients``, which returns the gradients on labels sampled
+    from the model. They are those of the global batch, summed over micro-batches and devices before
+    they are squared (`train_step.make_gradient_fn` with ``root_weights``).
     """
 
     def update(
@@ -235,7 +235,7 @@ def gauss_newton_diagonal() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-# Transformations between clipping and learning rate; their number and order shape the stored state.
+# Transformations between clipping and learning rate; stored states rely on their number and order.
 UPDATE_RULES: dict[
     OptimizerName, Callable[[OptimizerConfig], tuple[optax.GradientTransformation, ...]]
 ] = {
@@ -264,7 +264,9 @@ def _last_two_axes(params: PyTree) -> PyTree[optax.contrib.MuonDimensionNumbers]
 
 
 def adaptation_mask(params: PyTree) -> PyTree[bool]:
-    """Return True for tensors that are decayed and adapted: by name, as a stacked bias has rank 3.
+    """Return True for tensors that are decayed and adapted.
+
+    Names decide, since ranks cannot: a stacked bias has rank 3.
 
     Example: ``{"layers": {"query": {"kernel": k, "bias": b}}, "layer_norm": {"scale": s}}`` gives
     ``{"layers": {"query": {"kernel": True, "bias": False}}, "layer_norm": {"scale": False}}``.

@@ -38,7 +38,7 @@ class Parallelism(StrEnum):
     """Transformation that distributes a step over devices."""
 
     PJIT = "pjit"  # jit over the whole mesh
-    PMAP = "pmap"  # over the data axis alone
+    PMAP = "pmap"  # pmap over the data axis only
 
 
 def initialize_state(
@@ -52,7 +52,7 @@ def initialize_state(
     """Initialize a sharded state; each shard is computed on the devices that hold it.
 
     Args:
-        initialize: key to parameters.
+        initialize: maps a key to parameters.
         optimizer: the gradient transformation, for its state.
         key: random key of the parameters.
         mesh: the devices.
@@ -72,8 +72,8 @@ def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn],
     # Pallas kernels cannot be called where JAX checks what varies over which axis (VMA), and XLA
     # cannot shard an unchecked function over further axes. No run needs both.
     tensor_parallel = mesh.shape["tensor"] > 1
-    # All other axes are mapped, those of one device too: Mosaic, which compiles such kernels for
-    # TPUs, takes none that XLA might shard over any axis that is left to it.
+    # All other axes are mapped, including those of one device: Mosaic, which compiles such kernels
+    # for TPUs, rejects a kernel that XLA might shard over an axis that is not mapped.
     axes = row_axes if tensor_parallel else mesh.axis_names
 
     def transform(gradients: GradientFn) -> GradientFn:
@@ -82,7 +82,7 @@ def map_over_rows(mesh: Mesh, row_axes: Sequence[str]) -> Callable[[GradientFn],
 
         def local(params: PyTree, batch: Any, key: Array) -> tuple[PyTree, Metrics]:
             # With the check, the gradient of parameters that are equal on all shards would be
-            # reduced wherever they are used: in each layer.
+            # reduced wherever they are used, that is, in each layer.
             if tensor_parallel:
                 params = jax.lax.pcast(params, tuple(row_axes), to="varying")
             return gradients(params, batch, key)

@@ -14,8 +14,8 @@ from albert_jax.training.config import OptimizerConfig, ScheduleName
 def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.Schedule:
     """Return the learning rate of each step, counted from 0.
 
-    With W warm-up steps beginning at step B, N steps in all, power p and D steps of decay, the rate
-    as a fraction of its peak is
+    With W warm-up steps beginning at step B, N steps in total, power p and D steps of decay, the
+    rate as a fraction of its peak is
 
     - before B + W: ``(step - B) / W``, not below 0;
     - then, ``legacy_poly``: ``(1 - step / N)^p``;
@@ -31,9 +31,9 @@ def make_schedule(config: OptimizerConfig, *, global_batch_size: int) -> optax.S
 
     Args:
         config: the schedule's parameters.
-        global_batch_size: sequences a step; read only if `config.reference_batch_size` is set. Then
-            the peak is `learning_rate` times the root of their quotient, the rule by which LAMB's
-            authors scaled BERT from 512 to 32k sequences.
+        global_batch_size: sequences per step; read only if `config.reference_batch_size` is set.
+            Then the peak is `learning_rate` times the square root of the quotient of the two, the
+            rule by which LAMB's authors scaled BERT from 512 to 32k sequences.
     """
     peak = config.learning_rate
     if config.reference_batch_size is not None:
@@ -69,7 +69,8 @@ def _decay(config: OptimizerConfig) -> optax.Schedule:
 def _remaining(step: Array, begin: int, end: int) -> Float[Array, ""]:
     """Return the fraction of the steps from `begin` to `end` that is left; 1 before them.
 
-    Integers up to the division: the ``1 - count / transition_steps`` of optax's schedules, in
-    float32, is wrong by 0.5 % at the last of 125,000 steps and by 19 % at the last of 10,000,000.
+    It computes with integers up to the division: the ``1 - count / transition_steps`` of optax's
+    schedules, in float32, is wrong by 0.5 % at the last of 125,000 steps and by 19 % at the last of
+    10,000,000.
     """
     return (end - jnp.clip(step, begin, end)).astype(float) / max(end - begin, 1)

@@ -1,7 +1,7 @@
 """Steps that are not applied: those that are not finite, and spikes of the loss or gradient norm.
 
-The decision is made on the devices, from sums over the global batch and from the steps before, so
-it is the same on all processes, and after an interruption the same as without one.
+The decision is made on the devices, from sums over the global batch and from earlier steps. So it
+is the same on all processes, and an interruption does not change it.
 """
 
 from typing import NamedTuple
@@ -11,19 +11,19 @@ from jax import Array
 from jaxtyping import Bool, Float, Float32, Int32
 
 WINDOW = 128  # finite steps, applied or not, that a step is compared with
-FEWEST = WINDOW // 2  # of them before any step counts as a spike
+FEWEST = WINDOW // 2  # finite steps required before any step counts as a spike
 
 
 class StepHistory(NamedTuple):
-    """The steps before a step, as far as they decide whether it is applied.
+    """What is known of earlier steps to decide whether a step is applied.
 
-    A finite step stands at the index that is the number of finite steps before it, modulo `WINDOW`.
+    The index of a finite step is the number of finite steps before it, modulo `WINDOW`.
     """
 
     losses: Float32[Array, "window"]
     grad_norms: Float32[Array, "window"]
-    finite_steps: Int32[Array, ""]  # number of all that were
-    nonfinite_in_a_row: Int32[Array, ""]  # steps up to the last one
+    finite_steps: Int32[Array, ""]  # number of all finite steps
+    nonfinite_in_a_row: Int32[Array, ""]  # steps, up to the last one
 
 
 def empty_history() -> StepHistory:
@@ -41,8 +41,8 @@ def extend_history(
 ) -> StepHistory:
     """Return the history after a step.
 
-    A spike is part of it, so that a loss that has risen for good is soon the new level; a step that
-    is not finite only counts in its row.
+    It includes spikes, so that a loss that has risen for good soon is the new level. A step that is
+    not finite only counts towards those in a row.
     """
     index = history.finite_steps % WINDOW
 
@@ -63,7 +63,8 @@ def deviations(
     """Return by how many standard deviations a value lies above the last `WINDOW` ones.
 
     The deviation is that of a sample (divided by N - 1), as in OLMo and MaxText, and at least a
-    millionth of the mean, which is about its rounding. 0 where fewer than `FEWEST` are known.
+    millionth of the mean, which is about the rounding error of the mean. Return 0 if fewer than
+    `FEWEST` values are known.
 
     Example: 7 lies 4 deviations above values with the mean 3 and the deviation 1.
     """

@@ -28,24 +28,24 @@ from albert_jax.training.skipping import (
     extend_history,
 )
 
-FINGERPRINTS = "fingerprints"  # of the gradients of each shard of the rows, among the metrics
-DROPOUT_STREAM = 0  # folded into the root key; another use of the key takes another number
-SAMPLING_STREAM = 1  # of labels
+FINGERPRINTS = "fingerprints"  # the metric with a value for each shard of the rows
+DROPOUT_STREAM = 0  # folded into the root key; every other use of the key needs its own number
+SAMPLING_STREAM = 1  # for labels
 
 # (parameters, batch, key) -> gradients and metrics of the global batch
 GradientFn = Callable[[PyTree, Any, Array], tuple[PyTree, Metrics]]
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes; random key and data position are functions of `step`."""
+    """Everything that a step changes; the random key and data position follow from `step`."""
 
     step: Int32[Array, ""]  # batches taken, whether their steps were applied or not
     params: PyTree
     opt_state: PyTree
-    history: StepHistory | None = None  # of a run that skips steps
+    history: StepHistory | None = None  # only in a run that skips steps
 
     def without_history(self) -> dict[str, PyTree]:
-        """The fields that every run has."""
+        """Return the fields that every run has."""
         return {"step": self.step, "params": self.params, "opt_state": self.opt_state}
 
 
@@ -67,24 +67,26 @@ def make_gradient_fn(
     fingerprints: bool = False,
     root_weights: bool = False,
 ) -> GradientFn:
-    """Make the gradient function of the sum of a task's objectives, each its sum over its weight.
+    """Make the function that computes the gradients of the total of a task's objectives.
 
-    The function runs on each shard of the rows. Gradients are summed over layers and micro-batches
-    locally, and over shards once, at its end. The weights of the global batch are needed before the
-    first backward pass; they depend on the batch alone.
+    Each objective is a sum divided by its weight. The function runs on each shard of the rows. It
+    sums gradients over layers and micro-batches locally, and over shards once, at the end. The
+    weights of the global batch are needed before the first backward pass; they depend on the batch
+    alone.
 
     Args:
-        loss_fn: (parameters, batch, dropout key) to sums and weights.
-        weight_fn: batch to the denominators of those entries of `loss_fn` that are objectives.
+        loss_fn: maps (parameters, batch, dropout key) to sums and weights.
+        weight_fn: maps a batch to the denominators of those entries of `loss_fn` that are
+            objectives.
         row_axes: mapped axes over which rows are sharded; none on a single device.
         accumulation_steps: number of micro-batches of a shard.
         reduction_dtype: dtype to which gradients are rounded before they are summed over the axes;
             metrics, and gradients of lower precision, are not rounded.
         fingerprints: True to add the metric `FINGERPRINTS`, with a value for each shard.
-        root_weights: True to divide each sum by the root of its weight. With sampled labels the
-            squares of such gradients have the diagonal of the Gauss-Newton matrix of the objectives
-            as their mean: labels are independent, so that of n of them the square of the sum has n
-            times the mean of one.
+        root_weights: True to divide each sum by the square root of its weight. With sampled labels,
+            the expected square of such a gradient is the diagonal of the Gauss-Newton matrix of the
+            objectives: labels are independent, so the expected square of a sum over n of them is n
+            times that of one.
     """
 
     axes = tuple(row_axes)
@@ -134,8 +136,8 @@ def _accumulate(
 ) -> tuple[PyTree, Metrics]:
     """Sum gradients and metrics over micro-batches; row r is in micro-batch ``r % steps``.
 
-    `zero` is a 0 that varies over the row axes by its type, as the sums do: the carry of a scan
-    must have one type throughout.
+    `zero` is a 0 whose type varies over the row axes, like that of the sums: the carry of a scan
+    must keep its type.
     """
 
     def split(field: Array) -> Array:
@@ -169,10 +171,10 @@ def make_train_step(
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
     """Make the step ``(state, batch, rng) -> (state, metrics)``, to be compiled by `parallel`.
 
-    Its random numbers depend on ``rng`` (the run's root key) and ``state.step`` alone. A step whose
-    loss or gradients are not finite is not applied, and its metric `finite` is 0; nor is a spike,
-    whose metric `spike` is 1. What is not applied leaves parameters and moments as they were; the
-    number of the next batch, and with it the learning rate, advances.
+    Its random numbers depend only on ``rng`` (the run's root key) and ``state.step``. A step whose
+    loss or gradients are not finite is not applied, and its metric `finite` is 0. A spike is not
+    applied either, and its metric `spike` is 1. A step that is not applied leaves parameters and
+    moments unchanged, but the number of the next batch and the learning rate still advance.
 
     Args:
         loss_fn: the task's loss, see `losses.LossFn`.
@@ -182,12 +184,13 @@ def make_train_step(
             ``sampled_gradients`` and calls it in some steps, such as Sophia.
         accumulation_steps: number of micro-batches of a step.
         reduction_dtype: see `make_gradient_fn`.
-        spike_sigmas: deviations above the last steps from which on a loss or a gradient norm is a
-            spike; needs a state with a history. None: there are no spikes.
+        spike_sigmas: a step is a spike if its loss or gradient norm is more than this many standard
+            deviations above the last steps; needs a state with a history. None: there are no
+            spikes.
         fingerprints: see `make_gradient_fn`.
         row_axes: see `make_gradient_fn`.
-        map_over_rows: maps the gradient function over the row axes; the identity where the whole
-            step is mapped over them.
+        map_over_rows: maps the gradient function over the row axes; the identity if the whole step
+            is already mapped over them.
     """
     make_gradients = functools.partial(
         make_gradient_fn,
@@ -226,7 +229,7 @@ def make_train_step(
             history = extend_history(history, loss, grad_norm, finite)
 
         updates, opt_state = update(state, grads, batch, rng)
-        if sampled is not None:  # their gradients may overflow, too
+        if sampled is not None:  # sampled gradients may overflow, too
             sound = jnp.isfinite(optax.tree.norm(_floats(opt_state)))
             flags["finite"], applied = flags["finite"] & sound, applied & sound
         params = optax.apply_updates(state.params, updates)
@@ -252,7 +255,7 @@ def _is_spike(
 
 
 def _choose(applied: Bool[Array, ""], after: PyTree, before: PyTree) -> PyTree:
-    """Return what follows a step. Schedules are functions of the batch, so they always advance."""
+    """Return `after` if a step is applied, else `before`, except that schedules always advance."""
 
     def is_schedule(node: Any) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)

@@ -20,8 +20,8 @@ class TrustRatioState(NamedTuple):
 def scale_by_trust_ratio() -> optax.GradientTransformation:
     """Multiply a tensor's update by its trust ratio ``|w| / |u|``, 1 if either norm is 0.
 
-    Below `layers`, every index of the two leading axes [copies, inner] is a tensor of its own, and
-    so is every expert, the third axis. The ratio is not bounded.
+    Below `layers`, every index of the two leading axes [copies, inner] counts as a separate tensor,
+    and so does every expert, on the third axis. The ratio is not bounded.
 
     Example: weights ``[3, 4]`` and update ``[0, 2]`` give the ratio 2.5 and the update ``[0, 5]``.
 
@@ -58,8 +58,8 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
 def trust_ratios(opt_state: PyTree) -> dict[str, Float[Array, "..."]]:
     """Return the trust ratios of the last step by parameter name, as metrics.
 
-    A ratio is a scalar, or [copies, inner] below `layers`. All are 1 before the first step; AdamW
-    has none.
+    A ratio is a scalar, or [copies, inner] below `layers`, or [copies, inner, experts] for experts.
+    All are 1 before the first step. Only LAMB has ratios.
 
     Example: ``{"albert/encoder/layers/attention/query/kernel": [[1.12]], "albert/pooler/kernel":
     0.97, ...}``.
@@ -81,7 +81,7 @@ def parameter_name(path: Any) -> str:
 
 
 def _stacked_axes(path: Any, shape: tuple[int, ...]) -> int:
-    """Return the number of leading axes whose indices are tensors of their own."""
+    """Return the number of leading axes whose indices count as separate tensors."""
     name = parameter_name(path)
     *above, last = name.split("/")
     if STACKED_NAME not in above:

@@ -1,4 +1,4 @@
-"""Building corpora: documents read, deduplicated, encoded and written, resumably."""
+"""Corpus building: reading, deduplicating, encoding and writing documents, resumably."""
 
 from data_pipeline.building.builder import CorpusBuilder
 from data_pipeline.building.config import BuildConfig

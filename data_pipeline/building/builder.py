@@ -1,4 +1,4 @@
-"""Building a corpus: a vocabulary, encoded and deduplicated documents, held-out text, metadata."""
+"""Corpus building: a vocabulary, encoded and deduplicated documents, held-out text, metadata."""
 
 import contextlib
 import dataclasses
@@ -44,22 +44,22 @@ _logger = logging.getLogger(__name__)
 class CorpusBuilder:
     """One build, from the inputs to a corpus directory.
 
-    The corpus grows in `<output_dir>.partial`, which is renamed once it is complete. The result
-    depends neither on the number of processes nor on how often the build was interrupted.
+    The corpus grows in `<output_dir>.partial`, which is renamed once the corpus is complete. The
+    result does not depend on the number of processes, or on how often the build was interrupted.
     """
 
     def __init__(self, config: BuildConfig) -> None:
         """Check the inputs, the given tokenizer and the output directory.
 
         Raises:
-            InputError: an input is missing, or the output directory exists already.
+            InputError: an input is missing, or the output directory already exists.
         """
         self._build = PreparedBuild(config)
         self._config = self._build.config
         self._output = Path(config.output_dir)
         require_free(self._output, overwrite=config.overwrite)
         self._partial = self._output.with_name(self._output.name + ".partial")
-        # What becomes the corpus, and what is needed only to build it.
+        # `corpus` becomes the corpus; `work` is needed only during the build.
         self._corpus = self._partial / "corpus"
         self._work = self._partial / "work"
         self._selection = self._build.selection
@@ -69,7 +69,7 @@ class CorpusBuilder:
 
         Raises:
             InputError: the input is not in the declared format, or holds no text.
-            OSError: for example a full disk; the same command resumes the build later.
+            OSError: for example, the disk is full; the same command resumes the build later.
         """
         self._partial.mkdir(parents=True, exist_ok=True)
         with (
@@ -86,7 +86,7 @@ class CorpusBuilder:
             given = self._build.given_tokenizer
             tokenizer = given or load_tokenizer(self._corpus / TOKENIZER_DIRECTORY)
             blocks = self._encode(journal, tokenizer, workers)
-            for split in (TRAIN, VALIDATION):  # of a build that was stopped while it wrote them
+            for split in (TRAIN, VALIDATION):  # left by a build that stopped while writing them
                 shutil.rmtree(self._corpus / split, ignore_errors=True)
             with elapsed_time("Writing the shards"):
                 splits, removed = write_splits(
@@ -103,7 +103,7 @@ class CorpusBuilder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the result depends on."""
+        """Everything that the result depends on."""
         return self._build.settings
 
     def _open_journal(self) -> Journal:
@@ -115,7 +115,7 @@ class CorpusBuilder:
             if journal:
                 reason = differing_setting(journal.settings, settings)
                 if reason is None:
-                    for stray in self._corpus.rglob(".*"):  # of a file that was being written
+                    for stray in self._corpus.rglob(".*"):  # left by an interrupted write
                         stray.unlink()
                     say(f"Resuming the build in {self._partial}.")
                     return journal
@@ -152,7 +152,7 @@ class CorpusBuilder:
     def _map(
         self, task: Callable[[DocumentBlock], Any], label: str, workers: Workers, skip: int = 0
     ) -> Generator[Any, None, None]:
-        """Apply a task to all blocks but the first `skip`, and show the progress."""
+        """Apply a task to all blocks after the first `skip`, and show the progress."""
         total = self._build.total_bytes
         blocks = read_blocks(self._config.sources, self._build.files)
         with ByteProgress(label, total) as progress:
@@ -168,7 +168,7 @@ class CorpusBuilder:
     def _encode(
         self, journal: Journal, tokenizer: Tokenizer, workers: Workers
     ) -> list[BlockReference]:
-        """Encode all documents, or those after the journal's last block; return the blocks."""
+        """Encode all documents, or those after the journal's last block; return all the blocks."""
         work, held_out = self._work, self._config.held_out
         hashes, is_new, sizes = logs = [
             Log(work / name, np.dtype(dtype), journal.positions.get(name))

@@ -1,4 +1,4 @@
-"""Configuration of a corpus build, and everything else that the result depends on."""
+"""Configuration of a corpus build, and everything else that its result depends on."""
 
 import dataclasses
 import importlib.metadata
@@ -23,7 +23,7 @@ from data_pipeline.sources.sentences import LONGEST_SENTENCE
 from data_pipeline.sources.text_files import InputFile
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
-# Libraries that process the text; other versions may build another corpus.
+# Libraries that process the text; with other versions the corpus may differ.
 _LIBRARIES = ("sentencepiece", "sentencex", "numpy")
 
 
@@ -71,13 +71,13 @@ class BuildConfig:
     )
     near_duplicates: NearDuplicates = setting(
         NearDuplicates.NONE,
-        "minhash: of documents with similar sets of word n-grams, keep the first one. Needs "
+        "minhash: keep only the first of documents with similar sets of word n-grams. Needs "
         "pip install 'albert-jax[minhash]'.",
     )
     minhash_ngram: int = setting(5, "Words of an n-gram.", at_least=1, at_most=64)
     minhash_bands: int = setting(
         14,
-        "Bands of a signature; two documents are near-duplicates if one of them is equal.",
+        "Bands of a signature; two documents are near-duplicates if they share one.",
         at_least=1,
         at_most=128,
     )
@@ -92,11 +92,13 @@ class BuildConfig:
     seed: int = setting(0, "Seed of the sentences that a vocabulary is trained on.")
     num_processes: int = setting(
         0,
-        "Processes that split and encode; 0 means one a core. The corpus does not depend on it.",
+        "Processes that split and encode; 0 means one per core. The corpus does not depend on it.",
         at_least=0,
         at_most=4096,
     )
-    overwrite: bool = setting(False, "Replace a corpus at --output_dir, once the new one is whole.")
+    overwrite: bool = setting(
+        False, "Replace a corpus at --output_dir once the new one is complete."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -133,13 +135,13 @@ class BuildConfig:
         return {"python": platform.python_version(), **versions}
 
     def find_inputs(self) -> "tuple[BuildConfig, list[list[InputFile]]]":
-        """Find the files of each source, and the columns of texts in them.
+        """Find the files of each source, and their text columns.
 
         Returns:
             The configuration with the columns, and the files.
 
         Raises:
-            InputError: a source has no files, or they have no texts.
+            InputError: a source has no files, or its files have no text.
         """
         files = [source.find_inputs() for source in self.sources]
         sources = map(Source.with_text_column, self.sources, files)
@@ -148,10 +150,10 @@ class BuildConfig:
     def describe(
         self, files: Sequence[Sequence[InputFile]], filters: Sequence[DocumentFilter] = ()
     ) -> dict[str, Any]:
-        """Return the settings that a corpus's metadata records, the same on every machine.
+        """Return the settings that the metadata of a corpus records, the same on every machine.
 
         Args:
-            files: of each source.
+            files: the files of each source.
             filters: the filters that `filter` names.
         """
         sources = [
@@ -173,7 +175,7 @@ class BuildConfig:
             "vocabulary_bytes": self.vocabulary_bytes,
             "seed": self.seed,
             "longest_sentence": LONGEST_SENTENCE,
-            # Only where there are any: other corpora are described as they always were.
+            # Present only if used, so that the description of other corpora stays the same.
             **({"filters": [one._asdict() for one in filters]} if filters else {}),
             **({"near_duplicates": self.minhash.describe()} if self.minhash else {}),
         }
@@ -184,10 +186,11 @@ class BuildConfig:
         tokenizer: Tokenizer | None,
         filters: Sequence[DocumentFilter] = (),
     ) -> dict[str, Any]:
-        """Return the same and what else must not change until an interrupted build is resumed: the
-        input files and the given tokenizer by their content, the libraries by their versions.
+        """Return these settings and everything else that must not change before a build resumes.
 
-        The same, once written as JSON and read.
+        That is the names, sizes and versions of the input files, the content of the given
+        tokenizer, and the versions of the libraries. Writing the result as JSON and reading it back
+        does not change it.
         """
         settings = {
             **self.describe(files, filters),
@@ -199,6 +202,6 @@ class BuildConfig:
 
 
 def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on every system
+    if hasattr(os, "sched_getaffinity"):  # missing on some systems
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -22,10 +22,10 @@ _NUMBERS_PER_READ = 1 << 20
 
 
 class SeenHashes:
-    """A growing set of 64-bit hashes of 8 bytes each.
+    """A growing set of 64-bit hashes, in 8 bytes of memory per hash.
 
-    The hashes of 200 million documents fit in 2 GB; one in a thousand such corpora would lose a
-    document to a collision.
+    The hashes of 200 million documents fit in 2 GB. About one in a thousand corpora of that size
+    would lose a document to a collision.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class SeenHashes:
     def add(self, hashes: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Add hashes, and return a mask of those that are new.
 
-        Example: `add([7, 8, 7])` is `[True, True, False]`, and `add([8, 9])` then
+        Example: `add([7, 8, 7])` returns `[True, True, False]`; a following `add([8, 9])` returns
         `[False, True]`.
         """
         is_new = np.zeros(len(hashes), bool)
@@ -54,8 +54,8 @@ class Log:
 
     Args:
         path: the file.
-        dtype: of the numbers.
-        position: of an earlier log, which is continued from there; what lies behind is cut off.
+        dtype: the type of the numbers.
+        position: where to continue an earlier log; everything after it is cut off.
 
     Raises:
         InputError: the file is shorter than it was at that position.
@@ -86,7 +86,7 @@ class Log:
         self._file.close()
 
     def read(self) -> Iterator[np.ndarray]:
-        """Read the numbers, a bounded number at a time."""
+        """Yield the numbers in arrays of bounded size."""
         self._file.flush()
         with self.path.open("rb") as file:
             while data := file.read(self._dtype.itemsize * _NUMBERS_PER_READ):
@@ -94,7 +94,7 @@ class Log:
 
 
 class SignatureLog:
-    """Files of signatures in reading order: hashes of documents, and one file for each band."""
+    """Files of signatures in reading order: one of document hashes, and one per band."""
 
     def __init__(
         self, directory: Path, bands: int, positions: Mapping[str, dict[str, int]]
@@ -116,7 +116,7 @@ class SignatureLog:
             log.append(column)
 
     def positions(self) -> dict[str, dict[str, int]]:
-        """Sync the files to the disk, and return how much they hold."""
+        """Sync the files to the disk, and return their positions."""
         return {log.path.name: log.position() for log in self._logs.values()}
 
     def close(self) -> None:
@@ -130,12 +130,12 @@ class SignatureLog:
             log.path.unlink(missing_ok=True)
 
     def read(self, name: str) -> UInt64[np.ndarray, " documents"]:
-        """Read one of the files `names`: the hashes of all documents first, then the bands."""
+        """Read the file with one of `names`: first the document hashes, then the bands."""
         return np.fromfile(self._logs[name].path, "<u8").astype(np.uint64, copy=False)
 
 
 class SignedBlock(NamedTuple):
-    """Signatures of those documents of a block that are long enough."""
+    """Signatures of the documents of a block that are long enough to be signed."""
 
     hashes: UInt64[np.ndarray, " documents"]
     bands: UInt64[np.ndarray, "documents bands"]
@@ -153,10 +153,10 @@ def write_near_duplicates(
     """Write the hashes of all near-duplicates, sorted, and count their clusters in the journal.
 
     Args:
-        blocks: all but the first `journal.signed_blocks`, in reading order.
-        num_bands: of a document.
-        journal: of the build; saved every `blocks_per_save` blocks, and at the end.
-        work: directory of the journal and of the file.
+        blocks: all blocks after the first `journal.signed_blocks`, in reading order.
+        num_bands: the number of bands per document.
+        journal: the journal of the build; saved every `blocks_per_save` blocks, and at the end.
+        work: the directory of the journal and of the file.
     """
     log = SignatureLog(work, num_bands, journal.positions)
 

@@ -34,7 +34,7 @@ from data_pipeline.tokenizers.tokenizer import Tokenizer
 
 
 class BlockSummary(NamedTuple):
-    """What the process that builds has to know of a block that a worker wrote."""
+    """Information about a block that the main process needs from the worker that wrote it."""
 
     document_hashes: UInt64[np.ndarray, " documents"]
     rejected: Rejections
@@ -44,14 +44,14 @@ class BlockSummary(NamedTuple):
 
 
 class SampledBlock(NamedTuple):
-    """Sentences of a block."""
+    """Sentences sampled from a block."""
 
     sentences: list[str]
     bytes_read: int
 
 
 class Encoder(NamedTuple):
-    """Encoding of documents."""
+    """A sentence splitter and a tokenizer, which together encode documents."""
 
     splitter: SentenceSplitter
     tokenizer: Tokenizer
@@ -62,18 +62,18 @@ class Encoder(NamedTuple):
         hashes: UInt64[np.ndarray, " documents"],
         source: int,
     ) -> EncodedBlock:
-        """Split documents of a source into sentences, encode them, and hash the sentences.
+        """Split the documents of a source into sentences, encode them, and hash the sentences.
 
         Args:
-            documents: of one source.
-            hashes: of their texts.
-            source: number of the source.
+            documents: documents of one source.
+            hashes: hashes of their texts.
+            source: the number of the source.
         """
         split = [self.splitter.split(document, source) for document in documents]
         sentences = list(itertools.chain.from_iterable(split))
         lines = list(itertools.chain.from_iterable(sentences))
         tokens, lengths = self.tokenizer.encode_lines(lines)
-        # All parts of a sentence have the hash of the whole.
+        # All parts of a cut sentence get the hash of the whole sentence.
         sentence_of = np.repeat(np.arange(len(sentences)), list(map(len, sentences)))
         whole = np.bincount(sentence_of, lengths, minlength=len(sentences)).astype(np.int32)
         sentence_hashes = hash_sentences(tokens, whole)[sentence_of]
@@ -91,15 +91,15 @@ class Encoder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EncodingTask:
-    """Encoding of blocks into files.
+    """A task that encodes blocks into files.
 
     Attributes:
-        sources: of the build.
-        selection: of documents.
-        splitter: of sentences.
-        tokenizer: a directory.
-        fingerprint: of the tokenizer.
-        directory: of the files.
+        sources: the sources of the build.
+        selection: which documents to keep.
+        splitter: the sentence splitter.
+        tokenizer: the directory of the tokenizer.
+        fingerprint: the fingerprint of the tokenizer.
+        directory: the directory to write the files to.
     """
 
     sources: tuple[Source, ...]
@@ -125,7 +125,7 @@ class EncodingTask:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingTask:
-    """Sampling of normalized sentences from blocks, to train a vocabulary on."""
+    """A task that samples normalized sentences from blocks, to train a vocabulary on."""
 
     sources: tuple[Source, ...]
     selection: Selection
@@ -133,7 +133,7 @@ class SamplingTask:
     lower_case: bool
     keep_accents: bool
     held_out: float  # fraction of all documents
-    sampled: float  # fraction of the other documents
+    sampled: float  # fraction of the remaining documents
 
     def __call__(self, block: DocumentBlock) -> SampledBlock:
         """Sample sentences of a block."""
@@ -142,7 +142,7 @@ class SamplingTask:
 
     def sample(self, selected: SelectedDocuments, source: int) -> list[str]:
         """Return the sentences sampled from documents of a source."""
-        # The lowest hashes are held out, the next ones sampled.
+        # Documents with the lowest hashes are held out; the next lowest are sampled.
         highest = min(1.0, self.held_out + self.sampled * (1 - self.held_out))
         options = {"lower_case": self.lower_case, "keep_accents": self.keep_accents}
         documents, hashes, *_ = selected
@@ -158,7 +158,7 @@ class SamplingTask:
 
 @dataclasses.dataclass(frozen=True)
 class SignatureTask:
-    """Signatures of blocks, to find near-duplicates by."""
+    """A task that computes the signatures of blocks, from which near-duplicates are found."""
 
     sources: tuple[Source, ...]
     selection: Selection
@@ -173,7 +173,7 @@ class SignatureTask:
 
 @functools.lru_cache(maxsize=1)
 def load_once(directory: Path, fingerprint: str) -> Tokenizer:
-    """Load a tokenizer, once in a process: its cache of words grows from block to block."""
+    """Load a tokenizer once per process, since its word cache grows from block to block."""
     tokenizer = load_tokenizer(directory)
     if tokenizer.fingerprint != fingerprint:
         raise InputError(f"{directory} has changed since the build began: start it again")

@@ -1,4 +1,4 @@
-"""From blocks to splits: held-out sentences compared with training, shards cut and written."""
+"""From blocks to splits: comparing held-out sentences with training, and writing shards."""
 
 import dataclasses
 import functools
@@ -27,14 +27,14 @@ from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 
 
 class Survey(NamedTuple):
-    """The training text of a block, and the hashes of its long held-out sentences."""
+    """The amount of training text in a block, and the hashes of its long held-out sentences."""
 
     training: ShardSize
     held_out: UInt64[np.ndarray, " hashes"]
 
 
 class ShardTask(NamedTuple):
-    """A shard to write: its pieces, with the blocks that they are in."""
+    """A shard to write: its pieces, with the blocks that contain them."""
 
     split: str
     number: int
@@ -54,7 +54,7 @@ class ShardTask(NamedTuple):
 
 
 def survey(reference: BlockReference) -> Survey:
-    """Read what has to be known of each block before any split can be written."""
+    """Return what must be known of each block before any split can be written."""
     splits = reference.read()
     return Survey(splits.total(TRAIN), splits.hashes(VALIDATION))
 
@@ -62,12 +62,12 @@ def survey(reference: BlockReference) -> Survey:
 def find_in_training(
     reference: BlockReference, held_out: HashFile
 ) -> UInt64[np.ndarray, " hashes"]:
-    """Return those hashes of held-out sentences that are of a block's training text, too."""
+    """Return the hashes of held-out sentences that also occur in a block's training text."""
     return reference.read().training_has(held_out.load())
 
 
 def survey_held_out(reference: BlockReference) -> tuple[ShardSize, Counter[str]]:
-    """Return the held-out text of a block, and the counts of what was removed from it."""
+    """Return the amount of held-out text in a block, and counts of what was removed from it."""
     splits = reference.read()
     return splits.total(VALIDATION), Counter(splits.removed())
 
@@ -100,15 +100,15 @@ def write_splits(
     """Write both splits of a corpus from its blocks.
 
     Args:
-        blocks: in order.
-        corpus: the directory, with the tokenizer and without splits.
-        work: the directory of other files.
-        tokenizer: of the corpus.
-        num_sources: of the corpus.
+        blocks: the blocks, in order.
+        corpus: the directory of the corpus, with the tokenizer and without splits.
+        work: the directory for other files.
+        tokenizer: the tokenizer of the corpus.
+        num_sources: the number of sources of the corpus.
         workers: the processes that read and write.
 
     Returns:
-        The report of each split, and the counts of what was removed from the held-out one.
+        The report of each split, and the counts of what was removed from held-out text.
     """
     surveys = list(workers.map(survey, blocks))
     held_out = save_hashes(epath.Path(work / "held_out.hashes"), union(s.held_out for s in surveys))
@@ -134,7 +134,7 @@ def write_splits(
 
 @dataclasses.dataclass(frozen=True)
 class _Writer:
-    """Writing of shards by worker processes."""
+    """Writes shards in worker processes."""
 
     corpus: Path
     num_sources: int

@@ -1,4 +1,4 @@
-"""The journal of a build, from which a build that was stopped is resumed."""
+"""The journal of a build, from which an interrupted build is resumed."""
 
 import dataclasses
 import json
@@ -21,18 +21,18 @@ _FIELDS = {"settings": dict, "has_tokenizer": bool, "blocks": int, "positions": 
 class Journal:
     """A state of a build to which a later run can return.
 
-    Logs only grow, so lengths name a state: what lies beyond them was written after the journal and
-    is cut off. Files of later blocks are written again.
+    Logs only grow, so their lengths define a state. Anything beyond them was written after the
+    journal and is cut off. Files of later blocks are written again.
 
     Attributes:
-        settings: all that the result depends on; a build with others starts over.
+        settings: all that the result depends on; a build with other settings starts over.
         has_tokenizer: True once the tokenizer is saved.
-        blocks: how many blocks of documents are in files of their own.
-        positions: name of a log -> its `position`.
+        blocks: number of blocks of documents that are in files of their own.
+        positions: log name -> its `position`.
         duplicates: number of duplicate documents dropped so far.
-        faults: counts of lines and documents that were not read as they are.
+        faults: counts of lines and documents that could not be read unchanged.
         rejected: filter -> reason -> documents rejected so far.
-        signed_blocks: how many blocks of documents are in the files of signatures.
+        signed_blocks: number of blocks of documents that are in the files of signatures.
         near_duplicates: number of clusters, once they are found, and of the documents and
             characters dropped so far.
     """
@@ -57,11 +57,11 @@ class Journal:
                 total[name] = total.get(name, 0) + count
 
     def report(self, removed: Mapping[str, int], *, near_duplicates: bool) -> dict[str, Any]:
-        """Return the counts as the metadata of a corpus has them.
+        """Return the counts in the form used by the metadata of a corpus.
 
         Args:
             removed: counts of held-out text that was removed.
-            near_duplicates: True if near-duplicates were looked for.
+            near_duplicates: True if the build searched for near-duplicates.
         """
         return {
             "duplicate_documents": self.duplicates,
@@ -72,12 +72,12 @@ class Journal:
         }
 
     def save(self, directory: Path) -> None:
-        """Write the journal; what it names must be synced to the disk already."""
+        """Write the journal; the files that it names must already be synced to the disk."""
         write_atomically(directory / JOURNAL_FILE, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def load(cls, directory: Path) -> "Journal | None":
-        """Read the journal of an earlier run, or return None if there is none that can be read."""
+        """Read the journal of an earlier run, or return None if there is no readable one."""
         file = directory / JOURNAL_FILE
         try:
             fields = read_json_object(file, error=InputError)

@@ -1,4 +1,4 @@
-"""Blocks of documents, most of them parts of the input that workers read: files and byte ranges."""
+"""Blocks of documents; most are parts of the input (files, byte ranges) that workers read."""
 
 import functools
 import itertools
@@ -14,19 +14,19 @@ from data_pipeline.building.selection.documents import (
 )
 from data_pipeline.errors import InputError
 from data_pipeline.sources.articles import Document
+from data_pipeline.sources.compression import COMPRESSED_SUFFIXES
 from data_pipeline.sources.documents import Source, SourceFormat
 from data_pipeline.sources.ranges import can_be_cut, count_lines_before, find_documents
 from data_pipeline.sources.text_files import (
-    COMPRESSED_SUFFIXES,
     InputFile,
     ReadingProgress,
     Span,
 )
 
-# Compressed text, and tables of compressed columns, become several times as long when read.
+# Compressed text and tables with compressed columns expand several times when read.
 _EXPANSION = 4
 
-# The tokenizer caches words: the larger a block is, the fewer lookups they need.
+# The tokenizer caches words, so larger blocks need fewer lookups.
 _BLOCK_CHARACTERS = 4 << 20
 
 
@@ -34,21 +34,21 @@ class Part(NamedTuple):
     """Whole files of one source, or a range of one file."""
 
     source: int
-    files: tuple[InputFile, ...]  # a span holds the two offsets of a range
-    size: int  # bytes as stored
+    files: tuple[InputFile, ...]  # a `span` holds the two offsets of a range
+    size: int  # bytes, as stored
 
 
 class DocumentBlock(NamedTuple):
-    """Some documents of one source, the unit of work of a worker process.
+    """Documents of one source, the unit of work of a worker process.
 
     Attributes:
-        number: of the block.
-        source: of its documents.
-        documents: read already, where one process must read one after the other.
+        number: the number of the block.
+        source: the number of the source of its documents.
+        documents: the documents, if the main process has to read them in sequence.
         places: the file of each document.
-        part: of the input, for the worker to read.
-        faults: counted while reading the documents.
-        bytes_read: of the whole input, up to the end of this block.
+        part: the part of the input that the worker reads, or None.
+        faults: faults counted while reading the documents.
+        bytes_read: bytes of the whole input up to the end of this block.
     """
 
     number: int
@@ -62,7 +62,7 @@ class DocumentBlock(NamedTuple):
     def select(
         self, sources: Sequence[Source], selection: Selection
     ) -> tuple[SelectedDocuments, Counter[str]]:
-        """Return those of the documents that are selected, and the counts of faults."""
+        """Return the selected documents, and the counts of faults."""
         documents, places, faults = self.documents, self.places, self.faults
         if self.part is not None:
             progress = ReadingProgress()
@@ -77,16 +77,16 @@ class DocumentBlock(NamedTuple):
 def cut_into_parts(
     source: Source, number: int, files: Sequence[InputFile], size: int
 ) -> list[Part]:
-    """Cut the files of a source into parts, in the order of reading.
+    """Cut the files of a source into parts, in reading order.
 
-    Files are not cut if their format does not show where a document begins: those have a part of
-    their own, however large.
+    A file is not cut if its format does not show where documents begin. It then belongs to a
+    single part, however large it is.
 
     Args:
         source: the source.
-        number: of the source.
-        files: of the source.
-        size: bytes of text in a part, about; a shorter file shares a part with its neighbors.
+        number: the number of the source.
+        files: the files of the source.
+        size: approximate bytes of text in a part; shorter neighboring files share a part.
     """
     if source.continues:
         return [Part(number, tuple(files), sum(file.size for file in files))]
@@ -133,7 +133,7 @@ def read_part(source: Source, part: Part, progress: ReadingProgress) -> Iterator
     try:
         yield from source.read(files, progress)
     except InputError:
-        # Lines before a range are only counted for the sake of a message.
+        # Lines before a range are counted only now, for the error message.
         numbered = [count_lines_before(file) for file in files]
         if numbered != files:
             for _ in source.read(numbered, ReadingProgress()):
@@ -144,9 +144,9 @@ def read_part(source: Source, part: Part, progress: ReadingProgress) -> Iterator
 def read_blocks(
     sources: Sequence[Source], files: Sequence[list[InputFile]]
 ) -> Iterator[DocumentBlock]:
-    """Read all documents of all sources in blocks, always cut in the same places.
+    """Read all documents of all sources in blocks, whose boundaries are always the same.
 
-    Workers read what can be cut into parts. Large files that cannot be are read here.
+    Workers read whatever can be cut into parts. Large files that cannot be cut are read here.
     """
     bytes_before = number = 0
     for source_number, (source, inputs) in enumerate(zip(sources, files, strict=True)):
@@ -190,7 +190,7 @@ def _read_here(source: Source, number: int, files: list[InputFile]) -> Iterator[
 
 
 def take(documents: Iterable[tuple[Document, str]]) -> list[tuple[Document, str]]:
-    """Take documents until they are about as large together as a block should be."""
+    """Take documents until they reach about the size of a block."""
     batch: list[tuple[Document, str]] = []
     size = 0
     for document, place in documents:

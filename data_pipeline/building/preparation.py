@@ -1,4 +1,4 @@
-"""The beginning and the end of all builds: inputs, the vocabulary, and the metadata."""
+"""The start and the end of every build: inputs, vocabulary and metadata."""
 
 import shutil
 from collections.abc import Mapping
@@ -25,22 +25,22 @@ from data_pipeline.verification import Files
 
 
 class PreparedBuild:
-    """A build whose inputs, filters and given tokenizer were found.
+    """A build whose inputs, filters and given tokenizer have been found.
 
     Attributes:
-        config: with the columns of texts.
-        files: of each source.
-        total_bytes: of all files.
-        given_tokenizer: that of `config`, if there is one.
-        selection: of documents.
-        splitter: of sentences.
+        config: the configuration, with the text columns.
+        files: the files of each source.
+        total_bytes: the size of all files.
+        given_tokenizer: the tokenizer that `config` names, if any.
+        selection: which documents to keep.
+        splitter: the sentence splitter.
     """
 
     def __init__(self, config: BuildConfig) -> None:
         """Find the inputs.
 
         Raises:
-            InputError: one is missing.
+            InputError: an input is missing.
         """
         self.config, self.files = config, files = config.find_inputs()
         self.total_bytes = sum(file.size for part in files for file in part)
@@ -56,13 +56,13 @@ class PreparedBuild:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the result depends on."""
+        """Everything that the result depends on."""
         filters = self.selection.filters
         return self.config.describe_exactly(self.files, self.given_tokenizer, filters)
 
     @property
     def sampling_task(self) -> SamplingTask:
-        """The sampling of text to train a vocabulary on."""
+        """The task that samples text to train a vocabulary on."""
         config = self.config
         sampled = min(1.0, config.vocabulary_bytes / max(1, self.total_bytes))
         return SamplingTask(
@@ -77,7 +77,7 @@ class PreparedBuild:
 
     @property
     def _kept(self) -> str:
-        """The end of a message that there is no text."""
+        """The end of a message that says that there is no text."""
         return " that --filter keeps" if self.selection.filters else ""
 
     def train_tokenizer(self, sample: Path) -> Tokenizer:
@@ -113,10 +113,10 @@ class PreparedBuild:
         """Return the metadata of the corpus.
 
         Args:
-            tokenizer: of the corpus.
+            tokenizer: the tokenizer of the corpus.
             tokenizer_files: path within the corpus -> bytes and SHA-256.
             splits: the reports of both splits.
-            journal: with the counts of documents.
+            journal: the journal, with the counts of documents.
             removed: counts of held-out text that was removed.
 
         Raises:
@@ -139,10 +139,10 @@ class PreparedBuild:
 
 
 def require_free(output: Path, *, overwrite: bool) -> None:
-    """Check that a corpus may be put at a local path.
+    """Check that a corpus may be written to a local path.
 
     Raises:
-        InputError: there is one that is not to be replaced, or something else.
+        InputError: the path holds a corpus and `overwrite` is False, or it holds something else.
     """
     if output.exists() and not overwrite:
         raise InputError(
@@ -156,7 +156,7 @@ def require_free(output: Path, *, overwrite: bool) -> None:
 
 
 def move_into_place(corpus: Path, output: Path, partial: Path) -> None:
-    """Give a complete corpus its name, and remove what was needed to build it."""
+    """Move a complete corpus to its final path, and remove everything used to build it."""
     sync(corpus)
     replaced = output.with_name(output.name + ".replaced")
     if output.exists():

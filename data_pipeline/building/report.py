@@ -37,16 +37,16 @@ def describe_corpus(
     versions: Mapping[str, str],
     report: Mapping[str, Any],
 ) -> CorpusMetadata:
-    """Describe a corpus by the reports of its splits.
+    """Describe a corpus based on the reports of its splits.
 
     Args:
         tokenizer_files: path within the corpus -> bytes and SHA-256.
         splits: the reports of both splits.
-        vocab_size: tokens in the vocabulary.
+        vocab_size: number of tokens in the vocabulary.
         sources: name -> weight, in the order in which documents number them.
-        settings: of the build.
-        versions: of libraries.
-        report: of the build.
+        settings: the settings of the build.
+        versions: the versions of libraries.
+        report: the report of the build.
     """
     counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in sources}
     totals = {}
@@ -75,13 +75,13 @@ def describe_corpus(
 
 
 def describe_training_text(text: TextCounts, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Compute the statistics of the training text that the metadata keeps.
+    """Compute the statistics of the training text for the metadata.
 
     Returns:
         tokens_per_document; unknown_rate, the fraction of unknown tokens; row_fill_512, the
         fraction of positions filled in rows of 512 with one pair each; coverage_512 and
-        coverage_128, the fraction of tokens that an epoch of such rows reads; the others are
-        truncated, other ones in each epoch; most_frequent_pieces, token -> count.
+        coverage_128, the fraction of tokens that an epoch of such rows reads, while the others are
+        truncated, different ones in each epoch; most_frequent_pieces, token -> count.
     """
     num_documents, _, num_tokens = text.by_source.sum(axis=0).tolist()
     order = np.argsort(-text.tokens, kind="stable")[:_MOST_FREQUENT].tolist()
@@ -99,7 +99,7 @@ def describe_training_text(text: TextCounts, tokenizer: Tokenizer) -> dict[str, 
 
 
 def format_report(corpus: Corpus, place: str) -> str:
-    """Format the closing report of a build, several lines.
+    """Format the closing report of a build, in several lines.
 
     Args:
         corpus: the corpus, or a local copy of it.

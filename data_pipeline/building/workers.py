@@ -1,4 +1,4 @@
-"""Worker processes of a build, which take items in turn and give results in order."""
+"""Worker processes of a build, which take items in turn and return results in order."""
 
 import multiprocessing
 from collections import deque
@@ -14,9 +14,9 @@ _Result = TypeVar("_Result")
 
 
 class Workers:
-    """Processes that apply functions to items; a single one is this process itself.
+    """Processes that apply functions to items; if there is only one, it is this process itself.
 
-    They start with the first item, and end with the context.
+    They start with the first item, and stop when the context exits.
     """
 
     def __init__(self, num_processes: int) -> None:
@@ -33,7 +33,7 @@ class Workers:
     def map(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]
     ) -> Generator[_Result, None, None]:
-        """Apply a function, which can be pickled, and yield the results in the order of the items.
+        """Apply a picklable function, and yield the results in the order of the items.
 
         The number of pending items is bounded, so memory does not grow with the input.
 

@@ -1,4 +1,4 @@
-"""Corpora: directories of token shards, their metadata, and their readers."""
+"""Corpora: directories of token shards, their metadata and their readers."""
 
 from data_pipeline.corpus.metadata import CorpusError, CorpusMetadata
 from data_pipeline.corpus.reader import Corpus, open_corpus

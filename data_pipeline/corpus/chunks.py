@@ -1,4 +1,4 @@
-"""Documents cut into chunks: runs of whole sentences, and of parts of very long ones."""
+"""Documents cut into chunks: runs of whole sentences, or of parts of very long sentences."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from data_pipeline.config import WordStartRule
 from data_pipeline.sources.sentences import CLAUSE_MARKS
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
-LOW_COVERAGE = 0.95  # fraction of the tokens; a warning if an epoch reads less
+LOW_COVERAGE = 0.95  # fraction of the tokens; an epoch that reads less triggers a warning
 
 # A long sentence is cut into parts of about this fraction of a row's text.
 _PARTS_PER_ROW = 16
@@ -20,18 +20,18 @@ _TOKENS_PER_READ = 1 << 20
 
 
 class Units(NamedTuple):
-    """Sentences of a text, those that are longer than a row's text in parts.
+    """The sentences of a text, with sentences that are longer than a row's text cut into parts.
 
-    Example: sentences of 3 and 9 tokens, the second in parts of 4 and 5: offsets `[0, 3, 7, 12]`,
-    firsts `[0, 1, 3]`.
+    Example: for sentences of 3 and 9 tokens, the second in parts of 4 and 5, offsets is
+    `[0, 3, 7, 12]` and firsts is `[0, 1, 3]`.
     """
 
     offsets: Int64[np.ndarray, " units+1"]  # token offset of each unit, and of the end
     firsts: Int64[np.ndarray, " sentences+1"]  # the first unit of each sentence, and the end
 
     def sentences(self, units: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the sentence that each unit is, or is a part of."""
-        if len(self.firsts) == len(self.offsets):  # none is in parts
+        """Return the sentence that each unit is or belongs to."""
+        if len(self.firsts) == len(self.offsets):  # no sentence is in parts
             return units
         return np.searchsorted(self.firsts, units, side="right") - 1
 
@@ -42,7 +42,7 @@ class Units(NamedTuple):
 
 
 def whole_sentences(offsets: Int64[np.ndarray, " boundaries"]) -> Units:
-    """Return sentences as units, none of them in parts."""
+    """Return whole sentences as units."""
     return Units(offsets, np.arange(len(offsets)))
 
 
@@ -50,8 +50,8 @@ class LongSentenceCutter:
     """Cuts sentences that are longer than a row's text into parts of a few tokens.
 
     Args:
-        load_tokenizer: loads the text's tokenizer; not called before a sentence is long.
-        max_num_tokens: tokens that a row's text may have.
+        load_tokenizer: loads the text's tokenizer; called only once a sentence is too long.
+        max_num_tokens: maximum number of tokens in a row's text.
     """
 
     def __init__(self, load_tokenizer: Callable[[], Tokenizer], max_num_tokens: int) -> None:
@@ -60,13 +60,13 @@ class LongSentenceCutter:
         self._part_tokens = min(max(max_num_tokens // _PARTS_PER_ROW, 1), _MOST_PART_TOKENS)
 
     def cut(self, tokens: np.ndarray, offsets: Int64[np.ndarray, " boundaries"]) -> Units:
-        """Cut the long ones among sentences after clause marks, else between words, else anywhere.
+        """Cut long sentences after clause marks, else between words, else anywhere.
 
-        Each stretch of a few tokens begins a part where it is best: at the first word after a
-        clause mark, else at the first word.
+        In each stretch of a few tokens, a part begins at the best place: the first word after a
+        clause mark, else the first word.
 
         Args:
-            tokens: integers [tokens], the text that the offsets count in.
+            tokens: integers [tokens], the text that the offsets refer to.
             offsets: token offset of each sentence, and of the end.
         """
         lengths = np.diff(offsets)
@@ -89,13 +89,13 @@ class LongSentenceCutter:
 
     @functools.cached_property
     def _token_kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Masks of the tokens that start a word, and of those that end a clause."""
+        """Masks of the tokens that start a word, and of the tokens that end a clause."""
         tokenizer = self._load_tokenizer()
         ends_clause = np.array([token.endswith(CLAUSE_MARKS) for token in tokenizer.tokens])
         return tokenizer.word_starts(WordStartRule.SPACE), ends_clause
 
     def _best(self, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return which of the tokens from each start on begins a part best."""
+        """Return, for each start, the offset of the token at which a part best begins."""
         positions = starts[:, None] + np.arange(self._part_tokens)
         inside = positions < ends[:, None]
         positions = np.minimum(positions, ends[:, None] - 1)
@@ -109,7 +109,7 @@ class LongSentenceCutter:
 
 
 class Chunks(NamedTuple):
-    """Runs of units of one document each."""
+    """Runs of units, each within one document."""
 
     documents: Int64[np.ndarray, " chunks"]  # index of the document among those that were cut
     firsts: Int64[np.ndarray, " chunks"]  # number of the first unit
@@ -127,20 +127,20 @@ def cut_documents(
     """Cut each document into chunks of whole sentences.
 
     Sentences are added until a chunk holds at least the document's target number of tokens, or the
-    document ends. Of a sentence in parts only those are added that fit in a row. Each step cuts one
-    chunk of every document.
+    document ends. If the last sentence is in parts, only the parts that fit in a row are added.
+    Each step cuts one chunk of every document.
 
     Args:
         units: the sentences.
         firsts: number of the first unit of each document.
-        ends: number of the unit after each document's last.
-        targets: tokens that a chunk should hold.
-        max_num_tokens: tokens that fit in a row.
-        advance: `(documents, firsts, ends) -> units` where the next chunks begin, by default the
-            ends of those before (the NSP generator puts unused sentences back).
+        ends: number of the unit after the last one of each document.
+        targets: number of tokens that the chunks of each document should hold.
+        max_num_tokens: number of tokens that fit in a row.
+        advance: `(documents, firsts, ends) -> units`, where the next chunks begin. By default, they
+            begin where the previous ones end (the NSP generator puts unused sentences back).
 
     Returns:
-        The chunks, in the order of the text.
+        The chunks, in text order.
 
     Example: sentences of 5, 3, 4, 2 tokens and a target of 7 give the chunks `[0, 2)` and `[2, 4)`.
     """

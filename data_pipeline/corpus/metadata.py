@@ -1,4 +1,4 @@
-"""Metadata of a corpus: `metadata.json`, which names, counts, hashes and seals its content."""
+"""Metadata of a corpus: `metadata.json`, with names, counts, hashes and seals of its content."""
 
 import dataclasses
 import json
@@ -31,8 +31,8 @@ from data_pipeline.verification import (
 )
 
 FORMAT_VERSION = 3
-# Those that are read as well: of before plans by shard, and of before seals, when the fingerprint
-# was over the files alone.
+# Older versions that can still be read: from before plans by shard, and from before seals, when the
+# fingerprint covered only the files.
 _WHOLE_PLAN_VERSION, _UNSEALED_VERSION = 2, 1
 _VERSIONS = (_UNSEALED_VERSION, _WHOLE_PLAN_VERSION, FORMAT_VERSION)
 METADATA_FILE = "metadata.json"
@@ -42,7 +42,7 @@ _TOKENIZER_FILE = re.compile(rf"{TOKENIZER_DIRECTORY}/[^/.][^/]*")
 
 
 class CorpusError(InputError):
-    """A directory that holds no corpus, an incomplete or damaged one, or one of another version."""
+    """A directory that holds no corpus, or one that is incomplete, damaged or incompatible."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +59,15 @@ class CorpusMetadata:
     """The content of `metadata.json`.
 
     Attributes:
-        format_version: of the directory's layout.
+        format_version: version of the directory's layout.
         fingerprint: SHA-256 over all that batches are made of; see `fingerprint_content`.
-        vocab_size: tokens in the vocabulary.
+        vocab_size: number of tokens in the vocabulary.
         sources: where the documents came from; `Shard.document_sources` indexes them.
         splits: split -> shards, documents, sentences, tokens.
         files: path within the corpus -> bytes and sha256.
-        settings: of the build.
+        settings: settings of the build.
         report: statistics of the build: dropped documents, unknown rate, and so on.
-        versions: of Python and the libraries that affect the text.
+        versions: versions of Python and the libraries that affect the text.
     """
 
     format_version: int
@@ -82,33 +82,34 @@ class CorpusMetadata:
 
     @property
     def cuts_long_sentences(self) -> bool:
-        """True if plans cut sentences that are longer than a row, so that all of them is read.
+        """True if plans cut sentences that are longer than a row, so that all their text is read.
 
-        Plans of a corpus of before leave them whole and truncate them, so that a run on it keeps
-        its batches.
+        Plans of an older corpus leave such sentences whole and truncate them, so that the batches
+        of a run on it stay the same.
         """
         return self.format_version > _UNSEALED_VERSION
 
     @property
     def plans_by_shard(self) -> bool:
-        """True if each shard has rows of its own, and epochs read them window by window.
+        """True if each shard has its own rows, and epochs read them window by window.
 
-        Rows of a corpus of before mix all of its text, so that a run on it keeps its batches.
+        The rows of an older corpus mix all of its text, so that the batches of a run on it stay the
+        same.
         """
         return self.format_version > _WHOLE_PLAN_VERSION
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each source, in the order of the sources."""
+        """The weight of each source, in source order."""
         return {source.name: source.weight for source in self.sources}
 
     @property
     def unsealed_fingerprint(self) -> str | None:
-        """The fingerprint by which a corpus of the format without seals was known; else None."""
+        """The fingerprint formerly used for a corpus without seals; None for other corpora."""
         return _hash_files(self.files) if self.format_version == _UNSEALED_VERSION else None
 
     def shard_sizes(self, split: str) -> list[ShardSize]:
-        """Return the amount of text in each shard of a split, by the sizes of its files."""
+        """Return the amount of text in each shard of a split, derived from its file sizes."""
         return [
             read_shard_size(self.files, f"{split}/{shard_name(number)}", self.vocab_size)
             for number in range(self.splits[split]["shards"])
@@ -123,8 +124,8 @@ class CorpusMetadata:
         """Parse and check the text of `metadata.json`.
 
         Raises:
-            CorpusError: it has another format version, or is not the metadata of a corpus, or was
-                changed after it was written.
+            CorpusError: the format version is not supported, or the text is not the metadata of a
+                corpus, or it was changed after it was written.
         """
         try:
             fields = parse_json_object(text)
@@ -170,8 +171,9 @@ def fingerprint_content(
 ) -> str:
     """Return the SHA-256 over all that batches are made of.
 
-    That is the format, the names and hashes of all files, and the weights of the sources. Corpora
-    without seals were known by their files alone; there, weights count where they have an effect.
+    It covers the format, the names and hashes of all files, and the weights of the sources. For
+    corpora without seals it used to cover only the files, so for those the weights are included
+    only if they have an effect.
     """
     if format_version == _UNSEALED_VERSION and len(set(weights.values())) <= 1:
         return _hash_files(files)
@@ -228,7 +230,7 @@ def _check_split_counts(splits: Any, what: str, names: Sequence[str]) -> None:
 
 
 def _check_weights(sources: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
-    """Compare the sources with those of the build's settings, where there are any."""
+    """Compare the sources with those of the build's settings, if these name any."""
     given = settings.get("sources")
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         return

@@ -1,4 +1,4 @@
-"""Opening a corpus: its files are checked, its shards mapped into memory."""
+"""Opening a corpus: checking its files and mapping its shards into memory."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +24,9 @@ class Corpus(NamedTuple):
     """An open corpus: its directory, its metadata, and its `train` and `validation` splits.
 
     Attributes:
-        path: its directory, or that of its local copy.
-        stage: of the training shards of a large corpus on a store, which are copied as they are
-            read; None if all is here.
+        path: the directory of the corpus, or of its local copy.
+        stage: for a large corpus on a store, the stage that copies its training shards as they are
+            read; None if all files are local.
     """
 
     path: Path
@@ -41,24 +41,24 @@ class Corpus(NamedTuple):
     def __reduce__(
         self,
     ) -> tuple[Callable[..., "Corpus"], tuple[Path, CorpusMetadata, FileStage | None]]:
-        """Pickle what worker processes map the corpus by."""
+        """Pickle only what worker processes need to map the corpus."""
         return map_corpus, (self.path, self.metadata, self.stage)
 
 
 def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
     """Open a corpus; a remote one (`gs://...`) is first copied to the local cache.
 
-    Of a remote one that is larger than two windows of a plan only the tokenizer and the held-out
-    text are; its training shards are copied, and verified, as they are read.
+    If a remote corpus is larger than two windows of a plan, only its tokenizer and held-out text
+    are copied first. Its training shards are copied, and verified, as they are read.
 
     Args:
         path: the corpus directory.
-        verify: True to compare every file with its SHA-256 (about a second a gigabyte), besides
-            its size. One process of a host does so, the others wait for it.
+        verify: True to check the SHA-256 of every file (about a second per gigabyte) in addition to
+            its size. One process per host does so, while the others wait for it.
 
     Raises:
-        CorpusError: there is no complete corpus of this version; the message names directory and
-            file.
+        CorpusError: there is no complete corpus of a supported version; the message names the
+            directory and the file.
     """
     local = stage(str(path), METADATA_FILE, _files_to_copy) if is_remote(path) else Path(path)
     metadata = read_metadata(local, name=path)
@@ -66,7 +66,7 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
         return map_corpus(local, metadata, FileStage(str(path), local, later))
     check_files(local, metadata.files, verify=verify)
     corpus = map_corpus(local, metadata)
-    if metadata.unsealed_fingerprint:  # nothing else would show that the number was changed
+    if metadata.unsealed_fingerprint:  # no other check would notice a changed vocab_size
         vocab_size = corpus.load_tokenizer().vocab_size
         if vocab_size != metadata.vocab_size:
             raise CorpusError(
@@ -77,7 +77,7 @@ def open_corpus(path: str | Path, *, verify: bool = True) -> Corpus:
 
 
 def _files_for_later(metadata: CorpusMetadata) -> Files:
-    """Return the files that are copied from a store when they are read: those of many shards."""
+    """Return the files that are copied from a store on first use: the training shards, if large."""
     shards = {name: one for name, one in metadata.files.items() if name.startswith(f"{TRAIN}/")}
     size = sum(record["bytes"] for record in shards.values())
     is_large = metadata.plans_by_shard and size > 2 * WINDOW_BYTES
@@ -85,7 +85,7 @@ def _files_for_later(metadata: CorpusMetadata) -> Files:
 
 
 def _files_to_copy(metadata_text: str) -> Files:
-    """Return the files that are copied from a store at once."""
+    """Return the files that are copied from a store right away."""
     metadata = CorpusMetadata.from_json(metadata_text)
     later = _files_for_later(metadata)
     return {name: record for name, record in metadata.files.items() if name not in later}
@@ -104,10 +104,10 @@ def map_corpus(path: Path, metadata: CorpusMetadata, file_stage: FileStage | Non
 
 
 def check_files(path: Path, files: Files, *, verify: bool) -> None:
-    """Compare files with the names, the sizes and, if `verify`, the hashes in the metadata.
+    """Check files against the names, the sizes and, if `verify`, the hashes in the metadata.
 
     Raises:
-        CorpusError: a file is missing, differs, or is not named.
+        CorpusError: a file is missing, differs, or is not in the metadata.
     """
     for damage in find_damaged_files(path, files, hashes=False).values():
         raise CorpusError(f"corpus {path} is damaged: {damage}")
@@ -122,13 +122,13 @@ def check_files(path: Path, files: Files, *, verify: bool) -> None:
 def list_files(
     path: Path, parts: Sequence[str] = (TOKENIZER_DIRECTORY, TRAIN, VALIDATION)
 ) -> list[str]:
-    """Return the files of a corpus besides its metadata, by their path within it, sorted.
+    """Return the files of a corpus except its metadata, as sorted paths within it.
 
-    Hidden files, such as those that file managers and network file systems leave, do not count.
+    Hidden files, such as those left by file managers and network file systems, are ignored.
 
     Args:
         path: the corpus.
-        parts: its directories.
+        parts: the directories of the corpus to list.
     """
     found = [
         f"{os.path.relpath(directory, path)}/{name}"
@@ -141,14 +141,14 @@ def list_files(
 
 
 def read_metadata(path: str | Path, *, name: str | Path | None = None) -> CorpusMetadata:
-    """Read the metadata of a corpus, local or remote, and nothing else of it.
+    """Read only the metadata of a corpus, local or remote.
 
     Args:
         path: the corpus directory.
         name: what messages call it; by default the path.
 
     Raises:
-        CorpusError: there is no complete corpus of this version.
+        CorpusError: there is no complete corpus of a supported version.
     """
     name, directory = name or path, open_path(path)
     if not directory.is_dir():

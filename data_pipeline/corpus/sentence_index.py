@@ -1,4 +1,4 @@
-"""Addresses of sentences and sentences of documents, through all shards of a split."""
+"""Addresses of sentences, and sentences of documents, across all shards of a split."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from data_pipeline.corpus.splits import Split, group_by_part
 class SentenceIndex:
     """Token addresses of sentences, and sentence numbers of documents.
 
-    Both are numbered through the shards; the number one past the last is allowed and means the end.
+    Both are numbered across shards. The number one past the last is allowed and denotes the end.
 
-    Example: two shards, the first with sentences of 3 and 4 tokens in one document, the second with
-    a sentence of 5: `addresses([0, 1, 2, 3])` is `[0, 3, 7, 12]`, `first_sentences([0, 1, 2])` is
-    `[0, 2, 3]`.
+    Example: with two shards, the first with sentences of 3 and 4 tokens in one document, the second
+    with a sentence of 5 tokens, `addresses([0, 1, 2, 3])` is `[0, 3, 7, 12]` and
+    `first_sentences([0, 1, 2])` is `[0, 2, 3]`.
     """
 
     def __init__(self, split: Split) -> None:
@@ -49,12 +49,12 @@ def _look_up(
     offsets: Callable[[int], UInt32[np.ndarray, " boundaries_here"]],
     offset_starts: Int64[np.ndarray, " boundaries"],
 ) -> Int64[np.ndarray, " n"]:
-    """Return the offset of each number, through all shards.
+    """Return the offset of each number, across all shards.
 
     Args:
-        numbers: of sentences or documents.
+        numbers: numbers of sentences or documents.
         starts: the first number of each shard.
-        offsets: shard to the offsets of its own numbers.
+        offsets: maps a shard to the offsets of its own numbers.
         offset_starts: what is added to the offsets of each shard.
     """
     found = np.empty(len(numbers), np.int64)

@@ -12,11 +12,11 @@ from data_pipeline.verification import DamageError, Files
 
 TRAIN, VALIDATION = "train", "validation"
 
-# Text of a window: the shards that an epoch reads together. Two windows must fit on the disk of a
-# host that copies shards from a store, and rows that follow each other come from all of a window.
+# Bytes of text in a window: the shards that an epoch reads together. Two windows must fit on the
+# disk of a host that copies shards from a store. Consecutive rows come from the whole window.
 WINDOW_BYTES = 16 * 10**9
 
-# The files of a shard, all little endian; offsets count within the shard and end with the total.
+# The files of a shard, all little-endian; offsets count within the shard and end with the total.
 TOKENS_FILE = "tokens.bin"  # uint16, or uint32 for vocabularies of more than 65,536 tokens
 SENTENCE_OFFSETS_FILE = "sentence_offsets.bin"  # uint32: first token of each sentence
 DOCUMENT_OFFSETS_FILE = "document_offsets.bin"  # uint32: first sentence of each document
@@ -36,16 +36,16 @@ class ShardSize:
 
 
 class Shard:
-    """The arrays of one shard, each mapped into memory when it is first used.
+    """The arrays of one shard, each memory-mapped on first use.
 
     With S sentences in D documents, sentence s is
-    `tokens[sentence_offsets[s]:sentence_offsets[s + 1]]`, document d the sentences
-    `document_offsets[d]` up to `document_offsets[d + 1]`.
+    `tokens[sentence_offsets[s]:sentence_offsets[s + 1]]`, and document d consists of the sentences
+    from `document_offsets[d]` up to `document_offsets[d + 1]`.
 
     Args:
-        directory: of the corpus or of a split.
-        name: of the shard's directory within it.
-        vocab_size: tokens in the vocabulary.
+        directory: the directory of the corpus or of a split.
+        name: the name of the shard's directory within it.
+        vocab_size: number of tokens in the vocabulary.
     """
 
     def __init__(self, directory: MappedDirectory, name: str, vocab_size: int) -> None:
@@ -82,13 +82,13 @@ Shards = Sequence[Shard] | LazySequence[Shard]
 def map_shards(
     directory: MappedDirectory, name: str, sizes: Sequence[ShardSize], vocab_size: int
 ) -> LazySequence[Shard]:
-    """Return the shards of a split, opened when they are read; a bounded number stays open.
+    """Return the shards of a split, opened when read; a bounded number of them stays open.
 
     Args:
-        directory: of the corpus.
-        name: of the split.
-        sizes: of its shards.
-        vocab_size: tokens in the vocabulary.
+        directory: the directory of the corpus.
+        name: the name of the split.
+        sizes: the sizes of its shards.
+        vocab_size: number of tokens in the vocabulary.
     """
     return LazySequence(
         len(sizes),
@@ -98,11 +98,11 @@ def map_shards(
 
 
 class Split:
-    """The documents of one split of a corpus, with token addresses that run through all shards.
+    """The documents of one split of a corpus, with token addresses that span all shards.
 
     Args:
-        shards: in order, of which there may be none.
-        sizes: of the shards.
+        shards: the shards, in order; there may be none.
+        sizes: the sizes of the shards.
 
     Attributes:
         shards, sizes: as given.
@@ -122,13 +122,13 @@ class Split:
         self.num_documents = int(self.document_starts[-1])
 
     def alone(self, number: int) -> "Split":
-        """Return one of the shards as a split of its own."""
+        """Return one of the shards as a separate split."""
         return Split([self.shards[number]], [self.sizes[number]])
 
     def read(self, addresses: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
-        """Read the tokens at these addresses, `token_starts[shard] + offset` each.
+        """Read the tokens at addresses of the form `token_starts[shard] + offset`.
 
-        Example: with shards of the tokens `[7, 8, 9]` and `[5, 6]`, `read([4, 0, 3])` is
+        Example: with shards that hold the tokens `[7, 8, 9]` and `[5, 6]`, `read([4, 0, 3])` is
         `[6, 7, 5]`.
 
         Raises:
@@ -148,15 +148,15 @@ def token_dtype_for(vocab_size: int) -> np.dtype:
 
 
 def read_shard_size(files: Files, shard: str, vocab_size: int) -> ShardSize:
-    """Return the amount of text in a shard by the sizes of its files.
+    """Return the amount of text in a shard, derived from the sizes of its files.
 
     Args:
-        files: of the corpus, as its metadata names them.
+        files: the files of the corpus, as in its metadata.
         shard: the shard's directory within the corpus.
-        vocab_size: tokens in the vocabulary.
+        vocab_size: number of tokens in the vocabulary.
 
     Raises:
-        DamageError: a file is not named, or its size does not fit the others.
+        DamageError: a file is not in the metadata, or its size is inconsistent with the others.
     """
     token_bytes = token_dtype_for(vocab_size).itemsize
     for file in SHARD_FILES:
@@ -191,10 +191,10 @@ def _running_total(counts: list[int]) -> Int64[np.ndarray, " n"]:
 def group_by_part(
     starts: Int64[np.ndarray, " boundaries"], indices: Int64[np.ndarray, " n"]
 ) -> Iterator[tuple[int, slice | Int64[np.ndarray, " here"]]]:
-    """Yield each part that indices fall into, and where among them those of the part stand.
+    """Yield each part that some of the indices fall into, and the positions of these indices.
 
-    The number one past the last belongs to the last part. One sort finds all parts, however many
-    there are.
+    The index one past the last belongs to the last part. A single sort finds all parts, however
+    many there are.
 
     Example: `starts` of `[0, 3, 5]` and `indices` of `[4, 0, 5]` give part 0 at `[1]` and part 1 at
     `[0, 2]`.
@@ -203,7 +203,7 @@ def group_by_part(
         yield 0, slice(None)
         return
     part = np.minimum(np.searchsorted(starts, indices, side="right") - 1, len(starts) - 2)
-    # Numbers of 16 bits are sorted in linear time.
+    # NumPy sorts 16-bit integers in linear time.
     part = part.astype(np.min_scalar_type(len(starts)))
     order = np.argsort(part, kind="stable")
     boundaries = np.flatnonzero(np.diff(part[order])) + 1

@@ -1,7 +1,7 @@
-"""Files of a large remote directory, copied to the cache when they are needed, and removed again.
+"""Files of a large remote directory, copied to the cache on demand and removed again.
 
-A host has room for some of the files at a time. Each process says which ones it reads now and next:
-those are copied in the background, and what no process of the host reads is removed.
+A host has room for some of the files at a time. Each process declares which files it reads now and
+next. Those are copied in the background; files that no process of the host reads are removed.
 """
 
 import contextlib
@@ -30,21 +30,21 @@ from data_pipeline.remote import open_path
 from data_pipeline.terminal import format_size
 from data_pipeline.verification import DamageError, Files
 
-_RETRY_SECONDS = (1.0, 5.0, 20.0)  # before the second, the third and the last try
+_RETRY_SECONDS = (1.0, 5.0, 20.0)  # before the second, third and fourth (last) attempt
 _COPIES_AT_A_TIME = 8
 _BLOCK = 1 << 22  # bytes
-_USERS = ".users"  # directory of a file per process, with the names of what it reads
-_OLD_SECONDS = 3600.0  # of what a killed process left half copied
+_USERS = ".users"  # a directory with a file per process, which lists the files that it reads
+_OLD_SECONDS = 3600.0  # age at which a partial copy is taken to be left by a killed process
 
 _logger = logging.getLogger(__name__)
 
 
 class FileStage:
-    """The files of a remote directory, of which the cache holds some.
+    """The files of a remote directory, some of which are in the cache.
 
     Args:
         url: the remote directory.
-        local: its copy.
+        local: the local copy of the directory.
         files: the files that may be copied and removed, with their sizes and hashes.
     """
 
@@ -59,22 +59,22 @@ class FileStage:
         return FileStage, (self.url, self.local, self._files)
 
     def fetch(self, name: str) -> None:
-        """Copy a file, unless it is there, and compare it with its hash on the way.
+        """Copy a file unless it is here already, and check its hash on the way.
 
         Raises:
-            InputError: it cannot be copied, also after some tries.
+            InputError: the file cannot be copied, even after several attempts.
         """
         if self._is_here(name):
             return
         with host_lock(self.local / name, None):
             for seconds in (*_RETRY_SECONDS, None):
-                if self._is_here(name):  # copied by the process that was waited for
+                if self._is_here(name):  # copied meanwhile by another process
                     return
                 try:
                     self._copy(name)
                 except FileNotFoundError:
                     raise InputError(f"{self.url}/{name} is missing") from None
-                except Exception as error:  # of the network, from any library
+                except Exception as error:  # network errors, from any library
                     reason = storage_failure(error) or f"{type(error).__name__}: {error}"
                     if seconds is None:
                         raise InputError(
@@ -86,13 +86,13 @@ class FileStage:
                     time.sleep(seconds)
 
     def hold(self, now: Sequence[str], later: Sequence[str]) -> None:
-        """Copy files in the background, and remove those that no process of this host holds.
+        """Copy files in the background, and remove files that no process of this host holds.
 
-        What this process held before, and does not now, may be removed; it can be fetched again.
+        Files that this process held before, but does not now, may be removed and fetched again.
 
         Args:
             now: the files that are read next.
-            later: those after them, which are copied if there is room.
+            later: the files after those, which are copied if there is room.
         """
         with self._lock:
             with host_lock(self.local / _USERS, None):
@@ -112,10 +112,10 @@ class FileStage:
                 )
                 missing.pop()
             for names in missing:
-                random.Random(os.getpid()).shuffle(names)  # processes begin with different ones
+                random.Random(os.getpid()).shuffle(names)  # so that processes start differently
                 self._queue.extend(names)
             while len(self._threads) < _COPIES_AT_A_TIME:
-                # No pool, which would finish its queue before the process may end.
+                # Not a pool: it would finish its queue before the process could exit.
                 thread = threading.Thread(target=self._copy_queue, name="staging", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -180,7 +180,7 @@ class FileStage:
                         path.unlink()
 
     def _read_users(self) -> Iterator[list[str]]:
-        """Yield what each living process holds; the files of those that ended are removed."""
+        """Yield what each live process holds, and remove the files of processes that ended."""
         for path in (self.local / _USERS).iterdir():
             if self._user is not None and path.name == Path(self._user.name).name:
                 yield json.loads(path.read_text())
@@ -198,7 +198,7 @@ class StagedDirectory(MappedDirectory):
     """A local copy whose files are fetched when they are mapped.
 
     Args:
-        stage: of the files.
+        stage: the stage that fetches the files.
     """
 
     def __init__(self, stage: FileStage) -> None:
@@ -206,14 +206,14 @@ class StagedDirectory(MappedDirectory):
         self._stage = stage
 
     def map(self, name: str, dtype: np.dtype) -> np.ndarray:
-        """Map a file, as `MappedDirectory.map`, and fetch it first.
+        """Fetch a file, then map it as `MappedDirectory.map` does.
 
         Raises:
-            InputError: it cannot be fetched.
+            InputError: the file cannot be fetched.
         """
         for _ in range(2):
             self._stage.fetch(name)
-            with contextlib.suppress(InputError):  # removed by another process just then
+            with contextlib.suppress(InputError):  # another process may just have removed it
                 return super().map(name, dtype)
         self._stage.fetch(name)
         return super().map(name, dtype)

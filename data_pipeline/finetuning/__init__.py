@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from data_pipeline.finetuning.race import read_race
     from data_pipeline.finetuning.tagging import read_conll, score_entities
 
-# The metrics import scikit-learn, which takes seconds.
+# The metrics import scikit-learn, which takes seconds to load.
 __getattr__, __all__ = lazy_exports(
     __name__,
     {

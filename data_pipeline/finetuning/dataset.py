@@ -1,4 +1,4 @@
-"""Fine-tuning batches: rows of similar length together, any step at the same cost."""
+"""Fine-tuning batches of rows with similar lengths; any step costs the same."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,23 +15,24 @@ from data_pipeline.finetuning.encoded_examples import (
 
 
 class FinetuningDataset:
-    """Training batches; the batch of step k is a function of examples, arguments and k alone.
+    """Training batches; the batch of step k depends only on the examples, the arguments and k.
 
-    An epoch takes each example once. Examples are sorted by padded length, shuffled within a length
-    with a permutation of the epoch, and cut into batches of `global_batch_size`, whose order is
-    another permutation of the epoch. So a batch has one length, that of its longest row, and the
-    remainder of a length fills the first batch of the next one. Only the last batch of the longest
-    rows may be short: it is filled with rows of weight 0. A run of few steps pads to fewer lengths,
-    as each is compiled for; its batches have the same examples.
+    An epoch reads each example once. Examples are sorted by padded length, shuffled within each
+    length by a permutation of the epoch, and cut into batches of `global_batch_size`. The order of
+    the batches is another permutation of the epoch. So each batch has a single length, that of its
+    longest row, and the remainder of one length goes into the first batch of the next length. Only
+    the last batch of the longest rows may be short; it is filled with rows of weight 0. A run of
+    few steps pads to fewer lengths, since the step is compiled for each; its batches hold the same
+    examples.
 
     Args:
         examples: the training examples.
-        seed: of the order.
-        global_batch_size: examples in a step.
-        num_lengths: upper bound of the number of lengths that rows are padded to.
-        num_steps: steps of the whole run; None: many.
-        max_examples: draw so many of the examples, if there are more: an epoch is of these. Of one
-            seed, fewer are part of more. None: all.
+        seed: the seed of the order.
+        global_batch_size: number of examples in a step.
+        num_lengths: maximum number of lengths to which rows are padded.
+        num_steps: number of steps of the whole run; None: many.
+        max_examples: draw at most this many examples, which make up an epoch; None: use all. With
+            the same seed, a smaller draw is a subset of a larger one.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class FinetuningDataset:
         bucket = np.searchsorted(self.lengths, examples.lengths[drawn])
         self._by_bucket = [drawn[bucket == b] for b in range(len(self.lengths))]
         sizes = [len(rows) for rows in self._by_bucket]
-        self._ends = np.cumsum(sizes)  # of each length in the sorted epoch
+        self._ends = np.cumsum(sizes)  # where each length ends in the sorted epoch
         self.steps_per_epoch = -(-len(bucket) // global_batch_size)
 
     @property
@@ -88,7 +89,7 @@ class FinetuningDataset:
     def batches(
         self, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the batches from a step on, without end."""
+        """Yield the batches from a step onward, without end."""
         step = start_step
         while True:
             yield self.batch(step, rows)
@@ -117,7 +118,7 @@ class EvaluationBatch(NamedTuple):
     """A batch of examples with their indices.
 
     Attributes:
-        rows: indices of the examples in the first rows of the batch; other rows have weight 0.
+        rows: indices of the examples in the first rows of the batch; the other rows have weight 0.
         fields: as returned by `ExampleRows.take`.
     """
 
@@ -132,8 +133,8 @@ def evaluation_batches(
 
     Args:
         examples: the examples to evaluate on.
-        batch_size: rows of every batch.
-        lengths: the lengths that rows are padded to, in ascending order.
+        batch_size: number of rows in every batch.
+        lengths: the lengths to which rows are padded, in ascending order.
     """
     order = np.argsort(examples.lengths, kind="stable")
     for start in range(0, len(order), batch_size):

@@ -1,4 +1,4 @@
-"""Encoded examples: ids stored end to end in memory, and returned as rows of one length."""
+"""Encoded examples: ids concatenated in memory, and returned as rows of one length."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
-# A compiled length is worth about as much time as so many batches save by it: some ten on a CPU,
-# hundreds on a GPU.
+# Number of batches over which padding to one more length saves the time to compile for it: about
+# ten on a CPU, hundreds on a GPU.
 BATCHES_PER_LENGTH = 50
-# Values of padding other than 0.
+# Padding values other than 0.
 _PADDING = {"p_mask": 1}
 
 
 @runtime_checkable
 class ExampleRows(Protocol):
-    """The examples of a split, of which batches are taken."""
+    """The examples of a split, from which batches are taken."""
 
     @property
     def lengths(self) -> Int64[np.ndarray, " examples"]:
@@ -24,7 +24,7 @@ class ExampleRows(Protocol):
 
     @property
     def choices(self) -> int | None:
-        """Rows of an example; None if it is one row."""
+        """Number of rows in an example; None if it is a single row."""
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
@@ -40,10 +40,10 @@ class EncodedExamples(NamedTuple):
     """The examples of a split, each with one sequence of ids, or with one for each choice.
 
     Attributes:
-        sequences: fields of the batch with one value per token, end to end.
+        sequences: fields of the batch with one value per token, concatenated.
         starts: where each sequence starts, and where the last one ends.
         values: fields of the batch with one value, or one row of values, per example.
-        choices: sequences per example; None if an example has one.
+        choices: number of sequences per example; None if an example is a single sequence.
     """
 
     sequences: Mapping[str, np.ndarray]
@@ -53,7 +53,7 @@ class EncodedExamples(NamedTuple):
 
     @property
     def lengths(self) -> Int64[np.ndarray, " examples"]:
-        """Tokens of each example, of its longest choice if it has several."""
+        """Number of tokens in each example, or in its longest choice if it has several."""
         lengths = np.diff(self.starts)
         return lengths if self.choices is None else lengths.reshape(-1, self.choices).max(axis=1)
 
@@ -73,8 +73,8 @@ class EncodedExamples(NamedTuple):
 
         Args:
             rows: indices of examples, at least one.
-            length: the length that rows are padded to.
-            batch_size: rows of the batch; missing ones are copies of the first, with weight 0.
+            length: the length to which rows are padded.
+            batch_size: rows in the batch; missing ones are copies of the first, with weight 0.
 
         Returns:
             The fields of `sequences` and `values`, `attention_mask` and `weights`.
@@ -100,7 +100,7 @@ def join_sequences(
     values: Mapping[str, np.ndarray],
     choices: int | None = None,
 ) -> EncodedExamples:
-    """Join arrays of one sequence each, at least one.
+    """Join sequences, given as separate arrays, of which there must be at least one.
 
     Args:
         sequences: for each field, an int32 array for each sequence.
@@ -114,7 +114,7 @@ def join_sequences(
 
 
 def fingerprint(splits: Iterable[ExampleRows]) -> str:
-    """Return the SHA-256 of the content of splits, in hexadecimal."""
+    """Return the SHA-256 of the content of splits, as hexadecimal digits."""
     digest = hashlib.sha256()
     for split in splits:
         for name, array in split.arrays.items():
@@ -124,34 +124,34 @@ def fingerprint(splits: Iterable[ExampleRows]) -> str:
 
 
 def affordable_lengths(num_lengths: int, num_batches: int) -> int:
-    """Return how many lengths are worth compiling for: one, and one more for every 50 batches.
+    """Return how many lengths are worth compiling for: one, plus one for every 50 batches.
 
-    Example: of at most 5 lengths, 20 batches are worth 1, 120 are worth 3, and 200 all 5.
+    Example: with a maximum of 5 lengths, 20 batches are worth 1, 120 are worth 3, and 200 all 5.
     """
     return min(num_lengths, 1 + num_batches // BATCHES_PER_LENGTH)
 
 
 def choose_lengths(lengths: Int64[np.ndarray, " examples"], count: int) -> list[int]:
-    """Choose the few lengths to pad rows to: the multiples of 8 with the least padding.
+    """Choose the lengths to pad rows to: at most `count` multiples of 8 with the least padding.
 
-    Example: of lengths `5 6 7 8 100`, two are `[8, 104]`, one is `[104]`.
+    Example: for lengths `5 6 7 8 100`, the best two are `[8, 104]`, and the best one is `[104]`.
 
     Args:
-        lengths: of the examples.
-        count: upper bound of their number; the step is compiled for each.
+        lengths: the lengths of the examples.
+        count: maximum number of lengths to choose; the step is compiled for each.
 
     Returns:
-        Lengths in ascending order, the last that of the longest example.
+        Lengths in ascending order; the last one fits the longest example.
     """
     needed = np.bincount(-(-lengths // 8))
-    sizes = np.flatnonzero(needed)  # in eights
+    sizes = np.flatnonzero(needed)  # in units of 8
     examples = np.concatenate([[0], np.cumsum(needed[sizes])])
-    # costs[n]: the fewest positions of the shortest n sizes, with the lengths chosen so far.
+    # costs[n]: minimum number of positions for the n shortest sizes, with the lengths so far.
     costs = np.full(len(sizes) + 1, np.inf)
     costs[0] = 0
     choices = []
     for _ in range(min(count, len(sizes))):
-        # From n to m sizes, one more length covers those between.
+        # One more length covers the sizes from n to m.
         added = np.where(
             examples[None, :] >= examples[:, None],
             (examples[None, :] - examples[:, None]) * np.concatenate([[0], sizes])[None, :],

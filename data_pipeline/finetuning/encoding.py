@@ -1,4 +1,4 @@
-"""Encoding of fine-tuning examples: special tokens, truncation, labels."""
+"""Encoding of fine-tuning examples: special tokens, truncation and labels."""
 
 from collections.abc import Sequence
 
@@ -23,12 +23,12 @@ def encode_texts(
     max_seq_length: int,
     regression: bool,
 ) -> EncodedExamples:
-    """Encode texts as `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, with label 0 where unknown.
+    """Encode texts as `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, with label 0 for unknown labels.
 
     Args:
-        tokenizer: of the model.
-        examples: at least one.
-        max_seq_length: upper bound of a row's tokens, special ones included.
+        tokenizer: the tokenizer of the model.
+        examples: at least one example.
+        max_seq_length: maximum number of tokens in a row, including special tokens.
         regression: True if labels are scores.
     """
     encode = tokenizer.tokenizer.encode_lines
@@ -63,13 +63,13 @@ def encode_choices(
     """Encode each option as `[CLS] context [SEP] question with option [SEP]`.
 
     Args:
-        tokenizer: of the model.
-        examples: at least one.
-        max_seq_length: upper bound of a row's tokens, special ones included.
-        max_qa_length: tokens to keep at the end of question and option.
+        tokenizer: the tokenizer of the model.
+        examples: at least one example.
+        max_seq_length: maximum number of tokens in a row, including special tokens.
+        max_qa_length: number of tokens to keep at the end of the question with the option.
 
     Returns:
-        Examples with one sequence for each option, and the correct option's index as label.
+        Examples with one sequence per option, and the index of the correct option as label.
 
     Raises:
         InputError: the lengths leave no room for the context.
@@ -103,10 +103,10 @@ def encode_words(
     """Encode sentences as `[CLS] words [SEP]`, with the tag of each word at its first token.
 
     Args:
-        tokenizer: of the model.
-        examples: at least one.
-        tags: in the order of their indices.
-        max_seq_length: upper bound of a row's tokens; a longer sentence has several rows.
+        tokenizer: the tokenizer of the model.
+        examples: at least one example.
+        tags: all tags, in the order of their indices.
+        max_seq_length: maximum number of tokens in a row; a longer sentence takes several rows.
 
     Returns:
         The rows of all sentences in order, and the rows of each sentence.

@@ -1,4 +1,4 @@
-"""Examples of the fine-tuning tasks as text, as returned by their readers."""
+"""Examples of the fine-tuning tasks as text, in the form that their readers return."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ class TextExample(NamedTuple):
 
     Attributes:
         id: its name in the file or the submission; unique within a split.
-        text_a: the only or first text, as in the file.
+        text_a: the only text or the first one, as in the file.
         text_b: the second text; None if the task has one text.
-        label: index of the class among the task's labels, or the score of a regression; None where
+        label: index of the class among the task's labels, or the score of a regression; None if
             unknown, as in test splits.
     """
 
@@ -24,8 +24,8 @@ class Answer(NamedTuple):
     """An answer as a span of its context.
 
     Attributes:
-        text: its characters.
-        start: position of the first one in the context, in characters.
+        text: the characters of the answer.
+        start: position of its first character in the context.
     """
 
     text: str
@@ -33,16 +33,17 @@ class Answer(NamedTuple):
 
 
 class QuestionExample(NamedTuple):
-    """A question about a context, answered by a span of it or not at all (SQuAD).
+    """A question about a context, answered by a span of the context or not at all (SQuAD).
 
     Attributes:
         id: unique within a file.
-        question: its text.
+        question: the text of the question.
         context: the paragraph.
-        answers: the annotators' answers, none if `is_impossible`; files for evaluation have
-            several, some of them equal.
+        answers: the annotators' answers; empty if `is_impossible`. Evaluation files have several
+            per question, some of them equal.
         is_impossible: True if the context has no answer; never True in version 1.1.
-        article: title of the context's article; questions of one article are not independent.
+        article: title of the context's article; questions about the same article are not
+            independent.
     """
 
     id: str
@@ -54,14 +55,14 @@ class QuestionExample(NamedTuple):
 
 
 class ChoiceExample(NamedTuple):
-    """A question with options, one of them correct according to the context (RACE).
+    """A question with options, one of which is correct according to the context (RACE).
 
     Attributes:
-        id: passage and index of the question in it, such as `high19088.txt/0`.
+        id: the passage and the index of the question in it, such as `high19088.txt/0`.
         context: the passage.
-        question: with or without a blank (`_`) that the option fills.
-        options: in the order of the file.
-        label: index of the correct option, from 0; None where unknown.
+        question: the question, with or without a blank (`_`) that the option fills.
+        options: the options, in file order.
+        label: index of the correct option, from 0; None if unknown.
         group: `middle` or `high`, the school that the question was written for.
     """
 
@@ -74,11 +75,11 @@ class ChoiceExample(NamedTuple):
 
 
 class TaggedExample(NamedTuple):
-    """A sentence in words with a tag for each, such as `B-LOC` or `O`.
+    """The words of a sentence with a tag for each, such as `B-LOC` or `O`.
 
     Attributes:
-        words: as in the file.
-        tags: of the words; None where unknown.
+        words: the words, as in the file.
+        tags: the tags of the words; None if unknown.
     """
 
     words: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""GLUE: examples of the official files or of TFDS, and submission files."""
+"""GLUE: examples from the official files or from TFDS, and submission files."""
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -19,7 +19,7 @@ _SCORE_RANGE = (0.0, 5.0)  # of STS-B
 
 
 class MalformedRows(StrEnum):
-    """Treatment of a malformed row: an error, or skipped and reported."""
+    """Treatment of a malformed row: raise an error, or skip and report it."""
 
     REFUSE = "refuse"
     SKIP = "skip"
@@ -29,8 +29,8 @@ class GlueExamples(NamedTuple):
     """The examples of a split.
 
     Attributes:
-        examples: in the order of the file.
-        malformed: file, line and error of each row that was skipped.
+        examples: the examples, in file order.
+        malformed: file, line and error of each skipped row.
     """
 
     examples: list[TextExample]
@@ -47,16 +47,16 @@ def read_glue(
 
     Args:
         task: one of `GLUE_TASKS`.
-        directory: of the task's files.
+        directory: the directory of the task's files.
         split: one of `task.splits`.
         malformed: treatment of malformed rows.
 
     Raises:
-        InputError: the task has no such split, the file is missing, lacks a column or has no row,
+        InputError: the task has no such split; the file is missing, lacks a column or has no row;
             or a row is malformed: too few columns, an empty text, an unknown label, a score outside
-            0 to 5, a repeated id. The message names file and line.
+            0 to 5, or a repeated id. The message names the file and the line.
 
-    Example: the lines `sentence<tab>label` and `a fine film <tab>1` of SST-2's `train.tsv` are
+    Example: the lines `sentence<tab>label` and `a fine film <tab>1` of SST-2's `train.tsv` give
     `TextExample("0", "a fine film ", None, 1)`.
     """
     file = _find_split(task, split)
@@ -112,7 +112,7 @@ def read_glue_tfds(task: GlueTask, split: str, data_dir: str | None = None) -> G
     Args:
         task: one of `GLUE_TASKS`.
         split: one of `task.splits`.
-        data_dir: directory of TFDS datasets; None: the default of TFDS.
+        data_dir: the directory of TFDS datasets; None for the TFDS default.
 
     Raises:
         InputError: there is no such split, it is not prepared, or it has other columns.
@@ -122,7 +122,7 @@ def read_glue_tfds(task: GlueTask, split: str, data_dir: str | None = None) -> G
     file = _find_split(task, split)
     name, *columns = task.tfds
     found = read_examples(f"glue/{name}", file.tfds, [*columns, "label", "idx"], data_dir)
-    # If TFDS names the classes as we do they are matched by name, else they have our indices.
+    # If TFDS uses our class names, match classes by name; otherwise its indices equal ours.
     indices = list(range(len(found.label_names)))
     if set(found.label_names) == set(task.labels):
         indices = [task.labels.index(label) for label in found.label_names]
@@ -150,17 +150,17 @@ def write_glue_submission(
     Args:
         task: one of `GLUE_TASKS`.
         split: one of `task.test_splits`.
-        ids: of the examples, in the order of the file.
-        predictions: of the examples: indices of classes, or scores, which are clipped to 0 to 5.
+        ids: the ids of the examples, in file order.
+        predictions: class indices, or scores, which are clipped to the range from 0 to 5.
         directory: the directory to write to.
 
     Returns:
-        The file's path.
+        The path of the file.
 
     Raises:
-        InputError: predictions of the split are not submitted.
+        InputError: predictions for this split are not submitted.
 
-    Example: for RTE, ids `["0", "1"]` and predictions `[1, 0]`, `RTE.tsv` has the lines
+    Example: for RTE, ids `["0", "1"]` and predictions `[1, 0]`, the file `RTE.tsv` has the lines
     `index<tab>prediction`, `0<tab>not_entailment` and `1<tab>entailment`.
     """
     submission = _find_split(task, split).submission

@@ -1,4 +1,4 @@
-"""The tasks of GLUE: labels, files, columns, metrics (Wang et al. 2019).
+"""The tasks of GLUE: labels, files, columns and metrics (Wang et al. 2019).
 
 Labels are in the order of the released ALBERT, which defines their indices.
 """
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 
 class Columns(NamedTuple):
-    """Names of the columns of a file; None for those that it lacks.
+    """Names of the columns of a file; None for columns that it lacks.
 
     Attributes:
         texts: the columns of the one or two texts.
-        label: the column of the label or score.
-        id: the column of the id; by default rows are numbered from 0.
+        label: the column with the label or score.
+        id: the column with the id; if None, rows are numbered from 0.
         header: names of all columns, if the file has no header line.
     """
 
@@ -28,10 +28,10 @@ class GlueFile(NamedTuple):
     """A split of a task.
 
     Attributes:
-        name: of its official file.
-        columns: of that file.
-        tfds: name of the split in TFDS.
-        submission: name of the file of its predictions; None where labels are public.
+        name: the name of its official file.
+        columns: the columns of that file.
+        tfds: the name of the split in TFDS.
+        submission: name of the file of predictions to submit; None if labels are public.
     """
 
     name: str
@@ -50,7 +50,7 @@ class GlueTask:
         splits: `train`, `dev` and `test`; MNLI has `dev_matched`, `dev_mismatched`,
             `test_matched` and `test_mismatched`, AX only `test`.
         metrics: names of the official metrics; the first selects the best checkpoint.
-        tfds: names of the task and then of its texts in TFDS.
+        tfds: the name of the task in TFDS, followed by the names of its texts there.
     """
 
     name: str
@@ -176,7 +176,7 @@ _TASKS = (
         ("accuracy",),
         ("wnli", *_PAIR),
     ),
-    # Predicted by a model of MNLI.
+    # Predicted by a model trained on MNLI.
     GlueTask(
         "AX",
         _INFERENCE,
@@ -186,5 +186,5 @@ _TASKS = (
     ),
 )
 
-# By their names in flags: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax.
+# Keyed by their names in flags: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax.
 GLUE_TASKS = {task.name.lower(): task for task in _TASKS}

@@ -1,4 +1,4 @@
-"""Labeled texts of your own, read from a tsv, csv or jsonl with named columns."""
+"""User-provided labeled texts, read from a tsv, csv or jsonl with named columns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from data_pipeline.sources.tables import TableRow, read_rows
 
 
 class TextColumns(NamedTuple):
-    """Names of the columns of a file; None for those that it lacks.
+    """Names of the columns of a file; None for columns that it lacks.
 
     Attributes:
-        text: the only or first text.
+        text: the only text or the first one.
         text_pair: the second text.
-        label: the class's name, or the score of a regression.
-        id: the example's unique name; by default examples are numbered from 0.
+        label: the name of the class, or the score of a regression.
+        id: the unique name of the example; if None, examples are numbered from 0.
     """
 
     text: str = "text"
@@ -30,16 +30,16 @@ def read_labeled_text(path: Path, columns: TextColumns, labels: Sequence[str]) -
     """Read the examples of a file.
 
     Args:
-        path: a tsv (cells separated by tabs, quotes are text), csv or jsonl, possibly compressed.
-        columns: of the file; with `label=None` labels are neither required nor read.
+        path: a tsv (cells separated by tabs, no quoting), csv or jsonl, possibly compressed.
+        columns: the columns of the file; with `label=None`, labels are neither required nor read.
         labels: names of the classes in the order of their indices, as returned by
             `discover_labels`; empty for a regression.
 
     Raises:
-        InputError: the file is missing, has no row or lacks a column, or a row is malformed, has an
-            empty text, an unknown label or a repeated id. The message names file and line.
+        InputError: the file is missing, has no row or lacks a column; or a row is malformed, or has
+            an empty text, an unknown label or a repeated id. The message names file and line.
 
-    Example: with labels `("neg", "pos")` the jsonl line `{"text": "Fine.", "label": "pos"}` is
+    Example: with labels `("neg", "pos")`, the jsonl line `{"text": "Fine.", "label": "pos"}` gives
     `TextExample("0", "Fine.", None, 1)`.
     """
     needed = [column for column in columns if column is not None]
@@ -55,7 +55,7 @@ def read_labeled_text(path: Path, columns: TextColumns, labels: Sequence[str]) -
 
 
 def discover_labels(path: Path, column: str) -> tuple[str, ...]:
-    """Return the names of the classes in a training file, integers by size, else by letter.
+    """Return the names of the classes in a training file: integers by value, else alphabetically.
 
     Raises:
         InputError: the file is missing or malformed, a row has no label, or all labels are equal.

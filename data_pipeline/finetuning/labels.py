@@ -1,4 +1,4 @@
-"""Labels of tasks as written in files."""
+"""Labels of tasks, as written in files."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ def parse_label(cell: str, labels: Sequence[str], place: str) -> int | float:
     Args:
         cell: the text in the file; surrounding white space is ignored.
         labels: names of the classes in the order of their indices; empty for a regression.
-        place: file and line.
+        place: file and line, for messages.
 
     Raises:
         InputError: there is no such class, or the score is not a finite number.
 
-    Example: `parse_label("pos", ("neg", "pos"), "a.tsv:2")` is 1, `parse_label("3.5", (), ...)`
-    is 3.5.
+    Example: `parse_label("pos", ("neg", "pos"), "a.tsv:2")` is 1; `parse_label("3.5", (), ...)` is
+    3.5.
     """
     cell = cell.strip()
     if labels:
@@ -35,7 +35,7 @@ def parse_label(cell: str, labels: Sequence[str], place: str) -> int | float:
 
 
 def sort_labels(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct names in the order of their indices: integers by size, else by letter.
+    """Return the distinct names in index order: integers by value, else alphabetically.
 
     Example: `sort_labels(["10", "9", "10"])` is `("9", "10")`.
     """

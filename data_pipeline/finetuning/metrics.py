@@ -10,21 +10,21 @@ from jaxtyping import Float, Int, Real
 def accuracy(
     predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
 ) -> float:
-    """Compute the fraction of examples whose class was predicted."""
+    """Compute the fraction of examples whose class was predicted correctly."""
     return float(np.mean(predictions == labels))
 
 
 def binary_f1(
     predictions: Int[np.ndarray, " examples"], labels: Int[np.ndarray, " examples"]
 ) -> float:
-    """Compute the F1 of class 1; 0 where precision and recall are 0 or undefined."""
+    """Compute the F1 of class 1, or 0 if precision and recall are 0 or undefined."""
     return float(class_f1(predictions, labels, 2)[1])
 
 
 def matthews_correlation(
     predictions: Int[np.ndarray, " examples"], labels: Int[np.ndarray, " examples"]
 ) -> float:
-    """Compute Matthews' correlation, Gorodkin's (2004) beyond two classes; 0 where undefined."""
+    """Compute Matthews' correlation, or Gorodkin's (2004) for more classes; 0 if undefined."""
     if _is_constant(predictions) or _is_constant(labels):
         return 0.0
     import sklearn.metrics
@@ -35,7 +35,7 @@ def matthews_correlation(
 def pearson_correlation(
     predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
 ) -> float:
-    """Compute Pearson's correlation in float64; 0 where either side is constant."""
+    """Compute Pearson's correlation in float64; 0 if either side is constant."""
     if _is_constant(predictions) or _is_constant(labels):
         return 0.0
     import scipy.stats
@@ -49,7 +49,7 @@ def pearson_correlation(
 def spearman_correlation(
     predictions: Real[np.ndarray, " examples"], labels: Real[np.ndarray, " examples"]
 ) -> float:
-    """Compute Spearman's rank correlation, with the mean rank for ties; 0 where one is constant."""
+    """Compute Spearman's rank correlation, with the mean rank for ties; 0 if a side is constant."""
     if _is_constant(predictions) or _is_constant(labels):
         return 0.0
     import scipy.stats
@@ -79,8 +79,8 @@ def compute_metrics(
 
     Args:
         names: keys of `METRICS`.
-        predictions: indices of classes, or scores.
-        labels: likewise.
+        predictions: class indices, or scores.
+        labels: class indices, or scores.
     """
     return {name: METRICS[name](predictions, labels) for name in names}
 
@@ -88,16 +88,16 @@ def compute_metrics(
 def constant_baseline(
     names: Sequence[str], labels: Real[np.ndarray, " examples"], num_classes: int
 ) -> dict[str, float]:
-    """Compute the best value of each metric with the same prediction for every example.
+    """Compute the best value of each metric that a constant prediction can reach.
 
-    A run whose metric is no better has learned nothing. For correlations it is 0.
+    A run whose metric is no better has learned nothing. For correlations the value is 0.
 
     Args:
         names: keys of `METRICS`.
-        labels: indices of classes, or scores.
+        labels: class indices, or scores.
         num_classes: the number of classes; 0 for a regression.
 
-    Example: for labels `1 1 0`, accuracy is 2/3 (always 1), F1 4/5 (always 1), Matthews 0.
+    Example: for labels `1 1 0`, accuracy is 2/3 (always 1), F1 is 4/5 (always 1), Matthews is 0.
     """
     guesses = range(num_classes) if num_classes else [0]
     return {
@@ -111,7 +111,7 @@ def confusion_matrix(
     labels: Int[np.ndarray, " examples"],
     num_classes: int,
 ) -> Int[np.ndarray, "classes classes"]:
-    """Count how often the class of the row was predicted as the class of the column.
+    """Count how often the class of each row was predicted as the class of each column.
 
     Example: predictions `0 1 1` and labels `0 0 1` give `[[1, 1], [0, 1]]`.
     """
@@ -125,7 +125,7 @@ def class_f1(
     labels: Int[np.ndarray, " examples"],
     num_classes: int,
 ) -> Float[np.ndarray, " classes"]:
-    """Compute the F1 of each class; 0 where nothing was predicted and nothing is there."""
+    """Compute the F1 of each class, or 0 if the class is in neither predictions nor labels."""
     import sklearn.metrics
 
     return sklearn.metrics.f1_score(

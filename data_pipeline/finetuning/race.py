@@ -26,19 +26,19 @@ class RaceGroup(StrEnum):
 
 
 def read_race(directory: Path, split: str, group: RaceGroup = RaceGroup.ALL) -> list[ChoiceExample]:
-    """Read the questions of a split, middle school first, files by name.
+    """Read the questions of a split: middle school first, with files sorted by name.
 
     Args:
-        directory: the directory of `RACE/{train,dev,test}/{middle,high}/*.txt`, or `RACE` itself. A
-            file has one passage, or one per line.
+        directory: the directory with `RACE/{train,dev,test}/{middle,high}/*.txt`, or `RACE` itself.
+            A file has one passage, or one per line.
         split: `train`, `dev` or `test`.
         group: the school.
 
     Raises:
         InputError: there are no such files; a passage is not such JSON, lacks a field, is empty or
             repeated; the numbers of questions, of lists of options and of answers differ; a
-            question is empty or does not have four options; an answer is not A, B, C or D. The
-            message names file and line.
+            question is empty or does not have four options; or an answer is not A, B, C or D. The
+            message names the file and the line.
 
     Example: `{"id": "high1.txt", "article": "It rains.", "questions": ["Is it _ ?"], "options":
     [["wet", "dry", "hot", "new"]], "answers": ["A"]}` is `ChoiceExample("high1.txt/0", "It rains.",
@@ -66,7 +66,7 @@ def _read_passages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     text = read_text(path)
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) > 1 and lines[0][1].strip() == "{":
-        lines = [(1, text)]  # one object over many lines
+        lines = [(1, text)]  # a single object spread over many lines
     for number, line in lines:
         place = f"{path}:{number}"
         record = parse_object(line, str(path), number)
@@ -115,7 +115,7 @@ def _require(record: Mapping[str, Any], field: str, kind: type, place: str) -> A
 
 
 def join_option(question: str, option: str) -> str:
-    """Put the option into the question's blank, or after the question if it has none.
+    """Insert the option into the question's blank, or append it if there is no blank.
 
     Example: `join_option("It is _ .", "wet")` is `"It is wet ."`; `join_option("Why?", "So.")` is
     `"Why? So."`.
@@ -124,7 +124,7 @@ def join_option(question: str, option: str) -> str:
 
 
 class ChoiceRow(NamedTuple):
-    """A row `[CLS] context [SEP] question with option [SEP]`, not padded."""
+    """A row `[CLS] context [SEP] question with option [SEP]`, without padding."""
 
     input_ids: Int32[np.ndarray, " length"]
     token_type_ids: Int32[np.ndarray, " length"]
@@ -141,22 +141,22 @@ def lay_out_choice(
 ) -> ChoiceRow:
     """Lay out a context and one of the options as a row.
 
-    Of question and option (`join_option`) the last `max_qa_length` tokens are kept, and of the
-    context as many of the first tokens as then fit.
+    The last `max_qa_length` tokens of the question with the option (`join_option`) are kept, and as
+    many of the first tokens of the context as then fit.
 
     Args:
         context_ids: tokens of the context.
         option_ids: tokens of the question with the option.
         cls_id: the id of [CLS].
         sep_id: the id of [SEP].
-        max_seq_length: upper bound of the row's tokens.
-        max_qa_length: upper bound of the tokens of question and option.
+        max_seq_length: maximum number of tokens in the row.
+        max_qa_length: maximum number of tokens of the question with the option.
 
     Raises:
         InputError: the lengths leave no room for the context.
 
-    Example: context 11 12 13, option 7 8 9, in rows of 7 with 2 tokens of the option have ids
-    `2 11 12 3 8 9 3` and segment ids `0 0 0 0 1 1 1`.
+    Example: context 11 12 13 and option 7 8 9, in rows of 7 with 2 tokens of the option, give the
+    ids `2 11 12 3 8 9 3` and the segment ids `0 0 0 0 1 1 1`.
     """
     option_ids = np.asarray(option_ids, np.int32)[max(0, len(option_ids) - max_qa_length) :]
     room = max_seq_length - len(option_ids) - 3
@@ -174,10 +174,10 @@ def lay_out_choice(
 def group_accuracies(
     examples: Sequence[ChoiceExample], predictions: Sequence[int] | Int32[np.ndarray, " examples"]
 ) -> dict[str, float]:
-    """Compute the accuracy on all questions, and on those of each school that has any.
+    """Compute the accuracy on all questions, and on those of each school, if there are any.
 
     Args:
-        examples: with labels.
+        examples: examples with labels.
         predictions: indices of options.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Tagged words: CoNLL files, rows of tokens, and entities scored by the rules of conlleval."""
+"""Tagged words: CoNLL files, rows of tokens, and entity scores by the rules of conlleval."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,19 +16,19 @@ _DOCUMENT_START = "-DOCSTART-"
 
 
 def read_conll(path: Path, tags: Sequence[str] | None = None) -> list[TaggedExample]:
-    """Read sentences: one word per line, in the first column, with its tag in the last.
+    """Read sentences with one word per line, in the first column, and its tag in the last column.
 
     Columns are separated by white space, sentences by blank lines; `-DOCSTART-` lines are skipped.
 
     Args:
         path: the file, possibly compressed.
-        tags: the allowed tags; None for all, as in a training file.
+        tags: the allowed tags; None allows all, as for a training file.
 
     Raises:
-        InputError: the file is missing, empty or not UTF-8, lines have different numbers of
-            columns or only one, or a tag is not allowed. The message names file and line.
+        InputError: the file is missing, empty or not UTF-8; lines have different numbers of columns
+            or only one; or a tag is not allowed. The message names the file and the line.
 
-    Example: the lines `U.N. NNP B-ORG`, `official NN O` and a blank one are
+    Example: the lines `U.N. NNP B-ORG`, `official NN O` and a blank line give
     `TaggedExample(("U.N.", "official"), ("B-ORG", "O"))`.
     """
     allowed = None if tags is None else set(tags)
@@ -57,17 +57,17 @@ def read_conll(path: Path, tags: Sequence[str] | None = None) -> list[TaggedExam
 
 
 def discover_tags(examples: Iterable[TaggedExample]) -> tuple[str, ...]:
-    """Return the tags of the examples in the order of their indices: by letter."""
+    """Return the tags of the examples in index order, i.e. alphabetically."""
     return tuple(sorted({tag for example in examples for tag in example.tags or ()}))
 
 
 class TaggedRow(NamedTuple):
-    """A row `[CLS] words [SEP]` of a sentence or a part of one, not padded.
+    """A row `[CLS] words [SEP]` with a sentence or a part of one, without padding.
 
     Attributes:
         input_ids: the tokens.
-        first_word: index in the sentence of the first word of this row.
-        word_positions: position of the first token of each word.
+        first_word: index of the row's first word in the sentence.
+        word_positions: position in the row of the first token of each word.
     """
 
     input_ids: Int32[np.ndarray, " length"]
@@ -83,22 +83,22 @@ def lay_out_words(
     unk_id: int,
     max_seq_length: int = 512,
 ) -> list[TaggedRow]:
-    """Lay out the words of a sentence in as many rows as needed, each word in one of them.
+    """Lay out the words of a sentence in as many rows as needed, without splitting a word.
 
-    A word without tokens becomes an unknown one, a word longer than a row is truncated.
+    A word without tokens becomes the unknown token; a word longer than a row is truncated.
 
     Args:
         word_ids: tokens of each word.
         cls_id: the id of [CLS].
         sep_id: the id of [SEP].
-        unk_id: the id of a word without tokens.
-        max_seq_length: upper bound of a row's tokens.
+        unk_id: the id that stands for a word without tokens.
+        max_seq_length: maximum number of tokens in a row.
 
     Raises:
         InputError: rows are too short for a word.
 
-    Example: words 7 8 | (none) | 9 with unknown 1 are one row, ids `2 7 8 1 9 3`, words at
-    `1 3 4`; in rows of 5 they are `2 7 8 1 3` and `2 9 3`.
+    Example: words 7 8 | (none) | 9 with unknown 1 give one row with ids `2 7 8 1 9 3` and words at
+    `1 3 4`; rows of 5 are `2 7 8 1 3` and `2 9 3`.
     """
     capacity = max_seq_length - 2
     if capacity < 1:
@@ -120,11 +120,11 @@ def lay_out_words(
 
 
 class Entity(NamedTuple):
-    """Consecutive words that name one thing.
+    """Consecutive words that name a single thing.
 
     Attributes:
-        kind: such as `LOC`.
-        first, last: indices of its words.
+        kind: the kind of entity, such as `LOC`.
+        first, last: indices of the first and last word.
     """
 
     kind: str
@@ -135,14 +135,14 @@ class Entity(NamedTuple):
 def find_entities(tags: Sequence[str]) -> list[Entity]:
     """Return the entities that the tags of a sentence mark, by the rules of conlleval.
 
-    The tags may be IOB1 (`B-` only between neighbors of a kind), IOB2 (`B-` at every start) or
-    BIOES (`E-` at an end, `S-` for a single word). Tags that are invalid in all of them are read as
-    by conlleval: a change of kind, or a tag after `O` or an end, starts an entity.
+    The tags may be IOB1 (`B-` only between neighbors of the same kind), IOB2 (`B-` at every start)
+    or BIOES (`E-` at an end, `S-` for a single word). Tags that are valid in none of them are read
+    as by conlleval: a change of kind, or a tag after `O` or an end, starts an entity.
 
     Raises:
-        ValueError: a tag is neither `O` nor one of `B-`, `I-`, `E-`, `S-` and a kind.
+        ValueError: a tag is neither `O` nor `B-`, `I-`, `E-` or `S-` followed by a kind.
 
-    Example: `I-LOC I-LOC O B-PER I-PER B-PER` are `LOC` 0 to 1, `PER` 3 to 4 and `PER` 5 to 5.
+    Example: `I-LOC I-LOC O B-PER I-PER B-PER` gives `LOC` 0 to 1, `PER` 3 to 4 and `PER` 5 to 5.
     """
     entities = []
     first = 0
@@ -170,18 +170,18 @@ def _is_entity_tag(tag: str) -> bool:
 
 
 def marks_entities(tags: Iterable[str]) -> bool:
-    """Return True if tags mark entities, rather than, say, parts of speech."""
+    """Return True if tags mark entities rather than, say, parts of speech."""
     distinct = set(tags)
     return bool(distinct - {"O"}) and all(map(_is_entity_tag, distinct))
 
 
 class EntityScores(NamedTuple):
-    """Counts of entities; precision, recall and F1 are 0 where undefined.
+    """Counts of entities; precision, recall and F1 are 0 if undefined.
 
     Attributes:
-        correct: predictions with the kind and the words of a label.
-        predicted: entities in the predictions.
-        actual: entities in the labels.
+        correct: number of predicted entities with the same kind and words as a label.
+        predicted: number of entities in the predictions.
+        actual: number of entities in the labels.
     """
 
     correct: int
@@ -214,10 +214,10 @@ def score_entities(
         labels: actual tags of each sentence.
 
     Returns:
-        Scores over all entities, and over those of each kind.
+        Scores over all entities, and over the entities of each kind.
 
     Raises:
-        ValueError: a tag marks no entity, or the numbers of tags of a sentence differ.
+        ValueError: a tag is not an entity tag, or the numbers of tags of a sentence differ.
     """
     correct, predicted, actual = Counter[str](), Counter[str](), Counter[str]()
     for guess, label in zip(predictions, labels, strict=True):

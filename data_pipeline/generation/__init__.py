@@ -1,4 +1,4 @@
-"""Generation's data: pairs of source and target, from files, tables and data sets."""
+"""Data for generation: pairs of source and target, from files, tables and data sets."""
 
 from data_pipeline.generation.examples import TextPair
 from data_pipeline.generation.pair_tables import read_pair_table

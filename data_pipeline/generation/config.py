@@ -1,4 +1,4 @@
-"""Settings of targets: their files, their vocabulary, and what is learned of them."""
+"""Settings of targets: their files, their vocabulary, and how they are learned."""
 
 import dataclasses
 
@@ -10,17 +10,18 @@ from data_pipeline.config import LONGEST_ROW
 class TargetsConfig:
     """Targets of translation and summarization: texts that a decoder learns to write.
 
-    A table (tsv, csv, jsonl) of `data.train_file` has them in a column; files of lines have a file
-    beside each, `train_file` for `data.train_file`, with as many lines.
+    If `data.train_file` is a table (tsv, csv, jsonl), its targets are in one of its columns. If it
+    is a file of lines, the targets are in another file with as many lines, `train_file`. The same
+    holds for dev and test.
 
     Raises:
         FieldError: a value is not allowed.
     """
 
-    train_file: str | None = setting(None, "a target a line, for the lines of data.train_file")
+    train_file: str | None = setting(None, "one target per line, for the lines of data.train_file")
     dev_file: str | None = setting(None, "likewise for data.dev_file")
     test_file: str | None = setting(
-        None, "likewise for data.test_file, which without it is translated, and not scored"
+        None, "likewise for data.test_file; without it, that is translated and not scored"
     )
     column: str = setting("target", "column of a table, or feature of a data set, with the target")
     dataset: str | None = setting(

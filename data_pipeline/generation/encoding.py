@@ -1,4 +1,4 @@
-"""Encoding of pairs: sources for the encoder, targets by a vocabulary of their own."""
+"""Encoding of pairs: sources for the encoder, targets with a separate vocabulary."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,13 @@ from data_pipeline.tokenizers.targets.target_tokenizer import TargetTokenizer
 def encode_sources(
     tokenizer: AlbertTokenizer, pairs: Sequence[TextPair], *, max_seq_length: int
 ) -> EncodedExamples:
-    """Encode sources as `[CLS] source [SEP]`; an empty one is `[CLS] [SEP]`.
+    """Encode sources as `[CLS] source [SEP]`; an empty source becomes `[CLS] [SEP]`.
 
     Args:
-        tokenizer: of the encoder.
-        pairs: at least one.
-        max_seq_length: tokens that a source may have, special ones included; the rest is cut off.
+        tokenizer: the tokenizer of the encoder.
+        pairs: at least one pair.
+        max_seq_length: maximum number of tokens in a source, including special tokens; the rest is
+            cut off.
     """
     texts = [TextExample(pair.id, pair.source, None, None) for pair in pairs]
     encoded = encode_texts(tokenizer, texts, max_seq_length=max_seq_length, regression=False)
@@ -32,13 +33,13 @@ def encode_sources(
 def encode_targets(
     tokenizer: TargetTokenizer, pairs: Sequence[TextPair], *, max_length: int, truncate: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Encode targets end to end, each from its start token to the token that ends it.
+    """Encode and concatenate targets, each from its start token to its end token.
 
     Args:
-        tokenizer: of the decoder.
-        pairs: at least one; without a target only the start token is there.
-        max_length: tokens that a target may have, the one that ends it included.
-        truncate: True to cut longer ones, which then do not end; False to refuse them.
+        tokenizer: the tokenizer of the decoder.
+        pairs: at least one pair; a pair without a target has only the start token.
+        max_length: maximum number of tokens in a target, including the end token.
+        truncate: True to cut longer targets, which then have no end token; False to refuse them.
 
     Returns:
         The ids, and where each target starts and the last one ends.
@@ -48,7 +49,7 @@ def encode_targets(
     """
     flat, lengths = tokenizer.encode_lines([pair.target or "" for pair in pairs])
     has_target = np.array([pair.target is not None for pair in pairs])
-    whole = np.where(has_target, lengths.astype(np.int64) + 1, 0)  # with the end
+    whole = np.where(has_target, lengths.astype(np.int64) + 1, 0)  # including the end token
     if not truncate and whole.max() > max_length:
         first = int(np.argmax(whole > max_length))
         raise InputError(
@@ -61,7 +62,7 @@ def encode_targets(
     starts = np.concatenate([[0], np.cumsum(kept + 1)])
     ids = np.full(starts[-1], tokenizer.eos_id, np.int32)
     ids[starts[:-1]] = tokenizer.bos_id
-    # The words of a target stand behind its start, up to where it ends or is cut.
+    # The words of a target come after its start token, up to its end or the cut.
     words = np.minimum(lengths, kept)
     numbers = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
     source = np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, words) + numbers
@@ -70,16 +71,16 @@ def encode_targets(
 
 
 class PairEncoder:
-    """Encodes the splits of a task, whose batches have the shape that fits the training examples.
+    """Encodes the splits of a task, with batches shaped to fit the training examples.
 
     Args:
-        sources: tokenizer of the encoder.
-        targets: tokenizer of the decoder.
+        sources: the tokenizer of the encoder.
+        targets: the tokenizer of the decoder.
         training: the training examples, at least one.
         max_source: see `encode_sources`.
         max_target: see `encode_targets`.
-        truncate: likewise.
-        positions: of the decoder: targets are padded to so many at most.
+        truncate: see `encode_targets`.
+        positions: number of positions of the decoder, the maximum length of padded targets.
 
     Attributes:
         training: the training examples, encoded.

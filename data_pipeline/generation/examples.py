@@ -1,4 +1,4 @@
-"""A source and the target that is to be written for it, and the rule for those that are empty."""
+"""A source and the target to be written for it, and the rule for empty ones."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class TextPair(NamedTuple):
     Attributes:
         id: unique in its file or data set.
         source: the text that the encoder reads.
-        target: the text that the decoder shall write; None where it is not known.
+        target: the text that the decoder should write; None if unknown.
     """
 
     id: str
@@ -20,19 +20,19 @@ class TextPair(NamedTuple):
 
 
 def make_pair(id: str, source: str, target: str | None, place: str) -> TextPair | None:
-    """Return a pair, or None where both texts are empty, which is no example.
+    """Return a pair, or None if both texts are empty, which is not an example.
 
-    An empty source is read as `[CLS] [SEP]` alone. A text of nothing but white space is empty. With
-    no target (None) every source counts, so that there is one prediction for each of them.
+    An empty source is read as `[CLS] [SEP]`. A text that consists only of white space is empty. If
+    there is no target (None), every source counts, so that each gets a prediction.
 
     Args:
-        id: of the pair.
+        id: the id of the pair.
         source: the source.
         target: the target, or None.
         place: file and line of the target, for messages.
 
     Raises:
-        InputError: the target alone is empty, as it is in files that are not aligned.
+        InputError: only the target is empty, as in files that are not aligned.
     """
     if target is not None and not target.strip():
         if source.strip():

@@ -1,4 +1,4 @@
-"""BLEU of translations and ROUGE of summaries, in percent, by their reference implementations."""
+"""BLEU of translations and ROUGE of summaries, in percent, from their reference implementations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,10 +11,10 @@ EXTRA = "pip install 'albert-jax[generation]'"
 
 
 class TextScores(NamedTuple):
-    """Metrics of written texts.
+    """Metrics of generated texts.
 
     Attributes:
-        metrics: in percent, higher is better.
+        metrics: values in percent; higher is better.
         notes: how they were computed.
     """
 
@@ -23,9 +23,9 @@ class TextScores(NamedTuple):
 
 
 def bleu(texts: Sequence[str], references: Sequence[str]) -> TextScores:
-    """Return sacreBLEU's corpus score: `bleu`, cased, and `bleu_lowercase`, both tokenized by 13a.
+    """Return sacreBLEU's corpus scores `bleu`, cased, and `bleu_lowercase`, both tokenized by 13a.
 
-    The notes are the signatures, by which such figures can be compared (Post 2018).
+    The notes are the signatures, which make such scores comparable (Post 2018).
 
     Raises:
         InputError: sacrebleu is not installed.
@@ -37,16 +37,16 @@ def bleu(texts: Sequence[str], references: Sequence[str]) -> TextScores:
     metrics, notes = {}, []
     for name, lowercase in (("bleu", False), ("bleu_lowercase", True)):
         metric = BLEU(lowercase=lowercase)
-        # An empty text scores 0; what it would be warned of, tokenized input, ours never is.
+        # An empty text scores 0. sacreBLEU warns about tokenized input, which ours never is.
         metrics[name] = float(metric.corpus_score(list(texts), [list(references)]).score)
         notes.append(f"{name}: {metric.get_signature()}")
     return TextScores(metrics, notes)
 
 
 def rouge(texts: Sequence[str], references: Sequence[str]) -> TextScores:
-    """Return the mean F1 of `rouge_l` (of sentences' union), `rouge_1` and `rouge_2` (Lin 2004).
+    """Return the mean F1 of `rouge_l` (union over sentences), `rouge_1` and `rouge_2` (Lin 2004).
 
-    Sentences of a text are its lines; words are stemmed.
+    Each line of a text counts as a sentence; words are stemmed.
 
     Raises:
         InputError: rouge-score is not installed.

@@ -1,4 +1,4 @@
-"""Files of pairs: a table with both texts in columns, or files of lines that are aligned."""
+"""Files of pairs: a table with both texts in columns, or two files with aligned lines."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,17 +21,16 @@ class PairColumns(NamedTuple):
 def read_pair_files(
     split: str, sources: Path, targets: str | None, columns: PairColumns
 ) -> list[TextPair]:
-    """Read a split: a table, or a file of lines with another one for its targets.
+    """Read a split from a table, or from a file of lines and another one with its targets.
 
     Args:
-        split: its name in the settings: train, dev, or test, which may be without targets.
-        sources: the table, or the sources.
-        targets: the targets, of sources that are lines.
-        columns: of a table.
+        split: its name in the settings: train, dev or test; test may lack targets.
+        sources: the table, or the file of sources.
+        targets: the file of targets, if sources are lines.
+        columns: the columns of a table.
 
     Raises:
-        InputError: targets are missing, or there are two places for them; a file is missing or
-            malformed.
+        InputError: targets are missing, or given in two places; or a file is missing or malformed.
     """
     if is_table(sources):
         if targets is not None:
@@ -51,6 +50,6 @@ def read_pair_files(
 
 
 def _has_column(table: Path, columns: PairColumns) -> bool:
-    """Return True if the first row of a table has a target."""
+    """Return True if the first row of a table has a target column."""
     first = next(read_rows(table, [columns.source]), None)
     return first is not None and columns.target in first.cells

@@ -1,4 +1,4 @@
-"""Pairs of your own, read from a tsv, csv or jsonl with named columns."""
+"""User-provided pairs, read from a tsv, csv or jsonl with named columns."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ def read_pair_table(
 ) -> list[TextPair]:
     """Read the pairs of a file.
 
-    A row whose source and target are both empty is no pair; for a single empty one see `make_pair`.
+    A row with an empty source and an empty target is not a pair; if one is empty, see `make_pair`.
 
     Args:
-        path: a tsv (cells separated by tabs, quotes are text), csv or jsonl, possibly compressed.
+        path: a tsv (cells separated by tabs, no quoting), csv or jsonl, possibly compressed.
         source_column: name of the column of sources.
-        target_column: of targets; None if they are neither required nor read.
-        id_column: of unique names; None to number the rows from 0.
+        target_column: name of the column of targets; None if they are neither required nor read.
+        id_column: name of the column of unique ids; None to number the rows from 0.
 
     Raises:
-        InputError: the file is missing, has no pair or lacks a column, or a row is malformed, has
-            an empty or repeated id or an empty target. The message names file and line.
+        InputError: the file is missing, has no pair or lacks a column; or a row is malformed, has
+            an empty or repeated id, or only its target is empty. The message names file and line.
 
-    Example: the jsonl line `{"article": "It rained.", "summary": "Rain."}` is, with the columns
-    `article` and `summary`, `TextPair("0", "It rained.", "Rain.")`.
+    Example: with the columns `article` and `summary`, the jsonl line `{"article": "It rained.",
+    "summary": "Rain."}` gives `TextPair("0", "It rained.", "Rain.")`.
     """
     columns = [name for name in (source_column, target_column, id_column) if name is not None]
     pairs: dict[str, TextPair] = {}

@@ -1,4 +1,4 @@
-"""Pairs of two text files that are aligned line by line."""
+"""Pairs from two text files that are aligned line by line."""
 
 from pathlib import Path
 
@@ -10,22 +10,22 @@ from data_pipeline.sources.text_files import decode_lines, find_file
 def read_parallel_text(sources: Path, targets: Path | None) -> list[TextPair]:
     """Read line n of one file as the source of line n of the other.
 
-    Only a line feed ends a line (and a carriage return before it belongs to it): a form feed, a
-    vertical tab, U+0085 or U+2028 stays inside. Where both lines are empty there is no pair; for a
-    single empty line see `make_pair`.
+    Only a line feed ends a line, together with a carriage return before it; a form feed, a vertical
+    tab, U+0085 or U+2028 stays in the line. If both lines are empty, there is no pair; if one is
+    empty, see `make_pair`.
 
     Args:
-        sources: a text of UTF-8, plain or compressed (.gz, .xz, .bz2, .zst).
-        targets: likewise; None if there are none, as for predictions.
+        sources: a UTF-8 text file, plain or compressed (.gz, .xz, .bz2, .zst).
+        targets: likewise; None if there are no targets, as for predictions.
 
     Returns:
-        The pairs in order; their ids are the numbers of the lines, from 0.
+        The pairs in order; their ids are the line numbers, from 0.
 
     Raises:
-        InputError: a file is missing, empty or not UTF-8, the files differ in their number of
-            lines, a target alone is empty, or there is no pair.
+        InputError: a file is missing, empty or not UTF-8; the files have different numbers of
+            lines; only a target is empty; or there is no pair.
 
-    Example: the lines `A dog.`, (empty), `Snow.` and `Ein Hund.`, (empty), `Schnee.` are
+    Example: the lines `A dog.`, (empty), `Snow.` and `Ein Hund.`, (empty), `Schnee.` give
     `[TextPair("0", "A dog.", "Ein Hund."), TextPair("2", "Snow.", "Schnee.")]`.
     """
     read = _read_lines(sources)

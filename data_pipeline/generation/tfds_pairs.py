@@ -1,4 +1,4 @@
-"""Pairs of TensorFlow data sets that were prepared on this machine; nothing is downloaded."""
+"""Pairs from TensorFlow data sets prepared on this machine; nothing is downloaded."""
 
 from pathlib import Path
 
@@ -13,22 +13,22 @@ def read_tfds_pairs(
     target_feature: str | None,
     data_dir: str | None = None,
 ) -> list[TextPair]:
-    """Read a split of a data set, in the order of its files.
+    """Read a split of a data set, in file order.
 
     Args:
-        name_or_dir: its name, such as `ted_hrlr_translate/de_to_en`, or the directory of one
-            version of it.
-        split: of it.
-        source_feature: name of the feature of sources; inside another one, `outer/inner`.
-        target_feature: likewise; None if there are no targets.
-        data_dir: directory of TFDS data sets; None for the default of TFDS.
+        name_or_dir: its name, such as `ted_hrlr_translate/de_to_en`, or the directory of one of its
+            versions.
+        split: the split.
+        source_feature: name of the feature with sources; `outer/inner` for one inside another.
+        target_feature: name of the feature with targets; None if there are no targets.
+        data_dir: the directory of TFDS data sets; None for the TFDS default.
 
     Returns:
-        The pairs; their ids are the numbers of the examples, from 0.
+        The pairs; their ids are the example numbers, from 0.
 
     Raises:
-        InputError: there is no such data set or split, it is not prepared, lacks a feature or has
-            one that is not a text, a text is not UTF-8, or an example has an empty target.
+        InputError: there is no such data set or split, it is not prepared, it lacks a feature or
+            has one that is not a text, a text is not UTF-8, or an example has an empty target.
     """
     from data_pipeline.sources.tfds import read_features
 

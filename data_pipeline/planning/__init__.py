@@ -1,4 +1,4 @@
-"""Plans: every segment pair of an epoch and its row, computed once for a corpus."""
+"""Plans: every segment pair of an epoch and its row, computed once per corpus."""
 
 from data_pipeline.planning.plan import Plan, open_plan
 

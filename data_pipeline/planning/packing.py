@@ -9,7 +9,7 @@ from data_pipeline.config import DataConfig, Packing
 from data_pipeline.planning.pairs import pair_lengths
 
 SPECIAL_TOKENS_PER_PAIR = 3  # [CLS] A [SEP] B [SEP]
-_COUNTED = 1 << 14  # rows that are counted together, which bounds the memory
+_COUNTED = 1 << 14  # rows counted at a time, to bound memory
 
 
 def pack_pairs(
@@ -17,15 +17,15 @@ def pack_pairs(
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " rows"]]:
     """Assign pairs to rows by best-fit decreasing.
 
-    The longest pair comes first, and each goes into the fullest row that still holds it; of several
-    into the one that was filled last.
+    Pairs are placed from the longest to the shortest. Each goes into the fullest row that can still
+    hold it; among equally full rows, into the one that was filled last.
 
     Returns:
-        order: the pairs, those of a row together.
-        sizes: the number of pairs of each row.
+        order: the pairs, grouped by row.
+        sizes: the number of pairs in each row.
 
-    Example, rows of 10: lengths `[4, 6, 9, 3, 3, 4]` give the rows `[2], [1, 0], [5, 3, 4]` of
-    9, 10 and 10 positions.
+    Example: for rows of 10, the lengths `[4, 6, 9, 3, 3, 4]` give the rows `[2], [1, 0], [5, 3, 4]`
+    with 9, 10 and 10 positions.
     """
     by_length = np.argsort(
         (row_length - lengths).astype(np.min_scalar_type(row_length)), kind="stable"
@@ -42,12 +42,12 @@ def pack_pairs(
 
 
 class _OpenRows:
-    """Rows that pairs are added to, from the longest to the shortest.
+    """Rows that pairs are added to, from the longest pair to the shortest.
 
-    Pairs of one length are added together. Rows with equal free positions lie on a stack, in parts,
-    and the set of free positions that occur is one bit mask. The best row for a pair, with its free
-    positions, stays the best until it cannot hold another: so all rows of a stack that are needed
-    take their pairs at once.
+    Pairs of the same length are added together. Rows with the same number of free positions are on
+    a stack, in arrays. A bit mask records which numbers of free positions occur. The best number
+    of free positions for a pair remains the best until those rows cannot hold another pair, so all
+    rows needed from a stack take their pairs at once.
     """
 
     def __init__(self, num_pairs: int, row_length: int, max_pairs: int) -> None:
@@ -56,12 +56,12 @@ class _OpenRows:
         self._occurring = 0
         self._added = 0
         self.count = 0
-        self.sizes = np.zeros(num_pairs, np.int64)  # pairs of each row
-        self.row_of = np.empty(num_pairs, np.int64)  # of each pair, in the order of adding
-        self.slot_of = np.empty(num_pairs, np.int64)  # its place among the pairs of its row
+        self.sizes = np.zeros(num_pairs, np.int64)  # number of pairs in each row
+        self.row_of = np.empty(num_pairs, np.int64)  # row of each pair, in the order of adding
+        self.slot_of = np.empty(num_pairs, np.int64)  # index of each pair within its row
 
     def add(self, length: int, num_pairs: int) -> None:
-        """Add pairs of one length, not longer than any before."""
+        """Add pairs of one length, which must not exceed any earlier length."""
         while num_pairs:
             fitting = self._occurring >> length << length
             if fitting:
@@ -85,7 +85,7 @@ class _OpenRows:
             self._push(rows, free - taken * length)
 
     def _place(self, rows: np.ndarray, taken: np.ndarray) -> int:
-        """Add the next pairs to rows, several one after another to each; return their number."""
+        """Add the next pairs to rows, `taken` consecutive pairs to each; return how many."""
         total = int(taken.sum())
         here = slice(self._added, self._added + total)
         of = np.repeat(rows, taken)
@@ -97,7 +97,7 @@ class _OpenRows:
         return total
 
     def _push(self, rows: np.ndarray, free: np.ndarray) -> None:
-        """Put rows on the stacks of their free positions, those that can hold more."""
+        """Put the rows that can hold more on the stacks of their free positions."""
         is_open = (free > 0) & (self.sizes[rows] < self._max_pairs)
         rows, free = rows[is_open], free[is_open]
         for positions in np.unique(free).tolist():
@@ -112,11 +112,11 @@ def arrange_rows(
 
     Args:
         pairs: blocks of records of type `PAIR`.
-        config: length of rows, packing and its bound.
-        together: pairs that are packed together, which bounds the memory.
+        config: the length of rows, the kind of packing and its limit.
+        together: number of pairs that are packed together, which bounds the memory.
 
     Yields:
-        Pairs, those of a row together, and the number of pairs of each row.
+        Pairs grouped by row, and the number of pairs in each row.
     """
     for window in _windows(pairs, together):
         if config.packing is Packing.PACKED:
@@ -131,12 +131,12 @@ def arrange_rows(
 
 
 def row_positions(pairs: np.ndarray, config: DataConfig) -> Int64[np.ndarray, " pairs"]:
-    """Count the positions that each pair takes in a row, special tokens included."""
+    """Return how many positions each pair takes in a row, special tokens included."""
     return pair_lengths(pairs, config.max_num_tokens) + SPECIAL_TOKENS_PER_PAIR
 
 
 def _windows(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Yield the same pairs, so many at a time; the last window may be shorter."""
+    """Yield the same pairs in windows of `size`; the last window may be shorter."""
     held: list[np.ndarray] = []
     count = 0
     for block in blocks:
@@ -156,12 +156,12 @@ def count_sequences(
 ) -> Int64[np.ndarray, " sequences"]:
     """Count rows by their sequences: entry k is the number of rows with k values of `sequence_ids`.
 
-    A row has one for each of its pairs, and one for the padding behind them if it is not full.
+    A row has one sequence per pair, plus one for its padding if it is not full.
 
     Args:
-        pairs: records of type `PAIR`, those of a row together.
-        row_starts: the first pair of each row, and the end of the last.
-        config: length of rows.
+        pairs: records of type `PAIR`, grouped by row.
+        row_starts: the first pair of each row, and the end of the last row.
+        config: the length of rows.
 
     Example: rows of 10 with pairs of 9, of 4 and 6, and of 4, 3 and 3 positions have 2, 2 and 3
     sequences: `[0, 0, 2, 1]`.
@@ -179,7 +179,7 @@ def count_sequences(
 def add_counts(
     first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
 ) -> Int64[np.ndarray, " most"]:
-    """Add counts, of which the shorter has zeros behind. Example: `[1, 2] + [5]` is `[6, 2]`."""
+    """Add counts, padding the shorter array with zeros. Example: `[1, 2] + [5]` is `[6, 2]`."""
     total = np.zeros(max(len(first), len(second)), np.int64)
     total[: len(first)] += first
     total[: len(second)] += second

@@ -1,4 +1,4 @@
-"""Pair planning: all pairs of a corpus split in the order of its text, one block at a time."""
+"""Pair planning: all pairs of a corpus split in text order, one block of documents at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,45 +21,45 @@ from data_pipeline.corpus.splits import TRAIN, Shard
 from data_pipeline.planning.pairs import PAIR, borrow_sentences, count_read, is_splittable
 from data_pipeline.planning.random_documents import RandomDocumentSampler
 
-_BLOCK = 1 << 16  # documents that are cut together, which bounds the memory
+_BLOCK = 1 << 16  # documents cut together, which bounds the memory
 _PAIRS_PER_READ = 1 << 16
 
 
 class _Block(NamedTuple):
-    """Some documents of a shard; sentences are numbered from the block's first."""
+    """Some documents of a shard; sentences are numbered from the first one of the block."""
 
-    offsets: Int64[np.ndarray, " sentences+1"]  # token offset in the shard of each sentence
+    offsets: Int64[np.ndarray, " sentences+1"]  # token offset of each sentence in the shard
     firsts: Int64[np.ndarray, " documents"]  # the first sentence of each document
     ends: Int64[np.ndarray, " documents"]
-    documents: Int64[np.ndarray, " documents"]  # number in the split; repeated if read again
+    documents: Int64[np.ndarray, " documents"]  # number in the split; repeated for each reading
     readings: Int64[np.ndarray, " documents"]  # which reading of the document this is
-    first_sentence: int  # number in the text of the block's first sentence
+    first_sentence: int  # number of the block's first sentence in the text
     first_token: int  # address of the shard's first token
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the documents, as often as they are read."""
+        """Number of tokens in the documents, counted once per reading."""
         return int((self.offsets[self.ends] - self.offsets[self.firsts]).sum())
 
 
 class PairPlanner:
-    """Cuts all documents of a text into pairs, in the order of the text.
+    """Cuts all documents of a text into pairs, in text order.
 
-    A training epoch reads each document of the source of smallest weight once, those of one with
-    twice that weight twice, each time cut differently, and where the ratio is not an integer, a
-    random selection of them once more.
+    A training epoch reads each document of the source with the smallest weight once, and those of a
+    source with twice that weight twice, cut differently each time. If the ratio is not an integer,
+    a random selection of the documents is read once more.
 
     Args:
         corpus: the corpus.
         split: the name of the split.
         config: how documents are cut.
         variant: index of the plan's variant, which selects the random numbers.
-        shard: the number of a shard if the text is that shard alone: then pairs have addresses and
-            sentence numbers in it, and random segments come from its other documents. It has the
-            pairs that it has among those of the whole split, but for the random segments.
+        shard: the number of a shard if the text is that shard alone. Addresses and sentence numbers
+            of pairs are then relative to the shard, and random segments come from its other
+            documents. Except for the random segments, its pairs are the same as in the whole split.
 
     Attributes:
-        num_tokens: of the documents that `generate` has cut, as often as they are read.
+        num_tokens: tokens of the documents that `generate` has cut, counted once per reading.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class PairPlanner:
         self.num_tokens = 0
 
     def generate(self) -> Iterator[np.ndarray]:
-        """Yield records of type `PAIR`, without the pairs that are too short to be split."""
+        """Yield records of type `PAIR`, except for pairs that are too short to split."""
         for shard, block in self._read_blocks():
             units = whole_sentences(block.offsets)
             longest = np.diff(block.offsets).max(initial=0)
@@ -101,7 +101,7 @@ class PairPlanner:
             yield _cut_block(block, units, self._config, self._key, self._sampler)
 
     def count_tokens(self) -> int:
-        """Count the tokens of all documents, as often as they are read."""
+        """Count the tokens of all documents, once per reading."""
         return sum(block.num_tokens for _, block in self._read_blocks())
 
     def _read_blocks(self) -> Iterator[tuple[Shard, _Block]]:
@@ -140,15 +140,16 @@ class PairPlanner:
 def measure_coverage(
     corpus: Corpus, split: str, config: DataConfig, planned: Sequence[np.ndarray]
 ) -> float:
-    """Return the fraction of a split's tokens that an epoch reads, on average over variants.
+    """Return the fraction of a split's tokens that an epoch reads, averaged over variants.
 
-    The tokens of a document that is read twice count twice, those of random second segments not.
+    The tokens of a document that is read twice count twice; those of random second segments do not
+    count.
 
     Args:
         corpus: the corpus.
         split: the name of the split.
         config: how documents are cut.
-        planned: of each variant, the pairs in the rows of an epoch.
+        planned: for each variant, the pairs in the rows of an epoch.
     """
     read = tokens = 0
     for variant, pairs in enumerate(planned):
@@ -221,8 +222,8 @@ def sample_target_lengths(
 ) -> Int64[np.ndarray, " documents"]:
     """Sample how many tokens the chunks of each document should hold.
 
-    That is what fits in a row, or, with probability `short_seq_prob`, an integer from 2 to that,
-    all equally likely, for the whole document.
+    That is the number that fits in a row. With probability `short_seq_prob`, it is instead an
+    integer drawn uniformly from 2 to that number, once for the whole document.
     """
     bits = randomness.random_bits(key, documents, readings, 0)
     short = bits[:, 0] / 2**32 < config.short_seq_prob

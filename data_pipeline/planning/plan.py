@@ -1,7 +1,7 @@
 """The plan of a corpus split: every pair of an epoch and its row, computed once.
 
-It depends on the corpus and on the data configuration, not on the seed, so that all runs on a
-corpus share it. Which kind of plan it is belongs to the corpus (`CorpusMetadata.plans_by_shard`).
+It depends on the corpus and the data configuration but not on the seed, so all runs on a corpus
+share it. The corpus determines the kind of plan (`CorpusMetadata.plans_by_shard`).
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ PLANNED_SETTINGS = (
     "num_plan_variants",
 )
 
-PLANS_DIRECTORY = "plans"  # in that of a corpus
+PLANS_DIRECTORY = "plans"  # in the directory of a corpus
 
 _logger = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ Plan = SplitPlan | ShardPlan
 
 
 def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
-    """Open the plan of a split, and build it first unless it is cached and intact.
+    """Open the plan of a split, building it first unless it is cached and intact.
 
-    It is cached in `config.plan_dir`; if that is empty, in `plans` inside the corpus directory, or,
-    if that is not writable, in the user's cache directory. One that lies beside a corpus on a store
-    is used where the corpus is copied as it is read, and copied likewise.
+    It is cached in `config.plan_dir` or, if that is empty, in `plans` inside the corpus directory
+    or, if that is not writable, in the user's cache directory. If a corpus on a store is copied as
+    it is read, a plan beside it on the store is used and copied in the same way.
 
     Raises:
         InputError: the split is too small for a single row.
@@ -57,13 +57,13 @@ def open_plan(corpus: Corpus, split: str, config: DataConfig) -> Plan:
     planner = make_planner(corpus, split, config)
     if staged := _stage_plan(planner):
         return staged
-    # One that came with a corpus that is read-only serves as well.
+    # A plan that came with a read-only corpus can be used as well.
     with_corpus = Path(config.plan_dir or f"{corpus.path}/{PLANS_DIRECTORY}") / planner.path.name
     for path in dict.fromkeys((with_corpus, planner.path)):
         if plan := _open_if_whole(dataclasses.replace(planner, path=path)):
             return plan
     with host_lock(planner.path, f"planning the {split} rows of {corpus.path}"):
-        # It may have been built by the process that was waited for.
+        # Another process may have built it while this one waited.
         if plan := _open_if_whole(planner):
             return plan
         try:
@@ -84,23 +84,24 @@ def plan_ahead(
     part: int = 0,
     num_parts: int = 1,
 ) -> tuple[Path | str, int]:
-    """Plan every n-th shard of a split, or all, and complete the plan if none is missing.
+    """Plan every n-th shard of a split, or all shards, and complete the plan if none is missing.
 
-    A plan of a corpus on a store is put beside it there.
+    The plan of a corpus on a store is published there, beside the corpus.
 
     Args:
         corpus: the corpus.
         split: the name of the split.
         config: how rows are made.
-        num_processes: that plan at a time; 0 means one a core.
-        part: the first of the shards that are planned.
-        num_parts: n; the machines that plan the others share the directory of the corpus.
+        num_processes: how many processes plan at a time; 0 means one per core.
+        part: the first of the shards to plan.
+        num_parts: n; the machines that plan the other parts share the directory of the corpus.
 
     Returns:
-        The plan's directory or URL, and how many of its shards are missing.
+        The plan's directory or URL, and the number of its missing shards.
 
     Raises:
-        InputError: parts of a corpus that is not planned by shard, or that is on a store.
+        InputError: `num_parts` exceeds 1 for a corpus that is not planned by shard or is on a
+            store.
     """
     if not corpus.metadata.plans_by_shard:
         if num_parts > 1:
@@ -129,7 +130,7 @@ def plan_ahead(
 
 
 def make_planner(corpus: Corpus, split: str, config: DataConfig) -> ShardPlanner:
-    """Return the planner of a split; its path is that of the plan, which need not be there."""
+    """Return the planner of a split, with the path of the plan, which need not exist."""
     settings = _settings(corpus, split, config)
     name = f"{split}-{hash_text(json.dumps(settings, sort_keys=True))[:16]}"
     path = _plans_directory(corpus, config) / name

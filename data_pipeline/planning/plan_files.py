@@ -1,4 +1,4 @@
-"""The files of plans: their metadata, and what counts as damage."""
+"""The files of plans: their metadata, and which errors count as damage."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from data_pipeline.verification import DamageError, unseal
 
 METADATA_FILE = "metadata.json"
 
-# Errors on opening a plan that was cut off or changed on the disk.
+# Errors raised on opening a plan that was truncated or changed on disk.
 DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 
 def check_settings_of(directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata in a directory, or raise one of `DAMAGE` if it is not of these settings.
+    """Return the metadata in a directory, or raise one of `DAMAGE` if its settings differ.
 
     Args:
-        directory: of a plan, or of a shard of one.
-        settings: all that the plan depends on.
+        directory: the directory of a plan or of one of its shards.
+        settings: everything that the plan depends on.
     """
     metadata = unseal(read_json_object(directory / METADATA_FILE, error=DamageError))
     if metadata["settings"] != settings:
@@ -28,5 +28,5 @@ def check_settings_of(directory: Path, settings: dict[str, Any]) -> dict[str, An
 
 
 def too_small(corpus: Corpus, split: str) -> InputError:
-    """Return the error of a split without a single row."""
+    """Return the error for a split that does not fill a single row."""
     return InputError(f"the {split} split of {corpus.path} is too small: it does not hold one pair")

@@ -1,6 +1,6 @@
 """Pairs whose second segment comes from a random other document.
 
-BERT's next-sentence objective needs them, and the released generator makes them of chunks of a
+BERT's next-sentence objective needs them. The released generator also makes them from chunks of a
 single sentence for any objective.
 """
 
@@ -15,14 +15,14 @@ from data_pipeline.planning.pairs import PAIR
 class RandomDocumentSampler:
     """Samples a second segment from another document for chunks of a plan.
 
-    Samples are functions of the key, of where the chunk begins and of which reading of its document
+    Samples are functions of the key, the beginning of the chunk, and which reading of its document
     this is.
 
     Args:
-        index: of the documents, numbered from 0.
-        num_documents: of them.
-        first_document: the number of the first one where `attach` is given documents.
-        key: of the stream of random numbers.
+        index: the sentences of the documents, which are numbered from 0.
+        num_documents: the number of documents.
+        first_document: number of the first document, in the numbering used by `attach`.
+        key: the key of the stream of random numbers.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class RandomDocumentSampler:
     ) -> tuple[Bool[np.ndarray, " chunks"], Int64[np.ndarray, " chunks"]]:
         """Select the chunks whose second segment is random under the next-sentence objective.
 
-        A chunk of one sentence always has a random one, others with probability one half.
+        A chunk of one sentence always gets a random segment, others with probability one half.
 
         Args:
             sentences: number of each chunk's first sentence.
-            parts: which part of that sentence the chunk begins with, 0 unless it is a long one.
-            sizes: sentences of each chunk, the parts of a long one counted apart.
-            readings: which reading of its document the chunk belongs to.
+            parts: which part of that sentence the chunk begins with; 0 unless the sentence is long.
+            sizes: number of sentences in each chunk; each part of a long sentence counts.
+            readings: which reading of its document each chunk belongs to.
 
         Returns:
-            True for each selected chunk, and the number of its sentences that remain as the first
-            segment: uniformly 1 to all but one.
+            A mask of the selected chunks, and how many sentences of each remain as the first
+            segment: drawn uniformly from 1 to all but one.
         """
         bits = randomness.random_bits(self._key, sentences, readings, 2 * parts)
         kept = 1 + randomness.scale_bits(bits[:, 1], np.maximum(sizes - 1, 1))
@@ -68,15 +68,15 @@ class RandomDocumentSampler:
     ) -> None:
         """Fill in the second segment of pairs, in place.
 
-        It starts at a random sentence of a random other document, and takes sentences until the
-        pair has its target number of tokens or the document ends.
+        The segment starts at a random sentence of a random other document, and takes sentences
+        until the pair has its target number of tokens or the document ends.
 
         Args:
             pairs: records of type `PAIR` with their first segment.
-            parts: which part of its first sentence each begins with, as in `split`.
-            documents: the document of each.
-            readings: which reading of its document each belongs to.
-            targets: tokens that the pair should have.
+            parts: which part of its first sentence each pair begins with, as in `split`.
+            documents: the document of each pair.
+            readings: which reading of its document each pair belongs to.
+            targets: number of tokens that each pair should have.
         """
         assert pairs.dtype == PAIR
         bits = randomness.random_bits(self._key, pairs["sentence"], readings, 2 * parts + 1)

@@ -1,7 +1,7 @@
-"""The order in which a run reads rows: permutations without arrays, of all or window by window.
+"""The order in which a run reads rows: permutations without arrays, of all rows or by window.
 
-Row g of a run, counted through all batches, is a function of g and the seed alone, and finding it
-costs the same for every g.
+Row g of a run, counted over all batches, is a function of g and the seed only. Finding it costs the
+same for every g.
 """
 
 import functools
@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from data_pipeline import randomness
 
-_OPEN_EPOCHS = 4  # whose windows are kept; a batch reads at most two, or more if it is that large
+_OPEN_EPOCHS = 4  # whose windows are cached; a batch reads at most two epochs unless it is huge
 
 
 def shuffle_rows(
@@ -38,16 +38,16 @@ class Places(NamedTuple):
 
     epochs: Int64[np.ndarray, " rows"]
     shards: Int64[np.ndarray, " rows"]
-    rows: Int64[np.ndarray, " rows"]  # number in the shard
+    rows: Int64[np.ndarray, " rows"]  # number within the shard
 
 
 class Windows(NamedTuple):
-    """The windows of an epoch, in the order in which they are read.
+    """The windows of an epoch, in reading order.
 
     Attributes:
-        shards: of all windows, those of a window together.
-        shard_starts: rows before each of these shards, and all rows.
-        window_starts: rows before each window, and all rows.
+        shards: the shards of all windows, grouped by window.
+        shard_starts: number of rows before each of these shards, and of all rows.
+        window_starts: number of rows before each window, and of all rows.
     """
 
     shards: Int64[np.ndarray, " shards"]
@@ -63,21 +63,23 @@ class Windows(NamedTuple):
 
 
 class RowOrder:
-    """The order of the rows of shards: windows, and inside each a permutation of its rows.
+    """The order of the rows of shards: by window, with a permutation of the rows inside each.
 
-    An epoch divides the shards into windows of equal numbers of shards, each of which has one of
-    every W consecutive shards if there are W windows. So every window is a sample of all of the
-    corpus, whatever the order of its sources, and another one in each epoch. Within a window the
-    rows of all of its shards are in one keyed permutation. An epoch ends after R rows, the fewest
-    rows that a variant of the plan has; one with more leaves out the last of its order.
+    An epoch divides the shards into W windows with equal numbers of shards: of every W consecutive
+    shards, each window gets one. So every window is a sample of the whole corpus, whatever the
+    order of its sources, and a different one in each epoch. Within a window, one keyed permutation
+    covers the rows of all of its shards. An epoch ends after R rows, the smallest number of rows of
+    any variant of the plan; an epoch of a variant with more rows leaves out the last ones in its
+    order.
 
     Args:
-        rows: rows of each shard, in each variant of the plan, which epochs use in turn.
-        num_windows: at most as many as shards.
-        seed: of the run.
+        rows: number of rows of each shard, in each variant of the plan; epochs use the variants in
+            turn.
+        num_windows: number of windows, at most the number of shards.
+        seed: the seed of the run.
 
     Attributes:
-        num_rows: R, the rows of an epoch.
+        num_rows: R, the number of rows in an epoch.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class RowOrder:
         self.windows = functools.lru_cache(_OPEN_EPOCHS)(self._divide)
 
     def find(self, numbers: Int64[np.ndarray, " rows"]) -> Places:
-        """Return where the rows of a run with these numbers are."""
+        """Return where the rows with these numbers in the run are."""
         places = Places(numbers // self.num_rows, *(np.empty_like(numbers) for _ in range(2)))
         for epoch in np.unique(places.epochs).tolist():
             windows = self.windows(epoch)
@@ -106,13 +108,13 @@ class RowOrder:
         return places
 
     def window_of(self, number: int) -> tuple[int, int]:
-        """Return the epoch and the window in it that the row of this number is read in."""
+        """Return the epoch in which the row with this number is read, and the window in it."""
         epoch, inside = divmod(number, self.num_rows)
         starts = self.windows(epoch).window_starts
         return epoch, int(np.searchsorted(starts, inside, side="right")) - 1
 
     def window_after(self, window: tuple[int, int]) -> tuple[int, int]:
-        """Return the epoch and the window that are read after those of `window_of`."""
+        """Return the epoch and the window that follow those returned by `window_of`."""
         epoch, number = window
         return (epoch, number + 1) if number + 1 < self._num_windows else (epoch + 1, 0)
 
@@ -127,15 +129,15 @@ class RowOrder:
 
 
 def count_windows(text_bytes: int, window_bytes: int, num_shards: int) -> int:
-    """Return the number of windows of a text, each of about so many bytes."""
+    """Return the number of windows for a text, each of about `window_bytes`."""
     return max(1, min(round(text_bytes / window_bytes), num_shards))
 
 
 def assign_windows(num_shards: int, num_windows: int, *, key: int) -> Int64[np.ndarray, " shards"]:
-    """Return a window for each shard, at random: another one for each of W consecutive shards.
+    """Assign shards to windows at random: of W consecutive shards, each gets another window.
 
-    Example: 5 shards and 2 windows may give `[1, 0, 0, 1, 1]`: of 0 and 1, of 2 and 3, and of 4 and
-    a fifth that is not there, each window has one.
+    Example: 5 shards and 2 windows may give `[1, 0, 0, 1, 1]`: each window has one of shards 0 and
+    1, one of 2 and 3, and one of 4 and a sixth shard that does not exist.
     """
     groups = -(-num_shards // num_windows)
     bits = randomness.random_bits(key, np.arange(groups * num_windows)).view(np.uint64)[:, 0]

@@ -1,4 +1,4 @@
-"""The files of a planned shard; a pair has 12 bytes, or more where that is too little."""
+"""The files of a planned shard; a pair takes 12 bytes, or more if its fields need them."""
 
 import numpy as np
 
@@ -11,16 +11,16 @@ START_DTYPE = np.dtype("<u4")
 
 
 class PlannedShard:
-    """The rows of a shard in one variant, mapped into memory.
+    """The rows of a shard in one variant, memory-mapped.
 
     Args:
-        directory: of the plan.
-        number: of the shard.
-        variant: of the plan.
-        config: settings that it was made with.
+        directory: the directory of the plan.
+        number: the number of the shard.
+        variant: the variant of the plan.
+        config: the settings that the plan was made with.
 
     Attributes:
-        pairs: records of type `shard_pair_dtype(config)`, those of a row together.
+        pairs: records of type `shard_pair_dtype(config)`, grouped by row.
         row_starts: uint32 [rows + 1], the first pair of each row, and the end.
     """
 
@@ -33,18 +33,19 @@ class PlannedShard:
 
 
 def variant_files(variant: int) -> tuple[str, str]:
-    """Return the names of a shard's pairs and row starts in a variant."""
+    """Return the names of the files of a shard's pairs and row starts in a variant."""
     return f"{variant:03d}.pairs.bin", f"{variant:03d}.row_starts.bin"
 
 
 def shard_pair_dtype(config: DataConfig) -> np.dtype:
-    """Return the type of a record: fields of `PAIR`, counted within a shard.
+    """Return the type of a record: the fields of `PAIR`, relative to a shard.
 
-    A pair has at most two rows' text, before it is truncated: lengths have 16 bits for rows of up
-    to 32,768 positions. Random second segments have fields only where the settings make any.
+    Before truncation, a pair has at most the text of two rows, so 16 bits suffice for lengths with
+    rows of up to 32,768 positions. Fields for random second segments exist only if the settings
+    produce any.
 
-    Example: of rows of 512 with sentence order, `start` and `sentence` of 4 bytes, `length` and
-    `sentences` of 2.
+    Example: for rows of 512 with sentence order, `start` and `sentence` have 4 bytes, `length` and
+    `sentences` 2.
     """
     length = "<u2" if 2 * config.max_num_tokens < 1 << 16 else "<u4"
     fields = {"start": "<u4", "sentence": "<u4", "length": length, "sentences": length}
@@ -54,14 +55,14 @@ def shard_pair_dtype(config: DataConfig) -> np.dtype:
 
 
 def encode_pairs(pairs: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Return records of a shard's pairs.
+    """Encode a shard's pairs as records.
 
-    A random second segment is cut to two rows' text, of which one is truncated anyway: a very long
-    sentence may be all of it.
+    A random second segment is cut to the text of two rows, since it may be a single very long
+    sentence. At least half of that is truncated anyway.
 
     Args:
-        pairs: records of type `PAIR` with addresses and sentence numbers in the shard.
-        config: settings that they were made with.
+        pairs: records of type `PAIR` with addresses and sentence numbers relative to the shard.
+        config: the settings that they were made with.
     """
     encoded = np.empty(len(pairs), shard_pair_dtype(config))
     for name in PAIR.names or ():
@@ -77,12 +78,12 @@ def encode_pairs(pairs: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def decode_pairs(encoded: np.ndarray, *, first_token: int, first_sentence: int) -> np.ndarray:
-    """Return records of type `PAIR`, with addresses and sentence numbers in the split.
+    """Decode records of type `PAIR`, with addresses and sentence numbers in the split.
 
     Args:
         encoded: as returned by `encode_pairs`.
         first_token: address of the shard's first token.
-        first_sentence: number of its first sentence.
+        first_sentence: number of the shard's first sentence.
     """
     pairs = np.zeros(len(encoded), PAIR)
     for name in encoded.dtype.names or ():

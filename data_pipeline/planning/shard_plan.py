@@ -1,7 +1,7 @@
-"""Plans by shard: rows never cross a shard, and an epoch reads them window by window.
+"""Plans by shard: rows never span shards, and an epoch reads them window by window.
 
-A plan is a directory with a directory for each shard (see `shard_planning`) and, written last, a
-`metadata.json` with the numbers of their rows and the hashes of their files.
+A plan is a directory with a subdirectory for each shard (see `shard_planning`) and a
+`metadata.json`, written last, with the numbers of rows and the hashes of the files of all shards.
 """
 
 import json
@@ -33,16 +33,16 @@ _logger = logging.getLogger(__name__)
 
 
 class ShardPlan:
-    """Rows of pairs over the shards of a corpus split; its attributes are those of `SplitPlan`.
+    """Rows of pairs over the shards of a corpus split, with the same attributes as `SplitPlan`.
 
-    The files of a shard are compared with their hashes when it is first read; one that was changed
+    When a shard is first read, its files are checked against their hashes. A shard that has changed
     is planned again.
 
     Args:
-        planner: of its shards, all of which are planned.
+        planner: the planner of its shards, all of which are planned.
         metadata: the content of `metadata.json`.
         url: the directory of a plan on a store, whose files are copied as they are read; None for
-            one that is here.
+            a local plan.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ShardPlan:
         self._files = metadata["files"]
         self._sequences: list[list[int]] = metadata["sequences"]
         self._num_windows: int = metadata["num_windows"]
-        self._rows = np.array(metadata["rows"], np.int64)  # of each shard, in each variant
+        self._rows = np.array(metadata["rows"], np.int64)  # [variants, shards]
         pairs = np.array(metadata["pairs"], np.int64)
         self._pairs_before = np.cumsum(pairs, axis=1) - pairs
         self._verified: set[int] = set()
@@ -75,13 +75,13 @@ class ShardPlan:
         self.coverage: float = metadata["coverage"]
 
     def order(self, seed: int) -> RowOrder:
-        """Return the order in which runs of a seed read the rows."""
+        """Return the order in which runs with this seed read the rows."""
         if seed not in self._orders:
             self._orders[seed] = RowOrder(self._rows, self._num_windows, seed=seed)
         return self._orders[seed]
 
     def find_pairs(self, numbers: Int64[np.ndarray, " rows"], *, seed: int) -> PlannedPairs:
-        """Return the pairs of the rows of a run with these numbers."""
+        """Return the pairs of the rows with these numbers in the run."""
         order = self.order(seed)
         if self._windows and len(numbers):
             self._windows.follow(order, int(numbers.min()))
@@ -121,14 +121,14 @@ class ShardPlan:
     def count_sequences(
         self, config: DataConfig, num_rows: int
     ) -> Int64[np.ndarray, "variants sequences"]:
-        """Count the rows of each variant that a run reads by their sequences; see `packing`.
+        """Count the rows that a run reads of each variant by their sequences; see `packing`.
 
-        Rows that a variant has beyond those of an epoch are counted too: other ones are left out
-        each time.
+        All rows of a variant count, even if an epoch has fewer: it leaves out different ones each
+        time.
 
         Args:
-            config: settings that the plan was made with.
-            num_rows: rows of the run.
+            config: the settings that the plan was made with.
+            num_rows: number of rows in the run.
         """
         epochs = -(-num_rows // self.num_rows)
         found = self._sequences[:epochs]
@@ -147,9 +147,9 @@ class ShardPlan:
         return PlannedShard(directory, number, variant, self._planner.config)
 
     def _verify(self, numbers: Sequence[int]) -> None:
-        """Compare the files of shards with their hashes, where that was not done before."""
+        """Check the files of shards against their hashes, unless that was done before."""
         if self._windows and self._windows.plan:
-            return  # they are verified when they are copied
+            return  # files are verified when they are copied
         if unverified := [number for number in numbers if number not in self._verified]:
             with ThreadPoolExecutor() as pool:
                 for _ in pool.map(self._mend, unverified):
@@ -157,13 +157,13 @@ class ShardPlan:
             self._verified.update(unverified)
 
     def _mend(self, number: int) -> None:
-        """Plan a shard again if its files differ from their hashes."""
+        """Plan a shard again if its files do not match their hashes."""
         damage = self._find_damage(number)
         if damage is None:
             return
         with host_lock(self.path, f"planning a shard of {self._planner.corpus.path} again"):
             damage = self._find_damage(number)
-            if damage is None:  # mended by the process that was waited for
+            if damage is None:  # another process has mended it while this one waited
                 return
             _logger.warning("The plan %s is damaged (%s): planning it again.", self.path, damage)
             shutil.rmtree(self.path / shard_name(number), ignore_errors=True)
@@ -183,7 +183,7 @@ class ShardPlan:
 
 
 def write_shard_plan(planner: ShardPlanner) -> None:
-    """Write the metadata of a plan all of whose shards are planned, which makes it complete.
+    """Write the metadata of a plan whose shards are all planned, which makes it complete.
 
     Raises:
         InputError: the split is too small for a single row.
@@ -199,7 +199,7 @@ def write_shard_plan(planner: ShardPlanner) -> None:
     if not num_rows:
         shutil.rmtree(planner.path)
         raise too_small(planner.corpus, planner.split)
-    # An epoch leaves out a random part of the rows of a variant that has more than another.
+    # If a variant has more rows than an epoch, an epoch leaves out a random part of them.
     read = _numbers(by_variant, "read").sum(axis=1) * (num_rows / rows.sum(axis=1))
     metadata = {
         "settings": planner.settings,
@@ -213,19 +213,19 @@ def write_shard_plan(planner: ShardPlanner) -> None:
         "sequences": [_count_sequences(variant) for variant in by_variant],
         "files": [shard["files"] for shard in shards],
     }
-    for leftover in planner.path.glob(".*.partial-*"):  # of processes that were killed, or late
+    for leftover in planner.path.glob(".*.partial-*"):  # of processes that were killed or too late
         shutil.rmtree(leftover, ignore_errors=True)
     write_atomically(planner.path / METADATA_FILE, json.dumps(seal(metadata)) + "\n")
 
 
 def open_shard_plan(planner: ShardPlanner, url: str | None = None) -> ShardPlan:
-    """Open a plan, or raise one of `DAMAGE` unless its metadata is as written, and sizes of files.
+    """Open a plan, or raise one of `DAMAGE` if its metadata or the sizes of its files have changed.
 
-    The hashes of a shard's files are compared when it is first read.
+    The hashes of a shard's files are checked when it is first read.
 
     Args:
-        planner: of its shards.
-        url: the plan on a store, of which its path has the metadata; None for one that is here.
+        planner: the planner of its shards.
+        url: the plan on a store, whose metadata is at the planner's path; None for a local plan.
     """
     metadata = check_settings_of(planner.path, planner.settings)
     if url is not None:
@@ -238,7 +238,7 @@ def open_shard_plan(planner: ShardPlanner, url: str | None = None) -> ShardPlan:
 
 
 def _numbers(by_variant: Sequence[Sequence[dict[str, Any]]], name: str) -> np.ndarray:
-    """Return a number of each shard in each variant: int64 [variants, shards]."""
+    """Return one of the numbers of each shard in each variant: int64 [variants, shards]."""
     return np.array([[shard[name] for shard in shards] for shards in by_variant], np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Planning of shards, each by itself, in several processes that stop and resume as they like."""
+"""Planning of single shards, in several processes that can stop and resume at any time."""
 
 import contextlib
 import dataclasses
@@ -37,24 +37,24 @@ from data_pipeline.planning.shard_pairs import START_DTYPE, encode_pairs, varian
 from data_pipeline.terminal import ByteProgress
 from data_pipeline.verification import DamageError, describe_files, find_damaged_files, seal
 
-# Tokens that one process plans in seconds: more are planned by several, and with a bar.
+# One process plans this many tokens in seconds. More use several processes and a progress bar.
 _TOKENS_OF_ONE_PROCESS = 1 << 25
-_PACKED_TOGETHER = 1 << 20  # pairs: a shard has no more, unless its rows are very short
+_PACKED_TOGETHER = 1 << 20  # pairs; a shard has fewer unless its rows are very short
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlanner:
-    """Plans the shards of a split into directories of a plan.
+    """Plans the shards of a split, each into a subdirectory of the plan.
 
-    A shard's directory has a `metadata.json` and, for each variant, two files: the pairs in the
+    The directory of a shard has a `metadata.json` and two files for each variant: the pairs in the
     order of their rows, and the first pair of each row.
 
     Attributes:
-        corpus: the corpus; worker processes map it by themselves.
+        corpus: the corpus; each worker process maps it for itself.
         split: the name of the split.
         config: how rows are made.
-        settings: all that the plan depends on, which the metadata keeps.
-        path: of the plan.
+        settings: everything that the plan depends on; stored in the metadata.
+        path: the directory of the plan.
     """
 
     corpus: Corpus
@@ -67,7 +67,7 @@ class ShardPlanner:
         """Return the metadata of a planned shard.
 
         Raises:
-            one of `DAMAGE`: it is not planned, or its files do not have their sizes.
+            one of `DAMAGE`: it is not planned, or the size of a file is wrong.
         """
         directory = self.path / shard_name(number)
         metadata = check_settings_of(directory, self.settings)
@@ -76,23 +76,23 @@ class ShardPlanner:
         return metadata
 
     def is_planned(self, number: int) -> bool:
-        """Return True if a shard is planned, as far as sizes of files show."""
+        """Return True if a shard is planned, judging by the sizes of its files."""
         with contextlib.suppress(*DAMAGE):
             self.read(number)
             return True
         return False
 
     def plan(self, number: int) -> int:
-        """Plan a shard, unless it is planned, and return its number.
+        """Plan a shard unless it is planned already, and return its number.
 
-        It is written under another name first, so that it is complete or absent.
+        It is first written under another name, so that it is either complete or absent.
         """
         if self.is_planned(number):
             return number
         self.path.mkdir(parents=True, exist_ok=True)
         name = shard_name(number)
         partial = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=self.path))
-        partial.chmod(0o755 & self.path.stat().st_mode)  # `mkdtemp` lets nobody else read
+        partial.chmod(0o755 & self.path.stat().st_mode)  # `mkdtemp` denies others read access
         try:
             variants = [
                 self._write_variant(number, variant, partial)
@@ -103,17 +103,17 @@ class ShardPlanner:
             write_atomically(partial / METADATA_FILE, json.dumps(seal(fields)) + "\n")
             target = self.path / name
             if target.exists() and not self.is_planned(number):
-                shutil.rmtree(target)  # what is left of a damaged one
+                shutil.rmtree(target)  # a damaged one
             os.rename(partial, target)
         except OSError:
-            if not self.is_planned(number):  # by another host meanwhile, and equal
+            if not self.is_planned(number):  # another host may have written the same meanwhile
                 raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return number
 
     def _write_variant(self, number: int, variant: int, directory: Path) -> dict[str, Any]:
-        """Write the pairs and the rows of a variant, and return their numbers."""
+        """Write the pairs and the rows of a variant, and return counts of them."""
         planner = PairPlanner(self.corpus, self.split, self.config, variant, shard=number)
         counts = {"rows": 0, "pairs": 0, "filled": 0, "read": 0, "max_pairs": 1}
         sequences = np.zeros(0, np.int64)
@@ -122,7 +122,7 @@ class ShardPlanner:
             (directory / pairs_name).open("wb") as pairs_file,
             (directory / starts_name).open("wb") as starts_file,
         ):
-            # Not `tofile`, which says nothing of what a full disk does not take.
+            # Not `tofile`, which does not report what is lost if the disk is full.
             starts_file.write(bytes(START_DTYPE.itemsize))
             for pairs, sizes in arrange_rows(
                 planner.generate(), self.config, together=_PACKED_TOGETHER
@@ -141,23 +141,22 @@ class ShardPlanner:
 
 
 def plan_shards(planner: ShardPlanner, numbers: Sequence[int], num_processes: int) -> None:
-    """Plan those shards that are not planned, and show the progress where it takes more than a
-    moment.
+    """Plan the shards that are not planned yet, with a progress bar if that takes a while.
 
-    Hosts that plan into one directory begin with different shards, and leave out those that another
-    one has planned by then.
+    Hosts that plan into the same directory start with different shards, and skip shards that
+    another host has planned meanwhile.
 
     Args:
-        planner: of the shards.
-        numbers: of the shards.
-        num_processes: that plan at a time; 0 means one a core.
+        planner: the planner of the shards.
+        numbers: the numbers of the shards.
+        num_processes: how many processes plan at a time; 0 means one per core.
 
     Raises:
         InputError: a worker process was killed.
     """
     part = planner.corpus.splits[planner.split]
     missing = [number for number in numbers if not planner.is_planned(number)]
-    # One process has planned so much before others have started.
+    # One process plans _TOKENS_OF_ONE_PROCESS tokens before others have started.
     tokens = sum(part.sizes[number].tokens for number in missing)
     num_processes = num_processes or len(os.sched_getaffinity(0))
     num_processes = min(num_processes, len(missing), 1 + tokens // _TOKENS_OF_ONE_PROCESS)
@@ -180,7 +179,7 @@ def plan_shards(planner: ShardPlanner, numbers: Sequence[int], num_processes: in
 def _plan_in_processes(
     planner: ShardPlanner, numbers: Sequence[int], num_processes: int
 ) -> Iterator[int]:
-    """Plan shards, and yield the number of each that is done, in any order."""
+    """Plan shards, and yield the number of each one when it is done, in any order."""
     if num_processes <= 1:
         yield from map(planner.plan, numbers)
         return
@@ -188,7 +187,7 @@ def _plan_in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(planner,))
     try:
-        with _hidden_main():  # they start when they are given work
+        with _hidden_main():  # processes start when work is submitted
             work = [pool.submit(_work, number) for number in numbers]
         for done in as_completed(work):
             yield done.result()
@@ -204,7 +203,7 @@ def _plan_in_processes(
 
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
-    """Let processes start without importing the program, which may be a script that plans."""
+    """Let processes start without importing the main program, which may be a script that plans."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -213,7 +212,7 @@ def _hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-_planner: ShardPlanner  # of this worker process
+_planner: ShardPlanner  # the planner of this worker process
 
 
 def _start(planner: ShardPlanner) -> None:

@@ -1,8 +1,8 @@
-"""Plans of a whole split in one piece, of corpora that were built before plans by shard.
+"""Plans of a whole split in one piece, for corpora built before plans by shard existed.
 
-A plan is a directory with a `metadata.json` and, for each of its variants, two memory-mapped files:
-the pairs in the order of their rows, and the first pair of each row. An epoch reads its rows in one
-permutation of all of them.
+A plan is a directory with a `metadata.json` and two memory-mapped files for each of its variants:
+the pairs in the order of their rows, and the first pair of each row. An epoch reads its rows in a
+single permutation of all of them.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ _PACKED_TOGETHER = 1 << 16  # pairs
 class Variant:
     """One way of cutting the documents, memory-mapped."""
 
-    pairs: np.ndarray  # records of type PAIR, those of a row together
+    pairs: np.ndarray  # records of type PAIR, grouped by row
     row_starts: np.ndarray  # int64 [rows + 1]: the first pair of each row
 
 
@@ -56,10 +56,10 @@ class SplitPlan:
     """Rows of pairs over a corpus split."""
 
     path: Path
-    num_rows: int  # rows of an epoch, the same for each variant
-    max_pairs: int  # most pairs in a row
-    fill: float  # fraction of the rows' positions filled
-    coverage: float  # fraction of the split's tokens that an epoch reads, on average over variants
+    num_rows: int  # number of rows in an epoch, the same for each variant
+    max_pairs: int  # maximum number of pairs in a row
+    fill: float  # fraction of the rows' positions that are filled
+    coverage: float  # fraction of the split's tokens that an epoch reads, averaged over variants
     variants: LazySequence[Variant]
 
     def variant_of(self, epoch: int) -> Variant:
@@ -67,7 +67,7 @@ class SplitPlan:
         return self.variants[epoch % len(self.variants)]
 
     def find_pairs(self, numbers: Int64[np.ndarray, " rows"], *, seed: int) -> PlannedPairs:
-        """Return the pairs of the rows of a run with these numbers."""
+        """Return the pairs of the rows with these numbers in the run."""
         epochs, planned = shuffle_rows(numbers, self.num_rows, seed=seed)
         found = []
         for epoch in np.unique(epochs).tolist():
@@ -91,11 +91,11 @@ class SplitPlan:
     def count_sequences(
         self, config: DataConfig, num_rows: int
     ) -> Int64[np.ndarray, "variants sequences"]:
-        """Count the rows of each variant that a run reads by their sequences; see `packing`.
+        """Count the rows that a run reads of each variant by their sequences; see `packing`.
 
         Args:
-            config: settings that the plan was made with.
-            num_rows: rows of the run.
+            config: the settings that the plan was made with.
+            num_rows: number of rows in the run.
         """
         epochs = math.ceil(num_rows / self.num_rows)
         starts = slice(self.num_rows + 1)
@@ -112,13 +112,13 @@ class SplitPlan:
 def build_split_plan(
     corpus: Corpus, split: str, config: DataConfig, settings: dict[str, Any], path: Path
 ) -> None:
-    """Write the plan under another name first, so that it is complete or absent.
+    """Write the plan under another name first, so that it is either complete or absent.
 
     Raises:
         InputError: the split is too small for a single row.
     """
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
-    partial.chmod(0o755 & path.parent.stat().st_mode)  # `mkdtemp` lets nobody else read
+    partial.chmod(0o755 & path.parent.stat().st_mode)  # `mkdtemp` denies others read access
     try:
         variants = [
             _write_rows(corpus, split, config, number, partial / f"{number:03d}")
@@ -153,7 +153,8 @@ def _write_rows(
     """Write the pairs of all rows and the first pair of each: `STEM.pairs.bin` and so on.
 
     Returns:
-        rows; filled, the number of their positions; max_pairs, the most pairs in a row.
+        rows, their number; filled, the number of filled positions; max_pairs, the maximum number of
+        pairs in a row.
     """
     counts = {"rows": 0, "filled": 0, "max_pairs": 1}
     generated = PairPlanner(corpus, split, config, variant).generate()
@@ -162,7 +163,7 @@ def _write_rows(
         open(f"{stem}.row_starts.bin", "wb") as starts_file,
     ):
         num_pairs = 0
-        # Not `tofile`, which says nothing of what a full disk does not take.
+        # Not `tofile`, which does not report what is lost if the disk is full.
         starts_file.write(bytes(8))
         for pairs, sizes in arrange_rows(generated, config, together=_PACKED_TOGETHER):
             pairs_file.write(pairs.tobytes())
@@ -178,7 +179,7 @@ def _put_in_place(partial: Path, path: Path, settings: dict[str, Any]) -> None:
     try:
         os.rename(partial, path)
     except OSError:
-        # There is one already: an equal one of another host, or a damaged one.
+        # A plan is there already: an equal one from another host, or a damaged one.
         try:
             open_split_plan(path, settings)
         except DAMAGE:
@@ -187,14 +188,14 @@ def _put_in_place(partial: Path, path: Path, settings: dict[str, Any]) -> None:
 
 
 def _planned_pairs(directory: Path, number: int, num_rows: int) -> np.ndarray:
-    """Map the pairs of a variant's first rows, which are those that an epoch reads."""
+    """Map the pairs of a variant's first rows, those that an epoch reads."""
     row_starts = np.memmap(directory / f"{number:03d}.row_starts.bin", "<i8", mode="r")
     pairs = np.memmap(directory / f"{number:03d}.pairs.bin", PAIR, mode="r")
     return pairs[: row_starts[num_rows]]
 
 
 def open_split_plan(path: Path, settings: dict[str, Any]) -> SplitPlan:
-    """Open a plan, or raise one of `DAMAGE` unless its metadata and its files are as written."""
+    """Open a plan, or raise one of `DAMAGE` if its metadata or its files have changed."""
     metadata = check_settings_of(path, settings)
     for damage in find_damaged_files(path, metadata["files"]).values():
         raise DamageError(damage)

@@ -1,4 +1,4 @@
-"""Copies of the shards that a run reads of a corpus on a store: those of a window and the next."""
+"""Local copies of the shards that a run reads from a store: those of a window and the next."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,28 +9,28 @@ from data_pipeline.planning.row_order import RowOrder
 from data_pipeline.planning.shard_pairs import variant_files
 from data_pipeline.verification import Files
 
-_READ_FILES = (TOKENS_FILE, SENTENCE_OFFSETS_FILE)  # the others are needed to plan
+_READ_FILES = (TOKENS_FILE, SENTENCE_OFFSETS_FILE)  # the others are needed only for planning
 
 
 class WindowStage:
-    """Has the files of windows copied before they are read.
+    """Requests copies of the files of windows before they are read.
 
     Args:
-        text: the stage of the training text; None for other splits, which are here.
-        plan: the stage of the plan's files; None for a plan that is here.
-        num_variants: of the plan, which epochs use in turn.
+        text: the stage of the training text; None for other splits, which are local.
+        plan: the stage of the plan's files; None for a local plan.
+        num_variants: number of variants of the plan, which epochs use in turn.
     """
 
     def __init__(
         self, text: FileStage | None, plan: FileStage | None, *, num_variants: int
     ) -> None:
         self._text, self.plan, self._num_variants = text, plan, num_variants
-        self._held: list[tuple[int, int]] = []  # epochs and windows, the last first
+        self._held: list[tuple[int, int]] = []  # epochs and windows, the most recent first
 
     def follow(self, order: RowOrder, number: int) -> None:
-        """Copy the files of the window of a row first, and then those of the window after it."""
+        """Copy the files of the window of a row, and then those of the next window."""
         window = order.window_of(number)
-        # Batches are read two at a time, so the window before may be asked for once more.
+        # Batches are read two at a time, so the previous window may be requested once more.
         if window in self._held:
             return
         self._held = [window, *self._held[:1]]
@@ -58,9 +58,9 @@ def stage_of_plan(url: str, local: Path, files: Sequence[Files]) -> FileStage:
     """Return the stage of a plan on a store.
 
     Args:
-        url: its directory.
-        local: that of its copy.
-        files: of each shard.
+        url: the directory of the plan.
+        local: the directory of its copy.
+        files: the files of each shard.
     """
     named = {
         f"{shard_name(number)}/{name}": record

@@ -1,4 +1,4 @@
-"""Pre-training data: rows by their number, masks and batches."""
+"""Pre-training data: rows by number, masks and batches."""
 
 from typing import TYPE_CHECKING
 

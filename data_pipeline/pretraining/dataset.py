@@ -1,8 +1,8 @@
-"""Training batches and held-out batches of a corpus, each a function of configuration and step.
+"""Training and held-out batches of a corpus, each a function of the configuration and the step.
 
-A batch goes from the plan's rows through sampled segments and the layout of rows (NumPy) to the
-masks (the tf.data graph). Nothing on the way has a state, so that any step, and any rows of its
-batch, can be read directly.
+For each batch, NumPy code looks up the rows in the plan, samples the segments of their pairs and
+lays the rows out. The tf.data graph then masks them. No stage keeps state, so any step, and any
+rows of its batch, can be read directly.
 """
 
 from typing import Protocol
@@ -20,26 +20,26 @@ from data_pipeline.pretraining.mask_selection import Vocabulary, random_row_bits
 from data_pipeline.pretraining.masking import budget_predictions, mask_rows
 from data_pipeline.pretraining.rows import RowReader, Rows, rows_of_batch
 
-_PARALLEL_BATCHES = 2  # in preparation at a time; they are still returned in order
+_PARALLEL_BATCHES = 2  # prepared in parallel, but returned in order
 _EVALUATION_SEED = 0
 
 
 class TrainingDataset(Protocol):
     """Training batches of a corpus (`PretrainingDataset`) or of records (`RecordDataset`).
 
-    The batch of step k is a function of the data, the seed and k. Row g of the run, counted through
-    all batches, is row `permutation(g mod R)` of epoch `g // R`, with R `rows_per_epoch` and a
-    permutation that is a function of the seed and the epoch.
+    The batch of step k is a function of the data, the seed and k. Row g of the run, counted over
+    all batches, is row `permutation(g mod R)` of epoch `g // R`, where R is `rows_per_epoch` and
+    the permutation is a function of the seed and the epoch.
     """
 
     @property
     def global_batch_size(self) -> int:
-        """Rows of a batch over all processes."""
+        """Number of rows in a batch over all processes."""
         ...
 
     @property
     def rows_per_epoch(self) -> int:
-        """R, the rows of an epoch, the same for every epoch."""
+        """R, the number of rows in an epoch, the same for every epoch."""
         ...
 
     @property
@@ -49,16 +49,18 @@ class TrainingDataset(Protocol):
 
     @property
     def fill(self) -> float:
-        """Fraction of positions filled, over all rows."""
+        """Fraction of the positions of all rows that are filled."""
         ...
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> BatchIterator:
-        """Return the batches of steps start_step, start_step + 1, ... without end, to be closed.
+        """Return an endless iterator over the batches of steps start_step, start_step + 1, ...
+
+        The caller closes it.
 
         Args:
-            start_step: the first step; any step costs the same.
+            start_step: the first step; starting at any step costs the same.
             rows: the rows of each batch that this process reads, as numbers from 0 to
                 `global_batch_size - 1`; None means all.
 
@@ -71,22 +73,22 @@ class TrainingDataset(Protocol):
 class PretrainingDataset:
     """The training batches of a corpus; see `TrainingDataset`.
 
-    Segment split, swap and truncation are functions of the seed, the epoch and the pair; masks are
-    functions of the seed and the row's number in the run.
+    The split into segments, the swap and the truncation of a pair are functions of the seed, the
+    epoch and the pair. Masks are functions of the seed and the row's number in the run.
 
     Args:
-        corpus: the corpus to read, of which the split `train` is used.
+        corpus: the corpus to read; its split `train` is used.
         config: how rows are made.
-        seed: of all random numbers.
-        global_batch_size: rows of a batch over all processes.
+        seed: the seed of all random numbers.
+        global_batch_size: number of rows in a batch over all processes.
 
     Attributes:
         plan: the rows of an epoch.
         coverage: fraction of the corpus's training tokens that an epoch reads.
 
     Raises:
-        InputError: the corpus is too small for a row.
-        FieldError: there are no rows in a batch, or the plan cannot be written.
+        InputError: the corpus is too small for one row.
+        FieldError: the batch size is less than 1, or the plan cannot be written.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class PretrainingDataset:
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> BatchIterator:
-        """Return the batches from a step on; see `TrainingDataset.batches`."""
+        """Return the batches from a step onward; see `TrainingDataset.batches`."""
         wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = tf.data.Dataset.counter(
             start_step * self.global_batch_size, self.global_batch_size
@@ -113,23 +115,25 @@ class PretrainingDataset:
 
 
 class HeldOutDataset:
-    """The batches of held-out evaluation, the same for every run.
+    """The batches for held-out evaluation, the same for every run.
 
-    One pair a row from the held-out split, with 15 % of the tokens masked in n-grams of up to three
-    whole words; always the same pairs, splits, swaps and masks. Each pair comes once; the rows that
-    fill the last batch are empty and have weight 0.
+    Each row holds one pair of the held-out split, with 15 % of its tokens masked in n-grams of up
+    to three whole words. The pairs, splits, swaps and masks never change. Each pair is read once;
+    the rows that fill up the last batch are empty and have weight 0.
 
-    Open it once: TensorFlow keeps what its graph calls for as long as the process lives.
+    Open a dataset only once: TensorFlow keeps the functions that its graph calls for the lifetime
+    of the process.
 
     Args:
-        corpus: the corpus to read, of which the split `validation` is used.
-        max_seq_length: positions in a row.
-        batch_size: rows of a batch over all processes.
-        max_pairs: upper bound of the pairs to read, a fixed random subset; None means all.
+        corpus: the corpus to read; its split `validation` is used.
+        max_seq_length: number of positions in a row.
+        batch_size: number of rows in a batch over all processes.
+        max_pairs: read at most this many pairs, a fixed random subset; None means all.
         rows: as in `TrainingDataset.batches`.
         plan_dir: as in `DataConfig`.
-        sentence_objective: the meaning of the pairs' labels. Masked LM is evaluated on the pairs of
-            sentence order; those of next sentence differ, and evaluate that objective alone.
+        sentence_objective: the objective that defines the pairs' labels. Masked LM is evaluated on
+            the pairs for sentence order. The pairs for next sentence differ and are used to
+            evaluate that objective only.
 
     Raises:
         InputError: the corpus has no held-out text.
@@ -155,7 +159,7 @@ class HeldOutDataset:
         self._batches = reader.read(firsts, rows_of_batch(rows, batch_size), total=total)
 
     def batches(self) -> BatchIterator:
-        """Return all batches, each time from the first on: dicts of `PretrainingBatch`'s fields."""
+        """Return all batches from the first one: dicts of the fields of `PretrainingBatch`."""
         return BatchIterator(self._batches.as_numpy_iterator())
 
 
@@ -173,7 +177,7 @@ def held_out_config(
 
 
 class _BatchReader:
-    """Reads any rows of a split, masks them and batches them."""
+    """Reads arbitrary rows of a split, masks them and batches them."""
 
     def __init__(self, corpus: Corpus, split: str, config: DataConfig, *, seed: int) -> None:
         vocabulary = load_vocabulary(corpus, config.word_start_rule)
@@ -183,7 +187,7 @@ class _BatchReader:
         self.plan = self._rows.plan
         self._config = config
         self._mask_key = randomness.derive_key(seed, "masks")
-        # Traced once for each number of rows, however often batches are requested.
+        # Traced once per number of rows, however often batches are requested.
         self._mask = tf.function(
             lambda *rows: mask_rows(*rows, config=config, vocabulary=vocabulary), autograph=False
         )
@@ -191,9 +195,9 @@ class _BatchReader:
     def read(
         self, firsts: tf.data.Dataset, wanted: np.ndarray, *, total: int | None = None
     ) -> tf.data.Dataset:
-        """Batches of the rows `first + wanted` for each first; rows from `total` on are empty."""
+        """Return a batch per first: the rows `first + wanted`; rows from `total` on are empty."""
         length = self._config.max_seq_length
-        # Consecutive rows have consecutive random bits, which are generated together.
+        # Consecutive rows use consecutive random bits, which are generated together.
         runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
 
         @tf.autograph.experimental.do_not_convert
@@ -207,8 +211,8 @@ class _BatchReader:
 
         options = tf.data.Options()
         options.deterministic = True
-        # Nothing is left to tune, and its thread lets an iterator's end wait until it wakes up: the
-        # longer the run, the later, up to a minute.
+        # There is nothing to tune. The tuning thread delays the end of an iterator until it wakes
+        # up: up to a minute, depending on the length of the run.
         options.autotune.enabled = False
         dataset = firsts.map(make_batch, num_parallel_calls=_PARALLEL_BATCHES)
         return dataset.prefetch(1).with_options(options)
@@ -216,7 +220,7 @@ class _BatchReader:
     def _assemble(
         self, first: tf.Tensor, wanted: np.ndarray, total: int | None
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return the rows `first + wanted` before masking, and the predictions of each pair."""
+        """Return the rows `first + wanted` before masking, and the predictions per pair."""
 
         def assemble(first: np.int64) -> tuple[np.ndarray, ...]:
             rows = self._rows.read(first + wanted, total=total)

@@ -1,4 +1,4 @@
-"""Pre-training batches as text: pairs, order labels and masks; how much of a corpus they read."""
+"""Pre-training batches as text (pairs, order labels, masks), and the coverage of a corpus."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,14 @@ from data_pipeline.corpus.chunks import LOW_COVERAGE
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
-# Codes of a terminal's colors and weights.
+# ANSI codes of colors and font weights.
 _SEGMENTS = ("36", "32")  # A cyan, B green
 _MASKED, _KEPT, _REPLACED, _SPECIAL, _HEADING = "1;31", "4;33", "1;35", "2", "1"
 
 
 def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.ndarray]:
     """Return the first training batch with the default settings."""
-    # TensorFlow takes seconds to load, and building a corpus does without.
+    # TensorFlow takes seconds to import, and building a corpus does not need it.
     from data_pipeline.config import DataConfig
     from data_pipeline.pretraining.dataset import PretrainingDataset
 
@@ -25,11 +25,11 @@ def first_batch(corpus: Corpus, *, num_rows: int, seed: int) -> dict[str, np.nda
 
 
 def format_coverage(coverage: float, max_seq_length: int, *, cuts_long_sentences: bool) -> str:
-    """Format how many of the training tokens an epoch reads; a warning if they are few.
+    """Format the fraction of the training tokens that an epoch reads, as a warning if it is low.
 
     Args:
         coverage: the fraction.
-        max_seq_length: of the rows.
+        max_seq_length: the length of the rows.
         cuts_long_sentences: as in the corpus's metadata.
 
     Example: `format_coverage(0.97, 512, cuts_long_sentences=True)` is ``an epoch of rows of 512
@@ -50,15 +50,15 @@ def format_coverage(coverage: float, max_seq_length: int, *, cuts_long_sentences
 def format_batch(
     batch: Mapping[str, np.ndarray], tokenizer: Tokenizer, *, in_color: bool = True
 ) -> str:
-    """Format all pairs of a batch, each under a heading with its order, length and predictions.
+    """Format all pairs of a batch, with a heading that states order, length and predictions.
 
     Segment A is cyan, B green. Predicted tokens are shown as input and label: `{[MASK]=king}` in
     red if masked, `{queen=king}` in magenta if replaced, `{king}` in yellow if kept.
 
     Args:
         batch: the fields of a `PretrainingBatch`.
-        tokenizer: of the corpus.
-        in_color: use a terminal's colors.
+        tokenizer: the tokenizer of the corpus.
+        in_color: whether to use terminal colors.
     """
     lines = []
     for row in range(len(batch["input_ids"])):

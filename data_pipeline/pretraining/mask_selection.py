@@ -1,8 +1,8 @@
-"""Mask selection: which words of a batch are masked, by the distribution of the released generator.
+"""Mask selection: which words of a batch are masked, with the released generator's distribution.
 
-The generator visits the words of a pair one by one in a random order. Here the t-th words of all
-pairs of a batch are visited together, so the distribution is the same, and the work is one sort and
-a few dozen small steps per batch.
+The generator visits the words of a pair one by one in random order. Here the t-th words of all
+pairs of a batch are visited together. The distribution is the same, and the work is one sort and a
+few dozen small steps per batch.
 """
 
 import math
@@ -15,23 +15,23 @@ from jaxtyping import Bool, Int32
 
 from data_pipeline.config import DataConfig, Masking, MaskReach
 
-# Each position owns one counter of the philox stream, that is four 32-bit words: the rank of its
-# word in the visiting order, the length of the n-gram that starts here, and, for the corruption,
-# the choice between mask, original and random token, and the random token.
+# Each position owns one counter of the Philox stream, i.e. four 32-bit words: the rank of its word
+# in the visiting order; the length of the n-gram that starts there; and, for the corruption, the
+# choice between [MASK], original and random token, and the random token itself.
 BITS_PER_POSITION = 4
 ORDER, LENGTH, CORRUPTION, REPLACEMENT = range(BITS_PER_POSITION)
 
-PROBABILITY_BITS = 24  # probabilities are compared as integers, exact on every machine
+PROBABILITY_BITS = 24  # probabilities are compared as integers, which is exact on every machine
 
 _SPAN_RATE, _MAX_SPAN = 0.2, 10  # SpanBERT §3.1
 
 
 class MaskingKind(NamedTuple):
-    """A rule for what is masked together.
+    """A rule for which tokens are masked together.
 
     Attributes:
         length_weights: relative probabilities of masking 1, 2, ... consecutive words together.
-        whole_words: True if a word has all of its tokens masked; False if each token is a word.
+        whole_words: True if all tokens of a word are masked; False if each token counts as a word.
     """
 
     length_weights: Callable[[DataConfig], Sequence[float]]
@@ -39,7 +39,7 @@ class MaskingKind(NamedTuple):
 
 
 def _ngram_weights(config: DataConfig) -> list[float]:
-    """Return p(n) proportional to 1/n (ALBERT §4.1): 6/11, 3/11 and 2/11 for n-grams up to 3."""
+    """Return p(n) proportional to 1/n (ALBERT §4.1), e.g. 6/11, 3/11 and 2/11 up to n = 3."""
     weights = [1 / n for n in range(1, config.ngram + 1)]
     return weights if config.favor_shorter_ngram else weights[::-1]
 
@@ -53,7 +53,7 @@ def _single_weight(_: DataConfig) -> list[float]:
     return [1.0]
 
 
-# One entry for each member of `Masking`.
+# One entry per member of `Masking`.
 MASKING_KINDS: Mapping[Masking, MaskingKind] = {
     Masking.NGRAM: MaskingKind(_ngram_weights),
     Masking.WHOLE_WORD: MaskingKind(_single_weight),
@@ -81,8 +81,8 @@ class Vocabulary(NamedTuple):
 def random_row_bits(key: int, first_row: tf.Tensor, num_rows: int, length: int) -> tf.Tensor:
     """Return the random bits of rows first_row, first_row + 1, ...: uint32 [num_rows, length, 4].
 
-    Row g owns the counters from `g * length` of the key's philox stream, whatever batch or process
-    it is in. The algorithm is named, since an automatic choice may differ between machines.
+    Row g owns the counters from `g * length` of the key's Philox stream, independent of batch and
+    process. The algorithm is fixed, since an automatic choice may differ between machines.
     """
     counter = tf.cast(first_row * length, tf.uint64)
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
@@ -95,7 +95,7 @@ def random_row_bits(key: int, first_row: tf.Tensor, num_rows: int, length: int) 
 
 
 def bits_at(bits: tf.Tensor, positions: tf.Tensor, column: int) -> tf.Tensor:
-    """Return one 32-bit word of each flat position: uint32."""
+    """Return one of the 32-bit words of each flat position: uint32."""
     return tf.gather(tf.reshape(bits, [-1]), positions * BITS_PER_POSITION + column)
 
 
@@ -113,9 +113,9 @@ class Words(NamedTuple):
     maskable: tf.Tensor  # bool [rows * length]: True for text, False for special tokens
     of_position: tf.Tensor  # int32 [rows * length]: the word at, or the last before, each position
     starts: tf.Tensor  # int32 [K]: flat position of a word's first token
-    ends: tf.Tensor  # int32 [K]: index of the first word beyond the stretch n-grams stay in
-    tokens_before: tf.Tensor  # int32 [K + 1]: tokens of all words before
-    pairs: tf.Tensor  # int32 [K]: row * pairs a row + pair
+    ends: tf.Tensor  # int32 [K]: index of the first word after the word's stretch
+    tokens_before: tf.Tensor  # int32 [K + 1]: number of tokens in all previous words
+    pairs: tf.Tensor  # int32 [K]: row * pairs_per_row + pair
 
 
 def find_words(
@@ -125,19 +125,19 @@ def find_words(
     config: DataConfig,
     vocabulary: Vocabulary,
 ) -> Words:
-    """Find the words of rows, and the stretches that n-grams stay in.
+    """Find the words of rows, and the stretches that n-grams do not leave.
 
     Args:
         input_ids: int32 [rows, length].
-        sequence_ids: int32 [rows, length], 0 on padding, else which pair of the row, from 1.
-        pairs_per_row: int32.
+        sequence_ids: int32 [rows, length], the pair of the row, from 1; 0 for padding.
+        pairs_per_row: int32, number of pair slots per row.
         config: the masking kind, and how far n-grams reach.
         vocabulary: the tokens.
     """
     is_cls, is_sep = input_ids == vocabulary.cls_id, input_ids == vocabulary.sep_id
     maskable = (sequence_ids > 0) & ~is_cls & ~is_sep
-    # Words and n-grams do not leave a stretch: a segment, or as released the whole pair, in which
-    # they continue across [SEP].
+    # Words and n-grams do not leave a stretch: a segment, or, as in the release, the whole pair,
+    # where they continue across [SEP].
     before_stretch = is_cls if config.mask_reach is MaskReach.PAIR else is_cls | is_sep
     starts_stretch = tf.pad(before_stretch[:, :-1], [[0, 0], [1, 0]])
     word_starts = maskable
@@ -176,12 +176,12 @@ def select_words(
 
     Args:
         words: the words of the batch, K in all.
-        budgets: int32 [rows, pairs], tokens to mask.
+        budgets: int32 [rows, pairs], number of tokens to mask.
         bits: uint32 [rows, length, 4].
-        probabilities: of masking 1, 2, ... words together.
+        probabilities: the probabilities of masking 1, 2, ... words together.
 
     Returns:
-        int32 [K + 1]: for each word the first word of the n-gram that masks it, else -1. The last
+        int32 [K + 1]: for each word, the first word of the n-gram that masks it, or -1. The last
         entry is scratch space for steps without effect.
     """
     num_words = tf.shape(words.starts)[0]
@@ -205,7 +205,7 @@ def select_words(
         end = tf.gather(ends, word)[:, None]
         after = tf.gather(words.tokens_before, tf.minimum(word[:, None] + offsets + 1, end))
         size = after - tf.gather(words.tokens_before, word)[:, None]
-        # Sizes grow with the words, so those that fit are the first ones.
+        # Sizes increase with the number of words, so the ones that fit come first.
         fits = live[:, None] & (offsets < length) & (size <= remaining[:, None])
         window = tf.where(fits & (word[:, None] + offsets < end), word[:, None] + offsets, -1)
         taken = tf.gather(heads, tf.where(window < 0, num_words, window)) >= 0
@@ -231,9 +231,9 @@ def _visiting_order(
     """Return a random order of each pair's words.
 
     Returns:
-        visits: int32, indices of words; those of a pair stand together, in random order.
+        visits: int32, indices of words; those of a pair are adjacent, in random order.
         first_visit: int32 [rows * pairs], where a pair's words start in `visits`.
-        num_visits: int32 [rows * pairs], the number of its words.
+        num_visits: int32 [rows * pairs], the number of words of each pair.
     """
     rows, length = tf.shape(bits)[0], tf.shape(bits)[1]
     # Sorted in descending order within a row: earlier pairs first, ties (1 in 2^32) by position.

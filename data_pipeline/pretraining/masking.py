@@ -1,6 +1,6 @@
-"""Masked rows for the masked LM: how many tokens are predicted, and how they are corrupted.
+"""Masking of rows for the masked LM: how many tokens are predicted, and how they are corrupted.
 
-Rows are masked for whole batches at once in the tf.data graph.
+The tf.data graph masks a whole batch of rows at once.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _MASKED, _KEPT = round(0.8 * 2**PROBABILITY_BITS), round(0.9 * 2**PROBABILITY_BI
 
 
 class MaskedRows(NamedTuple):
-    """Masked rows and their original tokens, in ascending positions, 0 where unused."""
+    """Masked rows and the original tokens, in order of position; unused slots are 0."""
 
     input_ids: tf.Tensor  # int32 [rows, length]
     masked_lm_positions: tf.Tensor  # int32 [rows, predictions]
@@ -42,11 +42,11 @@ def budget_predictions(
 ) -> Int32[np.ndarray, "rows pairs"]:
     """Return how many tokens to predict in each pair.
 
-    A pair of n positions, special tokens included, gets `max(1, round(n * masked_lm_prob))`, halves
-    rounded to even, as in the released generator. If that exceeds the slots of a row, the slots are
-    divided in proportion: with c the running sum over pairs and C its total, pair i gets
-    `floor(slots c_i / C) - floor(slots c_{i-1} / C)`, so that all slots are used and no pair gets
-    more than its due. A pair of length 0 is absent.
+    A pair of n positions, special tokens included, gets `max(1, round(n * masked_lm_prob))`, with
+    halves rounded to even as in the released generator. If the pairs of a row together exceed its
+    slots, the slots are divided in proportion: with c_i the running sum over pairs and C the total,
+    pair i gets `floor(slots c_i / C) - floor(slots c_{i-1} / C)`. This uses all slots, and no pair
+    gets more than it would without the limit. A pair of length 0 is absent.
 
     Example at 0.15: lengths `[[512, 0], [10, 30]]` with 20 slots give `[[20, 0], [2, 4]]`.
     """
@@ -70,23 +70,24 @@ def mask_rows(
 ) -> MaskedRows:
     """Mask rows of one or more pairs (ALBERT §4.1; BERT's 80/10/10).
 
-    The words of a pair are visited in random order until its budget of tokens is met. For each, a
-    number of words to mask from here on is sampled; words past the end of the segment do not count,
-    and the n-gram shrinks until it fits the rest of the budget; it is skipped if not even one word
-    fits, or if any of its tokens is masked already. Of the selected tokens 80 % become [MASK], 10 %
-    stay, 10 % become a random token; or all become [MASK] (`Corruption.ALWAYS_MASK`).
+    The words of a pair are visited in random order until its budget of tokens is met. At each word,
+    the number of words to mask from there on is sampled. Words past the end of the segment do not
+    count, and the n-gram shrinks until it fits the rest of the budget. It is skipped if not even
+    one word fits, or if any of its tokens is already masked. Of the selected tokens, 80 % become
+    [MASK], 10 % stay, and 10 % become a random token; with `Corruption.ALWAYS_MASK`, all become
+    [MASK].
 
     Args:
         input_ids: int32 [rows, length], the text with its [CLS] and [SEP].
-        sequence_ids: int32 [rows, length], 0 on padding, else which pair of the row, from 1.
-        budgets: int32 [rows, pairs], tokens to predict in each pair; at most
-            `config.max_predictions_per_seq` in a row.
+        sequence_ids: int32 [rows, length], the pair of the row, from 1; 0 for padding.
+        budgets: int32 [rows, pairs], number of tokens to predict in each pair; at most
+            `config.max_predictions_per_seq` per row.
         bits: uint32 [rows, length, 4], as returned by `random_row_bits`.
         config: the masking kind, corruption and replacement.
         vocabulary: the tokens.
 
-    Example, whole words, a budget of 2, where token 11 continues the word of token 10 and the word
-    of two tokens is visited first::
+    Example with whole words and a budget of 2, where token 11 continues the word that starts with
+    token 10, and this word is visited first::
 
         input_ids    2 10 11  3 12  3    ->    2  4  4  3 12  3
         positions 1 2, ids 10 11, weights 1 1
@@ -143,15 +144,16 @@ def _replacement_candidates(config: DataConfig, vocabulary: Vocabulary) -> np.nd
 
 
 def shuffle_visible_words(batch: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Put the visible tokens of a batch in random order within each pair.
+    """Shuffle the visible tokens of a batch within each pair.
 
-    Special tokens, padding and the positions to predict stay. A model that only counts tokens loses
-    nothing by this, one that reads does: the loss on the shuffled batch minus the loss on the batch
-    is the context gap. A row's order depends on the seed and on the row, not on its batch.
+    Special tokens, padding and the positions to predict stay in place. A model that only counts
+    tokens loses nothing by this; a model that reads does. The loss on the shuffled batch minus the
+    loss on the original batch is the context gap. The order of a row depends on the seed and the
+    row's content, not on its batch.
 
     Args:
         batch: the fields of `PretrainingBatch`.
-        seed: of the order.
+        seed: the seed of the order.
 
     Example: with position 2 to be predicted, `2 41 4 43 44 3 51 3` may become
     `2 51 4 44 41 3 43 3`.

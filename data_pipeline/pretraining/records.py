@@ -1,4 +1,4 @@
-"""Imported records: masked rows in memory-mapped files, and their training batches."""
+"""Imported records: masked rows in memory-mapped files, and training batches made from them."""
 
 import hashlib
 import itertools
@@ -22,11 +22,11 @@ from data_pipeline.pretraining.rows import rows_of_batch
 _FORMAT = 1
 _METADATA = "metadata.json"
 
-# One file each, all rows end to end.
+# One file per array, with all rows concatenated.
 _FILES: dict[str, np.dtype] = {
-    "tokens": np.dtype("<u4"),  # the masked text without its padding
-    "offsets": np.dtype("<i8"),  # [rows + 1]: where each row's text starts
-    "first_lengths": np.dtype("<i4"),  # positions of [CLS] A [SEP]
+    "tokens": np.dtype("<u4"),  # the masked text without padding
+    "offsets": np.dtype("<i8"),  # [rows + 1]: where the text of each row starts
+    "first_lengths": np.dtype("<i4"),  # number of positions in [CLS] A [SEP]
     "positions": np.dtype("<i4"),  # [rows, slots]
     "ids": np.dtype("<u4"),  # [rows, slots]
     "weights": np.dtype("<f4"),  # [rows, slots]
@@ -36,7 +36,7 @@ _FILE_NAMES = sorted(f"{name}.bin" for name in _FILES)
 
 
 class RecordWriter:
-    """Writes rows into a directory, which `finish` completes."""
+    """Writes rows into a directory; `finish` completes it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -52,11 +52,11 @@ class RecordWriter:
 
         Args:
             input_ids: integers [rows, length], padded.
-            lengths: positions without padding.
+            lengths: number of positions without padding.
             columns: the other arrays, by their names in the directory.
 
         Raises:
-            InputError: the rows have another shape than those before.
+            InputError: the shape of the rows differs from that of earlier ones.
         """
         shape = (input_ids.shape[1], columns["positions"].shape[1])
         if self._shape not in (None, shape):
@@ -103,22 +103,22 @@ class RecordWriter:
 class RecordDataset:
     """The training batches of imported records; see `TrainingDataset`.
 
-    Masks, segment order and label are the record's own, the same in every epoch.
+    Masks, segment order and labels are those of the records, the same in every epoch.
 
     Args:
         directory: as written by `data_pipeline.pretraining.tfrecord.import_records`.
-        config: settings whose `max_seq_length` and `max_predictions_per_seq` must be those of the
-            records; with `sentence_objective=none` labels have weight 0. Other settings have no
+        config: settings whose `max_seq_length` and `max_predictions_per_seq` must match the
+            records. With `sentence_objective=none`, labels have weight 0. Other settings have no
             effect.
-        seed: of the order of rows.
-        global_batch_size: rows of a batch over all processes.
+        seed: the seed of the order of rows.
+        global_batch_size: number of rows in a batch over all processes.
 
     Attributes:
         fingerprint: SHA-256 over the files, which identifies the records.
 
     Raises:
         InputError: the directory is missing, incomplete or damaged.
-        FieldError: a setting does not match the records, or there are no rows in a batch.
+        FieldError: a setting does not match the records, or the batch size is less than 1.
     """
 
     def __init__(
@@ -144,13 +144,13 @@ class RecordDataset:
 
     @property
     def max_token_id(self) -> int:
-        """The largest token id, which must be below the vocabulary size of a model."""
+        """The largest token id, which must be less than the vocabulary size of a model."""
         return max(int(self._arrays[name].max()) for name in ("tokens", "ids"))
 
     def batches(
         self, *, start_step: int, rows: Int64[np.ndarray, " rows"] | None = None
     ) -> BatchIterator:
-        """Return the batches from a step on; see `TrainingDataset.batches`."""
+        """Return the batches from a step onward; see `TrainingDataset.batches`."""
         wanted = rows_of_batch(rows, self.global_batch_size)
         firsts = itertools.count(start_step * self.global_batch_size, self.global_batch_size)
         return BatchIterator(self._read(first + wanted) for first in firsts)
@@ -215,7 +215,7 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
 
 
 def _find_fault(directory: Path, metadata: Mapping[str, Any]) -> str:
-    """Compare the files of imported records with their metadata; empty if they agree."""
+    """Compare the files of imported records with their metadata; return "" if they agree."""
     files = metadata["files"]
     for name in _FILE_NAMES:
         path, expected = directory / name, files[name]

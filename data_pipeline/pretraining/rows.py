@@ -1,6 +1,6 @@
-"""Rows of text before masking: their layout, and their reader by number.
+"""Rows of text before masking: their layout, and a reader that finds them by number.
 
-This is the NumPy half of the way to a batch; it does not depend on masks.
+This is the NumPy half of making a batch. It does not depend on masks.
 """
 
 import functools
@@ -20,7 +20,7 @@ from data_pipeline.planning.plan import open_plan
 
 
 class Rows(NamedTuple):
-    """Rows of text before masking; fields that a batch keeps have its names."""
+    """Rows of text before masking; fields that go into a batch have the same names there."""
 
     input_ids: Int32[np.ndarray, "rows length"]
     token_type_ids: Int32[np.ndarray, "rows length"]
@@ -46,10 +46,10 @@ def lay_out_rows(
 
     Args:
         segments: the pairs.
-        rows: the row of each.
-        slots: the place of each among the pairs of its row, from 0.
-        split: the text that the segments address.
-        shape: the numbers of rows, of positions in a row, and of pair slots in a row.
+        rows: the row of each pair.
+        slots: the index of each pair within its row, from 0.
+        split: the text that the segments point into.
+        shape: the number of rows, of positions per row, and of pair slots per row.
         cls_id: the id of [CLS].
         sep_id: the id of [SEP].
 
@@ -72,8 +72,8 @@ def lay_out_rows(
     middle = cls + first[rows, slots]  # the first token of B
     end = middle + second[rows, slots]
 
-    # A row is a sequence of runs: both parts of each pair, then padding. Within a run the address
-    # of a token is its flat position plus a constant.
+    # A row is a sequence of runs: the two parts of each pair in turn, then padding. Within a run,
+    # the address of a token in the split is its flat position plus a constant.
     runs = np.zeros((num_rows, 2 * num_pairs + 1), np.int64)
     runs[:, :-1:2], runs[:, 1::2] = first, second
     runs[:, -1] = length - pair_lengths.sum(axis=1)
@@ -89,7 +89,7 @@ def lay_out_rows(
     positions = np.arange(num_rows * length)
     sequence_ids = spread(ordinals)
     present = sequence_ids > 0
-    # Special tokens and padding have addresses of other text, whose shards may not be here.
+    # The addresses of special tokens and padding point at unrelated text, perhaps in absent shards.
     is_text = present.copy()
     is_text[cls] = is_text[middle - 1] = is_text[end - 1] = False
     text = np.flatnonzero(is_text)
@@ -113,7 +113,7 @@ def lay_out_rows(
 def _scatter(
     rows: np.ndarray, slots: np.ndarray, shape: tuple[int, int], values: np.ndarray
 ) -> np.ndarray:
-    """Return a table of pairs by row and slot, 0 where there is no pair."""
+    """Return a table of the values by row and slot, 0 where there is no pair."""
     table = np.zeros(shape, values.dtype)
     table[rows, slots] = values
     return table
@@ -127,7 +127,7 @@ def _spread(runs: np.ndarray, values: np.ndarray) -> np.ndarray:
 def rows_of_batch(
     rows: Int64[np.ndarray, " rows"] | None, batch_size: int
 ) -> Int64[np.ndarray, " rows"]:
-    """Return the requested rows of a batch, checked; None means all."""
+    """Validate and return the requested rows of a batch; None means all."""
     if rows is None:
         return np.arange(batch_size)
     if len(rows) == 0 or rows.min() < 0 or rows.max() >= batch_size:
@@ -136,16 +136,16 @@ def rows_of_batch(
 
 
 class RowReader:
-    """Reads rows of a split by their number in a run, in the order of their plan.
+    """Reads rows of a split by their number in a run, in the order of the plan.
 
     A pair's split, swap and truncation are functions of the seed, the epoch and the pair. Reading
-    has no state and costs the same for every row.
+    is stateless and costs the same for every row.
 
     Args:
         corpus: the corpus to read.
         split: the name of the split.
         config: how rows are made.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         cls_id: the id of [CLS].
         sep_id: the id of [SEP].
 
@@ -174,7 +174,7 @@ class RowReader:
         self._cls_id, self._sep_id = cls_id, sep_id
 
     def read(self, numbers: Int64[np.ndarray, " rows"], *, total: int | None = None) -> Rows:
-        """Read the rows of these numbers; those from `total` on, if given, are empty."""
+        """Read the rows with these numbers; if `total` is given, rows from `total` on are empty."""
         present = np.flatnonzero(numbers < (np.inf if total is None else total))
         planned = self.plan.find_pairs(numbers[present], seed=self._seed)
         segments = sample_segments(

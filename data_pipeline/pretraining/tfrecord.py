@@ -24,18 +24,18 @@ _POSITION_FEATURES = ("input_ids", "input_mask", "segment_ids")
 _SLOT_FEATURES = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 _LABEL = "next_sentence_labels"
 _READ_TOGETHER = 1024
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # of a record: its length and checksums
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around a record: its length and checksums
 _LARGEST_ID = 2**31 - 1
 
 
 def write_records(
     batches: Iterable[Mapping[str, np.ndarray]], paths: list[Path], *, vocabulary: Vocabulary
 ) -> int:
-    """Write batches of unpacked rows, distributed over the files in turn, without empty rows.
+    """Write batches of unpacked rows to the files in turn, without empty rows.
 
     Args:
         batches: dicts of the fields of `PretrainingBatch`.
-        paths: the files to write; none may exist. Missing folders are made.
+        paths: the files to write; none may exist. Missing folders are created.
         vocabulary: the tokens that start a word, for `token_boundary`.
 
     Returns:
@@ -69,7 +69,7 @@ def write_records(
 
 @contextlib.contextmanager
 def _named_errors(paths: list[Path]) -> Iterator[None]:
-    """Turn the errors of files that cannot be written into an InputError that names them."""
+    """Turn errors of writing the files into an InputError that names them."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -110,19 +110,20 @@ def _to_example(
 
 
 def import_records(paths: list[Path], directory: Path) -> int:
-    """Convert record files into a directory that `RecordDataset` reads at any row.
+    """Convert record files into a directory in which `RecordDataset` can read any row.
 
-    The directory is complete or absent.
+    The directory is either complete or absent.
 
     Args:
         paths: the files, in the order of their rows.
-        directory: the directory to write; must not exist.
+        directory: the directory to write, which must not exist.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: a file is missing, damaged, empty or has other features; the message names it.
+        InputError: a file is missing, damaged or empty, or its features differ; the message names
+            the file.
     """
     with (
         new_directory(directory, error=InputError) as partial,
@@ -135,7 +136,7 @@ def import_records(paths: list[Path], directory: Path) -> int:
 
 
 def _read_file(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield the records of a file, some at a time, with the number of the first of them."""
+    """Yield the records of a file in batches, each with the number of its first record."""
     _check_lengths(path)
     first = 0
     try:
@@ -155,7 +156,7 @@ def _read_file(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
 
 
 def _check_lengths(path: Path) -> None:
-    """Check that no record is longer than its file, before TensorFlow allocates what it says."""
+    """Check that no record claims to be longer than its file, before TensorFlow allocates it."""
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -177,7 +178,7 @@ def _check_lengths(path: Path) -> None:
 
 
 def _describe(serialized: bytes, path: Path) -> dict[str, tf.io.FixedLenFeature]:
-    """Describe the features and their lengths, taken from the first record."""
+    """Describe the features and their lengths, based on the first record."""
     found = tf.train.Example.FromString(serialized).features.feature
     features = {}
     for name in (*_POSITION_FEATURES, *_SLOT_FEATURES, _LABEL):
@@ -200,7 +201,7 @@ def _append(writer: RecordWriter, records: dict[str, np.ndarray], path: Path, fi
     lengths = _leading_ones(records, "input_mask", path, first)
     second = records["segment_ids"][:, ::-1]
     padding = records["input_mask"].shape[1] - lengths
-    # Read backwards, without padding, the segment ids are ones and then zeros.
+    # Read backward and without padding, the segment ids are ones followed by zeros.
     columns = (np.arange(second.shape[1]) + padding[:, None]) % second.shape[1]
     shifted = {"segment_ids": np.take_along_axis(second, columns, axis=1)}
     second_lengths = _leading_ones(shifted, "segment_ids", path, first)

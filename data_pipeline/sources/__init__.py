@@ -1,4 +1,4 @@
-"""Documents and examples of files, records, tables, data sets and installed documentation."""
+"""Documents and examples from files, records, tables, data sets and installed packages."""
 
 from data_pipeline.sources.documents import Document, FileEnd, Source, SourceFormat
 from data_pipeline.sources.tables import TableRow, read_rows

@@ -11,19 +11,20 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources.compression import DAMAGE
 from data_pipeline.sources.text_files import InputFile, ReadingProgress, open_bytes
 
-ARROW = ".arrow"  # files of the streaming format, as `datasets` writes them; all others are Parquet
+ARROW = ".arrow"  # the streaming format, as `datasets` writes it; all other files are Parquet
 
 _ROWS_PER_READ = 256
 _FIRST_ROWS = 100
 
 
 def read_column(file: InputFile, column: str, progress: ReadingProgress) -> Iterator[str]:
-    """Read the texts of a column; rows without one are left out.
+    """Read the texts of a column, skipping rows without text.
 
     Raises:
-        InputError: it is not such a file, or the column is missing or holds no text.
+        InputError: the file has another format, or the column is missing or holds no text.
     """
     with _open(file, progress) as table:
         schema = _schema(table)
@@ -41,10 +42,10 @@ def read_column(file: InputFile, column: str, progress: ReadingProgress) -> Iter
 
 
 def read_columns(file: InputFile, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
-    """Read some columns of each row: texts, and what else there is as JSON; null becomes empty.
+    """Read some columns of each row: text as it is, other values as JSON, null as "".
 
     Raises:
-        InputError: it is not such a file, or a column is missing.
+        InputError: the file has another format, or a column is missing.
     """
     with _open(file, ReadingProgress()) as table:
         names = _schema(table).names
@@ -64,10 +65,10 @@ def _as_text(value: object) -> str:
 
 
 def read_first_rows(file: InputFile) -> list[Mapping[str, str]]:
-    """Read the text columns of the first rows; other columns are left out.
+    """Read the text columns of the first rows; other columns are skipped.
 
     Raises:
-        InputError: it is not such a file.
+        InputError: the file has another format.
     """
     with _open(file, ReadingProgress()) as table:
         names = [field.name for field in _schema(table) if _is_text(field.type)]
@@ -84,8 +85,10 @@ def _open(file: InputFile, progress: ReadingProgress) -> Iterator[Any]:
             if is_arrow:
                 yield pyarrow.ipc.open_stream(stream)
             else:
-                yield pyarrow.parquet.ParquetFile(stream)
-        except (pyarrow.ArrowException, OSError, MemoryError) as error:  # of lengths that it claims
+                # Its end is read first.
+                whole = stream if stream.seekable() else pyarrow.BufferReader(stream.read())
+                yield pyarrow.parquet.ParquetFile(whole)
+        except (pyarrow.ArrowException, MemoryError, *DAMAGE) as error:  # of lengths that it claims
             kind = "Arrow" if is_arrow else "Parquet"
             raise InputError(f"{file.name} is not a complete {kind} file: {error}") from None
 
@@ -95,10 +98,10 @@ def _schema(table: Any) -> pyarrow.Schema:
 
 
 def _batches(table: Any, columns: list[str]) -> Iterator[pyarrow.RecordBatch]:
-    """Yield batches of rows of some columns.
+    """Yield batches of rows with some columns.
 
-    Those of an Arrow stream are as large as they were written, and damaged ones are only noticed
-    when they are validated: reading them would reach beyond their memory.
+    The batches of an Arrow stream have the size with which they were written. They are validated,
+    since reading a damaged one would go beyond its memory.
     """
     if isinstance(table, pyarrow.parquet.ParquetFile):
         yield from table.iter_batches(batch_size=_ROWS_PER_READ, columns=columns)

@@ -8,12 +8,14 @@ from typing import Any
 from data_pipeline.errors import InputError
 from data_pipeline.sources.json_text import parse_object
 
-# The paragraphs of a document (or, in the sentences format, its sentences), none of them blank.
+# The paragraphs of a document, or its sentences in the sentences format; none is blank.
 Document = list[str]
+
+_TAG = re.compile(r'<doc id="[^"]*" .*title=".*">$')
 
 
 def split_paragraphs(text: str) -> Document:
-    """Split a text into its lines, without blank ones.
+    """Split a text into its lines, dropping blank ones.
 
     Example: `split_paragraphs("One.  \\n\\nTwo.\\n")` is `["One.", "Two."]`.
     """
@@ -23,15 +25,15 @@ def split_paragraphs(text: str) -> Document:
 def read_articles(
     lines: Iterator[tuple[int, str]], name: str, text_of: Callable[[dict[str, Any], int], str]
 ) -> Iterator[Document]:
-    """Read articles without the title line, which repeats the title in the tag.
+    """Read articles without the first line, if it repeats the title in the tag.
 
     Args:
-        lines: numbered, without white space at their ends.
-        name: of the file.
-        text_of: the text of a JSON record and the number of its line.
+        lines: numbered lines, stripped of white space at both ends.
+        name: the name of the file.
+        text_of: returns the text of a JSON record, given the record and its line number.
 
     Raises:
-        InputError: there is something between articles, or one has no end.
+        InputError: there is text between articles, or an article does not end.
     """
     document: Document | None = None
     title, opened = "", 0
@@ -40,10 +42,12 @@ def read_articles(
             yield without_title(document, title)
             document = None
         elif document is not None:
+            if _TAG.match(line):
+                break
             if line:
                 document.append(html.unescape(line))
         elif line.startswith("<doc "):
-            match = re.search(r'title="(.*?)"', line)
+            match = re.search(r'title="(.*)"', line)
             title, opened = html.unescape(match[1]) if match else "", number
             document = []
         elif line.startswith("{"):

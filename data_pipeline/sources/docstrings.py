@@ -1,4 +1,4 @@
-"""Documents of the documentation in installed Python packages: English prose on any machine."""
+"""Documents from the documentation in installed Python packages: English prose on any machine."""
 
 import ast
 import inspect
@@ -25,7 +25,7 @@ _FENCE = re.compile(r"^(?:```|~~~)")
 
 
 def find_documented_files() -> list[InputFile]:
-    """Find the Python files, READMEs and descriptions of all packages, sorted by path.
+    """Find the Python files, READMEs and package descriptions of all packages, sorted by path.
 
     Raises:
         InputError: no package is installed.
@@ -37,7 +37,7 @@ def find_documented_files() -> list[InputFile]:
             subdirectories[:] = sorted(set(subdirectories) - {"__pycache__", "tests", "test"})
             for name in sorted(names):
                 path = Path(directory, name)
-                if _is_documented(path) and path.is_file():  # no dangling link
+                if _is_documented(path) and path.is_file():  # not a dangling link
                     files.append(InputFile(str(path), path.stat().st_size, ""))
     files = [file for file in files if file.size]
     if not files:
@@ -48,9 +48,9 @@ def find_documented_files() -> list[InputFile]:
 def read_documentation(file: InputFile) -> list[list[str]]:
     """Read the documents of one file.
 
-    Python code has one for the module, one for each top-level function, and one for each class with
-    its methods; other text is one document. Code, examples, tables and lists of names are left out.
-    Files that cannot be parsed have no documents.
+    Python code gives one document for the module, one for each top-level function, and one for each
+    class with its methods. Other text is one document. Code, examples, tables and lists of names
+    are left out. Files that cannot be parsed give no documents.
     """
     data = Path(file.name).read_bytes()
     if file.name.endswith(".py"):
@@ -65,7 +65,7 @@ def read_documentation(file: InputFile) -> list[list[str]]:
 
 
 def extract_prose(text: str) -> list[str]:
-    """Extract the paragraphs of prose of a docstring, Markdown or reStructuredText.
+    """Extract the paragraphs of prose from a docstring, Markdown or reStructuredText.
 
     Example::
 
@@ -95,7 +95,7 @@ def extract_prose(text: str) -> list[str]:
         if not any(map(str.isalpha, line)) or line.startswith((".. ", "#", "|", "@")):
             starts_new = True
             continue
-        # The next entry of a list begins where a hanging indent ends.
+        # A hanging indent that ends starts the next entry of a list.
         if starts_new or not paragraphs or indent < last_indent or _BULLET.match(line):
             paragraphs.append([])
         paragraphs[-1].append(_BULLET.sub("", line))
@@ -118,7 +118,7 @@ def _extract_docstrings(source: bytes) -> list[list[str]]:
         return []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes in other people's code
+            warnings.simplefilter("ignore")  # about invalid escapes in other people's code
             module = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
@@ -144,7 +144,7 @@ def _docstring(
     value = node.body[0].value
     if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
         return None
-    # Source files may spell out surrogates, which UTF-8 cannot hold.
+    # Source files can escape lone surrogates, which UTF-8 cannot represent.
     return inspect.cleandoc(value.value).encode("utf-8", "ignore").decode()
 
 

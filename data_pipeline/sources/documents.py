@@ -1,8 +1,8 @@
-"""Documents of text files, records, Wikipedia extracts, TFDS and installed documentation."""
+"""Documents from text files, records, Wikipedia extracts, TFDS and installed packages."""
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -21,29 +21,29 @@ from data_pipeline.sources.text_files import (
 
 _logger = logging.getLogger(__name__)
 
-# Longer documents are cut between paragraphs, so that memory stays bounded.
+# Documents longer than this are cut between paragraphs to bound memory use.
 MAX_DOCUMENT_CHARACTERS = 8 << 20
 
-_TEXT = "text"  # the column of texts, unless another one is named
+_TEXT = "text"  # the text column unless another one is named
 
 
 class SourceFormat(StrEnum):
     """Format of the files of a source."""
 
-    TEXT = "text"  # a paragraph a line, a blank line between documents
-    SENTENCES = "sentences"  # a sentence a line, a blank line between documents
-    JSONL = "jsonl"  # a JSON object a line, the document in one of its fields
-    CSV = "csv"  # a header, a row a document, the document in one of the columns; cells quoted
-    TSV = "tsv"  # the same with tabs, where quotes are plain characters
+    TEXT = "text"  # one paragraph per line, a blank line between documents
+    SENTENCES = "sentences"  # one sentence per line, a blank line between documents
+    JSONL = "jsonl"  # one JSON object per line; one of its fields holds the document
+    CSV = "csv"  # a header, then one document per row, in one of the columns; quoted cells
+    TSV = "tsv"  # the same with tabs; quotes are ordinary characters
     PARQUET = "parquet"  # the document in one of the columns
-    HUGGINGFACE = "huggingface"  # a data set that `datasets` saved or cached, by directory or name
-    WIKIEXTRACTOR = "wikiextractor"  # <doc ...> blocks, or its JSON lines
+    HUGGINGFACE = "huggingface"  # a data set saved or cached by `datasets`: a directory or name
+    WIKIEXTRACTOR = "wikiextractor"  # WikiExtractor's <doc ...> blocks or JSON lines
     TFDS = "tfds"  # a prepared TensorFlow data set, by name
-    DOCSTRINGS = "docstrings"  # the documentation in the installed Python packages; no files
+    DOCSTRINGS = "docstrings"  # the documentation of the installed Python packages; no files
 
 
 class FileEnd(StrEnum):
-    """Meaning of a file's end: the document ends, or continues in the next file as released."""
+    """Whether a document ends with its file, or continues in the next file as in the release."""
 
     ENDS_DOCUMENT = "ends_document"
     CONTINUES = "continues"
@@ -51,18 +51,18 @@ class FileEnd(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One body of text: its location and format.
+    """A body of text: where it is and in which format.
 
     Attributes:
-        name: for reports.
+        name: the name used in reports.
         weight: how often its text is read in training, relative to other sources.
-        format: of its files.
+        format: the format of its files.
         inputs: globs, directories or names of data sets; empty for installed documentation.
         text_column: the field or column that holds the text; None: see `with_text_column`.
-        split: of TFDS and Hugging Face data sets.
-        encoding_errors: treatment of lines that are not UTF-8.
-        file_end: meaning of the end of a text file.
-        tfds_data_dir: directory of TFDS data sets; None for the default of TFDS.
+        split: the split to read of TFDS and Hugging Face data sets.
+        encoding_errors: how to treat lines that are not valid UTF-8.
+        file_end: what the end of a text file means.
+        tfds_data_dir: the directory of TFDS data sets; None for the TFDS default.
     """
 
     name: str
@@ -76,10 +76,10 @@ class Source:
     tfds_data_dir: str | None = None
 
     def find_inputs(self) -> list[InputFile]:
-        """Find the files of the source, in the order in which they are read.
+        """Find the files of the source, in reading order.
 
         Raises:
-            InputError: there are none.
+            InputError: no file was found.
         """
         if self.format is SourceFormat.DOCSTRINGS:
             return find_documented_files()
@@ -96,23 +96,26 @@ class Source:
         ]
 
     def with_text_column(self, files: Sequence[InputFile]) -> "Source":
-        """Return the source with the column of its texts: the given one, or `text`.
+        """Return the source with its text column set: the given one, or `text`.
 
-        Files with a header or a schema that have no such column have another one, which is found:
-        the only one that holds text, or that with the longest texts. A line says which.
+        If a file with a header or a schema has no column `text`, another one is chosen: the only
+        column that holds text, or the one with the longest texts. A log line names it.
 
         Raises:
-            InputError: the first file has no text at all, or is not in the source's format.
+            InputError: no file has any text, or one is not in the source's format.
         """
         if self.text_column is not None:
             return self
         column = _TEXT
+        tables: Iterable[list[Mapping[str, str]]] | None = None
         if self.format in (SourceFormat.CSV, SourceFormat.TSV):
-            column = find_text_column(list(read_first_rows(files[0], self.format)), files[0].name)
+            tables = (list(read_first_rows(file, self.format)) for file in files)
         elif self.format in (SourceFormat.HUGGINGFACE, SourceFormat.PARQUET):
             from data_pipeline.sources import arrow
 
-            column = find_text_column(arrow.read_first_rows(files[0]), files[0].name)
+            tables = map(arrow.read_first_rows, files)
+        if tables is not None:  # some of which may be empty
+            column = find_text_column(next(filter(None, tables), []), files[0].name)
         if column != _TEXT:
             _logger.info(
                 "%s: reading the column %r, which has the longest texts; --text_column names "
@@ -147,7 +150,7 @@ class Source:
 
     @property
     def continues(self) -> bool:
-        """True if a document may go on in the next file."""
+        """True if a document may continue in the next file."""
         is_text = self.format in (SourceFormat.TEXT, SourceFormat.SENTENCES)
         return is_text and self.file_end is FileEnd.CONTINUES
 
@@ -220,7 +223,7 @@ class Source:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            # JSON can spell out halves of surrogate pairs, which UTF-8 cannot hold.
+            # JSON escapes can encode lone surrogates, which UTF-8 cannot represent.
             if self.encoding_errors is EncodingErrors.REFUSE:
                 surrogate = f"{text[error.start]!a}"
                 raise InputError(f"{file.name}:{number}: {surrogate} is not Unicode text") from None

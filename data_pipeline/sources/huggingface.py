@@ -1,6 +1,6 @@
-"""Data sets that the library `datasets` saved (`save_to_disk`) or cached; it is not needed here.
+"""Data sets that `datasets` saved (`save_to_disk`) or cached; the library itself is not needed.
 
-Nothing is downloaded. Both are directories of Arrow files, which are read one after the other.
+Nothing is downloaded. Both kinds are directories of Arrow files, which are read one after another.
 """
 
 import os
@@ -23,15 +23,15 @@ def find_shards(name: str, split: str | Sequence[str], *, flag: str = "--input")
     """Find the Arrow files of a data set.
 
     Args:
-        name: a directory, local or remote, that `save_to_disk` wrote or that is part of the cache;
+        name: a local or remote directory that `save_to_disk` wrote or that belongs to the cache;
             or the name of a data set in the cache, with its configuration if there are several:
             `wikimedia/wikipedia/20231101.en`.
-        split: the split, or the names that it may have; a directory may be a single one, without a
-            name.
-        flag: that gives the name, for messages.
+        split: the split, or the names that it may have; a directory may hold a single unnamed
+            split.
+        flag: the flag that gives the name, for messages.
 
     Raises:
-        InputError: there is no such data set or split, or a file of it is missing.
+        InputError: there is no such data set or split, or one of its files is missing.
     """
     given = open_path(name)
     place, wanted = f"{flag}={name}", [split] if isinstance(split, str) else split
@@ -44,7 +44,7 @@ def find_shards(name: str, split: str | Sequence[str], *, flag: str = "--input")
         shards = [directory / str(file["filename"]) for file in files]
     elif (directory / _INFO_FILE).exists():
         counts = _read(directory / _INFO_FILE).get("splits") or {}
-        shards = _cached_shards(directory, _choose_split(place, wanted, list(counts)))
+        shards = _cached_shards(directory, _choose_split(place, wanted, list(counts)), place)
     else:
         raise InputError(
             f"{place}: the directory has no {_SPLITS_FILE}, {_STATE_FILE} or {_INFO_FILE}, so "
@@ -67,14 +67,20 @@ def _choose_split(place: str, wanted: Sequence[str], splits: list[str]) -> str:
     )
 
 
-def _cached_shards(directory: epath.Path, split: str) -> list[epath.Path]:
+def _cached_shards(directory: epath.Path, split: str, place: str) -> list[epath.Path]:
     """Return the files of a split, `NAME-SPLIT.arrow` or `NAME-SPLIT-00000-of-00002.arrow`."""
     one = sorted(directory.glob(f"*-{split}{ARROW}"))
-    return one or sorted(directory.glob(f"*-{split}-?????-of-?????{ARROW}"))
+    several = sorted(directory.glob(f"*-{split}-?????-of-?????{ARROW}"))
+    if not one and len(several) != (count := int(several[0].stem[-5:]) if several else 1):
+        raise InputError(
+            f"{place}: {directory} has {len(several)} of the {count} files of the split {split}: "
+            "the data set was not cached as a whole"
+        )
+    return one or several
 
 
 def _find_cached(name: str, place: str) -> Path:
-    """Find the directory of a data set in the cache; the newest, if it was cached repeatedly."""
+    """Find the directory of a data set in the cache; the newest if it was cached repeatedly."""
     cache = _cache_directory()
     wanted = _letters(name)
     found = {
@@ -100,7 +106,7 @@ def _find_cached(name: str, place: str) -> Path:
 
 
 def _cache_directory() -> Path:
-    """Return the cache of `datasets`, by the environment variables that it knows."""
+    """Return the cache directory of `datasets`, based on its environment variables."""
     home = os.environ.get("HF_HOME") or Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"
     )
@@ -108,7 +114,7 @@ def _cache_directory() -> Path:
 
 
 def _letters(name: str) -> str:
-    """Return the letters of a name: `Owner/TinyStories` is cached as `Owner___tiny_stories`."""
+    """Normalize a name for comparison: `Owner/TinyStories` is cached as `Owner___tiny_stories`."""
     return name.replace("_", "").replace("/", "").lower()
 
 

@@ -1,4 +1,4 @@
-"""JSON objects in text, with errors that name file and line."""
+"""JSON objects in text, with errors that name the file and the line."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ def parse_object(text: str, name: str, line: int) -> dict[str, Any]:
     """Parse a JSON object.
 
     Args:
-        text: JSON.
-        name: of the file that holds it.
-        line: where in the file it begins.
+        text: the JSON text.
+        name: the name of the file that holds it.
+        line: the line of the file where it begins.
 
     Raises:
-        InputError: it is not JSON, or not an object.
+        InputError: the text is not JSON, or not an object.
     """
     record = parse_json(text, name, error=InputError, line=line)
     if not isinstance(record, dict):
@@ -26,9 +26,9 @@ def parse_object(text: str, name: str, line: int) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Read the text of a whole file, plain or compressed.
+    """Read the whole text of a file, plain or compressed.
 
     Raises:
-        InputError: there is no such file, or it is empty, damaged or not UTF-8.
+        InputError: the file does not exist, or is empty, damaged or not UTF-8.
     """
     return "".join(line for _, line in decode_lines(find_file(path)))

@@ -1,8 +1,8 @@
-"""Sentences of documents, none of them longer than a stated number of characters.
+"""Sentences of documents, none of them longer than a given number of characters.
 
-sentencex finds the sentences. It takes what stands between two quotation marks or brackets for a
-part of one sentence, and with two inch marks that part may be a whole document. What comes out
-longer than any sentence of ordinary text is therefore cut further.
+sentencex finds the sentences. It treats everything between two quotation marks or brackets as part
+of one sentence; with two inch marks, that part may be a whole document. Therefore, a result longer
+than any sentence of ordinary text is cut further.
 """
 
 import re
@@ -14,38 +14,43 @@ import sentencex
 
 from data_pipeline.sources.documents import Document, SourceFormat
 
-# Upper bound of what is stored as one sentence. Of 134,000 sentences of Wikipedia six are longer,
-# most of them quotations of several sentences.
+# Maximum length of what is stored as one sentence. Of 134,000 sentences of Wikipedia, six are
+# longer, most of them quotations of several sentences.
 LONGEST_SENTENCE = 1000  # characters
-_LONGEST_RUN = 250  # characters without a space, as in Chinese, or in base64
+_LONGEST_RUN = 250  # characters without a space, as in Chinese or base64
 
-# Marks that end a clause: those of scripts with spaces, and those that no space follows.
+# Marks that end a clause: those followed by a space, and those of scripts without spaces.
 _SPACED_MARKS, _UNSPACED_MARKS = ",;:–—،؛", "，；：、"  # noqa: RUF001
 CLAUSE_MARKS = (*_SPACED_MARKS, *_UNSPACED_MARKS)
 
 
 def _characters(*categories: str) -> str:
-    """Return a regular expression for the quotation marks and brackets of Unicode categories."""
+    """Return a regular expression for quotation marks and brackets of some Unicode categories."""
     found = (chr(code) for code in range(1 << 16) if category(chr(code)) in categories)
     return f'[{re.escape("".join(found))}"]'
 
 
-# A mark that may be either, as straight ones may, opens where a word begins.
+# A mark that can open or close, such as a straight quote, opens if a word begins with it.
 _OPENING_MARK = re.compile(
     rf"(?<!\S){_characters('Ps', 'Pi', 'Pe', 'Pf')}|(?!\"){_characters('Ps', 'Pi')}"
 )
 _CLOSING_MARK = re.compile(_characters("Pe", "Pf"))
 
+# sentencex ends the process at an initial whose full stop follows a space of several bytes, as the
+# no-break space is: it steps back by one byte.
+_INITIAL = re.compile(r"\b\w[\s.]*\s\.")
+_WIDE_SPACE = re.compile(r"[^\S\0-\x7f]")
+
 # What a part may be, in the order in which it is tried.
 _PART = re.compile(
     "|".join(
         (
-            # Up to the first mark after 8 characters, the last one of 32 characters, or as many
-            # whole words as 32 characters hold.
+            # Up to the first unspaced mark after 8 characters; up to the last spaced mark within 32
+            # characters; or as many whole words as fit into 32 characters.
             rf"\S.{{7,30}}?[{_UNSPACED_MARKS}]",
             rf"\S.{{7,30}}[{_SPACED_MARKS}](?=\s|$)",
             r"\S(?:.{0,30}\S)?(?=\s|$)",
-            # A longer word, or some characters of what is none.
+            # A longer word, or a few characters of a run that is too long for a word.
             rf"(?<!\S)\S{{33,{_LONGEST_RUN}}}(?=\s|$)",
             rf"[^\s{_UNSPACED_MARKS}]{{1,16}}[{_UNSPACED_MARKS}]?|\S",
         )
@@ -55,15 +60,15 @@ _PART = re.compile(
 
 
 class SentenceSplitter(NamedTuple):
-    """Splitter of documents into sentences."""
+    """Splits documents into sentences."""
 
     language: str  # ISO code, such as en
-    formats: tuple[SourceFormat, ...]  # of the sources
+    formats: tuple[SourceFormat, ...]  # the formats of the sources
 
     def split(self, document: Document, source: int) -> list[list[str]]:
-        """Return the sentences of a document of a source, each of them as its parts.
+        """Return the sentences of a document, each as a list of its parts.
 
-        A sentence has one part, itself, unless it is overlong. No part is blank.
+        A sentence has a single part, itself, unless it is overlong. No part is blank.
         """
         is_split = self.formats[source] is SourceFormat.SENTENCES
         return [
@@ -79,28 +84,21 @@ class SentenceSplitter(NamedTuple):
 
 
 def segment_inside(text: str, language: str) -> Iterator[str]:
-    """Yield the sentences of a text, those inside its quotations and brackets counted apart.
+    """Yield the sentences of a text, including those inside its quotations and brackets.
 
-    Example: of "The bolt is 5" long. It is new. The hole is 6" deep." the three sentences.
+    Example: "The bolt is 5" long. It is new. The hole is 6" deep." gives its three sentences.
     """
-    # As long as the text, so that boundaries are the same: opening marks become part of a word, and
-    # closing ones a space after the full stop before them.
-    unpaired = _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text))
-    start = 0
-    for found in sentencex.segment(language, unpaired):
-        end = start + len(found)
-        if sentence := text[start:end].strip():
-            yield sentence
-        start = end
+    # Opening marks become part of a word, and closing ones a space after the full stop before them.
+    return _segment(text, language, _CLOSING_MARK.sub(" ", _OPENING_MARK.sub("_", text)))
 
 
 def cut(sentence: str) -> list[str]:
-    """Cut an overlong sentence after clause marks, else between words, into parts of at most 32
-    characters; return another one as it is.
+    """Return the parts of an overlong sentence, or any other sentence as its only part.
 
-    Longer words are parts of their own; what has no space in 250 characters is cut anywhere.
-    Nothing but white space is left out. Parts are that short because a pair ends with a whole one,
-    and what is too much of it is truncated.
+    The sentence is cut after clause marks, else between words, into parts of at most 32 characters.
+    A longer word is a part of its own; text without a space in 250 characters is cut anywhere. Only
+    white space is dropped. Parts are this short because a pair ends with a whole part, and
+    whatever exceeds the row is truncated.
 
     Example: "..., not only in Rome, but also in the whole of Italy and Spain, ..." has the parts
     "not only in Rome,", "but also in the whole of Italy", "and Spain,".
@@ -109,11 +107,18 @@ def cut(sentence: str) -> list[str]:
 
 
 def is_overlong(sentence: str) -> bool:
-    """Return True for a sentence that is longer than those of ordinary text."""
+    """Return True if a sentence is longer than the sentences of ordinary text."""
     return len(sentence) > LONGEST_SENTENCE or (
         len(sentence) > _LONGEST_RUN and max(map(len, sentence.split())) > _LONGEST_RUN
     )
 
 
-def _segment(paragraph: str, language: str) -> Iterator[str]:
-    return filter(None, map(str.strip, sentencex.segment(language, paragraph)))
+def _segment(text: str, language: str, seen: str | None = None) -> Iterator[str]:
+    """Yield the sentences of a text, whose boundaries sentencex finds in a text as long."""
+    seen = _INITIAL.sub(lambda initial: _WIDE_SPACE.sub(" ", initial[0]), seen or text)
+    start = 0
+    for found in sentencex.segment(language, seen):
+        end = start + len(found)
+        if sentence := text[start:end].strip():
+            yield sentence
+        start = end

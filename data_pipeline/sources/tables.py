@@ -1,4 +1,4 @@
-"""Rows of tsv, csv and jsonl files, by the names of their columns, each with its file and line."""
+"""Rows of tsv, csv and jsonl files, by column name, each with its file and line."""
 
 import csv
 import itertools
@@ -20,7 +20,7 @@ from data_pipeline.sources.text_files import (
     read_lines,
 )
 
-# The csv module's own limit, of the whole process, is 131,072 characters.
+# The csv module's default limit, which applies to the whole process, is 131,072 characters.
 csv.field_size_limit(MAX_LINE_BYTES)
 
 FORMATS = ("tsv", "csv", "jsonl")
@@ -32,8 +32,8 @@ class TableRow(NamedTuple):
 
     Attributes:
         place: file and line, for messages.
-        number: of the row among all UTF-8 rows of the file, malformed ones included, from 0.
-        cells: name of the column -> text of the cell.
+        number: number among all UTF-8 rows of the file, including malformed rows, from 0.
+        cells: column name -> text of the cell.
     """
 
     place: str
@@ -48,24 +48,25 @@ def read_rows(
     header: Sequence[str] | None = None,
     on_malformed: Callable[[str], object] = raise_input_error,
 ) -> Iterator[TableRow]:
-    """Read the rows of a table in order, without blank lines.
+    """Read the rows of a table in order, skipping blank lines.
 
-    The suffix gives the format: `.tsv` (cells separated by tabs, quotes are plain characters),
-    `.csv` (commas, quoted cells, also over several lines) or `.jsonl` (an object a line; values
-    other than text become JSON, null becomes empty), each also compressed (`.tsv.gz`).
+    The suffix determines the format: `.tsv` (cells separated by tabs; quotes are ordinary
+    characters), `.csv` (commas; quoted cells, which may span lines) or `.jsonl` (one object per
+    line; values other than text become JSON, null becomes empty). Each may be compressed
+    (`.tsv.gz`).
 
     Args:
         path: the file.
-        columns: names that each row must have.
+        columns: columns that each row must have.
         header: names of all columns, for a tsv without a header line.
-        on_malformed: called with file, line and fault of each row that is not UTF-8, lacks a column
-            or has too few or too many; the row is left out if this returns.
+        on_malformed: called with the file, line and fault of each row that is not UTF-8, lacks a
+            column or has the wrong number of cells. If it returns, the row is skipped.
 
     Raises:
-        InputError: there is no such file, its format is unknown, its header lacks a column, or
+        InputError: the file does not exist, its format is unknown, its header lacks a column, or
             `on_malformed` raises it.
 
-    Example: a tsv of the lines `id<tab>text` and `7<tab>Fine.` is one row, numbered 0, at
+    Example: a tsv with the lines `id<tab>text` and `7<tab>Fine.` has one row, numbered 0, at
     `file.tsv:2`, with cells `{"id": "7", "text": "Fine."}`.
     """
     file = find_file(path)
@@ -74,7 +75,7 @@ def read_rows(
         yield from _read_objects(file, columns, on_malformed)
         return
     if kind == "csv":
-        # A bad line may be a part of a cell, so it cannot be left out.
+        # A bad line may be part of a cell, so it cannot be skipped.
         records = _split_csv(file, decode_lines(file))
     else:
         records = _split_tsv(decode_lines(file, on_malformed))
@@ -96,14 +97,14 @@ def read_column(
     encoding_errors: EncodingErrors,
     progress: ReadingProgress,
 ) -> Iterator[str]:
-    """Read the cells of a column of a table with a header, those that are not empty.
+    """Read the nonempty cells of a column of a table with a header.
 
     Args:
-        file: the file, of whatever name.
+        file: the file, with any name.
         kind: `csv` or `tsv`; see `read_rows`.
         column: the column.
-        encoding_errors: treatment of lines that are not UTF-8; those of a csv cannot be skipped.
-        progress: of reading.
+        encoding_errors: treatment of lines that are not UTF-8; a csv cannot skip lines.
+        progress: the reading progress.
 
     Raises:
         InputError: the header lacks the column, or a row has too few or too many cells.
@@ -128,7 +129,7 @@ def read_column(
 
 
 def read_first_rows(file: InputFile, kind: str) -> Iterator[Mapping[str, str]]:
-    """Read the first rows of a table with a header; for the arguments see `read_column`."""
+    """Read the first rows of a table with a header; see `read_column` for the arguments."""
     records = _read_records(file, kind, EncodingErrors.REPLACE, ReadingProgress())
     number, header = next(records, (1, []))
     _check_delimiter(f"{file.name}:{number}", kind, header)
@@ -137,7 +138,7 @@ def read_first_rows(file: InputFile, kind: str) -> Iterator[Mapping[str, str]]:
 
 
 def find_text_column(rows: Sequence[Mapping[str, str]], place: str) -> str:
-    """Return the name of the column of texts: `text`, or else that with the longest cells.
+    """Return the name of the text column: `text`, or else the one with the longest cells.
 
     Raises:
         InputError: there are no columns or no rows.
@@ -152,7 +153,7 @@ def find_text_column(rows: Sequence[Mapping[str, str]], place: str) -> str:
 
 
 def _check_delimiter(place: str, kind: str, header: Sequence[str]) -> None:
-    """Find out a header of several columns that is read as one."""
+    """Reject a header that is read as one column but appears to have several."""
     separator, others = (",", "\t;") if kind == "csv" else ("\t", ",;")
     for other in others:
         if len(header) == 1 and other in header[0]:
@@ -176,9 +177,9 @@ def _read_records(
 
 
 def format_tsv(rows: Iterable[Sequence[str]]) -> str:
-    """Return the text of a tsv; cells with tabs, line ends or quotes are quoted, as in csv.
+    """Format rows as tsv; cells with tabs, line ends or quotes are quoted as in csv.
 
-    Example: the rows `["id", "label"]` and `["7", "a<tab>b"]` are the lines `id<tab>label` and
+    Example: the rows `["id", "label"]` and `["7", "a<tab>b"]` give the lines `id<tab>label` and
     `7<tab>"a<tab>b"`.
     """
     return "".join("\t".join(map(_quote, cells)) + "\n" for cells in rows)
@@ -191,10 +192,10 @@ def _quote(cell: str) -> str:
 
 
 def table_format(path: Path) -> str:
-    """Return the format given by a file's suffix.
+    """Return the format that a file's suffix denotes.
 
     Raises:
-        InputError: the suffix is of no format.
+        InputError: the suffix does not denote a format.
     """
     for suffix in path.suffixes[-2:]:
         if suffix[1:] in FORMATS:
@@ -203,7 +204,7 @@ def table_format(path: Path) -> str:
 
 
 def is_table(path: Path) -> bool:
-    """Return True if a file's suffix is that of a table, compressed or not."""
+    """Return True if a file has the suffix of a table, compressed or not."""
     return any(suffix[1:] in FORMATS for suffix in path.suffixes[-2:])
 
 

@@ -1,39 +1,28 @@
 """Lines of files, plain or compressed, local or remote, and the treatment of bad UTF-8."""
 
-import bz2
 import contextlib
 import dataclasses
 import glob
-import gzip
 import io
-import lzma
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import zstandard
 from etils import epath
 
 from albert_jax.input_files import is_remote
 from data_pipeline.errors import InputError, raise_input_error
 from data_pipeline.remote import file_system, open_path, open_remote
+from data_pipeline.sources.compression import COMPRESSED_SUFFIXES, DAMAGE, decompress
 
-# A longer line is no text that anyone wrote, and would be held in memory.
+# Nobody writes text with longer lines, and each line is held in memory.
 MAX_LINE_BYTES = 64 << 20
 _READ_AHEAD = 1 << 20
-_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
-    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
-    ".zst": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True),
-}
 # Names of the counts of lines and documents that are not read as they are.
 FAULTS = ("cut_documents", "replaced_lines", "skipped_lines")
-COMPRESSED_SUFFIXES = frozenset(_DECOMPRESSORS)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -46,7 +35,7 @@ class EncodingErrors(StrEnum):
 
 
 class Span(NamedTuple):
-    """Bytes of a file that are whole lines."""
+    """A range of bytes of a file that consists of whole lines."""
 
     start: int
     end: int
@@ -54,18 +43,18 @@ class Span(NamedTuple):
 
 
 class InputFile(NamedTuple):
-    """A file to read, by path or URL."""
+    """A file to read, given by path or URL."""
 
     name: str
-    size: int  # bytes as stored
-    version: str  # changes when the file does: its time of modification
-    span: Span | None = None  # what is read of it; None for all
+    size: int  # bytes, as stored
+    version: str  # changes when the file does, e.g. the modification time
+    span: Span | None = None  # the range to read; None for the whole file
 
     def require_unchanged(self) -> None:
-        """Compare size and version with those of the file now.
+        """Check that the file still has this size and version.
 
         Raises:
-            InputError: it has changed, or is gone.
+            InputError: the file has changed or is gone.
         """
         now = _stat_file(open_path(self.name), "")
         if (now.size, now.version) != (self.size, self.version):
@@ -79,15 +68,15 @@ class InputFile(NamedTuple):
 class ReadingProgress:
     """Bytes read so far, and counts of faults; one object is shared by all files of a build."""
 
-    bytes_before: int = 0  # of finished files
+    bytes_before: int = 0  # bytes of finished files
     replaced_lines: int = 0
     skipped_lines: int = 0
     cut_documents: int = 0
-    file: str = ""  # that is read now, or was last
+    file: str = ""  # the file being read, or the last one read
     _raw: Any = None
 
     def faults(self) -> Counter[str]:
-        """Return the counts of faults by their names."""
+        """Return the counts of faults by name."""
         return Counter({name: getattr(self, name) for name in FAULTS})
 
     @property
@@ -96,7 +85,7 @@ class ReadingProgress:
         return self.bytes_before + (self._raw.tell() if self._raw else 0)
 
     def start(self, file: InputFile, raw: Any = None) -> None:
-        """Start a file, and follow the position in it if it is one that has any."""
+        """Start a file, and follow the position of its stream if there is one."""
         self.file, self._raw = file.name, raw
 
     def finish(self, size: int) -> None:
@@ -109,18 +98,18 @@ def find_files(pattern: str, flag: str) -> list[InputFile]:
     """Find the files of a path or glob, sorted by name.
 
     Args:
-        pattern: local, or on a store (`gs://bucket/text/*.gz`).
+        pattern: a local path or glob, or one on a store (`gs://bucket/text/*.gz`).
         flag: the flag and its value, for messages.
 
     Raises:
-        InputError: there is none, or one of them is a directory or empty.
+        InputError: no file matches, or one of them is a directory or empty.
     """
     if is_remote(pattern):
         bucket = open_remote(pattern).parents[-3]
         below = pattern.removeprefix(f"{bucket}/")
         try:
             paths: list[Any] = sorted(bucket.glob(below), key=os.fspath)
-        except FileNotFoundError:  # the bucket
+        except FileNotFoundError:  # raised if the bucket does not exist
             paths = []
     else:
         paths = [epath.Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
@@ -138,7 +127,7 @@ def find_file(path: Path) -> InputFile:
     """Find a local file by its path.
 
     Raises:
-        InputError: it does not exist, or it is a directory or empty.
+        InputError: the file does not exist, is a directory, or is empty.
     """
     return _stat_file(epath.Path(path), "")
 
@@ -148,7 +137,7 @@ def _stat_file(path: Any, place: str) -> InputFile:
         stat = path.stat()
     except FileNotFoundError:
         raise InputError(f"{place}{path} does not exist") from None
-    except OSError as error:  # a loop of links, a name that is too long, no permission
+    except OSError as error:  # such as a loop of links, too long a name, or no permission
         reason = error.strerror or error
         raise InputError(f"{place}{path} cannot be read: {reason}") from None
     if stat.is_directory:
@@ -156,7 +145,7 @@ def _stat_file(path: Any, place: str) -> InputFile:
     if stat.length == 0:
         raise InputError(f"{place}{path} is empty")
     name = os.fspath(path)
-    # Not all stores give the time; what they give includes a version or a hash.
+    # Not all stores report a modification time; `ukey` includes a version or a hash instead.
     version = file_system(name).ukey(name) if is_remote(name) else str(stat.mtime)
     return InputFile(name, stat.length, version)
 
@@ -188,10 +177,11 @@ def read_lines(
 
 
 def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple[int, bytes]]:
-    """Read numbered lines as they are stored, with line ends, without a byte order mark.
+    """Read numbered lines as stored, with line ends but without a byte order mark.
 
     Raises:
-        InputError: the file is binary or damaged; the message names the line.
+        InputError: the file is binary or damaged, and the message names the line; or no line feed
+            is among its carriage returns.
     """
     start, end, number = file.span or (0, None, 0)
     with open_bytes(file, progress) as stream:
@@ -203,6 +193,11 @@ def read_raw_lines(file: InputFile, progress: ReadingProgress) -> Iterator[tuple
             is_first, position = not position, position + len(raw)
             if is_first:
                 raw = raw.removeprefix(_BYTE_ORDER_MARK)
+                if not raw.endswith(b"\n") and b"\r" in raw.rstrip(b"\r"):
+                    raise InputError(
+                        f"{file.name}: its lines end with carriage returns alone: end them with "
+                        "line feeds"
+                    )
             if b"\0" in raw:
                 raise InputError(
                     f"{file.name}:{number}: a zero byte; is the file binary, or UTF-16?"
@@ -218,7 +213,7 @@ def decode_lines(
 
     Args:
         file: the file.
-        on_malformed: called with file and line of each that is not UTF-8, which is then left out.
+        on_malformed: called with file and line of each line that is not UTF-8, which is skipped.
 
     Raises:
         InputError: the file is binary or damaged, or `on_malformed` raises it.
@@ -239,29 +234,31 @@ def _describe_bad_utf8(file: InputFile, number: int, error: UnicodeDecodeError) 
 
 @contextlib.contextmanager
 def open_bytes(file: InputFile, progress: ReadingProgress) -> Iterator[BinaryIO]:
-    """Open a file, decompressing those that end in .gz, .xz, .bz2 or .zst.
+    """Open a file, decompressing it if its name ends in .gz, .xz, .bz2 or .zst.
 
     Raises:
-        InputError: it cannot be opened.
+        InputError: the file cannot be opened.
     """
     try:
         path = open_remote(file.name) if is_remote(file.name) else Path(file.name)
         raw: Any = path.open("rb")
     except OSError as error:
         raise InputError(f"{file.name} cannot be read: {error.strerror or error}") from None
-    decompress = _DECOMPRESSORS.get(Path(file.name).suffix)
+    suffix = Path(file.name).suffix
     with raw:
         progress.start(file, raw)
-        if decompress is None and not is_remote(file.name):
+        if suffix in COMPRESSED_SUFFIXES:
+            yield decompress(raw, suffix)
+        elif is_remote(file.name):  # files of stores have no `readline` of a limited length
+            yield io.BufferedReader(raw, _READ_AHEAD)
+        else:
             yield raw
-        else:  # files of stores have no `readline` of a limited length
-            yield io.BufferedReader(decompress(raw) if decompress else raw, _READ_AHEAD)
 
 
 def _read_line(stream: Any, file: InputFile, number: int) -> bytes:
     try:
         line: bytes = stream.readline(MAX_LINE_BYTES)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except DAMAGE as error:
         raise InputError(f"{file.name} is damaged after line {number}: {error}") from None
     if len(line) == MAX_LINE_BYTES:
         raise InputError(

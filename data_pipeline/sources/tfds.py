@@ -25,10 +25,10 @@ def find_data_sets(names: Sequence[str], split: str, data_dir: str | None) -> li
 def read_texts(
     file: InputFile, column: str, split: str, data_dir: str | None, progress: ReadingProgress
 ) -> Iterator[str]:
-    """Read the texts of a split of a data set, in the order of its files.
+    """Read the texts of a split of a data set, in file order.
 
     Raises:
-        InputError: its examples have no such text.
+        InputError: the examples have no such text.
     """
     import tensorflow_datasets as tfds
 
@@ -51,8 +51,8 @@ class TfdsExamples(NamedTuple):
 
     Attributes:
         records: feature -> value, text as UTF-8.
-        label_names: names of the classes in the order of their numbers; empty where `label` is
-            not a class.
+        label_names: names of the classes in the order of their numbers; empty if `label` is not a
+            class.
     """
 
     records: Iterator[Mapping[str, Any]]
@@ -62,16 +62,16 @@ class TfdsExamples(NamedTuple):
 def read_examples(
     name: str, split: str, features: Sequence[str], data_dir: str | None
 ) -> TfdsExamples:
-    """Read a split of a prepared data set, in the order of its files.
+    """Read a split of a prepared data set, in file order.
 
     Args:
-        name: of the data set.
-        split: of it.
-        features: that each example must have; `label` among them.
-        data_dir: directory of TFDS data sets; None for the default of TFDS.
+        name: the name of the data set.
+        split: the split.
+        features: features that each example must have, including `label`.
+        data_dir: the directory of TFDS data sets; None for the TFDS default.
 
     Raises:
-        InputError: there is no such data set or split, it is not prepared, or lacks a feature.
+        InputError: there is no such data set or split, it is not prepared, or it lacks a feature.
     """
     builder = _open_builder(name, split, data_dir, _OF_TASKS)
     found = builder.info.features
@@ -87,17 +87,17 @@ def read_examples(
 def read_features(
     name: str, split: str, features: Sequence[str], data_dir: str | None
 ) -> Iterator[tuple[str, ...]]:
-    """Read some texts of each example of a prepared data set, in the order of its files.
+    """Read some texts of each example of a prepared data set, in file order.
 
     Args:
-        name: of the data set, or the directory of one version of it.
-        split: of it.
-        features: names of texts; inside another feature, `outer/inner`.
-        data_dir: directory of TFDS data sets; None for the default of TFDS.
+        name: the name of the data set, or the directory of one of its versions.
+        split: the split.
+        features: names of text features; `outer/inner` for one inside another feature.
+        data_dir: the directory of TFDS data sets; None for the TFDS default.
 
     Raises:
-        InputError: there is no such data set or split, it is not prepared, lacks a feature or has
-            one that is not a text, or a text is not UTF-8.
+        InputError: there is no such data set or split, it is not prepared, it lacks a feature or
+            has one that is not a text, or a text is not UTF-8.
     """
     import tensorflow_datasets as tfds
 
@@ -120,7 +120,7 @@ def read_features(
 
 
 def _pick(example: Any, feature: str) -> Any:
-    """Return the value of `outer/inner`."""
+    """Return the value of a feature such as `outer/inner`."""
     for part in feature.split("/"):
         example = example[part]
     return example
@@ -142,7 +142,7 @@ def _read(builder: Any, split: str, features: Sequence[str]) -> Iterator[Mapping
     examples = builder.as_dataset(
         split=split,
         shuffle_files=False,
-        # One file after the other, so that the order is the same everywhere.
+        # Read one file after the other, so that the order is the same everywhere.
         read_config=tfds.ReadConfig(interleave_cycle_length=1),
         decoders=tfds.decode.PartialDecoding(wanted),
     )
@@ -150,7 +150,7 @@ def _read(builder: Any, split: str, features: Sequence[str]) -> Iterator[Mapping
 
 
 class _Wording(NamedTuple):
-    """The words of messages for a data set, and for the setting of its directory."""
+    """How messages refer to a data set, and to the setting of its directory."""
 
     data_set: str
     directory: str

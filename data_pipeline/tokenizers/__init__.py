@@ -1,4 +1,4 @@
-"""Tokenizers: SentencePiece and WordPiece vocabularies, and the inputs of a model from texts."""
+"""Tokenizers: SentencePiece and WordPiece vocabularies, and model inputs made from texts."""
 
 from data_pipeline.tokenizers.albert import AlbertTokenizer, Padding
 from data_pipeline.tokenizers.loading import load_tokenizer

@@ -1,7 +1,7 @@
-"""Added tokens: words that stay whole wherever a text has them, whatever the vocabulary's rules.
+"""Added tokens: words that stay whole wherever they occur, whatever the vocabulary's rules.
 
-They are found as transformers finds them: of those that begin at the same place the longest, from
-the left to the right, and never two that overlap.
+They are matched as in transformers: from left to right, the longest of those that begin at the same
+place, without overlaps.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from data_pipeline.tokenizers.alignment import AlignedText, align, text_of
 EncodedToken = tuple[int, int, int]
 Part = tuple[int | None, int, int]
 
-# Symbols that are letters to Unicode (Other_Alphabetic).
+# Symbols that Unicode counts as letters (Other_Alphabetic).
 _CIRCLED = ((0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189))
 _JOINERS = "\u200c\u200d"
-# Before an added token where it is a word of its own; a character of Unicode for internal use.
+# Precedes an added token that is a word of its own; a Unicode character for internal use.
 _MARK = "\ufdd0"
 
 
@@ -30,12 +30,12 @@ class AddedToken:
 
     Attributes:
         content: the word, without white space.
-        special: left out when ids are decoded.
-        normalized: found in normalized text: "[ENT]" also as "[ent]" where case is ignored. Others
-            are found in the text as it is written.
-        single_word: not found next to a letter, a digit or an underscore.
+        special: omitted when ids are decoded.
+        normalized: matched in normalized text, so that "[ENT]" also matches "[ent]" if case is
+            ignored. Other tokens are matched in the text as written.
+        single_word: not matched next to a letter, a digit or an underscore.
         lstrip, rstrip: in transformers, white space before or after belongs to the token. That
-            changes no id, and spans leave white space out here; kept for export.
+            changes no ids, and spans exclude white space here; the flags are kept for export.
     """
 
     content: str
@@ -54,7 +54,7 @@ class AddedToken:
             content: the content.
 
         Raises:
-            InputError: a value is of another type.
+            InputError: a value has the wrong type.
         """
         content = values.get("content") if content is None else content
         if not isinstance(content, str):
@@ -73,20 +73,21 @@ _FLAGS = tuple(field.name for field in dataclasses.fields(AddedToken) if field.t
 
 
 class AddedTokens:
-    """The added tokens of a vocabulary: their ids, and where a text has them.
+    """The added tokens of a vocabulary: their ids, and where they occur in a text.
 
-    Tokens of the vocabulary keep their ids; the others follow it, in order.
+    Tokens that are in the vocabulary keep their ids. The others get the ids after it, in order.
 
     Attributes:
-        tokens, by_id: all of them, in order and by id.
-        new: the contents of those that the vocabulary lacks.
+        tokens, by_id: all added tokens, in order and by id.
+        new: the contents of the tokens that the vocabulary lacks.
 
     Args:
-        tokens: in the order of their ids.
-        vocabulary: the tokens of the vocabulary, in the order of theirs.
-        normalize: normalization of a word.
+        tokens: the added tokens, in the order of their ids.
+        vocabulary: the tokens of the vocabulary, in the order of their ids.
+        normalize: normalizes a word.
 
     Raises:
+        InputError: a token can never be found in a text, or two tokens are the same.
         InputError: a token cannot be found in any text, or two are the same.
     """
 
@@ -109,13 +110,13 @@ class AddedTokens:
         self._normalized = _Finder((normalize(token.content), token) for token in others)
 
     def find_written(self, text: str) -> list[EncodedToken]:
-        """Find the tokens that are matched as they are written."""
+        """Find the tokens that are matched in the text as written."""
         return [
             (self._ids[token.content], start, end) for token, start, end in self._written.find(text)
         ]
 
     def separate(self, text: str) -> str:
-        """Make marked words of the tokens that are matched as they are written."""
+        """Turn the tokens that are matched as written into separate, marked words."""
         if not self._written.forms:
             return text
         pieces, last = [], 0
@@ -125,7 +126,7 @@ class AddedTokens:
         return " ".join([*pieces, text[last:]])
 
     def split_text(self, text: str) -> Iterator[tuple[str, int]]:
-        """Yield the words of a text as `separate` does, and where each begins."""
+        """Yield the words of a text as separated by `separate`, and where each begins."""
         last = 0
         for _, start, end in [*self.find_written(text), (None, len(text), len(text))]:
             for word in text[last:start].split(" "):
@@ -162,7 +163,7 @@ class AddedTokens:
     def encode_word(
         self, word: str, encode: Callable[[str], list[EncodedToken]]
     ) -> list[EncodedToken]:
-        """Encode a word with spans, given the function that does so without added tokens."""
+        """Encode a word with spans, given a function that encodes words without added tokens."""
         rows: list[EncodedToken] = []
         for added, start, end in self.split(word):
             if added is not None:
@@ -174,7 +175,7 @@ class AddedTokens:
         return rows
 
     def split(self, word: str) -> list[Part]:
-        """Split a word at the tokens in it. It holds none as written, or is one and marked.
+        """Split a word at its tokens; it is a marked token, or has none matched as written.
 
         Example: with [ENT] normalized as token 1000 and case ignored, `split("x[ent]")` is
         `[(None, 0, 1), (1000, 1, 6)]`.
@@ -196,14 +197,14 @@ class AddedTokens:
         aligned = self._normalize(word)
         for token, first, end in self._normalized.find(text_of(aligned)):
             start, stop = aligned[first][1], aligned[end - 1][2]
-            # A character whose normal form has several, as that of "½", cannot be split.
+            # A character whose normal form has several characters, such as "½", cannot be split.
             before, after = aligned[:first], aligned[end:]
             if not (before and before[-1][2] > start) and not (after and after[0][1] < stop):
                 yield self._ids[token.content], start, stop
 
 
 class _Finder:
-    """Search for the leftmost and longest of several forms of tokens."""
+    """Finds tokens by their forms: the leftmost match, and the longest of those."""
 
     def __init__(self, tokens: Iterable[tuple[AlignedText, AddedToken]]) -> None:
         self.forms: dict[str, AddedToken] = {}
@@ -234,13 +235,13 @@ class _Finder:
 
 
 def _is_split_at_spaces(aligned: AlignedText) -> bool:
-    """Return True if there is white space, other than that which WordPiece puts at ideographs."""
+    """Return True if there is white space, except for what WordPiece puts around ideographs."""
     words = {(start, end) for char, start, end in aligned if not char.isspace()}
     return any(char.isspace() and (start, end) not in words for char, start, end in aligned)
 
 
 def _is_word_character(char: str) -> bool:
-    """Return True for letters, marks, decimal digits and connectors, Unicode's `\\w`."""
+    """Return True for letters, marks, decimal digits and connectors, as in Unicode's `\\w`."""
     category = unicodedata.category(char)
     return (
         category[0] in "LM"

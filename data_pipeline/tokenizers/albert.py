@@ -1,4 +1,4 @@
-"""Model inputs from texts: special tokens, pairs, padding, truncation, offsets; and decoding."""
+"""Model inputs from texts (special tokens, pairs, padding, truncation, offsets), and decoding."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,7 +12,7 @@ from data_pipeline.tokenizers.export import write_tokenizer
 from data_pipeline.tokenizers.pretrained import read_pretrained_tokenizer
 from data_pipeline.tokenizers.tokenizer import EncodedText, Tokenizer
 
-# The text of the mask token, where texts may hold it.
+# How the mask token is written in texts that may contain it.
 MASK_WORD = "[MASK]"
 
 
@@ -25,7 +25,7 @@ class Padding(StrEnum):
 
 
 class AlbertTokenizer:
-    """Encoder of model inputs: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
+    """Encodes model inputs: `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`.
 
     Attributes:
         tokenizer: encodes and decodes without special tokens.
@@ -51,22 +51,22 @@ class AlbertTokenizer:
 
         Args:
             path: a Hugging Face directory, a released TensorFlow directory (SentencePiece or
-                WordPiece), a workdir or corpus of this project, or the bare file.
+                WordPiece), a workdir or corpus of this project, or a single vocabulary file.
             lower_case: overrides the stored setting.
-            keep_accents: likewise.
+            keep_accents: overrides the stored setting.
 
         Raises:
-            InputError: there is no supported tokenizer, or there are several.
+            InputError: there is no supported tokenizer, or there is more than one.
         """
         return cls(
             read_pretrained_tokenizer(path, lower_case=lower_case, keep_accents=keep_accents)
         )
 
     def save_pretrained(self, directory: str | Path, *, model_max_length: int = 512) -> None:
-        """Write the files that transformers reads.
+        """Write the tokenizer files that transformers reads.
 
         Args:
-            directory: is created if there is none; files of the same names are replaced.
+            directory: created if it does not exist; files with the same names are replaced.
             model_max_length: number of positions of the model.
 
         Raises:
@@ -85,7 +85,7 @@ class AlbertTokenizer:
         return_offsets: bool = False,
         mask_words: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Encode one text, or several of the same length or padded to it.
+        """Encode one text, or several that have the same length or are padded to it.
 
         Example: with the released vocabulary `tokenizer("The the", "the")` is `input_ids`
         `[[2, 14, 14, 3, 14, 3]]`, `attention_mask` `[[1, 1, 1, 1, 1, 1]]` and `token_type_ids`
@@ -93,19 +93,19 @@ class AlbertTokenizer:
 
         Args:
             text: one text, which gives one row, or several.
-            text_pair: the second segment of each.
+            text_pair: the second segment of each text.
             padding: the length to which rows are padded; True is `longest`.
             truncation: shorten rows longer than `max_length`, token by token at the end of the
                 longer segment, or of the second if both are equally long.
-            max_length: the length that no row may exceed, and to which `max_length` pads.
+            max_length: the maximum length of a row, and the length to which `max_length` pads.
             return_offsets: also return the span of each token in its text.
             mask_words: encode the literal "[MASK]" as the mask token, and the text around it
-                separately. Otherwise it is text like any other.
+                separately. Otherwise it is ordinary text.
 
         Returns:
             `input_ids`, `attention_mask` (0 for padding) and `token_type_ids` (1 for the second
-            segment), int32 `[texts, length]`; and with `return_offsets` `offsets`, int32
-            `[texts, length, 2]`: where each token begins and ends in its own text, 0 and 0 for
+            segment), int32 `[texts, length]`. With `return_offsets` also `offsets`, int32
+            `[texts, length, 2]`: where each token begins and ends in its own text, or 0 and 0 for
             special tokens and padding.
 
         Raises:
@@ -136,14 +136,14 @@ class AlbertTokenizer:
         max_length: int | None = None,
         mask_words: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Encode one text or pair as a call does, without the axis of texts.
+        """Encode one text or pair as `__call__` does, without the axis of texts.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids`, int32 `[length]`, and `offsets`, int32
             `[length, 2]`.
 
         Raises:
-            InputError: the row is longer than `max_length` and not to be truncated.
+            InputError: the row is longer than `max_length` and `truncation` is False.
         """
         texts = [text] if text_pair is None else [text, text_pair]
         segments = [self.encode_with_offsets(text, mask_words=mask_words) for text in texts]
@@ -174,7 +174,7 @@ class AlbertTokenizer:
     def encode_with_offsets(self, text: str, *, mask_words: bool = False) -> EncodedText:
         """Return the ids of a text, without special tokens, and the span of each token.
 
-        With `mask_words` the literal "[MASK]" becomes the mask token. Ids and spans are those of
+        With `mask_words`, the literal "[MASK]" becomes the mask token. Ids and spans are those of
         `Tokenizer.encode_with_offsets`.
         """
         _check_unicode(text)
@@ -192,7 +192,7 @@ class AlbertTokenizer:
         return np.concatenate([ids for ids, _ in parts]), np.concatenate([o for _, o in parts])
 
     def decode(self, ids: Sequence[int] | Int32[np.ndarray, " tokens"]) -> str:
-        """Return readable text, without special tokens other than unknown."""
+        """Return readable text, without special tokens except for unknown."""
         return self.tokenizer.decode([int(id) for id in ids])
 
 
@@ -240,7 +240,7 @@ def _check_arguments(
 
 
 def _truncate(segments: Sequence[EncodedText], budget: int) -> list[EncodedText]:
-    """Drop tokens at the end of the longer segment until all fit; of two equal, the second."""
+    """Drop tokens at the end of the longer segment, or of the second on a tie, until all fit."""
     lengths = [len(ids) for ids, _ in segments]
     while sum(lengths) > budget:
         longest = max(range(len(lengths)), key=lambda side: (lengths[side], side))

@@ -1,4 +1,4 @@
-"""Text transformations that keep the span of each new character in the original text."""
+"""Text transformations that track the span of each new character in the original text."""
 
 import functools
 import itertools
@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
-# A character, and the start and end of its span in the original. Both rise along a text, but spans
-# may be equal: all characters that replace one share its span.
+# A character, and the start and end of its span in the original text. Both are nondecreasing along
+# a text. Spans may be equal: all characters that replace one character share its span.
 AlignedChar = tuple[str, int, int]
 AlignedText = list[AlignedChar]
 NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
@@ -20,12 +20,12 @@ def align(text: str) -> AlignedText:
 
 
 def text_of(aligned: Iterable[AlignedChar]) -> str:
-    """Return the characters without their spans."""
+    """Return the characters of an aligned text without their spans."""
     return "".join(char for char, _, _ in aligned)
 
 
 def replace(aligned: AlignedText, old: str, new: str) -> AlignedText:
-    """Replace each occurrence by one character, as `str.replace` does.
+    """Replace each occurrence by one character, like `str.replace`.
 
     Example: `replace(align("''a"), "''", '"')` is `[('"', 0, 2), ("a", 2, 3)]`.
     """
@@ -40,12 +40,12 @@ def replace(aligned: AlignedText, old: str, new: str) -> AlignedText:
 
 
 def map_characters(aligned: AlignedText, function: Callable[[str], str]) -> AlignedText:
-    """Replace each character by none, one or several."""
+    """Replace each character by zero or more characters."""
     return [(new, start, end) for char, start, end in aligned for new in function(char)]
 
 
 def normalize_form(aligned: AlignedText, form: NormalForm) -> AlignedText:
-    """Apply a Unicode normal form, as `unicodedata.normalize` does.
+    """Apply a Unicode normal form, like `unicodedata.normalize`.
 
     Example: NFKD of "ﬁx" is `[("f", 0, 1), ("i", 0, 1), ("x", 1, 2)]`; NFKC of an "e" before a
     combining accent is `[("é", 0, 2)]`.
@@ -61,7 +61,7 @@ def normalize_form(aligned: AlignedText, form: NormalForm) -> AlignedText:
 
 
 def drop_marks(aligned: AlignedText, is_mark: Callable[[str], bool]) -> AlignedText:
-    """Delete marks, such as accents; the span of the character before includes them."""
+    """Delete marks such as accents, and extend the span of the preceding character over them."""
     result: AlignedText = []
     for char, start, end in aligned:
         if not is_mark(char):
@@ -78,7 +78,7 @@ def split_at_spaces(aligned: AlignedText) -> list[AlignedText]:
 
 
 def collapse_spaces(aligned: AlignedText) -> AlignedText:
-    """Drop white space at the ends, and replace other white space by single spaces."""
+    """Strip white space at both ends, and replace other runs of it by single spaces."""
     result: AlignedText = []
     for word in split_at_spaces(aligned):
         if result:
@@ -99,7 +99,7 @@ def _segments(aligned: AlignedText) -> Iterator[AlignedText]:
 
 
 def _is_boundary(char: str) -> bool:
-    """Return True if a character is neither reordered nor composed with those before it."""
+    """Return True if a character is neither reordered nor composed with preceding ones."""
     if char.isascii():
         return True
     first = unicodedata.normalize("NFKD", char)[0]
@@ -108,8 +108,8 @@ def _is_boundary(char: str) -> bool:
 
 @functools.cache
 def _composing_characters() -> frozenset[str]:
-    """Return the characters that compose with some character before them."""
-    composing = {chr(point) for point in range(0x1161, 0x11C3)}  # vowels and finals of Hangul
+    """Return the characters that compose with some preceding character."""
+    composing = {chr(point) for point in range(0x1161, 0x11C3)}  # Hangul vowels and finals
     for point in range(0x80, sys.maxunicode + 1):
         parts = unicodedata.decomposition(chr(point)).split()
         if len(parts) == 2 and not parts[0].startswith("<"):

@@ -1,8 +1,8 @@
-"""Added tokens that the files of a pretrained model declare, wherever transformers looks for them.
+"""Added tokens that the files of a pretrained model declare, in any place where transformers looks.
 
-These are `added_tokens.json`; `special_tokens_map.json` and `tokenizer_config.json` with the names
-of special tokens, `additional_special_tokens` and `extra_special_tokens`; the latter's
-`added_tokens_decoder`; and `added_tokens` of `tokenizer.json`.
+These places are `added_tokens.json`; `special_tokens_map.json` and `tokenizer_config.json`, with
+named special tokens, `additional_special_tokens` and `extra_special_tokens`; `added_tokens_decoder`
+in the latter; and `added_tokens` in `tokenizer.json`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,23 +31,23 @@ class _Declaration(NamedTuple):
     """A token as one file declares it."""
 
     token: AddedToken
-    id: int | None  # None: that of the vocabulary, or the next one
+    id: int | None  # None: the vocabulary's id of the token, or the next free one
     file: Path
 
 
 def with_declared_tokens(tokenizer: Tokenizer, files: Mapping[str, Path]) -> Tokenizer:
     """Return the tokenizer with the added tokens that files declare.
 
-    The five special tokens are not among them, nor the eight symbols of the released vocabulary,
-    which versions of transformers declare or not: the vocabulary itself treats these.
+    This excludes the five special tokens, and the eight symbols of the released vocabulary that
+    only some versions of transformers declare. The vocabulary itself handles these.
 
     Args:
-        tokenizer: that of the vocabulary alone.
-        files: those that exist of `DECLARING_FILES`, by these names.
+        tokenizer: the tokenizer of the vocabulary alone.
+        files: those of `DECLARING_FILES` that exist, keyed by these names.
 
     Raises:
-        InputError: a file is malformed, two disagree, a token has another id than it can have, or
-            it is of a kind that is not supported.
+        InputError: a file is malformed, two files disagree, a token has an impossible id, or it is
+            of a kind that is not supported.
     """
     merged: dict[str, _Declaration] = {}
     for declared in _declarations(files, tokenizer):
@@ -98,7 +98,7 @@ def _in_order_of_ids(merged: Mapping[str, _Declaration], tokenizer: Tokenizer) -
 
 
 def _declarations(files: Mapping[str, Path], tokenizer: Tokenizer) -> Iterator[_Declaration]:
-    """Yield all declarations, for each token those with flags first."""
+    """Yield all declarations; for each token, those with flags come first."""
     contents = {name: read_tokenizer_json(file) for name, file in files.items()}
     config = contents.get(TOKENIZER_CONFIG_FILE, {})
     decoder = config.get("added_tokens_decoder", {})
@@ -137,7 +137,7 @@ def _declarations(files: Mapping[str, Path], tokenizer: Tokenizer) -> Iterator[_
 def _special_tokens(
     file: Path, values: Mapping[str, Any], tokenizer: Tokenizer
 ) -> Iterator[_Declaration]:
-    """Yield the tokens that a file gives a name to, then those that it lists."""
+    """Yield the tokens that a file names, then those that it lists."""
     special_ids = dict(zip(_NAMED, tokenizer.special_ids.tolist(), strict=True))
     named = {
         name: value
@@ -164,7 +164,7 @@ def _special_tokens(
 
 
 def _described(file: Path, value: Any, id: int | None, *, special: bool = False) -> _Declaration:
-    """Read a token that is given by its content, or by an object with flags and perhaps an id."""
+    """Read a token given by its content, or by an object with flags and perhaps an id."""
     try:
         if isinstance(value, str):
             return _Declaration(AddedToken(value, special=special), id, file)

@@ -1,4 +1,4 @@
-"""Export to the tokenizer files of Hugging Face, with which transformers gives the same ids."""
+"""Export to Hugging Face tokenizer files, with which transformers produces the same ids."""
 
 import base64
 import dataclasses
@@ -26,8 +26,8 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
 WORDPIECE_FILE = "vocab.txt"
 
-# White space that separates words; in transformers the table would delete it before text is split
-# at spaces.
+# White space that separates words. In transformers, the character table would delete it before the
+# text is split at spaces.
 _DELETED_SPACES = "\x0b\x1c\x1d\x1e\x1f"
 
 _Json = dict[str, Any]
@@ -36,12 +36,12 @@ _Json = dict[str, Any]
 def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: int) -> None:
     """Write tokenizer.json, tokenizer_config.json and the vocabulary in its own format.
 
-    Transformers 5 reads the scores and the table of replacements from the first, and the treatment
-    of case and accents from the second; others read the vocabulary.
+    Transformers 5 reads the scores and the table of replacements from tokenizer.json, and the
+    treatment of case and accents from tokenizer_config.json. Other versions read the vocabulary.
 
     Args:
-        tokenizer: of either kind.
-        directory: is created if there is none.
+        tokenizer: a SentencePiece or WordPiece tokenizer.
+        directory: created if it does not exist.
         model_max_length: number of positions of the model.
 
     Raises:
@@ -54,7 +54,7 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, *, model_max_length: 
     else:
         raise TypeError(f"{type(tokenizer).__name__} has no Hugging Face format")
     config["model_max_length"] = model_max_length
-    # Without it version 5 leaves out the token_type_ids.
+    # Without this, version 5 leaves out the token_type_ids.
     config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     if special := [token.content for token in tokenizer.added_tokens.tokens if token.special]:
         config["additional_special_tokens"] = special
@@ -120,7 +120,7 @@ def _sentencepiece_config(tokenizer: SentencePieceTokenizer) -> _Json:
         "bos_token": tokenizer.tokens[tokenizer.cls_id],
         "eos_token": tokenizer.tokens[tokenizer.sep_id],
         **_special_tokens(tokenizer),
-        # It includes the white space before it: a word after it has its own mark.
+        # The mask token includes the white space before it; a word after it has its own mark.
         "mask_token": _added_token(tokenizer.tokens[tokenizer.mask_id], lstrip=True)
         | {"__type": "AddedToken"},
     }
@@ -195,8 +195,8 @@ def _special_tokens(tokenizer: Tokenizer) -> _Json:
 
 
 def _added_tokens(tokenizer: Tokenizer) -> list[_Json]:
-    """List the special tokens, which transformers finds in a text before normalizing it, and those
-    that stay whole."""
+    """List the special tokens, which transformers finds in a text before normalizing it, and the
+    added tokens."""
     strips = isinstance(tokenizer, SentencePieceTokenizer)
     return [
         {"id": id, **_added_token(tokenizer.tokens[id], strips and id == tokenizer.mask_id)}
@@ -219,7 +219,7 @@ def _added_token(token: str, lstrip: bool) -> _Json:
 
 
 def _template(tokenizer: Tokenizer) -> _Json:
-    """Put [CLS] and [SEP] around one text or two."""
+    """Return the template that puts [CLS] and [SEP] around one text or two."""
     cls, sep = (tokenizer.tokens[id] for id in (tokenizer.cls_id, tokenizer.sep_id))
 
     def special(token: str, segment: int) -> _Json:

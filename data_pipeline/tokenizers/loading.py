@@ -1,4 +1,4 @@
-"""Loading a tokenizer of either kind from files of this project, or from a bare vocabulary."""
+"""Loading a tokenizer of either kind, from files of this project or from a bare vocabulary."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def load_tokenizer(
     Args:
         path: the directory, or a file ending in `.model` or `.txt`.
         lower_case: overrides the directory's setting; True by default for a bare file.
-        keep_accents: likewise; False by default for a bare file.
+        keep_accents: overrides the directory's setting; False by default for a bare file.
 
     Raises:
         InputError: there is no tokenizer, or it lacks a special token.
@@ -59,10 +59,10 @@ def load_tokenizer(
 
 
 def read_tokenizer_json(path: Path) -> dict[str, Any]:
-    """Read a file of a tokenizer's settings. In it, null counts as absent.
+    """Read a JSON file with settings of a tokenizer; null counts as absent.
 
     Raises:
-        InputError: there is no such file, or it is not a JSON object.
+        InputError: the file does not exist, or is not a JSON object.
     """
     return read_json_object(path, error=InputError, name=f"tokenizer {path}", drop_nulls=True)
 

@@ -16,10 +16,10 @@ from data_pipeline.tokenizers.alignment import (
 def normalize(text: str, *, lower_case: bool = True, keep_accents: bool = False) -> str:
     """Collapse white space, unify characters, and by default drop accents and case.
 
-    Two grave accents or two apostrophes, the quotation marks of older corpora, become one double
-    quote. Characters are decomposed (NFKD) and combining marks deleted; with `keep_accents` they
-    are composed instead (NFKC), after lower-casing. This is the normalization of the released
-    uncased models, and of transformers.
+    Two grave accents or two apostrophes, which older corpora use as quotation marks, become one
+    double quote. Characters are decomposed (NFKD) and combining marks deleted. With `keep_accents`,
+    they are composed instead (NFKC), after lower-casing. This is the normalization of the released
+    uncased models and of transformers.
 
     Example: `normalize("  Ünïted\\u00a0 ``STATES''  ½ ")` is `'united "states" 1⁄2'`.
     """
@@ -32,7 +32,7 @@ def normalize(text: str, *, lower_case: bool = True, keep_accents: bool = False)
             decomposed = unicodedata.normalize("NFKD", text)
             text = "".join(char for char in decomposed if not is_mark(char))
         text = lower(text) if lower_case else text
-    # After decomposing, which turns several kinds of spaces and lone accents into spaces.
+    # After decomposition, which turns several kinds of spaces and lone accents into spaces.
     return " ".join(text.split())
 
 

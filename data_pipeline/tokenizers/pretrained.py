@@ -29,7 +29,7 @@ _Json = dict[str, Any]
 
 
 class MissingTokenizerError(InputError):
-    """A directory has no tokenizer, not even one that is damaged or unsupported."""
+    """A directory without any tokenizer, even a damaged or unsupported one."""
 
 
 def read_pretrained_tokenizer(
@@ -37,18 +37,18 @@ def read_pretrained_tokenizer(
 ) -> Tokenizer:
     """Read a tokenizer of this project, of Hugging Face or of a released TensorFlow checkpoint.
 
-    In a Hugging Face directory with several files a `.model` takes precedence over the
-    tokenizer.json that transformers made of it.
+    In a Hugging Face directory with several files, a `.model` takes precedence over the
+    tokenizer.json that transformers derived from it.
 
     Args:
-        path: a directory, or a `.model`, `.txt` or `.json` file; local or remote, or the name of a
+        path: a directory, or a `.model`, `.txt` or `.json` file, local or remote; or the name of a
             model on the Hugging Face Hub.
-        lower_case: overrides the stored setting; True if there is none.
-        keep_accents: likewise; False if there is none.
+        lower_case: overrides the stored setting, which is True if absent.
+        keep_accents: overrides the stored setting, which is False if absent.
 
     Raises:
-        InputError: there is no supported tokenizer, or there are several.
-        MissingTokenizerError: a directory has none at all.
+        InputError: there is no supported tokenizer, or there is more than one.
+        MissingTokenizerError: a directory has no tokenizer at all.
     """
     with _local(path) as local:
         if local.is_dir() and (local / TOKENIZER_DIRECTORY / SETTINGS_FILE).is_file():
@@ -75,7 +75,7 @@ def read_pretrained_tokenizer(
 
 @contextmanager
 def _local(path: str | Path) -> Iterator[Path]:
-    """Yield the path, or a copy of the small files of a remote one."""
+    """Yield a local path, or a local copy of the small files of a remote one."""
     path = local_path(path, error=InputError)
     if not is_remote(path):
         if not Path(path).exists():
@@ -98,12 +98,12 @@ def _local(path: str | Path) -> Iterator[Path]:
                 (copy / file.name).write_bytes(file.read_bytes())
         try:
             yield copy
-        except InputError as error:  # about the path that was given, not about its copy
+        except InputError as error:  # name the given path in the message, not its copy
             raise type(error)(str(error).replace(directory, str(path))) from None
 
 
 def _vocabulary_file(directory: Path) -> Path:
-    """Find the file that describes the tokenizer best."""
+    """Find the file that best describes the tokenizer."""
     stored = directory / TOKENIZER_FILE
     if stored.is_file() and "kind" in read_tokenizer_json(stored):
         return stored
@@ -137,7 +137,7 @@ def _config_settings(path: Path) -> dict[str, bool]:
     elif isinstance(config.get("strip_accents"), bool):
         settings["keep_accents"] = not config["strip_accents"]
     elif config.get("tokenizer_class", "").startswith("Bert"):
-        # BERT drops accents with case, unless set separately.
+        # BERT drops accents if it drops case, unless set separately.
         settings["keep_accents"] = not settings.get("lower_case", True)
     return settings
 
@@ -183,7 +183,7 @@ def _from_tokenizer_json(path: Path, stored: _Json, settings: Mapping[str, Any])
 
 
 def _unigram_model(stored: _Json) -> bytes:
-    """Serialize the SentencePiece model that a tokenizer.json was made from."""
+    """Serialize the SentencePiece model from which a tokenizer.json was made."""
     model = stored["model"]
     charsmaps = [
         base64.b64decode(step["precompiled_charsmap"])

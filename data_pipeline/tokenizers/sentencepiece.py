@@ -24,15 +24,15 @@ USER_DEFINED = ("(", ")", '"', "-", ".", "–", "£", "€")  # noqa: RUF001
 FIRST_PIECES = (PAD, UNKNOWN, CLS, SEP, MASK, *USER_DEFINED)
 
 _LETTERS = frozenset(string.ascii_letters)
-# Punctuation listed by the released word-start rule: that of ASCII except ' < = >.
+# The punctuation listed by the released word-start rule: ASCII punctuation except ' < = >.
 _LISTED_PUNCTUATION = frozenset(string.punctuation) - frozenset("'<=>")
 
 
 class SentencePieceTokenizer(Tokenizer):
     """A unigram SentencePiece model, with ALBERT's rule for numbers before commas.
 
-    Pieces that end in a digit and a comma (`▁2011,`) are never chosen: the comma is a piece of its
-    own, and the number before it is segmented as if there were no such pieces.
+    Pieces that end in a digit and a comma (`▁2011,`) are never chosen. The comma is a separate
+    piece, and the number before it is segmented as if such pieces did not exist.
 
     Attributes:
         model: the serialized model.
@@ -53,7 +53,7 @@ class SentencePieceTokenizer(Tokenizer):
 
         Raises:
             InputError: it is not a unigram model, lacks a special token, or has pieces that span
-                white space; an added token cannot be found.
+                white space; or an added token can never be found in a text.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
         self.model = model
@@ -114,7 +114,7 @@ class SentencePieceTokenizer(Tokenizer):
         aligned = normalize_aligned(word, **options)
         text = text_of(aligned)
         ids = self._processor.encode(text)
-        # Unknown pieces are the characters themselves, so together they are all of `normalized`.
+        # Unknown pieces are the characters themselves, so the pieces together form `normalized`.
         pieces = self._processor.encode(text, out_type=str)
         normalized, places = self._processor.normalize(text, with_offsets=True)
         if sum(map(len, pieces)) != len(normalized):
@@ -173,22 +173,22 @@ def train_sentencepiece(
     """Train a vocabulary with the settings of the released models.
 
     Args:
-        sentences: a text file of normalized sentences, one a line.
-        vocab_size: number of pieces, special tokens included.
-        seed: of the sample of `max_sentences` if there are more.
-        max_sentences: number of sentences that the trainer holds in memory.
+        sentences: a text file of normalized sentences, one per line.
+        vocab_size: number of pieces, including special tokens.
+        seed: the seed for sampling `max_sentences` if there are more.
+        max_sentences: maximum number of sentences that the trainer holds in memory.
         lower_case: how the sentences were normalized.
-        keep_accents: likewise.
+        keep_accents: how the sentences were normalized.
 
     Raises:
-        InputError: the text has too few different words for so many pieces.
+        InputError: the text has too few different words for this number of pieces.
     """
     model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
     try:
         with sentences.open(encoding="utf-8") as lines:
             sentencepiece.SentencePieceTrainer.train(
-                # Not by file name, which the model would keep.
+                # Not by file name, since the model would record it.
                 sentence_iterator=(line.removesuffix("\n") for line in lines),
                 model_writer=model,
                 model_type="unigram",
@@ -204,7 +204,7 @@ def train_sentencepiece(
                 user_defined_symbols=list(USER_DEFINED),
                 input_sentence_size=max_sentences,
                 shuffle_input_sentence=True,
-                # The order of sums depends on the number of threads, so it is fixed.
+                # The order of summation depends on the number of threads, so it is fixed.
                 num_threads=16,
                 minloglevel=2,
             )
@@ -221,5 +221,5 @@ def train_sentencepiece(
 
 
 def _last_sentence(error: RuntimeError) -> str:
-    """Return the trainer's message without the place in its source code."""
+    """Return the trainer's message without the location in its source code."""
     return str(error).rsplit("] ", 1)[-1].strip()

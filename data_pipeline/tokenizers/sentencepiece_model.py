@@ -14,20 +14,20 @@ from data_pipeline.errors import InputError
 
 PieceType = ModelProto.SentencePiece.Type
 
-# SentencePiece adds scores as float32, other implementations as float64. Both add multiples of this
-# without rounding while a sum is above -2048, so equally likely segmentations, such as those of a
-# row of asterisks into the same pieces in another order, have equal scores in both. Of ten million
-# words of Wikipedia some twenty are segmented differently than by the original scores.
+# SentencePiece adds scores in float32, other implementations in float64. Both add multiples of this
+# unit without rounding while a sum is above -2048. So equally likely segmentations, such as a row
+# of asterisks in the same pieces in a different order, have equal scores in both. Of ten million
+# words of Wikipedia, about twenty are segmented differently than with the original scores.
 _GRID = 2.0**-13
 
 # Subtracted from the score of pieces such as `▁2011,`, so that they are never chosen.
 NUMBER_PENALTY = 100.0
 
 # The table of replacements is a double-array trie (Darts): its size in bytes, its 32-bit units, and
-# the replacements, each ended by a zero byte. A unit holds a label (bits 0 to 7 and 31), a flag
-# that one of its children is a value (8), and the offset of its children (10 to 30, times 256 if
-# bit 9 is set), which is added to its own position without carrying. Units with equal children
-# share them.
+# the replacements, each terminated by a zero byte. A unit holds a label (bits 0 to 7 and 31), a
+# flag that one of its children is a value (bit 8), and the offset of its children (bits 10 to 30,
+# times 256 if bit 9 is set), which is XORed with the position of the unit. Units with equal
+# children share them.
 _LABEL = 1 << 31 | 0xFF
 _HAS_VALUE = 1 << 8
 
@@ -53,12 +53,14 @@ def parse_model(serialized: bytes) -> ModelProto:
 
 
 def make_model(pieces: list[tuple[str, float, int]], charsmap: bytes) -> ModelProto:
-    """Make a unigram model with the settings of the released ones.
+    """Make a unigram model with the settings of the released models.
 
-    Words get a mark in front, white space is collapsed, and there are no begin and end tokens.
+    Each word is prefixed with a mark, white space is collapsed, and there are no begin and end
+    tokens.
 
     Args:
-        pieces: text, score and type of each; the first is padding, one of them unknown.
+        pieces: text, score and type of each piece; the first one is padding, and one is unknown.
+        charsmap: the compiled table of character replacements.
         charsmap: the compiled replacements of characters.
     """
     model = ModelProto()
@@ -81,10 +83,10 @@ def make_model(pieces: list[tuple[str, float, int]], charsmap: bytes) -> ModelPr
 
 
 def adjust_scores(model: ModelProto) -> None:
-    """Change the scores of a model to those by which words are segmented.
+    """Change the scores of a model, in place, to those used to segment words.
 
-    They are rounded to multiples of 2⁻¹³, numbers with commas get a penalty, and user-defined
-    symbols, which versions of SentencePiece treat differently, become normal pieces.
+    Scores are rounded to multiples of 2⁻¹³, and numbers with commas get a penalty. User-defined
+    symbols, which SentencePiece treats differently from version to version, become normal pieces.
     """
     for piece in model.pieces:
         score = round(piece.score / _GRID) * _GRID
@@ -96,28 +98,28 @@ def adjust_scores(model: ModelProto) -> None:
 
 
 def remove_penalty(model: ModelProto) -> None:
-    """Undo the penalty of numbers with commas, if the model has it."""
+    """Undo the penalty for numbers with commas, if the model has it."""
     numbers = [piece for piece in model.pieces if is_number_with_comma(piece.piece)]
-    # No piece is that rare by itself.
+    # No piece is that rare without the penalty.
     if numbers and max(piece.score for piece in numbers) <= -NUMBER_PENALTY:
         for piece in numbers:
             piece.score += NUMBER_PENALTY
 
 
 def is_number_with_comma(piece: str) -> bool:
-    """Return True if a piece ends in a digit and a comma, as `▁2011,` does."""
+    """Return True if a piece ends in a digit and a comma, such as `▁2011,`."""
     return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
 def is_charsmap(charsmap: bytes) -> bool:
-    """Return True if no walk through the table leaves it; SentencePiece itself does not look."""
+    """Return True if no walk through the table leaves it; SentencePiece does not check this."""
     size = int.from_bytes(charsmap[:4], "little")
     replacements = charsmap[4 + size :]
     if size % 4 or not size or 4 + size > len(charsmap) or not replacements.endswith(b"\0"):
         return False
     units = np.frombuffer(charsmap, "<u4", size // 4, offset=4)
     is_value = units >> 31 == 1
-    # A walk goes on by any byte of the text, within the block of 256 that holds the children.
+    # A walk continues with any byte of the text, in the block of 256 units with the children.
     children = np.arange(len(units)) ^ _offsets(units)
     stays_inside = (children | 0xFF) < len(units)
     has_value = is_value[np.minimum(children, len(units) - 1)]
@@ -126,9 +128,9 @@ def is_charsmap(charsmap: bytes) -> bool:
 
 
 def with_same_replacement(charsmap: bytes, characters: str, other: str) -> bytes:
-    """Change the table so that it replaces some ASCII characters as it replaces another one.
+    """Change the table to replace some ASCII characters in the same way as another one.
 
-    Characters that are not in the table stay without a replacement.
+    Characters that are not in the table remain without a replacement.
     """
     size = int.from_bytes(charsmap[:4], "little")
     units = np.frombuffer(charsmap, "<u4", size // 4, offset=4).copy()
@@ -142,7 +144,7 @@ def with_same_replacement(charsmap: bytes, characters: str, other: str) -> bytes
 
 
 def _find(units: UInt32[np.ndarray, " units"], char: str) -> int | None:
-    """Return the position of the unit of an ASCII character, if it has a replacement."""
+    """Return the position of the unit of an ASCII character, or None if it has no replacement."""
     position = _children(units, 0) ^ ord(char)
     is_present = position < len(units) and int(units[position]) & _LABEL == ord(char)
     return position if is_present and int(units[position]) & _HAS_VALUE else None

@@ -1,4 +1,4 @@
-"""The tokenizer interface, and encoding text word by word, as both kinds of vocabulary do."""
+"""The tokenizer interface, and word-by-word encoding, as both kinds of vocabulary need it."""
 
 import abc
 import dataclasses
@@ -23,23 +23,23 @@ SETTINGS_FILE = "tokenizer.json"
 # Where a corpus and a workdir keep their tokenizer.
 TOKENIZER_DIRECTORY = "tokenizer"
 
-# Encoded words are cached, about 200 bytes each, 500 with offsets.
+# Maximum number of words in the cache, which takes about 200 bytes per word, 500 with offsets.
 _MAX_CACHED_WORDS = 500_000
 
-# Ids, and the start and end of each in the text.
+# Ids, and the start and end of each token in the text.
 EncodedText = tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, "_ 2"]]
 
 
 class Tokenizer(abc.ABC):
-    """Encoder of text without special tokens, word by word.
+    """Encodes text without special tokens, word by word.
 
-    No token of either kind of vocabulary spans white space, so the ids of a sentence are those of
-    its words one after the other, and a word is encoded only once. An added token splits the text:
-    what is before and after it is encoded as if it stood alone.
+    In both kinds of vocabulary, no token spans white space. So the ids of a sentence are those of
+    its words, one after the other, and a word is encoded only once. An added token splits the text:
+    the text before it and the text after it are encoded separately.
 
     Attributes:
         tokens: the vocabulary in the order of its ids, with added tokens at its end.
-        added_tokens: words that stay whole, among them tokens of the vocabulary.
+        added_tokens: words that stay whole, including some that are tokens of the vocabulary.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
         lower_case, keep_accents: how text is normalized.
     """
@@ -58,7 +58,7 @@ class Tokenizer(abc.ABC):
     def __init__(self, *, lower_case: bool, keep_accents: bool) -> None:
         self.lower_case = lower_case
         self.keep_accents = keep_accents
-        # Cached words: their numbers, and the position and number of the ids of each.
+        # Cached words: the number of each, and where its ids start and how many there are.
         self._word_numbers: dict[str, int] = {}
         self._word_starts = np.zeros(0, np.int64)
         self._word_lengths = np.zeros(0, np.int64)
@@ -66,7 +66,7 @@ class Tokenizer(abc.ABC):
         self._words_with_offsets: dict[str, EncodedText] = {}
 
     def _add_tokens(self, added: Sequence[AddedToken]) -> None:
-        """Add tokens to the vocabulary; a constructor's last step."""
+        """Add tokens to the vocabulary, as the last step of a constructor."""
         self.added_tokens = AddedTokens(added, self.tokens, self._normalize_word)
         self.tokens = (*self.tokens, *self.added_tokens.new)
 
@@ -80,7 +80,7 @@ class Tokenizer(abc.ABC):
         keep_accents: bool = False,
         added_tokens: Sequence[AddedToken] = (),
     ) -> "Tokenizer":
-        """Make a tokenizer from the content of a vocabulary's file.
+        """Make a tokenizer from the content of a vocabulary file.
 
         Raises:
             InputError: it is not a vocabulary of this kind, or lacks a special token.
@@ -101,15 +101,15 @@ class Tokenizer(abc.ABC):
 
     @property
     def special_ids(self) -> Int32[np.ndarray, " specials"]:
-        """Padding, unknown, [CLS], [SEP], [MASK]."""
+        """The ids of padding, unknown, [CLS], [SEP] and [MASK]."""
         ids = [self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id]
         return np.array(ids, np.int32)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special tokens.
 
-        Text becomes no special token but unknown and those that were added: a literal "[MASK]" is
-        encoded character by character.
+        Text never becomes a special token, except for unknown and added tokens: a literal "[MASK]"
+        is encoded like any other text.
         """
         ids, _ = self.encode_lines([text])
         return ids.tolist()
@@ -117,21 +117,21 @@ class Tokenizer(abc.ABC):
     def encode_lines(
         self, lines: Sequence[str]
     ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " lines"]]:
-        """Return the ids of many texts end to end, and the number of ids of each.
+        """Return the concatenated ids of many texts, and the number of ids of each text.
 
-        Example: with the released vocabulary `encode_lines(["the", "", "The the"])` is
+        Example: with the released vocabulary, `encode_lines(["the", "", "The the"])` is
         `([14, 14, 14], [1, 0, 2])`.
         """
         if not lines:
             return np.zeros(0, np.int32), np.zeros(0, np.int32)
         lines = [self.added_tokens.separate(line) for line in lines]
-        # Arrow splits and numbers words several times as fast as Python objects.
+        # Arrow splits and numbers words several times faster than code on Python objects.
         split = pyarrow.compute.split_pattern(pyarrow.array(lines, pyarrow.string()), " ")
         words = split.flatten().dictionary_encode()
         numbers = self._number_words(words.dictionary.to_pylist())[words.indices.to_numpy()]
         lengths = self._word_lengths[numbers]
         ends = np.cumsum(lengths)
-        # Id k of a word that begins at token t is at k + t here and at k + start in the cache.
+        # Token k of a word that begins at token t is at index t + k here, start + k in the cache.
         shifts = np.repeat(self._word_starts[numbers] - (ends - lengths), lengths)
         ids = self._word_ids[shifts + np.arange(len(shifts))]
         totals = np.concatenate([[0], ends])[split.offsets.to_numpy()]
@@ -140,11 +140,11 @@ class Tokenizer(abc.ABC):
     def encode_with_offsets(self, text: str) -> EncodedText:
         """Return the ids of `encode`, and the span of characters of each token.
 
-        Offsets are where a token begins and ends in the text, without the white space before it.
-        Both rise along the text. Tokens that share a character, as those of "½" do, share its span;
-        a token that only marks the start of a word has an empty one.
+        Offsets are where a token begins and ends in the text, excluding the white space before it.
+        Both are nondecreasing along the text. Tokens that share a character, such as those of "½",
+        share its span; a token that only marks the start of a word has an empty span.
 
-        Example: with the released vocabulary `encode_with_offsets("Thé  ½")` is the ids of
+        Example: with the released vocabulary, `encode_with_offsets("Thé  ½")` returns the ids of
         `▁the ▁1 ⁄ 2` and `[[0, 3], [5, 6], [5, 6], [5, 6]]`.
         """
         words = self.added_tokens.split_text(text)
@@ -177,7 +177,7 @@ class Tokenizer(abc.ABC):
         return [dataclasses.asdict(token) for token in self.added_tokens.tokens]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text, without special tokens other than unknown."""
+        """Return readable text, without special tokens except for unknown."""
         added = self.added_tokens.by_id
         texts = []
         for id, group in itertools.groupby(ids, lambda id: id if id in added else None):
@@ -190,14 +190,14 @@ class Tokenizer(abc.ABC):
     def surface_form(self, id: int) -> tuple[str, bool]:
         """Return the text of a token, and True if white space precedes it.
 
-        Example: `▁the` is ("the", True), `ing` and `##ing` are ("ing", False).
+        Example: `▁the` gives ("the", True); `ing` and `##ing` give ("ing", False).
         """
         added = self.added_tokens.by_id.get(id)
         return self._surface_form(id) if added is None else (added.content, True)
 
     @abc.abstractmethod
     def vocabulary_bytes(self) -> bytes:
-        """Return the content of the vocabulary's file, which has no added tokens."""
+        """Return the content of the vocabulary file, which has no added tokens."""
 
     @abc.abstractmethod
     def _decode(self, ids: list[int]) -> str: ...
@@ -207,11 +207,11 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def _normalize_word(self, word: str) -> AlignedText:
-        """Normalize a word as encoding does, before the vocabulary is looked at."""
+        """Normalize a word as encoding does before it looks up tokens."""
 
     @abc.abstractmethod
     def _encode_words(self, words: list[str]) -> list[list[int]]:
-        """Encode each word; a word may hold white space other than spaces, or be empty."""
+        """Encode each word; a word may contain white space other than spaces, or be empty."""
 
     @abc.abstractmethod
     def _encode_word_with_offsets(self, word: str) -> list[tuple[int, int, int]]:

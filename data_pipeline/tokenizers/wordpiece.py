@@ -22,10 +22,10 @@ from data_pipeline.tokenizers.tokenizer import Tokenizer
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 CONTINUATION = "##"
 
-# Longer words are unknown.
+# Longer words become unknown.
 MAX_WORD_CHARACTERS = 200
 
-# CJK ideographs, which are written without spaces; each is a word.
+# CJK ideographs, which are written without spaces; each one is a word.
 _IDEOGRAPHS = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -42,7 +42,7 @@ class WordPieceTokenizer(Tokenizer):
     """Words and punctuation marks, each split greedily into the longest known tokens.
 
     Attributes:
-        vocabulary: the tokens without those that were added to them.
+        vocabulary: the tokens except for added ones.
     """
 
     KIND = "wordpiece"
@@ -56,11 +56,11 @@ class WordPieceTokenizer(Tokenizer):
         keep_accents: bool = False,
         added_tokens: Sequence[AddedToken] = (),
     ) -> None:
-        """Take the tokens in the order of their ids.
+        """Initialize from the tokens in the order of their ids.
 
         Raises:
-            InputError: a special token is missing, [PAD] is not the first, or an added token cannot
-                be found.
+            InputError: a special token is missing, [PAD] is not the first one, or an added token
+                can never be found in a text.
         """
         super().__init__(lower_case=lower_case, keep_accents=keep_accents)
         self.tokens = tuple(tokens)
@@ -87,7 +87,7 @@ class WordPieceTokenizer(Tokenizer):
         keep_accents: bool = False,
         added_tokens: Sequence[AddedToken] = (),
     ) -> "WordPieceTokenizer":
-        """Read a vocabulary of one token a line; a blank line is the token of one space."""
+        """Read a vocabulary with one token per line; a blank line is the token of one space."""
         try:
             # Only line feeds end a line: the Chinese vocabulary has U+2028 as a token.
             text = vocabulary.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
@@ -111,8 +111,8 @@ class WordPieceTokenizer(Tokenizer):
     def split_words(self, text: str) -> list[str]:
         """Split a text into normalized words and punctuation marks.
 
-        Example: `" \\tHeLLo!how  \\n Are yoU?  "` is `hello ! how are you ?`, and `"ah博推zz"` is
-        `ah 博 推 zz`.
+        Example: `" \\tHeLLo!how  \\n Are yoU?  "` gives `hello ! how are you ?`, and `"ah博推zz"`
+        gives `ah 博 推 zz`.
         """
         words = "".join(map(_clean_character, text)).split()
         if self.lower_case:
@@ -179,7 +179,7 @@ class WordPieceTokenizer(Tokenizer):
 
 
 def _clean_character(char: str) -> str:
-    """Put spaces around ideographs, replace white space by spaces, and drop control characters."""
+    """Put spaces around ideographs, turn white space into spaces, and drop control characters."""
     if char.isascii() and char.isprintable():
         return char
     category = unicodedata.category(char)
@@ -218,7 +218,7 @@ def _split_punctuation(word: str) -> list[str]:
 
 
 def _is_punctuation(char: str) -> bool:
-    """Return True for Unicode punctuation, and for ASCII other than letters, digits and spaces."""
+    """Return True for Unicode punctuation, and for ASCII except letters, digits and spaces."""
     if char.isascii():
         return not char.isalnum() and char.isprintable() and char != " "
     return unicodedata.category(char).startswith("P")

@@ -18,9 +18,9 @@ from albert_jax.input_files import read_bytes
 from data_pipeline.errors import InputError
 from experiments.run.config import ExperimentConfig
 
-_SOURCE = "source"  # the entry of a recording that is no field of a batch
-_LARGEST_RATIO = 1100  # of the bytes of an entry and those that zip stores for them
-# What is raised for a file that is no npz, by zipfile, zlib and NumPy.
+_SOURCE = "source"  # the entry of a recording that is not a field of a batch
+_LARGEST_RATIO = 1100  # of the bytes of an entry to those that zip stores for them
+# Errors that zipfile, zlib and NumPy raise for a file that is not an npz.
 _FAULTS = (
     *(OSError, EOFError, LookupError, ValueError, TypeError, OverflowError, RecursionError),
     *(RuntimeError, NotImplementedError, SyntaxError, zipfile.BadZipFile, zlib.error),
@@ -52,7 +52,7 @@ class Batches(NamedTuple):
 def with_shape(
     config: ExperimentConfig, *, batch: int | None = None, length: int | None = None
 ) -> ExperimentConfig:
-    """Return the experiment with other rows, and prediction slots for 15 % of the positions.
+    """Return the experiment with other rows, and prediction slots for 15% of the positions.
 
     Example: length 128 has 20 prediction slots, length 512 has 77.
 
@@ -84,7 +84,7 @@ def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     Raises:
         InputError: there is no such file.
-        one of `_FAULTS`: it is no npz, or lacks an array.
+        one of `_FAULTS`: it is not an npz, or lacks an array.
     """
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(read_bytes(path, error=InputError))) as archive:

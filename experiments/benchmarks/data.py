@@ -45,11 +45,11 @@ def measure_data(
     packing: Packing,
     windows: Windows,
 ) -> DataSpeed:
-    """Measure the speed of training batches with n-gram masks over 15 %.
+    """Measure the speed of training batches with n-gram masks over 15% of the tokens.
 
     Args:
         corpus: the corpus.
-        max_seq_length: positions a row.
+        max_seq_length: positions of a row.
         packing: several pairs a row, or one.
         windows: the timed windows; one before them is not timed.
     """
@@ -86,7 +86,7 @@ def measure_data(
 
 
 def _read_window(batches: Iterator[object], seconds: float) -> float:
-    """Return batches a second, measured over at least so many seconds."""
+    """Return batches per second, measured over at least `seconds`."""
     started = time.perf_counter()
     for count in itertools.count(1):
         next(batches)
@@ -101,7 +101,7 @@ def _resident_mb() -> int:
         with open("/proc/self/statm") as file:
             pages = int(file.read().split()[1])
         return pages * resource.getpagesize() // 10**6
-    except OSError:  # no /proc: the peak has to do
+    except OSError:  # no /proc: use the peak instead
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
 
 

@@ -1,4 +1,4 @@
-"""Speed of encoding texts into vectors, beside transformers on the same texts."""
+"""Speed of encoding texts into vectors, compared with transformers on the same texts."""
 
 import functools
 import statistics
@@ -38,7 +38,7 @@ _TOLERANCE = 1e-3  # difference of vectors, whose numbers are between -1 and 1
 
 
 class Encoder(NamedTuple):
-    """A way to compute the pooled vectors of the texts, in order, and its first part."""
+    """A way to compute the pooled vectors of the texts, in order, and its tokenization alone."""
 
     system: str
     encode: Callable[[], Float32[np.ndarray, "texts hidden"]]
@@ -48,20 +48,20 @@ class Encoder(NamedTuple):
 def measure_encoding(
     model: str, texts: Path, *, max_texts: int, against_torch: bool, windows: Windows
 ) -> list[dict[str, Any]]:
-    """Return rows of a table: texts a second, with tokenization, and of tokenization alone.
+    """Return rows of a table: texts per second, encoded with tokenization, and only tokenized.
 
     Everything is compiled before it is timed, and the tokenizers have seen all words, as in a long
-    run. transformers loads our model as we export it; the vectors must agree.
+    run. transformers loads our exported model; the vectors must agree.
 
     Args:
         model: a path for `from_pretrained`.
-        texts: a file with a text a line, or JSON lines with a field `text`.
-        max_texts: how many of them are used.
+        texts: a file with one text a line, or JSON lines with a field `text`.
+        max_texts: the largest number of them to use.
         against_torch: also measure transformers on torch.
         windows: how long each is timed.
 
     Raises:
-        InputError: there is no model or no text, torch is missing, or the vectors do not agree.
+        InputError: there is no model or no text, torch is missing, or the vectors disagree.
     """
     loaded = load_model(AlbertModel, PredictionOptions(model))
     inputs = read_texts(read_inputs(texts)[:max_texts], paired=False)
@@ -148,7 +148,7 @@ def check_agreement(
         InputError: they differ.
     """
     differ = np.flatnonzero(np.abs(ours - theirs).max(axis=1) > _TOLERANCE)
-    # A tie between two segmentations of a word may be broken either way in single precision.
+    # Single precision may break a tie between two segmentations of a word either way.
     if len(differ) > len(ours) // 1000:
         raise InputError(
             f"transformers gives other vectors for {len(differ)} of {len(ours)} texts, the first "

@@ -1,8 +1,8 @@
-"""Speed of fine-tuning a classifier, beside a plain loop of transformers on torch.
+"""Speed of fine-tuning a classifier, compared with a plain loop of transformers on torch.
 
-Both train on real examples in shuffled order. Our rows are batched as in a run, by length and
-padded to one of a few lengths; theirs are sampled at random and padded to the longest of their
-batch, as by a collator with dynamic padding. Optimizer and clipping are the same.
+Both train on real examples in shuffled order. As in a run, our rows are batched by length and
+padded to one of a few lengths. Theirs are sampled at random and padded to the longest of their
+batch, as a collator with dynamic padding does. Optimizer and clipping are the same.
 """
 
 import itertools
@@ -32,7 +32,7 @@ class Trainer(NamedTuple):
     """A way to fine-tune, and the batches that it cycles through."""
 
     system: str
-    run: Callable[[int], None]  # takes so many steps
+    run: Callable[[int], None]  # takes this many steps
     tokens: int  # of all batches
     positions: int  # tokens and padding
 
@@ -43,7 +43,7 @@ def measure_finetuning(
     """Return a row of a table for each system. A window is a whole number of cycles.
 
     Args:
-        config: a run on a text or a pair of texts a row.
+        config: a run on rows of a text or of a pair of texts.
         num_batches: batches of each system.
         against_torch: also measure transformers.
         windows: how long each is timed.

@@ -90,12 +90,12 @@ def define_flags(benchmarks: Sequence[str]) -> None:
 
 
 def read_value(name: str, default: Any) -> Any:
-    """Return a flag's value, or a default of a benchmark's own."""
+    """Return a flag's value if it is given, else a benchmark's own default."""
     return flags.FLAGS[name].value if flags.FLAGS[name].present else default
 
 
 def read_windows() -> Windows:
-    """Return the windows that are asked for."""
+    """Return the windows that the flags ask for."""
     return Windows(flags.FLAGS.num_windows, flags.FLAGS.window_seconds)
 
 
@@ -103,7 +103,7 @@ def read_shapes() -> list[tuple[int | None, int | None]]:
     """Return the pairs of `--batch` and `--length`; None stands for the experiment's.
 
     Raises:
-        InputError: they are no pairs.
+        InputError: they do not form pairs.
     """
     sizes, lengths = flags.FLAGS.batch or [], flags.FLAGS.length or []
     if sizes and lengths and len(sizes) != len(lengths):

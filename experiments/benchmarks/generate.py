@@ -1,4 +1,4 @@
-"""Speed of generation, beside transformers with the same model, sources and lengths of texts."""
+"""Speed of generation, compared with transformers on the same model, sources and text lengths."""
 
 import itertools
 import statistics
@@ -33,14 +33,14 @@ from experiments.benchmarks.torch import import_torch
 
 _WIDTH, _LAYERS, _HEADS = 512, 6, 8  # of the base Transformer of Vaswani et al. 2017
 _LONGEST = 512
-_DEVIATION = 0.1  # of weights, at which texts differ and do not repeat one token
+_DEVIATION = 0.1  # of weights; enough for texts to differ and not repeat one token
 _SEED = 0
 
 Tokens = Int[np.ndarray, "batch longest"]
 
 
 class Case(NamedTuple):
-    """What is generated."""
+    """The shape of what is generated."""
 
     batch: int  # sources
     source: int  # tokens of each
@@ -84,10 +84,11 @@ def measure_generation(
     against_torch: bool,
     windows: Windows,
 ) -> list[dict[str, Any]]:
-    """Return rows of a table: tokens a second of the texts that are returned, and compile time.
+    """Return rows of a table: tokens per second of the texts that are returned, and compile time.
 
-    All texts have the same length: the token that ends a text is banned before. transformers loads
-    our model as we export it, keeps keys and values of tokens, too, and must write the same texts.
+    All texts have the same length, because the token that ends a text is banned before that length.
+    transformers loads our exported model, caches keys and values too, and must write the same
+    texts.
 
     Args:
         model: the model.

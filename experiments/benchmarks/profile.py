@@ -1,4 +1,4 @@
-"""Profile of a step: a trace, and its longest operations."""
+"""The profile of a step: a trace, and its longest operations."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ import jax
 from experiments.benchmarks.report import rounded
 
 TRACED_STEPS = 3
-# Operations that last as long as those that they call.
+# Operations whose time includes that of the operations they call.
 CALLERS = re.compile(r"(while|call|conditional)(\.\d+)?$")
 
 
@@ -19,15 +19,15 @@ def profile(run: Callable[[int], None], program: str, directory: str, *, longest
     """Write a trace of a few steps, for TensorBoard or Perfetto, and summarize it.
 
     Args:
-        run: takes so many steps.
+        run: takes a number of steps.
         program: the compiled step as text, with the origin of each operation.
         directory: where the trace is written.
         longest: how many operations are listed.
 
     Returns:
         A Markdown table: the longest operations, their milliseconds a step over all threads, their
-        fraction of all operations' time, and their origin in the model. Operations of one kind and
-        origin, as those of layers that are compiled as one, are one row, with their number.
+        fraction of all operations' time, and their origin in the model. Operations of the same kind
+        and origin, such as those of layers that are compiled as one, share a row with their number.
     """
     times, numbers = group_by_origin(_operation_times(trace(run, directory)), program)
     lines = [
@@ -45,13 +45,13 @@ def profile(run: Callable[[int], None], program: str, directory: str, *, longest
 def group_by_origin(
     times: Mapping[str, int], program: str
 ) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    """Add up the times of operations of one kind and origin; return these and their numbers.
+    """Add up the times of operations of the same kind and origin; return sums and numbers of them.
 
-    Example: ``dot.1`` and ``dot.7`` of a query's matmul in two layers are one ``dot``. Forward and
-    backward pass are two origins.
+    Example: ``dot.1`` and ``dot.7`` of the query's matmul in two layers make one ``dot``. Forward
+    and backward pass are two origins.
 
     Args:
-        times: of each operation.
+        times: the time of each operation.
         program: the compiled step as text.
     """
     summed: Counter[tuple[str, str]] = Counter()

@@ -20,7 +20,7 @@ def environment(device: str, module: str = "experiments.benchmark") -> dict[str,
 
     Args:
         device: name of the computing devices, such as ``NVIDIA H200 x 1``.
-        module: that was called.
+        module: the module that was called.
     """
     return {
         "device": device,
@@ -44,7 +44,7 @@ def processor_name() -> str:
 
 
 def describe(made: Mapping[str, Any]) -> str:
-    """Return the result of `environment` as lines of text, with an empty one at the end."""
+    """Return the result of `environment` as lines of text, with an empty line at the end."""
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     return (
         f"{made['device']}; host {made['host']}; Python {made['python']}; {versions}\n"
@@ -53,7 +53,7 @@ def describe(made: Mapping[str, Any]) -> str:
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a Markdown table of rows, all with the same names; None where there is no value."""
+    """Return a Markdown table of rows, which all have the same names; None stands for no value."""
     lines = [
         "| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |",
         "|" + " --- |" * len(rows[0]),

@@ -1,4 +1,4 @@
-"""Speed of the training step and the forward pass on batches that lie on the devices."""
+"""Speed of the training step and the forward pass on batches that are already on the devices."""
 
 import functools
 import itertools
@@ -141,7 +141,7 @@ def _candidate(
     step: jax.stages.Wrapped,
     *arguments: Any,
 ) -> Candidate:
-    """Compile a step for some arguments; `run` takes so many steps with it."""
+    """Compile a step for some arguments; `run` takes a number of steps with it."""
     started = time.perf_counter()
     compiled = step.lower(*arguments).compile()
     seconds = time.perf_counter() - started
@@ -170,8 +170,10 @@ def _make_model(
 
 
 def slots_of_batches(config: ExperimentConfig, mesh: Mesh, batches: Batches) -> int:
-    """Return the sequence slots that a run would have on rows like these (see
-    `Curriculum.find_slots`), or more, if these batches need more."""
+    """Return the sequence slots that a run would have on rows like these.
+
+    See `Curriculum.find_slots`. There are more if these batches need more.
+    """
     shards, micro_batches = mesh.size, config.run.accumulation_steps
     ids = [batch["sequence_ids"] for batch in batches.batches]
     rows = len(ids[0]) // (shards * micro_batches)

@@ -28,7 +28,7 @@ class Windows(NamedTuple):
     """The windows that a candidate is timed in."""
 
     number: int
-    seconds: float  # of one window, at least and approximately
+    seconds: float  # of one window, approximately
 
 
 class Candidate(NamedTuple):
@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
     system: str
     work: StepKind
-    run: Callable[[int], None]  # takes so many steps, and returns when the last one is done
+    run: Callable[[int], None]  # takes this many steps, and returns when the last one is done
     compile_seconds: float | None = None  # None: nothing is compiled
     memory: Callable[[], int | None] = lambda: None  # bytes of a step on a device, if known
     program: Callable[[], str | None] = lambda: None  # the compiled step as text
@@ -44,7 +44,7 @@ class Candidate(NamedTuple):
 
 
 def repeat(call: Callable[[], Any]) -> Callable[[int], None]:
-    """Return what makes a call so many times, and returns when the last one's arrays are there."""
+    """Return a function that repeats a call and waits for the arrays of the last result."""
 
     def run(times: int) -> None:
         for _ in range(times):
@@ -57,9 +57,9 @@ def repeat(call: Callable[[], Any]) -> Callable[[int], None]:
 def time_candidates(candidates: Sequence[Candidate], windows: Windows) -> list[list[float]]:
     """Return the seconds of a step in each window, for each candidate.
 
-    All candidates take their first window before any takes its second, and every other time in
-    reverse order: other work of the machine then affects all of them alike. The steps of a window
-    are not waited for one by one.
+    All candidates take their first window before any takes its second, in reverse order every other
+    time. Other work on the machine then affects all of them alike. Steps inside a window are not
+    waited for one by one.
 
     Args:
         candidates: each is warmed up first.
@@ -81,7 +81,7 @@ def _steps_per_window(candidate: Candidate, seconds: float) -> int:
     started = time.perf_counter()
     candidate.run(1)
     once = time.perf_counter() - started
-    if once < seconds / 20:  # too short to be judged by one step
+    if once < seconds / 20:  # too short to measure with one step
         candidate.run(10)
         started = time.perf_counter()
         candidate.run(10)
@@ -90,7 +90,7 @@ def _steps_per_window(candidate: Candidate, seconds: float) -> int:
 
 
 def speedup(others: Sequence[float], seconds: Sequence[float]) -> float | None:
-    """Return the speed relative to another candidate: the median over windows of equal turns."""
+    """Return the speed relative to another candidate: the median over windows of the same turn."""
     ratios = [other / own for other, own in zip(others, seconds, strict=True)]
     return rounded(statistics.median(ratios), 3)
 
@@ -106,8 +106,8 @@ def measurement_rows(
 ) -> list[dict[str, Any]]:
     """Return a row of a table for each candidate.
 
-    FLOPs are those of `pretraining_flops_per_row`, a third of them for a forward pass: what the
-    model needs, whatever a candidate computes besides.
+    FLOPs are those of `pretraining_flops_per_row`, or a third of them for a forward pass. This is
+    what the model needs, whatever else a candidate computes.
 
     Args:
         candidates: what was timed.
@@ -115,8 +115,8 @@ def measurement_rows(
         config: their experiment, with the batches' shape.
         batches: their batches.
         peak_flops: of all devices together; None if unknown.
-        num_alternatives: how many of the candidates, the last ones, are other systems. If there
-            are any, each row has its speed relative to the fastest of them.
+        num_alternatives: how many candidates at the end are other systems. If there are any, each
+            row has its speed relative to the fastest of them.
     """
     flops = config.global_batch_size * pretraining_flops_per_row(
         config.model,

@@ -36,9 +36,9 @@ _ACTIVATIONS = {HiddenAct.GELU: "gelu_new", HiddenAct.GELU_ERF: "gelu"}
 
 
 def load_triton() -> None:
-    """Load the Triton that a torch for CUDA brings along, if there is one.
+    """Load the Triton that comes with torch for CUDA, if there is one.
 
-    To be called before TensorFlow is imported: loaded after it, Triton ends the process.
+    Call it before TensorFlow is imported: loading Triton after TensorFlow ends the process.
     """
     if importlib.util.find_spec("triton"):
         importlib.import_module("triton")
@@ -67,8 +67,8 @@ def torch_candidates(
     """Return transformers' `AlbertForPreTraining` with torch's AdamW, on torch's GPU if it has one.
 
     Model, dropout, clipping, compute type (bfloat16 by autocast) and batches are the experiment's.
-    Packed rows have the attention mask of four axes that follows from their sequence ids; out of
-    the box, transformers predicts the order of the first pair of a row only.
+    Packed rows have an attention mask with four axes, derived from their sequence ids. Out of the
+    box, transformers predicts the order of only the first pair of a row.
 
     Raises:
         InputError: torch or transformers is not installed, or transformers has no such model.
@@ -98,7 +98,7 @@ def transformers_config(config: AlbertConfig, *, fused: bool = False) -> Any:
     """Return transformers' configuration of the same model.
 
     Args:
-        config: ours.
+        config: our configuration.
         fused: use torch's own tanh GELU, which computes the same numbers.
 
     Raises:
@@ -187,7 +187,7 @@ def make_run(
     variant: TorchVariant,
     kind: StepKind,
 ) -> tuple[Callable[[int], None], float | None]:
-    """Return a candidate's steps, the first one taken, and the seconds of its compilation if any.
+    """Return a candidate's steps, with the first already taken, and any seconds of compilation.
 
     Optimizer, clipping and compute type are those of `config`; the steps cycle through `tensors`.
     """
@@ -244,5 +244,5 @@ def _make_optimizer(torch: Any, config: ExperimentConfig, model: Any) -> Any:
 
 
 def _memory_reader(torch: Any, device: Any) -> Callable[[], int | None]:
-    """Return a reader of torch's peak memory, which it does not count on a CPU."""
+    """Return a reader of torch's peak memory, which torch does not count on a CPU."""
     return lambda: torch.cuda.max_memory_allocated() if device.type == "cuda" else None

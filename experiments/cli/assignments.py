@@ -9,7 +9,7 @@ def parse_assignments(flag: str, written: Sequence[str]) -> dict[str, str]:
     """Parse repeated NAME=VALUE flags. Example: ``["data.ngram=1"]`` gives ``{"data.ngram": "1"}``.
 
     Raises:
-        InputError: one has no equals sign.
+        InputError: one has no name or no equals sign.
     """
     pairs = {}
     for text in written:

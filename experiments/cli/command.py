@@ -1,4 +1,4 @@
-"""Running a command: flags in, an exit status out, one line for a user's mistake."""
+"""Running a command: parse flags, return an exit status, print one line for a user's mistake."""
 
 import functools
 import sys
@@ -45,14 +45,14 @@ def run(
 ) -> NoReturn:
     """Parse the flags, call `main`, and end the process with its exit status.
 
-    Bad flags end it with one line on stderr and status 2; for the rest see `call`.
+    Bad flags end it with one line on stderr and status 2; for other errors see `call`.
 
     Args:
         main: the command.
         config_kind: the dataclass behind ``--config``, if there is such a flag.
-        named_files: other flags that accept the name of a file below a directory. Each, and
-            ``--config``, gets a flag that lists the names: ``--list_configs``.
-        around: calls `main`, such as `experiments.hosts.on_all_hosts`.
+        named_files: other flags that accept the name of a file below a directory. Each of them, and
+            ``--config``, gets a flag that lists the names, such as ``--list_configs``.
+        around: a function that calls `main`, such as `experiments.hosts.on_all_hosts`.
     """
     protect_output()
     directories = {**({"config": CONFIGS} if config_kind else {}), **(named_files or {})}
@@ -73,7 +73,7 @@ def run(
 
 
 def call(main: Main, config_kind: type[Config] | None = None) -> int:
-    """Call `main` for its exit status, and print its error; see `attempt`."""
+    """Call `main`, print its error and return its exit status; see `attempt`."""
     outcome = attempt(main, config_kind)
     if outcome.line is not None:
         print_error(outcome.line)
@@ -81,14 +81,14 @@ def call(main: Main, config_kind: type[Config] | None = None) -> int:
 
 
 def attempt(main: Main, config_kind: type[Config] | None = None) -> Outcome:
-    """Call `main` for its exit status and its error.
+    """Call `main` and return its exit status and its error.
 
     A user's mistake, a checkpoint or weights that cannot be used, a full disk and a store that
-    cannot be reached become one line; anything else is a bug of the program and is raised.
+    cannot be reached become one line. Anything else is a bug in the program and is raised.
     """
     try:
         code = main() or ExitCode.DONE
-        sys.stdout.flush()  # the results, to what may be a full disk
+        sys.stdout.flush()  # the disk that the results go to may be full
         return Outcome(code)
     except NonFiniteStateError as error:
         return Outcome(ExitCode.NON_FINITE, str(error))
@@ -120,7 +120,7 @@ def _parse(
         _print_and_exit(describe_versions())
     try:
         rest = parse_flags(argv, config_kind=config_kind)
-    except SystemExit:  # of --help, which absl ends like a failure
+    except SystemExit:  # from --help, which absl ends with the status of a failure
         sys.exit(ExitCode.DONE)
     if rest[1:]:
         raise InputError(f"{rest[1]!r} is no flag; a flag is written --name=value")

@@ -15,7 +15,7 @@ from experiments.cli.given_settings import GivenSettings
 class Config(Protocol):
     """Common part of the configurations of pre-training and fine-tuning."""
 
-    # Fields that name paths, which are no part of an experiment; the files there are compared by
+    # Fields that name paths, which are not part of an experiment; the files there are compared by
     # their fingerprint.
     LOCATIONS: ClassVar[frozenset[str]]
 
@@ -25,14 +25,14 @@ class Config(Protocol):
 
     @staticmethod
     def follow_settings(settings: GivenSettings) -> None:
-        """Give the settings that follow from others, which the command line names, their values."""
+        """Set the settings that are derived from those that the command line names."""
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def to_config_dict(config: Config) -> ConfigDict:
-    """Return what a config file returns, for flags to override.
+    """Return an experiment in the form that a config file returns, for flags to override.
 
     Optional fields without a value become placeholders, so that flags can set them.
     """
@@ -66,7 +66,7 @@ def from_json(text: str, kind: type[ConfigT], *, source: str) -> ConfigT:
     """Return the experiment of a ``config.json``, the inverse of `to_json`.
 
     Raises:
-        InputError: it is no such text; the message names the `source`.
+        InputError: the text is not a valid one; the message names the `source`.
     """
     values = parse_json(text, source, error=InputError)
     try:

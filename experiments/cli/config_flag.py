@@ -21,7 +21,7 @@ flags.disclaim_key_flags()  # flags that are defined here belong to the calling 
 
 
 class ConfigFlag(NamedTuple):
-    """The flag ``--config``, among the flags that it was defined with."""
+    """The flag ``--config``, with the flags among which it was defined."""
 
     flag_values: flags.FlagValues
 
@@ -41,7 +41,7 @@ class GivenConfig(NamedTuple, Generic[ConfigT]):
 
     config: ConfigT
     named: frozenset[str]  # settings that the command line names
-    lines: tuple[str, ...]  # what followed from these
+    lines: tuple[str, ...]  # the settings that were derived from them
 
 
 def define_config_flag(
@@ -52,13 +52,13 @@ def define_config_flag(
 ) -> ConfigFlag:
     """Define ``--config`` and the overrides that the command line uses.
 
-    It names a file, or one of `experiments.configs` without its ending. The file's function
+    The flag names a file, or one of `experiments.configs` without its ending. The file's function
     ``get_config()`` returns `experiments.cli.config_dicts.to_config_dict` of an experiment. An
-    override may be ``none`` where the field may be None.
+    override may be ``none`` if the field may be None.
 
     Args:
         flag_values: where the flags are defined.
-        argv: the command line, if it is not that of the process.
+        argv: the command line, if it is not the one of the process.
         required: True if a command line without it is an error.
     """
     for kind, parser, described in (
@@ -86,7 +86,7 @@ def define_config_flag(
                 )
             ),
         )
-    except (flags.Error, UnicodeDecodeError) as error:  # it reads flag files at once
+    except (flags.Error, UnicodeDecodeError) as error:  # flag files are read right here
         print("error:", error, file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
     if required:
@@ -108,7 +108,7 @@ def read_given_config(
 ) -> GivenConfig[ConfigT]:
     """Return the experiment that ``--config`` and its overrides describe.
 
-    Settings that the command line does not name may follow from those that it does.
+    Settings that the command line does not name may be derived from those that it does.
 
     Args:
         flag: the flag.
@@ -135,7 +135,7 @@ def parse_flags(
     config_kind: type[Config] | None = None,
     known_only: bool = False,
 ) -> list[str]:
-    """Parse the flags and return what is left of the command line.
+    """Parse the flags and return the rest of the command line.
 
     Args:
         argv: the command line.
@@ -160,9 +160,9 @@ def parse_flags(
         name = error.flagname
         close = did_you_mean(name, {known: f"--{known}" for known in flag_values})
         raise InputError(f"there is no flag --{name}{close}") from error
-    except (Exception, SystemExit) as error:  # whatever the config file ends with
+    except (Exception, SystemExit) as error:  # a config file may raise anything
         line = failing_line(error, path) if path else None
-        if line is None and isinstance(error, RecursionError):  # absl seeks a similar name
+        if line is None and isinstance(error, RecursionError):  # absl looks for a similar name
             line = "there is no flag of so long a name"
         if line is None and not isinstance(error, flags.Error):
             raise
@@ -173,7 +173,7 @@ def parse_flags(
 
 
 def expand_flag_files(argv: Sequence[str], flag_values: flags.FlagValues) -> list[str]:
-    """Return a command line with the lines of the files that `--flagfile` names.
+    """Return a command line that includes the lines of the files that `--flagfile` names.
 
     Raises:
         InputError: one of them cannot be read.
@@ -188,7 +188,7 @@ def expand_flag_files(argv: Sequence[str], flag_values: flags.FlagValues) -> lis
 
 
 class _ParserWithNone(flags.ArgumentParser):
-    """Accepts ``none`` too; the dataclass checks if its field may be None."""
+    """A parser that also accepts ``none``; the dataclass checks whether its field may be None."""
 
     def __init__(self, parser: flags.ArgumentParser, described: str) -> None:
         self._parser = parser
@@ -209,7 +209,7 @@ def _before_double_dash(argv: Sequence[str]) -> list[str]:
 
 
 def _arrange(argv: Sequence[str]) -> list[str]:
-    """Move ``--config`` before its overrides, as ml_collections requires, and find its file.
+    """Move ``--config`` ahead of its overrides, as ml_collections requires, and find its file.
 
     Example: ``[pretrain, --config.seed=1, --config=a.py]`` gives
     ``[pretrain, --config=a.py, --config.seed=1]``.
@@ -236,7 +236,7 @@ def _with_found_file(argument: str) -> str:
 
 
 def _config_paths(arguments: Sequence[str]) -> list[str]:
-    """Return the files that ``--config`` names, without the argument that follows a colon."""
+    """Return the files that ``--config`` names, without any argument after a colon."""
     paths = []
     for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
         if re.fullmatch(r"--?config", argument):

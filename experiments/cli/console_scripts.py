@@ -8,7 +8,7 @@ _PREFIX = "albert-"
 
 
 def run_module() -> None:
-    """Run the command that the script's own name says.
+    """Run the command that the script's own name stands for.
 
     Example: ``/usr/bin/albert-build-corpus`` runs `data_pipeline.build_corpus`.
     """

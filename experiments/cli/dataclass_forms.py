@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a nested dict of plain values, choices as strings.
+    """Return a nested dict of plain values, with choices as strings.
 
     Example: ``OptimizerConfig(weight_decay=0)`` gives ``{"name": "lamb", "weight_decay": 0.0, …}``
     """
@@ -22,11 +22,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def build(cls: type[T], values: Any, path: str) -> T:
-    """Make a dataclass from plain values, the inverse of `to_dict`; missing ones have defaults.
+    """Make a dataclass from plain values, the inverse of `to_dict`; missing ones get defaults.
 
     Args:
         cls: the dataclass.
-        values: a nested mapping; the word ``none`` is None where None is allowed.
+        values: a nested mapping; the word ``none`` means None where None is allowed.
         path: its name in errors, such as ``--config``.
 
     Raises:

@@ -10,6 +10,6 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     NON_FINITE = 3
     LOST_PROCESS = 4  # another process of the run is gone: restart all of them
-    FAILED_POINTS = 5  # of a sweep: their messages say why
-    FAULTY_DEVICE = 6  # it computed one step to two results
+    FAILED_POINTS = 5  # points of a sweep failed; their messages say why
+    FAULTY_DEVICE = 6  # it computed two different results for one step
     PREEMPTED = 75  # stopped by SIGTERM after saving: restart it to resume

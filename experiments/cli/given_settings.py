@@ -1,4 +1,4 @@
-"""Settings that follow from others, where neither the command line nor a resumed run fixes them."""
+"""Settings that are derived from others, unless the command line or a resumed run fixes them."""
 
 import copy
 from collections.abc import Mapping
@@ -6,24 +6,24 @@ from typing import Any
 
 from experiments.cli.dataclass_forms import flatten
 
-_LARGEST = 2**63 - 1  # of the counts that a setting may be
+_LARGEST = 2**63 - 1  # the largest count that a setting may be
 
 
 class GivenSettings:
     """The settings of a config file and a command line before they are checked, by dotted names.
 
-    A configuration's `follow_settings` changes some of them by `follow` and `keep_share`.
+    A configuration's `follow_settings` changes some of them with `follow` and `keep_share`.
 
     Args:
         values: a nested dict, the command line's values included.
         replaced: the config file's value of each setting that the command line names.
-        stored: the settings of the run that is resumed, which keeps what it has; none of a new one.
+        stored: the settings of a resumed run, which it keeps; None for a new run.
 
     Attributes:
-        values: the nested dict, with what followed.
-        lines: what followed from what, a line each.
+        values: the nested dict, including derived settings.
+        lines: what was derived from what, a line each.
 
-    Example: ``--config.optimizer.num_train_steps=1000`` over a file with 125,000 steps and a
+    Example: ``--config.optimizer.num_train_steps=1000`` with a file that has 125,000 steps and a
     warm-up of 3,125 gives a warm-up of 25.
     """
 
@@ -40,30 +40,30 @@ class GivenSettings:
         self._stored = flatten(stored or {})
 
     def __getitem__(self, name: str) -> Any:
-        """Return the value of a setting; None too where the file leaves it out."""
+        """Return the value of a setting, or None if the file leaves it out."""
         group, leaf = self._group_of(name)
         return group.get(leaf)
 
     def count(self, name: str) -> int:
-        """Return the value of a setting that is a number of something; 0 for what is none."""
+        """Return the value of a setting that is a count, or 0 if the value is no valid count."""
         value = self[name]
         return value if type(value) is int and 0 < value <= _LARGEST else 0
 
     def is_named(self, name: str) -> bool:
-        """Return True if the command line sets a setting, which then follows no other."""
+        """Return True if the command line sets a setting, which is then not derived from others."""
         return name in self._named
 
     def is_changed(self, name: str) -> bool:
-        """Return True if a setting is not what it is in the config file."""
+        """Return True if a setting differs from the config file's."""
         return name in self._before and self._before[name] != self[name]
 
     def follow(self, name: str, value: Any, line: str) -> None:
-        """Give a setting that the command line does not name the value that follows, and say so.
+        """Set a setting that the command line does not name to a derived value, and say so.
 
         Args:
             name: the setting.
-            value: its value in a new run; one that is resumed keeps its own.
-            line: what became what, in words.
+            value: its value in a new run; a resumed run keeps its own.
+            line: what changed from what to what, in words.
         """
         value = self._stored.get(name, value)
         if self.is_named(name) or value == self[name]:
@@ -74,14 +74,14 @@ class GivenSettings:
         self._before[name], group[leaf] = group[leaf], value
 
     def keep_share(self, name: str, of: str, words: str, *, at_least: int = 0) -> None:
-        """Let a setting be the same fraction of another one as in the config file.
+        """Keep a setting at the same fraction of another one as in the config file.
 
         Args:
-            name: the setting that follows.
+            name: the setting to derive.
             of: the other one.
-            words: text for both values in the file and both new ones, such as
+            words: text with places for both values in the file and both new ones, such as
                 ``warm-up of {:,} steps for {:,} becomes {:,} for {:,}``.
-            at_least: the least value.
+            at_least: the smallest value allowed.
         """
         value, before, after = self.count(name), self._before.get(of), self.count(of)
         if value and after and type(before) is int and before > 0:

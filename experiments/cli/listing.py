@@ -1,4 +1,4 @@
-"""Listing of the settings behind ``--config``."""
+"""The listing of the settings behind ``--config``."""
 
 import dataclasses
 import inspect
@@ -47,7 +47,7 @@ def requested_listing(argv: Sequence[str], config_kind: type[Config]) -> str | N
 
 
 def format_settings(config: Any, part: str = "") -> str:
-    """Return the settings of a config by group, each with value, help and allowed values.
+    """Return the settings of a config by group, each with its value, help and allowed values.
 
     Args:
         config: a dataclass of settings.
@@ -87,10 +87,12 @@ def _groups(cls: type, name: str = "") -> Iterator[tuple[str, type, list[Setting
 
 
 def _format_setting(one: Setting, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Example::
+    """Format a setting.
 
-    --config.optimizer.learning_rate=1e-05  (default 0.00176)
-        peak, reached after warm-up (a number > 0)
+    Example::
+
+        --config.optimizer.learning_rate=1e-05  (default 0.00176)
+            peak, reached after warm-up (a number > 0)
     """
     value, default = values[one.name], defaults[one.name]
     differs = "" if value == default else f"  (default {_in_words(default)})"
@@ -101,7 +103,7 @@ def _format_setting(one: Setting, values: Mapping[str, Any], defaults: Mapping[s
 
 
 def _in_words(value: Any) -> str:
-    """Return a value as a flag is written."""
+    """Return a value as one would write it in a flag."""
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

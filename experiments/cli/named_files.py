@@ -1,4 +1,4 @@
-"""Files that flags name, by path or as shipped with the package: configs and sweeps."""
+"""Files that flags name by path, or by name if shipped with the package: configs and sweeps."""
 
 import ast
 import os
@@ -24,17 +24,17 @@ def shipped_files(directory: Path) -> dict[str, Path]:
 
 
 def find_file(written: str, directory: Path) -> str:
-    """Return the path of a file as it is written, or of the one below a directory of that name.
+    """Return the path of an existing file, or of the file below a directory that has this name.
 
-    A path that exists goes before a name. What is neither is returned as it is.
+    An existing path takes precedence over a name. Text that is neither is returned unchanged.
     """
-    if os.path.isfile(written):  # unlike Path's, also for a name that is too long
+    if os.path.isfile(written):  # unlike Path.is_file, raises nothing for a name that is too long
         return written
     return str(shipped_files(directory).get(written, written))
 
 
 def format_names(directory: Path) -> str:
-    """Return the names of the files below a directory, each with the first line of its text."""
+    """Return the names of the files below a directory, each with its docstring's first line."""
     files = shipped_files(directory)
     width = max(map(len, files))
     summaries = {
@@ -48,7 +48,7 @@ def check_file(flag: str, written: str, directory: Path) -> None:
     """Check that the file that a flag names exists.
 
     Raises:
-        InputError: it does not; the message names one that does.
+        InputError: it does not exist; the message names a similar file that does.
     """
     if os.path.isfile(find_file(written, directory)):
         return
@@ -66,7 +66,7 @@ def failing_line(error: BaseException, path: str) -> str | None:
         error = error.__cause__ or error.__context__ or error
     if isinstance(error, SyntaxError) and error.filename == path:
         return f"--config={path}: line {error.lineno}: {error.msg}"
-    if isinstance(error, SyntaxError) and error.filename is None:  # of a file with zero bytes
+    if isinstance(error, SyntaxError) and error.filename is None:  # a file with null bytes
         return f"--config={path}: {error.msg}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == path:

@@ -1,4 +1,4 @@
-"""Names under which people look for a setting: misspelled, elsewhere, or of another codebase."""
+"""Names by which people look for a setting: misspelled, in another group, or of other codebases."""
 
 from collections.abc import Sequence
 
@@ -53,10 +53,10 @@ _SYNONYMS = {
 
 
 def meant_setting(name: str, names: Sequence[str], prefix: str = "") -> str:
-    """Return a question that names the setting that was probably meant, or nothing.
+    """Return a question that names the setting that was probably meant, or an empty string.
 
-    A setting of that name, or with that synonym, in the same group or else as high up as possible;
-    without any, the one with the closest spelling.
+    It is a setting of that name, or with that synonym, in the same group or else as high up as
+    possible. If there is none, it is the setting with the closest spelling.
 
     Example: ``meant_setting("model.lr", ["seed", "optimizer.learning_rate"], prefix="--config.")``
     gives ``; did you mean --config.optimizer.learning_rate?``

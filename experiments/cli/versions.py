@@ -25,7 +25,7 @@ def describe_versions() -> str:
 
 
 def installed_versions(names: Sequence[str]) -> dict[str, str]:
-    """Return the versions of those distributions that are installed, importing none."""
+    """Return the versions of those distributions that are installed, without importing them."""
     found = {}
     for name in names:
         try:
@@ -36,12 +36,12 @@ def installed_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of the running code, marked if it was changed since."""
+    """Return the commit of the running code, marked if the code has uncommitted changes."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
         done = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
         )
-    except (OSError, subprocess.CalledProcessError):  # no git, or no clone
+    except (OSError, subprocess.CalledProcessError):  # no git, or not a clone
         return "unknown"
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Compiling for machines that are not there: topologies, steps, predictions and their report."""
+"""Compiling for machines you do not have: topologies, steps, predictions and their report."""
 
 from albert_jax.lazy_exports import lazy_exports
 

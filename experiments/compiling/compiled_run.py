@@ -48,7 +48,7 @@ class Program(NamedTuple):
 
 
 class CompiledPhase(NamedTuple):
-    """The step of a phase.
+    """The compiled step of a phase.
 
     Attributes:
         topology: the machines.
@@ -56,14 +56,14 @@ class CompiledPhase(NamedTuple):
         known: the maker's figures of a device, if they are known.
         limit: bytes that a step may use on a device, if they are known.
         phase: its steps, rows and batch.
-        pairs: the most of a row.
-        asked: the step as the configuration has it; of ``accumulation_steps=0`` the first that
-            was tried.
+        pairs: the most pairs of a row.
+        asked: the step that the configuration asks for; with ``accumulation_steps=0``, the first
+            that was tried.
         fitting: the step with the fewest micro-batches that fits; None if none does.
-        program: of the step that fits, or of the one that was asked for, if it was compiled.
+        program: the step that fits, or else the one that was asked for; None if not compiled.
         parameters: bytes of all parameters.
-        seconds: of compiling.
-        line: what a run would say of its attention and layers.
+        seconds: seconds of compiling.
+        line: what a run would log about its attention and layers.
     """
 
     topology: Topology
@@ -88,8 +88,8 @@ class CompiledPhase(NamedTuple):
 def compile_run(config: ExperimentConfig, topology: Topology, say: Say) -> list[CompiledPhase]:
     """Compile the step of each phase of a run.
 
-    Without a corpus packed rows have room for `data.max_pairs_per_row` pairs, and no sequence slots
-    unless `run.sequence_slots` names them.
+    Without a corpus, packed rows have room for `data.max_pairs_per_row` pairs, and no sequence
+    slots unless `run.sequence_slots` names them.
 
     Args:
         config: the experiment.
@@ -109,10 +109,10 @@ def compile_run(config: ExperimentConfig, topology: Topology, say: Say) -> list[
 
 
 class _RunCompiler:
-    """What a run makes before its first step, on devices that may be described.
+    """The things that a run makes before its first step, on devices that may be described.
 
     Attributes:
-        phases: of the run.
+        phases: the phases of the run.
     """
 
     def __init__(
@@ -186,8 +186,10 @@ class _RunCompiler:
         )
 
     def _try(self, rows: int, batch: PretrainingBatch) -> list[SizedStep]:
-        """Compile for more and more micro-batches, from those that are asked for to the first that
-        fits."""
+        """Compile for increasing numbers of micro-batches until one fits.
+
+        The first number is the one that the run asks for, if any.
+        """
         given = self._run.accumulation_steps
         more = micro_batch_counts(rows, self._mesh.shape["data"] * self._mesh.shape["fsdp"])
         counts = [given, *(count for count in more if count > given)] if given else more
@@ -206,10 +208,10 @@ class _RunCompiler:
 
 
 def _run_on(topology: Topology, run: RunConfig) -> RunConfig:
-    """Return the settings with what the described devices do not tell of themselves."""
+    """Return the settings, completed for described GPUs: number of hosts, and faster compiling."""
     if topology.platform != "gpu":
         return run
-    if topology.slices > 1 and run.dcn_data is None:  # JAX sees it from real hosts
+    if topology.slices > 1 and run.dcn_data is None:  # on real hosts JAX finds it
         run = dataclasses.replace(run, dcn_data=topology.slices)
     if run.compiler_options.strip() != "none":
         fast = [f"{name}={str(value).lower()}" for name, value in UNOPTIMIZED_CODE.items()]
@@ -219,7 +221,7 @@ def _run_on(topology: Topology, run: RunConfig) -> RunConfig:
 
 
 class _Rows:
-    """Pairs and sequence slots of rows, by the configuration or by its corpus."""
+    """Pairs and sequence slots of rows, from the configuration or from its corpus."""
 
     def __init__(self, config: ExperimentConfig, mesh: Mesh) -> None:
         self._config = config
@@ -229,14 +231,14 @@ class _Rows:
 
     @property
     def slots(self) -> int | Callable[[], int]:
-        """As `resolve_execution` takes them."""
+        """The sequence slots, in the form that `resolve_execution` takes."""
         given = self._config.run.sequence_slots
         if given is None and self._batches is not None:
             return self._batches.find_slots
         return given or 0
 
     def pairs(self, phase: int) -> int:
-        """The most pairs of a row."""
+        """Return the most pairs of a row."""
         if self._batches is not None:
             return self._batches.pairs_of_row(phase)
         data = self._config.data

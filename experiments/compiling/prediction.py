@@ -5,13 +5,13 @@
     passes       bytes that all other kernels read and write / (0.47 x memory bandwidth)
     collectives  by rings, bytes / (0.5 x bandwidth of links or network in one direction)
 
-Operations are those of the model, with what `run.remat` computes again; bytes are those of the
+Operations are those of the model, including what `run.remat` recomputes; bytes are those of the
 compiled program; peaks and bandwidths are the makers' (`albert_jax.devices.specifications`). The
-first three fractions are those of ALBERT-base in packed rows of 512 with slots and fused layers on
-an H200, whose kernels were profiled (experiments/LOG.md): 46.9 ms of matmuls, 20.1 ms of attention,
-20.2 ms of anything else. **They are taken for all devices. No TPU and no network was measured**,
-and the fraction of links is a guess: what is predicted of several devices is the order of
-magnitude.
+first three fractions come from ALBERT-base in packed rows of 512, with slots and fused layers, on
+an H200. Its kernels were profiled (experiments/LOG.md): 46.9 ms of matmuls, 20.1 ms of attention,
+20.2 ms of anything else. **They are used for all devices. No TPU and no network was measured**,
+and the fraction for links is a guess, so predictions for several devices are correct only to an
+order of magnitude.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class StepOperations(NamedTuple):
 
     dense: float  # of matmuls with parameters
     attention: float  # of scores and contexts
-    counted: float  # of both without recomputation, as fractions of the peak are taken
+    counted: float  # of both without recomputation, the basis of fractions of the peak
 
 
 class Prediction(NamedTuple):
@@ -66,13 +66,13 @@ def step_operations(
 ) -> StepOperations:
     """Return the operations of a step on each of its devices.
 
-    Full rematerialization repeats a forward pass of the layers, that of all but the results of
-    matmuls the one of attention.
+    Full rematerialization repeats the forward pass of the layers. Rematerialization of all but the
+    results of matmuls repeats the forward pass of attention only.
 
     Args:
-        model: its sizes.
+        model: the model's sizes.
         remat: what the backward pass recomputes.
-        rows: of the global batch.
+        rows: rows of the global batch.
         devices: number of all devices.
         generator: see `pretraining_flops_per_row`.
         row: `length`, `predictions` and `pairs`, see `pretraining_flops_per_row`.
@@ -96,14 +96,14 @@ def predict_step(
     collectives: Iterable[Collective],
     known: Specification,
 ) -> Prediction | None:
-    """Return the time of a step by the model of this file; None where figures are missing.
+    """Return the time of a step by the model of this module; None if figures are missing.
 
     Example: 7.3e14 operations of dense matmuls on a device with a peak of 1e15 take a second.
 
     Args:
-        operations: of the step on a device.
-        bytes_between_matmuls: likewise.
-        collectives: of the compiled step.
+        operations: operations of the step on a device.
+        bytes_between_matmuls: bytes of the step on a device.
+        collectives: collectives of the compiled step.
         known: the maker's figures of the device.
     """
     bandwidths = known.memory_bandwidth, known.link_bandwidth, known.network_bandwidth
@@ -121,14 +121,14 @@ def predict_step(
 
 
 def ring_bytes(collective: Collective) -> tuple[float, float]:
-    """Return the bytes that a device sends in a step by its links, and through the network.
+    """Return the bytes that a device sends in a step over its links, and over the network.
 
     A ring of n devices sends (n - 1) / n of an array to gather or to scatter it, twice that to sum
-    it. One over several slices or hosts is of three rings: inside, over the parts of an array
-    between them, and inside again.
+    it. A collective over several slices or hosts takes three rings: inside each of them, between
+    them for parts of the array, and inside again.
 
-    Example: a sum of 8 MB over 4 devices of one host sends 12 MB of each; over 2 hosts of 4 devices
-    12 MB inside and 2 MB between them.
+    Example: for a sum of 8 MB over 4 devices of one host, each sends 12 MB. Over 2 hosts of 4
+    devices, each sends 12 MB inside its host and 2 MB between hosts.
     """
     size = float(collective.bytes_per_step)
     devices, parts = max(collective.devices, 1), max(collective.parts, 1)

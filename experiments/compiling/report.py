@@ -1,4 +1,4 @@
-"""The report of compiled steps: a table with a row for each topology and phase, and what to do."""
+"""The report of compiled steps: tables with a row for each topology and phase, and advice."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ _GIB = 2**30
 
 
 def report_row(compiled: CompiledPhase, config: ExperimentConfig) -> dict[str, Any]:
-    """Return the figures of a phase, those of a device but for the batch's; None: unknown.
+    """Return the figures of a phase, which are per device except the batch's; None: unknown.
 
     Args:
-        compiled: its step.
+        compiled: the phase's step.
         config: the experiment.
     """
     phase, step = compiled.phase, compiled.fitting or compiled.asked
@@ -70,7 +70,7 @@ def report_row(compiled: CompiledPhase, config: ExperimentConfig) -> dict[str, A
 
 _PARTS = Prediction._fields
 _UNKNOWN = (None,) * len(_PARTS)
-_SHOWN = (  # of a row, in the tables of people
+_SHOWN = (  # fields of a row in the tables for people
     *("topology", "mesh", "batch", "micro_batches", "fits", "gib_needed", "gib_usable", "gflop"),
     *("gb_between_matmuls", "collectives"),
 )
@@ -81,7 +81,7 @@ _TIMES = (
 
 
 def format_collectives(collectives: Sequence[Collective]) -> str:
-    """Summarize the collectives of a step by axes and kind: MB of their whole arrays.
+    """Summarize the collectives of a step by axes and kind, in MB of whole arrays.
 
     Example: ``data: all-reduce 47.3; fsdp: all-gather in loops 31.5``.
     """
@@ -112,7 +112,7 @@ def format_report(
 
     Args:
         compiled: the steps.
-        rows: of `report_row`, one for each.
+        rows: the result of `report_row` for each of them.
         made: see `experiments.benchmarks.report.environment`.
     """
     notes = dict.fromkeys(f"- {c.topology}: {c.line}" for c in compiled)
@@ -148,7 +148,7 @@ def _format_fit(compiled: CompiledPhase) -> str:
 
 
 def _advice(compiled: Sequence[CompiledPhase]) -> list[str]:
-    """Return a line for each step that does not fit as it was asked for."""
+    """Return a line of advice for each step that does not fit as it was asked for."""
     lines = []
     for one in compiled:
         asked, best, limit = one.asked, one.fitting, one.limit

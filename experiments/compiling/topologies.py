@@ -1,4 +1,4 @@
-"""The machines that may be named, and their devices, of which none need be there."""
+"""The machines that may be named, and their devices, which need not be present."""
 
 import importlib.metadata
 import importlib.util
@@ -14,8 +14,7 @@ import jax
 from albert_jax.devices.described import described_gpus, described_tpus
 from data_pipeline.errors import InputError
 
-# Number of axes of a slice, and the chips of a pod, by the version of TPUs. From the Cloud TPU
-# documentation.
+# Axes of a slice and chips of a pod, by TPU version. From the Cloud TPU documentation.
 _TPUS = {"v4": (3, 4096), "v5e": (2, 256), "v5p": (3, 8960), "v6e": (2, 256)}
 _GPUS = {"h100": "NVIDIA H100", "h200": "NVIDIA H200"}
 _MOST_GPUS, _MOST_SIMULATED, _MOST_SLICES = 8, 1024, 4096
@@ -27,11 +26,11 @@ ALLOWED = (
 
 
 class Topology(NamedTuple):
-    """A number of equal slices, or of hosts of GPUs.
+    """A number of equal slices, or of hosts with GPUs.
 
     Attributes:
-        name: as it is given, such as ``v5e:8x8``.
-        slices: their number.
+        name: the name as given, such as ``v5e:8x8``.
+        slices: number of slices or hosts.
         platform: tpu, gpu or cpu.
         devices_per_slice: chips of a slice, or GPUs of a host.
     """
@@ -96,17 +95,17 @@ def _parse(name: str, slices: int) -> Topology:
 def prepare_process(topologies: Sequence[Topology]) -> None:
     """Let this process compute on the CPU alone, and find the compilers that `make` installed.
 
-    It must be called before JAX looks for devices: a TPU's library, once it is installed, would be
-    what it looks with, and takes a lock.
+    Call it before JAX looks for devices. Otherwise JAX would look for them with the TPU library, if
+    it is installed, and that library takes a lock.
     """
     jax.config.update("jax_platforms", "cpu")
-    if any(t.platform != "cpu" for t in topologies):  # such programs are stored and cannot be read
+    if any(t.platform != "cpu" for t in topologies):  # the cache cannot read them back
         jax.config.update("jax_enable_compilation_cache", False)
     simulated = max((t.devices_per_slice for t in topologies if t.platform == "cpu"), default=0)
     if simulated > 1:
         jax.config.update("jax_num_cpu_devices", simulated)
     for folder in ("libtpu", "cuda"):
-        path = Path(sys.prefix) / folder  # of `make compilers-tpu`, `make compilers-cuda`
+        path = Path(sys.prefix) / folder  # from `make compilers-tpu`, `make compilers-cuda`
         if path.is_dir() and str(path) not in sys.path:
             sys.path.append(str(path))
 
@@ -138,7 +137,7 @@ def _check_compiler(module: str, *words: str) -> None:
 
 
 def _missing(devices: str, target: str, requirement: str) -> InputError:
-    """Return the error of a compiler that is not installed, with the version that JAX asks for."""
+    """Return the error about a compiler that is not installed, with the version that JAX needs."""
     pins = importlib.metadata.requires("jax") or []
     found = [pin.partition(";")[0].strip() for pin in pins if pin.startswith(requirement)]
     pin = found[0] if found else requirement

@@ -1,4 +1,4 @@
-"""How a file of inference is run without this project, for a model card: ONNX and StableHLO."""
+"""The section of a model card on running an ONNX or StableHLO file without this project."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _TEXTS = {
     '("It was in 1066.", "When? Today.")',
 }
 _TEXT = '"This is a text.", "And another one."'
-# Of a row `[CLS] question [SEP] context [SEP]`: an answer is in the context, or none, at [CLS].
+# In a row `[CLS] question [SEP] context [SEP]`, an answer is in the context; [CLS] means none.
 _P_MASK = """special = np.array([one.special_tokens_mask for one in rows], np.{integers})
 outside = (inputs["token_type_ids"] == 0) | (special == 1)
 outside[:, 0] = False
@@ -28,12 +28,12 @@ inputs["p_mask"] = outside.astype(np.{integers})"""
 def format_inference(
     stored: PretrainedWeights, to: Format, *, has_tokenizer: bool
 ) -> Iterator[str]:
-    """Yield the section of a card on running the file, and the limits of its rows.
+    """Yield the section of a card on running the file, with a table of its outputs.
 
     Args:
         stored: the model.
         to: the format, one of those in `INTEGERS`.
-        has_tokenizer: False to run it on numbers alone.
+        has_tokenizer: False to run it on made-up numbers.
 
     Raises:
         WeightsError: the model cannot be exported.
@@ -89,7 +89,7 @@ def _tokenize(exported: ExportedModel, integers: str) -> Iterator[str]:
 
 
 def _make_numbers(exported: ExportedModel, integers: str) -> Iterator[str]:
-    """Yield two rows of a few tokens: the shape is what matters."""
+    """Yield code for two rows of a few tokens, of which only the shape matters."""
     longest, shapes = exported.config.longest_row, exported.input_shapes()
     length = 8 if longest is None else min(8, longest)
     shape = [{CHOICES: 3, "batch": 2}.get(axis, length) for axis in shapes["input_ids"]]

@@ -1,4 +1,4 @@
-"""Examples of code in a model card: loading weights in transformers and here."""
+"""Code examples in a model card: loading weights in transformers and in this project."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,9 +17,9 @@ class Usage(NamedTuple):
     Attributes:
         pipeline: the hub's name of the task; None if it has none.
         auto_class: transformers' class that loads them.
-        flags: of `experiments.predict`.
-        call: code that uses model and tokenizer, in transformers and here.
-        options: further arguments of `from_pretrained`, in transformers and here.
+        flags: flags of `experiments.predict`.
+        call: code that uses model and tokenizer, in transformers and in this project.
+        options: further arguments of `from_pretrained`, in transformers and in this project.
     """
 
     pipeline: str | None
@@ -88,8 +88,8 @@ def format_usage(
     """Yield the section of a card on loading.
 
     Args:
-        stored: the model; nothing is known of those whose class is not in `USAGES`.
-        name: of the model on the hub, or its directory.
+        stored: the model; a class that is not in `USAGES` yields nothing.
+        name: the model's name on the hub, or its directory.
         to: the format of the files, one that holds weights.
         form: how it makes vectors of texts, if its files say so.
         has_tokenizer: False to load the model alone.

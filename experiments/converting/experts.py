@@ -1,4 +1,4 @@
-"""Experts replaced by their mean, and how much of the outputs that changes."""
+"""Experts replaced by their mean, and how much that changes the outputs."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ ROWS, LENGTH, _SEED = 8, 128, 0
 
 
 class Difference(NamedTuple):
-    """The difference of two models on rows of random tokens."""
+    """The difference between two models on rows of random tokens."""
 
     hidden: float  # of the last hidden states, relative, in the Euclidean norm
     divergence: float | None  # of predicted tokens, nats a position; None without a masked-LM head
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
 
 def average_stored_experts(stored: PretrainedWeights) -> tuple[PretrainedWeights, Difference]:
-    """Return the model without experts, see `average_experts`, and what that changed.
+    """Return the model with its experts averaged, and what that changed; see `average_experts`.
 
     Raises:
         WeightsError: it has no experts.
@@ -41,7 +41,7 @@ def average_stored_experts(stored: PretrainedWeights) -> tuple[PretrainedWeights
 
 
 def measure_difference(first: PretrainedWeights, second: PretrainedWeights) -> Difference:
-    """Return the difference of two models of the same vocabulary."""
+    """Return the difference between two models of the same vocabulary."""
     length = min(LENGTH, first.config.longest_row or LENGTH)
     rng = np.random.default_rng(_SEED)
     ids = rng.integers(first.config.vocab_size, size=(ROWS, length)).astype(np.int32)
@@ -55,7 +55,7 @@ def measure_difference(first: PretrainedWeights, second: PretrainedWeights) -> D
 
 
 def format_difference(difference: Difference) -> str:
-    """Return one line."""
+    """Format a difference as one line."""
     line = (
         f"experts replaced by their mean: on {ROWS} rows of random tokens, last hidden states "
         f"change by {difference.hidden:.2%}"
@@ -71,7 +71,7 @@ def format_difference(difference: Difference) -> str:
 def _outputs(
     stored: PretrainedWeights, ids: np.ndarray
 ) -> tuple[Float[Array, "rows length hidden"], Float[Array, "rows length vocabulary"] | None]:
-    """Return the last hidden states, and the logarithms of probabilities of tokens."""
+    """Return the last hidden states, and log-probabilities if there is a masked-LM head."""
     encoder = {name: leaf for name, leaf in stored.params["albert"].items() if name != "pooler"}
     params: dict[str, Any] = {"albert": encoder}
     model = AlbertModel(stored.config, add_pooling_layer=False)

@@ -1,4 +1,4 @@
-"""The formats that a model can be written in, with its tokenizer and all that they can hold."""
+"""The formats that a model can be written in, with its tokenizer and all else they can hold."""
 
 import dataclasses
 import functools
@@ -50,15 +50,16 @@ class Format(StrEnum):
     STABLEHLO = "stablehlo"
 
 
-# Of replaced-token detection: in no format but this project's own.
+# Parts of replaced-token detection, which only this project's own format holds.
 _DETECTION = ("discriminator_predictions", "generator")
 
 
 def without_detection(stored: PretrainedWeights, to: Format) -> PretrainedWeights:
     """Return the part of a model that a format holds, if it was trained to find replaced tokens.
 
-    The detection head stays behind, and a generator that is not the encoder itself. With its
-    masked-LM head the model is one of pre-training no more, and its encoder is left alone.
+    The detection head is dropped, and so is a generator that is not the encoder itself. Such a
+    generator has the masked-LM head. Without that head, the model is no longer a pre-training
+    model, so its sentence-order head is dropped too, and only the encoder is left.
     """
     if to is Format.ORBAX or not stored.params.keys() & set(_DETECTION):
         return stored
@@ -77,7 +78,7 @@ def convert(
     generation: GenerationFiles | None = None,
     form: VectorForm | None = None,
 ) -> None:
-    """Write all of a model, heads included, into a new directory.
+    """Write all of a model that the format holds, heads included, into a new directory.
 
     Args:
         stored: the model.
@@ -86,7 +87,7 @@ def convert(
         output: the directory.
         card: the text of ``README.md``; see `format_model_card`.
         generation: what a model with a decoder has beside its weights.
-        form: how it makes vectors of texts, if its files say so.
+        form: how the model makes vectors of texts, if its files say so.
 
     Raises:
         WeightsError: the directory exists, the format cannot hold the model or its added tokens, or
@@ -209,7 +210,7 @@ def list_losses(
     to: Format,
     form: VectorForm | None = None,
 ) -> list[str]:
-    """List what the format cannot hold, and the reader of the output has to know."""
+    """List what the format cannot hold and the reader of the output has to know."""
     kept = without_detection(stored, to).params
     losses = [f"{name}, of replaced-token detection" for name in stored.params if name not in kept]
     if to is Format.SENTENCE_TRANSFORMERS and (heads := kept.keys() - {"albert"}):

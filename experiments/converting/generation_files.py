@@ -28,7 +28,7 @@ from data_pipeline.tokenizers.targets import load_target_tokenizer
 
 
 class GenerationFiles(NamedTuple):
-    """What a source has beside weights and the tokenizer of sources; None where it has not."""
+    """What a source has beside weights and the source tokenizer; None for what it lacks."""
 
     options: GenerationOptions | None = None
     target_tokenizer: epath.Path | None = None
@@ -47,7 +47,7 @@ def read_generation_files(source: epath.PathLike) -> GenerationFiles:
 
 
 def write_to_workdir(directory: Path, decoder: Gpt2Config, files: GenerationFiles) -> None:
-    """Write what a workdir of generation has and no other."""
+    """Write the files that only workdirs of generation tasks have."""
     write_decoder_config(epath.Path(directory / DECODER_FILE), decoder)
     if files.options is not None:
         (directory / OPTIONS_FILE).write_bytes(options_bytes(files.options))
@@ -61,7 +61,7 @@ def write_for_transformers(
     tokenizer: AlbertTokenizer | None,
     files: GenerationFiles,
 ) -> None:
-    """Write a directory of transformers' EncoderDecoderModel.
+    """Write a directory that transformers' EncoderDecoderModel loads.
 
     Raises:
         WeightsError: transformers has no such model.
@@ -77,10 +77,10 @@ def write_for_transformers(
 
 
 def check_encoder_alone(stored: PretrainedWeights) -> None:
-    """Check that a model has no decoder, which no other format holds.
+    """Check that a model has no decoder, which only the formats huggingface and orbax hold.
 
     Raises:
-        WeightsError: it has.
+        WeightsError: it has one.
     """
     if stored.decoder is not None:
         raise WeightsError(

@@ -31,10 +31,10 @@ def format_model_card(
     """Return the text of a ``README.md`` with the header that the Hugging Face Hub reads.
 
     Args:
-        name: of the model on the hub, or its directory.
+        name: the model's name on the hub, or its directory.
         stored: the model.
-        tokenizer: its tokenizer, if it goes along.
-        provenance: of the source.
+        tokenizer: its tokenizer, if the export includes one.
+        provenance: what is known about the source.
         to: the format of the files.
         form: how it makes vectors of texts, if its files say so.
 
@@ -67,9 +67,9 @@ def format_model_card(
 def _format_header(
     name: str, architecture: str, to: Format, measurements: Sequence[Measurement]
 ) -> Iterator[str]:
-    """Yield the YAML, whose texts are written as JSON's, of which YAML is a superset.
+    """Yield the YAML header. Its strings are JSON strings, since YAML is a superset of JSON.
 
-    Characters are written as they are: YAML does not join the two halves of one that is escaped.
+    They are not escaped: YAML does not join the two halves of an escaped character.
     """
     quote = functools.partial(json.dumps, ensure_ascii=False)
     pipeline = USAGES[architecture].pipeline if architecture in USAGES else None

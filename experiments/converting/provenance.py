@@ -1,4 +1,4 @@
-"""What the files of a workdir record of its training and of the measurements of a checkpoint."""
+"""What the files of a workdir record about its training and a checkpoint's measurements."""
 
 import math
 import os
@@ -44,7 +44,7 @@ class Measurement(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """What is known of a source. Everything is empty where it is not recorded.
+    """What is known about a source. What is not recorded is empty or None.
 
     Attributes:
         training: the settings and the data of the training, name -> text.
@@ -60,11 +60,11 @@ class Provenance(NamedTuple):
 
 
 def read_provenance(source: epath.PathLike, step: int | None) -> Provenance:
-    """Read what is known of a source.
+    """Read what is known about a source.
 
     Args:
-        source: a path that `from_pretrained` reads; only a workdir knows anything.
-        step: of the checkpoint, if it is one.
+        source: a path that `from_pretrained` reads; only a workdir has records.
+        step: the checkpoint's step, if the source is one.
 
     Raises:
         InputError: a file is damaged.
@@ -109,7 +109,7 @@ def _read_measurement(data: str, entry: Json) -> Measurement:
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics without those that are not a number."""
+    """Return metrics without NaNs."""
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
@@ -118,7 +118,7 @@ def _read(file: epath.Path) -> dict[str, Any]:
 
 
 def _name_of_data(root: epath.Path, config: Config) -> str:
-    """Return the task, or the name of the corpus's directory, which may stand in a private place.
+    """Return the task, or the corpus's directory name without its path, which may be private.
 
     Example: ``wiki_en`` for a corpus ``/home/somebody/wiki_en``.
     """
@@ -132,14 +132,14 @@ def _last_part(path: str) -> str:
 
 
 def _data_identity(root: epath.Path) -> Json:
-    """Return the path, the fingerprint and the weights of what a run of pre-training reads."""
+    """Return the path, fingerprint and weights of the data that a pre-training run reads."""
     return next((_read(root / name) for name in _DATA_FILES if (root / name).exists()), {})
 
 
 def _describe_training(
     root: epath.Path, config: Config, report: Json, data: str, step: int | None
 ) -> Iterator[tuple[str, str]]:
-    """Yield the rows of the table of training."""
+    """Yield the rows of the training table."""
     optimizer, run = config.optimizer, config.run
     steps = "" if step is None else f"{step:,} of "
     yield "steps", f"{steps}{optimizer.num_train_steps:,}"
@@ -167,7 +167,7 @@ def _describe_training(
 
 
 def _describe_rows(config: Config) -> Iterator[str]:
-    """Yield rows and lengths of each phase, those of a single phase without its steps."""
+    """Yield the rows and lengths of each phase, with its steps if there are several phases."""
     if isinstance(config, FinetuneConfig):
         yield f"{config.global_batch_size:,} of up to {config.data.max_seq_length} tokens"
         return
@@ -200,7 +200,7 @@ def _describe_objectives(data: DataConfig) -> str:
 
 
 def _read_glue(root: epath.Path) -> Iterator[Measurement]:
-    """Yield the results of reports on GLUE that were written into a directory of the workdir."""
+    """Yield the results of the GLUE reports in directories of the workdir."""
     for file in sorted(root.glob(f"*/{REPORT_FILE}")):
         for result in _read(file).get("results", []):
             if result.get("start") == Start.PRETRAINED and result.get("median") is not None:

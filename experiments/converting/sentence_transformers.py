@@ -15,7 +15,7 @@ from experiments.converting.generation_files import check_encoder_alone
 
 ENCODER = "AlbertModel"  # transformers' class
 PIPELINE = "sentence-similarity"  # the hub's name of the task
-# Of a model that was not trained for vectors.
+# For a model that was not trained for vectors.
 DEFAULT_FORM = VectorForm(Pooling.MEAN, normalize=True)
 
 
@@ -39,13 +39,13 @@ def write_sentence_transformers(
     *,
     card: str | None,
 ) -> None:
-    """Write a new directory.
+    """Write a new directory that sentence-transformers loads.
 
     Args:
         output: the directory.
-        stored: an encoder alone.
+        stored: an encoder without heads.
         tokenizer: its tokenizer.
-        form: how vectors are made; None: as of `DEFAULT_FORM`.
+        form: how vectors are made; None takes `DEFAULT_FORM`.
         card: the text of ``README.md``.
 
     Raises:
@@ -71,7 +71,7 @@ def write_sentence_transformers(
 
 
 def format_sentence_transformers(name: str) -> Iterator[str]:
-    """Yield the section of a card on making vectors, there and here."""
+    """Yield the section of a card on making vectors, in that package and in this project."""
     yield from ("## Use", "", "In sentence-transformers:", "", "```python")
     yield "from sentence_transformers import SentenceTransformer"
     yield ""

@@ -7,8 +7,8 @@ r"""Record what any masked language model of transformers predicts for the batch
         --config.data.corpus_dir=corpora/wiki_en --config.distillation.teacher=recordings/bert \
         --workdir=runs/distilled
 
-Started again, it goes on where it was stopped. An ALBERT needs no recording: named in the second
-command, it predicts while the run trains.
+The same command resumes a stopped recording. An ALBERT needs no recording: name it in the second
+command, and it predicts while the run trains.
 """
 
 from pathlib import Path
@@ -50,7 +50,7 @@ def record_teacher(config: ExperimentConfig, directory: Path, device: str | None
 
 def main() -> ExitCode:
     """Read the flags and record."""
-    jax.config.update("jax_platforms", "cpu")  # or JAX takes the memory of the GPU for itself
+    jax.config.update("jax_platforms", "cpu")  # otherwise JAX reserves the GPU's memory
     given = with_corpus_vocabulary(read_given_config(_CONFIG, ExperimentConfig))
     record_teacher(given.config, Path(flags.FLAGS.output_dir), flags.FLAGS.device)
     return ExitCode.DONE
@@ -59,5 +59,5 @@ def main() -> ExitCode:
 if __name__ == "__main__":
     _CONFIG = define_config_flag()
     flags.DEFINE_string("output_dir", None, "the recording, new or to be completed", required=True)
-    flags.DEFINE_string("device", None, "of torch, such as cuda:1; none: a GPU if there is one")
+    flags.DEFINE_string("device", None, "torch device, such as cuda:1; none: a GPU if there is one")
     run(main, ExperimentConfig)

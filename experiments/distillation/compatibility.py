@@ -1,4 +1,4 @@
-"""The checks that a teacher fits a run: that it means the same by its ids, and reads its rows."""
+"""Checks that a teacher fits a run: it has the same token ids, and can read the run's rows."""
 
 import logging
 
@@ -18,11 +18,11 @@ def check_teacher_vocabulary(source: str, vocab_size: int, corpus: Corpus) -> No
     Args:
         source: a directory with the teacher's tokenizer, or another path that `from_pretrained`
             reads. One without a tokenizer is accepted with a warning.
-        vocab_size: tokens that it predicts.
+        vocab_size: number of tokens that the teacher predicts.
         corpus: the corpus of the run.
 
     Raises:
-        InputError: it has not; the message says what differs.
+        InputError: it has another vocabulary; the message says what differs.
     """
     if difference := _describe_difference(source, vocab_size, corpus):
         raise InputError(

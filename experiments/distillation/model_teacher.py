@@ -1,4 +1,4 @@
-"""A teacher that is an ALBERT: it predicts every batch on the devices of the run, frozen."""
+"""A frozen ALBERT as a teacher, which predicts every batch on the devices of the run."""
 
 import dataclasses
 import functools
@@ -37,19 +37,19 @@ from experiments.run.resumption import TEACHER_KIND, DataIdentity
 class ModelTeacher:
     """Any ALBERT with a masked-LM head as a `Teacher`.
 
-    It computes in the type of the run, with an attention of its own, and its rows in as many
-    micro-batches as the step.
+    It computes in the dtype of the run, with its own attention implementation, and processes its
+    rows in as many micro-batches as the step.
 
     Args:
-        config: the experiment, whose `distillation.teacher` names it.
-        corpus: the text, whose vocabulary it must have.
+        config: the experiment, whose `distillation.teacher` names the model.
+        corpus: the text, whose vocabulary the model must have.
         mesh: the devices.
-        sequence_slots: as for `resolve_execution`, those of the student.
+        sequence_slots: those of the student, as for `resolve_execution`.
 
     Attributes:
-        config: its sizes.
-        identity: its parameters, by their fingerprint.
-        sequence_slots: of its attention.
+        config: the model's sizes.
+        identity: the model's parameters, by their fingerprint.
+        sequence_slots: those of the model's attention.
 
     Raises:
         InputError: there is no such model, or it has another vocabulary, shorter rows or fewer
@@ -71,7 +71,7 @@ class ModelTeacher:
         lengths = [phase.data.max_seq_length for phase in phases_of(config)]
         check_rows(self.config.longest_row, self.config.type_vocab_size, lengths, source)
         self._distillation, self._mesh = config.distillation, mesh
-        # Its heads and widths are others than the student's, and it has no gradients to round.
+        # Its heads and widths differ from the student's, and it has no gradients to round.
         run = dataclasses.replace(config.run, attention=Attention.AUTO, matmuls=Matmuls.SAME)
         execution, self._execution_line = resolve_execution(
             run,
@@ -88,7 +88,7 @@ class ModelTeacher:
         )
 
     def describe(self) -> str:
-        """Describe it in a line."""
+        """Describe the teacher in one line."""
         parameters = sum(leaf.size for leaf in jax.tree.leaves(self._params))
         return (
             f"teacher: {self.identity.path}, {self.config.num_hidden_layers} layers of "
@@ -97,12 +97,12 @@ class ModelTeacher:
         )
 
     def flops_per_row(self, *, length: int, predictions: int) -> int:
-        """Return the operations of its forward pass for a row."""
+        """Return the operations of the teacher's forward pass for a row."""
         return prediction_flops_per_row(self.config, length=length, predictions=predictions)
 
     @functools.cached_property
     def on_devices(self) -> DeviceTeacher:
-        """Its parameters, as a copy on each device, and its predictions."""
+        """The parameters, copied to each device, and the function that compiles predictions."""
         replicated = NamedSharding(self._mesh, P())
         params = jax.jit(lambda x: x, out_shardings=replicated)(self._params)
 
@@ -114,12 +114,12 @@ class ModelTeacher:
         return DeviceTeacher(params, compile)
 
     def add_predictions(self, batch: PretrainingBatch, **_: object) -> PretrainingBatch:
-        """Return the batch as it is: predictions are added on the devices."""
+        """Return the batch unchanged: predictions are added on the devices."""
         return batch
 
 
 def _read(source: str) -> tuple[AlbertConfig, PyTree]:
-    """Read configuration and parameters, without those of other heads."""
+    """Read the configuration and the parameters, without heads other than the masked-LM head."""
     try:
         stored = open_weights(source)
         model = AlbertForMaskedLM(stored.config)

@@ -24,10 +24,10 @@ def open_teacher(
 
     Args:
         config: the experiment.
-        corpus: its text.
+        corpus: the experiment's text.
         data: what its batches are made of.
         mesh: its devices.
-        sequence_slots: as for `resolve_execution`, those of the student.
+        sequence_slots: those of the student, as for `resolve_execution`.
 
     Raises:
         InputError: it does not exist, or does not fit the run.

@@ -1,4 +1,4 @@
-"""A teacher whose predictions for the batches of a run were recorded before."""
+"""A teacher whose predictions for the batches of a run were recorded beforehand."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class RecordedTeacher:
         self._opened: tuple[Shard, np.ndarray] | None = None
 
     def describe(self) -> str:
-        """Describe it in a line."""
+        """Describe the teacher in one line."""
         return (
             f"teacher: {self._teacher['path']}, recorded in {self._directory}, "
             f"{self._config.distillation.describe()}"
@@ -84,10 +84,10 @@ class RecordedTeacher:
     def add_predictions(
         self, batch: PretrainingBatch, *, step: int, rows: Int64[np.ndarray, " rows"]
     ) -> PretrainingBatch:
-        """Return a batch with what was recorded for it.
+        """Return a batch with the predictions that were recorded for it.
 
-        Batches after the last step are prefetched and never trained on: they have the predictions
-        of the last one.
+        Batches after the last step are prefetched but never trained on; they get the predictions of
+        the last step.
 
         Raises:
             InputError: the file is damaged, or the teacher read other rows.
@@ -106,7 +106,7 @@ class RecordedTeacher:
         return batch._replace(teacher=unpack_rows(packed))
 
     def _open(self, step: int) -> tuple[Shard, np.ndarray]:
-        """Return the file of a step, which stays open for the next ones."""
+        """Return the file of a step, and keep it open for the next steps."""
         if self._opened is None or not self._opened[0].begin <= step < self._opened[0].end:
             shard = next(one for one in self._shards if step < one.end)
             content = open_shard(self._directory, shard, self._complete[shard.name])

@@ -1,4 +1,4 @@
-"""The recording of a teacher's predictions for the batches of a run, resumably."""
+"""Resumable recording of a teacher's predictions for the batches of a run."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ class Predictor(Protocol):
     """A teacher that predicts on the host.
 
     Attributes:
-        path: its directory.
+        path: the teacher's directory.
         fingerprint: SHA-256 of its content.
     """
 
@@ -45,19 +45,19 @@ class Predictor(Protocol):
     def fingerprint(self) -> str: ...
 
     def predict(self, batch: PretrainingBatch) -> TeacherPredictions:
-        """Return its most probable tokens at each slot of a batch."""
+        """Return the teacher's most probable tokens at each slot of a batch."""
 
 
 def record(
     config: ExperimentConfig, batches: Curriculum, teacher: Predictor, directory: Path
 ) -> None:
-    """Write what a recording does not have yet of the steps of a run.
+    """Record the steps of a run that a recording does not have yet.
 
     Args:
         config: the experiment.
-        batches: its batches, all rows of them.
-        teacher: predicts them.
-        directory: a new one, or a recording that was stopped or is to become longer.
+        batches: its batches, with all of their rows.
+        teacher: the teacher that predicts them.
+        directory: a new directory, or a recording that was stopped or is to be extended.
 
     Raises:
         InputError: the directory holds something else, or the recording of another run or teacher,
@@ -68,9 +68,9 @@ def record(
     _check(directory, wanted)
     directory.mkdir(parents=True, exist_ok=True)
     with lock(directory, "recording"):
-        _check(directory, wanted)  # again: another one may just have begun
+        _check(directory, wanted)  # again: another process may just have begun
         if not (directory / METADATA_FILE).exists():
-            # The name tells it from another one of the same teacher, whose bits may differ.
+            # The name distinguishes recordings of the same teacher, whose bits may differ.
             text = json.dumps({"name": secrets.token_hex(8)} | wanted, indent=1)
             write_atomically(directory / METADATA_FILE, text + "\n")
         shards, complete = shards_of(config), read_shards(directory)
@@ -87,7 +87,7 @@ def record(
 def _predict(
     batches: Curriculum, teacher: Predictor, missing: Sequence[Shard], move_to: Any
 ) -> Iterator[tuple[Shard, np.ndarray]]:
-    """Yield the content of each file; files whose steps follow one another read the text once."""
+    """Yield the content of each file; files with consecutive steps share one pass over the text."""
     done = 0
     runs: list[list[Shard]] = []
     for shard in missing:
@@ -110,13 +110,13 @@ def _predict(
 
 
 def _is_complete(directory: Path, shard: Shard, complete: Mapping[str, Mapping[str, Any]]) -> bool:
-    """True for a file with all steps; one that was deleted, or ends earlier, is written anew."""
+    """Return True if a file has all its steps; a deleted or shorter one is written again."""
     path = directory / shard.name
     return shard.name in complete and path.is_file() and path.stat().st_size >= shard.size
 
 
 def _announce(shards: Sequence[Shard], missing: Sequence[Shard], directory: Path) -> None:
-    """Say how large the recording is.
+    """Print how large the recording is.
 
     Raises:
         InputError: the disk is too small.

@@ -1,6 +1,6 @@
 """Recordings: what a teacher predicts for every batch of a run, as files of several steps each.
 
-    recording.json   what the batches follow from, and the teacher
+    recording.json   what determines the batches, and the teacher
     shards.json      the files so far, with their checksums
     000000.bin ...   rows of consecutive steps, end to end
 
@@ -28,10 +28,10 @@ from experiments.run.curriculum import phases_of
 from experiments.run.resumption import DATA_KINDS, DECAY_KIND, DataIdentity
 
 METADATA_FILE, SHARDS_FILE = "recording.json", "shards.json"
-SHARD_BYTES = 16 << 20  # of a file, unless a step has more
+SHARD_BYTES = 16 << 20  # of a file, unless one step has more
 
 _FORMAT = 1
-# The settings that decide what a teacher is asked and how it answers; of others a run may have any.
+# The settings that decide what a teacher is asked and how it answers. Other settings may differ.
 _DECISIVE = ("data.", "phases.", "global_batch_size", "seed")
 _DECISIVE_OF_TEACHER = ("distillation.top_k", "distillation.temperature")
 
@@ -40,10 +40,10 @@ class Shard(NamedTuple):
     """A file with the steps from `begin` up to `end`.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         begin: the first step.
         end: the step after the last.
-        rows: of each step.
+        rows: rows of each step.
         row: type of a row.
     """
 
@@ -62,8 +62,8 @@ class Shard(NamedTuple):
 def shards_of(config: ExperimentConfig) -> list[Shard]:
     """Return the files that hold the steps of a run, phase by phase.
 
-    They follow from the settings; a longer run begins with the files of a shorter one, but for the
-    last.
+    They are determined by the settings. A longer run begins with the files of a shorter one, except
+    for the last of these.
     """
     shards: list[Shard] = []
     for phase in phases_of(config):
@@ -114,11 +114,11 @@ def describe_recording(
 
 
 def find_mismatch(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say what a recording was made with that a run has not; empty if nothing.
+    """Describe how a recording differs from what a run needs; return "" if it does not.
 
     Args:
-        recorded: the content of its `METADATA_FILE`.
-        wanted: what it would be for the run; its teacher is not compared.
+        recorded: the content of the recording's `METADATA_FILE`.
+        wanted: what that content would be for the run. The teacher is not compared.
     """
     there, here = recorded["settings"], wanted["settings"]
     found = [
@@ -154,7 +154,7 @@ def read_metadata(directory: Path) -> dict[str, Any]:
 
 
 def read_shards(directory: Path) -> dict[str, dict[str, Any]]:
-    """Return end and SHA-256 of each file of a recording that is complete.
+    """Return the end and the SHA-256 of each complete file of a recording.
 
     Raises:
         InputError: the list is damaged.
@@ -170,7 +170,7 @@ def read_shards(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def recorded_steps(shards: Sequence[Shard], complete: Mapping[str, Mapping[str, Any]]) -> int:
-    """Return the number of steps from the first one on that are recorded."""
+    """Return how many steps are recorded without a gap, from the first one on."""
     steps = 0
     for shard in shards:
         found = complete.get(shard.name)
@@ -185,7 +185,7 @@ def recorded_steps(shards: Sequence[Shard], complete: Mapping[str, Mapping[str, 
 def add_shard(
     directory: Path, shard: Shard, content: np.ndarray, complete: dict[str, dict[str, Any]]
 ) -> None:
-    """Write a file of a recording, and add it to the list of those that are complete."""
+    """Write a file of a recording, and add it to the list of complete files."""
     path = directory / shard.name
     with new_file(path) as partial:
         content.tofile(partial)
@@ -238,7 +238,7 @@ def pack_rows(
 
 
 def unpack_rows(packed: np.ndarray) -> TeacherPredictions:
-    """Invert `pack_rows`, but for the checksums."""
+    """Invert `pack_rows`, except for the checksums."""
     return TeacherPredictions(
         packed["token_ids"].astype(np.int32),  # type: ignore[arg-type]  # on the host
         packed["log_probs"].astype(np.float32),  # type: ignore[arg-type]

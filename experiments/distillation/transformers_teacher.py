@@ -1,6 +1,6 @@
 """Any masked language model of Hugging Face transformers as a teacher, on the host or a GPU.
 
-A packed row is taken apart: each of its pairs is a sequence of its own for such a model.
+A packed row is split, and such a model reads each of its pairs as a separate sequence.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _EXTRA = "pip install 'albert-jax[interop]'"
 
 
 class Sequence(NamedTuple):
-    """A pair of a row: its positions, and its slots in use."""
+    """A pair of a row, with its positions and its slots in use."""
 
     row: int
     begin: int
@@ -50,15 +50,16 @@ class TransformersTeacher:
 
     Args:
         source: a directory of transformers, or a name on the hub.
-        config: how many tokens, and the temperature.
-        device: of torch, such as ``cuda``; None: a GPU if there is one.
+        config: how many tokens are kept, and the temperature.
+        device: a torch device, such as ``cuda``; None takes a GPU if there is one.
 
     Attributes:
         path: the source.
         fingerprint: SHA-256 of its configuration and weights.
-        vocab_size: tokens that it predicts.
-        longest_row: of its position table; None if it has none.
-        type_vocab_size: segments that it tells apart; 2 if it has no token types to be wrong about.
+        vocab_size: number of tokens that it predicts.
+        longest_row: length of its position table; None if it has none.
+        type_vocab_size: number of segments that it distinguishes. A model without token types has
+            2, as it accepts any pair.
 
     Raises:
         InputError: torch or transformers is missing, or there is no such model.
@@ -94,7 +95,7 @@ class TransformersTeacher:
         self._config, self._device = config, device
 
     def predict(self, batch: PretrainingBatch) -> TeacherPredictions:
-        """Return its most probable tokens at the slots in use; elsewhere zeros."""
+        """Return the most probable tokens at the slots in use, and zeros elsewhere."""
         shape = (*np.shape(batch.masked_lm_positions), self._config.top_k)
         token_ids, log_probs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         for some in self._groups(sequences_of(batch)):
@@ -103,7 +104,7 @@ class TransformersTeacher:
         return TeacherPredictions(token_ids, log_probs)  # type: ignore[arg-type]  # on the host
 
     def _groups(self, sequences: list[Sequence]) -> Iterator[list[Sequence]]:
-        """Yield the sequences, as many at a time as their logits may be."""
+        """Yield the sequences in groups whose logits stay below `_MOST_LOGITS`."""
         while sequences:
             length = sequences[0].end - sequences[0].begin
             count = max(1, _MOST_LOGITS // (length * self.vocab_size))
@@ -113,7 +114,7 @@ class TransformersTeacher:
     def _score(
         self, batch: PretrainingBatch, sequences: list[Sequence]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield tokens and log-probabilities at the slots of each sequence."""
+        """Yield the tokens and log-probabilities at the slots of each sequence."""
         import torch
 
         rows = self._inputs(batch, sequences)
@@ -130,7 +131,7 @@ class TransformersTeacher:
     def _inputs(
         self, batch: PretrainingBatch, sequences: list[Sequence]
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the arguments of the model: sequences padded to the first, the longest."""
+        """Yield the model's arguments: sequences padded to the length of the first, the longest."""
         fields: dict[str, Any] = {"input_ids": batch.input_ids}
         if self._takes_types:
             fields["token_type_ids"] = batch.token_type_ids

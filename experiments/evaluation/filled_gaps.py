@@ -1,4 +1,4 @@
-"""Samples of a model's work: gaps in held-out text, and what it fills them with."""
+"""Samples of a model's predictions: gaps in held-out text, and what fills them."""
 
 import functools
 
@@ -26,7 +26,7 @@ def fill_gaps(
     tokenizer: Tokenizer,
     mesh: Mesh,
 ) -> list[Sample]:
-    """Hide all tokens that the rows of a batch predict, and let the model fill the gaps.
+    """Mask all tokens that are predicted in the rows of a batch, and let the model fill the gaps.
 
     All processes of a run call it together, on the same rows.
 
@@ -34,7 +34,7 @@ def fill_gaps(
         model: the model.
         params: its parameters.
         batch: fields of a `PretrainingBatch`; empty rows are left out.
-        tokenizer: of the corpus.
+        tokenizer: the tokenizer of the corpus.
         mesh: the devices.
     """
     used = batch["sequence_ids"].any(axis=1)
@@ -64,7 +64,7 @@ def _candidates(
 def _read_row(
     row: dict[str, np.ndarray], probabilities: np.ndarray, guesses: np.ndarray, tokenizer: Tokenizer
 ) -> Sample:
-    """Return the first tokens of a row, without special ones, its gaps with candidates."""
+    """Return the first tokens of a row, without special ones; gaps come with candidates."""
     used = row["masked_lm_weights"] > 0
     slots = {int(row["masked_lm_positions"][slot]): slot for slot in np.flatnonzero(used)}
     tokens = []
@@ -82,6 +82,6 @@ def _read_row(
 
 
 def _show(id: int, tokenizer: Tokenizer) -> tuple[str, bool]:
-    """Return a token's text, visible even if it is a space alone, and if a space precedes it."""
+    """Return a token's text, a mark if it is only a space, and whether a space precedes it."""
     text, separate = tokenizer.surface_form(id)
     return text or "\N{OPEN BOX}", separate

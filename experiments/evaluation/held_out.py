@@ -1,4 +1,4 @@
-"""Evaluation on held-out text, the same for every run whatever it trains with."""
+"""Evaluation on held-out text, the same for every run however it trains."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ _SHUFFLE_SEED = 0
 
 
 class Baselines(NamedTuple):
-    """Results on the same masked positions without reading, by counting tokens alone."""
+    """Results on the same masked positions without reading, from token counts alone."""
 
     most_frequent_accuracy: float  # of always predicting the token that is most often masked
     unigram_entropy: float  # nats; no fixed distribution over tokens has a lower loss
@@ -85,11 +85,11 @@ class HeldOutEvaluator:
         self._eval_step: Callable[[PyTree, Any], Metrics] | None = None
 
     def evaluate(self, params: PyTree) -> dict[str, float]:
-        """Return loss and accuracy of the objectives trained on, the context gap, and the number
-        of pairs.
+        """Return the metrics of the objectives trained on.
 
-        Masked LM is measured on the same pairs whatever the sentence objective; one with random
-        segments is measured on pairs of its own.
+        These are losses and accuracies, the context gap, and the number of pairs. Masked LM is
+        measured on the same pairs whatever the sentence objective. A sentence objective with random
+        segments is measured on its own pairs.
         """
         if self._eval_step is None:
             self._eval_step = compile_eval_step(self._loss_fn, params, self._mesh)
@@ -118,7 +118,7 @@ class HeldOutEvaluator:
         return fill_gaps(self.model, params, batch, tokenizer, self._mesh)
 
     def baselines(self) -> Baselines:
-        """Return the results of guessing on the same positions, those of all processes."""
+        """Return the results of guessing without reading, on the positions of all processes."""
         import scipy.stats
 
         counts: Counter[int] = Counter()
@@ -200,14 +200,14 @@ def format_metrics(metrics: Mapping[str, float], baselines: Baselines) -> str:
 def format_accuracy(accuracy: float, trials: int) -> str:
     """Return an accuracy with its 95 % interval.
 
-    Example: 0.6 of 100 is ``60.0% of 100 pairs (95 % interval 50.2% to 69.1%)``.
+    Example: 0.6 of 100 gives ``60.0% of 100 pairs (95 % interval 50.2% to 69.1%)``.
     """
     low, high = accuracy_interval(accuracy, trials)
     return f"{accuracy:.1%} of {trials} pairs (95 % interval {low:.1%} to {high:.1%})"
 
 
 def accuracy_interval(accuracy: float, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy over a number of trials (Wilson's score)."""
+    """Return the 95 % interval of an accuracy over a number of trials (Wilson score)."""
     import scipy.stats
 
     hits = scipy.stats.binomtest(round(accuracy * trials), trials)

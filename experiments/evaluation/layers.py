@@ -1,6 +1,7 @@
 """Masked LM after each layer: as layers share their weights, any may be the last.
 
-It may be the last for all tokens alike, or for each token where it is sure of it.
+Either the same layer is the last for all tokens, or each token halts at the first layer whose
+prediction is certain enough.
 """
 
 import functools
@@ -37,13 +38,13 @@ class HaltingMetrics(NamedTuple):
     """Metrics of predictions taken from the first layer whose entropy is below a threshold."""
 
     entropy: float  # the threshold, nats
-    layers: float  # mean of those that a prediction needs
+    layers: float  # mean number that a prediction needs
     masked_lm_accuracy: float
     masked_lm_loss: float  # nats
 
 
 class Depths(NamedTuple):
-    """Metrics over the depth: at each, and by halting with each threshold."""
+    """Metrics at each depth, and of halting with each threshold."""
 
     layers: list[LayerMetrics]
     halting: list[HaltingMetrics]
@@ -53,7 +54,7 @@ def parse_entropies(values: Sequence[str]) -> tuple[float, ...]:
     """Return the thresholds of ``--halting_entropy``, smallest first.
 
     Raises:
-        InputError: one is no positive number.
+        InputError: a value is not a positive number.
     """
     try:
         entropies = sorted({float(value) for value in values})
@@ -72,16 +73,16 @@ def evaluate_layers(
     params: PyTree,
     entropies: Sequence[float] = (),
 ) -> Depths:
-    """Return the metrics at every depth from 0 on, and by halting.
+    """Return the metrics at every depth from 0 on, and those of halting.
 
-    The head was trained on the last depth alone; its metrics at another are those of a model that
-    leaves there without any training for it.
+    The head was trained at the last depth only. Its metrics at another depth are those of a model
+    that stops there without having been trained to.
 
     Args:
         measure: returns the sum of a step's metrics over all held-out batches.
         model: the model.
         params: its parameters.
-        entropies: thresholds of halting, nats.
+        entropies: thresholds of halting, in nats.
     """
     step = jax.jit(masked_lm_by_layer(model, entropies))
     metrics = summarize(measure(functools.partial(step, params)))

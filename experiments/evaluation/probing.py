@@ -21,7 +21,7 @@ from experiments.run.config import ExperimentConfig
 
 PROBE_FILE = "probe.json"
 _SEED = 0  # of the pairs that probes are fitted to
-_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # on squared weights, a pair
+_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # on squared weights, per pair
 
 
 class ProbeExamples(NamedTuple):
@@ -38,7 +38,7 @@ class ProbeExamples(NamedTuple):
 def make_features(
     model: AlbertModel, params: PyTree
 ) -> Callable[[dict[str, np.ndarray]], Float[Array, "batch features"]]:
-    """Return the function from unpacked rows to the features of each."""
+    """Return a function that maps unpacked rows to the features of each."""
 
     @jax.jit
     def features(batch: dict[str, Array]) -> Array:
@@ -70,7 +70,7 @@ def _mean_where(
 def gather_examples(
     features: Callable[[dict[str, np.ndarray]], Array], batches: Iterable[dict[str, np.ndarray]]
 ) -> ProbeExamples:
-    """Return features and labels of all pairs that have a label."""
+    """Return the features and labels of all pairs that have a label."""
     seen, labels = [], []
     for batch in batches:
         asked = batch["sentence_order_weights"][:, 0] > 0
@@ -82,7 +82,7 @@ def gather_examples(
 
 
 def fit_probe(examples: ProbeExamples) -> Pipeline:
-    """Fit a probe with the penalty that does best on every fifth example, on all examples."""
+    """Fit a probe to all examples, with the penalty that does best on a held-out fifth."""
     held_out = np.arange(len(examples.labels)) % 5 == 0
     fitted, scored = examples.select(~held_out), examples.select(held_out)
     accuracies = [fit_logistic_regression(fitted, p).score(*scored) for p in _PENALTIES]
@@ -90,8 +90,11 @@ def fit_probe(examples: ProbeExamples) -> Pipeline:
 
 
 def fit_logistic_regression(examples: ProbeExamples, penalty: float) -> Pipeline:
-    """Minimize the mean loss plus half the penalty times the squared weights of standardized
-    features; the bias is not penalized."""
+    """Fit a logistic regression to standardized features.
+
+    It minimizes the mean loss plus half the penalty times the squared weights. The bias is not
+    penalized.
+    """
     inverse = 1 / (penalty * len(examples.labels))
     regression = LogisticRegression(C=inverse, solver="newton-cholesky", tol=1e-8, max_iter=200)
     return make_pipeline(StandardScaler(), regression).fit(*examples)

@@ -1,4 +1,4 @@
-"""What is evaluated: configuration, corpus and parameters, of a run or of any other model."""
+"""What is evaluated: configuration, corpus and parameters of a run or of any other model."""
 
 from typing import NamedTuple
 
@@ -39,11 +39,11 @@ def define_run_flags(*, required: bool = True) -> None:
 def open_trained_run(
     workdir: epath.PathLike, *, corpus_dir: str | None, step: int | None
 ) -> TrainedRun:
-    """Open what the flags name.
+    """Open the run, checkpoint and corpus that the flags name.
 
     Args:
         workdir: the run.
-        corpus_dir: another corpus than that of the run, if any.
+        corpus_dir: a corpus to use instead of the run's own; None for the run's own.
         step: the checkpoint; None for the best one.
 
     Raises:

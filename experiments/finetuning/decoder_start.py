@@ -1,4 +1,4 @@
-"""The starting point of a decoder: a pre-trained one, that of a run that goes on, or none yet."""
+"""The starting point of a decoder: pre-trained, taken from a run to resume, or not known yet."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from experiments.tasks.generation import DecoderStart
 def open_decoder_start(
     config: FinetuneConfig, workdir: epath.Path, *, resumed: bool
 ) -> DecoderStart:
-    """Read the decoder that `run.init_decoder_from` names, or that of a run with checkpoints.
+    """Read the decoder that `run.init_decoder_from` names, or the workdir's in a resumed run.
 
     Args:
         config: the run.
@@ -27,7 +27,7 @@ def open_decoder_start(
         resumed: True if the workdir has checkpoints.
 
     Raises:
-        InputError: there is no such decoder or vocabulary, or they do not go together.
+        InputError: the decoder or its vocabulary is missing, or they do not fit together.
     """
     if resumed:
         tokenizer = load_target_tokenizer(str(workdir / TARGET_TOKENIZER))

@@ -1,10 +1,14 @@
 """Evaluation of a fine-tuned model on whole splits."""
 
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from albert_jax.devices.fingerprint import fingerprint
 from albert_jax.devices.sharding import place_batch, rows_of_process, state_shardings
 from albert_jax.training.parallel import compile_predict_step
 from data_pipeline.errors import InputError
@@ -16,7 +20,15 @@ from data_pipeline.finetuning.encoded_examples import (
 )
 from experiments.pages.samples import Sample
 from experiments.tasks.config import FinetuneConfig
-from experiments.tasks.task import FinetuningTask, Outputs, Scores
+from experiments.tasks.task import FinetuningTask, Outputs
+
+
+class _Evaluation(NamedTuple):
+    """The best evaluation of a run so far."""
+
+    value: float  # of the deciding metric
+    fingerprint: int  # of the parameters; a step number is the same in runs with other seeds
+    outputs: Mapping[str, Outputs]  # by split, for those evaluated in full
 
 
 class TaskEvaluator:
@@ -45,10 +57,51 @@ class TaskEvaluator:
         self._predict = compile_predict_step(task.objective.predict, shapes, mesh)
         final = task.final_predict
         self._final = final and compile_predict_step(final, shapes, mesh)
+        self._fingerprint = jax.jit(fingerprint)
+        self._best: _Evaluation | None = None
 
-    def predict(self, params: PyTree, examples: ExampleRows, *, final: bool = False) -> Outputs:
-        """Return the outputs for each example, in order; `final` ones are those for the report."""
-        predict = (self._final if final else None) or self._predict
+    def evaluate(self, params: PyTree) -> dict[str, float]:
+        """Compute the metrics of the watched splits, named by `FinetuningTask.metric_name`.
+
+        Splits in `FinetuningTask.sampled` are scored on their sample only.
+        """
+        task, outputs, metrics = self._task, dict[str, Outputs](), dict[str, float]()
+        for split in task.watched:
+            examples = task.sampled.get(split, task.labeled[split])
+            outputs[split] = self._outputs(self._predict, params, examples)
+            found = task.score(split, outputs[split]).metrics
+            metrics |= {task.metric_name(split, name): value for name, value in found.items()}
+        value = metrics[self.best_metric]
+        if self._final is None and (self._best is None or value >= self._best.value):
+            whole = {split: outputs[split] for split in outputs if split not in task.sampled}
+            self._best = _Evaluation(value, int(self._fingerprint(params)), whole)
+        return metrics
+
+    def final_outputs(self, params: PyTree) -> Iterator[tuple[str, Outputs]]:
+        """Yield each split and the outputs for its examples, in order, at the end of a run.
+
+        Outputs that the run's best evaluation computed with the same parameters are not computed
+        again. That evaluation is forgotten after the last split, since the next run has its own.
+        """
+        kept: Mapping[str, Outputs] = {}
+        if self._best is not None and self._best.fingerprint == int(self._fingerprint(params)):
+            kept = self._best.outputs
+        for split, examples in {**self._task.labeled, **self._task.unlabeled}.items():
+            if split in kept:
+                yield split, kept[split]
+            else:
+                yield split, self._outputs(self._final or self._predict, params, examples)
+        self._best = None
+
+    def samples(self, params: PyTree) -> list[Sample]:
+        """Return no samples: files in the workdir hold the predictions for all examples."""
+        del params
+        return []
+
+    def _outputs(
+        self, predict: Callable[..., PyTree], params: PyTree, examples: ExampleRows
+    ) -> Outputs:
+        """Return the outputs for each example, in order."""
         params = jax.device_put(params, self._shardings)
         outputs: list[dict[str, np.ndarray]] = [{} for _ in examples.lengths]
         batches = evaluation_batches(examples, batch_size=self._batch_size, lengths=self._lengths)
@@ -60,27 +113,9 @@ class TaskEvaluator:
                 outputs[number] = {name: array[place] for name, array in arrays.items()}
         return outputs
 
-    def evaluate(self, params: PyTree) -> dict[str, float]:
-        """Compute the metrics of the watched splits, named by `FinetuningTask.metric_name`."""
-        return {
-            self._task.metric_name(split, name): value
-            for split in self._task.watched
-            for name, value in self.score(params, split).metrics.items()
-        }
-
-    def samples(self, params: PyTree) -> list[Sample]:
-        """Return nothing: predictions on all examples are files of the workdir."""
-        del params
-        return []
-
-    def score(self, params: PyTree, split: str) -> Scores:
-        """Compute the metrics of a labeled split, on fewer examples if the task says so."""
-        examples = self._task.sampled.get(split, self._task.labeled[split])
-        return self._task.score(split, self.predict(params, examples))
-
 
 def _choose_lengths(task: FinetuningTask, config: FinetuneConfig) -> list[int]:
-    """Choose lengths for all splits together, fewer of them where there are few batches."""
+    """Choose padded lengths for all splits together; with few batches, choose fewer lengths."""
     splits = {**task.labeled, **task.unlabeled}
     evaluations = 1 + config.optimizer.num_train_steps // config.run.evaluate_every
     batches = sum(

@@ -1,4 +1,4 @@
-"""A fine-tuning, opened: starting point, task, batches and evaluation."""
+"""An opened fine-tuning: starting point, task, batches and evaluation."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ from experiments.tasks.task import FinetuningTask
 
 
 class FinetuningBatches:
-    """The training batches of a task: a `TrainingData`.
+    """The training batches of a task, as a `TrainingData`.
 
     Args:
         task: the task.
@@ -62,15 +62,15 @@ class FinetuningBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         return self._dataset.steps_per_epoch
 
     def batches(self, start_step: int) -> Generator[TaskBatch, None, None]:
-        """Yield this process's rows of the batches from a step on."""
+        """Yield this process's rows of each batch, starting at a step."""
         yield from map(self._task.to_batch, self._dataset.batches(start_step, self._rows))
 
     def work_of_step(self, step: int) -> StepWork:
-        """Return rows and mean operations of a step."""
+        """Return the number of rows of a step and its mean operations."""
         del step  # lengths vary from batch to batch
         return self._work
 
@@ -80,7 +80,7 @@ def _encoder_flops(model: AlbertConfig, length: int) -> float:
 
 
 class Finetuning(NamedTuple):
-    """A configuration, opened: all parts fit together."""
+    """An opened configuration, whose parts fit together."""
 
     config: FinetuneConfig
     task: FinetuningTask
@@ -116,14 +116,14 @@ def open_finetuning(
     *,
     rows_follow: bool = False,
 ) -> Finetuning:
-    """Read and encode everything, and write nothing.
+    """Open a fine-tuning: read and encode everything, but write nothing.
 
     Args:
         config: the run.
         path: its workdir.
-        lines: what to say about the configuration.
-        rows_follow: True to cut rows that are longer than the model can read to what it can; False
-            to refuse them.
+        lines: lines to print about the configuration.
+        rows_follow: if `data.max_seq_length` is more than the model can read, True lowers it to
+            what the model can read, and False raises InputError.
 
     Raises:
         InputError: a file is missing or malformed, or something does not fit together.
@@ -141,8 +141,9 @@ def open_finetuning(
             config, data=dataclasses.replace(config.data, max_seq_length=longest)
         )
         lines = (*lines, f"rows of {rows:,} become rows of {longest:,}: the model reads no longer")
-    # Fused layers make a step 1.06 times as fast. In the minutes that most fine-tunings take on a
-    # GPU that does not give back their comparison with plain layers, 3 to 35 s.
+    # Fused layers make a step 1.06 times as fast, but are first compared with plain layers, which
+    # takes 3 to 35 s. Most fine-tunings take minutes on a GPU, too few to regain that time, so
+    # None means plain layers here.
     run = dataclasses.replace(config.run, fused_layers=bool(config.run.fused_layers))
     execution, line = resolve_execution(run, start.model, mesh, lengths=[], packed=False)
     compute: dict[str, Any] = {"dtype": config.run.dtype, "execution": execution}
@@ -160,7 +161,7 @@ def open_finetuning(
 def _with_steps_of_epochs(
     config: FinetuneConfig, num_epochs: float, steps_per_epoch: int
 ) -> FinetuneConfig:
-    """Set the steps of a number of epochs; warm-up keeps its fraction of them."""
+    """Convert a number of epochs to steps; warm-up keeps its fraction of the steps."""
     optimizer = config.optimizer
     steps = max(1, round(num_epochs * steps_per_epoch))
     warmup = scale_steps(optimizer.num_warmup_steps, optimizer.num_train_steps, steps)

@@ -39,16 +39,15 @@ def write_run_report(
     Args:
         config: the run.
         task: its task.
-        evaluator: the task's.
-        path: the workdir of the run, which has ended.
-        write: True on the process that writes.
+        evaluator: the task's evaluator.
+        path: the workdir of the finished run.
+        write: True on the process that writes the files.
     """
     directory = path / CHECKPOINTS
     step = resolve_step(directory, None)
     params = restore_params(directory, step)
     scores, files = {}, []
-    for split, examples in {**task.labeled, **task.unlabeled}.items():
-        outputs = evaluator.predict(params, examples, final=True)
+    for split, outputs in evaluator.final_outputs(params):
         if split in task.labeled:
             scores[split] = task.score(split, outputs)
         if write:
@@ -76,12 +75,12 @@ def write_summary_report(
     reports: Mapping[str, RunReport],
     path: epath.Path,
 ) -> None:
-    """Write the report on several runs: median and spread of each learning rate.
+    """Write the report on several runs, with the median and spread of each learning rate.
 
     Args:
         config: the settings common to the runs.
         task: their task.
-        reports: theirs, by the name of the run's directory.
+        reports: the report of each run, by the name of its directory.
         path: the workdir.
     """
     content = {
@@ -99,10 +98,10 @@ def write_summary_report(
 
 
 def best_run(path: epath.PathLike) -> tuple[epath.Path, RunReport] | None:
-    """Return the best of the runs below a workdir with several, by its `report.json`.
+    """Return the best of several runs below a workdir, according to the workdir's `report.json`.
 
     Returns:
-        Its directory and its result; None where there are not several, or none has a score.
+        Its directory and its result; None if there are not several runs, or none has a score.
     """
     file = epath.Path(path) / REPORT_FILE
     content = json.loads(file.read_text()) if file.exists() else {}
@@ -123,7 +122,7 @@ def _run_content(
     logged = [entry for entry in read_metrics(path) if entry["split"] == "train"]
     steps = [0, *(entry["step"] for entry in logged)]
     seconds = sum(
-        entry.get("steps", step - before) * entry["seconds_per_step"]  # old runs do not say
+        entry.get("steps", step - before) * entry["seconds_per_step"]  # old logs lack `steps`
         for before, step, entry in zip(steps, steps[1:], logged, strict=False)
     )
     return {
@@ -155,7 +154,7 @@ def _scores_content(scores: Scores) -> dict[str, Any]:
 
 
 def _write_files(path: epath.Path, content: Mapping[str, Any], lines: Iterable[str]) -> None:
-    """Write a report for programs and for people, and print the latter."""
+    """Write a report as JSON and as Markdown, and print the Markdown."""
     write_text(path / REPORT_FILE, json.dumps(content, indent=2) + "\n")
     text = "\n".join(lines).rstrip("\n") + "\n"
     write_text(path / MARKDOWN_FILE, text)
@@ -163,18 +162,18 @@ def _write_files(path: epath.Path, content: Mapping[str, Any], lines: Iterable[s
 
 
 def highest_score(config: FinetuneConfig) -> float:
-    """Return the highest score that is possible: those of SQuAD and of texts are percentages."""
+    """Return the highest possible score; SQuAD and generation tasks are scored in percent."""
     return 100.0 if config.task in (TaskName.SQUAD, *GENERATION_TASKS) else 1.0
 
 
 def _scores_of(scores: Scores, task: FinetuningTask) -> dict[str, float]:
-    """Return those metrics that are scores, such as `HasAns_f1`, and not counts or thresholds."""
+    """Return the metrics that are scores, such as `HasAns_f1`, not counts or thresholds."""
     names = tuple(task.metrics)
     return {name: value for name, value in scores.metrics.items() if name.endswith(names)}
 
 
 def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str, highest: float) -> None:
-    """Plot horizontal bars, the first on top, on a scale up to the highest possible score."""
+    """Plot horizontal bars, the first at the top, on a scale up to the highest possible score."""
     if not bars:  # every run failed
         return
     from matplotlib.figure import Figure

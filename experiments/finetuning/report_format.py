@@ -80,7 +80,7 @@ def format_summary(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_best(content: Mapping[str, Any]) -> str:
-    """Return which of several runs is the best one, and how its rate was chosen, in words."""
+    """Describe in words which of several runs is best, and how its rate was chosen."""
     best = best_name(content)
     if best is None:
         return "No run has a score."
@@ -93,7 +93,7 @@ def describe_best(content: Mapping[str, Any]) -> str:
 
 
 def describe_rate_search(content: Mapping[str, Any]) -> str:
-    """Return how the first seed chose the rate, in words; nothing where it did not.
+    """Describe in words how the first seed chose the rate; return "" if it did not.
 
     Example: `The learning rate was chosen by seed 1 (1e-05: 0.8000, 2e-05: 0.8200), which favors
     that seed: the median of the others is 0.8100.`
@@ -116,7 +116,7 @@ def best_name(content: Mapping[str, Any]) -> str | None:
 
 
 def tabulate_rates(content: Mapping[str, Any]) -> Table:
-    """Return the median and the spread of each learning rate, the best first."""
+    """Return the median and the spread of each learning rate, in the order of the report."""
     names = ("median", "mean", "least", "greatest", "standard_error")
     headings = ("learning rate", "runs", "failed", *(name.replace("_", " ") for name in names))
     rows = [
@@ -146,7 +146,7 @@ def tabulate_runs(content: Mapping[str, Any]) -> Table:
 
 
 def format_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Format a Markdown table and an empty line."""
+    """Format a Markdown table, followed by an empty line."""
     yield f"| {' | '.join(map(_cell, headings))} |"
     yield "|---" * len(headings) + "|"
     for row in rows:
@@ -155,7 +155,7 @@ def format_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iter
 
 
 def _cell(value: Any) -> str:
-    """Return a value as a cell, in one line: names of classes are free text."""
+    """Return a value as a table cell on one line; class names are free text."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 

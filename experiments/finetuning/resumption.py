@@ -13,22 +13,23 @@ from experiments.tasks.config import FinetuneConfig
 def check_same_finetuning(
     before: FinetuneConfig, given: GivenConfig[FinetuneConfig], *, workdir: str, init_flag: str
 ) -> dict[str, tuple[Any, Any]]:
-    """Check that a workdir holds a fine-tuning, from the same model.
+    """Check that a workdir holds a given fine-tuning, from the same model.
 
-    What a run takes from data and model when it begins is no difference: steps of a number of
-    epochs, and rows that nobody named cut to what the model reads.
+    Values that a run takes from its data and model when it begins do not count as differences.
+    These are the steps of a number of epochs, and a row length that was not given and was lowered
+    to what the model reads.
 
     Args:
         before: the workdir's configuration.
         given: the fine-tuning.
-        workdir: the workdir, for the message.
-        init_flag: the flag that names the model, likewise.
+        workdir: the workdir, for the error message.
+        init_flag: the flag that names the model, for the error message.
 
     Returns:
         The differences, all of them allowed.
 
     Raises:
-        InputError: something other than `run` and the places of files differs, or the model.
+        InputError: the model differs, or anything other than `run` and the places of files does.
     """
     now = given.config
     if now.data.num_epochs is not None:

@@ -1,4 +1,4 @@
-"""The single runs of a fine-tuning with several seeds and rates: which, their results, spreads."""
+"""The single runs of a fine-tuning with several seeds and rates, their results and spread."""
 
 import dataclasses
 import math
@@ -40,13 +40,14 @@ def next_runs(
 ) -> dict[str, FinetuneConfig]:
     """Return the runs that can be started now, by the names of their directories.
 
-    Example: two rates and two seeds are `rate_1e-05_seed_1`, `rate_1e-05_seed_2`,
-    `rate_2e-05_seed_1` and `rate_2e-05_seed_2`; without rates, `seed_1` and `seed_2`. If the first
-    seed chooses the rate, they are the two of `seed_1`, and after these `rate_2e-05_seed_2`.
+    Example: two rates and two seeds give `rate_1e-05_seed_1`, `rate_1e-05_seed_2`,
+    `rate_2e-05_seed_1` and `rate_2e-05_seed_2`; without rates, they give `seed_1` and `seed_2`. If
+    the first seed chooses the rate, the two runs of `seed_1` come first, and then, for example,
+    `rate_2e-05_seed_2`.
 
     Args:
-        config: all of them.
-        reports: the results of those that are done.
+        config: the settings of all runs.
+        reports: the results of the runs that are done.
     """
     rates = config.run.rates or (config.optimizer.learning_rate,)
     seeds = range(config.seed, config.seed + config.run.seeds)
@@ -69,18 +70,18 @@ def next_runs(
 
 
 def chosen_rate(config: FinetuneConfig, reports: Iterable[RunReport]) -> float | None:
-    """Return the rate with the best value of the first seed; None if it has none."""
+    """Return the rate with which the first seed has its best value; None if it has no value."""
     scored = [one for one in reports if one.seed == config.seed and one.value is not None]
     return max(scored, key=lambda one: one.value or 0.0).learning_rate if scored else None
 
 
 def summarize_rates(config: FinetuneConfig, reports: Sequence[RunReport]) -> dict[str, Any]:
-    """Return median and spread of each learning rate, the best or the chosen one first.
+    """Return the median and spread of each learning rate, the best or the chosen one first.
 
     Returns:
         The entries `learning_rates` and, if the first seed chose the rate, `rate_search`: that
-        seed, what it scored with each rate, and the median of the other seeds with the chosen one,
-        in whose favor nothing was chosen.
+        seed, its score with each rate, and the median of the other seeds with the chosen rate,
+        which the choice does not bias.
     """
     by_rate: dict[float, list[RunReport]] = {}
     for report in reports:
@@ -105,7 +106,7 @@ def summarize_rates(config: FinetuneConfig, reports: Sequence[RunReport]) -> dic
 
 
 def summarize_runs(runs: Sequence[RunReport]) -> dict[str, Any]:
-    """Compute median and spread over seeds; runs without a value only count as failed.
+    """Compute the median and spread over seeds; runs without a value only count as failed.
 
     Example: the values 0.8, 0.7 and 0.9 give the median 0.8, the least 0.7, the greatest 0.9, the
     standard deviation 0.1 and the standard error of the mean 0.0577.

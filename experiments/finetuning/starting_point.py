@@ -32,8 +32,14 @@ from experiments.tasks.task_settings import GENERATION_TASKS
 
 
 class StartingPoint(NamedTuple):
-    """Sizes and tokenizer of a run's encoder, and what `run.init_from` holds, where it is read; and
-    the same of its decoder, in tasks that have one."""
+    """What a run starts from.
+
+    Attributes:
+        model: the sizes of the encoder.
+        tokenizer: the encoder's tokenizer.
+        weights: what `run.init_from` holds; None if it is not read.
+        decoder: the same for the decoder, in tasks that have one.
+    """
 
     model: AlbertConfig
     tokenizer: AlbertTokenizer
@@ -42,14 +48,14 @@ class StartingPoint(NamedTuple):
 
 
 def open_starting_point(config: FinetuneConfig, path: epath.PathLike) -> StartingPoint:
-    """Read the model that `run.init_from` names, or that a run with checkpoints started from.
+    """Read the model that `run.init_from` names, or the workdir's if it has checkpoints.
 
     Args:
         config: the run.
         path: its workdir, which may not exist yet.
 
     Raises:
-        InputError: there is no model or no tokenizer, or they do not fit together or the data.
+        InputError: the model or a tokenizer is missing, or they do not fit together.
     """
     init_from, tokenizer_path = config.run.init_from, config.data.tokenizer
     if init_from is None and tokenizer_path is None:
@@ -95,16 +101,16 @@ def _has_checkpoints(workdir: epath.Path) -> bool:
 def read_task_parameters(
     config: FinetuneConfig, start: StartingPoint, task: FinetuningTask
 ) -> PyTree:
-    """Return the stored encoder, and the stored head if it has the task's labels; else a new one.
+    """Return the stored encoder, with the stored head if it has the task's labels, else a new head.
 
-    Of a model with a decoder, what `run.init_decoder_from` holds; else a new one.
+    A model with a decoder gets the one that `run.init_decoder_from` holds, or else a new one.
 
     Raises:
         InputError: a part of the encoder is missing or of another shape.
     """
     init_from = config.run.init_from
     assert init_from is not None
-    # Not opened yet where the checkpoints of a run to be resumed have turned out to be unfinished.
+    # A run to be resumed has not opened the weights; it needs them if no checkpoint is complete.
     stored = start.weights or open_initial_weights(init_from)
     required: Sequence[str] = ENCODER
     if config.run.init_decoder_from is not None:
@@ -124,7 +130,7 @@ def read_task_parameters(
 
 
 def _has_same_head(start: StartingPoint, stored: StoredWeights, task: FinetuningTask) -> bool:
-    """True if the stored model has the task's head, or decoder, whose training can go on."""
+    """Return True if the stored model has the task's head or decoder, to be trained further."""
     new = task.head
     if new is None:
         return start.decoder is not None and start.decoder.config is not None
@@ -135,7 +141,7 @@ def _has_same_head(start: StartingPoint, stored: StoredWeights, task: Finetuning
 
 
 def workdir_files(start: StartingPoint, task: FinetuningTask) -> dict[str, bytes]:
-    """Return the files of a workdir that can be loaded as a fine-tuned model."""
+    """Return the files that make a workdir loadable as a fine-tuned model."""
     with tempfile.TemporaryDirectory() as directory:
         head, tokenizer = (epath.Path(directory) / name for name in (HEAD_FILE, "tokenizer"))
         start.tokenizer.tokenizer.save(Path(tokenizer))

@@ -1,4 +1,4 @@
-"""The page of a fine-tuning with several runs: medians, spreads, and the curves of each."""
+"""The page of a fine-tuning with several runs: medians, spreads, and the curves of each run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def write_summary_page(
 
     Args:
         path: the workdir of all runs.
-        content: of its ``report.json``.
+        content: the content of its ``report.json``.
         panels: the task's metrics to plot.
     """
     best = f"<p>{escape(describe_best(content))}</p>"

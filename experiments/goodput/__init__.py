@@ -1,4 +1,4 @@
-"""Goodput: what the time of a run went into, over all of its starts, and on which host."""
+"""Goodput: what a run spent its time on, over all of its starts, and on which host."""
 
 from albert_jax.lazy_exports import lazy_exports
 

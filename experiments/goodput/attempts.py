@@ -1,4 +1,4 @@
-"""The starts of a run, and the sum of what their time went into."""
+"""The starts of a run, and what they spent their time on in total."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from data_pipeline.terminal import format_seconds
 from experiments.goodput.clock import Activity
 
 LOST, DOWN = "lost", "down"
-# Of the seconds, in the order in which they are shown; the first ones are the good ones.
+# Kinds of seconds, in the order in which they are shown: the useful ones come first.
 KINDS = (
     Activity.STEPPING,
     Activity.EVALUATING,
@@ -30,11 +30,11 @@ class Attempt(NamedTuple):
 
     Attributes:
         start: seconds since the epoch.
-        seconds: of each activity; their sum is its wall time.
-        first_step: steps that were taken before.
-        last_step: the last one that it has begun.
+        seconds: seconds of each activity; their sum is its wall time.
+        first_step: number of steps that were taken before.
+        last_step: the last step that it has begun.
         saved: steps that it saved, and the seconds of stepping up to each.
-        ended: how it ended, ``done``, ``stopped`` or ``failed``; None: it lives, or was killed.
+        ended: how it ended, ``done``, ``stopped`` or ``failed``; None: it is alive, or was killed.
     """
 
     start: float
@@ -46,11 +46,11 @@ class Attempt(NamedTuple):
 
     @property
     def wall_seconds(self) -> float:
-        """From its start to its last sign of life."""
+        """Seconds from its start to its last sign of life."""
         return sum(self.seconds.values())
 
     def stepping_until(self, step: int) -> float:
-        """Return the seconds of stepping up to a step, between saved ones by interpolation."""
+        """Return the seconds of stepping up to a step, interpolated between saved steps."""
         total = self.seconds.get(Activity.STEPPING, 0.0)
         places = [(self.first_step, 0.0), *self.saved, (self.last_step, total)]
         if step >= self.last_step:
@@ -62,12 +62,12 @@ class Attempt(NamedTuple):
 
 
 class Goodput(NamedTuple):
-    """What the time of a run went into, from the start of its first process on.
+    """What a run spent its time on since its first process started.
 
     Attributes:
-        seconds: of each of `KINDS`, which sum to `wall_seconds`.
-        starts: processes that have begun.
-        lost_steps: steps that were taken and had to be taken again.
+        seconds: seconds of each of `KINDS`, which sum to `wall_seconds`.
+        starts: number of processes that have begun.
+        lost_steps: number of steps that were taken and had to be taken again.
     """
 
     seconds: Mapping[str, float]
@@ -76,7 +76,7 @@ class Goodput(NamedTuple):
 
     @property
     def wall_seconds(self) -> float:
-        """The run's whole life."""
+        """Seconds of the run's whole life."""
         return sum(self.seconds.values())
 
     @property
@@ -95,8 +95,11 @@ class Goodput(NamedTuple):
         }
 
     def format(self) -> str:
-        """Example: ``goodput 86 % of 12 min 3 s (11 starts, 35 steps lost): stepping 10 min 22 s,
-        evaluating 35 s, ...``"""
+        """Format the goodput as a line.
+
+        Example: ``goodput 86% of 12 min 3 s (11 starts, 35 steps lost): stepping 10 min 22 s,
+        evaluating 35 s, ...``
+        """
         starts = "1 start" if self.starts == 1 else f"{self.starts:,} starts"
         lost = f", {self.lost_steps:,} steps lost" if self.lost_steps else ""
         kinds = ", ".join(
@@ -118,15 +121,15 @@ def spell(kind: str) -> str:
 def summarize(attempts: Sequence[Attempt]) -> Goodput:
     """Sum the time of a run's attempts.
 
-    Steps after the checkpoint from which a later attempt went on are lost, with their seconds.
-    Between the last sign of life of one attempt and the start of the next the run was down, unless
+    Steps after the checkpoint that a later attempt resumed from are lost, with their seconds.
+    Between the last sign of life of one attempt and the start of the next, the run was down, unless
     it was done.
 
-    Example: an attempt of 100 s that took 50 steps in 80 s, saved step 40 at 64 s and was killed,
-    and one that started 10 s later at step 40, make 16 s and 10 steps lost, and 10 s down.
+    Example: one attempt of 100 s took 50 steps in 80 s, saved step 40 at 64 s and was killed; the
+    next started 10 s later at step 40. Then 16 s and 10 steps are lost, and 10 s are down.
 
     Args:
-        attempts: in order.
+        attempts: the attempts, in order.
     """
     seconds = dict.fromkeys(map(str, KINDS), 0.0)
     lost_steps, kept = 0, None

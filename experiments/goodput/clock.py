@@ -18,7 +18,7 @@ class Activity(StrEnum):
     """What the main thread of a run does."""
 
     START_UP = "start_up"  # from the start of the process on: imports, joining, devices
-    OPENING_DATA = "opening_data"  # with the plan of the batches
+    OPENING_DATA = "opening_data"  # including the plan of the batches
     RESTORING = "restoring"  # or initializing
     COMPILING = "compiling"
     STEPPING = "stepping"
@@ -32,8 +32,8 @@ class Activity(StrEnum):
 class ActivityClock:
     """Seconds of each activity since a start. At any time they sum to the time since then.
 
-    Activities nest: the seconds of one inside another belong to the inner one alone. The methods
-    but `read` are for the thread that made the clock.
+    Activities nest: the seconds of one inside another belong to the inner one alone. All methods
+    except `read` are for the thread that made the clock.
 
     Args:
         start: seconds since the epoch; the time up to now goes to `START_UP`.
@@ -48,7 +48,7 @@ class ActivityClock:
         self._thread = threading.get_ident()
 
     def switch(self, activity: Activity) -> Activity:
-        """Begin an activity, and return the one before."""
+        """Begin an activity, and return the previous one."""
         with self._lock:
             now, before = time.monotonic(), self._activity
             self._seconds[before] += now - self._since
@@ -71,7 +71,7 @@ class ActivityClock:
             self._seconds[target] += seconds
 
     def add_compilation(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
-        """Count what XLA compiled inside another activity, such as an evaluation."""
+        """Count the time that XLA compiled inside another activity, such as an evaluation."""
         if event == _COMPILED and threading.get_ident() == self._thread:
             self.move(duration_secs, Activity.COMPILING)
 
@@ -87,8 +87,10 @@ _clock: ActivityClock | None = None
 
 
 def process_start() -> float:
-    """Return when this process started, in seconds since the epoch; where the system does not say
-    so (it is not Linux), when this module was imported."""
+    """Return when this process started, in seconds since the epoch.
+
+    If the system does not say so (it is not Linux), return when this module was imported.
+    """
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
@@ -99,17 +101,17 @@ def process_start() -> float:
 
 
 def this_clock() -> ActivityClock:
-    """Return the clock of this process, which starts now unless it has started."""
+    """Return the clock of this process; it starts now if it has not started yet."""
     return _clock or _start(time.time())
 
 
 def start_clock_of_command() -> None:
-    """Let the clock start with the process, whose only work is this command."""
+    """Start the clock as of the start of the process, whose only work is this command."""
     _start(process_start())
 
 
 def stop_clock() -> None:
-    """Forget the clock: the next run of this process has one of its own."""
+    """Forget the clock: the next run of this process has its own."""
     global _clock
     if _clock is not None:
         jax.monitoring.unregister_event_duration_listener(_clock.add_compilation)

@@ -1,8 +1,8 @@
-"""Times of the hosts of a run: their range in its metrics, and the name of one that is slow.
+"""Times of the hosts of a run: their range in its metrics, and the name of a slow one.
 
-All hosts take a step in the same time, since each waits for the others in it. What tells them apart
-is the time of a step that a host spends itself, without waiting for its devices, and how much of
-that its devices had to wait for.
+All hosts take the same time for a step, because each waits for the others in it. They differ in the
+part of a step's time that a host spends itself, without waiting for its devices, and in how much of
+that part its devices had to wait.
 """
 
 import socket
@@ -12,28 +12,28 @@ from typing import NamedTuple
 
 from experiments.hosts import this_member
 
-# Names in the metrics of training; `SLOWNESS` is how the slow one is found.
+# Names in the metrics of training; a slow host is found by `SLOWNESS`.
 SLOWNESS = "host_stall_share"
 NAMES = ("seconds_per_step", "host_seconds_per_step", "loader_wait_share", SLOWNESS)
-# A host is slow if its devices wait for it in so much more of the time than the others' do ...
+# A host is slow if the share of time that its devices wait for it exceeds the others' by this ...
 SLOW_SHARE = 0.15
-# ... and it is named again only after so many reports, unless it is another one.
+# ... and the same host is named again only after this many reports.
 REPORTS_BETWEEN = 20
 
-_EXCHANGE_SECONDS = 5.0  # that the times of others may take to arrive
+_EXCHANGE_SECONDS = 5.0  # longest wait for the times of the others to arrive
 
 
 class HostReport(NamedTuple):
     """Times of one host since its last report."""
 
     host: str
-    times: Mapping[str, float]  # of `NAMES`
+    times: Mapping[str, float]  # one for each of `NAMES`
 
 
 class HostTimes:
-    """The times of all processes of a run, brought together at each report.
+    """The times of all processes of a run, gathered at each report.
 
-    They go the way of the signs of life, beside the devices' connections.
+    They take the connections of the signs of life, not those of the devices.
 
     Args:
         say: prints a line.
@@ -44,13 +44,13 @@ class HostTimes:
         self._reports, self._named = 0, (-1, 0)  # who was named, in which report
 
     def exchange(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Send this process's times to the first one, which returns those of all as metrics.
+        """Send this process's times to process 0, which returns those of all as metrics.
 
-        All processes call this after the same steps; only the first one waits.
+        All processes call this after the same steps; only process 0 waits.
 
         Args:
             step: the step.
-            metrics: of training, with `NAMES`.
+            metrics: metrics of training, with `NAMES`.
         """
         if (member := this_member()) is None:
             return {}
@@ -103,8 +103,11 @@ def find_slow(reports: Mapping[int, HostReport]) -> int | None:
 
 
 def describe_slow(process: int, reports: Mapping[int, HostReport]) -> str:
-    """Example: ``process 3 (node7) is slow: its devices wait for it 40% of the time, those of the
-    others 2%; it needs 0.21 s a step itself, 1.8 times their median, of which 0.18 s for data``"""
+    """Describe a slow process.
+
+    Example: ``process 3 (node7) is slow: its devices wait for it 40% of the time, those of the
+    others 2%; it needs 0.21 s a step itself, 1.8 times their median, of which 0.18 s for data``
+    """
     host, times = reports[process]
     others = [report.times for number, report in reports.items() if number != process]
     share = statistics.median(one[SLOWNESS] for one in others)

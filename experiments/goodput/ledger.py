@@ -1,4 +1,4 @@
-"""The ledger of a run: a file with a line for each of its starts, true whenever it is killed."""
+"""The ledger of a run: a file with a line for each of its starts, correct whenever it is killed."""
 
 import json
 import logging
@@ -15,15 +15,15 @@ from experiments.goodput.attempts import Attempt, Goodput, summarize
 from experiments.goodput.clock import Activity, ActivityClock
 
 GOODPUT_FILE = "goodput.jsonl"
-# Between two signs of life, so much of a killed process's time may be missing at most.
+# Seconds between two writes: the most that may be missing of a killed process's time.
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 60.0
-_MOST_SAVED = 32  # saved steps of an attempt: a later one goes on from one of the last few
+_MOST_SAVED = 32  # saved steps of an attempt: a later one resumes from one of the last few
 
 _log = logging.getLogger(__name__)
 
 
 def read_attempts(workdir: epath.PathLike) -> list[Attempt]:
-    """Read the attempts of a workdir's run; damaged lines are passed over with a warning."""
+    """Read the attempts of a workdir's run; damaged lines are skipped with a warning."""
     path = epath.Path(workdir) / GOODPUT_FILE
     if not path.exists():
         return []
@@ -40,12 +40,12 @@ def read_attempts(workdir: epath.PathLike) -> list[Attempt]:
 class Ledger:
     """The ledger of a run, with a line for this process from `begin` on.
 
-    A thread keeps that line up to date, so that little is missing if the process is killed. It is
-    written for the last time when the context is left.
+    A thread keeps that line up to date, so that little is missing if the process is killed. The
+    line is written for the last time on leaving the context.
 
     Args:
         workdir: local or remote.
-        clock: of this process.
+        clock: the clock of this process.
         enabled: True on the one process that writes.
     """
 
@@ -83,7 +83,7 @@ class Ledger:
         self._first = self._last = step
 
     def complete(self) -> None:
-        """Note that the run is done: what comes after belongs to it no longer."""
+        """Note that the run is done: time after it no longer belongs to the run."""
         self._ended = "done"
 
     def advance(self, step: int, stalled_seconds: float) -> None:
@@ -91,7 +91,7 @@ class Ledger:
 
         Args:
             step: the step.
-            stalled_seconds: those of the loop in which it waited for data, all together.
+            stalled_seconds: seconds that the loop has waited for data, in total.
         """
         self._last = step
         self._clock.move(stalled_seconds - self._stalled, Activity.WAITING_FOR_DATA)
@@ -103,7 +103,7 @@ class Ledger:
         self._saved = [*self._saved, (step, round(stepping, 3))][-_MOST_SAVED:]
 
     def summarize(self) -> Goodput:
-        """Return what the run's time went into up to now."""
+        """Return what the run has spent its time on up to now."""
         return summarize([*self._before, self._attempt(None)])
 
     def write(self) -> None:
@@ -127,8 +127,10 @@ class Ledger:
             self.write()
 
     def _write(self, ended: str | None = None) -> None:
-        """Replace the file. What fails here is the disk's or the store's; it must not end the run,
-        whose checkpoints will tell."""
+        """Replace the file.
+
+        A failure of the disk or the store must not end the run here; its checkpoints will show it.
+        """
         lines = [json.dumps(one._asdict()) for one in (*self._before, self._attempt(ended))]
         content = ("\n".join(lines) + "\n").encode()
         try:
@@ -143,12 +145,14 @@ class Ledger:
 
 
 def _replace(path: epath.Path, content: bytes) -> None:
-    """Replace a file without waiting for the disk: a kill of the process loses nothing, and of a
-    power cut the next start sees that the line ends earlier."""
+    """Replace a file without waiting for the disk.
+
+    If the process is killed, nothing is lost; after a power cut, the line just ends earlier.
+    """
     if is_remote(path):
         path.write_bytes(content)
         return
-    partial = Path(path).with_name(f".{path.name}.new")  # the workdir is locked: nobody else's
+    partial = Path(path).with_name(f".{path.name}.new")  # the workdir is locked: no other run's
     partial.write_bytes(content)
     os.replace(partial, path)
 

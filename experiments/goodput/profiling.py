@@ -1,4 +1,4 @@
-"""Profiles of a run's steps: traces by JAX, of one host or all."""
+"""Profiles of a run's steps: JAX's traces, of one host or all."""
 
 import shutil
 import tempfile
@@ -16,7 +16,7 @@ from data_pipeline.remote import make_directory
 from experiments.goodput.clock import Activity, during
 
 PROFILE_DIRECTORY = "profile"  # in a workdir
-MOST_STEPS = 100  # a trace of a second may have 100 MB
+MOST_STEPS = 100  # a second of a trace may take 100 MB
 
 
 class ProfiledProcesses(StrEnum):
@@ -27,17 +27,17 @@ class ProfiledProcesses(StrEnum):
 
 
 class ProfiledSteps(NamedTuple):
-    """The steps of a profile, both included."""
+    """The first and last step of a profile, both included."""
 
     first: int
     last: int
 
 
 def parse_steps(text: str | None) -> ProfiledSteps | None:
-    """Return the steps of a text such as ``100:110``; None for none.
+    """Return the steps of a text such as ``100:110``; None for None.
 
     Raises:
-        FieldError: it is something else, or too many.
+        FieldError: it has another form, or names too many steps.
     """
     if text is None:
         return None
@@ -51,10 +51,10 @@ def parse_steps(text: str | None) -> ProfiledSteps | None:
 
 
 def check_profile(text: str | None, num_steps: int) -> None:
-    """Check that a run takes the steps that shall be profiled.
+    """Check that a run takes the steps to be profiled.
 
     Raises:
-        FieldError: it is over before.
+        FieldError: it ends before them.
     """
     if (steps := parse_steps(text)) and steps.last > num_steps:
         allowed = f"up to the run's last step, optimizer.num_train_steps ({num_steps})"
@@ -98,8 +98,10 @@ class Profiler:
             self._stop()
 
     def advance(self, step: int) -> None:
-        """Begin or end, if it is due, between a step and the next one. The results of the steps
-        before the given one are known."""
+        """Begin or end the profile, if due, between a step and the next one.
+
+        The results of the steps before the given one are known.
+        """
         if self._steps is None:
             return
         if self._is_active:

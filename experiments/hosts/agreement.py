@@ -16,8 +16,8 @@ Facts = Mapping[str, str]
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("albert_jax", "data_pipeline", "experiments")
-_DATA = ("configs", "sweeps")  # files without code: the resolved configuration is compared
-# JAX's options, from its environment variables, that results depend on.
+_DATA = ("configs", "sweeps")  # not compared as files: the resolved configuration is compared
+# JAX options, set by environment variables, that results depend on.
 _JAX_OPTIONS = (
     *("jax_enable_x64", "jax_default_matmul_precision"),
     *("jax_default_prng_impl", "jax_threefry_partitionable"),
@@ -28,9 +28,8 @@ _MOST_LISTED = 5
 def experiment_facts(config: Config) -> dict[str, str]:
     """Return what all processes of a run must have in common besides its data, by name.
 
-    That is every setting but the places of files, which may differ from host to host; every source
-    file of the project; JAX's options; the versions of Python and of
-    the libraries.
+    These are every setting except the locations of files, which may differ from host to host; every
+    source file of the project; JAX's options; and the versions of Python and of the libraries.
     """
     places = {*config.LOCATIONS, "run.compile_cache_dir"}
     settings = flatten(to_dict(config))
@@ -52,7 +51,7 @@ def find_differences(facts: Mapping[int, Facts]) -> list[str]:
     ``["seed is 1 on processes 0 and 2, 2 on process 1"]``.
 
     Args:
-        facts: by process.
+        facts: the facts of each process, by its number.
     """
     names = dict.fromkeys(name for own in facts.values() for name in own)
     found = []
@@ -75,7 +74,10 @@ def format_differences(differences: list[str]) -> str:
 
 
 def name_processes(numbers: Iterable[int]) -> str:
-    """Example: ``[0, 2, 5]`` gives ``processes 0, 2 and 5``."""
+    """Return a phrase that names processes.
+
+    Example: ``[0, 2, 5]`` gives ``processes 0, 2 and 5``.
+    """
     *most, last = sorted(numbers)
     if not most:
         return f"process {last}"

@@ -1,7 +1,8 @@
 """The hub of a run: the server in process 0 that all processes are connected to.
 
-It knows which of them live, compares what they are about to compute, and passes on how each of them
-ended. It answers at the coordinator's address, and relays JAX's own connections from there.
+It knows which processes are alive, compares what they are about to compute, and tells the others
+how each of them ended. It listens at the coordinator's address, where it also relays JAX's own
+connections.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from experiments.hosts.messages import LINE_LIMIT, Message, flush, receive, send
 from experiments.hosts.relay import relay_to_service
 from experiments.hosts.signs_of_life import ALIVE_SECONDS, WHY_SILENT, SignsOfLife
 
-# Time for the others to end by themselves after one has ended with such a status.
+# Time for the others to end by themselves after a process has ended with an error.
 GRACE_SECONDS = 20.0
 
 STOPPED_EARLY = "stopped by SIGTERM before the first step; the same command starts it again"
@@ -24,7 +25,7 @@ _BUG = 1
 
 
 class Hub:
-    """The hub. All methods are called in the thread of one event loop.
+    """The hub. Call all of its methods in the thread of one event loop.
 
     Args:
         count: processes of the run.
@@ -41,10 +42,10 @@ class Hub:
         self._ended: set[int] = set()
         self._facts: dict[str, dict[int, dict[str, str]]] = {}
         self._values: dict[str, dict[int, Message]] = {}
-        self._calls: dict[int, int] | None = None  # of `StopCall`, once one is terminated
+        self._calls: dict[int, int] | None = None  # counts of `StopCall`, after a SIGTERM
 
     async def serve(self, port: int) -> None:
-        """Start to listen at a port of all of the machine's addresses.
+        """Start to listen at a port, on all of the machine's addresses.
 
         Raises:
             OSError: the port is taken.
@@ -58,7 +59,7 @@ class Hub:
         return [number for number in range(self._count) if number not in self._members]
 
     async def see_off(self, own: int, seconds: float) -> None:
-        """Wait until all but process `own` have ended, for so long at most."""
+        """Wait at most `seconds` until all processes but `own` have ended."""
         deadline = _now() + seconds
         while set(self._members) - self._ended - {own} and _now() < deadline:
             await asyncio.sleep(0.05)
@@ -119,11 +120,11 @@ class Hub:
         collected = self._facts.setdefault(name, {})
         collected[process] = facts
         if len(collected) == self._count:
-            del self._facts[name]  # there may be another one of this name
+            del self._facts[name]  # another comparison may have this name
             self._tell_all("compared", name=name, differences=find_differences(collected))
 
     def _gather(self, process: int, name: str, values: Message) -> None:
-        """Send the values of all processes to the first one once they are there."""
+        """Send the values of all processes to process 0 once all have arrived."""
         collected = self._values.setdefault(name, {})
         collected[process] = values
         if len(collected) == self._count:
@@ -142,8 +143,10 @@ class Hub:
             self._end_others(None, ExitCode.PREEMPTED, STOPPED_EARLY)
 
     async def _pass_on(self, process: int, message: Message) -> None:
-        """Let the others end as one has ended: not if it was done, and at once if they cannot go
-        on without it."""
+        """End the other processes after one has ended with an error.
+
+        They end at once if they cannot go on without it, else after `GRACE_SECONDS`.
+        """
         status = message["status"]
         if status == ExitCode.DONE:
             return
@@ -191,7 +194,7 @@ def describe_missing(missing: list[int], count: int, seconds: float) -> str:
 
 
 def describe_loss(process: int, count: int, why: str) -> str:
-    """Return the error about a process that is gone."""
+    """Return the error about a process that was lost."""
     return (
         f"process {process} of {count} was lost ({why}); restart all of them: the run resumes from "
         "its last checkpoint"

@@ -1,4 +1,4 @@
-"""Running a command on all hosts: joined at its start, ended together."""
+"""Running a command on all hosts, which join at its start and end together."""
 
 import traceback
 from collections.abc import Callable
@@ -25,11 +25,11 @@ def agree(name: str, facts: Facts) -> None:
     """Compare facts with those of all processes of the run, if there are others.
 
     Args:
-        name: of the comparison; all processes make the same ones in the same order.
+        name: name of the comparison; all processes make the same ones in the same order.
         facts: texts by name.
 
     Raises:
-        InputError: they differ, on all processes alike.
+        InputError: they differ; all processes raise it.
     """
     if _member is not None:
         _member.agree(name, facts)
@@ -40,27 +40,27 @@ def agree_on_experiment(config: Config, data: Facts) -> None:
 
     Args:
         config: the experiment, resolved.
-        data: fingerprints of what is read.
+        data: facts besides the configuration, such as fingerprints of the data.
 
     Raises:
-        InputError: something differs, on all processes alike.
+        InputError: something differs; all processes raise it.
     """
     if _member is not None:
         _member.agree("experiments", experiment_facts(config) | dict(data))
 
 
 def on_all_hosts(main: Callable[[], ExitCode | None], config_kind: type[Config]) -> ExitCode:
-    """Call `main` in each of the processes of a run, joined.
+    """Call `main` in each of the processes of a run, after they have joined.
 
-    Where there are several it ends the process: as soon as one of them fails or is lost, and else
-    when `main` has returned.
+    If there are several, this function ends the process: as soon as one of them fails or is lost,
+    otherwise when `main` has returned.
 
     Args:
         main: the command.
         config_kind: as in `experiments.cli.command.call`.
 
     Returns:
-        The exit status of a process that is alone.
+        The exit status, if the process is alone.
 
     Raises:
         InputError: the processes do not find each other.

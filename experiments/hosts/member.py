@@ -1,8 +1,8 @@
 """This process as a member of its run: joining, agreeing, and ending together with the others.
 
-A thread with an event loop of its own holds the connection to the hub in process 0. When the run is
-over for a reason that another process has, that thread prints the reason and ends this process, in
-whatever call its main thread is: none of JAX's and Orbax's barriers has to notice.
+A thread with its own event loop holds the connection to the hub in process 0. When another process
+gives a reason to end the run, that thread prints the reason and ends this process, whatever call
+its main thread is in. No barrier of JAX or Orbax has to notice.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ from experiments.hosts.stop_call import StopCall
 
 # Time for all processes to reach a comparison: the slowest one may be copying a corpus.
 AGREEMENT_SECONDS = 3600
-# Time in which the loss of a process becomes known after an error that it may have caused.
+# Time to learn, after an error, whether the loss of another process may have caused it.
 SETTLE_SECONDS = 2.0
-# Time that process 0, done itself, waits for the others to be done.
+# Time that process 0 waits for the others once it is done itself.
 GOODBYE_SECONDS = 300.0
-# Time for process 0, ended by another process, to pass that on.
+# Time that process 0, when another process ends it, waits for the others to end.
 LINGER_SECONDS = 5.0
 
 T = TypeVar("T")
 
 
 class Member:
-    """A process among those of its run, joined.
+    """A process that has joined the others of its run.
 
     Args:
-        place: which one.
+        place: its place among them.
 
     Raises:
         InputError: the others cannot be reached, or were started for another run.
@@ -58,7 +58,8 @@ class Member:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._directory = Path(tempfile.mkdtemp(prefix="albert-jax-", dir="/tmp"))  # short names
+        # The files of its sockets need short paths.
+        self._directory = Path(tempfile.mkdtemp(prefix="albert-jax-", dir="/tmp"))
         self._ending = Ending(self._directory)
         self._failing = False
         self._joined = threading.Event()
@@ -83,7 +84,7 @@ class Member:
             raise
 
     def start_jax(self) -> None:
-        """Connect JAX's processes, by way of the relays."""
+        """Connect JAX's processes, through the relays."""
         service = f"unix:{self._directory}/service"
         client = service if self._hub else f"unix:{self._directory}/client"
         if not self._hub:
@@ -94,22 +95,22 @@ class Member:
         """Compare facts with those of all processes, which call this together.
 
         Raises:
-            InputError: they differ; all processes raise the same.
+            InputError: they differ; all processes raise the same error.
         """
         differences = self._call(self._compare(name, facts))
         if differences:
             raise InputError(format_differences(differences))
 
     def gather(self, name: str, values: Message, seconds: float) -> dict[int, Message] | None:
-        """Bring the values of all processes together in process 0, beside what devices exchange.
+        """Gather the values of all processes in process 0, without the devices.
 
         Args:
-            name: of what is gathered, another one each time; all processes gather the same.
-            values: those of this process, as JSON has them.
+            name: name of what is gathered, a new one each time; all processes gather the same.
+            values: the values of this process, which JSON can represent.
             seconds: how long process 0 waits for the others, which do not wait themselves.
 
         Returns:
-            The values by process; none if some did not arrive; None on the other processes.
+            On process 0 the values by process, or an empty dict if some did not arrive; else None.
         """
         if self._hub:
             return self._call(self._collect(name, values, seconds))
@@ -117,14 +118,14 @@ class Member:
         return None
 
     def reached_stop(self) -> bool:
-        """Return True if a SIGTERM to any process shall stop the run here.
+        """Return True if a SIGTERM to any process should stop the run here.
 
-        All processes call this at the same points, and get the same answer at the same one.
+        All processes call this at the same points, and get the same answer at each of them.
         """
         return self._stop_call.reached()
 
     def print_stacks_everywhere(self, line: str) -> NoReturn:
-        """End all processes that answer with their stacks and status 75."""
+        """End all processes that still answer; each prints its stacks and exits with status 75."""
         self._loop.call_soon_threadsafe(self._say, "hangs", {"line": line})
         time.sleep(2 * ALIVE_SECONDS)  # the answer ends this process
         self._call(self._end(ExitCode.PREEMPTED, line, stacks=True))
@@ -132,8 +133,10 @@ class Member:
         raise AssertionError
 
     def settle(self) -> None:
-        """After an error, wait for the news that it came from the loss of another process, which
-        then ends this one."""
+        """Wait after an error, in case it came from the loss of another process.
+
+        The news of that loss then ends this process.
+        """
         self._failing = True
         time.sleep(SETTLE_SECONDS)
 
@@ -181,7 +184,7 @@ class Member:
 
     def _join(self) -> None:
         place = self.place
-        # Process 0 says who is missing; the others leave the word to it.
+        # Process 0 reports who is missing, so the others wait longer.
         patience = place.join_seconds if self._hub else place.join_seconds + SILENT_SECONDS
         if self._joined.wait(patience):
             return
@@ -267,7 +270,7 @@ class Member:
             send(self._writer, kind, **content)
 
     def _terminate(self, number: int, frame: Any) -> None:
-        """Stop all processes at the same call of `reached_stop`, or before they have all joined."""
+        """Stop all processes at the same call of `reached_stop`; at once if not all have joined."""
         if self._joined.is_set():
             self._loop.call_soon_threadsafe(self._say, "terminated", {})
         elif not self._ending.begun:
@@ -278,7 +281,7 @@ class Member:
             await self._end(ExitCode.LOST_PROCESS, describe_loss(0, self.place.num_processes, why))
 
     async def _end(self, status: int, line: str, *, stacks: bool = False) -> None:
-        """End the process for a reason of another one, unless it is ending for one of its own."""
+        """End this process for another one's reason, unless it is ending for its own already."""
         if not self._ending.begin():
             return
         self._ending.print(line, stacks=stacks)

@@ -7,15 +7,15 @@ from typing import Any
 Message = dict[str, Any]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-# A line is at most this long: the settings and source files of a process are some 20 kB.
+# The most bytes of a line. The settings and source files of a process take some 20 kB.
 LINE_LIMIT = 2**22
 
 
 async def connect(host: str, port: int, *, seconds: float = 0) -> Streams:
-    """Connect to an address, which may answer only after so many seconds.
+    """Connect to an address, trying again for up to `seconds`.
 
     Raises:
-        OSError: it does not.
+        OSError: it does not answer in that time.
     """
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
@@ -28,7 +28,7 @@ async def connect(host: str, port: int, *, seconds: float = 0) -> Streams:
 
 
 async def receive(reader: asyncio.StreamReader) -> Message | None:
-    """Return the next message, or None where the connection ended or speaks another language."""
+    """Return the next message, or None if the connection ended or what arrived is no message."""
     try:
         line = await reader.readline()
         message = json.loads(line) if line.endswith(b"\n") else None
@@ -38,13 +38,13 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
 
 
 def send(writer: asyncio.StreamWriter, kind: str, **content: Any) -> None:
-    """Send a message; one to a process that is gone is dropped, as reading from it finds out."""
+    """Send a message, or drop it if the process is gone, which reading from it will show."""
     if not writer.is_closing():
         writer.write(json.dumps({"kind": kind} | content).encode() + b"\n")
 
 
 async def flush(writer: asyncio.StreamWriter, seconds: float) -> None:
-    """Wait until the other side's system has what was sent, for so long at most."""
+    """Wait at most `seconds` until the operating system has taken all that was sent."""
     deadline = asyncio.get_running_loop().time() + seconds
     while writer.transport.get_write_buffer_size():
         if writer.is_closing() or asyncio.get_running_loop().time() > deadline:

@@ -20,7 +20,7 @@ _HOST_FLAGS = ("coordinator_address", "num_processes", "process_id")
 
 
 class Place(NamedTuple):
-    """A process among those of its run."""
+    """The place of a process among those of its run."""
 
     process: int  # from 0
     num_processes: int
@@ -46,8 +46,8 @@ def define_host_flags() -> None:
 def find_place() -> Place | None:
     """Return the place of this process, or None if it is alone.
 
-    It is named by flags, or else by SLURM, Open MPI, a TPU slice or GKE. Where a launcher starts
-    several processes on a host each has one of its devices, and where it starts one, all of them.
+    Flags give it, or else SLURM, Open MPI, a TPU slice or GKE. If a launcher starts several
+    processes on a host, each has one of its devices; if it starts one, that one has all of them.
 
     Raises:
         InputError: the flags do not fit together, or the launcher says too little.
@@ -58,7 +58,7 @@ def find_place() -> Place | None:
     address, count, process = (flags.FLAGS[name].value for name in _HOST_FLAGS)
     seconds: float = flags.FLAGS.join_seconds
     devices: Sequence[int] | None = None
-    if has_launcher:  # with flags too: it knows the devices
+    if has_launcher:  # even if there are flags: only the launcher knows the devices
         try:
             address, count, process, devices = ClusterEnv.auto_detect_unset_distributed_params(
                 address, count, process, None, None, int(seconds)
@@ -68,7 +68,7 @@ def find_place() -> Place | None:
                 f"the launcher does not say where the processes are: {error}"
             ) from error
     if _alone_on_host():
-        devices = None  # JAX gives it the first one
+        devices = None  # all of them; JAX's detection gives it only the first one
     if address is None or count is None or process is None:
         needed = ", ".join(f"--{name}" for name in _HOST_FLAGS)
         raise InputError(f"the launcher does not say where the processes are: give {needed}")
@@ -109,7 +109,7 @@ def _alone_on_host() -> bool:
 
 
 def _on_tpu() -> bool:
-    """Return True on a TPU machine, which itself knows the others; GKE lists its workers."""
+    """Return True on a TPU machine, which knows the others itself, or on GKE, which lists them."""
     if importlib.util.find_spec("libtpu") is None:
         return False
     devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]

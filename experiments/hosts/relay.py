@@ -1,8 +1,8 @@
-"""Relays between JAX's client of a process and JAX's coordination service in process 0.
+"""Relays between a process's JAX client and JAX's coordination service in process 0.
 
-JAX's client ends its process with SIGABRT the moment that its connection to the service breaks.
-Behind a relay the connection never breaks: `Member` finds out that process 0 is gone, says so, and
-ends the process with the status that is documented.
+JAX's client ends its process with SIGABRT as soon as its connection to the service breaks. Behind a
+relay the connection never breaks. Instead, `Member` finds out that process 0 is gone, says so, and
+ends the process with the documented status.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from experiments.hosts.messages import Streams, send
 from experiments.hosts.place import Place
 
 _CHUNK = 2**16
-# JAX's own heartbeats would end the process by SIGABRT: as good as never (ten years).
+# JAX's own heartbeats would end the process with SIGABRT, so they time out only after ten years.
 _HEARTBEAT_SECONDS = 10 * 365 * 24 * 3600
 
 
@@ -28,7 +28,7 @@ def initialize_jax(place: Place, client: str, service: str) -> None:
         client: the address where this process's client connects.
         service: the address of the coordination service, in process 0.
     """
-    # Its handler of SIGTERM holds Python's lock while it waits for an answer through the relay.
+    # Its SIGTERM handler holds Python's GIL while it waits for an answer through the relay.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=client,
@@ -54,7 +54,7 @@ async def serve_client(path: Path, connect: Callable[[], Awaitable[Streams]]) ->
             there = await connect()
             send(there[1], "relay")
             await _exchange((reader, writer), there)
-        await asyncio.Event().wait()  # hold the client's connection, whatever became of the other
+        await asyncio.Event().wait()  # keep the client's connection, even if the other one broke
 
     await asyncio.start_unix_server(relay, path)
 

@@ -1,16 +1,16 @@
-"""Signs of life: who has sent none for too long."""
+"""Signs of life: which processes have sent none for too long."""
 
 import time
 
 ALIVE_SECONDS = 2.0  # between two signs
-# A process that is silent for so long is lost: stopped, or behind a broken network.
+# A process that is silent for this long is lost: it stopped, or the network is broken.
 SILENT_SECONDS = 20.0
 
 WHY_SILENT = f"no sign of life for {SILENT_SECONDS:.0f} s"
 
 
 class SignsOfLife:
-    """When processes were last heard. `find_silent` is to be called every `ALIVE_SECONDS`."""
+    """The times when processes were last heard. Call `find_silent` every `ALIVE_SECONDS`."""
 
     def __init__(self) -> None:
         self._heard: dict[int, float] = {}
@@ -23,7 +23,7 @@ class SignsOfLife:
     def find_silent(self) -> list[int]:
         """Return the processes that have been silent for too long.
 
-        Where this process itself stood still, and heard nobody, all of them start anew.
+        If this process itself was suspended, and so heard nobody, the silence of all starts anew.
         """
         now = time.monotonic()
         if now - self._checked > 2 * ALIVE_SECONDS:

@@ -6,9 +6,9 @@ import threading
 class StopCall:
     """The call of `reached` at which this process stops, agreed on with all others.
 
-    Every process counts its calls. When one of them is terminated, the hub asks each for its count
-    (`hold`), and tells all to stop at the call after the highest (`settle`). In between no process
-    gets past its next call, so that none has passed that one.
+    Every process counts its calls. When one of them gets SIGTERM, the hub asks each for its count
+    (`hold`), and tells all to stop at the call after the highest count (`settle`). In between, each
+    process waits in its next call, so none can pass the agreed one.
     """
 
     def __init__(self) -> None:
@@ -18,20 +18,20 @@ class StopCall:
         self._changed = threading.Condition()
 
     def reached(self) -> bool:
-        """Count a call, and return True if the process shall stop."""
+        """Count a call, and return True if the process should stop."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held)
             self._calls += 1
             return self._stop_at is not None and self._calls >= self._stop_at
 
     def hold(self) -> int:
-        """Let further calls wait, and return the number of those before."""
+        """Block further calls, and return the number of calls so far."""
         with self._changed:
             self._held = True
             return self._calls
 
     def settle(self, call: int) -> None:
-        """Let calls go on, up to the one to stop at."""
+        """Unblock calls, up to the one to stop at."""
         with self._changed:
             self._held, self._stop_at = False, call
             self._changed.notify_all()

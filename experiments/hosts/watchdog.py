@@ -14,14 +14,14 @@ from data_pipeline.terminal import print_error
 from experiments.cli.exit_codes import ExitCode
 from experiments.hosts.joined import this_member
 
-# A step hangs that takes so many times as long as the median one, and at least so many seconds.
+# A step hangs if it takes this many times the median one, and at least this many seconds.
 STEPS, LEAST_SECONDS = 20, 300.0
-# ... before there is a median: the first steps set up connections and fill caches.
+# The limit before there is a median: the first steps set up connections and fill caches.
 FIRST_STEPS_SECONDS = 3600.0
-# An evaluation or a save hangs that takes as long as so many hanging steps, and at least an hour.
+# An evaluation or a save hangs if it takes this many times a step's limit, and at least an hour.
 ACTIVITY_STEPS, LEAST_ACTIVITY_SECONDS = 12, 3600.0
 
-_MEASURED = 4  # steps, from which on there is a median
+_MEASURED = 4  # steps that must be measured before there is a median
 _TICK_SECONDS = 0.5
 
 TRAINING, COMPILING = "training", "compiling"
@@ -33,13 +33,13 @@ class Watchdog:
     Compiling has no limit. Time in which this process itself did not run does not count.
 
     Args:
-        hang_seconds: the limit of a step; None: by the median step.
+        hang_seconds: the limit of a step; None: derived from the median step.
     """
 
     def __init__(self, hang_seconds: float | None) -> None:
         self._hang_seconds = hang_seconds
-        self._seconds: deque[float] = deque(maxlen=128)  # of the last steps
-        self._longest: dict[str, float] = {}  # by activity
+        self._seconds: deque[float] = deque(maxlen=128)  # seconds of the last steps
+        self._longest: dict[str, float] = {}  # seconds, by activity
         self._activity, self._changes, self._steps = TRAINING, 0, 0
         self._started = time.monotonic()
         self._over = threading.Event()
@@ -63,7 +63,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def during(self, activity: str) -> Iterator[None]:
-        """Exclude an activity, which has a limit of its own, from the time of the step."""
+        """Exclude an activity, which has its own limit, from the time of the step."""
         start, before = time.monotonic(), self._started
         self._begin(activity, start)
         try:
@@ -109,7 +109,7 @@ class Watchdog:
 
 
 def end_hung(line: str) -> NoReturn:
-    """End this process, and all of its run that answer, with their stacks and status 75."""
+    """End this process, and all others of its run that answer, with stacks and status 75."""
     if member := this_member():
         member.print_stacks_everywhere(f"process {member.place.process}: {line}")
     faulthandler.dump_traceback(all_threads=True)

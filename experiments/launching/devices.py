@@ -1,4 +1,4 @@
-"""GPUs, or the cores of a machine without any, divided among jobs that run at once."""
+"""Division of GPUs, or of the cores of a machine without GPUs, among jobs that run at once."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from data_pipeline.errors import InputError
 
 
 class DeviceShare(NamedTuple):
-    """What a job computes on; nothing named: all that there is."""
+    """The devices that a job computes on; if none are named, all that there are."""
 
     gpus: tuple[str, ...] = ()  # their ids
     cores: tuple[int, ...] = ()
@@ -55,7 +55,7 @@ def _usable_cores() -> list[int]:
 
 
 def _visible_gpus() -> list[str]:
-    """List the GPUs without JAX, which would allocate their memory."""
+    """List the GPUs without using JAX, which would allocate their memory."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [device for device in visible.split(",") if device]

@@ -1,4 +1,4 @@
-"""Jobs: commands that run one after another, each of which is skipped once its product exists."""
+"""Jobs: commands that run one after another; each is skipped if its product exists."""
 
 import shlex
 from pathlib import Path
@@ -19,11 +19,11 @@ class Job(NamedTuple):
     """Commands in order.
 
     Attributes:
-        number: among the jobs that are launched together.
-        name: in messages.
-        log_name: name of its log, a file of its own.
+        number: number among the jobs that are launched together.
+        name: name in messages.
+        log_name: name of its own log file.
         commands: the commands.
-        after: number of a job that must be done before.
+        after: number of a job that must be done before this one.
     """
 
     number: int

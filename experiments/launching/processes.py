@@ -71,7 +71,7 @@ class _Process:
         return True
 
     def stop(self) -> None:
-        """Ask it to save and exit."""
+        """Ask the job to save and exit."""
         self._left.clear()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
@@ -103,7 +103,7 @@ class _Process:
 
 @contextlib.contextmanager
 def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """Have processes that are started meanwhile run on these cores, which they inherit."""
+    """Make processes that are started inside the context run on these cores."""
     if not cores:
         yield
         return
@@ -116,10 +116,10 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 
 
 class LocalLauncher:
-    """Runs jobs on this machine, as many at once as there are shares of its devices.
+    """A launcher of jobs on this machine, as many at once as there are shares of its devices.
 
-    Each job has a log, locked while one of its processes lives. If the launcher is killed, its
-    processes go on, and the next launcher waits for them.
+    Each job has a log, which is locked while one of its processes is alive. If the launcher is
+    killed, its processes go on, and the next launcher waits for them.
 
     Args:
         logs: the directory of the logs.

@@ -1,4 +1,4 @@
-"""Jobs as lines of a shell, and as arrays of Slurm."""
+"""Jobs as lines of shell commands, and as Slurm arrays."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from experiments.launching.job import Job
 
 
 def shell_lines(jobs: Sequence[Job]) -> list[str]:
-    """Return a line for each job: its commands, each run if the one before succeeds."""
+    """Return a line for each job: its commands, each run only if the previous one succeeds."""
     return [" && ".join(map(str, one.commands)) for one in jobs]
 
 
@@ -29,7 +29,7 @@ def write_slurm_scripts(jobs: Sequence[Job], directory: Path, options: Sequence[
     """
     (directory / "logs").mkdir(parents=True, exist_ok=True)
     depths: dict[int, int] = {}
-    for one in jobs:  # a job comes after the one that it needs
+    for one in jobs:  # each job is listed after the one that it needs
         after = one.after
         depths[one.number] = depths[after] + 1 if after in depths else 0
     submit = ["#!/bin/bash", "set -euo pipefail"]

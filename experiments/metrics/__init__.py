@@ -1,4 +1,4 @@
-"""Metrics of runs: the log, its files, which a resumed run mends, and plots."""
+"""Metrics of runs: the log, its files, which a resumed run repairs, and plots."""
 
 from albert_jax.lazy_exports import lazy_exports
 

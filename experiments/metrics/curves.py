@@ -8,13 +8,13 @@ from etils import epath
 
 from experiments.metrics.metrics_file import points_of, replace
 
-if TYPE_CHECKING:  # else a second before a command starts
+if TYPE_CHECKING:  # otherwise importing takes a second before a command starts
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
 CURVES_FILE = "curves.png"
-SPLITS = ("train", "validation")  # whose metrics are plotted
+SPLITS = ("train", "validation")  # splits whose metrics are plotted
 Panel = tuple[str, str]  # name and title of a metric
 
 
@@ -31,7 +31,7 @@ def plot_curves(
         entries: step, split and metrics, as `read_metrics` gives them.
         path: the PNG to write.
         panels: the metrics.
-        title: above all panels.
+        title: text above all panels.
     """
     from matplotlib.figure import Figure
 
@@ -66,8 +66,8 @@ def add_panels(
     Args:
         figure: an empty figure.
         panels: the metrics.
-        unit: of the horizontal axis, which has whole numbers.
-        width: of a panel, in inches.
+        unit: label of the horizontal axis, which has whole numbers.
+        width: width of a panel, in inches.
 
     Returns:
         The axes of each metric, and its name.
@@ -86,14 +86,14 @@ def add_panels(
 
 
 def step_locator() -> "MaxNLocator":
-    """Return the choice of ticks on an axis of steps: whole and round numbers."""
+    """Return the tick locator of an axis of steps, which picks whole and round numbers."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10])
 
 
 def save_figure(figure: "Figure", path: epath.PathLike) -> None:
-    """Save a figure as a PNG, which replaces the one before as a whole."""
+    """Save a figure as a PNG, which replaces an earlier one atomically."""
     image = BytesIO()
     figure.savefig(image, format="png", dpi=110)
     replace(epath.Path(path), image.getvalue())

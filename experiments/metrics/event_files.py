@@ -36,7 +36,7 @@ class EventFile:
 
         Args:
             step: the step.
-            seconds: the time, since 1970.
+            seconds: the time, in seconds since 1970.
             summary: scalars, pictures or hyperparameters.
         """
         event = Event(wall_time=seconds, step=step, summary=summary)
@@ -47,8 +47,8 @@ class EventFile:
 def remove_events_after(directory: epath.PathLike, step: int) -> None:
     """Remove the events of steps after one from a directory's event files.
 
-    A resumed run repeats them: TensorBoard would show both. What lies behind a damaged or
-    incomplete record, which no reader finds, is removed too.
+    A resumed run repeats these steps, and TensorBoard would show both. Everything behind a damaged
+    or incomplete record, where no reader gets to, is removed too.
     """
     for path in epath.Path(directory).iterdir():
         if path.name.startswith(_PREFIX):

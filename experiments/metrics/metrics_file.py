@@ -1,4 +1,4 @@
-"""The file `metrics.jsonl`: one JSON object a line, with step, split and metrics."""
+"""The file `metrics.jsonl`: one JSON object per line, with step, split and metrics."""
 
 import json
 import logging
@@ -25,20 +25,20 @@ class _Line(NamedTuple):
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Read the entries of a workdir's metrics file in order of steps; none where it is missing.
+    """Read the entries of a workdir's metrics file in order of steps; none if it is missing.
 
-    Metrics that are null were not finite: they become NaN. Damaged lines are passed over with a
+    Metrics that are null were not finite; they become NaN. Damaged lines are skipped with a
     warning.
 
-    Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and the part ``{"step": 4``
-    of a line, left by a run that was killed, has one entry.
+    Example: a file of ``{"step": 20, "split": "train", "loss": 9.1}`` and ``{"step": 4``, a part of
+    a line that a killed run left, has one entry.
     """
     path = epath.Path(workdir) / METRICS_FILE
     return [line.entry for line in _read_lines(path)] if path.exists() else []
 
 
 def metrics_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of an entry: all of it but step, split and time."""
+    """Return the metrics of an entry: everything except step, split and time."""
     return {name: value for name, value in entry.items() if name not in _NO_METRICS}
 
 
@@ -70,12 +70,12 @@ def remove_metrics_after(workdir: epath.PathLike, step: int) -> list[dict[str, A
 
 
 def append_metrics(workdir: epath.PathLike, entry: dict[str, Any], *, durably: bool) -> None:
-    """Append an entry to a workdir's metrics file; JSON has no NaN: numbers not finite are null.
+    """Append an entry to a workdir's metrics file; JSON has no NaN, so non-finite numbers are null.
 
     Args:
         workdir: local or remote.
         entry: step, split and metrics.
-        durably: True to wait until it is on the disk.
+        durably: True to wait until it is on disk.
     """
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -98,7 +98,7 @@ def append(path: epath.Path, content: bytes, *, durably: bool = False) -> None:
 
 
 def replace(path: epath.Path, content: bytes) -> None:
-    """Replace a file as a whole, as object stores always do."""
+    """Replace a file atomically, as object stores always do."""
     if is_remote(path):
         path.write_bytes(content)
         return

@@ -12,29 +12,29 @@ from experiments.metrics.metrics_file import append_metrics, remove_metrics_afte
 from experiments.metrics.tracker import Ending, Tracker, Value
 from experiments.metrics.tracking import Tracking
 
-_NOT_SAID = ("optimizer", "goodput")  # a number for each tensor, or said once at the end
+_NOT_SAID = ("optimizer", "goodput")  # a number for each tensor; printed once at the end
 
 
 class StepWork(NamedTuple):
     """The work of a step."""
 
     rows: int
-    flops: float  # of products, forward and backward
+    flops: float  # of matrix products, forward and backward
 
 
 class RunLog:
     """The log of a run.
 
-    On a terminal a bar moves; elsewhere there is a line for each entry of training. Metrics of the
-    optimizer are not printed.
+    On a terminal it shows a progress bar, elsewhere a line for each entry of training. Metrics of
+    the optimizer are not printed.
 
     A resumed run first removes the metrics of steps that it repeats, so that the metrics file has
-    each once; damaged lines of it are removed with a warning.
+    each step once. Damaged lines of the file are removed with a warning.
 
     Args:
         workdir: the directory of the files; local or remote.
-        first_step: steps that were taken before and are not repeated.
-        num_steps: steps of the whole run.
+        first_step: number of steps that were taken before and are not repeated.
+        num_steps: number of steps of the whole run.
         work_of_step: returns rows and operations of a step, counted from 0.
         peak_flops: the peak of all devices together; None: not known.
         enabled: True on the one process that writes.
@@ -73,11 +73,11 @@ class RunLog:
         """Start trackers, which get everything that is logged from now on.
 
         Args:
-            trackers: by name.
-            settings: those of the run by their dotted names.
+            trackers: the trackers, by name.
+            settings: the run's settings, by dotted name.
 
         Raises:
-            InputError: one cannot be started.
+            InputError: a tracker cannot be started.
         """
         self._tracking = Tracking(
             trackers,
@@ -117,7 +117,7 @@ class RunLog:
             return
         now = round(time.time(), 3)
         entry = {"step": step, "split": split, "time": now, **metrics}
-        # Evaluations decide about the end of a run: a resumed one has to find them all.
+        # Evaluations may decide when a run ends, so a resumed run has to find all of them.
         append_metrics(self._workdir, entry, durably=split != "train")
         if self._tracking is not None:
             self._tracking.log_metrics(step, split, now, metrics)
@@ -137,7 +137,7 @@ class RunLog:
         self.say(f"step {step:,} of {self._num_steps:,}: {', '.join(parts)}")
 
     def _seconds_per_step(self, step: int, metrics: Mapping[str, float]) -> float:
-        """Return the mean since the first step, evaluations included, or that of the entry."""
+        """Return the mean since the first step, evaluations included, or the entry's own value."""
         if self._first is None or step <= self._first[0]:
             return metrics["seconds_per_step"]
         return (time.monotonic() - self._first[1]) / (step - self._first[0])
@@ -175,5 +175,5 @@ def _spell(name: str) -> str:
 
 
 def _format(value: float) -> str:
-    """Return a number, whole or with four decimals where more are noise."""
+    """Return a number: whole, or with four decimals, because more would be noise."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"

@@ -1,4 +1,4 @@
-"""The interface of trackers: places beside the workdir where a run's metrics are followed."""
+"""The interface of trackers: places besides the workdir where one can follow a run's metrics."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,9 +12,9 @@ class TrackedRun(NamedTuple):
 
     Attributes:
         workdir: its directory, local or remote.
-        settings: all of them by their dotted names, such as ``optimizer.learning_rate``.
-        first_step: steps that were taken before and are not repeated.
-        run_id: what `Tracker.start` returned when the run was started first; None for a new run.
+        settings: all settings by their dotted names, such as ``optimizer.learning_rate``.
+        first_step: number of steps that were taken before and are not repeated.
+        run_id: what `Tracker.start` returned when the run first started; None for a new run.
     """
 
     workdir: str
@@ -37,15 +37,15 @@ class Ending(StrEnum):
 
 
 class Tracker(Protocol):
-    """A place where a run's metrics are followed.
+    """A place where one can follow a run's metrics.
 
-    Made without arguments. An error of `start` ends a new run before its first step; one of the
-    others ends the tracking with a warning, and training goes on. After `start` all methods are
-    called in order, from one thread that is the tracker's own, so they may take their time.
+    The constructor takes no arguments. An error in `start` ends a new run before its first step; an
+    error in another method ends the tracking with a warning, and training goes on. After `start`,
+    all methods are called in order from the tracker's own thread, so they may be slow.
 
     Attributes:
         rewinds: True if `start` removes what was logged after `TrackedRun.first_step`. A resumed
-            run repeats those steps; they are not logged again where this is False.
+            run repeats those steps; if this is False, they are not logged again.
     """
 
     rewinds: bool
@@ -54,14 +54,14 @@ class Tracker(Protocol):
         """Start a run, or resume the one of `TrackedRun.run_id`, with its settings.
 
         Returns:
-            The id by which it can be resumed; it is kept in the workdir.
+            The id with which the run can be resumed; it is kept in the workdir.
         """
 
     def log_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Log metrics of a step by names such as ``validation/loss``; seconds since 1970."""
+        """Log metrics of a step, by names such as ``validation/loss``, at a time since 1970."""
 
     def log_picture(self, step: int, name: str, png: bytes) -> None:
         """Log a picture, such as ``curves``."""
 
     def end(self, ending: Ending) -> None:
-        """Write what is left, and close."""
+        """Write what is left to write, and close."""

@@ -1,4 +1,4 @@
-"""Tracking: the trackers of a run, each in a thread of its own, none of which can end the run."""
+"""Tracking: the trackers of a run, each in its own thread, which cannot end the run."""
 
 import functools
 import json
@@ -16,9 +16,9 @@ from experiments.metrics.metrics_file import METRICS_FILE, metrics_of, read_metr
 from experiments.metrics.tracker import Ending, TrackedRun, Tracker, Value
 
 TRACKERS_FILE = "trackers.json"
-END_SECONDS = 60.0  # that a tracker has to write what is left
+END_SECONDS = 60.0  # time for a tracker to write what is left
 
-_NOTHING = sys.maxsize  # the first step that a tracker with all metrics lacks
+_NOTHING = sys.maxsize  # in place of the first step that a tracker lacks, if it lacks none
 _REMEDY = (
     f"{METRICS_FILE} has everything, and once that is mended the next start of the run gives the "
     "tracker what it lacks"
@@ -26,20 +26,21 @@ _REMEDY = (
 
 
 class Tracking:
-    """The trackers of a run, started.
+    """The started trackers of a run.
 
-    What a tracker lacks, since it is new to a run or failed in it, it gets from the metrics file.
+    A tracker that is new to a run, or failed in it, gets the metrics it lacks from the metrics
+    file.
 
     Args:
-        trackers: not started yet, by name.
+        trackers: trackers that are not started yet, by name.
         workdir: the run's directory.
         settings: the run's settings by their dotted names.
-        first_step: steps that were taken before and are not repeated.
+        first_step: number of steps that were taken before and are not repeated.
         repeated: entries of the metrics file that the run repeats.
         say: prints a line.
 
     Raises:
-        InputError: a tracker cannot be started. In a resumed run that is a warning.
+        InputError: a tracker cannot be started in a new run; in a resumed run that is a warning.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Tracking:
             worker.put(functools.partial(worker.tracker.log_picture, step, name, png), step)
 
     def end(self, ending: Ending) -> None:
-        """End all trackers, and wait for them, but not for ever."""
+        """End all trackers, and wait for each of them for at most `END_SECONDS`."""
         for worker in self._workers:
             worker.put(functools.partial(worker.tracker.end, ending), None)
         for worker in self._workers:
@@ -116,7 +117,7 @@ class Tracking:
         self._runs[name]["lacking"] = step
         try:
             self._write_runs()
-        except OSError as failure:  # of the disk, which may be why the tracker failed
+        except OSError as failure:  # the disk may have failed, and the tracker because of it
             self._say(f"warning: {TRACKERS_FILE} was not written ({_in_one_line(failure)})")
 
     def _read_runs(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -140,7 +141,7 @@ class Tracking:
 
 
 class _Worker:
-    """A thread that makes a tracker's calls one after the other, up to the first that fails."""
+    """A thread that makes a tracker's calls one after another, until one fails."""
 
     def __init__(
         self,
@@ -161,11 +162,11 @@ class _Worker:
         self.put(functools.partial(self.tracker.log_metrics, step, seconds, named), step)
 
     def put(self, call: Callable[[], None], step: int | None) -> None:
-        """Queue a call about a step; one about none is the last."""
+        """Queue a call for a step; a call with step None is the last one."""
         self._calls.put((call, step))
 
     def join(self, seconds: float) -> bool:
-        """Wait for the last call; False if it takes longer than that."""
+        """Wait for the last call; return False if it takes longer than that."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 

@@ -1,4 +1,4 @@
-"""Charts of lines as inline SVG, with the data that the page's script reads out."""
+"""Line charts as inline SVG, with the data that the page's script shows."""
 
 import json
 import math
@@ -10,11 +10,11 @@ from experiments.pages.document import escape, format_number
 
 Point = tuple[int, float]
 
-MOST_POINTS = 600  # of a line: more than a screen can show
+MOST_POINTS = 600  # per line, more than a screen can show
 
 _WIDTH, _HEIGHT = 560, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 8, 40  # margins
-# Okabe and Ito's colors, told apart by the color-blind, without the yellow one, and three more.
+# Okabe and Ito's colors, which color-blind readers can tell apart, without yellow, and three more.
 _COLORS = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#888888"),
     *("#8c6bb1", "#a6761d", "#66a61e"),
@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
     Attributes:
         label: its name.
-        points: steps, ascending, and values.
+        points: pairs of step and value, with ascending steps.
         color: number of its color.
         group: its entry in the legend, which several lines may share; by default its label.
     """
@@ -57,15 +57,15 @@ class _Scale(NamedTuple):
 
 
 def format_charts(charts: Iterable[Chart]) -> str:
-    """Return the charts that have points, side by side. Empty if none has."""
+    """Return the charts that have points, side by side; empty if none has."""
     shown = [found for chart in charts if (found := _format_chart(chart))]
     return '<div class="charts">\n' + "\n".join(shown) + "\n</div>" if shown else ""
 
 
 def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """Return the finite points; of many the lowest and the highest of each stretch.
+    """Return the finite points; if there are too many, the lowest and highest of each stretch.
 
-    Example: ``[(1, 5), (2, 9), (3, 1), (4, 4)]`` with a most of 2 is ``[(2, 9), (3, 1)]``.
+    Example: ``[(1, 5), (2, 9), (3, 1), (4, 4)]`` with ``most=2`` gives ``[(2, 9), (3, 1)]``.
     """
     finite = [(step, value) for step, value in points if math.isfinite(value)]
     if len(finite) <= most:
@@ -109,7 +109,7 @@ def _format_chart(chart: Chart) -> str:
 
 
 def _grid(x: _Scale, y: _Scale, y_ticks: Sequence[float], of: str) -> Iterable[str]:
-    """Yield the lines of the ticks and their labels; those of steps are whole numbers."""
+    """Yield the lines of the ticks and their labels; steps are labeled with whole numbers."""
     for value in y_ticks:
         place = f"{y(value):.1f}"
         yield f'<path class="grid" d="M{_LEFT} {place}H{_WIDTH - _RIGHT}"/>'

@@ -9,11 +9,11 @@ from experiments.pages.charts import Chart, Line
 
 
 class ComparedRun(NamedTuple):
-    """A run among others.
+    """A run to compare with others.
 
     Attributes:
         label: its name.
-        entries: of its metrics file.
+        entries: entries of its metrics file.
         color: number of its color.
         group: its entry in the legend, which several runs may share; by default its label.
     """
@@ -25,7 +25,7 @@ class ComparedRun(NamedTuple):
 
 
 def compare_runs(runs: Sequence[ComparedRun], panels: Iterable[Panel]) -> Iterator[Chart]:
-    """Yield a chart for each metric that a run has, of the validation if any run was evaluated.
+    """Yield a chart for each metric that any run has, from validation if a run has it there.
 
     Args:
         runs: the runs.

@@ -1,4 +1,4 @@
-"""An HTML document in one file: sections, tables, style and script, and nothing from a network."""
+"""An HTML document in one file: sections, tables, style and script; it loads nothing else."""
 
 import base64
 import html
@@ -39,7 +39,7 @@ class Section(NamedTuple):
     Attributes:
         heading: plain text.
         content: HTML; a section without any is left out.
-        folded: True to show it on a click.
+        folded: True to show the content only after a click.
     """
 
     heading: str
@@ -48,7 +48,7 @@ class Section(NamedTuple):
 
 
 def write_page(path: epath.Path, title: str, sections: Iterable[Section]) -> None:
-    """Write a page, which replaces the one before as a whole."""
+    """Write a page, which replaces an earlier one atomically."""
     replace(path, format_page(title, sections).encode())
 
 
@@ -61,7 +61,7 @@ def format_page(title: str, sections: Iterable[Section]) -> str:
 
 
 def escape(value: Any) -> str:
-    """Return any value as HTML: nothing in it is markup, or a character that HTML forbids."""
+    """Return any value as HTML text, with markup escaped and forbidden characters replaced."""
     text = html.escape(str(value))
     return re.sub(
         r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text
@@ -69,12 +69,12 @@ def escape(value: Any) -> str:
 
 
 def format_number(value: float) -> str:
-    """Return a number in at most six digits. Examples: ``0.152344``, ``1117``, ``2.5e-06``."""
+    """Return a number with at most six digits. Examples: ``0.152344``, ``1117``, ``2.5e-06``."""
     return f"{value:.6g}"
 
 
 def format_table(headings: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table; floats are shortened. Empty without rows."""
+    """Return a table, with shortened floats; empty without rows."""
     lines = ["".join(f"<td>{_cell(value)}</td>" for value in row) for row in rows]
     if not lines:
         return ""
@@ -84,11 +84,11 @@ def format_table(headings: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def format_picture(png: bytes, description: str) -> str:
-    """Return a picture, which the page holds itself.
+    """Return a picture that is embedded in the page.
 
     Args:
-        png: the file.
-        description: what it shows, for those who do not see it.
+        png: content of the file.
+        description: what it shows, for readers who cannot see it.
     """
     data = base64.b64encode(png).decode()
     return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'

@@ -6,7 +6,7 @@ from data_pipeline.terminal import format_seconds
 from experiments.goodput.attempts import Attempt, spell, summarize
 from experiments.pages.document import escape, format_table
 
-# Beside the steps that count, which are green: the brighter, the more avoidable.
+# Steps that count are green; among the others, the brighter, the more avoidable.
 _COLORS = {
     "stepping": "#009e73",
     "evaluating": "#0072b2",
@@ -24,7 +24,7 @@ _COLORS = {
 
 
 def format_goodput(attempts: Sequence[Attempt]) -> str:
-    """Return the bar and the table of a run's attempts; empty without any."""
+    """Return the bar and the table of a run's attempts; empty if there are none."""
     if not attempts:
         return ""
     goodput = summarize(attempts)

@@ -18,18 +18,18 @@ from experiments.pages.document import PAGE_FILE, Section, escape, format_table,
 from experiments.pages.goodput import format_goodput
 from experiments.pages.samples import format_samples, read_samples
 
-# Curves of training beside the panels of the task; those without data are left out.
+# Curves of training besides the panels of the task; those without data are left out.
 _OF_TRAINING = (
     ("learning_rate", "learning rate"),
     ("grad_norm", "norm of the gradients"),
     ("rows_per_second", "rows a second"),
 )
-_MOST_EVALUATIONS = 200  # in the table of all
+_MOST_EVALUATIONS = 200  # in the table of evaluations
 _FILES = ("config.json", "report.json")
 
 
 def draw_run(workdir: epath.Path, step: int, panels: Sequence[Panel]) -> None:
-    """Draw a run as it is after a step: its curves in a picture, and its page."""
+    """Draw a run as it is after a step: a picture of its curves, and its page."""
     entries = read_metrics(workdir)
     title = f"{workdir.name}, step {step}"
     plot_curves(entries, workdir / CURVES_FILE, panels, title=title)
@@ -39,11 +39,11 @@ def draw_run(workdir: epath.Path, step: int, panels: Sequence[Panel]) -> None:
 def write_run_page(
     workdir: epath.Path, entries: Sequence[Mapping[str, Any]], panels: Sequence[Panel]
 ) -> None:
-    """Write ``report.html`` of a run from the files of its workdir; the same for the same files.
+    """Write a run's ``report.html`` from the files of its workdir; the same files give the same.
 
     Args:
         workdir: the run's directory.
-        entries: of its metrics file.
+        entries: entries of its metrics file.
         panels: the task's metrics to plot.
     """
     config, report = (_read(workdir / name) for name in _FILES)
@@ -68,11 +68,12 @@ def write_run_page(
 def summarize_metrics(
     entries: Sequence[Mapping[str, Any]],
 ) -> tuple[Sequence[str], list[Sequence[Any]]]:
-    """Return headings and rows of a table: each metric of each split, its last value and its range,
-    of those that are finite.
+    """Return headings and rows of a table with the last value and the range of each metric.
 
-    Example: a loss of 9 at step 10 and of 7 at step 20 is the row ``train, loss, 7.0, 7.0, 20, 9.0,
-    10``.
+    There is a row for each metric of each split; only finite values count.
+
+    Example: a loss of 9 at step 10 and of 7 at step 20 gives the row ``train, loss, 7.0, 7.0, 20,
+    9.0, 10``.
     """
     found: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for entry in entries:
@@ -126,7 +127,7 @@ def _scores(report: Mapping[str, Any]) -> tuple[Sequence[str], Iterator[Sequence
 def _corpora(
     workdir: epath.Path, config: Mapping[str, Any]
 ) -> tuple[Sequence[str], list[Sequence[Any]]]:
-    """Return headings and rows of a table, which has rows if the decay has a corpus of its own."""
+    """Return headings and rows of a table, which has rows only if the decay has its own corpus."""
     first, decay = (_read(workdir / f"{name}.json") for name in ("corpus", "decay_corpus"))
     rows: list[Sequence[Any]] = []
     if decay:
@@ -136,7 +137,7 @@ def _corpora(
 
 
 def _texts(report: Mapping[str, Any]) -> str:
-    """Return the samples of each split as HTML: sources, references and what was written."""
+    """Return the samples of each split as HTML: sources, references and generated texts."""
     return "".join(
         f"<p>{escape(split)}</p>{format_table(list(rows[0]), (list(row.values()) for row in rows))}"
         for split, found in report.get("splits", {}).items()

@@ -21,9 +21,9 @@ class Token(NamedTuple):
     """A token of a sample.
 
     Attributes:
-        text: the token itself, also of a gap.
+        text: the token itself, even if it is a gap.
         separate: True if white space precedes it.
-        candidates: of a gap, the model's tokens and their probabilities, the likeliest first.
+        candidates: for a gap, the model's tokens and their probabilities, the likeliest first.
     """
 
     text: str
@@ -41,9 +41,9 @@ def write_samples(workdir: epath.Path, step: int, samples: Sequence[Sample]) -> 
 
 
 def read_samples(workdir: epath.Path) -> tuple[int, list[Sample]]:
-    """Read the step and the samples of a workdir; none where there is no file of them.
+    """Read the step and the samples of a workdir; none if there is no file of samples.
 
-    A damaged file is passed over with a warning: the end of the run writes another one.
+    A damaged file is ignored with a warning, since the end of the run writes a new one.
     """
     path = workdir / SAMPLES_FILE
     if not path.exists():
@@ -78,7 +78,7 @@ def _is_candidate(stored: Any) -> bool:
 
 
 def format_samples(step: int, samples: Sequence[Sample]) -> str:
-    """Return samples as HTML: each gap shows the likeliest candidate, and the others in a tip."""
+    """Return samples as HTML: each gap shows its likeliest candidate, and all of them in a tip."""
     if not samples:
         return ""
     note = (

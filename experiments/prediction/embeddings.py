@@ -1,4 +1,4 @@
-"""Vectors of texts, and the similarity of two texts as the cosine of theirs."""
+"""Vectors of texts, and the similarity of two texts as the cosine of their vectors."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ class Embedder(NamedTuple):
 
     Attributes:
         loaded: the model with its tokenizer.
-        inference: its vectors of rows.
+        inference: computes the vectors of rows.
         truncate: cut texts that are too long.
     """
 
@@ -47,13 +47,12 @@ class Embedder(NamedTuple):
 
 
 def open_embedder(options: PredictionOptions, default: Pooling) -> Embedder:
-    """Load a model with the pooling of `options`; else with its own, else with the default.
+    """Load a model with the pooling of `options`, else with its own, else with the default.
 
-    The vectors of a model that says how its own are made are as long as it says; all others have
-    the length that hidden states have.
+    Vectors are normalized only if the pooling is the model's own and its files say so.
 
     Raises:
-        WeightsError: there is no model, or not what its pooling needs.
+        WeightsError: there is no model, or it lacks what its pooling needs.
         InputError: there is no tokenizer, or it is not the model's.
     """
     form = VectorForm(options.pooling or default, False)
@@ -94,7 +93,7 @@ def format_embedding(result: Result) -> str:
 
 
 def compare(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
-    """Compute the cosine of the vectors of both texts of each pair; equal texts are read once."""
+    """Compute the cosine of the two texts' vectors for each pair; equal texts are encoded once."""
     pairs = read_texts(inputs, paired=True)
     embedder = open_embedder(options, Pooling.MEAN)
     numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Examples of predictions: the text of model cards, and the command that comes next."""
+"""Examples of predictions: the text of model cards, and a command to run next."""
 
 from etils import epath
 

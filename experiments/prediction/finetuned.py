@@ -17,7 +17,7 @@ from experiments.tasks.task import RawPrediction, TaskKind
 
 
 def finetuned_tasks() -> dict[str, PredictionTask]:
-    """Return the predictions of all kinds of tasks, by the name of their `--task`."""
+    """Return the predictions of all kinds of tasks, by their name for `--task`."""
     return {
         name: PredictionTask(functools.partial(_predict, kind, prediction), prediction.format)
         for kind in TASK_KINDS.values()
@@ -52,7 +52,7 @@ def _predict(
 
 
 def _outputs(kind: TaskKind, model: Any, params: PyTree, rows: dict[str, Any]) -> dict[str, Any]:
-    """Compute the outputs of the kind's objective; rows have no labels, so these are zeros."""
+    """Compute the outputs of the kind's objective; zeros stand in for the missing labels."""
     count = len(rows["input_ids"])
     labels = {
         name: jnp.zeros(count, jnp.float32 if name == "weights" else jnp.int32)

@@ -1,7 +1,7 @@
 """Texts of models with a decoder: translations, summaries, and whatever else one was trained for.
 
-The three names differ in nothing but what a reader of a command expects: options are those that the
-model was saved with, unless a flag says otherwise.
+The three task names do the same, and only tell the reader of a command what to expect. The options
+are those that the model was saved with, unless a flag overrides them.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from experiments.tasks.raw_inputs import PredictionOptions, RawInput, encode_tex
 from experiments.tasks.task import Result
 from experiments.tasks.task_settings import TaskName
 
-# The prediction that is suggested after a training.
+# The prediction that is suggested after training on a task.
 GENERATED = {TaskName.TRANSLATION: "translate", TaskName.SUMMARIZATION: "summarize"}
 _NUMBER = "example_ids"
 
 
 def generation_tasks() -> dict[str, PredictionTask]:
-    """Return the predictions of models with a decoder, by the name of their `--task`."""
+    """Return the predictions of models with a decoder, by their name for `--task`."""
     return dict.fromkeys((*GENERATED.values(), "generate"), PredictionTask(_write, _format))
 
 
@@ -43,8 +43,8 @@ def _write(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedRe
     stored = read_generation_options(options.model) or GenerationOptions()
     written_with = _generation_options(options, stored, loaded.model)
     rows: list[dict[str, Any]] = [
-        # The number is that of the row, at each of its tokens: what is drawn for a text depends on
-        # it, and not on the batch.
+        # Each row carries its number at every token, since what is sampled for a text depends on
+        # the number, not on the batch.
         {**row, _NUMBER: np.full_like(row["input_ids"], number)}
         for number, row in enumerate(
             encode_texts(
@@ -69,7 +69,7 @@ def _source(given: RawInput) -> str:
     """Return the text to read, which may be empty or white space, as in files to train on.
 
     Raises:
-        InputError: it is missing or no text.
+        InputError: it is missing or not a text.
     """
     text = given.fields.get("text")
     return text if isinstance(text, str) else given.text()
@@ -78,9 +78,9 @@ def _source(given: RawInput) -> str:
 def _generation_options(
     given: PredictionOptions, stored: GenerationOptions, model: AlbertForConditionalGeneration
 ) -> GenerationOptions:
-    """Return the options of the model's files with those of the flags in their place.
+    """Return the options in the model's files, overridden by those of the flags.
 
-    A temperature takes the place of beams: the two do not go together.
+    A temperature turns off the stored beams, since the two cannot be combined.
     """
     flags = dict(given.generation)
     if flags.get("temperature") and "num_beams" not in flags:

@@ -17,20 +17,20 @@ from experiments.tasks.raw_inputs import EncodedRow
 
 _COARSE = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _FINE = (*range(8, 64, 8), *range(64, 128, 16), *range(128, 256, 32), *range(256, 513, 64))
-_PADDING = {"p_mask": 1}  # the others' is 0, as in `EncodedExamples.take`
+_PADDING = {"p_mask": 1}  # 0 for all other fields, as in `EncodedExamples.take`
 
 Function = Callable[[PyTree, dict[str, Any]], PyTree]
 
 
 def default_tokens_per_batch() -> int:
-    """Return rows times length of a batch: little to pad on a CPU, large for an accelerator."""
+    """Return rows times length of a batch: small on a CPU to pad little, large on accelerators."""
     return 1024 if jax.default_backend() == "cpu" else 16384
 
 
 def padded_lengths() -> tuple[int, ...]:
-    """Return the lengths to which rows are padded, each of which has to be compiled for.
+    """Return the lengths to which rows are padded; each one requires a compilation.
 
-    On a CPU that takes as long as a few batches; on an accelerator, as thousands of them.
+    A compilation takes as long as a few batches on a CPU, and as thousands on an accelerator.
     """
     return _FINE if jax.default_backend() == "cpu" else _COARSE
 
@@ -38,22 +38,22 @@ def padded_lengths() -> tuple[int, ...]:
 class Inference:
     """A function of parameters and a batch, applied to rows of any lengths and any number.
 
-    Rows of similar lengths share a batch, padded to one of a few lengths: the longest rows are the
-    first batch, the longest of the others the second, and so on. The function is compiled when a
+    Rows of similar lengths share a batch, padded to one of a few lengths. Batches are formed from
+    the longest rows down, and computed from the shortest rows up. The function is compiled when a
     length first occurs, and again for a batch with fewer rows. The next batch is computed while the
     outputs of the last one are used.
 
     Args:
-        function: a function of parameters and a batch, ``[rows, ..., length]`` under the rows'
-            names, that returns a tree of arrays whose first axis is the rows.
-        params: its parameters.
-        max_length: tokens of the longest row.
+        function: a function of parameters and a batch, which has arrays ``[rows, ..., length]``
+            under the rows' names. It returns a tree of arrays whose first axis is the rows.
+        params: the function's parameters.
+        max_length: the most tokens of a row.
         tokens_per_batch: rows times length of a batch; None for the default.
         mesh: the devices over which rows are sharded; by default all.
         log: receives a message for each compilation.
 
-    Example: rows with 5, 300 and 20 tokens are one batch where a batch has 1,024 tokens; where it
-    has 512, the first and the last are one of length 24. Outputs come in the order of lengths, each
+    Example: rows with 5, 300 and 20 tokens form one batch if a batch has 1,024 tokens. If it has
+    512, the first and the last form one of length 24. Outputs come in the order of lengths, each
     with its row's number.
     """
 
@@ -81,7 +81,7 @@ class Inference:
     def __call__(self, rows: Sequence[EncodedRow]) -> Iterator[tuple[int, PyTree]]:
         """Yield the outputs of each row with the row's number, short rows first.
 
-        Outputs along the tokens are as long as the batch, the row's own first.
+        Outputs with a token axis have the length of the batch, and begin with the row's tokens.
 
         Raises:
             ValueError: a row is longer than `max_length`.
@@ -111,7 +111,7 @@ class Inference:
             waiting = waiting[:-size]
         for numbers, length, size in reversed(batches):
             batch = [rows[number] for number in numbers]
-            # The shortest rows may be too few, and are filled up with copies of the first.
+            # The shortest rows may not fill their batch; copies of the first row do.
             batch += batch[:1] * (self._rounded_up(len(batch), size) - len(batch))
             yield numbers, _stack(batch, length)
 
@@ -123,12 +123,12 @@ class Inference:
         raise ValueError(f"row {number} has {length} tokens, at most {self._lengths[-1]} fit")
 
     def _full_batch(self, length: int) -> int:
-        """Return the rows of a full batch: equally many a device, a multiple of 8 if above 8."""
+        """Return the rows of a full batch: equally many per device, a multiple of 8 if above 8."""
         each = max(1, self._tokens_per_batch // length // self._num_devices)
         return self._num_devices * (each - each % 8 if each > 8 else each)
 
     def _rounded_up(self, rows: int, full: int) -> int:
-        """Round the rows of a smaller batch up to one of a few numbers, as each is compiled."""
+        """Round the rows of a smaller batch up to one of a few numbers, to compile less often."""
         each = -(-rows // self._num_devices)
         power = 1 << (each - 1).bit_length()
         three_quarters = power * 3 // 4
@@ -148,7 +148,7 @@ class Inference:
 
 
 def put_in_order(numbered: Iterable[tuple[int, Any]], count: int) -> list[Any]:
-    """Return the values of the numbers 0 to `count` - 1, given in any order."""
+    """Return the values numbered 0 to `count` - 1 in order, given in any order."""
     results = dict(numbered)
     return [results[number] for number in range(count)]
 

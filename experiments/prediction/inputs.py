@@ -11,7 +11,7 @@ from experiments.tasks.raw_inputs import RawInput
 
 
 def choose_inputs(fields: Mapping[str, Sequence[Any]], path: Path | None) -> list[RawInput]:
-    """Return the inputs of either the flags or a file.
+    """Return the inputs from either the flags or a file.
 
     Raises:
         InputError: both are given, or neither; see also `inputs_from_flags` and `read_inputs`.
@@ -46,7 +46,7 @@ def read_inputs(path: Path) -> list[RawInput]:
     Raises:
         InputError: the file is missing, empty or of another kind, or a line is malformed.
     """
-    # Only line feeds end a line: texts may hold the other marks that Python splits at.
+    # Only line feeds end a line: texts may contain the other characters `splitlines` splits at.
     text = read_text(path, error=InputError, name=f"--input={path}")
     lines = text.removesuffix("\n").split("\n")
     if lines == [""]:

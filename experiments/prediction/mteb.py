@@ -1,6 +1,6 @@
-"""A model as an encoder of MTEB, and its task STSBenchmark on local files.
+"""A model as an encoder for MTEB, and MTEB's task STSBenchmark on local files.
 
-Any task takes it: ``mteb.evaluate(MtebEncoder("runs/base-nli"), mteb.get_tasks(...))``.
+Any task can use it: ``mteb.evaluate(MtebEncoder("runs/base-nli"), mteb.get_tasks(...))``.
 """
 
 import os
@@ -21,19 +21,19 @@ from experiments.tasks.raw_inputs import PredictionOptions, RawInput
 EXTRA = "pip install 'albert-jax[mteb]'"
 _SPLIT = "validation"  # of STSBenchmark: GLUE's test scores are not public
 _SHOWN = ("cosine_spearman", "cosine_pearson")
-_NO_TEXT = "."  # instead of a text of white space, which some tasks have
+_NO_TEXT = "."  # replaces texts that are only white space, which some tasks have
 
 
 class MtebEncoder:
     """An encoder for `mteb.evaluate`, with the pooling that the model's files name, else the mean.
 
-    Texts that are too long for the model are cut, as other encoders do. Prompts are not used.
+    Texts that are too long for the model are cut, as other encoders cut them. Prompts are not used.
 
     Args:
         model: a path for `from_pretrained`.
-        revision: names a state of the model in results.
+        revision: the name of the model's state in results.
         device: ignored, as JAX chooses it.
-        others: of MTEB's, ignored.
+        others: MTEB's other arguments, ignored.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class MtebEncoder:
     def encode(
         self, inputs: Iterable[Mapping[str, Sequence[str]]], **others: Any
     ) -> Float32[np.ndarray, "texts hidden"]:
-        """Return the vectors of the texts of some batches, in order."""
+        """Return the vectors of the texts in some batches, in order."""
         del others
         texts = [
             RawInput({"text": text if text.strip() else _NO_TEXT}, f"text {number}")
@@ -67,22 +67,22 @@ class MtebEncoder:
         return np.stack(put_in_order(self._embedder.vectors(texts), len(texts)))
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Return the cosines of all vectors with all others."""
+        """Return the cosine of each vector of one set with each vector of the other."""
         return import_mteb().similarity_functions.cos_sim(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Return the cosines of pairs of vectors."""
+        """Return the cosine of each pair of vectors."""
         return import_mteb().similarity_functions.pairwise_cos_sim(embeddings1, embeddings2)
 
 
 def evaluate_on_mteb(
     model: str, names: Sequence[str], stsb_dir: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """Return the results of a model on tasks of MTEB, in MTEB's own form, by the tasks' names.
+    """Return the results of a model on MTEB tasks, in MTEB's own form, by the tasks' names.
 
     Args:
         model: a path for `from_pretrained`.
-        names: of the tasks, which fetch their data.
+        names: the names of the tasks, which fetch their data.
         stsb_dir: see `open_tasks`.
 
     Raises:
@@ -112,14 +112,15 @@ def format_results(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def open_tasks(names: Sequence[str], stsb_dir: Path | None) -> list[Any]:
-    """Return tasks of MTEB.
+    """Return MTEB tasks.
 
     Args:
-        names: theirs.
-        stsb_dir: directory of STS-B's official files, whose dev split STSBenchmark then takes.
+        names: the names of the tasks.
+        stsb_dir: directory of STS-B's official files, whose dev split STSBenchmark then uses.
 
     Raises:
-        InputError: a task is unknown, or the local files are missing or not asked for.
+        InputError: a task is unknown, the local files are missing, or they are given without
+            STSBenchmark.
     """
     mteb, tasks = import_mteb(), []
     if stsb_dir is not None and "STSBenchmark" not in names:

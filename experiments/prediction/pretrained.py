@@ -1,4 +1,4 @@
-"""Predictions of pre-trained models: words for [MASK], the order of two texts."""
+"""Predictions of pre-trained models: words for [MASK], and the order of two texts."""
 
 import functools
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ def format_masks(result: Result) -> str:
 
 
 def order_sentences(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedResults:
-    """Predict if the two texts of each pair are in order or swapped."""
+    """Predict whether the two texts of each pair are in order or swapped."""
     texts = read_texts(inputs, paired=True)
     loaded = load_model(AlbertForPreTraining, options)
     for number, (in_order, swapped) in loaded.infer(_order, _encode(texts, loaded, options)):

@@ -18,11 +18,12 @@ NumberedResults = Iterator[tuple[int, Result]]
 
 
 class PredictionTask(NamedTuple):
-    """One value of `--task` of `experiments.predict`.
+    """One value of `experiments.predict --task`.
 
     Attributes:
-        predict: results of raw inputs. Raises InputError where an input or the model is unusable.
-        format: a result as lines of text.
+        predict: yields the results of raw inputs. Raises InputError if an input or the model is
+            unusable.
+        format: formats a result as lines of text.
     """
 
     predict: Callable[[Sequence[RawInput], PredictionOptions], NumberedResults]
@@ -38,7 +39,7 @@ class LoadedModel(NamedTuple):
 
     @property
     def max_length(self) -> int:
-        """The tokens of the longest row."""
+        """The most tokens of a row."""
         return self.model.config.max_position_embeddings
 
     def infer(
@@ -68,8 +69,8 @@ def load_model(model_class: type[Any], options: PredictionOptions, **fields: Any
     """Load a model and the tokenizer beside it.
 
     Args:
-        model_class: such as `AlbertModel`.
-        options: name the path.
+        model_class: the model's class, such as `AlbertModel`.
+        options: the options, which name the path and the dtype.
         fields: fields of the model, such as `add_pooling_layer`.
 
     Raises:

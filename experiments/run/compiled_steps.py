@@ -51,7 +51,7 @@ def model_of(config: ExperimentConfig, execution: Execution = _ANYWHERE) -> Albe
 
 
 def objective_of(config: ExperimentConfig, model: AlbertForPreTraining) -> Objective:
-    """Return the objective of a pre-training run, whose model is that of `model_of`."""
+    """Return the objective of a pre-training run for the model of `model_of`."""
     metric, weight = config.data.sentence_objective.metric_name, config.optimizer.z_loss_weight
     if isinstance(model, AlbertForReplacedTokens):
         return replaced_tokens_objective(
@@ -71,10 +71,10 @@ def objective_of(config: ExperimentConfig, model: AlbertForPreTraining) -> Objec
 
 
 def refuse_teacher(config: ExperimentConfig) -> None:
-    """Check that a step is asked for whose batches need no teacher, which is another program.
+    """Check that an experiment needs no teacher, which would be a separate program.
 
     Raises:
-        InputError: it is distilled.
+        InputError: it has a teacher.
     """
     if config.distillation.teacher:
         flag, allowed = "--config.distillation.teacher", "empty here: only training runs a teacher"
@@ -85,9 +85,9 @@ class SizedStep(NamedTuple):
     """A step for a number of micro-batches, and the bytes that it needs on a device.
 
     Attributes:
-        micro_batches: the number.
-        compiled: None if the compiler itself found the memory too small.
-        needed: None if it is not known.
+        micro_batches: the number of micro-batches.
+        compiled: the step; None if the compiler itself found the memory too small.
+        needed: the bytes; None if not known.
     """
 
     micro_batches: int
@@ -95,16 +95,16 @@ class SizedStep(NamedTuple):
     needed: int | None
 
     def fits(self, limit: int | None) -> bool:
-        """Return True if it runs in so many bytes, as far as that is known."""
+        """Return True if it compiled, and is not known to need more bytes than the limit."""
         return self.compiled is not None and (self.needed or 0) <= (limit or math.inf)
 
 
 def compile_sized(step: jax.stages.Wrapped, micro_batches: int, *arguments: Any) -> SizedStep:
-    """Compile a step.
+    """Compile a step, and find the memory that it needs.
 
     Args:
         step: the step for a number of micro-batches.
-        micro_batches: the number.
+        micro_batches: that number.
         arguments: state, batch and key, or their shapes.
     """
     try:
@@ -118,9 +118,9 @@ def compile_sized(step: jax.stages.Wrapped, micro_batches: int, *arguments: Any)
 
 
 def micro_batch_counts(rows: int, shards: int) -> list[int]:
-    """Return the numbers of micro-batches into which halving splits a batch, the fewest first.
+    """Return the numbers of micro-batches that repeated halving of a batch gives, fewest first.
 
-    Example: 24 rows on 2 devices can be taken in 1, 2 or 4 micro-batches.
+    Example: 24 rows on 2 devices can be split into 1, 2 or 4 micro-batches.
     """
     counts = [1]
     while rows // shards % (2 * counts[-1]) == 0:
@@ -131,7 +131,7 @@ def micro_batch_counts(rows: int, shards: int) -> list[int]:
 def format_costs(
     params: PyTree, data: TrainingData, steps: int, mesh: Mesh, compiled: jax.stages.Compiled
 ) -> str:
-    """Return the costs of a run's steps to go, by the compiled step for its first batch."""
+    """Describe the costs of a run's remaining steps, by the compiled step for its first batch."""
     flops, time_to_go = data.mean_flops, "time known after the first steps"
     if peak := mesh_peak_flops(mesh):
         hours = steps * flops / peak / 3600
@@ -150,13 +150,13 @@ class CompiledSteps:
     It is itself a `TrainStep`, and logs what it compiles and how long that takes.
 
     Args:
-        step_of: returns `parallel.compile_train_step` of a number of micro-batches.
+        step_of: returns the result of `parallel.compile_train_step` for a number of micro-batches.
         counts: returns the numbers of micro-batches to try for a number of rows, the fewest first.
-            Of several, the first whose step fits the memory is used.
+            If there are several, the first whose step fits in memory is used.
         limit: bytes that a step may use on a device; None: not known.
         say: prints a line.
-        costs: returns the costs of the first compiled step in words.
-        name: of what is compiled, if it is another function of such arguments.
+        costs: describes the costs of the first compiled step.
+        name: what is compiled, for log lines; another function may take the step's place.
         compiling: entered while a step is compiled.
     """
 
@@ -182,7 +182,8 @@ class CompiledSteps:
         """Return the step for batches of this one's shape.
 
         Raises:
-            InputError: it does not fit the memory in any of several numbers of micro-batches.
+            InputError: it does not fit in memory with any of the numbers of micro-batches, or the
+                memory must be known, to choose a number, and is not.
         """
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
         if shapes not in self._compiled:
@@ -232,7 +233,7 @@ class StepCompiler:
         mesh: the devices.
         say: prints a line.
         compiling: entered while a step is compiled.
-        teacher: what stays on the devices beside the state.
+        teacher: a teacher that stays on the devices beside the state.
 
     Attributes:
         limit: bytes that a step may use on a device; None: not known.
@@ -267,7 +268,7 @@ class StepCompiler:
             self.limit = self._whole - bytes_on_device(teacher.params)
 
     def teacher(self) -> CompiledSteps | None:
-        """Return the teacher's predictions, if there is a teacher on the devices."""
+        """Return the function that predicts with the teacher; None if none is on the devices."""
         if self._teacher is None:
             return None
         return CompiledSteps(
@@ -284,7 +285,7 @@ class StepCompiler:
         """Return the training step.
 
         Args:
-            costs: returns the costs of the first compiled step in words.
+            costs: describes the costs of the first compiled step.
         """
 
         return CompiledSteps(
@@ -292,7 +293,7 @@ class StepCompiler:
         )
 
     def step_of(self, count: int) -> jax.stages.Wrapped:
-        """Return the training step in a number of micro-batches, to be compiled."""
+        """Return the training step for a number of micro-batches, not yet compiled."""
         return compile_train_step(
             *self._step,
             accumulation_steps=count,
@@ -301,7 +302,7 @@ class StepCompiler:
         )
 
     def fingerprints(self) -> CompiledSteps:
-        """Return the check of determinism: a step whose result is its fingerprints."""
+        """Return the check of determinism: a step that returns fingerprints of its result."""
 
         def step_of(count: int) -> jax.stages.Wrapped:
             return compile_step_fingerprints(*self._step, accumulation_steps=count, **self._options)

@@ -13,13 +13,13 @@ from albert_jax.training.parallel import CompilerOption
 from data_pipeline.errors import InputError
 from experiments.run.config import TrainingRunConfig
 
-# By platform. Without Triton's matrix products cuBLAS computes them all, which adds biases on the
-# way: that made the step of base 1.03 times as fast on an H200 and 1.035 times on an H100.
+# By platform. Without Triton's matrix products, cuBLAS computes all of them and adds biases in the
+# same call. That made the step of base 1.03 times as fast on an H200 and 1.035 times on an H100.
 COMPILER_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
     "gpu": {"xla_gpu_enable_triton_gemm": False}
 }
-# With float8 also these. Matmuls that share an operand, if they are small, are merged by default,
-# and what was merged of several scales is no longer in float8: query, key and value.
+# Added with float8. By default XLA merges small matmuls that share an operand, such as query, key
+# and value. Their scales differ, so the merged matmul would no longer be in float8.
 FLOAT8_OPTIONS: dict[str, Mapping[str, CompilerOption]] = {
     "gpu": {"xla_gpu_dot_merger_threshold_mb": 0}
 }
@@ -63,7 +63,7 @@ def compiler_options(
 
 @functools.cache
 def _compiler_error(name: str, value: CompilerOption, device: jax.Device) -> str | None:
-    """Return why the compiler for a device rejects an option, or None if it takes it."""
+    """Return why the compiler for a device rejects an option, or None if it accepts it."""
     here = SingleDeviceSharding(device)
     try:
         zero = jax.jit(lambda: jnp.zeros(()), out_shardings=here, compiler_options={name: value})

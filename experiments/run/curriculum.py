@@ -1,7 +1,7 @@
 """The batches of a run in phases: shorter rows or smaller batches first, another corpus last.
 
 The batch of step k stays a function of corpus, configuration, seed and k. Each phase reads the
-corpus from the beginning of an order of its own; its rows are planned, and its step compiled, once.
+corpus from the beginning, in its own order. Its rows are planned once; its step is compiled once.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class Phase(NamedTuple):
     end: int
     data: DataConfig
     global_batch_size: int
-    seed: int  # of the data's random numbers
-    decays: bool = False  # the decay on a corpus of its own
+    seed: int  # seed of the data's random numbers
+    decays: bool = False  # True for the decay on its own corpus
 
     @property
     def rows(self) -> int:
@@ -49,11 +49,12 @@ class Phase(NamedTuple):
 
 
 def phases_of(config: ExperimentConfig) -> tuple[Phase, ...]:
-    """Return the phases of an experiment: those of `phases`, that of `data`, and the decay where it
-    has a corpus of its own.
+    """Return the phases of an experiment.
 
-    Example: 10 steps with ``phases.first.num_steps=4`` have the phases 0 to 4 and 4 to 10; with
-    ``decay_corpus_dir`` and ``decay_share=0.2`` 0 to 4, 4 to 8 and 8 to 10.
+    These are the phases of `phases`, the one of `data`, and the decay if it has its own corpus.
+
+    Example: 10 steps with ``phases.first.num_steps=4`` have the phases 0 to 4 and 4 to 10. With
+    ``decay_corpus_dir`` and ``decay_share=0.2`` too, they have 0 to 4, 4 to 8 and 8 to 10.
     """
     found, begin = [], 0
     for number, early in enumerate(config.phases.in_order):
@@ -84,14 +85,14 @@ class Curriculum:
     """The batches of a run through all of its phases: its `TrainingData`.
 
     Args:
-        corpus: the text; where `data.records_dir` is set, the tokenizer and the held-out text of
-            the records.
+        corpus: the text; if `data.records_dir` is set, only the tokenizer and the held-out text
+            that belong to the records.
         config: the experiment.
         mesh: the devices.
 
     Attributes:
         phases: the phases.
-        identity: what is read, by its fingerprint.
+        identity: the data that is read, with its fingerprint.
 
     Raises:
         InputError: the corpus is too small for a row of some phase, a plan cannot be written, or
@@ -116,8 +117,11 @@ class Curriculum:
             self.identity = self.identity._replace(decay=read)
 
     def describe_coverage(self) -> list[str]:
-        """Describe in a line a phase how much of the corpus an epoch reads, which records do not
-        say, and from which step on another corpus is read."""
+        """Return lines that say how much of the corpus an epoch of each phase reads.
+
+        Phases that read records have none. A decay on its own corpus has a further line, with its
+        steps. Equal lines appear once.
+        """
         lines = []
         for phase, corpus, dataset in zip(self.phases, self._corpora, self._datasets, strict=True):
             if phase.decays:
@@ -130,10 +134,10 @@ class Curriculum:
         return list(dict.fromkeys(lines))
 
     def find_slots(self) -> int:
-        """Return the sequence slots a row (see `Execution`) that all but certainly suffice for each
-        batch of the run; 0 where they would not be fewer than a row may have sequences.
+        """Return the sequence slots a row (see `Execution`) that almost surely suffice throughout.
 
-        They follow from the plans of the rows, of which nothing but lengths is read.
+        They follow from the lengths in the plans of the rows alone. The result is 0 if they would
+        not be fewer than the sequences that a row may have.
         """
         shards = self._mesh.size // self._mesh.shape["tensor"]
         parts = []
@@ -146,12 +150,14 @@ class Curriculum:
         return fewest_slots(parts)
 
     def limit_sequences(self, slots: int | None) -> None:
-        """Check every batch from now on to have no more sequences than these slots; None: any."""
+        """Check from now on that no batch has more sequences than these slots; None: no limit."""
         self._slots = slots
 
     def teach(self, teacher: Teacher | None) -> None:
-        """Let a teacher add what it recorded to every batch from now on, and its work to steps; its
-        sequence slots limit them too."""
+        """Add a teacher's recorded predictions to every later batch, and its work to steps.
+
+        Its sequence slots limit the sequences of a batch too.
+        """
         self._teacher = teacher
         if teacher is not None and (slots := teacher.sequence_slots) is not None:
             self._slots = min(slots, self._slots or slots)
@@ -159,8 +165,9 @@ class Curriculum:
         self.identity = self.identity._replace(teacher=identity)
 
     def batches(self, start_step: int) -> Generator[PretrainingBatch, None, None]:
-        """Yield this process's rows of the batches of steps start_step, start_step + 1, ... without
-        end: the last phase goes on.
+        """Yield this process's rows of the batches of steps start_step, start_step + 1, ...
+
+        They never end: the last phase continues.
 
         Raises:
             InputError: a batch has more sequences than slots.
@@ -211,7 +218,7 @@ class Curriculum:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the batches follow from, beside the configuration, for comparison."""
+        """What determines the batches besides the configuration, to compare between processes."""
         plans = {
             f"plan of phase {number}": f"{data.rows_per_epoch} rows, {data.fill!r} filled"
             for number, data in enumerate(self._datasets)
@@ -220,7 +227,7 @@ class Curriculum:
         return {f"fingerprint of the {one.kind}": one.fingerprint for one in read} | plans
 
     def pairs_of_row(self, phase: int) -> int:
-        """Return the most pairs that a row of a phase has room for."""
+        """Return the number of pairs that a row of a phase has room for."""
         return self._datasets[phase].max_pairs_per_row
 
     @property
@@ -293,7 +300,7 @@ def _identify_corpus(kind: str, place: str, corpus: Corpus) -> DataIdentity:
 
 
 def mean_flops_per_row(config: ExperimentConfig, phases: Sequence[Phase]) -> int:
-    """Return the operations of a row on average over a run, one pair a row assumed."""
+    """Return the operations of a row, on average over a run, assuming one pair a row."""
     flops = [
         pretraining_flops_per_row(
             config.model,

@@ -1,4 +1,4 @@
-"""The way a run computes, resolved for the devices at hand."""
+"""How a run computes, resolved for the devices that it has."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -30,13 +30,13 @@ COMPILE_CACHE = "compile_cache"  # in a workdir
 
 
 def prepare_devices(run: TrainingRunConfig, workdir: epath.PathLike | None = None) -> None:
-    """Set what is read when the first device is used.
+    """Set the options that are read when the first device is used.
 
     Args:
         run: its settings.
-        workdir: of a run that is to write there. Unless it is new, and the place of compiled
-            programs is in it, what the run compiles before its workdir is open is found, such as
-            checks of the devices.
+        workdir: the workdir, if the run will write to it. The compilation cache is then set now,
+            so that programs compiled before the workdir is open, such as checks of the devices,
+            are cached too. The exception is a cache inside a new workdir.
     """
     if run.deterministic_kernels:
         xla_flags = os.environ.get("XLA_FLAGS", "")
@@ -65,8 +65,10 @@ def _given_cache(run: TrainingRunConfig) -> str | None:
 
 
 def set_compilation_cache(run: TrainingRunConfig, workdir: epath.Path) -> None:
-    """Set the directory of compiled programs: the run's, the environment's, or the workdir's; or
-    that of the workdir above, if it is set."""
+    """Set the compilation cache: the run's setting, else the environment's, else the workdir's.
+
+    A cache of the workdir above, if it is in use already, takes the place of the workdir's.
+    """
     place = _given_cache(run)
     above = str(workdir.parent / COMPILE_CACHE)
     if not place and compile_cache_directory() != above:
@@ -83,12 +85,12 @@ def open_mesh(
     Args:
         run: its settings.
         batch_sizes: rows of its global batches.
-        devices: those of JAX, or described ones; None: all of this run.
+        devices: JAX's or described ones; None: all devices of this run.
 
     Raises:
-        InputError: the devices or the rows of a micro-batch do not divide, or the devices cannot
-            reduce gradients in the type that is set, or compute a step twice to the same bits, or
-            the compiler rejects an option.
+        InputError: the devices or the rows of a micro-batch do not divide evenly, the devices
+            cannot reduce gradients in the type that is set or compute a step twice to the same
+            bits, or the compiler rejects an option.
     """
     device = devices[0] if devices else jax.local_devices()[0]
     _check_reduction(run, device.platform)
@@ -118,10 +120,10 @@ def resolve_execution(
         run: its settings.
         model: sizes of the model.
         mesh: the devices.
-        lengths: lengths of rows; empty where they may have any.
+        lengths: lengths of rows; empty if they may have any.
         packed: True if a row may hold several pairs.
         sequence_slots: as in `RunConfig`, for cudnn on packed rows; or a function that finds them
-            in the data, which is called where they can be used.
+            in the data, called only if they can be used.
 
     Raises:
         InputError: the attention, the fused layers or the matmuls that are set cannot be used here.
@@ -156,7 +158,7 @@ def resolve_execution(
 def _with_slots(
     run: TrainingRunConfig, work: AttentionWorkload, slots: int
 ) -> tuple[Attention, int | None, str]:
-    """Choose the attention, for so many slots a row; None of them where it has no use for them."""
+    """Choose the attention for a number of slots a row; return None of them if it uses none."""
     work = work._replace(slotted=work.packed and slots > 0)
     try:
         attention, line = choose_attention(run.attention, work)
@@ -170,7 +172,7 @@ def _with_slots(
 def _with_slots_of_data(
     run: TrainingRunConfig, work: AttentionWorkload, find_slots: Callable[[], int]
 ) -> tuple[Attention, int | None, str]:
-    """Choose the attention, with slots if it is cudnn and right on this device with them."""
+    """Choose the attention, with slots if it is cudnn and correct with them on this device."""
     slots = find_slots() if _can_have_slots(run, work) else 0
     if not slots:
         return _with_slots(run, work, 0)
@@ -189,7 +191,7 @@ def _can_have_slots(run: TrainingRunConfig, work: AttentionWorkload) -> bool:
     return (
         work.packed
         and run.attention in (Attention.AUTO, Attention.CUDNN)
-        and run.accumulation_steps > 0  # else it is not known yet how many rows share their slots
+        and run.accumulation_steps > 0  # else the rows that share slots are not known yet
         and dispatch.unsupported_reason(Attention.CUDNN, work._replace(slotted=True)) is None
     )
 
@@ -198,11 +200,11 @@ def resolve_fused_layers(wanted: bool | None, work: AttentionWorkload) -> tuple[
     """Return True if layers are fused, and what to append to the log line.
 
     Args:
-        wanted: `run.fused_layers`; None: where the workload supports them and they are right.
+        wanted: `run.fused_layers`; None: fuse if the workload supports it and results are right.
         work: the model and the device.
 
     Raises:
-        InputError: they are wanted and cannot be used here.
+        InputError: fused layers are wanted but cannot be used here.
     """
     if wanted is False:
         return False, ""
@@ -224,7 +226,7 @@ def resolve_fused_layers(wanted: bool | None, work: AttentionWorkload) -> tuple[
 
 
 def execution_facts(execution: Execution) -> dict[str, str]:
-    """Return what was resolved by the devices, of which each host has its own, for comparison."""
+    """Return what each host resolved for its own devices, to compare it between hosts."""
     resolved = {
         "attention": execution.attention,
         "sequence_slots": execution.sequence_slots,
@@ -235,7 +237,7 @@ def execution_facts(execution: Execution) -> dict[str, str]:
 
 
 def _check_float8(run: TrainingRunConfig, work: AttentionWorkload, mesh: Mesh) -> str:
-    """Return what to append to the log line."""
+    """Check float8 matmuls on the device, and return what to append to the log line."""
     model, device = work.config, work.device
     reason = support.unsupported_reason(model, run.dtype, device, tensor=mesh.shape["tensor"])
     if reason is None and work.described:
@@ -253,11 +255,11 @@ def _check_float8(run: TrainingRunConfig, work: AttentionWorkload, mesh: Mesh) -
 def resolve_unroll(run: TrainingRunConfig, model: AlbertConfig, device: jax.Device) -> int:
     """Return the number of layers that are compiled as one.
 
-    By default all of them on GPUs and CPUs, where the loop over layers copies what it keeps for the
-    backward pass: the step of base was 1.42 times as fast for it on an H200, up to 1.26 times on an
-    Intel CPU. There XLA even converts what all layers keep in bfloat16, in each iteration. With
-    rematerialization a CPU loops: of layers that are compiled as one, XLA for CPUs computes again
-    what it should, but too early to save memory.
+    By default GPUs and CPUs compile all of them as one, because a loop over layers copies what it
+    keeps for the backward pass. Without the loop, the step of base was 1.42 times as fast on an
+    H200, and up to 1.26 times on an Intel CPU. On CPUs, each iteration even converts what all
+    layers keep in bfloat16. With rematerialization a CPU loops: if layers are compiled as one, XLA
+    for CPUs recomputes what it should, but too early to save memory.
     """
     looped = device.platform == "tpu" or (device.platform == "cpu" and run.remat is not Remat.NONE)
     return run.unroll or (1 if looped else model.num_hidden_layers)

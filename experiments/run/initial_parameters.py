@@ -32,8 +32,8 @@ def open_initial_weights(init_from: str) -> StoredWeights:
     """Open what `run.init_from` names.
 
     Args:
-        init_from: a path that `from_pretrained` reads; of a workdir the best checkpoint, unless it
-            names one, such as ``<workdir>/checkpoints/5000``.
+        init_from: a path that `from_pretrained` reads. A workdir stands for its best checkpoint; a
+            path such as ``<workdir>/checkpoints/5000`` names another one.
 
     Raises:
         InputError: there are no weights.
@@ -55,15 +55,15 @@ def read_initial_parameters(
     read_heads: bool = True,
     required: Sequence[str] = ENCODER,
 ) -> PyTree:
-    """Return a stored model's parameters for another model; neither step nor optimizer state.
+    """Return a stored model's parameters for another model, without step and optimizer state.
 
-    Shared layers fit any depth. What is not stored is initialized, and the log names it.
+    Shared layers fit any depth. Parameters that are not stored are initialized; the log names them.
 
     Args:
         stored: from `open_initial_weights`.
         model: the model that the parameters are for.
-        seed: of what is initialized.
-        groups: which copies of the layers are filled from which.
+        seed: seed of the parameters that are initialized.
+        groups: which stored copy of the layers fills each copy.
         embeddings: where the parameters with a row for each token come from.
         read_heads: False to initialize all heads, stored or not.
         required: prefixes of the parameters that must be stored; by default those of the encoder,
@@ -93,11 +93,11 @@ def read_initial_parameters(
 def check_vocabulary(
     init_from: str, tokenizer: Tokenizer, embeddings: InitEmbeddings, *, whose: str
 ) -> None:
-    """Check that the ids of a run mean what they mean in the model that it starts from.
+    """Check that ids mean the same in a run and in the model that it starts from.
 
     Args:
         init_from: a path that `from_pretrained` reads.
-        tokenizer: that of the run.
+        tokenizer: the run's tokenizer.
         embeddings: FRESH logs the difference instead of raising.
         whose: where the run's tokenizer is, for messages.
 
@@ -126,7 +126,7 @@ def check_vocabulary(
 
 
 def describe_difference(there: Tokenizer, here: Tokenizer) -> str:
-    """Say how two tokenizers differ in ids, case and accents; nothing if they do not."""
+    """Describe how two tokenizers differ in ids, case, accents or added tokens; "" if equal."""
     if there.vocab_size != here.vocab_size:
         return f"{there.vocab_size} tokens there, {here.vocab_size} here"
     differing = [id for id, token in enumerate(there.tokens) if token != here.tokens[id]]
@@ -145,9 +145,9 @@ def describe_difference(there: Tokenizer, here: Tokenizer) -> str:
 
 
 def read_stored_tokenizer(path: str, ours: Tokenizer) -> Tokenizer:
-    """Read the tokenizer beside weights.
+    """Read the tokenizer that is stored beside weights.
 
-    Released directories do not say how text is normalized: there, it is taken to be as in ours.
+    Released directories do not say how text is normalized; the settings of `ours` are used then.
 
     Args:
         path: a path that `from_pretrained` reads.

@@ -17,7 +17,7 @@ from experiments.run.resumption import DataIdentity
 
 
 class TrainingConfig(Protocol):
-    """The part that the configurations of pre-training and fine-tuning have in common."""
+    """The settings that pre-training and fine-tuning have in common."""
 
     @property
     def optimizer(self) -> OptimizerConfig: ...
@@ -47,7 +47,7 @@ class TrainingData(Protocol):
     def batches(self, start_step: int) -> Generator[Any, None, None]:
         """Yield this process's rows of the batches of steps start_step, start_step + 1, ...
 
-        Closed, it stops the work in the background.
+        Closing the generator stops its work in the background.
         """
 
     def work_of_step(self, step: int) -> StepWork:
@@ -67,12 +67,12 @@ class DeviceTeacher(NamedTuple):
 
 
 class Teacher(Protocol):
-    """A teacher of distillation, whose predictions become part of every batch.
+    """A distillation teacher, whose predictions become part of every batch.
 
     Attributes:
-        identity: its content, by a fingerprint.
+        identity: a fingerprint of its content.
         on_devices: the part of it that runs on the devices; None if it was recorded.
-        sequence_slots: of its attention on packed rows, see `Execution`.
+        sequence_slots: slots of its attention on packed rows, see `Execution`.
     """
 
     @property
@@ -85,19 +85,19 @@ class Teacher(Protocol):
     def sequence_slots(self) -> int | None: ...
 
     def describe(self) -> str:
-        """Describe it in a line."""
+        """Describe the teacher in one line."""
 
     def flops_per_row(self, *, length: int, predictions: int) -> int:
-        """Return the operations that its predictions for a row take in each step."""
+        """Return the operations that predictions for a row take in each step."""
 
     def add_predictions(
         self, batch: PretrainingBatch, *, step: int, rows: Int64[np.ndarray, " rows"]
     ) -> PretrainingBatch:
-        """Return a batch with what was recorded for it.
+        """Return a batch with the predictions that were recorded for it.
 
         Args:
             batch: rows of the batch of a step.
-            step: counted from 0.
+            step: the step, counted from 0.
             rows: their numbers in the global batch.
         """
 
@@ -108,8 +108,8 @@ class Evaluator(Protocol):
     Attributes:
         best_metric: the metric whose highest value marks the best checkpoint.
         panels: the metrics that are plotted.
-        decides: True if evaluations decide how the run ends. An interruption then waits for one
-            that is due, since the resumed run must have seen them all.
+        decides: True if evaluations decide how the run ends. A preempted run then waits for an
+            evaluation that is due, because the resumed run must have seen them all.
     """
 
     @property

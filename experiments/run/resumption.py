@@ -20,12 +20,12 @@ class DataIdentity(NamedTuple):
 
     # One of `DATA_KINDS`, `DECAY_KIND` or `TEACHER_KIND`; names its file in the workdir.
     kind: str
-    flag: str  # names its place
+    flag: str  # the flag that names its path
     path: str
     fingerprint: str  # SHA-256 of its content
-    former_fingerprint: str | None = None  # by which earlier versions knew the same content
-    weights: Mapping[str, float] = {}  # of the sources, where they are part of the content
-    first_step: int = 0  # from which on it is read
+    former_fingerprint: str | None = None  # that earlier versions gave this content
+    weights: Mapping[str, float] = {}  # of the sources, if they are part of the content
+    first_step: int = 0  # the first step that reads it
     decay: "DataIdentity | None" = None  # what the decay is trained on, if that is another corpus
     teacher: "DataIdentity | None" = None  # what it is distilled from, if it is
 
@@ -34,7 +34,7 @@ class DataIdentity(NamedTuple):
         return fingerprint in (self.fingerprint, self.former_fingerprint)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what its file says."""
+        """Return the content of its file in the workdir."""
         fields: dict[str, Any] = {"path": self.path, "fingerprint": self.fingerprint}
         if self.weights:
             fields["weights"] = dict(self.weights)
@@ -48,7 +48,7 @@ def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tu
         The differences, all of them allowed, to be logged.
 
     Raises:
-        InputError: something other than `run` and the places of files differs.
+        InputError: something other than `run` and the locations of files differs.
     """
     allowed = set(new.LOCATIONS)
     if new.run.change_num_train_steps:
@@ -65,14 +65,14 @@ def check_resumable(old: ConfigT, new: ConfigT, *, workdir: str) -> dict[str, tu
 
 
 def check_data(root: epath.Path, data: DataIdentity) -> None:
-    """Check that a workdir was trained on the data that it shall be trained on.
+    """Check that a workdir was trained on the same data as it would be now.
 
     Raises:
-        InputError: it was trained on other data, or its file that says so is damaged.
+        InputError: it was trained on other data, or the file that names its data is damaged.
     """
     for kind in DATA_KINDS:
         trained = _read_identity(root / f"{kind}.json", data)
-        if trained is None:  # of another kind, or stopped before its first step
+        if trained is None:  # other data, or stopped before the first step
             continue
         if kind != data.kind or not data.is_known_as(trained.fingerprint):
             other = "another" if kind == data.kind else "a"
@@ -86,7 +86,7 @@ def check_data(root: epath.Path, data: DataIdentity) -> None:
 
 
 def _check_decay(root: epath.Path, data: DataIdentity) -> None:
-    """Check that a decay that has begun reads the corpus that it began with."""
+    """Check that a decay that has begun still reads the corpus that it began with."""
     trained = _read_identity(root / f"{DECAY_KIND}.json", data.decay or data)
     before, now = (one and one.fingerprint for one in (trained, data.decay))
     if before == now or (before and data.decay and data.decay.is_known_as(before)):
@@ -107,7 +107,7 @@ def _check_decay(root: epath.Path, data: DataIdentity) -> None:
 
 
 def _read_identity(file: epath.Path, data: DataIdentity) -> DataIdentity | None:
-    """Read what a workdir was trained on, if it says so, beside what it shall be trained on."""
+    """Read what a workdir was trained on; None if there is no such file. `data` is for messages."""
     if not file.exists():
         return None
     try:
@@ -128,7 +128,7 @@ def _read_identity(file: epath.Path, data: DataIdentity) -> DataIdentity | None:
 
 
 def _check_teacher(root: epath.Path, data: DataIdentity) -> None:
-    """Check that a workdir was trained with the teacher that it shall be trained with, if any."""
+    """Check that a workdir was trained with the same teacher as it would be now, or with none."""
     teacher = data.teacher
     trained = _read_identity(root / f"{TEACHER_KIND}.json", teacher or data)
     if trained is None:
@@ -155,10 +155,10 @@ def _compare_weights(before: Any, now: Mapping[str, float]) -> str:
 
 
 def check_steps(root: epath.Path, changes: Mapping[str, tuple[Any, Any]]) -> None:
-    """Check that a number of steps, where it changed, is not less than what was trained.
+    """Check that a changed number of steps is not less than the steps already trained.
 
     Raises:
-        InputError: it is.
+        InputError: it is less.
     """
     steps = changes.get("optimizer.num_train_steps")
     saved = committed_steps(root / CHECKPOINTS)

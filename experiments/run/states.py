@@ -22,7 +22,7 @@ class RunStates:
     """States of a run, sharded over its devices.
 
     Args:
-        initialize: key to parameters.
+        initialize: returns the parameters for a random key.
         optimizer: the gradient transformation, for its state.
         key: random key of the parameters.
         mesh: the devices.
@@ -45,13 +45,13 @@ class RunStates:
         )
 
     def restore(self, checkpoints: Checkpoints) -> TrainState | None:
-        """Return the state of the newest checkpoint, or None where there is none yet."""
+        """Return the state of the newest checkpoint, or None if there is none yet."""
         wanted = self.shapes()
         fields = checkpoints.restore(wanted.without_history())
         if fields is None or wanted.history is None:
             return None if fields is None else TrainState(**fields)
         history = checkpoints.restore(wanted.history, item=HISTORY)
-        if history is None:  # nothing was skipped when it was saved
+        if history is None:  # the run did not skip steps when it was saved
             shardings = jax.tree.map(lambda leaf: leaf.sharding, wanted.history)
             history = jax.jit(empty_history, out_shardings=shardings)()
         return TrainState(**fields, history=history)

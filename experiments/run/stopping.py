@@ -1,6 +1,6 @@
 """Reasons to stop a run before its last step: early stopping, and preemption by SIGTERM.
 
-Preempted, a run saves its current step on all processes and ends.
+A preempted run saves its current step on all processes and ends.
 """
 
 import math
@@ -15,13 +15,13 @@ from experiments.hosts import this_member
 
 
 class EarlyStopping:
-    """The evaluations of a run, and the test that they have stopped improving.
+    """The evaluations of a run, and the test whether they have stopped improving.
 
     Args:
         metric: the metric that counts; higher is better.
         patience: evaluations without an improvement after which a run ends; None: it never does.
-        past: the entries that `read_metrics` gives of the run before it was resumed, so that it
-            ends at the same step whether it was interrupted or not.
+        past: the entries of `read_metrics` from before the run was resumed, so that it ends at
+            the same step whether it was interrupted or not.
 
     Example: with patience 2, the evaluations 0.7, 0.9, 0.9, 0.8 have stalled, and 0.7, 0.9, 0.9 or
     0.7, 0.9, 0.8, 0.91 have not.
@@ -43,11 +43,11 @@ class EarlyStopping:
             self._values.append(-math.inf if math.isnan(value) else value)
 
     def stalled(self) -> bool:
-        """Return True if as many evaluations as `patience` followed the best one."""
+        """Return True if at least `patience` evaluations followed the best one."""
         return self._patience is not None and self._since_best() >= self._patience
 
     def format(self) -> str:
-        """Return the reason of a stop in words."""
+        """Describe the reason for stopping."""
         best = max(self._values)
         return f"{self._since_best()} evaluations without a better {self._metric} than {best:.4g}"
 
@@ -56,16 +56,19 @@ class EarlyStopping:
 
 
 class Preemption:
-    """A handler of SIGTERM while it is entered.
+    """A context manager that handles SIGTERM.
 
-    Of several processes any one may get the signal: all of them then stop after the same step.
+    Any one of several processes may get the signal; all of them then stop after the same step.
     """
 
     def __init__(self) -> None:
         self._signaled = False
 
     def reached(self) -> bool:
-        """Return True to stop after this step, on all processes alike, and at all later steps."""
+        """Return True if the run should stop after this step, on all processes alike.
+
+        The answer remains True at all later steps.
+        """
         if member := this_member():
             return member.reached_stop()
         return self._signaled

@@ -1,4 +1,4 @@
-"""A training run, from its newest checkpoint to its exit status, whatever is trained."""
+"""A training run of any kind, from its newest checkpoint to its exit status."""
 
 import contextlib
 import functools
@@ -47,27 +47,27 @@ from experiments.run.workdir import Workdir
 class Run:
     """A training run in its workdir: state, compiled step, loop.
 
-    Entered, it holds the workdir's checkpoints, log and signal handler; its methods are called in
-    order::
+    As a context manager, it holds the workdir's checkpoints, log and signal handler. Call its
+    methods in this order::
 
         with Run(workdir, config, model, data, evaluator, mesh) as run:
             state = run.restore() or run.initialize()
             step = run.compile(objective, state)
             return run.train(state, step)
 
-    It is the loop's `LoopHooks`.
+    It implements the training loop's `LoopHooks`.
 
     Args:
         workdir: where everything is written.
         config: optimizer, run settings, batch size and seed.
-        model: the model that is trained.
+        model: the model to train.
         data: its batches.
         evaluator: its held-out evaluation.
         mesh: the devices.
-        teacher: predicts the tokens of every batch before its step; None: nothing does.
-        patience: evaluations without a better one that end the run early; None: it never ends
-            early.
-        rate_factors: factors of the learning rate by the prefix of a parameter's name.
+        teacher: predicts the tokens of every batch before its step; None: none on the devices.
+        patience: evaluations without an improvement after which the run ends early; None: it
+            never ends early.
+        rate_factors: factors of the learning rate, by prefix of a parameter's name.
 
     Raises:
         CheckpointError: the workdir's checkpoints are all damaged.
@@ -157,7 +157,7 @@ class Run:
         self._log.say(text)
 
     def restore(self) -> TrainState | None:
-        """Return the state of the newest checkpoint, or None where there is none yet."""
+        """Return the state of the newest checkpoint, or None if there is none yet."""
         with self._clock.during(Activity.RESTORING):
             return self._states.restore(self._checkpoints)
 
@@ -201,7 +201,7 @@ class Run:
         Raises:
             CheckpointError: a checkpoint cannot be written.
             NonFiniteStateError: too many steps in a row were not finite.
-            DeterminismError: a step that was computed twice has two results.
+            DeterminismError: a step that was computed twice gave different results.
         """
         if not (had_ended := self._is_complete(int(state.step))):
             state = self._train(state, step)
@@ -243,7 +243,7 @@ class Run:
             self._checkpoints.save(
                 step,
                 state.without_history(),
-                finite=True,  # the loop has ended otherwise
+                finite=True,  # otherwise the loop would have ended
                 metrics=metrics,
                 further={} if state.history is None else {HISTORY: state.history},
             )
@@ -263,14 +263,14 @@ class Run:
                 draw_run(self._workdir.path, step, self._evaluator.panels)
 
     def advance(self, step: int) -> None:
-        """Move the progress bar, and let the watchdog and the ledger know."""
+        """Advance the watchdog, the ledger, the profiler and the progress bar."""
         self._watchdog.advance()
         self._ledger.advance(step, self._queue.stalled_seconds)
         self._profiler.advance(step)
         self._log.advance(step)
 
     def should_stop(self, step: int) -> bool:
-        """Return True if SIGTERM asked the run to stop after this step."""
+        """Return True if SIGTERM asked the run to stop, unless a deciding evaluation is due."""
         due = self._evaluator.decides and step % self._config.run.evaluate_every == 0
         return self._preemption.reached() and not due
 
@@ -288,7 +288,7 @@ class Run:
 
     @contextlib.contextmanager
     def _during(self, activity: Activity) -> Iterator[None]:
-        """Let the watchdog and the clock know what is done in a block."""
+        """Tell the watchdog and the clock which activity a block is."""
         with self._watchdog.during(activity), self._clock.during(activity):
             yield
 
@@ -307,7 +307,7 @@ class Run:
             ):
                 with self._clock.during(Activity.WAITING_FOR_DATA):
                     queue = BatchQueue(batches, self._place)
-                queue.settle(idle=False)  # counted already
+                queue.settle(idle=False)  # this wait is counted already
                 self._queue = queue
                 step.prepare(state, queue.next, self._key)
                 self._profiler.advance(first_step)
@@ -329,14 +329,14 @@ class Run:
             raise DeterminismError(f"{error}; {saved}", error.devices) from error
 
     def _place(self, batch: Any) -> Any:
-        """Put a batch on the devices, with a teacher's predictions if one is there."""
+        """Put a batch on the devices, with the teacher's predictions if a teacher runs there."""
         placed = place_batch(batch, self._mesh)
         if self._teacher is None or self._predict is None:
             return placed
         return placed._replace(teacher=self._predict(self._teacher.params, placed))
 
     def _checked(self, step: CompiledSteps, first_step: int) -> TrainStep:
-        """The step, computed twice as often as the settings say."""
+        """Return the step; every `check_determinism_every` steps, if set, it is computed twice."""
         every = self._config.run.check_determinism_every
         if every is None:
             return step

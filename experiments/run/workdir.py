@@ -75,8 +75,9 @@ def read_run_flags(
 
 
 def model_files(model: AlbertConfig, tokenizer: epath.Path) -> dict[str, bytes]:
-    """Return the files that make a workdir loadable as a model: `albert_config.json` and the
-    tokenizer.
+    """Return the files that make a workdir loadable as a model.
+
+    These are `albert_config.json` and the tokenizer's files.
 
     Args:
         model: the configuration.
@@ -102,9 +103,9 @@ def open_workdir(
 
     Args:
         path: local or remote.
-        config: the experiment; written as it is resolved.
+        config: the resolved experiment, which is written.
         data: the data that it trains on.
-        files: further files of a new workdir, such as `model_files`.
+        files: further files of the workdir, such as `model_files`.
 
     Raises:
         InputError: the directory holds another experiment, or something else, or another run is
@@ -170,12 +171,15 @@ def open_decay_corpus(config: ExperimentConfig, corpus: Corpus) -> Corpus | None
 def with_corpus_vocabulary(
     given: GivenConfig[ExperimentConfig], path: epath.PathLike | None = None
 ) -> GivenConfig[ExperimentConfig]:
-    """Give the model the vocabulary size of its corpus, unless the command line or the config file
-    sets another one than the default.
+    """Give the model the vocabulary size of its corpus.
+
+    If the command line names a size, or the config file has another one than the default, that size
+    must be the corpus's.
 
     Args:
         given: the experiment.
-        path: a workdir whose run decides where the corpus is not at hand; None: it must be there.
+        path: a workdir whose configuration decides if the corpus is not available; None: the
+            corpus must be available.
 
     Raises:
         InputError: there is no such corpus, or the size that is set is not the corpus's.
@@ -228,7 +232,7 @@ def check_tokenizer(path: epath.PathLike, corpus: Corpus) -> None:
         corpus: any corpus.
 
     Raises:
-        InputError: its tokenizer has other files.
+        InputError: the corpus's tokenizer has other files.
     """
     directory = epath.Path(path) / TOKENIZER_DIRECTORY
     trained = {
@@ -275,15 +279,18 @@ def check_workdir(
 
 
 def _is_leftover(entry: epath.Path) -> bool:
-    """True for the remains of a run that was killed in its first moments."""
+    """Return True for a file left by a run that was killed in its first moments."""
     return entry.name == LOCK_FILE or entry.name.startswith(f".{CONFIG_FILE}.")
 
 
 def _write(
     root: epath.Path, config: Config, data: DataIdentity, files: Mapping[str, bytes]
 ) -> None:
-    """Write the files that are missing. `config.json` comes first: the remains of a killed run are
-    then known as a run's, and completed by the next start."""
+    """Write `config.json` and the files that are missing or differ.
+
+    `config.json` comes first. What a killed run leaves is then known to be a run's, and the next
+    start completes it.
+    """
     make_directory(root)
     write_text(root / CONFIG_FILE, to_json(config))
     for part in filter(None, (data, data.decay, data.teacher)):

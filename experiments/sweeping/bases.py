@@ -18,8 +18,9 @@ def config_name(size: Size, paper: str = "base") -> str:
 def base_overrides(size: Size) -> Mapping[str, Any]:
     """Return the overrides of all rows.
 
-    The paper's recipe stays as it is. The small one is cut to an eighth of its steps: enough to
-    leave the plateau of token frequencies, which a loss does suddenly, by far (experiments/LOG.md).
+    The paper's recipe stays as it is. The small one is cut to an eighth of its steps, which is more
+    than enough to leave the plateau of token frequencies; a loss leaves it suddenly
+    (experiments/LOG.md).
     """
     if size is Size.PAPER:
         return {}
@@ -33,8 +34,10 @@ def base_overrides(size: Size) -> Mapping[str, Any]:
 
 
 def paper_steps(number: int) -> Mapping[str, int]:
-    """Return the overrides for another number of steps after the paper's warm-up, which would be
-    scaled with it."""
+    """Return the overrides for another number of steps, with the paper's warm-up.
+
+    Without an override, the warm-up would be scaled with the steps.
+    """
     return {"optimizer.num_train_steps": number, "optimizer.num_warmup_steps": 3125}
 
 

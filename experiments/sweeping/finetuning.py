@@ -1,4 +1,4 @@
-"""Points that are fine-tunings: planned, and their results read out of their reports."""
+"""Points that fine-tune: how they are planned, and their results read from their reports."""
 
 import operator
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ _REPORT_FIELDS = {
 
 
 def _check_sweep(sweep: Sweep, tasks: Iterable[str]) -> None:
-    """Refuse what follows only on pre-training."""
+    """Reject tasks, probes and starting rows, which only points that pre-train have."""
     if sweep.tasks or sweep.probes or [*tasks]:
         raise InputError(f"--sweep: {_UNUSABLE} have neither tasks nor probes of their own")
     for row in sweep.rows:
@@ -76,7 +76,7 @@ def _check_workdir(given: GivenConfig[FinetuneConfig], workdir: Path) -> None:
 def _size(config: FinetuneConfig, workdir: Path) -> ModelSize:
     """Return the size of encoder and decoder. Heads are left out: their labels are in the data.
 
-    A vocabulary that is trained on the data is counted as large as it may become.
+    A vocabulary to be trained on the data counts with the largest size that it may have.
     """
     start = open_starting_point(config, workdir)
     if start.decoder is None:
@@ -85,7 +85,7 @@ def _size(config: FinetuneConfig, workdir: Path) -> ModelSize:
     tokenizer, decoder = start.decoder.tokenizer, start.decoder.config
     if decoder is None:
         vocab_size = config.targets.vocab_size if tokenizer is None else tokenizer.vocab_size
-        # Any special tokens: sizes do not depend on them.
+        # Arbitrary special tokens, since sizes do not depend on them.
         decoder = complete_decoder(config, start.model, vocab_size, (0, 1, 2))
     model = AlbertForConditionalGeneration(start.model, decoder)
     return ModelSize(*_count_parameters(model), None)
@@ -151,7 +151,7 @@ def _read(planned: PlannedPoint) -> PointResult:
 
 
 def _read_scores(report: Mapping[str, Any], place: str) -> dict[str, float]:
-    """Return the metrics of all splits, the deciding one first, named as in `metrics.jsonl`."""
+    """Return the metrics of all splits, the deciding metric first, named as in `metrics.jsonl`."""
     scores: dict[str, float] = {}
     for number, (split, content) in enumerate(report["splits"].items()):
         where = f"{place}: splits: {split}"

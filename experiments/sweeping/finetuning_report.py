@@ -1,4 +1,4 @@
-"""The report on points that are fine-tunings: what their own reports say, over the seeds."""
+"""The report on points that fine-tune: the metrics of their own reports, over the seeds."""
 
 import statistics
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def _columns(rows: Sequence[RowResult]) -> list[Column]:
 
 
 def _scores(rows: Sequence[RowResult]) -> list[str]:
-    """Return the names of metrics, the deciding one first."""
+    """Return the names of metrics, the deciding metric first."""
     names = dict.fromkeys(name for row in rows for name in row.metrics)
     return [name for name in names if name not in _NO_SCORES]
 

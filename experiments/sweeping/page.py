@@ -1,4 +1,4 @@
-"""The page of a sweep: its table, the curves of all points, and what the rows change."""
+"""The page of a sweep: its table, the curves of all points, and the settings of the rows."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,15 +29,15 @@ def write_sweep_page(
     panels: Sequence[Panel],
     across: Sequence[bytes],
 ) -> None:
-    """Write ``report.html``; the same for the same results.
+    """Write ``report.html``; the same results give the same page.
 
     Args:
         directory: the sweep's directory.
         docstring: the docstring of the sweep's file.
         command: the command of the sweep.
-        rows: results.
+        rows: results of the rows.
         table: headings and rows of the report.
-        notes: lines below it.
+        notes: lines below the table.
         panels: the metrics to plot.
         across: the PNG of metrics across rows, if there is one.
     """

@@ -21,8 +21,10 @@ POINT_KINDS = (PRETRAINING, FINETUNING)
 
 
 def find_kind(base: str) -> PointKind:
-    """Return the kind of the points of a sweep: the one whose configuration has all fields that its
-    config file returns; where none has, pre-training, whose checks then name the wrong field.
+    """Return the kind of the points of a sweep.
+
+    It is the kind whose configuration has all fields that the config file returns. If there is
+    none, it is pre-training, whose checks then name the wrong field.
 
     Args:
         base: a config file or its name.
@@ -30,11 +32,11 @@ def find_kind(base: str) -> PointKind:
     Raises:
         InputError: there is no such file, or it fails.
 
-    Example: ``find_kind("finetune/sst2")`` is the record of fine-tuning.
+    Example: ``find_kind("finetune/sst2")`` returns the kind of fine-tuning.
     """
     argv, values = ["sweep", f"--config={base}"], flags.FlagValues()
     flag = define_config_flag(values, argv)
-    parse_flags(argv, values, config_kind=ExperimentConfig)  # of a command line without settings
+    parse_flags(argv, values, config_kind=ExperimentConfig)  # any kind, without overrides
     if hasattr(flag.value, "to_dict"):
         fields = set(flag.value.to_dict())
         for kind in POINT_KINDS:
@@ -56,7 +58,7 @@ def plan_points(
         points: points of the sweep.
         sweep: the sweep.
         task_dirs: data directories of the fine-tuning tasks of points that pre-train.
-        task_overrides: overrides of all these.
+        task_overrides: overrides of all these fine-tuning runs.
 
     Raises:
         InputError: an experiment is not valid, a workdir holds another one, or there is no such
@@ -92,7 +94,7 @@ def _resolve(point: Point, kind: PointKind) -> GivenConfig[Any]:
 
 @contextlib.contextmanager
 def _naming(point: Point) -> Iterator[None]:
-    """Let errors name a point."""
+    """Name the point in errors that the context raises."""
     try:
         yield
     except InputError as error:

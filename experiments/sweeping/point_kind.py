@@ -16,10 +16,10 @@ class ModelSize(NamedTuple):
     """The size of a point's model.
 
     Attributes:
-        parameters: of the whole model.
-        backbone: of encoder and pooler, which the paper counts.
-        flops_per_row: of matrix products, forward and backward, on average over the run; None where
-            it depends on the text.
+        parameters: parameters of the whole model.
+        backbone: parameters of encoder and pooler, which the paper counts.
+        flops_per_row: operations of matrix products, forward and backward, on average over the run;
+            None if it depends on the text.
     """
 
     parameters: int
@@ -31,7 +31,7 @@ class PlannedPoint(NamedTuple):
     """A point whose experiment has been checked."""
 
     point: Point
-    config: Any  # of `PointKind.config`
+    config: Any  # an instance of `PointKind.config`
     parameters: int
     backbone: int
     flops_per_row: int | None
@@ -48,7 +48,7 @@ class PlannedPoint(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """The steps of training."""
+        """The number of training steps."""
         return self.config.optimizer.num_train_steps
 
 
@@ -61,7 +61,7 @@ class PointResult(NamedTuple):
     is_done: bool
     metrics: dict[str, float]  # in the units of its kind
     entries: list[dict[str, Any]]  # of its `metrics.jsonl`
-    failed: str | None = None  # why it counts as failed, done as it is
+    failed: str | None = None  # why it counts as failed, although it is done
 
     @property
     def status(self) -> str:
@@ -94,7 +94,7 @@ class RowResult(NamedTuple):
 
     @property
     def is_comparable(self) -> bool:
-        """False if its metrics say nothing yet about the order of rows."""
+        """False if its metrics do not yet say anything about the order of rows."""
         return self.points[0].planned.kind.report.is_comparable(self)
 
 
@@ -109,13 +109,13 @@ class ReportForm(NamedTuple):
     """The parts of a report that differ by the kind of points.
 
     Attributes:
-        columns: of the table, between the row's name and the paper's values.
+        columns: columns of the table, between the row's name and the paper's values.
         panels: the metrics to plot.
-        facts: of a row, for programs: JSON between its overrides and its metrics.
+        facts: facts about a row for programs: JSON between its overrides and its metrics.
         is_comparable: see `RowResult`.
-        remarks: on a row, a line each.
-        legend: explains the table.
-        no_order: said where there is no order of rows to compare with the paper's.
+        remarks: remarks on a row, a line each.
+        legend: text that explains the table.
+        no_order: text in case there is no order of rows to compare with the paper's.
     """
 
     columns: Callable[[Sequence[RowResult]], list[Column]]
@@ -128,7 +128,7 @@ class ReportForm(NamedTuple):
 
 
 class PointKind(NamedTuple):
-    """A kind of points. `plan.py` lists them; a sweep's config file decides.
+    """A kind of points. `plan.py` lists all kinds; a sweep's config file determines its kind.
 
     Attributes:
         config: the class of the configuration.
@@ -140,8 +140,8 @@ class PointKind(NamedTuple):
         size: counts parameters, given the experiment and its workdir.
         describe_work: text such as `4.02 GFLOP a row, 2,000 steps`.
         commands: the commands of a point; the arguments are those of `plan.plan_points`.
-        check_inputs: checks what the points read, before any of them is started. Raises InputError.
-        read: the result of a point.
+        check_inputs: checks what the points read, before any of them starts. Raises InputError.
+        read: reads the result of a point.
         report: the form of the report.
     """
 

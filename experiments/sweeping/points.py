@@ -52,10 +52,10 @@ def expand(sweep: Sweep, workdir: Path, overrides: Mapping[str, Any]) -> list[Po
     Args:
         sweep: rows and seeds.
         workdir: the sweep's directory.
-        overrides: further ones of all points, which win.
+        overrides: further overrides of all points, which take precedence.
 
     Raises:
-        InputError: the rows vary one of these.
+        InputError: an override is of a setting that the points vary.
     """
     varied = {name for row in sweep.rows for name in row.overrides} | {"seed"}
     if clash := varied & set(overrides):
@@ -76,8 +76,10 @@ def expand(sweep: Sweep, workdir: Path, overrides: Mapping[str, Any]) -> list[Po
 
 
 def _warmup_of_fewer_steps(own: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, int]:
-    """Return a warm-up that is the fraction of the steps that it is in the sweep, where an override
-    names the steps alone and the sweep both."""
+    """Return a warm-up that is the same fraction of the steps as in the sweep.
+
+    This is for an override that names only the steps when the sweep names both; otherwise, {}.
+    """
     steps, warmup = "optimizer.num_train_steps", "optimizer.num_warmup_steps"
     named = str(overrides.get(steps))
     if warmup in overrides or not {steps, warmup} <= own.keys() or not named.isdecimal():
@@ -86,7 +88,7 @@ def _warmup_of_fewer_steps(own: Mapping[str, Any], overrides: Mapping[str, Any])
 
 
 def select(points: Sequence[Point], numbers: Sequence[str] | None) -> list[Point]:
-    """Return the points with these numbers; all of them by default.
+    """Return the points with these numbers; by default all points.
 
     Raises:
         InputError: there is no such point.

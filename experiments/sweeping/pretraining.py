@@ -1,4 +1,4 @@
-"""Points that pre-train, and are then probed and fine-tuned: planned, and their results read."""
+"""Points that pre-train, and are then probed and fine-tuned: how they are planned and read."""
 
 import functools
 import statistics
@@ -35,7 +35,7 @@ from experiments.sweeping.pretraining_report import PRETRAINING_REPORT
 from experiments.sweeping.sweep import Sweep
 from experiments.tasks.task_settings import TaskName
 
-_SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # the published files' names end so
+_SQUAD = {"squad_v1": "v1.1", "squad_v2": "v2.0"}  # endings of the published files' names
 _SPLITS = ("train", "dev")
 _FRACTIONS = ("_accuracy", "_recall", "_precision", "_fraction")  # in percent
 _TASK_CONFIGS = CONFIGS / "finetune"
@@ -165,7 +165,7 @@ def _read_tasks(planned: PlannedPoint) -> dict[str, float]:
 
 
 def _read_score(path: Path) -> float | None:
-    """Return the value of a report, in percent: its own, or the median of the best rate's runs."""
+    """Return a report's value in percent: its own, or the median over the best rate's runs."""
     report = read_json_object(path, error=InputError)
     require_fields(report, {"task": str}, str(path), error=InputError)
     holder: Any = report

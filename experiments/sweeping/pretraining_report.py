@@ -1,4 +1,4 @@
-"""The report on points that pre-train: held-out metrics, and what left the plateau."""
+"""The report on points that pre-train: held-out metrics, and which rows left the plateau."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -53,7 +53,7 @@ def _columns(rows: Sequence[RowResult]) -> list[Column]:
 
 
 def _one(row: RowResult) -> Any:
-    """Return a planned point, whose size is that of all of a row."""
+    """Return a planned point of a row; all points of a row have the same size."""
     return row.points[0].planned
 
 

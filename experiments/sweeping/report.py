@@ -1,4 +1,4 @@
-"""Report of a sweep: a table in Markdown and JSON, and a plot of all curves."""
+"""The report of a sweep: a table in Markdown and JSON, and a plot of all curves."""
 
 import json
 from collections.abc import Sequence
@@ -31,14 +31,16 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings and rows
 
 
 def write_report(directory: Path, docstring: str, command: str, rows: Sequence[RowResult]) -> Path:
-    """Write ``report.md``, ``report.html``, ``report.json``, ``curves.png`` and, where rows have
+    """Write the report of a sweep.
+
+    The files are ``report.md``, ``report.html``, ``report.json``, ``curves.png`` and, if rows have
     places, ``rows.png``.
 
     Args:
         directory: the sweep's directory.
         docstring: the docstring of the sweep's file.
         command: the command of the sweep.
-        rows: results.
+        rows: results of the rows.
 
     Returns:
         The Markdown file.
@@ -152,8 +154,10 @@ def _plot(rows: Sequence[RowResult], panels: Sequence[Panel], path: Path, title:
 
 
 def _plot_rows(rows: Sequence[RowResult], panels: Sequence[Panel], path: Path, title: str) -> None:
-    """Plot medians with lowest and highest across rows: a panel for each metric, and the lines that
-    the rows' places name."""
+    """Plot medians with lowest and highest across rows, in a panel for each metric.
+
+    The rows' places name the lines of a panel.
+    """
     lines: dict[str, list[tuple[float, RowResult]]] = {}
     for row in rows:
         if (place := row.row.place) is not None:

@@ -9,7 +9,7 @@ from data_pipeline.errors import InputError
 from experiments.sweeping.point_kind import PlannedPoint, PointResult, RowResult, Spread
 from experiments.sweeping.sweep import SweepRow
 
-# Our metric to compare with a metric of the paper that not every row has here.
+# Our metric to compare with one of the paper's, if not every row has the paper's metric here.
 _STAND_INS = {
     "average": "masked_lm_accuracy",  # the average of fine-tuning tasks
     "sentence_order_accuracy": "sentence_order_probe",
@@ -52,8 +52,8 @@ def has_results(planned: Sequence[PlannedPoint]) -> bool:
 def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
     """Compare our order of the rows with the paper's, for each metric that it reports.
 
-    Pairs that are equal in the paper are left out, and rows that are not comparable: still on the
-    plateau, or failed.
+    Pairs that are equal in the paper are left out. So are rows that are not comparable, because
+    they are still on the plateau or failed.
 
     Example: with 1, 2 and 3 in the paper and the medians 10, 30 and 20 here, seeds differing by 1,
     two pairs agree and one disagrees.
@@ -76,7 +76,7 @@ def compare_orders(rows: Sequence[RowResult]) -> list[Ordering]:
 
 
 def _vote(paper: float, one: Spread, other: Spread) -> int:
-    """Return 1 if our difference has the sign of the paper's, -1 if not, 0 if seeds differ more."""
+    """Return 1 if our difference has the paper's sign, -1 if not, 0 if seeds differ as much."""
     difference = one.median - other.median
     if abs(difference) <= max(one.highest - one.lowest, other.highest - other.lowest):
         return 0

@@ -36,15 +36,15 @@ class SweepRow:
     """A row of a sweep's table.
 
     Raises:
-        ValueError: the name is not allowed for a directory.
+        ValueError: the name is not allowed as a directory's.
     """
 
-    name: str  # in the report, and of the directory
+    name: str  # in the report, and the directory's name
     overrides: Mapping[str, Any]  # by the names of the flags, without `config.`
     # The paper's values, in percent, by the names of the report's metrics.
     paper: Mapping[str, float] = field(default_factory=dict)
-    starts_from: str | None = None  # an earlier row: start from its parameters, at equal seeds
-    place: Place | None = None  # of the rows that have one, the report has a plot
+    starts_from: str | None = None  # an earlier row, whose parameters to start from, for each seed
+    place: Place | None = None  # the report plots the rows that have one
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -65,7 +65,7 @@ class Sweep:
 
     base: str  # a config file or its name, of pre-training or fine-tuning
     rows: tuple[SweepRow, ...]
-    overrides: Mapping[str, Any] = field(default_factory=dict)  # of all rows, before their own
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # of all rows; a row's own win
     seeds: tuple[int, ...] = (12345,)
     tasks: tuple[str, ...] = ()  # fine-tuning tasks of every point, files of configs/finetune
     probes: bool = False  # True: probe every point for both sentence objectives
@@ -110,7 +110,7 @@ def grid(
 def downstream(
     squad_v1: str, squad_v2: str, mnli: float, sst2: float, race: float, average: float
 ) -> dict[str, float]:
-    """Return a row of the paper's tables: F1/EM of SQuAD, accuracies, and their average.
+    """Return a row of the paper's tables: SQuAD's F1/EM, accuracies, and their average.
 
     Example: ``downstream("89.3/82.3", "80.0/77.1", 81.6, 90.3, 64.0, 80.1)``.
     """
@@ -131,7 +131,7 @@ def load_sweep(path: str, size: Size) -> tuple[Sweep, str]:
     try:
         content = runpy.run_path(find_file(path, SWEEPS))
         sweep = content["get_sweep"](size) if "get_sweep" in content else None
-    except (Exception, SystemExit) as error:  # whatever the file ends with
+    except (Exception, SystemExit) as error:  # the file may raise anything
         raise InputError(f"--sweep={path}: {type(error).__name__}: {error}") from error
     if not isinstance(sweep, Sweep):
         raise InputError(f"--sweep={path}: its get_sweep(size) must return a Sweep")

@@ -84,8 +84,8 @@ class FinetuneRunConfig(TrainingRunConfig):
         """The numbers of `learning_rates`.
 
         Raises:
-            FieldError: one is no number greater than 0, or occurs twice: six digits count, by which
-                the directories of runs are named.
+            FieldError: a rate is not a number greater than 0, or occurs twice; six digits count,
+                since they name the directories of runs.
         """
         if self.learning_rates is None:
             return ()
@@ -101,11 +101,11 @@ class FinetuneRunConfig(TrainingRunConfig):
 
 
 def finetuning_optimizer() -> OptimizerConfig:
-    """Return the default: AdamW with bias correction.
+    """Return the default optimizer, AdamW with bias correction.
 
-    The released code lacks the correction. Its first updates are then several times too long, which
-    makes runs on small data fail (Mosbach et al. 2021); `--config.optimizer.bias_correction=false`
-    restores that.
+    The released code lacks the correction, so its first updates are several times too large, which
+    makes runs on small data fail (Mosbach et al. 2021). `--config.optimizer.bias_correction=false`
+    restores that behavior.
     """
     return OptimizerConfig(
         name=OptimizerName.ADAMW,
@@ -118,7 +118,7 @@ def finetuning_optimizer() -> OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-    """A fine-tuning. All but `run` is fixed in a workdir.
+    """A fine-tuning. In a workdir, everything is fixed but `run` and the places of files.
 
     Raises:
         FieldError: a value is not allowed, or two parts do not fit together.
@@ -143,7 +143,7 @@ class FinetuneConfig:
     dropout: DropoutConfig = dataclasses.field(default_factory=DropoutConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=finetuning_optimizer)
     run: FinetuneRunConfig = dataclasses.field(default_factory=FinetuneRunConfig)
-    global_batch_size: int = setting(32, "examples a step", at_least=1, at_most=MOST_ROWS)
+    global_batch_size: int = setting(32, "examples per step", at_least=1, at_most=MOST_ROWS)
     seed: int = setting(
         12345, "seed of the head, data order and dropout", at_least=0, at_most=LARGEST_SEED
     )
@@ -169,6 +169,6 @@ class FinetuneConfig:
 
     @staticmethod
     def follow_settings(settings: GivenSettings) -> None:
-        """Give the settings that follow from those that a command line names their values."""
+        """Set the settings that follow from those given on a command line."""
         follow_steps(settings)
         follow_optimizer(settings)

@@ -1,4 +1,4 @@
-"""Embeddings: vectors of texts that are near each other where the texts are alike."""
+"""Embeddings: vectors of texts, close to each other if the texts are alike."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,11 +85,11 @@ def _open(
 
 
 def score_pairs(vectors: np.ndarray, scores: Sequence[float]) -> Scores:
-    """Compute the correlations of cosines with scores.
+    """Compute the correlations between cosines and scores.
 
     Args:
-        vectors: of length 1, [pairs, 2, hidden].
-        scores: of the pairs.
+        vectors: unit vectors, [pairs, 2, hidden].
+        scores: the score of each pair.
     """
     cosines, labels = (vectors[:, 0] * vectors[:, 1]).sum(axis=-1), np.array(scores)
     metrics = compute_metrics(_CORRELATIONS, cosines, labels)
@@ -158,7 +158,7 @@ def _check_single_texts(model: AlbertConfig) -> None:
 
 
 def _write_nothing(split: str, outputs: Outputs, directory: Path) -> list[Path]:
-    """Leave vectors to `experiments.predict`: a split has many and large ones."""
+    """Write nothing: vectors are many and large, and `experiments.predict` can write them."""
     del split, outputs, directory
     return []
 

@@ -1,4 +1,4 @@
-"""Tasks in which a decoder writes: translation, scored by BLEU, and summarization, by ROUGE."""
+"""Tasks in which a decoder writes texts: translation (BLEU) and summarization (ROUGE)."""
 
 import contextlib
 import dataclasses
@@ -48,12 +48,12 @@ _SAMPLE_LETTERS = 400
 
 
 class DecoderStart(NamedTuple):
-    """What is known of a decoder before the training examples are read.
+    """What is known about a decoder before the training examples are read.
 
     Attributes:
-        tokenizer: the vocabulary of targets; None: to be trained on them.
-        config: sizes; None: those of the settings.
-        weights: pre-trained ones, if there are any and the run is new.
+        tokenizer: the vocabulary of targets; None if it is yet to be trained on them.
+        config: the decoder's sizes; None takes those of the settings.
+        weights: pre-trained weights, if there are any and the run is new.
     """
 
     tokenizer: TargetTokenizer | None = None
@@ -70,7 +70,7 @@ def _open(
     **compute: Any,
 ) -> FinetuningTask:
     splits = read_pairs(config)
-    _METRICS[config.task][0]([""], ["a"])  # a missing package is said before hours of training
+    _METRICS[config.task][0]([""], ["a"])  # raises before training if a package is missing
     targets = decoder.tokenizer or train_target_tokenizer(
         [pair.target or "" for pair in splits["train"]], config.targets.vocab_size
     )
@@ -151,11 +151,11 @@ def complete_decoder(
     Args:
         config: the run.
         model: the encoder.
-        vocab_size: of targets.
-        special_ids: of the tokens that begin, end and pad targets.
+        vocab_size: the size of the target vocabulary.
+        special_ids: the ids of the tokens that begin, end and pad targets.
 
     Raises:
-        InputError: sizes do not go together.
+        InputError: the sizes do not fit together.
     """
     begin, end, pad = special_ids
     with _flags_of("decoder"):
@@ -171,7 +171,7 @@ def complete_decoder(
 
 @contextlib.contextmanager
 def _flags_of(group: str) -> Iterator[None]:
-    """Turn the error of a setting of a group into one about its flag."""
+    """Turn an error about a setting of a group into one about its flag."""
     try:
         yield
     except FieldError as error:
@@ -179,7 +179,7 @@ def _flags_of(group: str) -> Iterator[None]:
 
 
 class _Writer:
-    """Scores and writes the texts of splits."""
+    """Scorer and writer of the generated texts of splits."""
 
     def __init__(
         self, task: TaskName, tokenizer: TargetTokenizer, splits: Mapping[str, Sequence[TextPair]]

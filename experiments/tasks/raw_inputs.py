@@ -22,8 +22,8 @@ class RawInput(NamedTuple):
     """An input of a prediction.
 
     Attributes:
-        fields: `text`, and what else its task needs, by the names of the flags.
-        source: where it comes from, for error messages.
+        fields: `text` and whatever else the task needs, by the names of the flags.
+        source: where the input comes from, for error messages.
     """
 
     fields: Mapping[str, Any]
@@ -33,7 +33,7 @@ class RawInput(NamedTuple):
         """Return the text of a field.
 
         Raises:
-            InputError: the field is missing, empty or no text.
+            InputError: the field is missing, empty or not a text.
         """
         value = self.fields.get(name)
         if not isinstance(value, str):
@@ -50,7 +50,7 @@ class EncodedInput(NamedTuple):
     Attributes:
         example: what `RawPrediction.read` returned for it.
         rows: inputs of the model, at least one.
-        layout: what `RawPrediction.decode` needs to know of the rows.
+        layout: what `RawPrediction.decode` needs to know about the rows.
     """
 
     example: Any
@@ -67,11 +67,11 @@ class PredictionOptions:
     truncate: bool = False  # texts that are too long
     top_k: int = 5  # candidates for each [MASK] or question
     pooling: Pooling | None = None  # of a vector; None: the model's own
-    # Questions with a higher null score get no answer. None: the threshold of the model's report,
-    # or else every question gets one.
+    # Questions with a higher null score get no answer. None takes the threshold of the model's
+    # report; without one, every question gets an answer.
     null_threshold: float | None = None
-    # Of the texts that a decoder writes, by the names of `GenerationOptions`; others are the
-    # model's own.
+    # Options of a decoder, by their names in `GenerationOptions`. Those not given are the model's
+    # own.
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -80,7 +80,7 @@ def read_texts(inputs: Sequence[RawInput], *, paired: bool | None = None) -> lis
 
     Args:
         inputs: the inputs.
-        paired: True if there are pairs; None: True if any input has a second text.
+        paired: True to read pairs; None reads pairs if any input has a second text.
 
     Raises:
         InputError: a text is missing or empty.
@@ -103,8 +103,8 @@ def encode_texts(
 
     Args:
         texts: texts and pairs.
-        tokenizer: the model's.
-        max_length: tokens of the longest row.
+        tokenizer: the model's tokenizer.
+        max_length: the most tokens of a row.
         truncate: cut longer texts.
         mask_words: read [MASK] in a text as the mask token.
 
@@ -133,8 +133,10 @@ def encode_texts(
 
 
 def split_rows(encoded: EncodedExamples) -> list[EncodedRow]:
-    """Return the row of each example without padding; fields without an axis of tokens are left
-    out."""
+    """Return the row of each example without padding.
+
+    Fields without a token axis are left out.
+    """
     names = [*encoded.sequences, "attention_mask"]
     rows: list[EncodedRow] = []
     for number, length in enumerate(encoded.lengths.tolist()):

@@ -15,7 +15,7 @@ from experiments.tasks.task import FinetuningTask, TaskKind
 from experiments.tasks.task_settings import TaskName
 from experiments.tasks.text import TEXT
 
-# Those of GLUE are tasks on texts, like one's own.
+# GLUE tasks are of the same kind as tasks on one's own text files.
 TASK_KINDS: Mapping[TaskName, TaskKind] = dict.fromkeys(TaskName, TEXT) | {
     TaskName.SQUAD: SPAN,
     TaskName.RACE: CHOICE,
@@ -34,8 +34,8 @@ def open_task(
     Args:
         config: the run.
         model: the encoder's configuration.
-        tokenizer: the encoder's.
-        compute: `dtype` and `execution` of the model.
+        tokenizer: the encoder's tokenizer.
+        compute: `dtype` and `execution` of the model, and `decoder` for tasks that have one.
 
     Raises:
         InputError: a file is missing or malformed, or its examples do not fit the settings.

@@ -83,9 +83,9 @@ def decode_tags(
     """Return the predicted tag of each word of each sentence.
 
     Args:
-        tags: in the order of their numbers.
+        tags: the tags, in the order of their numbers.
         sentences: the rows of each sentence.
-        outputs: the model's for all rows, in order.
+        outputs: the model's outputs for all rows, in order.
     """
     rows = iter(outputs)
     return [
@@ -140,7 +140,7 @@ def write_tags(
 
 
 def _read_raw(inputs: Sequence[RawInput]) -> list[tuple[str, TaggedExample]]:
-    """Return the texts and their words, separated by white space as in files for training."""
+    """Return each text with its words, which white space separates as in training files."""
     texts = [given.text() for given in inputs]
     return [(text, TaggedExample(tuple(text.split()), None)) for text in texts]
 

@@ -1,4 +1,4 @@
-"""The records of fine-tuning: a kind of task, a task whose data are open, metrics of a split."""
+"""The records of fine-tuning: a kind of task, a task with its data, and metrics of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,12 +29,12 @@ class Scores(NamedTuple):
     """Metrics of a split.
 
     Attributes:
-        metrics: values by name; of those that the task lists, higher is better.
+        metrics: values by name; for those that the task lists, higher is better.
         baseline: values of the best constant answer, for the metrics that have one.
         classes: names of the classes, if there are any.
-        confusion: examples of a class (row) that were predicted as a class (column).
+        confusion: number of examples of each class (row) predicted as each class (column).
         class_scores: F1 of each class.
-        samples: of texts that were written: headings, and a row for each of a few examples.
+        samples: headings, and a row for each of a few texts that were generated.
         notes: how metrics were computed, for the report.
     """
 
@@ -53,22 +53,22 @@ class FinetuningTask(NamedTuple):
     Attributes:
         train: the training examples.
         labeled: splits with labels, by name. The metrics of the first decide which checkpoint is
-            best; those called test are scored at the end only.
+            best; those whose names begin with `test` are scored only at the end.
         unlabeled: splits without labels, by name.
         model: encoder and head.
-        head: labels and kind of problem of the head; None for a model without one.
+        head: labels and problem type of the head; None for a model without one.
         objective: loss, weights and outputs.
-        to_batch: the batch of a loader's dict, checked.
+        to_batch: makes a checked batch from a loader's dict.
         metrics: names of metrics, the deciding one first.
-        score: the metrics of a labeled split, by its name.
+        score: computes the metrics of a labeled split, given its name and the outputs.
         write: writes the predictions of any split into a directory, and returns the files.
         notes: remarks on the data, for the report.
-        sampled: fewer examples that evaluations during training take for those of a split.
-        final_predict: predictions at the end, where they are not those of the objective.
-        flops_per_row: operations of a row in training by the length of its batch, where they are
-            not those of the encoder.
-        files: further files of the workdir, by their names.
-        rate_factors: factors of the learning rate by the prefix of a parameter's name.
+        sampled: some examples of a split, which evaluations during training use instead of all.
+        final_predict: makes the predictions at the end; None uses those of the objective.
+        flops_per_row: returns the training operations of a row, given the length of its batch;
+            None counts those of the encoder.
+        files: further files of the workdir, by name.
+        rate_factors: factors of the learning rate, by the prefix of a parameter's name.
     """
 
     train: ExampleRows
@@ -110,14 +110,16 @@ class FinetuningTask(NamedTuple):
 
 
 class RawPrediction(NamedTuple):
-    """Predictions on raw inputs: one value of `--task` of `experiments.predict`.
+    """Predictions on raw inputs: one value of `experiments.predict --task`.
 
     Attributes:
-        read: an example of each input. Raises InputError where a field is missing or unusable.
-        encode: rows of examples; given the model, its tokenizer and the options. Raises InputError
-            where the model is of another kind or an example does not fit.
-        decode: the result of an example, given its rows' outputs, the model and the options.
-        format: a result as lines of text.
+        read: returns an example for each input. Raises InputError if a field is missing or
+            unusable.
+        encode: encodes examples as rows, given the model, its tokenizer and the options. Raises
+            InputError if the model is of another kind or an example does not fit.
+        decode: returns the result of an example, given its rows' outputs, the model and the
+            options.
+        format: formats a result as lines of text.
     """
 
     read: Callable[[Sequence[RawInput]], Sequence[Any]]
@@ -127,17 +129,17 @@ class RawPrediction(NamedTuple):
 
 
 class TaskKind(NamedTuple):
-    """A kind of fine-tuning task, in one record. `tasks/registry.py` gives it its name.
+    """A kind of fine-tuning task, in one record. `tasks/registry.py` maps task names to kinds.
 
     Attributes:
-        models: the classes of its models. A checkpoint that names none of them is read as the
-            first.
+        models: the classes of its models. A checkpoint that names none of them is read as the first
+            class.
         batch: the class of its batches.
-        objective: loss, weights and outputs of a model.
+        objective: makes the objective of a model: loss, weights and outputs.
         open: reads and encodes the examples of a run and makes the model; the arguments are those
             of `registry.open_task`.
-        predictions: predictions on raw inputs, by the name for `experiments.predict --task`; none
-            where they are those of `prediction/generated.py`.
+        predictions: predictions on raw inputs, by the name for `experiments.predict --task`; empty
+            if they are in `prediction/embeddings.py` or `prediction/generated.py`.
     """
 
     models: tuple[type[Any], ...]
@@ -151,11 +153,11 @@ def required_files(data: TaskDataConfig, content: str) -> tuple[Path, Path]:
     """Return the paths of the training file and the dev file.
 
     Args:
-        data: names them.
+        data: the settings that name them.
         content: what they hold, for the error message.
 
     Raises:
-        InputError: one is not named.
+        InputError: one of them is not named.
     """
     for name in ("train_file", "dev_file"):
         if getattr(data, name) is None:

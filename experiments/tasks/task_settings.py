@@ -1,4 +1,4 @@
-"""Settings of fine-tuning tasks: which one, its examples, and what each kind has of its own."""
+"""Settings of fine-tuning tasks: the task, its examples, and the settings of each kind."""
 
 import dataclasses
 from enum import StrEnum
@@ -12,7 +12,7 @@ from data_pipeline.finetuning.similarity.examples import PairFormat
 
 
 class TaskName(StrEnum):
-    """Fine-tuning task. Those of GLUE have the official names in lower case."""
+    """A fine-tuning task. GLUE tasks have their official names in lower case."""
 
     COLA = "cola"
     SST2 = "sst-2"
@@ -32,28 +32,34 @@ class TaskName(StrEnum):
     EMBEDDING = "embedding"  # vectors of texts, near each other where texts are alike
 
 
-# Those in which a decoder writes texts.
+# Tasks in which a decoder writes texts.
 GENERATION_TASKS = (TaskName.TRANSLATION, TaskName.SUMMARIZATION)
 
 
 class DataSource(StrEnum):
-    """Source of the examples of a GLUE task: its official files, or TFDS."""
+    """Source of the examples of a GLUE or generation task: files, or TFDS."""
 
     FILES = "files"
     TFDS = "tfds"
 
 
 class RateSearch(StrEnum):
-    """Choice among learning rates: by runs of every seed with each, or by those of the first seed,
-    whose best rate the other seeds take."""
+    """How to choose among learning rates.
+
+    Either every seed runs with each rate, or the first seed runs with each rate, and the other
+    seeds take its best one.
+    """
 
     EVERY_SEED = "every_seed"
     FIRST_SEED = "first_seed"
 
 
 class SpanHead(StrEnum):
-    """Scores of an answer: of its start and its end, or of an end given the start, with a score for
-    having no answer."""
+    """How an answer is scored.
+
+    Either its start and its end are scored, or an end is scored given its start, with another score
+    for having no answer.
+    """
 
     PLAIN = "plain"
     CONDITIONAL = "conditional"
@@ -96,7 +102,7 @@ class TaskDataConfig:
     )
     num_lengths: int = setting(
         5,
-        "most lengths that rows are padded to; each is compiled for, and few steps take fewer",
+        "most row lengths to pad to, each of which is compiled; short runs use fewer",
         at_least=1,
         at_most=LONGEST_ROW,
     )
@@ -173,7 +179,7 @@ class ChoiceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingConfig:
-    """Vectors of texts: what is alike, and how it is learned.
+    """Vectors of texts: which texts are alike, and how that is learned.
 
     Raises:
         FieldError: a value is not allowed.

@@ -87,9 +87,9 @@ def score_texts(data: TextData, examples: Sequence[TextExample], predictions: np
     """Compute the metrics of a labeled split.
 
     Args:
-        data: names the metrics and the classes.
+        data: the data, which name the metrics and the classes.
         examples: the split.
-        predictions: numbers of classes, or scores.
+        predictions: class numbers, or scores.
     """
     labels = np.array([example.label for example in examples])
     metrics = compute_metrics(data.metrics, predictions, labels)
@@ -107,7 +107,7 @@ def write_texts(
     """Write the predictions of an unlabeled split: a submission to GLUE, or a table.
 
     The table, `test_predictions.tsv`, has the columns id, prediction and, for each class, its
-    probability. For labeled splits nothing is written.
+    probability. Nothing is written for labeled splits.
     """
     if split not in data.unlabeled:
         return []

@@ -13,7 +13,7 @@ from experiments.tasks.config import FinetuneConfig
 from experiments.tasks.task import required_files
 from experiments.tasks.task_settings import DataSource, TaskDataConfig, TaskName
 
-DIAGNOSTIC = "ax"  # GLUE's examples that have no training set
+DIAGNOSTIC = "ax"  # GLUE's diagnostic examples, which have no training set
 
 
 class TextData(NamedTuple):
@@ -25,7 +25,7 @@ class TextData(NamedTuple):
         train: the training split.
         labeled: other splits with labels, at least one.
         unlabeled: splits without labels.
-        glue: the task of GLUE, if it is one.
+        glue: the GLUE task, if it is one.
         malformed: a message for each group of rows that were skipped.
     """
 

@@ -1,10 +1,10 @@
-"""ALBERT a second time, in plain NumPy loops and float64: which the fast model has to equal.
+"""ALBERT in plain NumPy loops and float64, which the fast model has to equal.
 
-Written from the paper and the released format alone, not from `albert_jax`, so that the two share
-no mistake. Every function is analytic: it takes complex arrays and follows the real branch, so the
-imaginary part of f(x + ihd) / h is the derivative of f along d, exact to rounding: nothing is
-subtracted (Squire and Trapp 1998, "Using complex variables to estimate derivatives of real
-functions").
+It is written from the paper and the released format alone, not from `albert_jax`, so that the two
+share no mistake. Every function is analytic: it takes complex arrays and follows the real branch.
+The imaginary part of f(x + ihd) / h is therefore the derivative of f along d. It is exact to
+rounding, since nothing is subtracted (Squire and Trapp 1998, "Using complex variables to estimate
+derivatives of real functions").
 """
 
 import math
@@ -128,7 +128,7 @@ def sum_binary_cross_entropy(
     labels: Bool[np.ndarray, "*targets"],
     weights: Shaped[np.ndarray, "*targets"],
 ) -> complex:
-    """Compute the weighted sum of -log p(label), p of True being the logistic function."""
+    """Compute the weighted sum of -log p(label), where p(True) is the logistic function."""
     total = 0.0 + 0.0j
     for target in np.ndindex(labels.shape):
         sign = 1 if labels[target] else -1
@@ -188,7 +188,7 @@ def _run_layers(
     visible: Bool[np.ndarray, "query key"],
 ) -> list[Inexact[np.ndarray, "length hidden"]]:
     def attend(half: Tree, x: np.ndarray) -> np.ndarray:
-        # Applications before this one, each of which has left a state behind the first.
+        # len(states) - 1 applications came before this one: each has added a state to the first.
         local = config.attention_window > 0 and (len(states) - 1) % config.global_every > 0
         if not local:
             return _attend(half, encoder, x, visible, config, config.rotary_base)
@@ -249,7 +249,7 @@ def _mix(
     feed_forward: Callable[[Tree, np.ndarray], np.ndarray],
     token: Inexact[np.ndarray, " hidden"],
 ) -> Inexact[np.ndarray, " hidden"]:
-    """Apply the layer with the kernels that a token has by its experts."""
+    """Apply the layer with the kernels that a token gets from its experts."""
     scores = token @ half["router"]["kernel"]
     probabilities = np.exp(scores - scores.real.max())
     probabilities = probabilities / probabilities.sum()
@@ -291,7 +291,7 @@ def _attend(
             q, k = _rotate(q, base), _rotate(k, base)
         rows = range(len(x))
         if config.position_encoding == "relative_local":
-            # For each query, keys and values of its own: those of the tokens and of the distances.
+            # Each query has its own keys and values: those of the tokens and of the distances.
             far = [[_distance(i, j, config) for j in rows] for i in rows]
             keys = [k + encoder["relative_keys"][far[i]] for i in rows]
             values = [v + encoder["relative_values"][far[i]] for i in rows]
@@ -327,7 +327,7 @@ def _rotate(
 def _softmax(
     scores: Inexact[np.ndarray, "query key"], visible: Bool[np.ndarray, "query key"]
 ) -> Inexact[np.ndarray, "query key"]:
-    """Probabilities of the visible keys; equal ones of all keys where a query sees none."""
+    """Probabilities of the visible keys; a query that sees none has equal ones for all keys."""
     sees = visible.any(axis=-1, keepdims=True)
     scores, visible = np.where(sees, scores, 0), visible | ~sees
     largest = np.where(visible, scores.real, -np.inf).max(axis=-1, keepdims=True)

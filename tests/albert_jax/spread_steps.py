@@ -138,6 +138,6 @@ def lowered_step(
 
 @functools.cache
 def compiled_step(**spread: Any) -> tuple[jax.stages.Compiled, Mesh]:
-    """The step and its mesh; arguments as of `lowered_step`."""
+    """The step and its mesh; arguments as for `lowered_step`."""
     lowered, mesh = lowered_step(**spread)
     return lowered.compile(), mesh

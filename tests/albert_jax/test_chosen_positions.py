@@ -1,4 +1,4 @@
-"""The last layer at the positions that are read alone: the same results, fewer operations."""
+"""The last layer at only the positions that are read: the same results, fewer operations."""
 
 import dataclasses
 import math

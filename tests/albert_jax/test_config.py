@@ -47,7 +47,7 @@ def test_released_json_comes_back_whole(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text()) == RELEASED_JSON
     assert config.extra["layers_to_keep"] == []
     assert config == AlbertConfig.from_name("xxlarge_v2")
-    hash(config)  # jit and flax want it
+    hash(config)  # jit and flax need it
 
 
 def test_a_dropout_of_0_may_be_written_as_a_whole_number():

@@ -34,7 +34,7 @@ CPU = AttentionWorkload(TINY, jnp.float32, (6,), True, jax.devices()[0])
 
 
 def add_member(monkeypatch: pytest.MonkeyPatch, choices: type[StrEnum], value: str) -> Any:
-    """What a line in the enum's body does, until the test ends."""
+    """Do what a line in the enum's body does, until the test ends."""
     member = str.__new__(choices, value)
     member._name_, member._value_ = value.upper(), value
     monkeypatch.setitem(choices._member_map_, member._name_, member)
@@ -59,7 +59,7 @@ def gradient_norms(model: AlbertForPreTraining, params: Any) -> dict[str, float]
 
 
 class TestAttention:
-    """Attention to all keys of the row with equal weights: not the reference, and seen to be."""
+    """Attention to all keys of the row with equal weights, found to differ from the reference."""
 
     @pytest.fixture(autouse=True)
     @classmethod

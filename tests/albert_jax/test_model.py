@@ -118,7 +118,7 @@ def test_a_gate_costs_as_many_operations_as_it_replaces(kind):
 
 
 def test_local_attention_counts_the_pairs_in_its_window():
-    """In 8 of 12 layers, of which each position but the outer ones has 2 · 2 + 1."""
+    """In 8 of 12 layers, each position but the outer ones has a window of 2 · 2 + 1."""
     config = dataclasses.replace(
         AlbertConfig.from_name("base_v1"), attention_window=4, position_encoding="relative_local"
     )
@@ -194,7 +194,7 @@ def test_copies_are_initialized_independently():
 
 @pytest.fixture(scope="module")
 def shared_layer():
-    """Parameters and last hidden state of a model whose layers are one."""
+    """Parameters and last hidden state of a model whose layers are all the same one."""
     model = AlbertModel(TINY)
     params = model.init(jax.random.key(0), IDS)["params"]
     return params, model.apply({"params": params}, IDS).last_hidden_state
@@ -296,7 +296,7 @@ def test_execution_changes_no_gradient(local):
 
 @pytest.mark.parametrize("window", [0, 2])
 def test_layers_that_are_compiled_as_one_are_computed_again(window):
-    """Nothing then lies between forward and backward pass that keeps XLA from sharing results."""
+    """Then no loop between forward and backward pass keeps XLA from sharing their results."""
     config = dataclasses.replace(TINY, attention_window=window, global_every=1 + window // 2)
 
     def matmuls(remat):
@@ -414,7 +414,7 @@ def test_rotary_needs_pairs():
 
 
 def test_the_program_does_not_grow_with_depth():
-    """48 layers are as many operations as 12, before compilation and after, gradients included."""
+    """48 layers need as many operations as 12, before and after compilation, with gradients."""
 
     def lower(layers):
         model = AlbertForPreTraining(dataclasses.replace(TINY, num_hidden_layers=layers))

@@ -18,13 +18,13 @@ DECODER = Gpt2Config(
     bos_token_id=1,
     eos_token_id=2,
 )
-# What a decoder needs that is tied to TINY.
+# The settings that a decoder tied to TINY needs.
 TIED = {"n_embd": 4, "n_head": 2, "n_inner": 5, "tie_to_encoder": True}
 SCALED = {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}
 
 
 def make_decoder(**changes: Any) -> AlbertForConditionalGeneration:
-    """An encoder-decoder with these changes of the decoder."""
+    """An encoder-decoder with these changes to the decoder."""
     return AlbertForConditionalGeneration(TINY, dataclasses.replace(DECODER, **changes))
 
 
@@ -41,8 +41,8 @@ def draw_params(model: Any, seed: int = 0, dtype: Any = np.float32) -> Any:
 
 
 def draw_talkative_params(model: Any, seed: int = 0, dtype: Any = np.float32) -> Any:
-    """The same for a decoder in which layers and positions count for more: it does not repeat a
-    token for ever."""
+    """The same for a decoder in which layers and positions count for more, so that it does not
+    repeat a token forever."""
     params = draw_params(model, seed, dtype)
     decoder = params["decoder"]
     decoder["layers"] = jax.tree.map(lambda x: 3 * x, decoder["layers"])

@@ -1,4 +1,4 @@
-"""The count of a campaign: tried, right and wrong, and how each wrong case is repeated."""
+"""The counts of a campaign: cases tried, right and wrong, and how to repeat a wrong one."""
 
 import argparse
 import contextlib
@@ -18,15 +18,15 @@ class Campaign:
 
     Args:
         name: its module.
-        count: number of cases where the command line names none.
+        count: number of cases if the command line gives none.
         description: first line of ``--help``.
-        sequence: what the cases are called where each follows from those before, so that none
-            can be repeated alone; None: they are independent.
+        sequence: what the cases are called if each follows from those before, so that none can be
+            repeated alone; None if they are independent.
 
     Attributes:
         count: number of cases.
-        seed: of all that is random.
-        only: number of the only case that shall run, if it is a single one.
+        seed: seed of all that is random.
+        only: number of the case to run, if it is a single one.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Campaign:
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the cases that shall run."""
+        """The numbers of the cases to run."""
         return list(range(self.count)) if self.only is None else [self.only]
 
     def count_case(

@@ -127,7 +127,7 @@ def forge_manifest(directory: Path, choose: random.Random) -> None:
 
 
 def forget_step(directory: Path, choose: random.Random) -> None:
-    """Give a checkpoint a manifest of before, under its name or that of another one."""
+    """Give a checkpoint a manifest of the earlier format, under its own name or another's."""
     path = _checkpoint(directory, choose)
     try:
         files = json.loads((path / "manifest.json").read_text())["files"]
@@ -150,7 +150,7 @@ def replace_with_file(directory: Path, choose: random.Random) -> None:
 
 
 def stray(directory: Path, choose: random.Random) -> None:
-    """Leave what others leave: of editors, of copies, of Orbax itself."""
+    """Leave files like those that editors, copies and Orbax itself leave."""
     name = choose.choice([".DS_Store", "lost+found", "60.orbax-checkpoint-tmp", "deleted", "x"])
     if choose.random() < 0.5:
         (directory / name).mkdir(exist_ok=True)
@@ -190,7 +190,7 @@ def fault_of_resuming(directory: Path) -> str | None:
 
 
 def fault_of_resuming_again(directory: Path, step: int) -> str | None:
-    """Save the next step, and open the best one, as a run that goes on does."""
+    """Save the next step, and open the best one, as a resumed run does."""
     with Checkpoints(directory, keep=9) as checkpoints:
         checkpoints.save(step + 1, make_state(step + 1), finite=True)
     fault = _difference(restore_params(directory), step + 1)

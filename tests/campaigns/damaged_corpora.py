@@ -1,7 +1,7 @@
-"""Damage to corpora and plans: the same batches or one line, never others.
+"""Damage to corpora and plans: the same batches or an error of one line, never other batches.
 
 A corpus that was opened before, with its plan, is damaged in one to three ways and opened as a run
-opens it. A plan alone is no reason to refuse: it is built again.
+opens it. Damage to only a plan is no reason to refuse, since it is built again.
 """
 
 import json

@@ -1,11 +1,11 @@
 """One run on 4 processes, then 2, then 4 again, one of them struck each time: no step differs.
 
-Killed, stopped or terminated at a random moment, all processes end as documented. Started again in
-another number they take each step on the rows that it has in an undisturbed run, to its loss. How
-far losses differ by the order in which floats are summed is measured by undisturbed runs of 4, 2
-and 1 processes. A run whose numbers of processes change by plan, at the steps where those of the
-disturbed one have changed, must be the same bit for bit. Then two more runs must name the process
-that loads its batches slowly.
+When one is killed, stopped or terminated at a random moment, all processes end as documented.
+Restarted in another number, they take each step on the same rows and with the same loss as in an
+undisturbed run. How far losses differ by the order in which floats are summed is measured by
+undisturbed runs of 4, 2 and 1 processes. A run whose numbers of processes change by plan, at the
+same steps as in the disturbed run, must be the same bit for bit. Then two more runs must name the
+process that loads its batches slowly.
 """
 
 import random
@@ -33,14 +33,14 @@ _HEADER = _ROW.format(
 
 
 class Segment(NamedTuple):
-    """Steps that one start has taken, and no later one again."""
+    """Steps that one start has taken, and no later one has repeated."""
 
     processes: int
     end: int
 
 
 class Disturbance:
-    """The starts of a run, in each of which but the last one process is struck.
+    """The starts of a run. In each of them except the last, one process is struck.
 
     Args:
         run: the run.
@@ -50,7 +50,7 @@ class Disturbance:
     Attributes:
         history: on how many processes its steps were taken.
         repeated: steps that were begun and not saved.
-        seconds: from each strike to the end of all, by what happened.
+        seconds: times from each strike to the end of all processes, by what happened.
     """
 
     def __init__(self, run: ElasticRun, campaign: Campaign, reference: Rows) -> None:
@@ -60,7 +60,7 @@ class Disturbance:
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def train(self) -> None:
-        """Start it on 4 and 2 processes in turn, and at last undisturbed to its end."""
+        """Start it on 4 and 2 processes in turn, and finally undisturbed to its end."""
         choose, starts = random.Random(self._campaign.seed), 2 * self._campaign.count
         print(_HEADER, flush=True)
         for number in range(starts):
@@ -154,7 +154,7 @@ def fault_of_naming(place: Path, count: int, slow: int) -> str | None:
 
 
 def summarize(disturbance: Disturbance) -> None:
-    """Print how long it took until all had ended."""
+    """Print how long it took until all processes had ended."""
     print(f"\n{disturbance.repeated} steps were begun and not saved, and taken again")
     print("what happened to one           times   seconds until all had ended: median, longest")
     for kind, seconds in sorted(disturbance.seconds.items()):

@@ -14,9 +14,9 @@ from tests.campaigns.joined_processes import JoinedProcesses, Rows
 
 ROWS, SAVE_EVERY, JOIN_SECONDS = 16, 3, 60
 SLOW_LOADER_SECONDS = "2"  # several times the time of a step
-# A disturbed run sums in the orders of undisturbed ones, so that its losses are as far from theirs
-# as theirs from each other, but for chance. No loss is exact beyond some digits of float32; more
-# than the most is no rounding.
+# A disturbed run sums in the same orders as undisturbed ones. Except by chance, its losses are
+# therefore no farther from theirs than theirs from each other. No loss is exact beyond some digits
+# of float32; a difference above `MOST` is not rounding.
 FACTOR, LEAST, MOST = 10.0, 1e-6, 1e-3
 _VOCABULARY = 400
 
@@ -37,8 +37,8 @@ class ElasticRun:
 
     Args:
         place: directory of the corpus, the compiled programs, and what the starts leave.
-        name: of the run, whose workdir is in `place`.
-        steps: its number, unless a start has another one.
+        name: name of the run, whose workdir is in `place`.
+        steps: number of steps, unless a start has another one.
     """
 
     def __init__(self, place: Path, name: str, steps: int) -> None:
@@ -55,7 +55,7 @@ class ElasticRun:
                 *(f"--workdir={self.workdir}", f"--join_seconds={JOIN_SECONDS}"),
                 *(f"--config.model.vocab_size={_VOCABULARY}", f"--config.global_batch_size={ROWS}"),
                 f"--config.optimizer.num_train_steps={self.steps}",
-                # Where there is dropout each device has its own masks.
+                # With dropout, each device would have its own masks.
                 "--config.model.hidden_dropout_prob=0",
                 # The rate of a step does not depend on which is the last one.
                 *(

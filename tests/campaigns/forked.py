@@ -17,7 +17,7 @@ _POLL_SECONDS = 0.003
 
 
 def import_commands() -> None:
-    """Import all commands, so that those that are started need not."""
+    """Import all commands, so that the processes of commands need not."""
     for module in MODULES:
         importlib.import_module(module)
 
@@ -27,12 +27,12 @@ class ForkedCommand:
 
     Args:
         argv: a module or a Python file, and its arguments.
-        output: the file of what it prints.
+        output: the file for what it prints.
         environment: variables to be set.
-        seconds: after which it is ended as hanging.
+        seconds: the time after which it is ended as hanging.
 
     Attributes:
-        pid: its number.
+        pid: its process id.
         status: its exit status, minus the signal's number after a kill; None while it runs.
     """
 
@@ -70,7 +70,7 @@ class ForkedCommand:
         return self.status
 
     def wait_for(self, mark: Callable[[], bool], seconds: float) -> bool:
-        """Wait for a mark; return False if the command ended, or the time was over, before."""
+        """Wait for a mark; return False if the command ended or the time ran out first."""
         end = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < end:
             if mark():

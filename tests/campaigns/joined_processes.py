@@ -31,14 +31,14 @@ class JoinedProcesses:
     left of them.
 
     Args:
-        flags: those of the run.
+        flags: the flags of the run.
         count: number of processes.
         place: directory of the files; it must not exist.
         environment: variables to be set.
-        own: further variables of one of them, by its number.
+        own: further variables for single processes, by their numbers.
 
     Attributes:
-        ended: when the last one ended that was not stopped, by the monotonic clock.
+        ended: monotonic time at which the last process ended that was not stopped.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class JoinedProcesses:
         return all(command.poll() is None for command in self._commands)
 
     def wait_for(self, mark: Callable[[], bool], seconds: float) -> bool:
-        """Wait for a mark; return False if a process ended, or the time was over, before."""
+        """Wait for a mark; return False if a process ended or the time ran out first."""
         end = time.monotonic() + seconds
         while self.running and time.monotonic() < end:
             if mark():
@@ -105,10 +105,10 @@ class JoinedProcesses:
     def wait(self, seconds: float = LONGEST_SECONDS) -> list[int]:
         """Wait for all of them; return their statuses, minus the signal's number after a kill.
 
-        One that is stopped goes on when the others have ended.
+        A stopped process continues when the others have ended.
 
         Raises:
-            TimeoutError: one has not ended in so many seconds.
+            TimeoutError: a process has not ended in this time.
         """
         running = [n for n in range(len(self._commands)) if n not in self._stopped]
         self._wait(running, seconds)

@@ -1,7 +1,7 @@
 """SIGKILL at random moments of training and of corpus building: nothing is lost, nothing changes.
 
 A run is killed and started again until it ends; then its parameters and its held-out metrics must
-be those of a run that nobody disturbed, bit for bit. A corpus must be the same byte for byte. Half
+be those of an undisturbed run, bit for bit. A corpus must be the same byte for byte. Half
 of the kills come uniformly in time, the others in phases that are found by their traces.
 """
 
@@ -47,7 +47,7 @@ def _present(pattern: str) -> Callable[[Path, Path], bool]:
 
 
 def _evaluates(workdir: Path, _: Path) -> bool:
-    """True from the training metrics of a step on that is evaluated, until those are there."""
+    """True from the training metrics of an evaluated step until those of its evaluation."""
     file = workdir / METRICS_FILE
     lines = file.read_bytes().splitlines() if file.exists() else []
     try:
@@ -182,7 +182,7 @@ def attack(victim: Victim, kills: int, seed: int) -> list[tuple[str, str | None]
             ended = True
             if process.wait() != 0:
                 fault = f"status {process.status}, in {directory}: {process.printed()}"
-        # A build that is killed behind its last rename is complete, and refuses to start again.
+        # A build that is killed after its last rename is complete, and refuses to start again.
         if fault and isinstance(victim, Building) and "exists already" in fault:
             fault = None
         fault = fault or victim.fault(directory)

@@ -1,6 +1,6 @@
 """Thousands of tiny steps that evaluate and save every 50: memory and descriptors stay flat.
 
-They are read from outside, at each evaluation behind the first 500 steps, by when everything is
+They are read from outside, at each evaluation after the first 500 steps, when everything is
 compiled and warm.
 """
 
@@ -18,7 +18,7 @@ from tests.campaigns.campaign import Campaign
 from tests.campaigns.forked import ForkedCommand, import_commands
 
 EVERY, WARM = 50, 500
-# Beyond the medians of the first evaluations behind the warm steps.
+# Allowed above the medians of the first evaluations after the warm-up.
 DESCRIPTORS, MEGABYTES = 8, 60.0
 
 

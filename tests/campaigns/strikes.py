@@ -8,8 +8,9 @@ from typing import NamedTuple
 from tests.campaigns.elastic_run import JOIN_SECONDS
 from tests.campaigns.joined_processes import JoinedProcesses
 
-# From what happened to the end of the last process: docs/multihost.md has "at once", and 20 s, to
-# which a busy machine adds; and no time for a save, which here must fit into a notice of 30 s.
+# Seconds from the strike to the end of the last process. docs/multihost.md says "at once" and 20 s,
+# to which a busy machine adds. It gives no time for a save, which here must fit into a notice of
+# 30 s.
 AT_ONCE, SILENT, SAVED = 15.0, 35.0, 30.0
 _PATIENCE = 300.0
 
@@ -27,7 +28,7 @@ class Strike(NamedTuple):
         phase: ``starting``, before all have joined; ``compiling``, from then on; ``training``.
         victim: the process.
         steps: steps of this start before it, in training.
-        delay: seconds behind the phase's beginning, or behind those steps.
+        delay: seconds after the beginning of the phase, or after those steps.
     """
 
     what: str
@@ -40,8 +41,8 @@ class Strike(NamedTuple):
         """Wait for the moment, strike, and wait for the end of all.
 
         Returns:
-            Their statuses, and the seconds from the strike to the end of the last one; a stopped
-            one, which ends later, is not counted.
+            Their statuses, and the seconds from the strike to the end of the last one. A stopped
+            process, which ends later, is not counted.
 
         Raises:
             TimeoutError: the moment does not come, or a process does not end.

@@ -4,7 +4,7 @@ r"""The plan of a corpus of any size: its time, its memory, its bytes, and a see
 
 The corpus has lengths but no text: sentences of 22 tokens and documents of 25 sentences on average,
 made shard by shard as they are read, so that nothing of it lies on the disk. The plan is the real
-one, with its files, by the code of runs. It ends with a line of JSON.
+one, with its files, by the code of runs. The command ends with a line of JSON.
 """
 
 import argparse
@@ -99,7 +99,7 @@ class LengthsCorpus(Corpus):
 
 
 def make_corpus(path: Path, sentences: int) -> Corpus:
-    """Make a corpus of so many sentences; its plans come into the directory."""
+    """Make a corpus of so many sentences, whose plans are written to the directory."""
     counts = [_SENTENCES_PER_SHARD] * (sentences // _SENTENCES_PER_SHARD)
     if rest := sentences % _SENTENCES_PER_SHARD:
         counts.append(rest)
@@ -151,7 +151,7 @@ def measure_seeks(corpus: Corpus, config: DataConfig, repeats: int = 5) -> dict[
 
 
 def measure_order(plan: ShardPlan) -> float:
-    """Return the milliseconds from nothing to where the rows of a batch are."""
+    """Return the milliseconds that it takes to find the rows of a batch from scratch."""
     started = time.perf_counter()
     RowOrder(plan._rows, plan._num_windows, seed=1).find(10**9 + np.arange(_BATCH))
     return 1e3 * (time.perf_counter() - started)
@@ -207,5 +207,5 @@ def report(corpus: Corpus) -> None:
 
 
 if __name__ == "__main__":
-    # By the module's own name, by which worker processes make the corpus.
+    # Use the module's own name, by which worker processes make the corpus.
     importlib.import_module("tests.campaigns.terabyte_plan").main()

@@ -1,7 +1,7 @@
 """Two processes of a run, to one of which something happens at a random moment.
 
-Killed, stopped, terminated, failing, hanging, started alone or for another experiment: each time
-both must end with the documented status, within 30 s, and with one line.
+One is killed, stopped or terminated, fails, hangs, or is started alone or for another experiment.
+Each time both must end with the documented status, within 30 s, and with one line.
 """
 
 import random

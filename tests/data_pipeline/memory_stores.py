@@ -13,7 +13,7 @@ from data_pipeline import remote
 
 
 class MemoryStore(MemoryFileSystem):
-    """Objects by name: like a store, it has a directory where there are files below."""
+    """Objects by name; as in a store, a directory exists if there are files below it."""
 
     protocol: ClassVar[Any] = ("gs", "gcs", "s3")
     store: ClassVar[dict[str, Any]] = {}

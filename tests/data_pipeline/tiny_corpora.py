@@ -128,7 +128,7 @@ def make_corpus(
 
 
 def as_format(corpus: Corpus, version: int) -> Corpus:
-    """Return a corpus as one of an earlier format, whose plans and batches are others."""
+    """Return a corpus as one of an earlier format, whose plans and batches differ."""
     metadata = corpus.metadata
     content = fingerprint_content(metadata.files, metadata.weights, format_version=version)
     metadata = dataclasses.replace(metadata, format_version=version, fingerprint=content)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 MODULES = (
     # Before TensorFlow, see tests/conftest.py.
     *(["triton"] if importlib.util.find_spec("triton") else []),
-    # Which commands import once they need them.
+    # Commands import these only once they need them.
     *("matplotlib.figure", "matplotlib.ticker", "scipy.stats", "sklearn.metrics"),
     "data_pipeline.build_corpus",
     "data_pipeline.pretraining.dataset",
@@ -79,7 +79,7 @@ def parse_only() -> None:
 
 
 def execute(request: Request) -> None:
-    """Run a command in this process, which it ends."""
+    """Run a command in this process, and end the process."""
     signal.alarm(TIMEOUT_SECONDS)
     os.chdir(request.cwd)
     os.environ.update(request.environment)
@@ -118,7 +118,7 @@ def serve(requests: Sequence[str] | Any, answers: Any) -> None:
             execute(Request(**json.loads(line)))
         _, status = os.waitpid(child, 0)
         answer(os.waitstatus_to_exitcode(status))
-    os._exit(0)  # at once: nothing was begun here that had to be ended
+    os._exit(0)  # at once: nothing here needs to be cleaned up
 
 
 if __name__ == "__main__":

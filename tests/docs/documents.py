@@ -64,7 +64,7 @@ def commands_of(block: Block) -> Iterator[Command]:
 
 
 def all_commands(pages: list[Path] = PAGES) -> list[Command]:
-    """Return the commands of shell blocks, and those that stand in a sentence in backticks."""
+    """Return the commands of shell blocks, and those in backticks inside a sentence."""
     found = []
     for page in pages:
         for block in read_blocks(page):

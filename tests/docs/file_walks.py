@@ -5,8 +5,9 @@
 Run in the root of a checkout. For a tiny model on the CPU it prints the project's files whose
 functions are called, and the calls from one file into another: while a corpus is built, from the
 flags of `experiments.pretrain` to its loop, and in the loop for one step and its checkpoint. Then
-the files on the stacks where a batch is made, computed and saved (the way that one has to know to
-follow it), and where a layer reads a setting. What runs while modules are imported is left out.
+it prints the files on the stacks where a batch is made, computed and saved (what a reader has to
+know to follow it), and where a layer reads a setting. What runs while modules are imported is left
+out.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ CONFIG = (
 
 
 def project_file(frame: FrameType) -> str | None:
-    """Return the project's file that a frame's code stands in, from the root."""
+    """Return the project's file that contains a frame's code, relative to the root."""
     name = os.path.relpath(frame.f_code.co_filename, ROOT)
     return name if name.split(os.sep)[0] in PACKAGES else None
 
@@ -51,8 +52,8 @@ def project_stack(frame: FrameType | None) -> list[FrameType]:
     return found
 
 
-# The way of a batch: functions to which one has to know the way from the command. Earlier checkouts
-# have another name for one of them.
+# The way of a batch: functions that a reader has to find from the command. Earlier checkouts have
+# another name for one of them.
 WAYPOINTS = {
     *("Source.read", "SplitWriter.append", "sample_segments", "draw_segments", "lay_out_rows"),
     *("mask_rows", "PretrainingBatch.from_numpy", "place_batch", "SelfAttention.__call__"),

@@ -23,7 +23,7 @@ VOCABULARY = 120
 CORPUS, RUN = "corpora/wiki_en", "runs/base"
 _WORDS = re.findall("[a-z]+", (ROOT / "LICENSE").read_text().lower())
 
-# What makes a command small, appended to it: later flags win.
+# Flags that make a command small. They are appended to it, since later flags win.
 _TINY_MODEL = (
     f"--config.model.vocab_size={VOCABULARY}",
     *(f"--config.model.{name}" for name in ("embedding_size=8", "hidden_size=16")),
@@ -140,7 +140,7 @@ class CommandServer:
 class Sandbox:
     """Files under the names that the documents give them.
 
-    A command runs in a directory of its own, in which they are linked, all but what it writes.
+    A command runs in its own directory, with links to all of them except what it writes.
     """
 
     def __init__(self, root: Path, server: CommandServer) -> None:

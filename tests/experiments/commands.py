@@ -43,7 +43,7 @@ def start(
 
 
 def start_sweep(sweep: Path, directory: Path, *flags: str) -> subprocess.Popen[str]:
-    """Start a sweep of a file."""
+    """Start the sweep in a file."""
     command = ("-m", "experiments.sweep", f"--sweep={sweep}", f"--workdir={directory}")
     return _start(*command, *flags, stdout=subprocess.PIPE, XLA_FLAGS=XLA_FLAGS)
 
@@ -83,7 +83,7 @@ def stopped_after(step: int) -> Iterator[None]:
 
 
 def assert_same_params(left: epath.PathLike, right: epath.PathLike, *, rtol: float = 0) -> None:
-    """Compares the newest checkpoints of two workdirs, bit by bit unless told otherwise."""
+    """Compare the newest checkpoints of two workdirs, bit by bit unless told otherwise."""
     first, second = (
         restore_params(epath.Path(workdir) / "checkpoints") for workdir in (left, right)
     )

@@ -90,11 +90,11 @@ def bytes_between_matmuls(kernels: Iterable[Kernel]) -> int:
 
 
 def passes_table(kernels: Iterable[Kernel], *, least: int = 10**6) -> str:
-    """Return a Markdown table of what is between matmuls, equal kernels in one row.
+    """Return a Markdown table of the kernels between matmuls, with equal kernels in one row.
 
     Args:
-        kernels: of a program.
-        least: bytes that a kernel moves, below which it is left out.
+        kernels: the kernels of a program.
+        least: the fewest bytes that a kernel in the table moves.
     """
     lines = [
         "| kernels | MB read | MB written | kind | origin |",
@@ -117,7 +117,7 @@ def _kind(operation: str, name: str, line: str) -> KernelKind:
 
 
 def _after(line: str, key: str) -> str:
-    """Return the string in quotes that follows a key; empty if the line has it not."""
+    """Return the string in quotes that follows a key; empty if the line does not have it."""
     found = re.search(re.escape(key) + r'"([^"]*)"', line)
     return found.group(1) if found else ""
 

@@ -1,4 +1,4 @@
-"""Training steps compiled for a GPU that is described and not there, and what their kernels move.
+"""Training steps compiled for a GPU that is described, not present, and what their kernels move.
 
     JAX_PLATFORMS=cpu PYTHONPATH=.venv/cuda:. \\
         python tests/experiments/described_steps.py --layers=12 --slots=2 --fused

@@ -15,8 +15,8 @@ SLURM, MPI, TPU = (FOLDER / n for n in ("slurm.sbatch", "mpirun.sh", "tpu_queued
 AGAIN = (ExitCode.PREEMPTED, ExitCode.LOST_PROCESS, 128 + signal.SIGKILL)
 OVER = (ExitCode.DONE, ExitCode.BAD_INPUT, ExitCode.NON_FINITE, ExitCode.FAULTY_DEVICE, 1)
 
-# Starts processes that end with the statuses in a file, a line each time; "wait" is the status 75
-# after a signal. What it was given is written a word a line.
+# Starts processes that end with the statuses in a file, one line each time; "wait" is the status 75
+# after a signal. Its arguments are written one per line.
 LAUNCHER = """
 printf '%s\\n' "$@" > "$HERE/{name}.$(ls "$HERE" | grep -c '^{name}\\.')"
 status=$(head -n 1 "$HERE/statuses")
@@ -36,7 +36,7 @@ class Launch:
         file: the launch file.
         here: a directory of its own.
         programs: bodies of shell scripts by name.
-        statuses: of the processes that are started, in turn.
+        statuses: the statuses of the processes that are started, in turn.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Launch:
         return [line for line in lines if line.startswith(start)]
 
     def given(self, name: str) -> list[str]:
-        """The words that a launcher was given at first."""
+        """The words that a launcher was given the first time."""
         return (self.here / f"{name}.0").read_text().splitlines()
 
 

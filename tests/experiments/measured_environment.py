@@ -1,4 +1,4 @@
-"""What `benchmarks.report.environment` says of a machine that is not there."""
+"""What `benchmarks.report.environment` says about a made-up machine."""
 
 MADE = {
     "device": "a GPU x 1",

@@ -2,7 +2,7 @@
 
 For each step, before it is taken, a line is written to `$BATCH_HASHES`: the step, and the number in
 the batch and the hash of each row, as in ``7 4:09c1… 5:e3b0…``. With `$SLOW_LOADER_SECONDS` each
-batch takes so much longer to be loaded.
+batch takes that much longer to load.
 """
 
 import hashlib

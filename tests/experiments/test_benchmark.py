@@ -206,7 +206,7 @@ def test_a_recording_is_measured_where_there_is_no_tensorflow(recorded, tmp_path
         assert f"--replay={path}" in row["command"]
         assert row["versions"]["jax"]
     assert list(tmp_path.rglob("*.xplane.pb"))
-    # Of the longest operations of so small a step matmuls need not be any, but layers are.
+    # The longest operations of so small a step need not include matmuls, but include layers.
     assert lines.count("| operation | number | ms a step | share | origin |") == 2
     assert any("FeedForward/" in line and ", backward |" in line for line in lines)
 

@@ -55,7 +55,7 @@ def test_the_interval_of_an_accuracy() -> None:
 def test_baselines_count_the_words_under_the_masks(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven masked words, three of one kind and two each of two others; unused slots count not."""
+    """Seven masked words, three of one kind, two each of two others; unused slots do not count."""
     batches = [
         {"masked_lm_ids": np.array([[5, 5, 6, 0]]), "masked_lm_weights": np.array([[1, 1, 1, 0]])},
         {"masked_lm_ids": np.array([[7, 6, 5, 7]]), "masked_lm_weights": np.array([[1, 1, 1, 1]])},

@@ -214,6 +214,36 @@ def test_seeds_and_rates_are_reported_together(make_config: Any, tmp_path: Path)
     assert (tmp_path / names[0] / "report.json").stat().st_mtime_ns >= written
 
 
+def test_a_report_computes_no_outputs_that_the_best_evaluation_has(
+    make_config: Any, tmp_path: Path
+) -> None:
+    """Two sets of parameters, as of two checkpoints or two seeds at the same step."""
+    _, task, evaluator, *_ = open_finetuning(make_config(), tmp_path)
+    worse, better = (task.model.initialize(jax.random.key(seed)) for seed in (1, 2))
+    accuracy = {id(each): evaluator.evaluate(each)["accuracy"] for each in (worse, better)}
+    worse, better = sorted((worse, better), key=lambda each: accuracy[id(each)])
+    for params in (better, worse):  # the worse one last, so that the best is not the last
+        evaluator.evaluate(params)
+    computed = list[int]()
+    predict = evaluator._predict
+    evaluator._predict = lambda params, batch: (computed.append(1), predict(params, batch))[1]
+
+    def outputs_of(params: Any) -> dict[str, Any]:
+        computed.clear()
+        found = dict(evaluator.final_outputs(params))
+        return {split: np.stack([row["logits"] for row in rows]) for split, rows in found.items()}
+
+    kept = outputs_of(better)
+    batches_of_test = len(computed)
+    again = outputs_of(better)  # the evaluation is forgotten
+    assert len(computed) > batches_of_test > 0
+    jax.tree.map(np.testing.assert_array_equal, kept, again)
+    evaluator.evaluate(better)
+    others = outputs_of(worse)
+    assert len(computed) > batches_of_test
+    assert not np.array_equal(others["dev"], kept["dev"])
+
+
 def test_a_run_that_does_not_improve_ends_early_and_stays_ended(
     make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,7 @@ def make_config(corpus: Path, **run: Any) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing interrupted, its workdir named as people do, from where they stand."""
+    """An uninterrupted run, whose workdir is named relative to the current directory."""
     runs = tmp_path_factory.mktemp("runs")
     with contextlib.chdir(runs):
         assert pretrain(make_config(corpus), "finished") is ExitCode.DONE
@@ -450,7 +450,7 @@ def test_the_command_tells_a_mistake_in_one_line(corpus: Path, tmp_path: Path) -
     process = start(corpus, tmp_path / "run", f"--config.model.vocab_size={WORDS}")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == ExitCode.BAD_INPUT
-    assert errors.splitlines() == [  # TensorFlow, too, is silent
+    assert errors.splitlines() == [  # TensorFlow is silent, too
         f"error: --config.data.corpus_dir={corpus} has a vocabulary of 21 tokens, "
         "--config.model.vocab_size is 8: leave it out, and the model has the corpus's"
     ]

@@ -27,7 +27,7 @@ class End(NamedTuple):
 
 @contextlib.contextmanager
 def limited_memory() -> Iterator[None]:
-    """Let what asks for much more memory fail, as it would on a small machine."""
+    """Make requests for much more memory fail, as they would on a small machine."""
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -40,7 +40,7 @@ def limited_memory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited_time() -> Iterator[None]:
-    """Raise `Hang` where a case takes too long."""
+    """Raise `Hang` if a case takes too long."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Hang
@@ -55,7 +55,7 @@ def limited_time() -> Iterator[None]:
 
 
 def end_of(command: Callable[[], Any]) -> End:
-    """Call a function as a command is called; any error that is no user's mistake is raised."""
+    """Call a function as a command is called; raise any error that is not a user's mistake."""
     errors = io.StringIO()
 
     def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 DEEP = "[" * 100_000 + "]" * 100_000
 LONG_NUMBER = "9" * 6_000
-# JSON as it is written, some of which no writer of JSON would write.
+# Texts of JSON values, some of which no JSON writer would produce.
 VALUES = (
     *("null", "true", "false", "-1", "0", "1", "2.5", "1e999", "-1e999", "NaN", "1e-320"),
     *(
@@ -44,7 +44,7 @@ def mutate_bytes(content: bytes, random: Random) -> bytes:
 
 
 def mutate_json(content: bytes, random: Random) -> bytes:
-    """Change a value, a key or a line of JSON, of one object or of one a line."""
+    """Change a value, a key or a line of JSON, of one object or of one object per line."""
     lines = content.decode().split("\n")
     whole = not all(line.startswith("{") for line in lines if line)
     number = random.choice([n for n, line in enumerate(lines) if line])

@@ -13,7 +13,6 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import tiny_tasks
-import zstandard
 from etils import epath
 from mutations import remove
 from safetensors.numpy import load_file, save_file
@@ -65,14 +64,14 @@ RAW_TEXT = "The café of 2011, (x) — don't."
 
 
 class Reader(NamedTuple):
-    """A function that reads a file, which is whole."""
+    """A function that reads a file, and an intact file."""
 
     file: Path
     read: Callable[[], Any]
 
     @property
     def is_json(self) -> bool:
-        """True for JSON, also of one object a line."""
+        """True for JSON, including files of one object per line."""
         return self.file.suffix in (".json", ".jsonl")
 
 
@@ -271,7 +270,7 @@ def _sources(root: Path) -> Readers:
         "a.txt.gz": (SourceFormat.TEXT, gzip.compress(text)),
         "a.txt.bz2": (SourceFormat.SENTENCES, bz2.compress(text)),
         "a.txt.xz": (SourceFormat.TEXT, lzma.compress(text)),
-        "a.txt.zst": (SourceFormat.TEXT, zstandard.ZstdCompressor().compress(text)),
+        "a.txt.zst": (SourceFormat.TEXT, pyarrow.compress(text, "zstd", asbytes=True)),
         "a.jsonl": (SourceFormat.JSONL, objects),
         "wiki": (SourceFormat.WIKIEXTRACTOR, wiki),
         "a.csv": (SourceFormat.CSV, b'id,text\r\n1,"One, ""two"".\n\nThree."\r\n2,Four.\r\n'),

@@ -1,5 +1,8 @@
-"""A stand-in for the Hugging Face Hub: models in memory, behind the part of its interface that
-downloads and uploads use. Small files go into a commit, the others to its large-file storage."""
+"""A stand-in for the Hugging Face Hub, with models in memory.
+
+It has the part of the hub's interface that downloads and uploads use. Small files go into a commit,
+and the others go to large-file storage.
+"""
 
 import base64
 import hashlib
@@ -20,7 +23,7 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         models: name -> path -> content.
-        private: names of models that not all see.
+        private: names of private models.
         requests: method and path of each request.
     """
 
@@ -90,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, body: bytes) -> None:
         wanted = json.loads(body)
         name = f"{wanted['organization']}/{wanted['name']}"
-        # Like the hub: an existing model stays as it is, and without a word a new one is public.
+        # As on the hub, an existing model stays as it is, and a new one is public by default.
         if name not in self.server.models and "private" in (
             wanted.get("visibility"),
             "private" if wanted.get("private") else None,

@@ -134,7 +134,7 @@ def test_a_vocabulary_is_trained_on_the_same_sample(inputs, small, tmp_path):
 
 
 def test_a_worker_that_dies_changes_nothing(inputs, tmp_path):
-    """Of two processes one ends; the same command, given again, resumes."""
+    """One of two processes ends; repeating the same command resumes the build."""
     flag, rules = tmp_path / "deadly", tmp_path / "deadly_rules.py"
     rules.write_text(DEADLY.format(flag=str(flag)))
     environment = {**os.environ, "PYTHONPATH": f"{Path.cwd()}:{tmp_path}"}
@@ -167,7 +167,7 @@ def test_a_worker_that_dies_changes_nothing(inputs, tmp_path):
 
 
 def change(path: Path) -> None:
-    """Change a letter of a file, and neither its size nor its time."""
+    """Change a letter of a file, but neither its size nor its time."""
     status, data = path.stat(), path.read_bytes()
     path.write_bytes(data.replace(b" ba ", b" be ", 1))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

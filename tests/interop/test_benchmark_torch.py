@@ -131,7 +131,7 @@ def test_both_encode_texts_into_the_same_vectors(tmp_path):
 
 
 def test_both_write_the_same_texts():
-    model = make_decoder(pad_token_id=3)  # of 0, transformers' beam search makes the end token
+    model = make_decoder(pad_token_id=3)  # transformers' beam search turns 0 into the end token
     rows = measure_generation(
         model,
         draw_talkative_params(model),

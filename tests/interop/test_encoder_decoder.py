@@ -3,7 +3,7 @@
 Our model writes a directory that transformers loads; transformers writes it back, with its
 gradients beside it, and our model reads both. Where layers share parameters, transformers repeats
 them, and our gradient is the sum of theirs. As in `test_transformers`, token ids of sources are at
-least 1. Padding of targets is not 0: of 0, transformers' beam search makes the end token.
+least 1. Padding of targets is not 0, which transformers' beam search turns into the end token.
 """
 
 import dataclasses

@@ -42,7 +42,7 @@ def write_model(directory: Path, tokenizer: AlbertTokenizer, form: VectorForm) -
         vocab_size=tokenizer.vocab_size,
         hidden_size=8,
         max_position_embeddings=24,
-        initializer_range=0.5,  # texts shall have vectors that are not alike
+        initializer_range=0.5,  # so that texts have different vectors
     )
     model = AlbertForPreTraining(config)
     params = model.initialize(jax.random.key(0))

@@ -52,7 +52,7 @@ def stores() -> Iterator[Any]:
             "AWS_DEFAULT_REGION": "us-east-1",
         }.items():
             patch.setenv(name, value)
-        # Its log is a pipe that nobody reads: full, it stops the server.
+        # Its log is a pipe that nobody reads; once full, it would stop the server.
         log = google._process.stderr
         threading.Thread(target=lambda: [None for _ in log], daemon=True).start()
         body = {"data": b'{"name": "bucket"}', "headers": {"Content-Type": "application/json"}}

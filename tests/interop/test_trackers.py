@@ -38,7 +38,7 @@ def open_mlflow(directory: Path) -> str:
 
 
 def stop_and_resume(directory: Path) -> Path:
-    """Interrupt a run behind step 30, so that it repeats some; resume it, to its end."""
+    """Interrupt a run after step 30, so that it repeats some steps, and resume it to its end."""
     corpus, workdir = write_echoes(directory / "corpus"), directory / "base"
     environment = {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": open_mlflow(directory)}
     with start(
@@ -67,7 +67,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wandb_records(path: Path) -> Iterator[Any]:
-    """The records of a file of W&B: a log of LevelDB behind a head of seven bytes."""
+    """The records of a file of W&B: a LevelDB log after a header of seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, offset, part = path.read_bytes(), 7, b""

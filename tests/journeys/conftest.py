@@ -1,7 +1,7 @@
 """Journeys that print their wall time, and fail if they took more than their minutes.
 
-The minutes are those of processors, which other work on the machine does not prolong: on an idle
-one a command takes about as long by the clock, and less where it uses several cores.
+The minutes are processor time, which other work on the machine does not prolong. On an idle machine
+a command takes about as long by the clock, or less if it uses several cores.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from journey import Journey
 def journey(
     request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Journey]:
-    """A journey in at most the minutes of processors of the test's mark, ``minutes(5)``."""
+    """A journey within the processor minutes of the test's mark, ``minutes(5)``."""
 
     def say(line: str) -> None:
         with capsys.disabled():

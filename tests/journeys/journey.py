@@ -17,7 +17,7 @@ class Journey:
     """A user's directory, home and clock.
 
     Args:
-        directory: a new one.
+        directory: a new directory.
         say: prints a line where whoever runs the tests sees it.
     """
 

@@ -21,7 +21,7 @@ PRETRAIN = (
 
 
 def job_number() -> int:
-    """A number for which JAX takes a port that is free here: it derives one from the other."""
+    """A number from which JAX derives a port that is free here."""
     for number in itertools.count(100):
         with socket.socket() as free:
             if free.connect_ex(("localhost", number % 4096 + 61440)):

@@ -23,11 +23,11 @@ def gpt2_from_json(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Gp
     """Convert the configuration of GPT-2; defaults are GPT-2's, except that it has no padding.
 
     Args:
-        values: without nulls.
-        settings: fields that take the place of those of the file.
+        values: content of ``config.json``, without nulls.
+        settings: fields that replace those of the file.
 
     Raises:
-        WeightsError: it is not GPT-2, or of a kind that is not supported.
+        WeightsError: it is not GPT-2, or it is of a kind that is not supported.
         FieldError: a value is out of range, or there is no padding token.
     """
     if values.get("model_type") != "gpt2":
@@ -53,8 +53,8 @@ def decoder_from_json(values: Mapping[str, Any], generation: Mapping[str, Any]) 
     """Convert the decoder's configuration of an encoder-decoder.
 
     Args:
-        values: of ``config.json``, without nulls.
-        generation: of ``generation_config.json``, whose special tokens go first.
+        values: content of ``config.json``, without nulls.
+        generation: content of ``generation_config.json``, whose special tokens take precedence.
 
     Raises:
         WeightsError: see `gpt2_from_json`.
@@ -79,9 +79,9 @@ def encoder_decoder_to_json(
 
     Args:
         config: the encoder's configuration.
-        decoder: the decoder's.
-        dtype: of the weights.
-        special_ids: of padding, [CLS] and [SEP] of sources; by default those of the released
+        decoder: the decoder's configuration.
+        dtype: dtype of the weights.
+        special_ids: ids of padding, [CLS] and [SEP] of sources; by default those of the released
             vocabulary.
 
     Raises:
@@ -115,7 +115,7 @@ def encoder_decoder_to_json(
 
 
 def _only_id(name: str, value: Any) -> Any:
-    """Return a token's id, which may stand in a list of one."""
+    """Return a token's id, which may be given as a list of one."""
     if isinstance(value, list):
         if len(value) != 1:
             raise WeightsError(f"{name} must be one token, got {shorten(value)}")

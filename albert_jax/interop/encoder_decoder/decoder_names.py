@@ -1,8 +1,9 @@
 """Names and shapes of a decoder's parameters in GPT-2's state dict.
 
-GPT-2's projections are ``[inputs, outputs]``, as ours. Its self-attention has query, key and value
-in one tensor ``c_attn``, its cross-attention key and value: they are cut apart when they are read,
-and joined when they are written. Between the two a part has the name ``...c_attn.weight[key]``.
+GPT-2's projections are ``[inputs, outputs]``, like ours. Its self-attention has query, key and
+value in one tensor ``c_attn``; its cross-attention has key and value in one. They are split when
+they are read, and joined when they are written. In between, a part is called
+``...c_attn.weight[key]``.
 """
 
 import re
@@ -27,13 +28,13 @@ _PART_NAME = re.compile(r"(.+)\[(\w+)\]$")
 
 
 def decoder_mapping(config: Gpt2Config, prefix: str) -> dict[str, ParameterSlice]:
-    """Map every name that a state dict may have for a decoder, joined tensors in parts.
+    """Map every name that a state dict may have for a decoder, with joined tensors in parts.
 
     All layers that share a half map to the same part of a parameter.
 
     Args:
         config: the decoder's configuration.
-        prefix: of the names, such as ``decoder.transformer.``.
+        prefix: prefix of the names, such as ``decoder.transformer.``.
 
     Example: ``decoder.transformer.h.1.mlp.c_fc.bias`` is ``[1, 0]`` of
     ``decoder/layers/feed_forward/intermediate/bias``, or ``[0, 0]`` if layers share it.
@@ -55,7 +56,7 @@ def decoder_mapping(config: Gpt2Config, prefix: str) -> dict[str, ParameterSlice
 
 
 def projection_mapping(config: Gpt2Config, encoder_size: int) -> dict[str, ParameterSlice]:
-    """Map what leads from the encoder's width to the decoder's; empty where they are equal."""
+    """Map the layer from the encoder's width to the decoder's; empty if they are equal."""
     if encoder_size == config.n_embd:
         return {}
     sizes, mapping = decoder_sizes(config, encoder_size), {}
@@ -67,7 +68,7 @@ def projection_mapping(config: Gpt2Config, encoder_size: int) -> dict[str, Param
 
 
 def split_tensors(tensors: Mapping[str, np.ndarray]) -> FlatTree:
-    """Cut joined projections into parts."""
+    """Split joined projections into parts."""
     found: FlatTree = {}
     for name, tensor in tensors.items():
         match = _JOINED_NAME.search(name)
@@ -81,7 +82,7 @@ def split_tensors(tensors: Mapping[str, np.ndarray]) -> FlatTree:
 
 
 def join_tensors(tensors: Mapping[str, np.ndarray]) -> FlatTree:
-    """Invert `split_tensors`; parts are in order."""
+    """Invert `split_tensors`; parts must be in order."""
     joined: dict[str, list[np.ndarray]] = {}
     for name, tensor in tensors.items():
         match = _PART_NAME.match(name)
@@ -95,10 +96,10 @@ def join_tensors(tensors: Mapping[str, np.ndarray]) -> FlatTree:
 def equal_halves(
     tensors: Mapping[str, np.ndarray], config: Gpt2Config, prefix: str
 ) -> tuple[bool, bool]:
-    """Return True for the halves, attention and feed-forward, that are equal in all layers.
+    """Return whether attention, and whether feed-forward, is equal in all layers.
 
     Args:
-        tensors: cut into parts.
+        tensors: the decoder's tensors, split into parts.
         config: the decoder's configuration.
         prefix: see `decoder_mapping`.
     """

@@ -36,8 +36,8 @@ class DecoderWeights(NamedTuple):
 def join_weights(encoder: StoredWeights, decoder: DecoderWeights) -> StoredWeights:
     """Return the weights of both as those of one model.
 
-    A decoder that the encoder was stored with is left out, and so is what leads from one width to
-    the other, if it is for another encoder's.
+    A decoder that was stored with the encoder is left out. So is the layer from one width to the
+    other, if it is for another encoder's width.
     """
     unused = {name for name, one in encoder.mapping.items() if one.path.startswith(DECODER)}
     kernel = decoder.mapping.get(f"{PROJECTION.huggingface}.weight")
@@ -54,11 +54,11 @@ def join_weights(encoder: StoredWeights, decoder: DecoderWeights) -> StoredWeigh
 def take_decoder(
     stored: StoredWeights, settings: Mapping[str, Any]
 ) -> tuple[DecoderWeights, Gpt2Config]:
-    """Take the decoder out of an encoder-decoder, with cross-attention.
+    """Take the decoder out of an encoder-decoder, with its cross-attention.
 
     Args:
         stored: weights with a decoder, of any format.
-        settings: fields of `Gpt2Config` in place of those stored.
+        settings: fields of `Gpt2Config` that replace those stored.
 
     Raises:
         WeightsError: the weights are damaged, or layers that are to be shared differ.
@@ -87,9 +87,9 @@ def take_decoder(
 
 
 def append_token(weights: DecoderWeights, config: Gpt2Config) -> tuple[DecoderWeights, Gpt2Config]:
-    """Append a token to a decoder's vocabulary, with the mean of the others for its vector.
+    """Append a token to a decoder's vocabulary, whose vector is the mean of the others.
 
-    GPT-2 has no padding of its own.
+    GPT-2 has no padding token, so one may have to be added.
 
     Raises:
         WeightsError: there is no word table.

@@ -38,7 +38,7 @@ GENERATION_CONFIG_FILE = "generation_config.json"
 MODEL_TYPE = "encoder-decoder"
 
 _ENCODER, _TIED = "encoder.", "lm_head.weight"
-# Buffers of old files: masks of attention, and positions.
+# Buffers of old files: masks of attention, and the value of masked scores.
 _BUFFERS = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)")
 
 
@@ -57,7 +57,8 @@ def is_encoder_decoder(directory: epath.Path) -> bool:
 def read_encoder_decoder(directory: epath.Path) -> StoredWeights:
     """Read a directory of transformers' EncoderDecoderModel.
 
-    Layers that are all equal are shared, as they were before `save_encoder_decoder` repeated them.
+    A half of the decoder's layers is shared if it is equal in all of them, as it was before
+    `save_encoder_decoder` repeated it.
 
     Raises:
         WeightsError: its models are not supported, or its files are damaged.
@@ -98,14 +99,14 @@ def read_encoder_decoder(directory: epath.Path) -> StoredWeights:
 def read_gpt2(
     directory: epath.Path, settings: Mapping[str, Any]
 ) -> tuple[DecoderWeights, Gpt2Config]:
-    """Read a directory of GPT-2, with cross-attention or without, as a decoder.
+    """Read a directory of GPT-2, with or without cross-attention, as a decoder.
 
     Args:
-        directory: with ``config.json`` and weights.
-        settings: fields of `Gpt2Config` in place of those of the directory.
+        directory: a directory with ``config.json`` and weights.
+        settings: fields of `Gpt2Config` that replace those of the directory.
 
     Raises:
-        WeightsError: it is none, or its files are damaged.
+        WeightsError: it is not a GPT-2, or its files are damaged.
         FieldError: a setting is not allowed.
     """
     file = directory / HUGGINGFACE_CONFIG_FILE
@@ -116,7 +117,7 @@ def read_gpt2(
         config = gpt2_from_json(values, settings)
     except ValueError as error:
         if isinstance(error, FieldError) and error.field in settings:
-            raise  # a mistake of the caller's, not of the file
+            raise  # the caller's mistake, not the file's
         raise WeightsError(f"{file}: {error}") from error
     if config.tie_to_encoder:
         raise WeightsError("a decoder with tie_to_encoder has no layers that GPT-2's could become")
@@ -133,7 +134,7 @@ def read_gpt2(
 
 
 def encoder_decoder_mapping(config: AlbertConfig, decoder: Gpt2Config) -> dict[str, ParameterSlice]:
-    """Map every name that a directory of both may have: encoder, decoder, and what joins them."""
+    """Map every name that a directory of both may have: encoder, decoder, and the layer between."""
     return {
         **{
             _in_file(name): target
@@ -152,7 +153,7 @@ def _in_file(name: str) -> str:
 def _decoder_tensors(
     tensors: FlatTree, config: Gpt2Config, prefix: str, source: str
 ) -> tuple[Gpt2Config, FlatTree]:
-    """Drop what is tied or no parameter, cut what is joined, and find what layers share."""
+    """Drop what is tied or not a parameter, split what is joined, and find what layers share."""
     tied = prefix.removesuffix("transformer.") + _TIED
     table = tensors.get(f"{prefix}wte.weight")
     if tied in tensors and table is not None and not np.array_equal(tensors[tied], table):

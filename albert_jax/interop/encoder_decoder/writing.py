@@ -50,15 +50,15 @@ def write_encoder_decoder(
 ) -> None:
     """Write ``config.json``, ``generation_config.json`` and ``model.safetensors``.
 
-    Layers that share parameters are repeated, as GPT-2 has no others.
+    Shared parameters are written once per layer, since GPT-2 has no sharing.
 
     Args:
         directory: an empty directory.
-        params: by our names, all of one dtype.
+        params: parameters by our names, all of one dtype.
         config: the encoder's configuration.
-        decoder: the decoder's.
-        tokenizer: of the source, written beside the model.
-        options: of generation, by transformers' names.
+        decoder: the decoder's configuration.
+        tokenizer: tokenizer of the source, written beside the model.
+        options: options of generation, by transformers' names.
 
     Raises:
         WeightsError: transformers has no such model, or the tokenizer has another vocabulary.

@@ -7,7 +7,7 @@ from albert_jax.settings import check_settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class DistillationConfig:
-    """Distillation from the masked-LM predictions of another model of the same vocabulary.
+    """Distillation from the masked-LM predictions of another model with the same vocabulary.
 
     Raises:
         FieldError: a value is not allowed.

@@ -1,10 +1,10 @@
-"""Distillation on masked positions: the distribution of a teacher beside the true token.
+"""Distillation on masked positions: a teacher's distribution in addition to the true token.
 
-A teacher says little of all but its most probable tokens, and a vocabulary at every slot would be
-larger than anything else of a batch. So a batch has the most probable ones, with their
+A teacher says little about any but its most probable tokens, and a whole vocabulary at every slot
+would be larger than anything else in a batch. So a batch has the most probable tokens, with their
 probabilities in the whole vocabulary, and all other tokens together are one more outcome. Dropping
-these, as is common, teaches a distribution that is sharper than the teacher's (Anshumann et al.
-2025): a student would put no probability on what was cut off.
+them, as is common, teaches a distribution that is sharper than the teacher's (Anshumann et al.
+2025): the student would put no probability on what was cut off.
 """
 
 import jax
@@ -30,19 +30,20 @@ def distillation_loss(
     """Return the divergence of the student's distribution from the teacher's, weighted.
 
     It is the Kullback-Leibler divergence in nats over the teacher's tokens and one outcome for all
-    others, times the square of the temperature, by which its gradients do not shrink as the
-    temperature grows (Hinton et al. 2015, §2). It is 0 where both have the same probabilities, and
-    with all tokens the divergence of the whole distributions.
+    others, times the square of the temperature, so that its gradients do not shrink as the
+    temperature grows (Hinton et al. 2015, §2). It is 0 if both have the same probabilities. If the
+    teacher's tokens are the whole vocabulary, it is the divergence of the whole distributions.
 
     Args:
-        logits: of the student.
+        logits: the student's logits.
         teacher: the teacher's tokens, at the same temperature.
-        weights: of the slots.
+        weights: weights of the slots.
         temperature: divides the logits.
         factor: multiplies the loss.
 
-    Example: of three tokens the teacher gives the first 0.5, the student all a third: the outcomes
-    are the first token and the rest, and the loss ``0.5 ln(0.5 / (1/3)) + 0.5 ln(0.5 / (2/3))``.
+    Example: with three tokens, the teacher has only the first, with 0.5, and the student gives each
+    a third. The outcomes are the first token and the rest, and the loss is
+    ``0.5 ln(0.5 / (1/3)) + 0.5 ln(0.5 / (2/3))``.
     """
     scaled = logits / temperature
     total = jax.nn.logsumexp(scaled, axis=-1)
@@ -51,12 +52,12 @@ def distillation_loss(
     chosen = jnp.take_along_axis(scaled, teacher.token_ids, axis=-1) - total[..., None]
     divergence = (probs * (log_probs - chosen)).sum(-1)
     if teacher.token_ids.shape[-1] < logits.shape[-1]:
-        # Not 1 less the student's probabilities of these tokens: it may be all but certain of them.
+        # Not 1 minus the student's probabilities of these tokens, whose sum may round to 1.
         is_chosen = jnp.put_along_axis(
             jnp.zeros(logits.shape, bool), teacher.token_ids, True, axis=-1, inplace=False
         )
         others = jax.nn.logsumexp(jnp.where(is_chosen, -jnp.inf, scaled), axis=-1) - total
-        rest = jnp.maximum(1 - probs.sum(-1), 0)  # of rounded probabilities it may be less
+        rest = jnp.maximum(1 - probs.sum(-1), 0)  # rounding may make it negative
         divergence += jax.scipy.special.xlogy(rest, rest) - rest * others
     weights = weights.astype(logits.dtype)
     return Ratio(factor * temperature**2 * (weights * divergence).sum(), weights.sum())
@@ -69,16 +70,16 @@ def distillation_metrics(
 ) -> Metrics:
     """Compute the loss, the agreement of student and teacher, and the teacher's own accuracy.
 
-    Metrics: `distillation_loss`, with its weight; `teacher_agreement`, of their most probable
-    tokens; `teacher_accuracy`, of the teacher's beside the true ones.
+    Metrics: `distillation_loss`, times its weight; `teacher_agreement`, how often the most probable
+    tokens of both agree; `teacher_accuracy`, how often the teacher's is the true one.
 
     Args:
-        logits: of the student.
+        logits: the student's logits.
         batch: a batch with the teacher's predictions.
         config: temperature and weight.
 
     Raises:
-        ValueError: the batch has none.
+        ValueError: the batch has no predictions of a teacher.
     """
     teacher, weights = batch.teacher, batch.masked_lm_weights
     if teacher is None:

@@ -1,7 +1,7 @@
 """A teacher of distillation: a frozen model that predicts the masked tokens of training batches.
 
-It is a program of its own, compiled beside the training step and run before it on the same devices:
-the step takes its predictions as part of the batch, wherever they come from.
+It is a separate program, compiled in addition to the training step and run before it on the same
+devices. The step takes its predictions as part of the batch, wherever they come from.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def predict_top_tokens(
 
     Args:
         model: the teacher.
-        params: its parameters, those of the sentence head and the pooler left out or not.
+        params: its parameters, with or without those of the sentence head and the pooler.
         batch: the batch.
         config: how many tokens, and the temperature.
     """
@@ -50,14 +50,14 @@ def compile_teacher(
 ) -> jax.stages.Wrapped:
     """Jit ``(params, batch) -> TeacherPredictions`` for a mesh.
 
-    Each device has all of the parameters and predicts its own rows; those that share matmuls in
-    training predict the same ones.
+    Each device has all of the parameters and predicts its own rows; devices that share matmuls in
+    training predict the same rows.
 
     Args:
         model: the teacher.
         config: how many tokens, and the temperature.
         mesh: the devices.
-        micro_batches: parts in which a device takes its rows, which must divide.
+        micro_batches: number of parts in which a device takes its rows; must divide their number.
     """
 
     def predict(params: PyTree, batch: PretrainingBatch) -> TeacherPredictions:

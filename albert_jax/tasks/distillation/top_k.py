@@ -1,4 +1,4 @@
-"""The highest scores of each row, found by way of the maxima of its blocks."""
+"""The highest scores of each row, found through the maxima of its blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,9 @@ def top_k(
 ) -> tuple[Float[Array, "rows count"], Int[Array, "rows count"]]:
     """Return the highest scores of each row and their places, as `jax.lax.top_k` does.
 
-    That takes a CPU several times as long for a row as wide as a vocabulary. The blocks with the
-    highest maxima have them all, the first ones among equals.
+    `jax.lax.top_k` takes a CPU several times as long for rows as wide as a vocabulary. Here only
+    the `count` blocks with the highest maxima are searched, which contain all of the highest
+    scores; among equal scores, the first ones.
     """
     rows, width = scores.shape
     if width <= 2 * count * BLOCK:

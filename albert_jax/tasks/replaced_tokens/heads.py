@@ -30,10 +30,10 @@ class DetectionHead(nn.Module):
 
 
 class GeneratorParts(nn.Module):
-    """What a generator does not share with its discriminator: the masked-LM head, or layers too.
+    """What a generator does not share with its discriminator: its masked-LM head, maybe layers.
 
-    Its layers are plain ones in `dtype`: they are narrow, and what fused layers and float8 support
-    of the discriminator's they need not.
+    Its layers are plain ones in `dtype`: they are narrow, so fused layers and float8 may not
+    support them even if they support the discriminator's.
     """
 
     config: AlbertConfig  # the generator's own sizes

@@ -32,13 +32,13 @@ class DetectionOutput:
 class AlbertForReplacedTokens(AlbertForPreTraining):
     """The discriminator, an ALBERT whose encoder is kept, and its generator (ELECTRA §2).
 
-    Both read the same embeddings. The generator is the encoder itself with the masked-LM head
-    (`Generator.SHARED`), all of its layers or the first ones, or has narrower layers of its own.
+    Both read the same embeddings. The generator is the encoder itself, all of its layers or the
+    first ones, with the masked-LM head (`Generator.SHARED`), or it has its own narrower layers.
 
     Parameters: ``albert``, ``sop_classifier`` and ``discriminator_predictions`` are the
-    discriminator's. A generator that is the whole encoder has its head at ``predictions``, as a
-    masked LM has; one that is not has it at ``generator/predictions``, beside its own layers at
-    ``generator/encoder``.
+    discriminator's. A generator that is the whole encoder has its head at ``predictions``, like a
+    masked LM. Any other generator has its head at ``generator/predictions`` and its own layers, if
+    it has any, at ``generator/encoder``.
 
     Attributes:
         generator_kind: the generator's weights.
@@ -83,7 +83,7 @@ class AlbertForReplacedTokens(AlbertForPreTraining):
         output_sop_logits: bool = True,
         **inputs: Any,
     ) -> AlbertForPreTrainingOutput:
-        """Apply both to one row: the generator's tokens, the discriminator's sentence order.
+        """Return the generator's token logits and the discriminator's sentence-order logits.
 
         Arguments as in `AlbertForPreTraining`; hidden states are the generator's.
         """
@@ -108,7 +108,7 @@ class AlbertForReplacedTokens(AlbertForPreTraining):
         sentence_order_positions: Int[AnyArray, "batch pairs"] | None = None,
         **inputs: Any,
     ) -> tuple[Float[Array, "batch chosen vocabulary"], HiddenStates | None]:
-        """Return the generator's masked-LM logits, and on demand its hidden states.
+        """Return the generator's masked-LM logits and, on request, its hidden states.
 
         Arguments as in `AlbertForPreTraining`.
         """
@@ -128,7 +128,7 @@ class AlbertForReplacedTokens(AlbertForPreTraining):
         output_sop_logits: bool = True,
         **inputs: Any,
     ) -> DetectionOutput:
-        """Score every token of a row to be a replacement, and the order of sentences.
+        """Score whether each token is a replacement, and the order of sentences.
 
         Arguments as in `AlbertForPreTraining`.
         """

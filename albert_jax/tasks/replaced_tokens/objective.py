@@ -31,14 +31,14 @@ def replaced_tokens_objective(
     seed: int,
     z_loss_weight: float = 0.0,
 ) -> Objective:
-    """The sum of the generator's masked-LM loss, the weighted detection loss and the sentence loss.
+    """Build the sum of the generator's masked-LM loss, weighted detection loss and sentence loss.
 
-    The generator reads the masked row; the discriminator reads it with the generator's samples at
-    the positions to predict, and predicts for each token of the text if it was replaced. The
-    sentence loss is the discriminator's, on its row: its encoder and pooler are what is fine-tuned.
-    No gradient passes through the samples. All losses are means over the global batch.
+    The generator reads the masked row. The discriminator reads it with the generator's samples at
+    the positions to predict, and predicts for each token of the text whether it was replaced. The
+    sentence loss is the discriminator's, on its row, since its encoder and pooler are what is
+    fine-tuned. No gradient passes through the samples. All losses are means over the global batch.
 
-    Metrics beside those of `pretraining_objective`, whose masked LM is the generator's:
+    Metrics in addition to those of `pretraining_objective`, whose masked LM is the generator's:
     `detection_loss`, times its weight; `detection_accuracy` over all tokens of the text;
     `detection_recall`, the fraction of replaced tokens that are found; `detection_precision`, the
     fraction of replaced tokens among those found; `replaced_fraction` of the tokens of the text,
@@ -48,8 +48,8 @@ def replaced_tokens_objective(
     Args:
         model: generator and discriminator.
         sentence_metric: see `pretraining_objective`.
-        detection_weight: of the detection loss (ELECTRA has 50).
-        seed: of the samples, see `row_keys`.
+        detection_weight: weight of the detection loss (ELECTRA uses 50).
+        seed: seed of the samples, see `row_keys`.
         z_loss_weight: see `pretraining_objective`.
     """
     sentence = sentence_metric is not None

@@ -1,4 +1,4 @@
-"""The rows of the discriminator: tokens that the generator samples in place of the masked ones."""
+"""The discriminator's rows, with tokens sampled from the generator in place of the masked ones."""
 
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ def row_keys(seed: int, batch: PretrainingBatch) -> Key[Array, " batch"]:
     """Return a random key for each row, a function of the seed and of what the row holds.
 
     So a row has the same samples on any number of devices and in any micro-batch, in training and
-    in evaluation. Its masks, and with them the key, are other ones in each epoch (of imported
-    records they are the same).
+    in evaluation. Its masks, and with them the key, differ in each epoch (but not with imported
+    records).
     """
     prints = jax.vmap(fingerprint)(
         (
@@ -43,8 +43,8 @@ def sample_tokens(
     """Sample a token from each slot's distribution; no gradient passes (ELECTRA §2).
 
     Args:
-        keys: of the rows.
-        logits: the generator's.
+        keys: random keys of the rows.
+        logits: the generator's logits.
     """
     samples = jax.vmap(jax.random.categorical)(keys, jax.lax.stop_gradient(logits))
     return samples.astype(jnp.int32)
@@ -53,7 +53,7 @@ def sample_tokens(
 def replace_tokens(
     batch: PretrainingBatch, samples: Int[Array, "batch predictions"]
 ) -> ReplacedRows:
-    """Put samples at the positions to predict, whatever stands there.
+    """Put samples at the positions to predict, whatever is there.
 
     A sample that happens to be the original token is not a replacement (ELECTRA §2).
 
@@ -73,11 +73,11 @@ def replace_tokens(
 
 
 def token_weights(batch: PretrainingBatch) -> Float32[Array, "batch length"]:
-    """Return 1 for tokens of the text, 0 for padding, [CLS] and [SEP], which none replaces.
+    """Return 1 for tokens of the text, 0 for padding, [CLS] and [SEP], which are never replaced.
 
-    [CLS] stands first in a pair, and [SEP] last in each of its segments.
+    [CLS] is first in a pair, and [SEP] is last in each of its segments.
 
-    Example: ``2 41 3 52 3 0`` of one pair has ``0 1 0 1 0 0``.
+    Example: ``2 41 3 52 3 0``, which holds one pair, gives ``0 1 0 1 0 0``.
     """
     pairs, types = batch.sequence_ids, batch.token_type_ids
     changes = (pairs[:, 1:] != pairs[:, :-1]) | (types[:, 1:] != types[:, :-1])

@@ -29,7 +29,7 @@ class _FileSeal(NamedTuple):
 
 
 class _Manifest(NamedTuple):
-    step: int | None  # None: written before manifests had it
+    step: int | None  # None: written before manifests had this field
     files: dict[str, _FileSeal]
 
 
@@ -94,7 +94,7 @@ def find_damage(checkpoint: epath.Path, *, read_all: bool = True) -> str | None:
 
 
 def _parse_manifest(content: Mapping[str, Any]) -> _Manifest:
-    """Check a manifest's form. Those of before had no step: they were the files alone."""
+    """Parse a manifest and check its form. Older manifests have no step, only the files."""
     step, files = (content["step"], content["files"]) if "step" in content else (None, content)
     if step is not None and type(step) is not int:
         raise TypeError(f"step must be a whole number, got {step!r}")

@@ -33,13 +33,13 @@ class NonFiniteStateError(CheckpointError):
 class Checkpoints:
     """The checkpoints of one run: an Orbax manager that restores intact checkpoints only.
 
-    Orbax commits a checkpoint by renaming its directory (or, on an object store, by a last file).
-    Just before that a manifest with its step and the SHA-256 of every file is written into it, so
-    that a checkpoint has a manifest or does not exist, whenever the process is killed. Opening
-    verifies the newest checkpoint in full. Damaged ones are moved to ``damaged/`` and the one
-    before is used; if all are damaged, an error is raised and nothing is moved.
+    Orbax commits a checkpoint by renaming its directory (or, on an object store, by writing a last
+    file). Just before that, a manifest with the step and the SHA-256 of every file is written into
+    it. So a checkpoint either has a manifest or does not exist, whenever the process is killed.
+    Opening verifies the newest checkpoint in full. Damaged ones are moved to ``damaged/`` and the
+    newest intact one is used; if all are damaged, an error is raised and nothing is moved.
 
-    All processes of a run must open, save and close together. The directory is shared by them.
+    All processes of a run share the directory, and must open, save and close together.
 
     Attributes:
         manager: the `orbax.checkpoint.CheckpointManager` (`latest_step`, `best_step`, `all_steps`).
@@ -59,7 +59,7 @@ class Checkpoints:
             directory: ``<workdir>/checkpoints``, local or remote.
             keep: number of newest checkpoints to keep, in addition to the best one.
             best_metric: the metric, among those given to `save`, that is highest for the best one.
-            documents: JSON items that each checkpoint contains, by name (``albert_config``).
+            documents: JSON items to store in each checkpoint, by name (``albert_config``).
 
         Raises:
             CheckpointError: there are checkpoints, and every one of them is damaged.
@@ -90,7 +90,7 @@ class Checkpoints:
                 ),
                 best_fn=metric,
                 cleanup_tmp_directories=True,
-                # Renamed, then deleted: otherwise an interrupted deletion would look like damage.
+                # Rename before deleting: otherwise an interrupted deletion would look like damage.
                 todelete_subdir=DELETED,
                 async_options=ocp.AsyncOptions(
                     post_finalization_callback=self._write_manifest,
@@ -117,9 +117,9 @@ class Checkpoints:
             step: the number of steps taken.
             state: a pytree of arrays, sharded in any way.
             finite: True if the loss and the gradients that led to this very state were finite.
-                Reading it waits for the step; metrics fetched one step late would not.
+                Reading it waits for the step, unlike metrics, which are fetched one step late.
             metrics: held-out metrics of this state; they decide which checkpoint is the best.
-            further: pytrees that some runs have, by name; each is an item beside the state.
+            further: pytrees that some runs have, by name; each is a separate item.
 
         Raises:
             NonFiniteStateError: `finite` is false.
@@ -155,7 +155,7 @@ class Checkpoints:
             raise self._write_error(error) from error
 
     def restore(self, abstract: PyTree, *, item: str = STATE) -> PyTree | None:
-        """Restore the newest checkpoint; None if there is none yet, or if it lacks the item.
+        """Restore the newest checkpoint; return None if there is none yet, or if it lacks the item.
 
         Args:
             abstract: the item as a tree of `jax.ShapeDtypeStruct` with the shardings to restore to,
@@ -176,7 +176,7 @@ class Checkpoints:
         return restored[item]
 
     def check(self) -> None:
-        """Raise the error of the save in the background, if it has failed; do not wait for it.
+        """Raise the error of the background save if it has failed; do not wait for it.
 
         Raises:
             CheckpointError: it could not be written.
@@ -197,10 +197,10 @@ class Checkpoints:
         self._clean_up()
 
     def describe_newest(self, kind: str = "") -> str:
-        """Return the newest checkpoint in words, as soon as it is written.
+        """Return a description of the newest checkpoint, after waiting for the save in progress.
 
         Args:
-            kind: a word about it and a space, such as ``"good "``.
+            kind: an adjective and a space, such as ``"good "``.
         """
         self.wait_until_finished()
         step = self.manager.latest_step()
@@ -231,7 +231,7 @@ class Checkpoints:
             _log.warning("%s", second)  # the error that ended the run is the one to raise
 
     def _write_manifest(self) -> None:
-        """Called by Orbax on the first process, when every process has written all its files."""
+        """Write the manifest. Orbax calls this on the first process when all files are written."""
         assert self._step_being_saved is not None
         name = str(self._step_being_saved)
         uncommitted = self.directory / (name + ocp.path.atomicity.TMP_DIR_SUFFIX)

@@ -1,4 +1,4 @@
-"""Failures of Orbax's saves: their noise, their barriers, and the operating system's message."""
+"""Handling of failed saves by Orbax: log messages, barriers, and the operating system's message."""
 
 import contextlib
 import logging
@@ -12,21 +12,21 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-# Orbax logs to the first, also from threads of its own; the second has what its tasks leave behind.
+# Orbax logs to absl, also from its own threads; asyncio logs the errors its tasks leave behind.
 _LOGS = [logging.getLogger(name) for name in ("absl", "asyncio")]
 _ORBAX = f"{os.sep}orbax{os.sep}"
 
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Keep what Orbax prints of failures that `Checkpoints` raises off the terminal.
+    """Silence what Orbax prints about failures that `Checkpoints` raises.
 
-    Log and hook are the whole process's, so both are as before when the context ends.
+    Log filters and hook affect the whole process, so both are restored when the context ends.
     """
     noise, hook = _OrbaxNoise(), sys.unraisablehook
 
     def pass_others_on(unraisable: Any) -> None:
-        # Of a write whose result nobody waits for any more, since another one has failed.
+        # From a write whose result nobody waits for any more, since another write has failed.
         if unraisable.object is not None or str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
@@ -42,11 +42,11 @@ def quiet_orbax() -> Iterator[None]:
 
 
 class _OrbaxNoise(logging.Filter):
-    """Filter for what Orbax logs and `Checkpoints` raises or intends.
+    """Filter that drops what Orbax logs and `Checkpoints` raises or intends.
 
-    A save that fails is logged with its traceback by several threads, and raised too; if several
-    of its tasks fail, the errors of all but the first are logged as never retrieved. A save without
-    metrics is warned about each time.
+    Several threads log a failed save with its traceback, although it is raised too. If several of
+    its tasks fail, the errors of all but the first are logged as never retrieved. Each save without
+    metrics logs a warning.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -62,16 +62,16 @@ def _passes_through_orbax(traceback: TracebackType | None) -> bool:
 
 
 def barrier_of_threads() -> Callable[..., None]:
-    """Return Orbax's barrier of its threads, at which nobody waits whose own save has failed.
+    """Return Orbax's barrier for threads, at which a process whose save has failed does not wait.
 
-    Orbax lets a process whose save has failed wait until no process is saving any more, while the
-    others wait until it has saved, and all of them give up after 10 minutes. Without that wait its
-    error is raised at once, and ends the run on all of them.
+    In Orbax, a process whose save has failed waits until no process is saving any more, while the
+    others wait until it has saved, and all of them give up after 10 minutes. Without that wait, its
+    error is raised at once and ends the run on all processes.
     """
     wait = ocp.multihost.get_barrier_sync_fn()
 
     def wait_unless_failed(*, key: str, timeout_ms: int) -> None:
-        if sys.exc_info()[1] is None:  # else this is called while an error passes through
+        if sys.exc_info()[1] is None:  # otherwise an error is propagating
             wait(key=key, timeout_ms=timeout_ms)
 
     return wait_unless_failed

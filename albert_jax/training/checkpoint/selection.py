@@ -48,7 +48,7 @@ def quarantine_damaged(directory: epath.Path) -> None:
 
 
 def _place_for_damaged(directory: epath.Path) -> epath.Path:
-    """Return ``damaged/``; on a store beside the checkpoints, as Orbax deletes it among them."""
+    """Return ``damaged/``; on a store it is beside `directory`, as Orbax would delete it inside."""
     return (directory.parent if is_remote(directory) else directory) / DAMAGED
 
 
@@ -69,7 +69,7 @@ def newest_step(directory: epath.Path) -> int:
 
 
 def read_best(directory: epath.Path) -> int | None:
-    """Return the step that is marked as the best; None where no evaluation has marked one.
+    """Return the step that is marked as the best; None if no evaluation has marked one.
 
     Raises:
         CheckpointError: the mark cannot be read.
@@ -90,7 +90,7 @@ def read_best(directory: epath.Path) -> int | None:
 
 
 def mark_best(directory: epath.Path, step: int | None) -> None:
-    """Mark a step as the best one; None: no step is. A damaged mark is replaced with a warning."""
+    """Mark a step as the best one; None removes the mark. Warn if a damaged mark is replaced."""
     path = directory / BEST
     try:
         marked = read_best(directory)
@@ -109,9 +109,9 @@ def mark_best(directory: epath.Path, step: int | None) -> None:
 
 
 def resolve_step(directory: epath.Path, step: int | None) -> int:
-    """Return the step of the checkpoint that a path means: `step` if given, or the best one.
+    """Return the step of the checkpoint to use: `step` if given, or the best one.
 
-    Where no evaluation has marked a checkpoint as the best, it is the newest intact one.
+    If no evaluation has marked a checkpoint as the best, it is the newest intact one.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
@@ -133,12 +133,12 @@ def resolve_step(directory: epath.Path, step: int | None) -> int:
 def restore_params(
     directory: epath.PathLike, step: int | None = None, *, average: bool = True
 ) -> PyTree:
-    """Restore the parameters alone, as host arrays, whatever devices and optimizer saved them.
+    """Restore only the parameters, as host arrays, whatever devices and optimizer saved them.
 
     Args:
         directory: ``<workdir>/checkpoints``.
         step: step of the checkpoint; None for the newest intact one.
-        average: take the mean of the parameters, if the run kept one: what it evaluates.
+        average: if the run kept a mean of the parameters, return that, which the run evaluates.
 
     Returns:
         Nested dict of `numpy.ndarray`.
@@ -156,23 +156,23 @@ def restore_params(
 
 
 def _mean_of_schedule_free(parts: Mapping[str, PyTree]) -> PyTree:
-    """Return the mean that schedule-free steps keep; the parameters of a run without them."""
+    """Return the mean that schedule-free steps keep; without such steps, the parameters."""
     params = parts["params"]
     if len(parts) == 1:
         return params
-    from optax.contrib import schedule_free_eval_params  # most runs need no optax to be read
+    from optax.contrib import schedule_free_eval_params  # reading most runs needs no optax
 
     return schedule_free_eval_params(SimpleNamespace(**parts), params)
 
 
 def absolute(directory: epath.PathLike) -> epath.Path:
-    """Make a local path absolute: Orbax writes nothing under a relative one."""
+    """Make a local path absolute: Orbax does not write under a relative one."""
     path = epath.Path(directory)
     return path if is_remote(path) else path.absolute()
 
 
 def _move(source: epath.Path, target: epath.Path) -> None:
-    """Move a directory; on a store, which has none, copy its files and delete them."""
+    """Move a directory; on a store, which has none, copy its files and delete the originals."""
     if is_remote(source):
         store, _ = fsspec.url_to_fs(str(source))
         store.copy(str(source), str(target), recursive=True)
@@ -185,7 +185,7 @@ def _move(source: epath.Path, target: epath.Path) -> None:
 def _inspect(directory: epath.Path) -> tuple[int | None, dict[int, str]]:
     """Return the newest intact checkpoint, and the damage of others by step.
 
-    Of those before it, large files are only checked for their length: Orbax opens them all.
+    Older checkpoints are checked too, since Orbax opens them all, but large files only for length.
     """
     newest, damages = None, {}
     for step in reversed(committed_steps(directory)):

@@ -14,21 +14,21 @@ from jaxtyping import PyTree
 
 from albert_jax.input_files import is_remote
 
-STATE = "state"  # the directory of the state in that of a checkpoint
+STATE = "state"  # the directory of the state in a checkpoint's directory
 AVERAGE = "average"  # the name of a running mean of the parameters inside the optimizer's state
-SCHEDULE_FREE = ("params", "z", "b1")  # of which the mean of schedule-free steps is computed
+SCHEDULE_FREE = ("params", "z", "b1")  # from which the mean of schedule-free steps is computed
 
 
 def read_parts(checkpoint: epath.Path, *choices: Sequence[str]) -> dict[str, PyTree]:
-    """Read parts of a checkpoint's state; none if the state lacks some of every choice.
+    """Read parts of a checkpoint's state; nothing if the state has no choice completely.
 
     Args:
         checkpoint: directory of one step.
-        choices: parts that are wanted together, such as ``["params"]`` or, at any depth,
-            ``[AVERAGE]``. Of several the first one that is there.
+        choices: names of parts, at any depth, that are read together, such as ``["params"]`` or
+            ``[AVERAGE]``. The first choice that the state has completely is read.
 
     Returns:
-        By name a nested dict of `numpy.ndarray`, or a single one.
+        By name, a nested dict of `numpy.ndarray` or a single array.
     """
     handler = ocp.PyTreeCheckpointHandler()
     with _readable(checkpoint / STATE) as state, ocp.Checkpointer(handler) as checkpointer:
@@ -49,7 +49,7 @@ def read_parts(checkpoint: epath.Path, *choices: Sequence[str]) -> dict[str, PyT
 
 
 def _find(tree: Any, name: str) -> tuple[Any, ...] | None:
-    """Return the keys that lead to a name in nested dicts and lists, the shortest ones first."""
+    """Return the shortest path of keys to a name in nested dicts and lists; None if absent."""
     pending: list[tuple[tuple[Any, ...], Any]] = [((), tree)]
     while pending:
         path, node = pending.pop(0)
@@ -63,7 +63,7 @@ def _find(tree: Any, name: str) -> tuple[Any, ...] | None:
 
 
 def _prune(tree: Any, paths: Sequence[tuple[Any, ...]]) -> Any:
-    """Return the shapes of what the paths lead to; in a list, what is not wanted is None."""
+    """Return the shapes of what the paths lead to; in lists, everything else is None."""
     if () in paths:
         return jax.tree.map(_shape, tree)
 
@@ -84,7 +84,7 @@ def _descend(tree: Any, path: Sequence[Any]) -> Any:
 
 @contextlib.contextmanager
 def _readable(state: epath.Path) -> Iterator[epath.Path]:
-    """Yield the directory, or a copy of one on a store that Orbax cannot read."""
+    """Yield the directory, or a local copy if it is on a store that Orbax cannot read."""
     if not is_remote(state) or str(state).startswith("gs://"):
         yield state
         return

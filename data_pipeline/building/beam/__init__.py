@@ -1,1 +1,1 @@
-"""The same builds as jobs of Apache Beam, on many machines."""
+"""Corpus builds as Apache Beam jobs, on many machines."""

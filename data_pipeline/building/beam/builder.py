@@ -1,4 +1,4 @@
-"""A build whose work is done by jobs of Apache Beam."""
+"""A build whose work is done by Apache Beam jobs."""
 
 import dataclasses
 import json
@@ -34,24 +34,25 @@ from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 from data_pipeline.verification import describe_files
 
 _SETTINGS_FILE = "settings.json"
-# Libraries that read or process text; all workers have the same.
+# Libraries that read or process text; all workers must have the same versions.
 _MORE_LIBRARIES = ("data_pipeline", "pyarrow", "apache-beam")
 
 
 class BeamBuilder:
-    """One build in jobs: documents are hashed, parts are encoded, shards are gathered.
+    """One build as a series of jobs that hash documents, encode parts and write shards.
 
-    What the jobs leave lies in `<output_dir>.partial` until the corpus is complete. A job that
-    failed is run again by the same command; those before it are not. Locally the corpus grows
-    there, too; on a store, which cannot rename, in its own place, the metadata last.
+    The output of the jobs stays in `<output_dir>.partial` until the corpus is complete. After a
+    failure, the same command runs the failed job again, but not the jobs before it. On a local
+    disk the corpus also grows in that directory. A store cannot rename, so there the corpus is
+    written in its final place, with the metadata last.
     """
 
     def __init__(self, config: BuildConfig, engine: EngineConfig) -> None:
         """Check the options, the inputs, the given tokenizer and the output directory.
 
         Raises:
-            InputError: Beam is not installed, an input is missing, or the output directory exists
-                already.
+            InputError: Beam is not installed, an input is missing, or the output directory already
+                exists.
         """
         make_pipeline = engine.make_pipelines(config.num_processes)
         from data_pipeline.building.beam.pipelines import Jobs
@@ -77,8 +78,8 @@ class BeamBuilder:
         """Build the corpus, or resume building it.
 
         Raises:
-            InputError: the input is not in the declared format, holds no text or changed, workers
-                have other versions, or a job failed.
+            InputError: the input is not in the declared format, holds no text or has changed,
+                workers have other versions, or a job failed.
         """
         make_directory(self._partial)
         with lock(self._partial, "build"):
@@ -113,7 +114,7 @@ class BeamBuilder:
             move_into_place(corpus, Path(self._url), Path(self._partial))
 
     def _open(self) -> BuildJob:
-        """Return the job, after removing what an earlier one with other settings left."""
+        """Return the job, after removing what a job with other settings left behind."""
         names = (*self._build.config.versions, *_MORE_LIBRARIES)
         versions = program_versions(names)
         settings = json.loads(json.dumps({**self._build.settings, "engine": dict(versions)}))
@@ -151,7 +152,7 @@ class BeamBuilder:
     def _prepare_tokenizer(
         self, job: BuildJob, num_files: int, num_parts: int
     ) -> tuple[Tokenizer, dict[str, Any]]:
-        """Save the given tokenizer, or one trained on a sample; return it and its files."""
+        """Save the given tokenizer, or train one on a sample; return it and its files."""
         with tempfile.TemporaryDirectory(prefix="albert-jax-tokenizer-") as scratch:
             local = Path(scratch) / TOKENIZER_DIRECTORY
             stored = open_path(job.corpus) / TOKENIZER_DIRECTORY

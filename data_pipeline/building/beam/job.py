@@ -1,4 +1,4 @@
-"""What all workers of a build have to know, and the versions that they must agree on."""
+"""What all workers of a build need to know, and the versions that they must agree on."""
 
 import dataclasses
 import functools
@@ -17,25 +17,25 @@ from data_pipeline.remote import new_binary_file, open_path
 from data_pipeline.sources.documents import Source
 from data_pipeline.sources.sentences import SentenceSplitter
 
-# Records of so many parts, or shards, share a file.
+# A file holds the records of this many parts or shards.
 PARTS_PER_FILE, SHARDS_PER_FILE = 1000, 100
 
-# What of `albert_jax` the text goes through; all of `data_pipeline` does.
+# The modules of `albert_jax` that process text; in `data_pipeline`, all do.
 _SHARED_FILES = ("settings.py", "durable_files.py", "input_files.py")
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildJob:
-    """A build as its workers see it, sent to them with each job.
+    """A build as its workers see it; sent to them with each job.
 
     Attributes:
-        work: directory of everything that is no part of the corpus.
-        corpus: directory of the corpus.
-        sources: of the build.
-        selection: of documents.
-        splitter: of sentences.
-        held_out: fraction of the documents.
-        fingerprint: of the tokenizer, once there is one.
+        work: the directory of everything that is not part of the corpus.
+        corpus: the directory of the corpus.
+        sources: the sources of the build.
+        selection: which documents to keep.
+        splitter: the sentence splitter.
+        held_out: the fraction of documents held out.
+        fingerprint: the fingerprint of the tokenizer, once there is one.
         versions: of Python, the libraries and this program, on the machine that started the build.
     """
 
@@ -49,7 +49,7 @@ class BuildJob:
     versions: tuple[tuple[str, str], ...]
 
     def path(self, *names: str) -> epath.Path:
-        """Return a path in the directory of work."""
+        """Return a path in the work directory."""
         return open_path("/".join((self.work, *names)))
 
     def block(self, part: int, number: int, in_training: HashFile | None = None) -> BlockReference:
@@ -58,7 +58,7 @@ class BuildJob:
         return BlockReference(path, self.held_out, None, in_training)
 
     def plan(self, part: int) -> epath.Path:
-        """Return the file that says which documents of a part are duplicates."""
+        """Return the file that records which documents of a part are duplicates."""
         return self.path("plans", f"{part // PARTS_PER_FILE:06d}", f"{part:09d}")
 
     def records(self, kind: str, number: int) -> epath.Path:
@@ -69,7 +69,7 @@ class BuildJob:
         """Compare the versions of this process with those of the build.
 
         Raises:
-            InputError: one differs.
+            InputError: a version differs.
         """
         own = dict(program_versions(tuple(name for name, _ in self.versions)))
         for name, version in self.versions:
@@ -101,7 +101,7 @@ def _hash_program() -> str:
 
 
 def write_records(path: epath.Path, records: Iterable[Any]) -> None:
-    """Write objects of this program to a file, which only its own workers read."""
+    """Pickle objects of this program to a file that only its own workers read."""
     with new_binary_file(path) as file:
         pickle.dump(list(records), file)
 

@@ -1,4 +1,4 @@
-"""Choice of the engine that builds a corpus, and the options of Apache Beam."""
+"""The engine that builds a corpus, and the options of Apache Beam."""
 
 import dataclasses
 import importlib
@@ -14,14 +14,14 @@ from data_pipeline.errors import InputError
 
 EXTRA = "pip install 'albert-jax[beam]'"
 
-# In the process of the command and processes that it starts. The runner that Beam itself would
-# choose here, Prism, is a program of its own, whose side inputs have had faults.
+# Runs in the command's process and in processes that it starts. The runner that Beam would choose
+# by default here, Prism, is a separate program, and its side inputs have had bugs.
 LOCAL_RUNNER = "FnApiRunner"
 _WORKER = "data_pipeline.building.beam.worker"
 
 
 class Engine(StrEnum):
-    """What builds a corpus: this machine's processes, or jobs of Apache Beam."""
+    """What builds a corpus: processes of this machine, or Apache Beam jobs."""
 
     LOCAL = "local"
     BEAM = "beam"
@@ -55,13 +55,13 @@ class EngineConfig:
         check_settings(self)
 
     def make_pipelines(self, num_processes: int) -> Callable[[], Any]:
-        """Return the function that makes an empty pipeline with the runner and its options.
+        """Return a function that makes an empty pipeline with the runner and its options.
 
         Args:
-            num_processes: of the local runner.
+            num_processes: the number of processes of the local runner.
 
         Raises:
-            InputError: Beam is not installed, or an option is not written as one.
+            InputError: Beam is not installed, or an option does not start with `--`.
         """
         require_beam()
         import apache_beam
@@ -76,7 +76,7 @@ class EngineConfig:
         if self.beam_runner != LOCAL_RUNNER:
             options.view_as(StandardOptions).runner = self.beam_runner
             return lambda: apache_beam.Pipeline(options=options)
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # exceptions say the same
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # exceptions carry the errors
         return lambda: apache_beam.Pipeline(_local_runner(num_processes), options)
 
 
@@ -99,10 +99,10 @@ def require_beam() -> None:
     """Check that Apache Beam is installed.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not installed.
     """
     try:
-        logging.disable(logging.WARNING)  # of clients of Google's services that are not installed
+        logging.disable(logging.WARNING)  # about missing clients of Google services
         importlib.import_module("apache_beam")
     except ImportError as error:
         raise InputError(f"--engine=beam needs Apache Beam: {EXTRA} ({error})") from None

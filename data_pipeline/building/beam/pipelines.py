@@ -1,4 +1,4 @@
-"""The jobs as pipelines of Apache Beam. Text is never shuffled; files carry what is large."""
+"""The jobs as Apache Beam pipelines. Text is never shuffled; files carry the large data."""
 
 import logging
 import re
@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Jobs:
-    """The jobs of a build, run one after the other; one that is done is not run again.
+    """The jobs of a build, run one after the other; a completed job is not run again.
 
     Args:
         make_pipeline: makes an empty pipeline.
@@ -72,7 +72,7 @@ class Jobs:
         self._run(job, "hash", _numbered("parts", num_files), build)
 
     def encode(self, job: BuildJob, num_files: int) -> None:
-        """Write the blocks of all parts, their summaries, and the held-out sentences' hashes."""
+        """Write the blocks and summaries of all parts, and the hashes of held-out sentences."""
 
         def build(parts: Any) -> None:
             encoded = parts | "Encode" >> beam.ParDo(EncodeParts(job)).with_outputs(SIDE, main=MAIN)
@@ -82,7 +82,7 @@ class Jobs:
         self._run(job, "encode", _numbered("parts", num_files), build)
 
     def compare(self, job: BuildJob, num_files: int, held_out: HashFile) -> None:
-        """Write the hashes of those held-out sentences that training has too."""
+        """Write the hashes of the held-out sentences that also occur in training text."""
 
         def build(summaries: Any) -> None:
             found = summaries | "Compare" >> beam.ParDo(Each(job, find_in_training_of, held_out))
@@ -100,11 +100,11 @@ class Jobs:
         self._run(job, "survey", _numbered("summaries", num_files), build)
 
     def write(self, job: BuildJob, num_files: Mapping[str, int]) -> None:
-        """Write the shards, the records of their files, and the counts of the text of a split.
+        """Write the shards, the records of their files, and the text counts of each split.
 
         Args:
-            job: of the build.
-            num_files: of the tasks of each split.
+            job: the build.
+            num_files: the number of task files of each split.
         """
         files = [(f"tasks_{split}", n) for split, num in num_files.items() for n in range(num)]
 
@@ -129,7 +129,7 @@ class Jobs:
         """Run a job over the records of files, each given by its kind and number.
 
         Raises:
-            InputError: it failed.
+            InputError: the job failed.
         """
         marker = job.path(f"{name}.done")
         if marker.exists():
@@ -154,11 +154,11 @@ def _numbered(kind: str, num_files: int) -> list[tuple[str, int]]:
 
 
 def _describe(name: str, error: Exception) -> str:
-    """Return one line: the message of this program's own error, if there is one in a traceback."""
+    """Return a one-line message, with this program's own error if the traceback has one."""
     text = str(error)
     own = re.findall(r"InputError: (.*?)(?: \[while running|$)", text, re.MULTILINE)
     lines = [line for line in text.splitlines() if line.strip()]
     if not own:
-        _logger.error("%s", text)  # of Beam, a store, or a bug: the line below may not say enough
+        _logger.error("%s", text)  # from Beam, a store or a bug: one line may not say enough
     reason = own[-1] if own else f"{type(error).__name__}: {lines[-1] if lines else ''}"
     return f"the Beam job {name} failed: {reason}; the same command resumes from here"

@@ -1,4 +1,4 @@
-"""What the driver does between jobs: it streams records of parts, and holds only counts."""
+"""The driver's work between jobs: it streams the records of parts and holds only counts."""
 
 import os
 from collections import Counter
@@ -28,7 +28,7 @@ PART_BYTES = 64 << 20
 
 
 def write_parts(job: BuildJob, files: Sequence[Sequence[InputFile]]) -> tuple[int, int]:
-    """Write the parts of the input with their numbers; return how many files and parts."""
+    """Write the numbered parts of the input; return the number of files and of parts."""
     parts = enumerate(
         part
         for number, (source, inputs) in enumerate(zip(job.sources, files, strict=True))
@@ -40,7 +40,7 @@ def write_parts(job: BuildJob, files: Sequence[Sequence[InputFile]]) -> tuple[in
 
 
 def _with_whole_path(source: Source, file: InputFile) -> InputFile:
-    """Return a file by a path that does not depend on the working directory."""
+    """Return a file with a path that does not depend on the working directory."""
     if source.format is SourceFormat.TFDS or is_remote(file.name):
         return file
     return file._replace(name=os.path.abspath(file.name))
@@ -53,7 +53,7 @@ def read_hash_file(job: BuildJob, name: str) -> HashFile:
 
 
 def read_summaries(job: BuildJob, num_files: int) -> tuple[Journal, Counter[str]]:
-    """Sum up the counts of all parts: of documents, and of held-out text that was removed."""
+    """Sum the counts of all parts: of documents, and of held-out text that was removed."""
     journal, removed = Journal({}), Counter[str]()
     for summary in _read_all(job, "summaries", num_files):
         journal.duplicates += summary.duplicates
@@ -66,7 +66,7 @@ def read_summaries(job: BuildJob, num_files: int) -> tuple[Journal, Counter[str]
 def write_tasks(
     job: BuildJob, split: str, num_files: int, in_training: HashFile, vocab_size: int
 ) -> int:
-    """Write which documents each shard of a split has; return how many files."""
+    """Write which documents each shard of a split holds; return the number of files."""
     kind = "summaries" if split == TRAIN else "held_out"
     blocks = _Blocks(job, num_files, in_training)
     totals = (size for summary in _read_all(job, kind, num_files) for size in summary.blocks)
@@ -75,7 +75,7 @@ def write_tasks(
 
 
 def read_split(job: BuildJob, split: str, num_files: int, vocab_size: int) -> SplitReport:
-    """Return the report of a split whose shards are written."""
+    """Return the report of a split whose shards have been written."""
     files: dict[str, dict[str, Any]] = {}
     num_shards = 0
     for number, written in _read_all(job, f"shards_{split}", num_files):
@@ -89,7 +89,7 @@ def read_split(job: BuildJob, split: str, num_files: int, vocab_size: int) -> Sp
 
 
 class _Blocks(Sequence[BlockReference]):
-    """The blocks of all parts, by their numbers; memory holds eight bytes a part."""
+    """The blocks of all parts, by number; takes eight bytes of memory per part."""
 
     def __init__(self, job: BuildJob, num_files: int, in_training: HashFile) -> None:
         self._job, self._in_training = job, in_training
@@ -117,7 +117,7 @@ def _read_all(job: BuildJob, kind: str, num_files: int) -> Iterator[Any]:
 
 
 def _write_grouped(job: BuildJob, kind: str, records: Iterable[Any], size: int) -> tuple[int, int]:
-    """Write records to files of so many; return how many files and records."""
+    """Write records to files of `size` records; return the number of files and of records."""
     num_files = num_records = 0
     group: list[Any] = []
     for record in records:

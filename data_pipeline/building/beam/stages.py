@@ -1,7 +1,7 @@
-"""The work of the jobs on one part, block or shard, without Beam.
+"""The jobs' work on one part, block or shard, without Beam.
 
-All of it may be done twice, or at once by two workers: files appear whole, under names that follow
-from what is in them.
+Any of it may run twice, or in two workers at once. Therefore files appear only when complete, and
+their names are determined by what they hold.
 """
 
 import functools
@@ -32,19 +32,19 @@ from data_pipeline.sources.text_files import ReadingProgress
 from data_pipeline.tokenizers.loading import load_tokenizer
 from data_pipeline.tokenizers.tokenizer import TOKENIZER_DIRECTORY, Tokenizer
 
-_PLACE_BITS = 32  # of a document's number within its part
+_PLACE_BITS = 32  # for a document's number within its part
 _DIGEST_BYTES = 32
 
 NumberedPart = tuple[int, Part]
 
 
 class DocumentCopies(NamedTuple):
-    """Duplicates of a document: what is dropped from a part, and what is counted there.
+    """What becomes of a document with duplicates: dropped, or kept and its copies counted.
 
     Attributes:
-        part: of the document.
-        place: number of the document within the part.
-        others: 0 if the document is dropped, else the number of documents that are, for its sake.
+        part: the part of the document.
+        place: the number of the document within the part.
+        others: 0 if the document is dropped, else the number of documents dropped as its copies.
     """
 
     part: int
@@ -56,12 +56,12 @@ class PartSummary(NamedTuple):
     """A part that was encoded.
 
     Attributes:
-        part: its number.
-        blocks: the training text of each of its blocks.
-        duplicates: documents dropped, here or elsewhere, of which the first is in this part.
-        rejected: documents that filters rejected.
+        part: the number of the part.
+        blocks: the amount of training text in each of its blocks.
+        duplicates: number of documents dropped, in any part, whose first copy is in this part.
+        rejected: the documents that filters rejected.
         near_duplicates: see `SelectedDocuments`.
-        faults: of reading.
+        faults: the reading faults.
     """
 
     part: int
@@ -73,7 +73,7 @@ class PartSummary(NamedTuple):
 
 
 class HeldOutSummary(NamedTuple):
-    """The held-out text of each block of a part, and what was removed from it."""
+    """The amount of held-out text in each block of a part, and what was removed from it."""
 
     part: int
     blocks: list[ShardSize]
@@ -81,11 +81,11 @@ class HeldOutSummary(NamedTuple):
 
 
 class PartReader:
-    """Documents of a part as they are selected, some at a time.
+    """Reads the selected documents of a part, in batches.
 
     Attributes:
-        digest: of the hashes of all documents, once they are read.
-        faults: of reading, once all is read.
+        digest: digest of the hashes of all documents, once they are read.
+        faults: the reading faults, once everything is read.
     """
 
     def __init__(self, job: BuildJob, part: Part) -> None:
@@ -116,14 +116,14 @@ class PartReader:
 
     def _require_unchanged(self) -> None:
         format = self._job.sources[self._part.source].format
-        # The name of a data set is no file; the documentation of packages has no versions.
+        # A data set name is not a file, and documentation of packages has no versions.
         if format not in (SourceFormat.TFDS, SourceFormat.DOCSTRINGS):
             for file in self._part.files:
                 file.require_unchanged()
 
 
 def sample_part(job: BuildJob, numbered: NumberedPart, task: SamplingTask) -> None:
-    """Write the sentences of a part on which the vocabulary is trained."""
+    """Write the sentences of a part that the vocabulary is trained on."""
     number, part = numbered
     with new_binary_file(job.records("sample", number)) as file:
         for selected in PartReader(job, part):
@@ -132,9 +132,9 @@ def sample_part(job: BuildJob, numbered: NumberedPart, task: SamplingTask) -> No
 
 
 def hash_part(job: BuildJob, numbered: NumberedPart) -> Iterator[tuple[int, int] | bytes]:
-    """Yield the hash of each document with its ordinal, and at last the digest of the part.
+    """Yield the hash of each document with its ordinal, and finally the digest of the part.
 
-    Ordinals grow in reading order, through all parts.
+    Ordinals increase in reading order across all parts.
     """
     number, part = numbered
     reader = PartReader(job, part)
@@ -147,7 +147,7 @@ def hash_part(job: BuildJob, numbered: NumberedPart) -> Iterator[tuple[int, int]
 
 
 def find_duplicates(ordinals: Iterable[int]) -> Iterator[DocumentCopies]:
-    """Yield what becomes of documents of one hash: the first one stays."""
+    """Yield what happens to each document with the same hash: only the first one is kept."""
     first, count = min(ordinals), 0
     for ordinal in ordinals:
         count += 1
@@ -164,7 +164,7 @@ def _copies(ordinal: int, others: int) -> DocumentCopies:
 def write_plan(
     job: BuildJob, part: int, digests: Iterable[bytes], copies: Iterable[DocumentCopies]
 ) -> None:
-    """Write which documents of a part are dropped, and the digest of what was read."""
+    """Write which documents of a part are dropped, and the digest of the documents read."""
     (digest,) = set(digests)
     rows = sorted({(one.place, one.others) for one in copies})
     with new_binary_file(job.plan(part)) as file:
@@ -172,7 +172,7 @@ def write_plan(
 
 
 def read_plan(job: BuildJob, part: int) -> tuple[bytes, Int64[np.ndarray, "copies 2"]]:
-    """Read what `write_plan` wrote: the digest, and place and others of each document."""
+    """Read what `write_plan` wrote: the digest, and the place and others of each document."""
     data = job.plan(part).read_bytes()
     rows = np.frombuffer(data[_DIGEST_BYTES:], "<i8").reshape(-1, 2).astype(np.int64)
     return data[:_DIGEST_BYTES], rows
@@ -184,7 +184,7 @@ def encode_part(
     """Encode the documents of a part into blocks; also return the hashes of held-out sentences.
 
     Raises:
-        InputError: the part is not what it was when its documents were hashed.
+        InputError: the part has changed since its documents were hashed.
     """
     number, part = numbered
     digest, copies = read_plan(job, number)
@@ -200,7 +200,7 @@ def encode_part(
         is_kept[places[here[:, 1] == 0]] = False
         kept = [text for text, keep in zip(selected.documents, is_kept, strict=True) if keep]
         block = encoder.encode(kept, selected.hashes[is_kept], part.source)
-        # Copies of a document without tokens are nothing that would have been dropped.
+        # Copies of a document without tokens do not count as dropped: it would not be kept anyway.
         is_counted = np.isin(selected.hashes[places], block.document_hashes)
         duplicates += int(here[is_counted, 1].sum())
         reference = job.block(number, len(summary.blocks))
@@ -237,7 +237,7 @@ def write_shard_of(job: BuildJob, task: ShardTask) -> ShardReport:
 
 
 def load_tokenizer_of(job: BuildJob) -> Tokenizer:
-    """Load the tokenizer of a build, once in a process."""
+    """Load the tokenizer of a build, once per process."""
     return _load_tokenizer(job.corpus, job.fingerprint)
 
 

@@ -1,4 +1,4 @@
-"""Steps of the jobs: functions of elements, with what they read and write in files."""
+"""Steps of the jobs: functions of elements, with the files that they read and write."""
 
 import functools
 import operator
@@ -31,12 +31,12 @@ from data_pipeline.building.finishing import ShardTask, find_in_training, survey
 from data_pipeline.building.splits.held_out import HashFile, save_hashes, union
 from data_pipeline.building.splits.measurement import TextCounts
 
-# The outputs of a step that has two.
+# The output tags of a step with two outputs.
 MAIN, SIDE = "main", "side"
 
 
 class Worker(beam.DoFn):
-    """A step of a job, on a worker with the same versions."""
+    """A step of a job, on a worker with the same versions as the build."""
 
     def __init__(self, job: BuildJob) -> None:
         self._job = job
@@ -46,7 +46,7 @@ class Worker(beam.DoFn):
 
 
 class Each(Worker):
-    """A function of the job, an element and further arguments, which yields or returns nothing."""
+    """Applies a function to the job, an element and further arguments; it may return None."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Each(Worker):
 
 
 class HashParts(Worker):
-    """Hashes of documents with their ordinals, and the digest of each part on the side."""
+    """Hashes documents of parts: yields hashes with ordinals, and part digests on the side."""
 
     def process(self, element: NumberedPart) -> Iterator[Any]:
         for found in hash_part(self._job, element):
@@ -73,7 +73,7 @@ class HashParts(Worker):
 
 
 class EncodeParts(Worker):
-    """Summaries of encoded parts, and the hashes of held-out sentences on the side."""
+    """Encodes parts: yields their summaries, and the hashes of held-out sentences on the side."""
 
     def process(self, element: NumberedPart) -> Iterator[Any]:
         summary, held_out = encode_part(self._job, element)
@@ -82,7 +82,7 @@ class EncodeParts(Worker):
 
 
 class WriteShards(Worker):
-    """Records of the files of shards, and the counts of their text on the side."""
+    """Writes shards: yields the records of their files, and their text counts on the side."""
 
     def process(self, element: ShardTask) -> Iterator[Any]:
         report = write_shard_of(self._job, element)
@@ -117,7 +117,7 @@ def write_union(hashes: Any, job: BuildJob, name: str) -> None:
 
 
 def write_groups(placed: Any, job: BuildJob) -> None:
-    """Write records to files, given with the kind and the number of the file of each."""
+    """Write records to files; each record comes with the kind and the number of its file."""
     _ = (
         placed
         | "By file" >> beam.GroupByKey()
@@ -126,7 +126,7 @@ def write_groups(placed: Any, job: BuildJob) -> None:
 
 
 def read_file(job: BuildJob, place: tuple[str, int]) -> Iterator[Any]:
-    """Yield the records of a file, given by its kind and number."""
+    """Yield the records of the file with this kind and number."""
     yield from read_records(job.records(*place))
 
 
@@ -147,13 +147,13 @@ def _write_hashes(job: BuildJob, hashes: UInt64[np.ndarray, " hashes"], name: st
 
 
 def find_copies(element: tuple[int, Iterable[int]]) -> Iterator[tuple[int, DocumentCopies]]:
-    """Yield what becomes of documents of one hash, each with its part."""
+    """Yield what happens to each document with the same hash, keyed by its part."""
     for found in find_duplicates(element[1]):
         yield found.part, found
 
 
 def write_plan_of(job: BuildJob, element: tuple[int, dict[str, Iterable[Any]]]) -> None:
-    """Write the plan of a part, given by its digests and its documents that have copies."""
+    """Write the plan of a part from its digests and its documents that have copies."""
     number, found = element
     write_plan(job, number, found["digests"], found["copies"])
 
@@ -161,7 +161,7 @@ def write_plan_of(job: BuildJob, element: tuple[int, dict[str, Iterable[Any]]]) 
 def find_in_training_of(
     job: BuildJob, summary: PartSummary, held_out: HashFile
 ) -> Iterator[UInt64[np.ndarray, " hashes"]]:
-    """Yield the hashes of held-out sentences that are in the training text of a part's blocks."""
+    """Yield the hashes of held-out sentences that occur in the training text of a part."""
     for number in range(len(summary.blocks)):
         yield find_in_training(job.block(summary.part, number), held_out)
 
@@ -181,5 +181,5 @@ def survey_of(
 
 
 def sum_texts(texts: Iterable[TextCounts]) -> TextCounts:
-    """Add up counts of texts, of which there is at least one."""
+    """Sum one or more counts of texts."""
     return functools.reduce(operator.add, texts)

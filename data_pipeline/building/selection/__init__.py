@@ -1,1 +1,1 @@
-"""Selection of documents: quality filters of one's own, and near-duplicates by MinHash."""
+"""Selection of documents: user-defined quality filters, and near-duplicates by MinHash."""

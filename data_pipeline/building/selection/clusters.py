@@ -1,4 +1,4 @@
-"""Clusters of near-duplicate documents: those that are linked by equal bands of signatures."""
+"""Clusters of near-duplicate documents, linked by equal bands of their signatures."""
 
 from collections.abc import Iterable
 
@@ -12,19 +12,20 @@ def find_near_duplicates(
 ) -> tuple[UInt64[np.ndarray, " near_duplicates"], int]:
     """Find near-duplicates among documents in reading order.
 
-    Documents are in one cluster if they are linked by pairs that share a band. The first one stays;
-    texts equal to it are no near-duplicates of it, and left to the removal of duplicates.
+    Two documents are in one cluster if they are linked by a chain of pairs that share a band. The
+    first document of a cluster is kept. Texts equal to it are not counted as near-duplicates; they
+    are left to the removal of duplicates.
 
     Args:
-        hashes: of the documents' texts.
-        bands: for each band, its hash in all documents. One is held in memory at a time, with what
-            sorts it: about 40 bytes a document.
+        hashes: the hashes of the documents' texts.
+        bands: for each band, its hash in all documents. One band is in memory at a time; with the
+            arrays for sorting it, that takes about 40 bytes per document.
 
     Returns:
-        The hashes of the near-duplicates, sorted, and the number of clusters that have any.
+        The sorted hashes of the near-duplicates, and the number of clusters that have any.
 
-    Example: documents 1, 2, 3 and 4 with bands ``[7, 8, 7, 9]`` and ``[5, 6, 4, 6]`` are two
-    clusters, of which 3 and 4 are dropped.
+    Example: documents 1, 2, 3 and 4 with bands ``[7, 8, 7, 9]`` and ``[5, 6, 4, 6]`` form two
+    clusters; 3 and 4 are dropped.
     """
     firsts = cluster(bands, len(hashes))
     is_dropped = hashes != hashes[firsts]
@@ -34,7 +35,7 @@ def find_near_duplicates(
 def cluster(
     bands: Iterable[UInt64[np.ndarray, " documents"]], num_documents: int
 ) -> Int64[np.ndarray, " documents"]:
-    """Return the number of the first document of the cluster of each document.
+    """Return, for each document, the number of the first document in its cluster.
 
     Example: ``cluster([[7, 8, 7, 9], [5, 6, 4, 6]], 4)`` is ``[0, 1, 0, 1]``.
     """
@@ -53,7 +54,7 @@ def _unite(
 ) -> None:
     """Unite the clusters of pairs of documents, in place.
 
-    The parent of a document is an earlier one of its cluster; the first one is its own.
+    The parent of a document is an earlier one of its cluster; the first document is its own parent.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -63,7 +64,7 @@ def _unite(
     roots, (rows, columns) = np.unique(pairs, return_inverse=True)
     edges = coo_array((np.ones(len(rows), bool), (rows, columns)), (len(roots), len(roots)))
     _, components = connected_components(edges, directed=False)
-    # Roots are sorted, so the first one of a component is its first document.
+    # Roots are sorted, so the first root of a component is its first document.
     _, first, component = np.unique(components, return_index=True, return_inverse=True)
     parents[roots] = roots[first[component]]
 

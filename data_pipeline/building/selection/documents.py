@@ -1,4 +1,4 @@
-"""Selection of the documents of a build, by quality filters and without near-duplicates."""
+"""Selection of a build's documents by quality filters, and removal of near-duplicates."""
 
 import functools
 import itertools
@@ -15,24 +15,24 @@ from data_pipeline.sources.documents import Document
 
 
 class SelectedDocuments(NamedTuple):
-    """The documents that are left of some, and counts of the others."""
+    """The selected documents of a batch, and counts of the others."""
 
     documents: list[Document]
     hashes: UInt64[np.ndarray, " documents"]  # see `hash_documents`
     rejected: Rejections
-    near_duplicates: dict[str, int]  # documents and characters dropped, and characters before that
+    near_duplicates: dict[str, int]  # documents and characters dropped; characters before that
 
 
 class Selection(NamedTuple):
-    """The choice of documents, the same in all passes, in a form that can be sent to processes."""
+    """Which documents to keep, the same in all passes; can be sent to other processes."""
 
     sources: tuple[str, ...]  # their names
     filters: tuple[DocumentFilter, ...] = ()
-    near_duplicates: Path | None = None  # a file of the sorted hashes of those to drop
+    near_duplicates: Path | None = None  # a file with the sorted hashes of the documents to drop
 
 
 def start_once(selection: Selection) -> "Selector":
-    """Start a selection: import the filters, once in a process."""
+    """Start a selection, which imports the filters, once per process."""
     path = selection.near_duplicates
     status = path.stat() if path else None
     return _start(selection, (status.st_ino, status.st_mtime_ns) if status else None)
@@ -40,12 +40,12 @@ def start_once(selection: Selection) -> "Selector":
 
 @functools.lru_cache(maxsize=1)
 def _start(selection: Selection, version: tuple[int, int] | None) -> "Selector":
-    del version  # of the file of near-duplicates
+    del version  # of the file of near-duplicates; part of the cache key
     return Selector(selection)
 
 
 class Selector:
-    """A selection that was started."""
+    """A selection that has been started."""
 
     def __init__(self, selection: Selection) -> None:
         """Import the filters."""
@@ -57,12 +57,12 @@ class Selector:
     def select(
         self, documents: Sequence[Document], files: Sequence[str], source: int
     ) -> SelectedDocuments:
-        """Select some documents of one source.
+        """Select among documents of one source.
 
         Args:
-            documents: as they were read.
-            files: name of the file of each.
-            source: number of their source.
+            documents: the documents as read.
+            files: the file name of each document.
+            source: the number of the source.
 
         Raises:
             InputError: a filter failed.
@@ -83,7 +83,7 @@ class Selector:
 
 
 def _map_hashes(path: Path) -> UInt64[np.ndarray, " n"]:
-    """Map a file of hashes into memory, which all processes share."""
+    """Memory-map a file of hashes, so that all processes share the memory."""
     if not path.stat().st_size:
         return np.zeros(0, np.uint64)
     return np.memmap(path, "<u8", mode="r")

@@ -1,4 +1,4 @@
-"""Quality filters: functions of one's own that keep or reject a document, with their counts."""
+"""Quality filters: user-defined functions that keep or reject a document, with their counts."""
 
 import importlib
 import inspect
@@ -18,24 +18,24 @@ from albert_jax.settings import FieldError, did_you_mean
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import Document
 
-# Text and name of the source; True to keep, False or a short reason to reject.
+# Takes text and source name; returns True to keep, False or a short reason to reject.
 FilterFunction = Callable[[str, str], bool | str]
 # Filter -> reason -> documents.
 Rejections = dict[str, dict[str, int]]
 
-WITHOUT_REASON = "no reason given"  # of filters that return False
+WITHOUT_REASON = "no reason given"  # for filters that return False
 _LONGEST_REASON = 80  # characters
-_MOST_REASONS = 100  # of one filter: a reason is a rule, and not a measurement
+_MOST_REASONS = 100  # per filter: a reason names a rule, not a measurement
 _SAMPLE = "A sentence of a sample, of no importance.\nIts second and last paragraph."
 _SHOWN = 40  # characters of a document in a message
 
 
 class DocumentFilter(NamedTuple):
-    """A filter by its name, in a form that can be sent to worker processes.
+    """A filter identified by its name; can be sent to worker processes.
 
     Attributes:
         name: module:function.
-        sha256: of the source files of the module and of the function.
+        sha256: SHA-256 of the source files of the module and of the function.
     """
 
     name: str
@@ -56,7 +56,7 @@ class DocumentFilter(NamedTuple):
 
 
 class FilterChain:
-    """Filters one after another, and counts of what they rejected."""
+    """Filters applied one after another, with counts of what they rejected."""
 
     def __init__(self, filters: Iterable[DocumentFilter]) -> None:
         """Import the filters."""
@@ -68,12 +68,12 @@ class FilterChain:
         """Return the documents that all filters keep, and the counts of the others.
 
         Args:
-            documents: of one source.
-            files: name of the file of each, for messages.
-            source: name of the source.
+            documents: documents of one source.
+            files: the file name of each document, for messages.
+            source: the name of the source.
 
         Raises:
-            InputError: a filter failed, or returned something else than True, False or a reason.
+            InputError: a filter failed, or returned something other than a bool or a reason.
         """
         if not self._functions:
             return list(documents), {}
@@ -92,10 +92,10 @@ class FilterChain:
 
 
 def check_filter_names(names: Sequence[str]) -> None:
-    """Check the form of names of filters.
+    """Check the form of the names of filters.
 
     Raises:
-        FieldError: one is not module:function, or occurs twice.
+        FieldError: a name is not module:function, or occurs twice.
     """
     allowed = "module:function, each given once"
     for name in names:
@@ -107,14 +107,14 @@ def check_filter_names(names: Sequence[str]) -> None:
 
 
 def find_filters(names: Iterable[str], source: str) -> tuple[DocumentFilter, ...]:
-    """Import filters, and try each on a sample.
+    """Import filters, and try each one on a sample.
 
     Args:
-        names: module:function of each, on PYTHONPATH or in the working directory.
-        source: name of a source, for the sample.
+        names: module:function of each filter, on PYTHONPATH or in the working directory.
+        source: the name of a source, passed along with the sample.
 
     Raises:
-        InputError: one cannot be imported, takes other arguments, or fails.
+        InputError: a filter cannot be imported, takes other arguments, or fails.
     """
     filters = []
     for name in names:
@@ -126,10 +126,10 @@ def find_filters(names: Iterable[str], source: str) -> tuple[DocumentFilter, ...
 
 
 def add_rejections(total: Rejections, more: Rejections) -> None:
-    """Add counts to others, in place.
+    """Add counts to a total, in place.
 
     Raises:
-        InputError: a filter has more reasons than anyone would read.
+        InputError: a filter has too many different reasons.
     """
     for name, reasons in more.items():
         counts = total.setdefault(name, {})
@@ -143,7 +143,7 @@ def add_rejections(total: Rejections, more: Rejections) -> None:
 
 
 def format_rejections(rejected: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return a line for each filter: documents it rejected, by reason, the most frequent first."""
+    """Return a line per filter: documents it rejected, by reason, most frequent reason first."""
     lines = []
     for name, reasons in rejected.items():
         ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
@@ -156,7 +156,7 @@ def format_rejections(rejected: Mapping[str, Mapping[str, int]]) -> list[str]:
 def _reject_reason(
     name: str, function: FilterFunction, text: str, source: str, file: str
 ) -> str | None:
-    """Return why a filter rejects a text; None if it keeps it."""
+    """Return why a filter rejects a text, or None if it keeps the text."""
     try:
         verdict = function(text, source)
     except (Exception, SystemExit) as error:
@@ -185,9 +185,9 @@ def _describe(file: str, text: str) -> str:
 
 
 def _import_filter(name: str) -> tuple[FilterFunction, str]:
-    """Return the function of a name, and the hash of its source."""
+    """Return the function with a given name, and the hash of its source."""
     module_name, _, function_name = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:  # as in a console script
+    if os.getcwd() not in sys.path and "" not in sys.path:  # the case in a console script
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
@@ -227,7 +227,7 @@ def _hash_source(name: str, module: ModuleType, function: Any) -> str:
 def _check_signature(name: str, function: FilterFunction) -> None:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # of a function in C: the sample shows what it takes
+    except ValueError:  # a function written in C: the sample shows whether its arguments fit
         return
     try:
         signature.bind("text", "source")

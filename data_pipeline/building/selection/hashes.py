@@ -6,17 +6,17 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Bool, Int32, UInt64
 
-# Shorter sentences ("See also the list below.") recur by chance and give nothing away.
+# Shorter sentences ("See also the list below.") recur by chance and leak nothing.
 LONG_SENTENCE_TOKENS = 10
 
-# The hash of sentences that are too short to matter.
+# Stands for sentences that are too short to matter.
 NOT_HASHED = 0
 
 
 def contains(
     sorted_hashes: UInt64[np.ndarray, " m"], hashes: UInt64[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
-    """Return a mask of the hashes that are among the sorted ones."""
+    """Return a mask of the hashes that are in the sorted array."""
     if not len(sorted_hashes):
         return np.zeros(len(hashes), bool)
     at = np.searchsorted(sorted_hashes, hashes)
@@ -26,7 +26,7 @@ def contains(
 
 
 def hash_documents(documents: Iterable[Sequence[str]]) -> UInt64[np.ndarray, " documents"]:
-    """Hash the text of each document, independently of other documents and of the encoding."""
+    """Hash the text of each document, independent of other documents and of the encoding."""
     digests = [blake2b("\n".join(d).encode(), digest_size=8).digest() for d in documents]
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 

@@ -1,8 +1,8 @@
-"""MinHash signatures of documents: near-duplicates are those that share a band.
+"""MinHash signatures of documents: two documents are near-duplicates if they share a band.
 
-Two documents whose sets of word n-grams have the Jaccard similarity s share one of b bands of r
-hashes with the probability 1 - (1 - s^r)^b (Leskovec et al., Mining of Massive Datasets, 3.4).
-FineWeb (Penedo et al., 2024) takes n-grams of 5 words, 14 bands and 8 hashes.
+Two documents whose sets of word n-grams have Jaccard similarity s share at least one of b bands of
+r hashes with probability 1 - (1 - s^r)^b (Leskovec et al., Mining of Massive Datasets, 3.4).
+FineWeb (Penedo et al., 2024) uses 5-grams of words, 14 bands and 8 hashes per band.
 """
 
 import importlib.util
@@ -18,23 +18,23 @@ from jaxtyping import Bool, UInt32, UInt64
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import Document
 
-# A definition of signatures that datasketch names, so that its later versions keep it.
+# A signature scheme that datasketch identifies by name, so that later versions keep it.
 _SCHEME = "affine32"
 MINHASH_LIBRARY = "datasketch"
-_NGRAMS_PER_UPDATE = 512  # times all hashes fit in a core's cache
+_NGRAMS_PER_UPDATE = 512  # a table of so many n-grams by all hashes fits in a core's cache
 _MULTIPLIER, _MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _WORD = re.compile(r"\w+")
 
 
 class NearDuplicates(StrEnum):
-    """Treatment of near-duplicates: kept, or dropped but for the first of each cluster."""
+    """Treatment of near-duplicates: keep all, or only the first document of each cluster."""
 
     NONE = "none"
     MINHASH = "minhash"
 
 
 class MinHash(NamedTuple):
-    """Signatures of documents by their words' n-grams, in a form that can be sent to processes."""
+    """Signatures of documents by their word n-grams; can be sent to other processes."""
 
     ngram: int  # words
     bands: int
@@ -42,11 +42,11 @@ class MinHash(NamedTuple):
     seed: int
 
     def describe(self) -> dict[str, Any]:
-        """Return what the signatures depend on, but for the library's version."""
+        """Return everything that the signatures depend on, except the library's version."""
         return {"method": NearDuplicates.MINHASH.value, **self._asdict(), "scheme": _SCHEME}
 
     def collision_probability(self, similarity: float) -> float:
-        """Return the probability that documents of this Jaccard similarity share a band."""
+        """Return the probability that documents with this Jaccard similarity share a band."""
         return float(1 - (1 - similarity**self.band_size) ** self.bands)
 
     def sign(
@@ -55,8 +55,8 @@ class MinHash(NamedTuple):
         """Hash the bands of documents.
 
         Returns:
-            A mask of the documents with at least `ngram` words, and their bands; the others are
-            no near-duplicates of any.
+            A mask of the documents with at least `ngram` words, and the bands of those documents.
+            Shorter documents have no near-duplicates.
         """
         from datasketch import MinHash as Signature
 
@@ -84,13 +84,13 @@ class WordHashes(dict[str, int]):
         return self[word]
 
     def hash(self, text: str) -> UInt64[np.ndarray, " words"]:
-        """Hash the words of a text: runs of letters, digits and underscores, in lower case."""
+        """Hash the words of a text in lower case: runs of letters, digits and underscores."""
         words = _WORD.findall(text.lower())
         return np.fromiter(map(self.__getitem__, words), np.uint64, len(words))
 
 
 def hash_ngrams(words: UInt64[np.ndarray, " words"], n: int) -> UInt32[np.ndarray, " ngrams"]:
-    """Hash the n-grams of words, n consecutive ones each; fewer than n words have none."""
+    """Hash each run of n consecutive words; fewer than n words have no n-grams."""
     if len(words) < n:
         return np.zeros(0, np.uint32)
     ngrams = np.lib.stride_tricks.sliding_window_view(words, n)
@@ -98,7 +98,7 @@ def hash_ngrams(words: UInt64[np.ndarray, " words"], n: int) -> UInt32[np.ndarra
 
 
 def combine(values: UInt64[np.ndarray, "*shape n"]) -> UInt64[np.ndarray, "*shape"]:
-    """Hash rows of n hashes to one each, by a polynomial modulo 2^64 whose bits are then mixed."""
+    """Hash each row of n hashes to one: a polynomial modulo 2^64, followed by mixing its bits."""
     result = values[..., 0].copy()
     for column in range(1, values.shape[-1]):
         result = result * _MULTIPLIER + values[..., column]
@@ -108,10 +108,10 @@ def combine(values: UInt64[np.ndarray, "*shape n"]) -> UInt64[np.ndarray, "*shap
 
 
 def require_library() -> None:
-    """Check that the library of signatures is installed.
+    """Check that the library for signatures is installed.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not installed.
     """
     if importlib.util.find_spec(MINHASH_LIBRARY) is None:
         raise InputError(

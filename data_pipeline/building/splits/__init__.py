@@ -1,1 +1,1 @@
-"""The splits of a corpus: blocks of encoded documents, held-out text, shards and their counts."""
+"""The splits of a corpus: blocks of encoded documents, held-out text, and shards with counts."""

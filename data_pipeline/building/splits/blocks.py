@@ -1,4 +1,4 @@
-"""Encoded documents in files: blocks, each of which a worker writes, and which become shards."""
+"""Encoded documents in files: workers write blocks, which later become shards."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,21 +15,21 @@ _HASH_DTYPE = np.dtype("<u8")
 
 
 class EncodedDocuments(NamedTuple):
-    """D documents of S sentences together, laid end to end.
+    """D documents with S sentences in total, concatenated.
 
-    Example: two documents, the first of two sentences: `[[[5, 6], [7]], [[8]]]` is tokens
-    `[5, 6, 7, 8]`, sentence_lengths `[2, 1, 1]`, sentence_counts `[2, 1]`.
+    Example: two documents `[[[5, 6], [7]], [[8]]]`, the first with two sentences, have tokens
+    `[5, 6, 7, 8]`, sentence_lengths `[2, 1, 1]` and sentence_counts `[2, 1]`.
     """
 
     tokens: np.ndarray  # integers [tokens]
-    sentence_lengths: np.ndarray  # integers [S], tokens of each sentence, at least 1
-    sentence_counts: np.ndarray  # integers [D], sentences of each document, at least 1
+    sentence_lengths: np.ndarray  # integers [S], number of tokens in each sentence, at least 1
+    sentence_counts: np.ndarray  # integers [D], number of sentences in each document, at least 1
     sources: np.ndarray  # integers [D]
 
     def select_sentences(self, mask: Bool[np.ndarray, " sentences"]) -> "EncodedDocuments":
-        """Keep the sentences of a mask, and the documents that have any of them.
+        """Keep the sentences selected by a mask, and the documents that have any of them.
 
-        Example: of `[[[5, 6], [7]], [[8]]]` the mask `[True, False, False]` keeps `[[[5, 6]]]`.
+        Example: for `[[[5, 6], [7]], [[8]]]`, the mask `[True, False, False]` keeps `[[[5, 6]]]`.
         """
         document_of = np.repeat(np.arange(len(self.sources)), self.sentence_counts)
         counts = np.bincount(document_of[mask], minlength=len(self.sources))
@@ -41,7 +41,7 @@ class EncodedDocuments(NamedTuple):
         )
 
     def slice(self, first: int, last: int) -> "EncodedDocuments":
-        """Return the documents from `first` up to `last`."""
+        """Return the documents from `first` up to but not including `last`."""
         sentences = np.concatenate([[0], np.cumsum(self.sentence_counts, dtype=np.int64)])
         tokens = np.concatenate([[0], np.cumsum(self.sentence_lengths, dtype=np.int64)])
         begin, end = sentences[first], sentences[last]
@@ -61,9 +61,9 @@ class DocumentSizes(NamedTuple):
 
 
 class EncodedBlock(NamedTuple):
-    """Documents of one source as ids, without those that have no tokens.
+    """Encoded documents of one source, without documents that have no tokens.
 
-    The parts of an overlong sentence count as sentences.
+    Each part of an overlong sentence counts as a sentence.
     """
 
     documents: EncodedDocuments
@@ -82,7 +82,7 @@ class EncodedBlock(NamedTuple):
 
 
 def write_block(path: epath.Path, block: EncodedBlock, vocab_size: int) -> None:
-    """Write a block to a file, which is complete or absent."""
+    """Write a block to a file, which is either complete or absent."""
     documents = block.documents
     with new_binary_file(path) as file:
         for array, dtype in (
@@ -96,7 +96,7 @@ def write_block(path: epath.Path, block: EncodedBlock, vocab_size: int) -> None:
             array = np.ascontiguousarray(array, dtype)
             header = np.lib.format.header_data_from_array_1_0(array)
             np.lib.format.write_array_header_1_0(file, header)
-            file.write(array.tobytes())  # unlike `write_array`, with the reason if it fails
+            file.write(array.tobytes())  # unlike `write_array`, tells the reason if it fails
 
 
 def read_block(path: epath.Path, *, with_tokens: bool) -> EncodedBlock:
@@ -104,10 +104,10 @@ def read_block(path: epath.Path, *, with_tokens: bool) -> EncodedBlock:
 
     Args:
         path: the file.
-        with_tokens: False to leave the tokens empty, which are most of it.
+        with_tokens: False to leave out the tokens, which are most of the file.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -129,5 +129,5 @@ def _read_array(file: Any) -> np.ndarray:
 
 
 def block_file(directory: Path, number: int) -> Path:
-    """Return the file of a block; a directory holds a thousand."""
+    """Return the file of a block; each directory holds a thousand blocks."""
     return directory / f"{number // 1000:06d}" / f"{number:09d}.block"

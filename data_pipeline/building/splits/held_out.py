@@ -1,4 +1,4 @@
-"""The held-out split: documents chosen by hash, without long sentences that training has too."""
+"""The held-out split: documents chosen by hash, without long sentences that occur in training."""
 
 import functools
 import hashlib
@@ -21,18 +21,18 @@ from data_pipeline.remote import new_binary_file
 
 _NONE = np.zeros(0, np.uint64)
 
-# Names of the counts of held-out text that training has too.
+# Names of the counts of held-out text removed because it also occurs in training.
 REMOVED = ("held_out_sentences_removed", "held_out_documents_removed")
 
 
 def is_held_out(
     hashes: UInt64[np.ndarray, " documents"], fraction: float
 ) -> Bool[np.ndarray, " documents"]:
-    """Return a mask of the held-out documents: those with the lowest `fraction` of hashes.
+    """Return a mask of held-out documents: those with hashes in the lowest `fraction` of values.
 
-    Only a document's own text decides, whatever else the corpus holds.
+    The choice depends only on the document's own text, not on the rest of the corpus.
     """
-    # In units of 2^-32, which every machine compares alike.
+    # Compared as integers in units of 2^-32, so that every machine agrees.
     return (hashes >> np.uint64(32)) < np.uint64(round(fraction * 2**32))
 
 
@@ -42,8 +42,8 @@ class BlockSplits(NamedTuple):
     Attributes:
         block: documents of both splits.
         held_out: the fraction of held-out documents.
-        is_new: mask of the documents that are no duplicates; None for all.
-        in_training: sorted hashes of held-out sentences that training has too.
+        is_new: mask of the documents that are not duplicates; None means all.
+        in_training: sorted hashes of held-out sentences that also occur in training.
     """
 
     block: EncodedBlock
@@ -64,12 +64,12 @@ class BlockSplits(NamedTuple):
         return mask
 
     def hashes(self, split: str) -> UInt64[np.ndarray, " hashes"]:
-        """Return the hashes of the long sentences of a split, sorted, each of them once."""
+        """Return the sorted, unique hashes of the long sentences of a split."""
         hashes = np.unique(self.block.sentence_hashes[self._documents(split)])
         return hashes[hashes != NOT_HASHED]
 
     def training_has(self, held_out: UInt64[np.ndarray, " hashes"]) -> UInt64[np.ndarray, " found"]:
-        """Return those hashes of held-out sentences that are in this block's training text."""
+        """Return the hashes of held-out sentences that occur in this block's training text."""
         hashes = self.hashes(TRAIN)
         return hashes[contains(held_out, hashes)]
 
@@ -101,18 +101,18 @@ class HashFile(NamedTuple):
     digest: str
 
     def load(self) -> UInt64[np.ndarray, " hashes"]:
-        """Return the hashes; a process reads the file once."""
+        """Return the hashes; each process reads the file once."""
         return _load_hashes(self)
 
 
 class BlockReference(NamedTuple):
-    """A block in its file.
+    """A block stored in a file.
 
     Attributes:
         path: the file.
         held_out: the fraction of held-out documents.
-        is_new: mask of the documents that are no duplicates; None for all.
-        in_training: the hashes of held-out sentences that training has; None before they are known.
+        is_new: mask of the documents that are not duplicates; None means all.
+        in_training: the hashes of held-out sentences that occur in training; None until known.
     """
 
     path: epath.Path
@@ -143,7 +143,7 @@ def _load_hashes(file: HashFile) -> UInt64[np.ndarray, " hashes"]:
 
 
 def union(hashes: Iterable[UInt64[np.ndarray, " _"]]) -> UInt64[np.ndarray, " hashes"]:
-    """Return the sorted union of sets of hashes; memory holds twice the result."""
+    """Return the sorted union of sets of hashes; memory holds up to twice the result."""
     found, pending, size = _NONE, [], 0
     for some in hashes:
         pending.append(some)

@@ -1,4 +1,4 @@
-"""Counts of the text of shards, which add up to those that the metadata and the report give."""
+"""Counts of the text of shards, which add up to the counts in the metadata and the report."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from data_pipeline.corpus.splits import Shard, shard_name
 from data_pipeline.memory_maps import MappedDirectory
 from data_pipeline.tokenizers.tokenizer import Tokenizer
 
-# Lengths of rows that are reported, since a build does not know those of training.
+# Row lengths used in the report, since a build does not know those of training.
 ROW_LENGTHS = 512, 128
 SPECIAL_TOKENS = 3
 
@@ -22,20 +22,20 @@ _DOCUMENTS_PER_READ = 1 << 14
 
 
 class ShardReport(NamedTuple):
-    """What the report of a corpus sums up over shards."""
+    """The part of a corpus's report that is summed over shards."""
 
     files: dict[str, dict[str, Any]]  # bytes and sha256 by name
     text: "TextCounts"
 
 
 class TextCounts(NamedTuple):
-    """Counts of a text, which add up over shards.
+    """Counts of text, which can be added up over shards.
 
     Attributes:
-        by_source: documents, sentences and tokens of each source.
+        by_source: number of documents, sentences and tokens of each source.
         tokens: how often each token of the vocabulary occurs.
-        rows: for rows of 512 and of 128 with one full-length pair each, the positions that are
-            filled, and the rows.
+        rows: for rows of 512 and of 128 with one full-length pair each, the number of filled
+            positions and the number of rows.
     """
 
     by_source: Int64[np.ndarray, "sources 3"]
@@ -47,13 +47,13 @@ class TextCounts(NamedTuple):
 
     @classmethod
     def zeros(cls, num_sources: int, vocab_size: int) -> "TextCounts":
-        """Return the counts of no text."""
+        """Return the counts of an empty text."""
         shapes = ((num_sources, len(COUNTED)), vocab_size, (len(ROW_LENGTHS), 2))
         return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
 
 class SplitReport(NamedTuple):
-    """The files of a split, by their path within the corpus, and its text."""
+    """The files of a split, by path within the corpus, and the counts of its text."""
 
     files: dict[str, dict[str, Any]]
     num_shards: int
@@ -77,7 +77,7 @@ def report_shard(
 def sum_reports(
     split: str, reports: Iterable[ShardReport], num_sources: int, vocab_size: int
 ) -> SplitReport:
-    """Sum up the reports of the shards of a split, which are given in order."""
+    """Sum the reports of the shards of a split, given in order."""
     files: dict[str, dict[str, Any]] = {}
     number, text = 0, TextCounts.zeros(num_sources, vocab_size)
     for report in reports:

@@ -1,4 +1,4 @@
-"""Shards of a split: where the documents of blocks are cut into them, and writing each of them."""
+"""Shards of a split: cutting the documents of blocks into shards, and writing each shard."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ MAX_SHARD_BYTES = 256 * 10**6
 
 
 class Piece(NamedTuple):
-    """Documents of a block that go into one shard, counted among those of the split."""
+    """Documents of a block that go into one shard, numbered among those of its split."""
 
     block: int
     first: int
@@ -39,21 +39,21 @@ def cut_shards(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Iterator[list[Piece]]:
-    """Cut the documents of blocks into shards: each takes all that fit before the next begins.
+    """Cut the documents of blocks into shards, each filled before the next one begins.
 
-    Only of blocks across which a shard ends the sizes of documents are asked for.
+    `sizes_of` is called only for blocks in which a shard ends.
 
     Args:
         totals: the amount of text of the split in each block.
         sizes_of: maps the number of a block to the sizes of its documents in the split.
-        vocab_size: tokens in the vocabulary.
-        max_shard_bytes: upper bound of the files of a shard together.
+        vocab_size: number of tokens in the vocabulary.
+        max_shard_bytes: upper bound on the total size of the files of a shard.
 
     Yields:
         The pieces of each shard.
 
     Raises:
-        ValueError: a document alone is larger than a shard.
+        ValueError: a single document is larger than a shard.
     """
     pieces: list[Piece] = []
     size = ShardSize()
@@ -95,7 +95,7 @@ def cut_shards(
 
 
 def shard_bytes(tokens: Any, sentences: Any, documents: Any, vocab_size: int) -> Any:
-    """Return the bytes of the files of a shard of so much text; of arrays, for each element."""
+    """Return the size in bytes of a shard's files for this much text; elementwise for arrays."""
     offsets = (sentences + 1 + documents + 1) * OFFSET_DTYPE.itemsize
     token_bytes = tokens * token_dtype_for(vocab_size).itemsize
     return token_bytes + offsets + documents * SOURCE_DTYPE.itemsize
@@ -115,12 +115,12 @@ def write_shard(
     """Write documents, one piece after the other, as the files of a shard, and sync them.
 
     Args:
-        directory: of the shard; it is made.
-        pieces: of its documents, in order.
-        vocab_size: tokens in the vocabulary.
+        directory: the directory of the shard, which is created.
+        pieces: the documents of the shard, in order.
+        vocab_size: number of tokens in the vocabulary.
 
     Returns:
-        Bytes and SHA-256 of each file, by name.
+        The bytes and SHA-256 of each file, by name.
     """
     directory.mkdir(parents=True)
     files = {name: (directory / name).open("wb") for name in SHARD_FILES}

@@ -1,1 +1,1 @@
-"""Texts that are alike: read from files, encoded with a number for equal ones, and ranked."""
+"""Similar texts: read from files, encoded with shared numbers for equal texts, and ranked."""

@@ -1,4 +1,4 @@
-"""Encoding of texts that are alike: each a row of its own, with a number that equal ones share."""
+"""Encoding of similar texts: a row for each text, with a number that equal texts share."""
 
 import itertools
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ def encode_similar(
 ) -> EncodedExamples:
     """Encode each text of an example as `[CLS] text [SEP]`: anchor, positive, and hard negative.
 
-    Where some examples have a hard negative and others none, the latter's is their positive once
-    more, which is no negative of anything it is equal to.
+    If only some examples have a hard negative, the positive takes its place in the others. A text
+    never counts as a negative of a text that it equals.
 
     Args:
-        tokenizer: of the model.
-        examples: at least one.
-        max_seq_length: upper bound of a row's tokens, special ones included.
-        with_negatives: False to leave hard negatives out.
+        tokenizer: the tokenizer of the model.
+        examples: at least one example.
+        max_seq_length: maximum number of tokens in a row, including special tokens.
+        with_negatives: False to leave out hard negatives.
 
     Returns:
         Examples of two or three sequences, with `text_ids` of the sequences and `scores`. Texts
-        whose tokens are equal have one number: a model cannot tell them apart.
+        with equal tokens share a number, since a model cannot tell them apart.
     """
     three = with_negatives and any(example.negative is not None for example in examples)
     texts = []

@@ -1,4 +1,4 @@
-"""Examples of texts that are alike, and the files and data sets that hold them."""
+"""Examples of similar texts, and the files and data sets that hold them."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -9,26 +9,26 @@ from data_pipeline.errors import InputError
 from data_pipeline.finetuning.labels import parse_label
 from data_pipeline.sources.tables import TableRow, is_table, read_rows, table_format
 
-# Names of the splits of a data set by ours.
+# Our names of splits -> their possible names in a data set.
 _SPLITS = {"train": ("train",), "dev": ("validation", "dev"), "test": ("test",)}
 
 
 class PairFormat(StrEnum):
-    """The columns of texts that are alike."""
+    """The columns of similar texts."""
 
-    COLUMNS = "columns"  # those that settings name; without a second text, each is its own positive
+    COLUMNS = "columns"  # named in settings; without a second text, a text is its own positive
     STSB = "sts-b"  # pairs with scores: sentence1, sentence2, score
     NLI = "nli"  # SNLI, MNLI: entailments, with contradictions as hard negatives
 
 
 class SimilarityExample(NamedTuple):
-    """Two texts that are alike, or more or less so by their score.
+    """Two texts that are alike, or alike to the degree given by a score.
 
     Attributes:
         anchor: a text.
-        positive: one that is alike, or the second text of a scored pair.
-        negative: one that is not, though it may look so; None if there is none.
-        score: how alike the two are, on any scale; None for a pair that is.
+        positive: a text that is alike, or the second text of a scored pair.
+        negative: a text that only looks alike; None if there is none.
+        score: how alike the two texts are, on any scale; None for a pair that is alike.
     """
 
     anchor: str
@@ -38,13 +38,13 @@ class SimilarityExample(NamedTuple):
 
 
 class PairColumns(NamedTuple):
-    """Names of columns; None for those that are not there.
+    """Names of columns; None for columns that do not exist.
 
     Attributes:
         anchor: the first text.
-        positive: the second one; None: the first again.
-        negative: a text that is not alike, which may be empty.
-        score: how alike the first two are.
+        positive: the second text; None to use the first text again.
+        negative: a text that is not alike; its cells may be empty.
+        score: how alike the first two texts are.
     """
 
     anchor: str
@@ -62,17 +62,17 @@ def read_pairs(
     """Read the examples of a file or a data set.
 
     Args:
-        path: a tsv (quotes are text), csv or jsonl, possibly compressed; or what `find_shards`
-            takes.
-        split: train, dev or test, where a data set has several.
-        columns: its columns.
-        flag: that names the path, for messages.
+        path: a tsv (no quoting), csv or jsonl, possibly compressed; or a name that `find_shards`
+            accepts.
+        split: train, dev or test, for a data set with several splits.
+        columns: the columns to read.
+        flag: the flag that gives the path, for messages.
 
     Raises:
-        InputError: there is nothing, a column is missing, or a row has an empty text or no score.
+        InputError: there are no rows, a column is missing, or a row has an empty text or no score.
 
-    Example: with the columns `question` and `answer` the jsonl line `{"question": "When?",
-    "answer": "In 1066."}` is `SimilarityExample("When?", "In 1066.")`.
+    Example: with the columns `question` and `answer`, the jsonl line `{"question": "When?",
+    "answer": "In 1066."}` gives `SimilarityExample("When?", "In 1066.")`.
     """
     names = [name for name in columns if name is not None]
     examples = [_to_example(row, columns) for row in read_examples(path, split, names, flag=flag)]
@@ -100,12 +100,13 @@ def _to_example(row: TableRow, columns: PairColumns) -> SimilarityExample:
 def read_examples(
     path: str, split: str, columns: Sequence[str], *, flag: str
 ) -> Iterator[TableRow]:
-    """Yield the rows of a table or of a data set of Hugging Face's; see `read_pairs`."""
+    """Yield the rows of a table or of a Hugging Face data set; see `read_pairs`."""
     if is_table(Path(path)):
         yield from read_rows(Path(path), columns)
         return
     if Path(path).is_file():
-        table_format(Path(path))  # raises: the name has no suffix of a table
+        table_format(Path(path))  # raises an error, since the name has no suffix of a table
+    # Imported here, since pyarrow takes a while to import and tables do not need it.
     # Imported here, as pyarrow takes a while to import and tables do not need it.
     from data_pipeline.sources import arrow
     from data_pipeline.sources.huggingface import find_shards

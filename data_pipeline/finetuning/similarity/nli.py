@@ -1,4 +1,4 @@
-"""Natural language inference as pairs: an entailment is alike, a contradiction only looks so."""
+"""Natural language inference as pairs: entailments are alike, contradictions only look alike."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,18 +8,18 @@ from data_pipeline.finetuning.similarity.examples import SimilarityExample, read
 from data_pipeline.sources.tables import is_table
 
 _ENTAILMENT, _CONTRADICTION = "entailment", "contradiction"
-_LABELS = (_ENTAILMENT, "neutral", _CONTRADICTION)  # in the order of data sets' numbers
-_UNDECIDED = ("-", "-1")  # the annotators did not agree
-_FILE_COLUMNS = ("sentence1", "sentence2", "gold_label")  # of SNLI's and MNLI's official files
+_LABELS = (_ENTAILMENT, "neutral", _CONTRADICTION)  # in the order of their numbers in data sets
+_UNDECIDED = ("-", "-1")  # the annotators disagreed
+_FILE_COLUMNS = ("sentence1", "sentence2", "gold_label")  # in the official files of SNLI and MNLI
 _SET_COLUMNS = ("premise", "hypothesis", "label")
 
 
 class Inferences(NamedTuple):
-    """Examples of inference.
+    """Examples made from natural language inference.
 
     Attributes:
-        examples: a pair for each entailment.
-        note: what became of the rows, for a report.
+        examples: one pair per entailment.
+        note: what was made of the rows, for a report.
     """
 
     examples: list[SimilarityExample]
@@ -29,21 +29,22 @@ class Inferences(NamedTuple):
 def read_inferences(path: str, split: str, *, flag: str) -> Inferences:
     """Read SNLI or MNLI: each entailment of a premise, with a contradiction if there is one.
 
-    The premise is the anchor (Gao et al. 2021, §4). Premises are grouped over the whole file; the
-    n-th entailment of one gets its n-th contradiction, in turn if there are fewer.
+    The premise is the anchor (Gao et al. 2021, §4). Rows are grouped by premise over the whole
+    file. The n-th entailment of a premise is paired with its n-th contradiction; if there are
+    fewer, these are used in turn.
 
     Args:
-        path: an official file, `snli_1.0_train.jsonl` or MNLI's `train.tsv` of GLUE; or a data set,
-            see `read_pairs`.
+        path: an official file, such as `snli_1.0_train.jsonl` or MNLI's `train.tsv` from GLUE; or a
+            data set, see `read_pairs`.
         split: see `read_pairs`.
-        flag: likewise.
+        flag: see `read_pairs`.
 
     Raises:
-        InputError: there is nothing, a column is missing, a label is unknown, or there is no
+        InputError: there are no rows, a column is missing, a label is unknown, or there is no
             entailment.
 
-    Example: "A man eats." with the entailment "Someone eats." and the contradiction "He sleeps." is
-    `SimilarityExample("A man eats.", "Someone eats.", "He sleeps.")`.
+    Example: "A man eats." with the entailment "Someone eats." and the contradiction "He sleeps."
+    gives `SimilarityExample("A man eats.", "Someone eats.", "He sleeps.")`.
     """
     from_table = is_table(Path(path))
     columns = _FILE_COLUMNS if from_table else _SET_COLUMNS

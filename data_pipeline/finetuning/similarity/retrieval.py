@@ -1,4 +1,4 @@
-"""Retrieval among a fixed number of candidates: is an anchor's positive the nearest of them?"""
+"""Retrieval among a fixed number of candidates: is an anchor's positive the nearest one?"""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ def rank_positives(
     text_ids: Int32[np.ndarray, "pairs 2"],
     candidates: int,
 ) -> Int64[np.ndarray, " pairs"]:
-    """Return the rank of each anchor's positive among those of its group, from 1.
+    """Return the rank of each anchor's positive among the positives of its group, from 1.
 
     A group is so many pairs in the order of the file; the last one begins earlier, if there are too
     few. A candidate that is as near counts as nearer, so that vectors which are all the same, or
@@ -21,12 +21,12 @@ def rank_positives(
 
     Args:
         anchors: vectors of length 1.
-        positives: likewise.
-        text_ids: a number for each text, the same for equal ones.
-        candidates: pairs of a group.
+        positives: vectors of length 1.
+        text_ids: a number for each text, shared by equal texts.
+        candidates: number of pairs in a group.
 
-    Example: anchors 0 and 1 degrees, positives 2 and 10 degrees: the second anchor's own positive
-    is farther than the first one's, and the ranks are 1 and 2.
+    Example: for anchors at 0 and 1 degrees and positives at 2 and 10 degrees, the second anchor's
+    own positive is farther away than the first one's, and the ranks are 1 and 2.
     """
     count = len(anchors)
     size = min(count, candidates)
@@ -44,7 +44,7 @@ def rank_positives(
 
 
 def retrieval_metrics(ranks: Int[np.ndarray, " pairs"]) -> Mapping[str, float]:
-    """Return the mean reciprocal rank and the fraction of positives that are the nearest.
+    """Return the mean reciprocal rank, and the fraction of positives that are nearest.
 
     Example: ranks 1 and 2 give `mrr` 0.75 and `retrieval_accuracy` 0.5.
     """

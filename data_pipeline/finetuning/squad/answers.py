@@ -1,4 +1,4 @@
-"""Answers: texts of the context for the best spans of a question, and files of predictions."""
+"""Answers: the text of the context for a question's best spans, and files of predictions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ class AnswerCandidate(NamedTuple):
     """A possible answer.
 
     Attributes:
-        text: its characters in the context.
+        text: the characters of the answer in the context.
         start, end: their range; `context[start:end]` is the text.
-        score: of its span.
+        score: the score of the span.
         probability: softmax of the score over the candidates of the question.
     """
 
@@ -35,9 +35,9 @@ class QuestionPrediction(NamedTuple):
     """The predicted answers to a question.
 
     Attributes:
-        id: of the question.
-        candidates: at least one, the best first.
-        null_score: the score of there being no answer; None if it was not predicted.
+        id: the id of the question.
+        candidates: at least one candidate, the best one first.
+        null_score: the score for no answer; None if it was not predicted.
     """
 
     id: str
@@ -51,16 +51,16 @@ def predict_answer(
     spans: Sequence[TokenSpan],
     null_score: float | None = None,
 ) -> QuestionPrediction:
-    """Convert spans of tokens to texts of the context, each text once.
+    """Convert spans of tokens to texts of the context, without repeating a text.
 
     Args:
         example: the question.
-        context_offsets: first and past-the-last character of each token of its context.
-        spans: the best first.
-        null_score: the score of there being no answer.
+        context_offsets: first and past-the-last character of each token in its context.
+        spans: the spans, the best one first.
+        null_score: the score for no answer.
 
     Example: in the context `In 1066.`, whose tokens are the characters 0 to 2, 3 to 7 and 7 to 8,
-    the span of the second token is `AnswerCandidate("1066", 3, 7, ...)`.
+    the span of the second token gives `AnswerCandidate("1066", 3, 7, ...)`.
     """
     found: dict[str, tuple[int, int, float]] = {}
     for span in spans:
@@ -70,7 +70,7 @@ def predict_answer(
             start += len(text) - len(text.lstrip())
             found.setdefault(stripped, (start, start + len(stripped), span.score))
     if not found:
-        # All spans are white space; every context has a word.
+        # All spans are white space, but every context has at least one word.
         word = example.context.split()[0]
         start = example.context.index(word)
         found[word] = (start, start + len(word), spans[0].score if spans else 0.0)
@@ -83,12 +83,12 @@ def predict_answer(
 
 
 def best_answers(predictions: Sequence[QuestionPrediction]) -> dict[str, str]:
-    """Return the text of the best candidate by id."""
+    """Return the text of the best candidate of each question, by id."""
     return {prediction.id: prediction.candidates[0].text for prediction in predictions}
 
 
 def null_scores(predictions: Sequence[QuestionPrediction]) -> dict[str, float]:
-    """Return the null scores by id, of the questions that have one."""
+    """Return the null scores by id, for the questions that have one."""
     return {
         prediction.id: prediction.null_score
         for prediction in predictions
@@ -99,15 +99,15 @@ def null_scores(predictions: Sequence[QuestionPrediction]) -> dict[str, float]:
 def write_squad_predictions(
     directory: Path, answers: Mapping[str, str], predictions: Sequence[QuestionPrediction]
 ) -> None:
-    """Write the files that the official scorers read, and the candidates.
+    """Write the files that the official scorers read, and a file of candidates.
 
-    `predictions.json` maps ids to answers, `nbest_predictions.json` to candidates with their
-    characters, scores and probabilities, `null_odds.json` to null scores if there are any.
+    `predictions.json` maps ids to answers, `nbest_predictions.json` maps them to candidates with
+    their character ranges, scores and probabilities, and `null_odds.json` to null scores, if any.
 
     Args:
         directory: the directory to write to.
-        answers: id -> answer, empty for none.
-        predictions: of the same questions.
+        answers: id -> answer, empty for no answer.
+        predictions: the predictions for the same questions.
     """
     candidates = {
         prediction.id: [candidate._asdict() for candidate in prediction.candidates]

@@ -1,4 +1,4 @@
-"""Encoding of SQuAD's questions: one row per window."""
+"""Encoding of SQuAD questions, with one row per window."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,8 +16,8 @@ class EncodedQuestion(NamedTuple):
     """The windows of a question.
 
     Attributes:
-        windows: from left to right.
-        context_offsets: first and past-the-last character of each token of the context.
+        windows: the windows, from left to right.
+        context_offsets: first and past-the-last character of each token in the context.
     """
 
     windows: list[Window]
@@ -36,12 +36,12 @@ def encode_questions(
     """Encode each question and its context in as many windows as needed; see `make_windows`.
 
     Args:
-        tokenizer: of the model.
-        examples: questions; a context is encoded once for consecutive ones.
-        max_seq_length: upper bound of a row's tokens.
-        doc_stride: upper bound of the tokens between the starts of two windows.
-        max_query_length: upper bound of a question's tokens.
-        max_answer_length: upper bound of an answer's tokens.
+        tokenizer: the tokenizer of the model.
+        examples: questions; consecutive questions with the same context share its encoding.
+        max_seq_length: maximum number of tokens in a row.
+        doc_stride: maximum number of tokens between the starts of two windows.
+        max_query_length: maximum number of tokens in a question.
+        max_answer_length: maximum number of tokens in an answer.
 
     Raises:
         InputError: a context has no tokens, or the lengths leave no room for it.

@@ -1,4 +1,4 @@
-"""Exact match and F1 as computed by SQuAD's official scorers, and the best null threshold.
+"""Exact match and F1 as in SQuAD's official scorers, and the best null threshold.
 
 Rajpurkar et al. 2016 (version 1.1) and 2018 (2.0). All metrics are in percent.
 """
@@ -25,11 +25,11 @@ class AnswerScore(NamedTuple):
 
 
 class BestThreshold(NamedTuple):
-    """The threshold on null scores with the best mean.
+    """The threshold on null scores that gives the best mean.
 
     Attributes:
         percent: that mean.
-        threshold: questions with a higher null score have no answer.
+        threshold: questions with a higher null score get no answer.
     """
 
     percent: float
@@ -37,7 +37,7 @@ class BestThreshold(NamedTuple):
 
 
 def normalize_answer(text: str) -> str:
-    """Convert to lower case without punctuation, articles and repeated spaces.
+    """Convert to lower case, without punctuation, articles and repeated spaces.
 
     Example: `normalize_answer("The  U.S. army's")` is `"us armys"`.
     """
@@ -46,15 +46,15 @@ def normalize_answer(text: str) -> str:
 
 
 def score_v1(example: QuestionExample, answer: str) -> AnswerScore:
-    """Score by the rules of version 1.1: the best over the reference answers."""
+    """Score by the rules of version 1.1: the maximum over the reference answers."""
     scores = [_compare(answer, reference.text) for reference in example.answers]
     return AnswerScore(max(s.exact for s in scores), max(s.f1 for s in scores))
 
 
 def score_v2(example: QuestionExample, answer: str) -> AnswerScore:
-    """Score by the rules of version 2.0: the answer to an impossible question is empty.
+    """Score by the rules of version 2.0, where the answer to an impossible question is empty.
 
-    References that are empty after normalization are ignored.
+    Reference answers that are empty after normalization are ignored.
     """
     references = [text for text, _ in example.answers if normalize_answer(text)] or [""]
     scores = []
@@ -79,11 +79,11 @@ def _compare(answer: str, reference: str) -> AnswerScore:
 def evaluate_v1(
     examples: Sequence[QuestionExample], answers: Mapping[str, str]
 ) -> dict[str, float]:
-    """Compute `exact_match` and `f1` of version 1.1.
+    """Compute the metrics `exact_match` and `f1` of version 1.1.
 
     Args:
         examples: the questions.
-        answers: id -> text; a missing answer is wrong.
+        answers: id -> text; a missing answer counts as wrong.
     """
     scores = _score_all(score_v1, examples, answers)
     return {"exact_match": _percent(s.exact for s in scores), "f1": _percent(s.f1 for s in scores)}
@@ -92,14 +92,14 @@ def evaluate_v1(
 def evaluate_v2(
     examples: Sequence[QuestionExample], answers: Mapping[str, str]
 ) -> dict[str, float]:
-    """Compute `exact`, `f1` and `total` of version 2.0.
+    """Compute the metrics `exact`, `f1` and `total` of version 2.0.
 
-    The same are computed of the questions with an answer (`HasAns_`) and of those without
-    (`NoAns_`), if there are any.
+    They are also computed for the questions with an answer (`HasAns_`) and without one (`NoAns_`),
+    if there are any.
 
     Args:
         examples: the questions.
-        answers: id -> text, empty if predicted to be impossible; a missing answer is wrong.
+        answers: id -> text, empty if predicted to be impossible; a missing answer counts as wrong.
     """
     scores = _score_all(score_v2, examples, answers)
     has_answer = np.array([_has_answer(example) for example in examples], bool)
@@ -124,18 +124,18 @@ def find_best_thresholds(
 ) -> tuple[BestThreshold, BestThreshold]:
     """Find the thresholds with the best exact match and the best F1, by the official sweep.
 
-    Starting without answers, questions are answered one by one in ascending order of null scores.
-    Chosen and reported on the same questions the means are upper bounds; choose a threshold to
-    report with on other questions (see `split_by_article`).
+    Starting with no answers, questions are answered one by one in ascending order of null scores.
+    If thresholds are chosen and reported on the same questions, the means are upper bounds. To
+    report results, choose a threshold on other questions (see `split_by_article`).
 
     Args:
         examples: the questions.
-        answers: id -> the best answer that is not empty.
-        null_scores: id -> the score of there being no answer.
+        answers: id -> the best nonempty answer.
+        null_scores: id -> the score for no answer.
 
     Returns:
-        The thresholds for exact match and for F1. A threshold below all scores is 0 or, if that is
-        not below, just below the lowest.
+        The thresholds for exact match and for F1. If a threshold must be below all scores, it is 0,
+        or just below the lowest score if 0 is not below all of them.
     """
     scores = _score_all(score_v2, examples, answers)
     nulls = np.array([null_scores[example.id] for example in examples], np.float64)
@@ -179,6 +179,6 @@ def _has_answer(example: QuestionExample) -> bool:
 
 
 def _percent(values: Iterable[float]) -> float:
-    """Return the mean in percent, summed in order as by the official scorers."""
+    """Return the mean in percent, summed in order, like the official scorers."""
     values = list(values)
     return 100.0 * sum(values) / len(values)

@@ -1,4 +1,4 @@
-"""SQuAD files, versions 1.1 and 2.0, and a division of their questions by article."""
+"""SQuAD files, versions 1.1 and 2.0, and a split of their questions by article."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,19 +13,19 @@ from data_pipeline.sources.json_text import parse_object, read_text
 
 
 def read_squad(path: Path) -> list[QuestionExample]:
-    """Read the questions of a file in their order.
+    """Read the questions of a file in file order.
 
     Args:
-        path: a JSON file in the format of SQuAD, possibly compressed. Questions without
-            `is_impossible` have an answer (version 1.1).
+        path: a JSON file in SQuAD format, possibly compressed. Questions without `is_impossible`
+            are answerable (version 1.1).
 
     Raises:
-        InputError: the file is missing, not such JSON or has no question; a question or a context
-            is empty; an id is repeated; an answerable question has no answer, or one that is not
-            at its position in the context. The message names file, line and question.
+        InputError: the file is missing, is not such JSON or has no question; a question or a
+            context is empty; an id is repeated; or an answerable question has no answer, or one
+            that is not at its position in the context. The message names file, line and question.
 
-    Example: the context `In 1066 or so.` with the question `When?`, answered by `1066` at 3, is one
-    example with `answers=(Answer("1066", 3),)`.
+    Example: the context `In 1066 or so.` with the question `When?`, answered by `1066` at 3, gives
+    one example with `answers=(Answer("1066", 3),)`.
     """
     text = read_text(path)
     record = parse_object(text, str(path), 1)
@@ -96,9 +96,9 @@ def _read_question(question: Mapping[str, Any], context: str, title: str) -> Que
 def split_by_article(
     examples: Sequence[QuestionExample],
 ) -> tuple[list[QuestionExample], list[QuestionExample]]:
-    """Divide questions into halves without a common article, to choose a threshold and to report.
+    """Split questions into halves with no article in common: to choose a threshold, and to report.
 
-    Articles go to either half in turn, in the order of their titles' hashes, so that the halves
+    In the order of their titles' hashes, articles alternate between the halves, so the halves
     depend only on the set of articles.
 
     Raises:

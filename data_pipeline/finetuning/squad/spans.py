@@ -1,4 +1,4 @@
-"""Answer spans: the best spans of context tokens by a model's outputs for a question's windows."""
+"""Answer spans: the best spans of context tokens, given a model's outputs for the windows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from data_pipeline.finetuning.squad.windows import Window
 
 
 class TokenSpan(NamedTuple):
-    """A candidate answer: its first and last token of the context, and its score."""
+    """A candidate answer: its first and last token in the context, and its score."""
 
     first: int
     last: int
@@ -18,12 +18,12 @@ class TokenSpan(NamedTuple):
 
 
 class BeamOutputs(NamedTuple):
-    """Outputs of the conditional head for one window: the best starts, and the best ends of each.
+    """Outputs of the conditional head for one window: the best starts, and the best ends for each.
 
     Attributes:
-        start_log_probs, start_indices: of the starts in the row.
-        end_log_probs, end_indices: of the ends, given the start.
-        answer_logit: the logit of there being no answer.
+        start_log_probs, start_indices: the starts and their positions in the row.
+        end_log_probs, end_indices: the ends and their positions, given the start.
+        answer_logit: the logit of having no answer.
     """
 
     start_log_probs: Float[np.ndarray, " starts"]
@@ -41,21 +41,21 @@ def find_spans(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> list[TokenSpan]:
-    """Find the best spans of a question by start logit plus end logit.
+    """Find the best spans of a question by the sum of start and end logits.
 
     Candidates are all spans of up to `max_answer_length` tokens that start where their window has
-    the maximum context. Every token is such a span in one of the windows, so there is always an
+    the maximum context. Every token starts such a span in one of the windows, so there is always an
     answer.
 
     Args:
         windows: all windows of the question.
-        start_logits: of each window, for its row; padding after it is ignored.
-        end_logits: likewise.
-        n_best: upper bound of the number of spans.
-        max_answer_length: upper bound of an answer's tokens.
+        start_logits: the logits for the row of each window; logits for its padding are ignored.
+        end_logits: as for `start_logits`.
+        n_best: maximum number of spans.
+        max_answer_length: maximum number of tokens in an answer.
 
     Returns:
-        Spans by descending score, ties by position.
+        Spans by descending score, with ties broken by position.
 
     Example: one window of two tokens with start logits `1 0` and end logits `0 2` has the spans
     `(0, 1, 3.0)`, `(1, 1, 2.0)`, `(0, 0, 1.0)`.
@@ -65,7 +65,7 @@ def find_spans(
         num_tokens = len(window.has_max_context)
         context = slice(window.context_position, window.context_position + num_tokens)
         start = np.where(window.has_max_context, starts[context].astype(np.float64), -np.inf)
-        # Row i has the ends of spans that start at token i, the shortest first.
+        # Row i has the ends of the spans that start at token i, the shortest span first.
         end = np.full(num_tokens + max_answer_length - 1, -np.inf)
         end[:num_tokens] = ends[context]
         scores = start[:, None] + np.lib.stride_tricks.sliding_window_view(end, max_answer_length)
@@ -82,14 +82,14 @@ def find_null_score(
     start_logits: Sequence[Float[np.ndarray, " _"]],
     end_logits: Sequence[Float[np.ndarray, " _"]],
 ) -> float:
-    """Score the absence of an answer by the logits of [CLS].
+    """Score the absence of an answer based on the logits of [CLS].
 
-    The score is the sum of start and end logit, in the window where it is lowest, minus the score
-    of the best span.
+    The score is the minimum over windows of the sum of start and end logits at [CLS], minus the
+    score of the best span.
 
     Args:
-        spans: of the question, as returned by `find_spans`.
-        start_logits, end_logits: of each of its windows.
+        spans: the spans of the question, as returned by `find_spans`.
+        start_logits, end_logits: the logits of each of its windows.
     """
     sums = [
         float(start[0]) + float(end[0]) for start, end in zip(start_logits, end_logits, strict=True)
@@ -104,20 +104,20 @@ def find_beam_spans(
     n_best: int = 20,
     max_answer_length: int = 30,
 ) -> list[TokenSpan]:
-    """Find the best spans of a question among those of the conditional head's beams.
+    """Find the best spans of a question among the beams of the conditional head.
 
-    Spans outside the context, longer than `max_answer_length` tokens, with the end before the
-    start, or that start where another window has more context, are excluded. If none is left, the
-    most probable start in the context is the only answer.
+    Spans are excluded if they are outside the context, are longer than `max_answer_length` tokens,
+    end before they start, or start where another window has more context. If none is left, the most
+    probable start in the context is the only answer.
 
     Args:
         windows: all windows of the question.
-        outputs: of each window.
-        n_best: upper bound of the number of spans.
-        max_answer_length: upper bound of an answer's tokens.
+        outputs: the outputs for each window.
+        n_best: maximum number of spans.
+        max_answer_length: maximum number of tokens in an answer.
 
     Returns:
-        Spans by descending sum of both log-probabilities, ties by position.
+        Spans by descending sum of both log-probabilities, with ties broken by position.
     """
     spans, lone_starts = [], []
     for window, beams in zip(windows, outputs, strict=True):
@@ -144,7 +144,7 @@ def find_beam_spans(
 
 
 def find_beam_null_score(outputs: Sequence[BeamOutputs]) -> float:
-    """Score the absence of an answer by the conditional head: the lowest logit of any window."""
+    """Score the absence of an answer, for the conditional head, as the lowest logit of a window."""
     return min(beams.answer_logit for beams in outputs)
 
 

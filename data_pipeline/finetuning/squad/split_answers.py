@@ -27,13 +27,13 @@ from data_pipeline.finetuning.squad.spans import (
     find_spans,
 )
 
-# Outputs of a model for each window: arrays by name, of which a logit is a NumPy scalar.
+# Outputs of a model for each window: arrays by name; a logit is a NumPy scalar.
 WindowOutputs = Sequence[Mapping[str, Any]]
 
 
 @runtime_checkable
 class AnswerSearch(Protocol):
-    """Bounds of the search for spans, and the null score above which there is no answer."""
+    """Limits of the search for spans, and the null score above which there is no answer."""
 
     @property
     def n_best(self) -> int: ...
@@ -49,9 +49,9 @@ class SplitAnswers(NamedTuple):
     """The predictions for a split.
 
     Attributes:
-        predictions: candidates of each question.
-        answers: id -> text, empty where the question is predicted to be impossible.
-        threshold: the null score above which it is; None where every question has an answer.
+        predictions: the candidates for each question.
+        answers: id -> text, empty if the question is predicted to be impossible.
+        threshold: the null score above which it is; None if every question has an answer.
     """
 
     predictions: list[QuestionPrediction]
@@ -60,7 +60,7 @@ class SplitAnswers(NamedTuple):
 
 
 def has_impossible(examples: Sequence[QuestionExample]) -> bool:
-    """Return True for the questions of version 2.0."""
+    """Return True if some questions are impossible, as in version 2.0."""
     return any(example.is_impossible for example in examples)
 
 
@@ -70,13 +70,13 @@ def predict_answers(
     questions: Sequence[EncodedQuestion],
     outputs: WindowOutputs,
 ) -> SplitAnswers:
-    """Predict the answers of a split, and in version 2.0 which questions are impossible.
+    """Predict the answers of a split, and for version 2.0 which questions are impossible.
 
     Args:
-        config: bounds of the search for spans, and the null threshold.
+        config: limits of the search for spans, and the null threshold.
         examples: the questions.
         questions: their windows.
-        outputs: the model's for all windows, in order.
+        outputs: the model's outputs for all windows, in order.
     """
     rows = iter(outputs)
     predictions = [
@@ -104,10 +104,10 @@ def predict_question(
     """Find the best spans of a question, and its null score.
 
     Args:
-        config: bounds of the search.
+        config: limits of the search.
         example: the question.
         question: its windows.
-        outputs: the model's for each window, with either head.
+        outputs: the model's outputs for each window, from either head.
     """
     search = {"n_best": config.n_best, "max_answer_length": config.max_answer_length}
     if "answer_logits" in outputs[0]:
@@ -133,11 +133,11 @@ def predict_question(
 def score_answers(
     config: AnswerSearch, examples: Sequence[QuestionExample], predicted: SplitAnswers
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the official metrics in percent, and those without any answer.
+    """Return the official metrics in percent, and their values if no question is answered.
 
-    In version 2.0, with a threshold chosen on half of the articles, they are those of the other
-    half. The prefix `all_` marks those of all questions; `best_f1` is the F1 with the threshold
-    that is best for all of them.
+    For version 2.0, if the threshold was chosen on half of the articles, the metrics are those of
+    the other half. The prefix `all_` marks the metrics of all questions. `best_f1` is the F1 with
+    the best threshold for all questions.
 
     Args:
         config: the null threshold, if one was given.

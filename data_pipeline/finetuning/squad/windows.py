@@ -1,6 +1,6 @@
-"""Sliding windows over a question's context, and answers as positions of tokens.
+"""Sliding windows over a question's context, and answers as token positions.
 
-This does not depend on a tokenizer: ids come with the character range of each token.
+This does not depend on a tokenizer: each token id comes with its range of characters.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from data_pipeline.finetuning.examples import Answer, QuestionExample
 
 
 class Window(NamedTuple):
-    """A row `[CLS] question [SEP] part of the context [SEP]`, not padded.
+    """A row `[CLS] question [SEP] part of the context [SEP]`, without padding.
 
     Attributes:
         input_ids: the tokens.
         token_type_ids: 0 for `[CLS] question [SEP]`, 1 after that.
-        p_mask: 0 where an answer may start or end: at [CLS], for no answer, and in the context; 1
-            elsewhere.
-        context_position: position in the row of its first token of the context.
-        first_token: index in the context of that token.
-        has_max_context: for each token of the context in the row, True if no other window has more
-            context around it.
+        p_mask: 0 where an answer may start or end, i.e. in the context and, for no answer, at
+            [CLS]; 1 elsewhere.
+        context_position: position in the row of its first context token.
+        first_token: index of that token in the context.
+        has_max_context: for each context token in the row, True if no other window has more context
+            around it.
         start_position, end_position: positions in the row of the first and last token of the
             answer; 0 if the row is impossible.
         is_impossible: True if the row does not contain the whole answer.
@@ -57,17 +57,17 @@ def make_windows(
     """Lay out a question and its context in as many windows as needed.
 
     Args:
-        example: the question, of whose answers the first is used.
-        question_ids: tokens of the question, of which the first `max_query_length` are kept.
+        example: the question; the first of its answers is used.
+        question_ids: tokens of the question; the first `max_query_length` are kept.
         context_ids: tokens of the context.
-        context_offsets: first and past-the-last character of each of them, in ascending order.
+        context_offsets: first and past-the-last character of each context token, ascending.
         cls_id: the id of [CLS].
         sep_id: the id of [SEP].
-        max_seq_length: upper bound of a row's tokens.
-        doc_stride: tokens between the starts of two windows; fewer if otherwise an answer of
-            `max_answer_length` tokens could be in no window as a whole.
-        max_query_length: upper bound of a question's tokens.
-        max_answer_length: upper bound of an answer's tokens.
+        max_seq_length: maximum number of tokens in a row.
+        doc_stride: number of tokens between the starts of two windows; reduced if an answer of
+            `max_answer_length` tokens might otherwise not be entirely in any window.
+        max_query_length: maximum number of tokens in a question.
+        max_answer_length: maximum number of tokens in an answer.
 
     Returns:
         The windows from left to right.
@@ -75,7 +75,7 @@ def make_windows(
     Raises:
         InputError: the context has no tokens, or the lengths leave no room for it.
 
-    Example: question 7, context 11 12 13 14, whose answer is 13, in rows of 6 with stride 2 and
+    Example: question 7 and context 11 12 13 14 with the answer 13, in rows of 6, with stride 2 and
     answers of one token::
 
         2 7 3 11 12 3    impossible    max context of 11
@@ -121,7 +121,7 @@ def make_windows(
 
 
 def window_spans(num_tokens: int, capacity: int, stride: int) -> list[tuple[int, int]]:
-    """Return the first and past-the-last token of each window; the stride is at most the capacity.
+    """Return the first and past-the-last token of each window; `stride` must not exceed `capacity`.
 
     Example: `window_spans(7, 4, 2)` is `[(0, 4), (2, 6), (4, 7)]`.
     """
@@ -132,13 +132,13 @@ def window_spans(num_tokens: int, capacity: int, stride: int) -> list[tuple[int,
 def find_max_context(
     spans: Sequence[tuple[int, int]], num_tokens: int
 ) -> Int32[np.ndarray, " tokens"]:
-    """Return the index of the window with the maximum context of each token.
+    """Return the index of the window that has the maximum context for each token.
 
-    A token's context is the smaller number of tokens to its left or right, plus a hundredth of the
-    window's length; the first of equals wins.
+    A token's context is the number of tokens to its left or right in the window, whichever is
+    smaller, plus a hundredth of the window's length. On a tie the first window wins.
 
     Example: for windows `[(0, 4), (2, 6)]` it is `0 0 0 1 1 1`: token 2 has one token to its right
-    in the first and none to its left in the second, token 3 the reverse.
+    in the first window and none to its left in the second; for token 3 it is the reverse.
     """
     best = np.full(num_tokens, -1.0)
     window = np.zeros(num_tokens, np.int32)
@@ -154,11 +154,11 @@ def find_max_context(
 def locate_answer(answer: Answer, offsets: Int32[np.ndarray, "tokens 2"]) -> tuple[int, int]:
     """Return the first and the last token that share a character with an answer.
 
-    An answer within a token is that token. One between two tokens, as of characters that the
-    tokenizer drops, is the token after it, or the last one.
+    For an answer inside a token, both are that token. For an answer between two tokens, e.g. one
+    made of characters that the tokenizer drops, both are the token after it, or the last token.
 
-    Example: for tokens of the characters 0 to 3, 4 to 9 and 9 to 12, the answer of the
-    characters 5 to 10 is `(1, 2)`.
+    Example: for tokens at characters 0 to 3, 4 to 9 and 9 to 12, an answer at characters 5 to 10
+    gives `(1, 2)`.
     """
     end = answer.start + len(answer.text)
     first = int(np.searchsorted(offsets[:, 1], answer.start, side="right"))

@@ -1,4 +1,4 @@
-"""Byte-level BPE vocabularies, as used by GPT-2, through the tokenizers library."""
+"""Byte-level BPE vocabularies, as used by GPT-2, based on the `tokenizers` library."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from data_pipeline.tokenizers.targets.target_tokenizer import SETTINGS_FILE, Tar
 
 TOKENS_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 
-# GPT-2 writes the bytes that are printable in Latin-1 as they are, and the others from U+0100 on.
+# GPT-2 keeps bytes that are printable in Latin-1 and maps the others to U+0100 and beyond.
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 BYTE_CHARACTERS = frozenset(map(chr, (*_PRINTABLE, *range(0x100, 0x200 - len(_PRINTABLE)))))
 
 
 class ByteLevelTargets(TargetTokenizer):
-    """Bytes of words, merged pair by pair; every text is encoded, and decoded as it was.
+    """Bytes of words, merged pair by pair; every text can be encoded and decodes to itself.
 
     Attributes:
         tokens: token -> id.
-        merges: pairs of tokens, the first merged first.
-        bos_token, eos_token, pad_token: the special tokens, to which no text is encoded.
+        merges: pairs of tokens, in the order of merging.
+        bos_token, eos_token, pad_token: the special tokens, which encoding a text never produces.
     """
 
     KIND = "byte_level"
@@ -37,11 +37,12 @@ class ByteLevelTargets(TargetTokenizer):
         eos_token: str,
         pad_token: str,
     ) -> None:
-        """Take a vocabulary; the special tokens are among its tokens.
+        """Initialize from a vocabulary whose tokens include the special ones.
 
         Raises:
-            InputError: it is no byte-level BPE, a special token is missing, is also an ordinary
-                one, or pads and begins or ends a target, or the package tokenizers is missing.
+            InputError: it is not a byte-level BPE, a special token is missing or is also an
+                ordinary one, padding also begins or ends a target, or the package `tokenizers` is
+                not installed.
         """
         _check_tokens(tokens)
         self.tokens = dict(sorted(tokens.items(), key=lambda item: item[1]))
@@ -96,10 +97,10 @@ class ByteLevelTargets(TargetTokenizer):
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """Read a merges.txt: two tokens a line, after a line with its version.
+    """Read a merges.txt: two tokens per line, after a line with its version.
 
     Raises:
-        InputError: there is no such file, or a line has not two tokens.
+        InputError: the file does not exist, or a line does not have two tokens.
     """
     lines = read_text(path, error=InputError).split("\n")
     merges = []
@@ -125,7 +126,7 @@ def _check_tokens(tokens: Mapping[str, int]) -> None:
 
 
 def _check_merges(tokens: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> set[str]:
-    """Return the tokens to which text is encoded."""
+    """Return the tokens that encoding a text can produce."""
     made = set(BYTE_CHARACTERS)
     for number, (left, right) in enumerate(merges, 1):
         for token in (left, right, left + right):

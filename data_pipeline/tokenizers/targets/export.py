@@ -1,4 +1,4 @@
-"""Contents of Hugging Face's tokenizer files, with which transformers gives the same ids."""
+"""Contents of Hugging Face tokenizer files, with which transformers produces the same ids."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ def describe_sentencepiece(
 ) -> tuple[_Json, _Json]:
     """Return tokenizer.json and tokenizer_config.json of a unigram model.
 
-    Two kinds of text have other ids in transformers: those that spell a piece of bytes, such as
-    `<0x0A>`, and those with "▁" (U+2581). A model that `train_target_tokenizer` did not make, with
-    scores that are not rounded, may also have ties, which float32 and float64 break differently.
+    Two kinds of text get other ids in transformers: text that spells a piece for a byte, such as
+    `<0x0A>`, and text with "▁" (U+2581). A model not made by `train_target_tokenizer`, whose scores
+    are not rounded, may also have ties, which float32 and float64 break differently.
 
     Raises:
-        InputError: it has user-defined pieces, which transformers looks for in another way.
+        InputError: it has user-defined pieces, which transformers matches in another way.
     """
     pieces = model.pieces
     if any(piece.type == PieceType.USER_DEFINED for piece in pieces):
@@ -34,7 +34,7 @@ def describe_sentencepiece(
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
         normalizers.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if spec.remove_extra_whitespaces:
-        # Of the text: `^` and `$` would be those of its lines.
+        # `\A` and `\z` match at the ends of the text; `^` and `$` would match at those of lines.
         normalizers += [_replace({"Regex": r"\A +| +\z"}, ""), _replace({"Regex": " {2,}"}, " ")]
     special = {
         "pad_token": pieces[pad_id].piece,

@@ -1,4 +1,4 @@
-"""Loading a vocabulary of targets, of this project or of other models."""
+"""Loading a vocabulary of targets, from this project or other models."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +20,11 @@ def load_target_tokenizer(path: str | Path, pad_token: str | None = None) -> Tar
     """Load a directory that `TargetTokenizer.save` wrote, a SentencePiece model or GPT-2's files.
 
     Args:
-        path: the directory, a file that ends in `.model`, or the directory or the name on the
-            Hugging Face Hub of a model with `tokenizer.json`, or `vocab.json` and `merges.txt`.
-        pad_token: the token that pads, for GPT-2's files, which have none; one that is not in the
-            vocabulary is appended to it. By default what the files declare.
+        path: the directory; a file that ends in `.model`; or a model with `tokenizer.json`, or
+            `vocab.json` and `merges.txt`, given by its directory or its name on the Hugging Face
+            Hub.
+        pad_token: the padding token, for GPT-2's files, which have none; it is appended if it is
+            not in the vocabulary. By default the one that the files declare.
 
     Raises:
         InputError: there is no vocabulary, it is malformed, or it lacks a special token.

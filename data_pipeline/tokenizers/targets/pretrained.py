@@ -28,13 +28,13 @@ def has_byte_level(directory: Path) -> bool:
 def read_byte_level(directory: Path, pad_token: str | None) -> ByteLevelTargets:
     """Read `tokenizer.json`, or `vocab.json` and `merges.txt`.
 
-    Begin and end are the tokens that the files declare, or else `<|endoftext|>`. Padding is
-    `pad_token`, or else what they declare if it neither begins nor ends; a token that the
-    vocabulary does not have is appended, with the next id, as transformers does.
+    The begin and end tokens are the ones that the files declare, or else `<|endoftext|>`. Padding
+    is `pad_token`, or else the declared token if it is neither begin nor end. If the vocabulary
+    lacks it, it is appended with the next id, as in transformers.
 
     Raises:
-        InputError: the files are missing, malformed, of another kind of vocabulary, or have added
-            tokens other than these; or there is no padding.
+        InputError: the files are missing or malformed, have another kind of vocabulary, or have
+            added tokens other than these; or there is no padding.
     """
     stored = {
         name: read_json_object(directory / name, error=InputError, drop_nulls=True)
@@ -68,7 +68,7 @@ def read_byte_level(directory: Path, pad_token: str | None) -> ByteLevelTargets:
 
 
 def _read_model(path: Path, stored: _Json) -> tuple[_Json, list[tuple[str, str]]]:
-    """Return the tokens and merges of a tokenizer.json, if it encodes as GPT-2 does."""
+    """Return the tokens and merges of a tokenizer.json, provided that it encodes like GPT-2."""
     require_fields(stored, {"model": dict}, str(path), error=InputError)
     model, place = stored["model"], f"{path}: model"
     if model.get("type") != "BPE":
@@ -101,7 +101,7 @@ def _pair(merge: Any, place: str) -> tuple[str, str]:
 
 
 def _declared(stored: Mapping[str, _Json], name: str) -> str | None:
-    """Return the special token of a name."""
+    """Return the special token declared under a name, or None."""
     for file in (CONFIG_FILE, SPECIAL_FILE):
         value = stored.get(file, {}).get(name)
         value = value.get("content") if isinstance(value, dict) else value
@@ -111,7 +111,7 @@ def _declared(stored: Mapping[str, _Json], name: str) -> str | None:
 
 
 def _added_tokens(directory: Path, stored: Mapping[str, _Json]) -> Iterator[tuple[str, int]]:
-    """Yield the tokens that the files add to the vocabulary, and those that they repeat."""
+    """Yield the tokens that the files add to the vocabulary, or repeat from it."""
     added = list(_field(stored, TOKENIZER_FILE, "added_tokens", list))
     for id, token in _field(stored, CONFIG_FILE, "added_tokens_decoder", dict).items():
         if not isinstance(token, dict) or not id.isdecimal():
@@ -125,7 +125,7 @@ def _added_tokens(directory: Path, stored: Mapping[str, _Json]) -> Iterator[tupl
 
 
 def _field(stored: Mapping[str, _Json], file: str, name: str, kind: type) -> Any:
-    """Return a field of a file, empty if there is none."""
+    """Return a field of a file, or an empty value if there is none."""
     content = stored.get(file, {})
     require_fields({name: kind(), **content}, {name: kind}, file, error=InputError)
     return content.get(name, kind())

@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies of targets, trained on the targets themselves or of other models."""
+"""SentencePiece vocabularies of targets, trained on the targets themselves or from other models."""
 
 import io
 import re
@@ -16,12 +16,12 @@ from data_pipeline.tokenizers.targets.target_tokenizer import TargetTokenizer
 
 PAD, UNKNOWN, BOS, EOS = "<pad>", "<unk>", "<s>", "</s>"
 
-# The trainer's own name for what is unknown: it leaves out texts that have this character.
+# The trainer's internal name for unknown text; it skips texts with this character.
 _RESERVED = "▅"
-_LONGEST_TEXT = 1 << 30  # bytes; by default the trainer silently leaves out those above 4192
-_MOST_TEXTS = 10_000_000  # a sample of more, for the trainer holds them in memory
-# Scores are rounded to multiples of this. SentencePiece adds them as float32, transformers as
-# float64; both sums are exact above -16384, so that both choose the same among equal ones.
+_LONGEST_TEXT = 1 << 30  # bytes; by default the trainer silently skips texts of more than 4192
+_MOST_TEXTS = 10_000_000  # if there are more, they are sampled; the trainer holds them in memory
+# Scores are rounded to multiples of this. SentencePiece adds them in float32, transformers in
+# float64. Both sums are exact above -16384, so both make the same choice among ties.
 _GRID = 2.0**-10
 
 
@@ -33,16 +33,16 @@ class SentencePieceTargets(TargetTokenizer):
     """
 
     KIND = "sentencepiece"
-    # Not that of a source's vocabulary, which may lie in the same directory.
+    # Not the name of a source vocabulary, which may be in the same directory.
     VOCABULARY_FILE = "target.model"
 
     def __init__(self, model: bytes) -> None:
         """Load a serialized model, whatever the ids of its special pieces are.
 
-        What a model of others does not know and has no bytes for is `<unk>`.
+        For a model from elsewhere, text without a piece and without byte pieces is `<unk>`.
 
         Raises:
-            InputError: it is no unigram model, or lacks a special piece.
+            InputError: it is not a unigram model, or lacks a special piece.
         """
         self.model = model
         self._parsed = parse_model(model)
@@ -90,19 +90,19 @@ class SentencePieceTargets(TargetTokenizer):
 def train_target_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePieceTargets:
     """Train a vocabulary on the targets of a training set, in memory.
 
-    Its first pieces are `<pad>`, `<unk>`, `<s>`, `</s>` and 256 bytes, into which characters are
-    split that have no piece: nothing becomes unknown. Text is not normalized, so decoding gives
-    back what was encoded, with two exceptions: of spaces (U+0020) in a row one is kept, none at
-    either end, and "▁" (U+2581), SentencePiece's own mark, becomes a space. The same texts in the
+    Its first pieces are `<pad>`, `<unk>`, `<s>`, `</s>` and 256 bytes. Characters without a piece
+    are split into bytes, so nothing becomes unknown. Text is not normalized, so decoding returns
+    what was encoded, with two exceptions: runs of spaces (U+0020) become a single space, or none at
+    either end; and "▁" (U+2581), SentencePiece's own mark, becomes a space. The same texts in the
     same order give the same bytes.
 
     Args:
-        texts: the targets; those above 10 million are sampled.
-        vocab_size: number of pieces, special ones and bytes included.
+        texts: the targets; if there are more than 10 million, they are sampled.
+        vocab_size: number of pieces, including special ones and bytes.
 
     Raises:
-        InputError: the texts have too few words for so many pieces, or too many characters for so
-            few, or all are empty.
+        InputError: the texts have too few words for this number of pieces, or too many characters,
+            or all texts are empty.
     """
     model, lines = io.BytesIO(), _TrainingTexts(texts)
     sentencepiece.set_random_generator_seed(0)
@@ -126,7 +126,7 @@ def train_target_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePie
             max_sentence_length=_LONGEST_TEXT,
             input_sentence_size=_MOST_TEXTS,
             shuffle_input_sentence=True,
-            num_threads=16,  # on which the order of sums depends
+            num_threads=16,  # the order of summation depends on it
             minloglevel=2,
         )
     except RuntimeError as error:
@@ -138,7 +138,7 @@ def train_target_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePie
 
 
 class _TrainingTexts:
-    """Texts as the trainer takes them, counted."""
+    """Iterates over texts in the form that the trainer needs, and counts them."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.count = 0
@@ -152,7 +152,7 @@ class _TrainingTexts:
 
 
 def _explain(message: str, vocab_size: int, texts: int) -> str:
-    """Return the trainer's message in words of ours, with the flag and what it may be."""
+    """Return the trainer's message in clearer words, with the flag and the values allowed."""
     if not texts:
         return "a vocabulary of targets cannot be trained: all targets are empty"
     start = f"--config.targets.vocab_size={vocab_size}: for these {texts} targets it "

@@ -15,22 +15,22 @@ from albert_jax.durable_files import new_file, write_atomically
 from data_pipeline.errors import InputError
 
 SETTINGS_FILE = "target_tokenizer.json"
-# The ids of more lines at once are not held as Python's numbers.
+# Bounds the number of lines whose ids are held as Python integers.
 _LINES_AT_ONCE = 10_000
 
 
 class TargetTokenizer(abc.ABC):
     """Vocabulary of the texts that a decoder writes.
 
-    Case and accents stay. A special token is never found in a text: one that spells `</s>` is
-    encoded by its characters. Ids are those of the vocabulary's own library.
+    Case and accents are kept. Special tokens are never recognized in a text: `</s>` in a text is
+    encoded as ordinary characters. Ids are those of the vocabulary's own library.
 
     Attributes:
         vocab_size: number of tokens.
-        bos_id: of the token with which the decoder begins.
-        eos_id: of the token that ends a target; it may be `bos_id`.
-        pad_id: of the token after the end; neither of the two.
-        pad_token: its name.
+        bos_id: id of the token with which the decoder begins.
+        eos_id: id of the token that ends a target; it may equal `bos_id`.
+        pad_id: id of the token after the end; it differs from the other two.
+        pad_token: the padding token as text.
     """
 
     KIND: ClassVar[str]
@@ -47,16 +47,16 @@ class TargetTokenizer(abc.ABC):
         """Read the files that `save` has written.
 
         Args:
-            directory: of the files.
+            directory: the directory of the files.
             settings: content of `target_tokenizer.json`.
 
         Raises:
-            InputError: a file is missing or no vocabulary of this kind.
+            InputError: a file is missing or is not a vocabulary of this kind.
         """
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The kind, the number of tokens and the ids of special ones, as they are stored."""
+        """The kind, the number of tokens and the ids of special tokens, as stored."""
         return {
             "kind": self.KIND,
             "vocab_size": self.vocab_size,
@@ -76,9 +76,9 @@ class TargetTokenizer(abc.ABC):
     def encode_lines(
         self, lines: Sequence[str]
     ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " lines"]]:
-        """Return the ids of many texts end to end, and the number of ids of each.
+        """Return the concatenated ids of many texts, and the number of ids of each text.
 
-        There are no special tokens among them. A text may hold line ends.
+        The ids include no special tokens. A text may contain line ends.
         """
         ids, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
         for start in range(0, len(lines), _LINES_AT_ONCE):
@@ -90,14 +90,14 @@ class TargetTokenizer(abc.ABC):
     def decode(self, ids: Sequence[int] | Integer[np.ndarray, " tokens"]) -> str:
         """Return the text up to the end token, without the begin token and padding.
 
-        Bytes that are no UTF-8, which an untrained decoder writes, become U+FFFD.
+        Bytes that are not valid UTF-8, which an untrained decoder writes, become U+FFFD.
 
         Raises:
-            ValueError: one of the ids is not in the vocabulary.
+            ValueError: an id is not in the vocabulary.
         """
         row = np.asarray(ids, np.int64)
         if row.size and row[0] == self.bos_id:
-            row = row[1:]  # before the end is looked for, which has the same id in GPT-2
+            row = row[1:]  # before searching for the end token, which has the same id in GPT-2
         row = row[: np.argmax(np.append(row == self.eos_id, True))]
         row = row[(row != self.bos_id) & (row != self.pad_id)]
         if row.size and not 0 <= row.min() <= row.max() < self.vocab_size:
@@ -114,9 +114,10 @@ class TargetTokenizer(abc.ABC):
         write_atomically(directory / SETTINGS_FILE, json.dumps(self.settings, indent=1) + "\n")
 
     def save_huggingface(self, directory: Path) -> None:
-        """Write what `save` writes, and the files with which transformers gives the same ids.
+        """Write what `save` writes, and the files with which transformers produces the same ids.
 
-        There a special token is found in a text that spells it, and no text gets one by itself.
+        In transformers, a special token is recognized in a text that spells it, and no special
+        tokens are added to a text.
 
         Raises:
             InputError: transformers does not support the vocabulary.
@@ -129,7 +130,7 @@ class TargetTokenizer(abc.ABC):
 
     @abc.abstractmethod
     def vocabulary_files(self) -> dict[str, bytes]:
-        """Return the content of the vocabulary's files, by their names."""
+        """Return the contents of the vocabulary's files, by name."""
 
     @abc.abstractmethod
     def _encode(self, lines: list[str]) -> list[list[int]]: ...

@@ -1,4 +1,4 @@
-"""Attention alone on recorded packed rows: each implementation compared first, then timed."""
+"""Attention alone on recorded packed rows: each implementation is first checked, then timed."""
 
 import functools
 import inspect
@@ -34,7 +34,7 @@ _PALLAS_ARGUMENTS = ("segment_ids", "sm_scale", "block_sizes")
 
 
 class AttentionCandidate(NamedTuple):
-    """An implementation, ours or another, and how it makes room for sequences."""
+    """An implementation, ours or another, and whether it has sequence slots."""
 
     name: str
     implementation: AttentionImplementation
@@ -42,7 +42,7 @@ class AttentionCandidate(NamedTuple):
 
 
 def attention_candidates() -> Iterator[AttentionCandidate]:
-    """Yield our implementations, then those of JAX that are no part of this code."""
+    """Yield our implementations, then JAX's own."""
     for attention in Attention:
         if attention.implementation is not None:
             yield AttentionCandidate(str(attention), attention.implementation)
@@ -130,9 +130,9 @@ class AttentionRows:
         self._cotangent = jnp.where(self._is_token, cotangent, 0)
 
     def measure(self, candidate: AttentionCandidate, windows: Windows) -> dict[str, Any]:
-        """Return the row of an implementation. One that is wrong here has an error and no times.
+        """Return the row of an implementation. If it is wrong here, it has an error and no times.
 
-        All rows are compared, not a few: an index that is wrong reads the next row's numbers.
+        All rows are compared, not just a few, because a wrong index reads the next row's numbers.
 
         Raises:
             NotMeasured: it does not support these rows or this device.
@@ -183,7 +183,7 @@ class AttentionRows:
             )
 
     def _error(self, results: tuple[Array, ...]) -> float:
-        """Return the largest relative error of context and gradients at tokens; NaN if any is."""
+        """Return the largest relative error of context and gradients at tokens; NaN if one is."""
         errors = [
             _relative_error(result, jnp.asarray(expected), self._is_token)
             for result, expected in zip(results, self._expected, strict=True)

@@ -1,4 +1,4 @@
-"""Ceilings: how fast a device multiplies matrices, of any size and of a step's, and copies."""
+"""Ceilings: how fast a device copies, and multiplies matrices of any size and of a step's sizes."""
 
 import functools
 import statistics
@@ -15,7 +15,7 @@ from experiments.benchmarks.timing import Candidate, StepKind, Windows, repeat, 
 
 PRODUCT, COPY = "product", "copy"
 _WINDOWS = Windows(3, 0.1)
-# Of a CPU, whose caches are smaller and whose time is dearer.
+# Smaller sizes on a CPU, which has smaller caches and takes longer.
 _SIDE = {"cpu": 1024}
 _BYTES = {"cpu": 1 << 26}
 
@@ -52,7 +52,7 @@ def measure_products(
 def step_products(
     config: AlbertConfig, positions: int, predictions: int
 ) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Yield the distinct products of a step as rows, columns and the numbers that are summed."""
+    """Yield the distinct products of a step, each as rows, columns and inner dimension."""
     hidden, wide = config.hidden_size, config.intermediate_size
     yield "attention's projections", (positions, hidden, hidden)
     yield "intermediate", (positions, wide, hidden)

@@ -1,4 +1,4 @@
-"""The measurements of an accelerator in a directory, where each stands as soon as it is made."""
+"""The measurements of an accelerator in a directory; each is written as soon as it is made."""
 
 import json
 import os
@@ -21,12 +21,12 @@ Row = dict[str, Any]
 
 
 class Journal:
-    """The measurements, one JSON object a line, and the report of them, rewritten with each.
+    """The measurements, one JSON object per line, and their report, rewritten with each of them.
 
-    A journal that is opened again keeps what it has: the measurements in it are not made again.
+    A journal that is opened again keeps what it has; the measurements in it are not made again.
 
     Args:
-        directory: where the files are; it is made.
+        directory: where the files are; created if missing.
         made: the result of `benchmarks.report.environment`.
 
     Attributes:
@@ -38,16 +38,16 @@ class Journal:
 
     def __init__(self, directory: Path, made: Mapping[str, Any]) -> None:
         self.directory, self._made = directory, dict(made)
-        self._lock = threading.Lock()  # the one that ends the process writes too
+        self._lock = threading.Lock()  # the thread that ends the process writes too
         self._left_out: dict[str, str] = {}
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / MEASUREMENTS_FILE
         self.rows: list[Row] = self._read() if self._path.exists() else []
         if self.rows:
-            write_atomically(self._path, "".join(map(_line, self.rows)))  # without half a line
+            write_atomically(self._path, "".join(map(_line, self.rows)))  # drops half a line
 
     def _read(self) -> list[Row]:
-        """Read the measurements, without the part of a line that a killed process left."""
+        """Read the measurements, without a partial line that a killed process left."""
         rows = []
         *lines, _ = read_text(self._path, error=InputError).split("\n")
         for number, line in enumerate(lines, 1):

@@ -1,4 +1,4 @@
-"""The kernels of a step, from a trace, summed by part of the model beside each part's bound."""
+"""The kernels of a step, from a trace, summed by part of the model, with each part's bound."""
 
 import collections
 import dataclasses
@@ -25,15 +25,15 @@ from experiments.run.config import ComputeDtype, ExperimentConfig
 
 KERNELS_FILE = "kernels.json"
 _LONGEST = 20
-# Captured graphs would hide the kernels: only longer ones than any step are captured.
+# Captured graphs would hide the kernels, so only graphs longer than any step are captured.
 _WITHOUT_GRAPHS = "xla_gpu_graph_min_graph_size=1000000000"
-_LEAST_NAMED = 0.5  # of the kernels' time, below which graphs must have been captured
+_LEAST_NAMED = 0.5  # named share of the kernels' time; with less, graphs must have been captured
 
 
 class Launch(NamedTuple):
     """One run of a kernel on a device, or of an operation on a thread of a CPU."""
 
-    operation: str  # of the compiled program; empty: not known
+    operation: str  # in the compiled program; empty: unknown
     name: str
     start: float  # ns
     end: float
@@ -48,13 +48,13 @@ def profile_kernels(
 ) -> list[dict[str, Any]]:
     """Return the row of a step's profile, and write all kernels to `KERNELS_FILE`.
 
-    On a GPU the kernels are launched one by one, for a graph of them would be one entry of the
-    trace; the idle time between them is longer than in a step that is timed.
+    On a GPU the kernels are launched one by one, because a graph of them would be one entry of the
+    trace. The idle time between them is therefore longer than in a step that is timed.
 
     Args:
         size: the model.
         shape: the kind of rows.
-        path: their recording.
+        path: the recording of the rows.
         directory: where the file is written.
         ceilings: measurements with the rates that the bounds need.
 
@@ -119,7 +119,7 @@ def read_launches(path: Path, platform: str) -> list[Launch]:
                 operation = dict(event.stats).get("hlo_op") or ""
                 if operation and CALLERS.match(operation):
                     continue
-                if operation or platform != "cpu":  # whose threads do other things too
+                if operation or platform != "cpu":  # a CPU's threads do other things too
                     start = event.start_ns
                     found.append(Launch(operation, event.name, start, start + event.duration_ns))
     return found
@@ -137,7 +137,7 @@ def _sum_launches(launches: Iterable[Launch], origins: Mapping[str, str]) -> lis
 
 
 def _idle(launches: Iterable[Launch]) -> float:
-    """Return the milliseconds a step between the first and the last kernel in which none runs.
+    """Return the milliseconds a step, between the first and the last kernel, when no kernel runs.
 
     Example: kernels from 0 to 3, from 1 to 2 and from 5 to 6 leave 2.
     """

@@ -39,7 +39,7 @@ from experiments.benchmarks.step import device_name
 from experiments.benchmarks.timing import Windows
 from experiments.benchmarks.torch import TorchVariant
 
-_CLOSING = 10.0  # seconds for the picture, and a twentieth of the time where that is less
+_CLOSING = 10.0  # seconds for the picture, or a twentieth of the time if that is less
 # Seconds of an item on an H200, see experiments/LOG.md: the first step also starts libraries.
 _FIRST, _STEP, _LARGE_STEP, _PROFILE = 45, 16, 25, 20
 _ATTENTION, _RIVAL, _PRODUCTS = 5, 45, 8
@@ -50,7 +50,7 @@ class Accelerator:
     """The items of the measurement.
 
     Args:
-        sizes: the models; the first one is also taken apart.
+        sizes: the models; the first one is also measured in parts.
         replay: the directory of `record_all`.
         windows: how long each is timed.
 
@@ -70,13 +70,13 @@ class Accelerator:
         self._attention_rows: dict[Shape, AttentionRows] = {}
 
     def items(self, journal: Journal) -> Iterator[Item]:
-        """Yield the items, in order of importance: a time limit loses the last ones.
+        """Yield the items in order of importance, because a time limit drops the last ones.
 
-        Transformers come before the large models, which leave them too little memory: JAX keeps
-        what it once had.
+        Transformers come before the large models, which would leave them too little memory: JAX
+        keeps the memory that it once had.
 
         Args:
-            journal: has the ceilings when they are needed.
+            journal: holds the ceilings by the time they are needed.
         """
         first, *others = self._sizes
         longest, *shorter = self._lengths
@@ -137,7 +137,7 @@ class Accelerator:
         if shape not in self._attention_rows:
             size = self._sizes[0]
             taken = take_rows(self._path(shape), size.config, size.rows_of(shape))
-            self._attention_rows = {shape: AttentionRows(*taken)}  # other rows are done with
+            self._attention_rows = {shape: AttentionRows(*taken)}  # other rows are not needed again
         return [self._attention_rows[shape].measure(candidate, self._windows)]
 
     def _measure_products(self, size: Size, shape: Shape) -> list[Row]:
@@ -156,14 +156,14 @@ def measure_accelerator(
 ) -> None:
     """Measure as much as fits into the time, the most important first.
 
-    Each figure stands in the files as soon as it is there, so a process that is killed loses
-    nothing; started again, it measures what is missing.
+    Each measurement is written as soon as it is made, so a killed process loses no finished one.
+    Started again, the command measures what is missing.
 
     Args:
-        sizes: the models; the first one is also taken apart.
+        sizes: the models; the first one is also measured in parts.
         replay: the directory of `record_all`.
         output: the directory of the results.
-        minutes: the time, from the start of the process, which ends then; compiling counts.
+        minutes: minutes from the start of the process until it ends, compiling included.
         windows: how long each candidate is timed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The parts of a training step: which one a kernel belongs to, and how fast each could be."""
+"""The parts of a training step: which part a kernel belongs to, and how fast each could be."""
 
 import re
 from collections.abc import Iterable
@@ -30,10 +30,10 @@ class Kernel(NamedTuple):
 
     Attributes:
         operation: its instruction in the compiled program, such as ``input_reduce_fusion.6``.
-        name: that the device gives it, such as ``nvjet_sm90_tst_128x160_64x5_2x1_v_bz_NNT``.
+        name: its name on the device, such as ``nvjet_sm90_tst_128x160_64x5_2x1_v_bz_NNT``.
         origin: the name that JAX gives the instruction, such as
             ``jit(train_step)/jvp(AlbertForPreTraining)/albert/encoder/FeedForward/mul``.
-        milliseconds: a step.
+        milliseconds: milliseconds a step.
     """
 
     operation: str
@@ -46,7 +46,8 @@ _HEAD = re.compile(r"predict|sop_classifier|pooler|jvp\(\)|take_along_axis")
 _ATTENTION = re.compile(r"flash|sdpa|fmha|\bmha_|splash", re.I)
 _MATMUL_KERNEL = re.compile(r"nvjet|gemm|xmma|cutlass|cublas|splitKreduce", re.I)
 _DENSE = ("query", "key", "value", "dense", "intermediate", "output", "embedding_hidden_mapping_in")
-# The halves of a layer, and what is no attention and no GELU directly in them: sums of gradients.
+# The halves of a layer, and operations directly in them that are sums of gradients, and so neither
+# attention nor GELU.
 _SUMS = {"SelfAttention": ("add_any",), "FeedForward": ("add_any", "reduce_sum")}
 
 
@@ -55,8 +56,8 @@ def part_of(kernel: Kernel) -> Part:
 
     Example: ``.../SelfAttention/query/dot_general`` is a matmul, as is ``.../SelfAttention/
     dot_general`` of a fused layer; ``.../SelfAttention/query/add`` is a bias,
-    ``.../SelfAttention/reduce_max`` attention, ``.../FeedForward/mul`` GELU. What has no forward or
-    backward pass in its origin, and no module, is the optimizer's.
+    ``.../SelfAttention/reduce_max`` attention, ``.../FeedForward/mul`` GELU. A kernel whose origin
+    names neither a forward or backward pass nor a module belongs to the optimizer.
     """
     origin = re.sub(r"eval_jaxpr/|while/|body/|closed_call/|checkpoint/", "", kernel.origin)
     *path, operation = origin.split("/")
@@ -67,7 +68,7 @@ def part_of(kernel: Kernel) -> Part:
         return Part.HEAD
     if _ATTENTION.search(kernel.name) or "dot_product_attention" in origin:
         return Part.ATTENTION
-    if "add_and_norm" in f"{kernel.name} {origin}":  # before modules: fused, it has no name of one
+    if "add_and_norm" in f"{kernel.name} {origin}":  # before modules: a fused one names none
         return Part.LAYER_NORM
     if "gelu_backward" in f"{kernel.name} {origin}":
         return Part.GELU
@@ -90,7 +91,7 @@ def part_of(kernel: Kernel) -> Part:
 
 
 def sum_by_part(kernels: Iterable[Kernel]) -> dict[Part, float]:
-    """Return the milliseconds of every part, zero where it has no kernel."""
+    """Return the milliseconds of every part, zero if it has no kernel."""
     sums = dict.fromkeys(Part, 0.0)
     for kernel in kernels:
         sums[part_of(kernel)] += kernel.milliseconds
@@ -104,11 +105,11 @@ class Work(NamedTuple):
     bytes: float = 0.0
 
     def bound(self, flops: float | None, copied: float | None) -> tuple[float, str] | None:
-        """Return the fewest seconds and what they are for; None without work or known rates.
+        """Return the fewest seconds and what limits them; None without work or known rates.
 
         Args:
-            flops: of matmuls a second.
-            copied: bytes read and written a second.
+            flops: FLOP/s of matmuls.
+            copied: bytes read and written per second.
         """
         bounds = []
         if self.flops and flops:
@@ -121,12 +122,13 @@ class Work(NamedTuple):
 def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict[Part, Work]:
     """Return the work of each part of a step on the first batch, each array read and written once.
 
-    Matmuls are counted three times, for forward and backward pass, and move nothing that their
-    operations do not hide. Attention has the operations of pairs of positions inside a sequence,
-    reads query, key, value, context and cotangent and writes four of them: 12 passes. Layer norm
-    has 3 passes forward and 3 backward for each half, GELU 2 and 3. Biases need one pass over the
-    gradient of each dense layer's result, and the three gradients of attention's input one sum.
-    The logits pass four times in float32, parameters seven times with gradient and two moments.
+    Matmuls are counted three times, for forward and backward pass; their operations hide all that
+    they read and write. Attention has the operations of pairs of positions inside a sequence, and
+    12 passes: forward it reads query, key and value and writes the context; backward it reads these
+    four and the cotangent and writes three gradients. Layer norm has 3 passes forward and 3
+    backward for each half, GELU 2 and 3. Biases need one pass over the gradient of each dense
+    layer's result; the three gradients of attention's input need one sum. The logits take four
+    passes in float32; parameters, with gradient and two moments, take seven.
 
     Args:
         config: the model.
@@ -140,7 +142,7 @@ def work_of_parts(config: AlbertConfig, batches: Batches, itemsize: int) -> dict
     rows, length = batch["sequence_ids"].shape
     chosen = batch["masked_lm_ids"].shape[1] + batch["sentence_order_labels"].shape[1]
     skipped = rows * skipped_flops(config, length=length, chosen=chosen)
-    # Of all layers' positions, those for which what follows attention is computed.
+    # The fraction of all layers' positions for which the part after attention is computed.
     computed = 1 - (1 - chosen / length) / layers if skipped else 1
     passes = layers * positions * itemsize  # bytes of one number a position in each layer
     pairs = sum(
@@ -174,7 +176,7 @@ def _pairs_in_sequences(sequence_ids: np.ndarray, reach: int | None) -> int:
 
 
 def _parameters(config: AlbertConfig) -> int:
-    """Return the number of parameters of layers and embeddings, to a percent."""
+    """Return the number of parameters of layers and embeddings, accurate to a percent."""
     hidden, wide = config.hidden_size, config.intermediate_size
     attention = config.attention_copies * 4 * hidden**2
     feed_forward = config.feed_forward_copies * 2 * hidden * wide

@@ -15,12 +15,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def draw(rows: Rows, directory: Path, title: str) -> Path | None:
-    """Draw the rows into `PICTURE_FILE`; None, and a line, where there is no Matplotlib.
+    """Draw the rows into `PICTURE_FILE`; return its path, or None if nothing was drawn.
+
+    Without Matplotlib, print a line instead.
 
     Args:
         rows: the measurements of a journal.
         directory: where the picture is written.
-        title: above all.
+        title: title above the whole picture.
     """
     steps = [row for row in rows if row["kind"] == "step"][:_MOST_BARS]
     profiles = [row for row in rows if row["kind"] == "profile"]
@@ -46,7 +48,7 @@ def draw(rows: Rows, directory: Path, title: str) -> Path | None:
 
 
 def _draw_parts(axes: Any, profiles: Rows) -> None:
-    """Stack the parts of a step, as they are measured and as their bounds are."""
+    """Draw the parts of a step as two stacked bars: measured times, and bounds."""
     axes.set_title("where a step's time goes")
     axes.set_ylabel("milliseconds")
     if not profiles:

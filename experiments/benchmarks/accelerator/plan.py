@@ -14,19 +14,19 @@ from data_pipeline.terminal import format_seconds, say
 from experiments.benchmarks.accelerator.journal import Journal
 
 NO_TIME = "time"
-_PRIOR = 20  # seconds for which the expected pace counts, beside the measured ones
+_PRIOR = 20  # seconds at the expected pace that count beside the measured ones
 
 
 class NotMeasured(Exception):
-    """What an item raises that cannot be measured here: the reason, for the report."""
+    """An item cannot be measured here; the message is the reason for the report."""
 
 
 class Item(NamedTuple):
     """A part of the measurement.
 
     Attributes:
-        name: its own among all items, and what the report calls it.
-        seconds: expected on a GPU, compiling included. What the items before took corrects it.
+        name: a unique name, which the report uses.
+        seconds: expected seconds on a GPU, with compiling; corrected by what earlier items took.
         measure: returns its rows, or raises `NotMeasured`.
     """
 
@@ -36,13 +36,13 @@ class Item(NamedTuple):
 
 
 class Plan:
-    """Runs items one after another until a deadline, and says what was left out.
+    """Items that run one after another until a deadline, and the record of what was left out.
 
     Args:
-        items: in order of importance; those that the journal has are not measured again.
+        items: items in order of importance; those that the journal has are not measured again.
         journal: gets the rows.
-        deadline: no item starts that is not expected to end before it; of `clock`.
-        clock: seconds.
+        deadline: time of `clock`; an item starts only if it is expected to end before.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class Plan:
     def run(self) -> None:
         """Measure what fits.
 
-        A failure of one item, such as a kernel that does not compile, is listed, and costs no other
-        one. One that is no failure of the device or its libraries is raised at the end.
+        If an item fails, for example because a kernel does not compile, the failure is listed and
+        the other items still run. An error that does not come from the device or its libraries is
+        raised at the end.
         """
         bugs = []
         self._journal.leave_out({item.name: NO_TIME for item in self._items})
@@ -80,7 +81,7 @@ class Plan:
                 line = f"failed: {_summary(error)}"
                 say(f"{item.name}: {line}")
                 self._journal.leave_out({item.name: line})
-                if not isinstance(error, RuntimeError):  # JAX's and torch's own are these
+                if not isinstance(error, RuntimeError):  # as JAX's and torch's are
                     bugs.append(error)
                 continue
             finally:
@@ -92,11 +93,11 @@ class Plan:
             raise bugs[0]
 
     def end_process_at(self, deadline: float, finish: Callable[[], None]) -> threading.Timer:
-        """End the process at a time, whatever it is doing then; compiling cannot be interrupted.
+        """End the process at a deadline, whatever it is doing; compiling cannot be interrupted.
 
         Args:
-            deadline: of `clock`.
-            finish: is called before.
+            deadline: time of `clock`.
+            finish: called before the end.
 
         Returns:
             The timer, to be cancelled.
@@ -120,7 +121,7 @@ class Plan:
 
 
 def seconds_since_start() -> float:
-    """Return the age of this process, 0 where the system does not say it: imports take time too."""
+    """Return the age of this process, which includes imports; 0 if the system does not say it."""
     try:
         started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:  # not Linux
@@ -130,7 +131,7 @@ def seconds_since_start() -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return True for the error of a device that has too little memory."""
+    """Return True for an error about a device with too little memory."""
     text = f"{type(error).__name__} {error}".lower()
     return "resource_exhausted" in text or "out of memory" in text or "outofmemory" in text
 

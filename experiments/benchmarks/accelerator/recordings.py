@@ -1,4 +1,4 @@
-"""Recordings of rows of several lengths, packed and unpacked, from which all sizes take theirs."""
+"""Recordings of rows of several lengths, packed and unpacked, which all model sizes use."""
 
 import dataclasses
 import re
@@ -22,7 +22,7 @@ _NAME = re.compile(r"(packed|unpacked)_(\d+)\.npz")
 
 
 class Shape(NamedTuple):
-    """The kind of rows of a recording, longest and packed ones first in order of importance."""
+    """The kind of rows of a recording. The most important kinds are long, then packed."""
 
     length: int
     packing: Packing
@@ -44,17 +44,17 @@ def record_all(
     shapes: Sequence[tuple[int | None, int | None]] | None = None,
     num_batches: int = 4,
 ) -> list[Path]:
-    """Write a recording of each shape, packed and unpacked; those that are there are kept.
+    """Write a recording of each shape, packed and unpacked; existing ones are kept.
 
     Args:
         config: the experiment whose masks and pairs the rows have; None: `albert_base_packed`.
-        corpus_dir: the corpus, whose vocabulary they have.
+        corpus_dir: the corpus, whose vocabulary the rows have.
         output: the directory.
-        shapes: rows and length of the batches, None for the experiment's; None: `SHAPES`.
-        num_batches: number of the batches of a recording.
+        shapes: rows and length of batches, each None for the experiment's; None: `SHAPES`.
+        num_batches: number of batches of a recording.
 
     Raises:
-        InputError: there is no such corpus, or a file that is there is another recording.
+        InputError: there is no such corpus, or an existing file is another recording.
     """
     from experiments.benchmarks.data import read_batches  # imports TensorFlow
     from experiments.configs import albert_base_packed
@@ -111,7 +111,7 @@ def _check_kept(path: Path, config: ExperimentConfig, source: str, num_batches: 
 
 
 def find_recordings(directory: Path) -> dict[Shape, Path]:
-    """Find the recordings in a directory, those of long rows first, packed before unpacked.
+    """Find the recordings in a directory: long rows first, packed before unpacked.
 
     Raises:
         InputError: there is no such directory, or no recording in it.

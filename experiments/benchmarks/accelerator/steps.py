@@ -1,4 +1,4 @@
-"""Training steps of the released sizes, with variants and beside transformers."""
+"""Training steps of the released sizes, with variants and compared with transformers."""
 
 import dataclasses
 import gc
@@ -31,7 +31,7 @@ from experiments.cli.config_dicts import from_config_dict
 from experiments.run.config import ComputeDtype, ExperimentConfig
 
 RELEASED = ("base", "large", "xlarge", "xxlarge")
-# Positions of a batch: 128 rows of 512 for base. The others as many as fit with room to spare.
+# Positions of a batch: 128 rows of 512 for base; for the others, as many as fit with some room.
 _POSITIONS = {"base": 1 << 16, "large": 1 << 15, "xlarge": 1 << 14, "xxlarge": 1 << 14}
 _POSITIONS_ON_CPU = 1 << 10
 
@@ -52,7 +52,7 @@ class Variant(NamedTuple):
     """Settings that differ from the code's defaults."""
 
     name: str = "default"
-    run: Mapping[str, Any] = {}  # of `RunConfig`
+    run: Mapping[str, Any] = {}  # fields of `RunConfig`
 
 
 DEFAULT = Variant()
@@ -66,11 +66,11 @@ def released_size(name: str) -> Size:
 
 
 def choose_sizes(names: Sequence[str], given: ExperimentConfig | None = None) -> list[Size]:
-    """Return released sizes; without names all of them, on a CPU the smallest.
+    """Return released sizes; without names, all of them, or on a CPU only the smallest.
 
     Args:
-        names: of released sizes.
-        given: a model in their place.
+        names: names of released sizes.
+        given: a model to use in their place.
 
     Raises:
         InputError: there is no such size, or both are given.
@@ -90,7 +90,7 @@ def choose_sizes(names: Sequence[str], given: ExperimentConfig | None = None) ->
 
 
 def make_size(name: str, config: ExperimentConfig, positions: int = _POSITIONS["base"]) -> Size:
-    """Return a model in the type and with the batches of the devices at hand."""
+    """Return a model with the compute type and the batch size for the devices that there are."""
     on_cpu = jax.default_backend() == "cpu"
     dtype = ComputeDtype.FLOAT32 if on_cpu else ComputeDtype.BFLOAT16
     run = dataclasses.replace(config.run, dtype=dtype)
@@ -99,7 +99,7 @@ def make_size(name: str, config: ExperimentConfig, positions: int = _POSITIONS["
     return Size(name, dataclasses.replace(config, run=run), positions)
 
 
-# What base is measured with on a GPU beside its defaults, and what the wide sizes are.
+# On a GPU, variants of base to measure besides its defaults, and the variant of the wide sizes.
 BASE_VARIANTS = (
     Variant("no fused layers", {"fused_layers": False}),
     Variant("no slots", {"sequence_slots": 0}),
@@ -116,20 +116,21 @@ def measure_size(
     variant: Variant = DEFAULT,
     rivals: Sequence[TorchVariant] = (),
 ) -> list[dict[str, Any]]:
-    """Return the row of a training step, and those of transformers, in turns with it.
+    """Return the row of a training step, and those of transformers, which take turns with it.
 
-    A batch that needs too much memory is halved until it fits, which the rows say.
+    A batch that needs too much memory is halved until it fits; the rows say so.
 
     Args:
         size: the model.
         shape: the kind of rows.
-        path: their recording.
+        path: the recording of the rows.
         windows: how long each is timed.
-        variant: settings.
+        variant: settings to change.
         rivals: ways to run transformers.
 
     Raises:
-        NotMeasured: one row is too much, or torch is not there or has no GPU.
+        NotMeasured: one row needs too much memory, or torch or transformers is not installed or
+            torch has no GPU.
     """
     if rivals:
         _check_torch()
@@ -169,7 +170,7 @@ def measure_size(
 def _unless_out_of_memory(
     attempt: Callable[[], list[dict[str, Any]]],
 ) -> list[dict[str, Any]] | None:
-    """Return the result, or None if the memory is too small; what was held of it is freed."""
+    """Return the result; if memory runs out, free what was allocated and return None."""
     try:
         return attempt()
     except Exception as error:
@@ -180,14 +181,14 @@ def _unless_out_of_memory(
 
 
 def _free_memory() -> None:
-    """Free the arrays of a step that is over, torch's too, which it would keep from JAX."""
+    """Free the arrays of a finished step, also torch's, which torch would keep from JAX."""
     gc.collect()
     if "torch" in sys.modules:
         import_torch()[0].cuda.empty_cache()
 
 
 def _check_torch() -> None:
-    """Check that transformers can be measured on the device that ours runs on."""
+    """Check that transformers can be measured on the device that our code runs on."""
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             raise NotMeasured(f"{name} is not installed")

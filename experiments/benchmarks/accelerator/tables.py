@@ -14,7 +14,7 @@ def format_report(rows: Rows, left_out: Mapping[str, str], made: Mapping[str, An
     Args:
         rows: the measurements.
         left_out: the items that were not measured, each with the reason.
-        made: what they depend on, as `benchmarks.report.environment` returns it.
+        made: the result of `benchmarks.report.environment`, which they depend on.
     """
     parts = [f"# {made['device']}\n", describe(made)]
     for kind, (title, format_section) in _SECTIONS.items():
@@ -36,7 +36,7 @@ def _format_profiles(rows: Rows) -> str:
 
 
 def _format_profile(row: Mapping[str, Any]) -> str:
-    """Return one table of the parts of a step, and one of its longest kernels."""
+    """Return a table of the parts of a step, and a table of its longest kernels."""
     parts = [
         {
             "part": name,

@@ -20,11 +20,11 @@ from experiments.tasks.config import FinetuneConfig
 
 
 def check_runs(runs: Sequence[GlueRun]) -> list[GlueRun]:
-    """Check that every fine-tuning is valid, and that its workdir holds no other one.
+    """Check that every fine-tuning is valid, and that its workdir holds no other fine-tuning.
 
     Returns:
-        Those whose report is of other seeds, rates or files: to be run again, which takes over what
-        is the same.
+        The runs whose report is for other seeds, rates or files. They have to run again, and then
+        reuse what is the same.
 
     Raises:
         InputError: an override names no setting or a value is not allowed, or a workdir was
@@ -59,7 +59,7 @@ def resolve(run: GlueRun) -> GivenConfig[FinetuneConfig]:
 
 
 def _is_other(before: FinetuneConfig, given: GivenConfig[FinetuneConfig], workdir: Path) -> bool:
-    """Return True if a workdir's report would be another one now; raise if it cannot become so."""
+    """Return True if a workdir's report is outdated; raise if it cannot be brought up to date."""
     changes = check_same_finetuning(before, given, workdir=str(workdir), init_flag="--init_from")
     decisive = {
         "run.seeds",

@@ -36,14 +36,15 @@ def find_tasks(data_dir: Path, chosen: Sequence[str] | None = None) -> dict[str,
 
     Args:
         data_dir: has a directory for each task, such as `SST-2` or `sst-2`.
-        chosen: names of tasks that must be there; None: whichever there are. Those that lack a file
-            are named on stderr.
+        chosen: names of tasks that must be there; None takes all that are there, and prints those
+            that lack a file on stderr.
 
     Returns:
         The directory of each task by its name in `GLUE_TASKS`, in the order of that table.
 
     Raises:
-        InputError: there is no such folder, a chosen task is none or is not there, or none is.
+        InputError: the folder does not exist, a chosen task is unknown or missing, or no task is
+            there.
     """
     if not data_dir.is_dir():
         raise InputError(f"--data_dir={data_dir} is no directory")
@@ -96,13 +97,13 @@ def plan_runs(
         init_from: the model.
         starts: the starting points.
         seeds: runs of each task and start.
-        overrides: of every fine-tuning, by the names of the flags without ``config.``; after the
-            name of a task and a colon, of that task's: ``sst-2:data.num_epochs``.
+        overrides: settings of every fine-tuning, by the names of the flags without ``config.``. A
+            prefix of a task's name and a colon limits one to that task: ``sst-2:data.num_epochs``.
 
     Raises:
-        InputError: an override is of no task.
+        InputError: an override is for an unknown task.
 
-    Example: RTE from a model is ``python -m experiments.finetune --config=finetune/rte
+    Example: RTE from a model gives ``python -m experiments.finetune --config=finetune/rte
     --config.data.dir=glue/RTE --config.run.init_from=runs/base ... --workdir=glue/rte-pretrained``.
     """
     runs: list[GlueRun] = []

@@ -35,11 +35,11 @@ def write_glue_page(
 
     Args:
         directory: the directory of all runs, where the picture is already.
-        title: of the page.
-        command: the command of the whole.
+        title: the page's title.
+        command: the command line of `experiments.glue`.
         table: headings and rows of the report.
-        notes: paragraphs below it.
-        results: of the runs that are done.
+        notes: paragraphs below the table.
+        results: the results of the runs that are done.
     """
     below = "".join(f"<p>{escape(note)}</p>\n" for note in notes)
     picture = (directory / SCORES_PLOT_FILE).read_bytes()
@@ -59,10 +59,10 @@ def write_glue_page(
 
 
 def tabulate_settings(results: Sequence[GlueResult]) -> tuple[Table, Table]:
-    """Return the settings that all runs have, and those that differ, with a column for each run.
+    """Return the settings that all runs share, and those that differ, with a column for each run.
 
-    Example: of two runs on SST-2 and RTE the first table has the row ``model.hidden_act, gelu``,
-    the second one the row ``task, sst-2, rte``.
+    Example: for two runs on SST-2 and RTE, the first table has the row ``model.hidden_act, gelu``,
+    and the second one has the row ``task, sst-2, rte``.
     """
     settings = [dict(settings_rows(one.config)) for one in results]
     names = dict.fromkeys(name for one in settings for name in one)

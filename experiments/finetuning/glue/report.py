@@ -31,15 +31,17 @@ def write_glue_report(
     *,
     runs: Sequence[GlueRun] = (),
 ) -> str:
-    """Write ``report.md``, ``report.html``, ``report.json``, ``scores.png`` and
+    """Write the report on GLUE.
+
+    Its files are ``report.md``, ``report.html``, ``report.json``, ``scores.png`` and
     ``submission.zip``.
 
     Args:
         directory: the directory of all runs.
-        results: of the runs that are done.
+        results: the results of the runs that are done.
         model: the sizes of the model.
-        command: the command of the whole.
-        runs: all that were planned; those without a result are named.
+        command: the command line of `experiments.glue`.
+        runs: all planned runs; the report names those without a result.
 
     Returns:
         The text of ``report.md``.
@@ -80,7 +82,7 @@ def write_glue_report(
 
 
 def tabulate_glue(results: Sequence[GlueResult], model: AlbertConfig) -> Table:
-    """Return the table: a row for each task, medians with the lowest and the highest seed."""
+    """Return the table: a row for each task, with the median, lowest and highest of its seeds."""
     size, paper = PAPER_SCORES.get((model.num_hidden_layers, model.hidden_size), ("", {}))
     tasks = list(dict.fromkeys(one.run.task for one in results))
     starts = [start for start in Start if any(one.run.start is start for one in results)]
@@ -136,10 +138,10 @@ def _describe_search(result: GlueResult) -> str:
 
 
 def write_submission(path: Path, results: Sequence[GlueResult]) -> list[str]:
-    """Write the predictions of the best pre-trained seed of each task as the server wants them.
+    """Zip the predictions of each task's best pre-trained seed for the benchmark's server.
 
     Returns:
-        The files that are missing for a whole submission.
+        The files that are missing from a complete submission.
     """
     wanted = [
         (name, file.submission)

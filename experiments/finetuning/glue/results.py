@@ -1,4 +1,4 @@
-"""Results on GLUE: scores of every seed, and the test that two starting points differ."""
+"""Results on GLUE: scores of every seed, and a test of whether two starting points differ."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from experiments.finetuning.glue.jobs import GlueRun, Start
 from experiments.run.workdir import REPORT_FILE
 
 # Dev scores in percent: ALBERT Table 2 by size, Table 9 (single model, 1.5 M steps) for xxlarge.
-# By layers, hidden size.
+# The keys are the number of layers and the hidden size.
 PAPER_SCORES = {
     (12, 768): ("base", {"mnli": 81.6, "sst-2": 90.3}),
     (24, 1024): ("large", {"mnli": 83.5, "sst-2": 91.7}),
@@ -34,23 +34,25 @@ PAPER_SCORES = {
     ),
 }
 
-_MOST_EXACT = 10  # values of each start: 184,756 divisions of twenty
+_MOST_EXACT = 10  # values of each start; twenty values divide into tens in 184,756 ways
 
 
 class GlueResult(NamedTuple):
-    """The scores of a task from one starting point, at the rate with the best median, or at the one
-    that the first seed chose.
+    """The scores of a task from one starting point.
+
+    The learning rate is the one with the best median, or the one that the first seed chose.
 
     Attributes:
         run: the fine-tuning.
         metric: the official metric that decides.
         learning_rate: the rate.
-        scores: of each seed that ended, in percent, by the name of its directory.
-        failed: seeds that are no better than a constant answer, or ended without a score.
-        baseline: the score of the best constant answer, in percent; None where there is none.
+        scores: scores in percent of the seeds that have one, by the names of their directories.
+        failed: number of seeds that are no better than a constant answer, or have no score.
+        baseline: the score of the best constant answer, in percent; None if there is none.
         config: the settings that the seeds have in common.
-        tried: where the first seed chose the rate, what it scored with each, in percent.
-        median_of_others: there, the median of the other seeds; None without any.
+        tried: the first seed's score with each rate, in percent; empty if it did not choose.
+        median_of_others: the median of the other seeds, in percent; None if the first seed did not
+            choose the rate, or there are no others.
     """
 
     run: GlueRun
@@ -76,10 +78,10 @@ class GlueResult(NamedTuple):
 
 
 def read_results(runs: Sequence[GlueRun]) -> list[GlueResult]:
-    """Read the reports of the runs that are done, of those with a score.
+    """Read the reports of the runs that are done, and return the results that have a score.
 
     Raises:
-        InputError: none is done.
+        InputError: no run is done.
     """
     results = [_read(run) for run in runs if (run.workdir / REPORT_FILE).exists()]
     if not results:
@@ -90,7 +92,7 @@ def read_results(runs: Sequence[GlueRun]) -> list[GlueResult]:
 
 
 def difference(results: Sequence[GlueResult], task: str) -> tuple[float, float] | None:
-    """Return how much pre-training changes a task's median, and if seeds could do that.
+    """Return how much pre-training changes a task's median, and whether seeds could explain it.
 
     Returns:
         The difference of the medians in points, and the p-value of a two-sided Mann-Whitney test
@@ -105,12 +107,14 @@ def difference(results: Sequence[GlueResult], task: str) -> tuple[float, float] 
 
 
 def rank_sum_test(ours: Sequence[float], others: Sequence[float]) -> float:
-    """Return the two-sided p-value of Mann and Whitney's test, exact up to ten values of each.
+    """Return the two-sided p-value of the Mann-Whitney test, exact for up to ten values of each.
 
-    Exact: the share of all divisions of the values into two such groups whose rank sum is as far
-    from the middle. Equal values have their mean rank, so ties are no approximation either.
+    The exact value considers all divisions of the values into two groups of these sizes. It is the
+    share of divisions whose rank sum is at least as far from the middle. Equal values get their
+    mean rank, so ties need no approximation.
 
-    Example: five of each, all of ours above all of the others, are 2 of 252 divisions: 0.0079.
+    Example: for five values of each, all of ours above all of the others, 2 of 252 divisions are
+    that far from the middle: 0.0079.
     """
     if max(len(ours), len(others)) > _MOST_EXACT:
         return float(scipy.stats.mannwhitneyu(ours, others).pvalue)
@@ -122,7 +126,7 @@ def rank_sum_test(ours: Sequence[float], others: Sequence[float]) -> float:
 
 
 def average(results: Sequence[GlueResult], start: Start) -> float | None:
-    """Return the mean of the tasks' medians from one start; None unless all tasks have it."""
+    """Return the mean of the tasks' medians from one start; None if a task lacks that start."""
     medians = [one.median for one in results if one.run.start is start]
     tasks = {one.run.task for one in results}
     return statistics.fmean(medians) if len(medians) == len(tasks) else None
@@ -130,7 +134,7 @@ def average(results: Sequence[GlueResult], start: Start) -> float | None:
 
 def _read(run: GlueRun) -> GlueResult:
     content: dict[str, Any] = json.loads((run.workdir / REPORT_FILE).read_text(encoding="utf-8"))
-    if "runs" not in content:  # of a single seed and rate
+    if "runs" not in content:  # the report of a single seed and rate
         content = {name: content[name] for name in ("metric", "config")} | {
             "runs": {".": content},
             "learning_rates": [{"learning_rate": content["learning_rate"]}],

@@ -1,6 +1,6 @@
-"""MLflow: the server or file of MLFLOW_TRACKING_URI, by default `mlflow.db` where one stands.
+"""MLflow: the server or file of MLFLOW_TRACKING_URI, by default `./mlflow.db`.
 
-Current versions refuse directories of files; a local database of SQLite takes their place.
+Current versions no longer accept a directory of files; a local SQLite database replaces it.
 """
 
 import os
@@ -12,12 +12,12 @@ from typing import Any
 from experiments.metrics.tracker import Ending, TrackedRun, Value
 
 _LONGEST_VALUE = 6000  # characters of a setting
-_MOST_SETTINGS = 100  # of a request
+_MOST_SETTINGS = 100  # per request
 _STATUSES = {Ending.COMPLETE: "FINISHED", Ending.STOPPED: "KILLED", Ending.FAILED: "FAILED"}
 
 
 class MlflowTracker:
-    """The tracker `mlflow`. Its environment variables, such as MLFLOW_TRACKING_URI, hold."""
+    """The tracker `mlflow`. MLflow's environment variables, such as MLFLOW_TRACKING_URI, apply."""
 
     rewinds = False
 
@@ -58,7 +58,7 @@ class MlflowTracker:
             self._client.log_artifact(self._run_id, str(path))
 
     def end(self, ending: Ending) -> None:
-        """Set the run's status: KILLED if it is to be resumed."""
+        """Set the run's status: KILLED if it can be resumed."""
         self._client.set_terminated(self._run_id, _STATUSES[ending])
 
     def _log_settings(self, settings: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The choice of trackers: names, and classes anywhere as ``module:Class``."""
+"""The choice of trackers: by name, or as any class ``module:Class``."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TrackerName(StrEnum):
-    """The trackers that come with the package; those of packages are extras of that name."""
+    """The trackers in this package; those that need another package are extras of that name."""
 
     TENSORBOARD = "tensorboard"
     WANDB = "wandb"
@@ -38,7 +38,7 @@ def parse_trackers(text: str | None) -> tuple[str, ...]:
     """Return the names of a list such as ``tensorboard,my_package.module:MyTracker``.
 
     Raises:
-        FieldError: one is no known name, or occurs twice.
+        FieldError: one is not a known name, or occurs twice.
     """
     names = tuple(name.strip() for name in text.split(",")) if text is not None else ()
     known = list(map(str, TrackerName))
@@ -54,7 +54,7 @@ def parse_trackers(text: str | None) -> tuple[str, ...]:
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Check that trackers can be made, so that a run without them does not begin.
+    """Check that trackers can be made, so that a run does not begin without them.
 
     Raises:
         InputError: a package is not installed, or there is no such class.
@@ -68,7 +68,7 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def make_trackers(names: Iterable[str]) -> dict[str, Tracker]:
-    """Return the trackers of some names, not started.
+    """Return the trackers of these names, not started yet.
 
     Raises:
         InputError: see `check_trackers`.
@@ -80,15 +80,15 @@ def start_trackers(log: "RunLog", names: Iterable[str], config: Any, workdir: ep
     """Start the trackers of a run, on the process that writes.
 
     Args:
-        log: the run's.
-        names: of the trackers.
+        log: the run's log.
+        names: names of the trackers.
         config: the dataclass of the run's settings.
-        workdir: of the run.
+        workdir: the run's directory.
 
     Raises:
-        InputError: one cannot be started, on all processes alike.
+        InputError: a tracker cannot be started; all processes raise it.
     """
-    from albert_jax.training.first_process import on_first_process  # JAX: settings need no devices
+    from albert_jax.training.first_process import on_first_process  # settings need no JAX
 
     values = flatten(to_dict(config))
     settings = {n: v if isinstance(v, Value) else str(v) for n, v in values.items()}

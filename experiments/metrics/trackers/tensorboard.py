@@ -19,7 +19,7 @@ class TensorBoardTracker:
         """Remove what the run repeats, and write its settings as hyperparameters."""
         remove_events_after(run.workdir, run.first_step if run.run_id is not None else -1)
         self._events = EventFile(run.workdir)
-        # The plugin takes no None. Runs with the same settings are one group there.
+        # The plugin does not accept None. It shows runs with the same settings as one group.
         settings = {n: "none" if v is None else v for n, v in run.settings.items()}
         if settings:
             now = time.time()

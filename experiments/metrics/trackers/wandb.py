@@ -10,7 +10,7 @@ from experiments.metrics.tracker import Ending, TrackedRun
 
 
 class WandbTracker:
-    """The tracker `wandb`. Its environment variables, such as WANDB_PROJECT, hold."""
+    """The tracker `wandb`. W&B's environment variables, such as WANDB_PROJECT, apply."""
 
     rewinds = False
 
@@ -26,14 +26,14 @@ class WandbTracker:
             id=run.run_id,
             resume="allow",
             reinit="create_new",
-            settings=wandb.Settings(console="off"),  # the progress bar is no log
+            settings=wandb.Settings(console="off"),  # the progress bar is not a log
         )
-        # Settings of a run may change when it is resumed.
+        # A run's settings may change when it is resumed.
         self._run.config.update(dict(run.settings), allow_val_change=True)
         return str(self._run.id)
 
     def log_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Log metrics; those of one step are one row."""
+        """Log metrics; all metrics of one step make one row."""
         self._run.log(dict(metrics), step=step)
 
     def log_picture(self, step: int, name: str, png: bytes) -> None:
@@ -44,7 +44,7 @@ class WandbTracker:
         self._run.log({name: wandb.Image(Image.open(io.BytesIO(png)))}, step=step)
 
     def end(self, ending: Ending) -> None:
-        """Finish the run: as preempted if it is to be resumed."""
+        """Finish the run, as preempted if it can be resumed."""
         if ending is Ending.STOPPED:
             self._run.mark_preempting()
         self._run.finish(exit_code=0 if ending is Ending.COMPLETE else 1)

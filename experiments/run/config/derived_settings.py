@@ -1,4 +1,4 @@
-"""Settings of a run that follow from those that its command line names."""
+"""Settings of a run that are derived from those that its command line names."""
 
 import math
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from experiments.cli.given_settings import GivenSettings
 
 
 def follow_steps(settings: GivenSettings) -> None:
-    """Let warm-up follow the number of steps, and checkpoints follow evaluations.
+    """Scale warm-up with the number of steps, and the checkpoint interval with the evaluation's.
 
-    Example: ``--config.run.evaluate_every=100`` over a file with both every 5,000 steps has a
-    checkpoint every 100 steps.
+    Example: ``--config.run.evaluate_every=100`` with a file that has both every 5,000 steps gives
+    a checkpoint every 100 steps.
     """
     steps = "optimizer.num_train_steps"
     settings.keep_share(
@@ -34,7 +34,7 @@ def follow_steps(settings: GivenSettings) -> None:
 
 
 def follow_optimizer(settings: GivenSettings) -> None:
-    """Let the rate be constant after warm-up for the optimizer that needs no schedule."""
+    """Keep the learning rate constant after warm-up for the optimizer that needs no schedule."""
     if settings["optimizer.name"] != OptimizerName.SCHEDULE_FREE:
         return
     schedule, share = "optimizer.schedule", "optimizer.decay_share"
@@ -45,13 +45,13 @@ def follow_optimizer(settings: GivenSettings) -> None:
 
 
 def follow_lengths(settings: GivenSettings) -> None:
-    """Let the position table follow rows that are named, and other rows follow the table.
+    """Extend the position table to rows that are named, and shorten other rows to the table.
 
-    The prediction slots of a row that is shorter than in the file become what `masked_lm_prob`
-    fills of it, if they are more.
+    If a row has another length than in the file, its prediction slots are reduced to those that
+    `masked_lm_prob` fills.
 
-    Example: ``--config.data.max_seq_length=512`` over a file with 128 positions has 512;
-    ``--config.model.max_position_embeddings=128`` over one with rows of 512 and 77 slots has rows
+    Example: ``--config.data.max_seq_length=512`` with a file of 128 positions gives 512 positions;
+    ``--config.model.max_position_embeddings=128`` with one of rows of 512 and 77 slots gives rows
     of 128 and 20 slots.
     """
     table, groups = "model.max_position_embeddings", list(_groups_with_rows(settings))
@@ -76,7 +76,7 @@ def _follow_slots(settings: GivenSettings, group: str) -> None:
     length, slots = f"{group}.max_seq_length", f"{group}.max_predictions_per_seq"
     rate, rows = settings["data.masked_lm_prob"], settings.count(length)
     if not (settings.is_changed(length) and isinstance(rate, int | float) and 0 <= rate <= 1):
-        return  # of a wrong rate the check says what is allowed
+        return  # the check of a wrong rate says what is allowed
     most, before = max(1, math.ceil(rate * rows)), settings.count(slots)
     if before > most:
         text = f"{before:,} prediction slots become {most:,} for rows of {rows:,}"

@@ -44,7 +44,7 @@ class ExperimentConfig:
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     phases: PhasesConfig = dataclasses.field(default_factory=PhasesConfig)
     global_batch_size: int = setting(
-        4096, "rows a step, over all devices and micro-batches", at_least=1, at_most=MOST_ROWS
+        4096, "rows per step, over all devices and micro-batches", at_least=1, at_most=MOST_ROWS
     )
     seed: int = setting(
         12345,
@@ -75,7 +75,7 @@ class ExperimentConfig:
 
     @staticmethod
     def follow_settings(settings: GivenSettings) -> None:
-        """Give the settings that follow from those that a command line names their values."""
+        """Set the settings that are derived from those that a command line names."""
         follow_steps(settings)
         follow_optimizer(settings)
         follow_lengths(settings)
@@ -94,7 +94,7 @@ class ExperimentConfig:
             raise FieldError("distillation.top_k", most, self.distillation.top_k)
 
     def _check_objective(self) -> None:
-        """Check what replaced tokens exclude, and the generator."""
+        """Check the settings that replaced tokens exclude, and the generator."""
         kind = self.objective.token_loss
         if kind is TokenLoss.REPLACED_TOKENS:
             if self.model.num_experts:
@@ -129,7 +129,7 @@ class ExperimentConfig:
             raise error.within(name) from error
 
     def _check_decay(self, early: int) -> None:
-        """Check that there is a decay, and steps on another corpus before it."""
+        """Check that there is a decay, and that steps on another corpus come before it."""
         optimizer, data = self.optimizer, self.data
         stable = ScheduleName.WARMUP_STABLE_DECAY
         if optimizer.schedule is not stable:

@@ -25,7 +25,7 @@ class PhaseConfig:
     )
     global_batch_size: int | None = setting(
         None,
-        "rows a step; none: the experiment's global_batch_size",
+        "rows per step; none: the experiment's global_batch_size",
         at_least=1,
         at_most=MOST_ROWS,
     )

@@ -14,7 +14,7 @@ from experiments.goodput.profiling import ProfiledProcesses, parse_steps
 from experiments.metrics.trackers.selection import TrackerName, parse_trackers
 
 LARGEST_SEED = 2**32 - 1
-MOST_ROWS = 1 << 20  # of a batch, far beyond what anyone has trained with
+MOST_ROWS = 1 << 20  # rows of a batch, far beyond what anyone has trained with
 
 
 class ComputeDtype(StrEnum):
@@ -48,8 +48,8 @@ class InitEmbeddings(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRunConfig:
-    """The run of a training: devices, intervals, files. Results are the same up to rounding and
-    dropout masks, so these settings may change when a run is resumed.
+    """Settings of a training run: devices, intervals, files. They change results by no more than
+    rounding and dropout masks, so they may change when a run is resumed.
 
     Raises:
         FieldError: a value is not allowed.
@@ -62,10 +62,10 @@ class TrainingRunConfig:
     )
     tensor: int = setting(1, "devices that share each matmul", at_least=1)
     dcn_data: int | None = setting(
-        None, "TPU slices, or hosts, that a slow network joins; none: found", at_least=1
+        None, "TPU slices, or hosts, joined by a slow network; none: detected", at_least=1
     )
     accumulation_steps: int = setting(
-        1, "micro-batches a step; 0: as few as the memory allows", at_least=0, at_most=MOST_ROWS
+        1, "micro-batches per step; 0: as few as the memory allows", at_least=0, at_most=MOST_ROWS
     )
     dtype: ComputeDtype = setting(
         ComputeDtype.FLOAT32, "type of matmuls; parameters and the loss stay float32"
@@ -78,7 +78,9 @@ class TrainingRunConfig:
     reduction_dtype: ReductionDtype = setting(
         ReductionDtype.FLOAT32, "type in which gradients are summed over devices"
     )
-    attention: Attention = setting(Attention.AUTO, "implementation; auto: what fits the devices")
+    attention: Attention = setting(
+        Attention.AUTO, "implementation of attention; auto: the one for the devices"
+    )
     unroll: int = setting(
         0, "layers compiled as one; 0: 1 on a TPU, and on a CPU with remat; else all", at_least=0
     )
@@ -88,21 +90,26 @@ class TrainingRunConfig:
         "model and the device support them",
     )
     remat: Remat = setting(Remat.NONE, "what the backward pass recomputes to save memory")
-    compiler_options: str = setting("", "XLA's options, name=value,...; none: no defaults either")
+    compiler_options: str = setting(
+        "", "XLA options, name=value,..., added to our defaults; none: XLA's own defaults"
+    )
     deterministic_kernels: bool = setting(
         False, "bit-identical resuming on GPUs, at some cost in speed"
     )
 
     skip_nonfinite_steps: int = setting(
-        0, "steps in a row that may be not finite, and are skipped", at_least=0
+        0, "most consecutive steps that are skipped because they are not finite", at_least=0
     )
     skip_spike_sigmas: float | None = setting(
         None,
-        "deviations above the last 128 losses or gradient norms that skip a step; none: no step",
+        "standard deviations above the last 128 losses or gradient norms at which a step is "
+        "skipped; none: never",
         above=0,
     )
     check_determinism_every: int | None = setting(
-        None, "steps between two that are computed twice and compared; none: no step", at_least=1
+        None,
+        "steps between checks, which compute a step twice and compare; none: no check",
+        at_least=1,
     )
 
     log_every: int = setting(100, "steps between two log lines", at_least=1)
@@ -119,7 +126,7 @@ class TrainingRunConfig:
 
     hang_seconds: float | None = setting(
         None,
-        "seconds without a step that end a run with the stacks of its threads and status 75; none: "
+        "seconds without a step after which a run prints its stacks and ends with status 75; none: "
         "20 times the median step, at least 300",
         above=0,
     )
@@ -134,7 +141,7 @@ class TrainingRunConfig:
     )
     trackers: str | None = setting(
         str(TrackerName.TENSORBOARD),
-        f"places where metrics are followed: {', '.join(TrackerName)}, module:Class; several "
+        f"where metrics are sent: {', '.join(TrackerName)}, module:Class; several "
         "separated by commas",
     )
     compile_cache_dir: str | None = setting(
@@ -144,7 +151,7 @@ class TrainingRunConfig:
         None, "steps of which JAX writes a profile into the workdir, FIRST:LAST; none: no profile"
     )
     profile_processes: ProfiledProcesses = setting(
-        ProfiledProcesses.FIRST, "processes that write one"
+        ProfiledProcesses.FIRST, "processes that write a profile"
     )
     change_num_train_steps: bool = setting(
         False, "allow another optimizer.num_train_steps than the workdir was started with"
@@ -190,7 +197,7 @@ class RunConfig(TrainingRunConfig):
     )
     evaluation_seq_length: int | None = setting(
         None,
-        "length of rows in evaluations, to compare runs of several; none: as in training",
+        "length of rows in evaluations, to compare runs of different lengths; none: as in training",
         at_least=SHORTEST_ROW,
         at_most=LONGEST_ROW,
     )
@@ -199,7 +206,7 @@ class RunConfig(TrainingRunConfig):
     )
     sequence_slots: int | None = setting(
         None,
-        "sequences a packed row, on average, that cudnn has room for; none: what suffices by the "
+        "sequences per packed row, on average, that cudnn has room for; none: derived from the "
         "plan of the rows; 0: the most of any row",
         at_least=0,
     )

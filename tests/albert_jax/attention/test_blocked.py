@@ -56,8 +56,8 @@ def test_results_and_gradients_are_those_of_the_reference(
 def test_local_attention_is_the_reference_where_there_is_a_token(
     monkeypatch: pytest.MonkeyPatch, rows: str, reach: int
 ) -> None:
-    """On CPUs by tiles of 4 queries or more, on GPUs by blocks: 24 positions are whole tiles of
-    some and not of others, and a reach of 9 leaves nothing outside."""
+    """CPUs use tiles of 4 queries or more, GPUs use blocks. 24 positions are whole tiles of some
+    sizes but not of others, and a reach of 9 leaves nothing outside."""
     for module in ("tiling", "cudnn"):
         monkeypatch.setattr(f"albert_jax.attention.{module}._FEWEST_QUERIES", 4)
     monkeypatch.setattr(tiling, "MOST_SCORES", 300)
@@ -68,7 +68,7 @@ def test_local_attention_is_the_reference_where_there_is_a_token(
     assert (tile(HEADS, LENGTH, reach).margin is None) == (reach >= 9)
 
     def computed(attend: Any) -> list[Array]:
-        """At tokens alone: padding may attend to anything."""
+        """Results and gradients at tokens only, since padding may attend to anything."""
 
         @jax.jit
         def run(operands: Any) -> list[Array]:
@@ -116,7 +116,7 @@ def test_as_many_heads_at_once_as_fit_a_cache_and_long_rows_in_tiles() -> None:
 
 @pytest.mark.parametrize("reach", [None, 64])
 def test_the_memory_of_long_rows_grows_with_their_length(reach: int | None) -> None:
-    """Of its square there would be four times as much for twice the length."""
+    """If it grew with the square, twice the length would need four times as much."""
 
     def temporary(length: int) -> int:
         vectors = jax.ShapeDtypeStruct((1, length, 2, 16), jnp.float32)

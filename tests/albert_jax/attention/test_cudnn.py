@@ -1,4 +1,4 @@
-"""cuDNN's attention as far as it runs without a GPU: offsets, padding, and JAX's private module."""
+"""Parts of cuDNN's attention that run without a GPU: offsets, padding, JAX's private module."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""cuDNN's attention over sequence slots as far as it runs without a GPU."""
+"""Parts of cuDNN's attention over sequence slots that run without a GPU."""
 
 import dataclasses
 import inspect
@@ -43,8 +43,8 @@ CPU_CONFIG = dataclasses.replace(
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for cuDNN's kernels. They find sequences through all rows by nothing but offsets
-    and lengths, and write NaN where no sequence is."""
+    """Stand-ins for cuDNN's kernels. They find the sequences of all rows by offsets and lengths
+    only, and write NaN where there is no sequence."""
 
     def attention(*operands: Any) -> tuple[Array, Callable[[Array], Any]]:
         query, key, value, _, lengths, key_lengths, offsets, key_offsets = operands[:8]

@@ -1,4 +1,4 @@
-"""Every attention equals the reference; the choice falls on one that is supported and right."""
+"""Every attention equals the reference, and the chosen one is supported and right."""
 
 import dataclasses
 import functools
@@ -95,7 +95,7 @@ def as_batch(rows: dict[str, np.ndarray]) -> PretrainingBatch:
 
 
 def initialize(key: jax.Array) -> Any:
-    """Initialize so large that scores differ, and errors of attention are seen."""
+    """Initialize with values so large that scores differ and errors of attention show."""
     model = AlbertForPreTraining(dataclasses.replace(CONFIG, initializer_range=0.5))
     return model.init(key, jnp.zeros((1, LENGTH), jnp.int32))["params"]
 
@@ -119,7 +119,7 @@ def losses_and_gradients(attention: Attention, dtype: Any, batch: PretrainingBat
 
 @pytest.fixture
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocked attention takes rows as short as those of these tests by blocks."""
+    """Let blocked attention split even rows as short as those of these tests into blocks."""
     monkeypatch.setattr(blocked, "SHORTEST_BLOCKED", LENGTH)
 
 
@@ -139,7 +139,7 @@ def test_packed_or_not_losses_and_gradients_of_every_attention_are_the_same() ->
             sums, gradients = losses_and_gradients(attention, dtype, batch)
             for name, value in expected_sums.items():
                 np.testing.assert_allclose(sums[name], value, rtol=within)
-            # Of the tree as a whole: a leaf's own noise in bfloat16 may exceed the leaf.
+            # Compare the tree as a whole: a leaf's own noise in bfloat16 may exceed the leaf.
             difference = optax.tree.norm(optax.tree.sub(gradients, expected))
             assert difference < within * optax.tree.norm(expected), (attention, dtype)
 
@@ -308,7 +308,7 @@ def test_the_step_over_devices_is_the_same_with_splash_and_by_blocks() -> None:
 
 
 def test_a_step_with_splash_can_be_lowered_for_several_tpus() -> None:
-    """Mosaic takes no kernel that XLA might shard, which nothing but lowering for TPUs shows."""
+    """Mosaic rejects kernels that XLA might shard, which only lowering for TPUs shows."""
     config = dataclasses.replace(CONFIG, max_position_embeddings=LENGTH)
     execution = Execution(attention=Attention.SPLASH)
     model = AlbertForPreTraining(config, execution=execution)

@@ -68,7 +68,7 @@ def compute(
 
 
 def weight_only(batch: PretrainingBatch, row: int, pair: int) -> PretrainingBatch:
-    """The same rows, with a loss for one pair alone."""
+    """The same rows, with a loss for only one pair."""
     predictions = np.zeros_like(batch.masked_lm_weights)
     order = np.zeros_like(batch.sentence_order_weights)
     predictions[row, 3 * pair : 3 * pair + 3] = 1

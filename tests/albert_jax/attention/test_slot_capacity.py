@@ -1,4 +1,4 @@
-"""The chance that slots do not suffice: its bound by hand, and beside exact and shuffled sums."""
+"""The bound on the chance that slots do not suffice: by hand, against exact and shuffled sums."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ def part(counts: list[int], rows: int, times: int = 1, room: int = 17) -> RowsAt
 
 
 def exact_probability(counts: list[int], rows: int, slots: int) -> float:
-    """Of rows drawn with replacement: their sum has the convolution of so many distributions."""
+    """The chance for rows drawn with replacement, by convolving their distribution `rows` times."""
     one, total = np.array(counts) / sum(counts), np.ones(1)
     for _ in range(rows):
         total = np.convolve(total, one)

@@ -45,7 +45,7 @@ KINDS: dict[str, dict[str, Any]] = {
     ],
 )
 def test_a_cache_changes_nothing(kind: str) -> None:
-    """Two rows a source; halfway some take over the text of their neighbors."""
+    """Each source has two rows; halfway, some take over the text of their neighbors."""
     model = make_decoder(**KINDS[kind])
     params, sources = draw_params(model), draw_sources(2)
     length, middle = 9, 6
@@ -190,7 +190,7 @@ def test_a_tied_decoder_without_cross_attention_is_the_encoder() -> None:
 
 
 def test_dropout_and_rematerialization() -> None:
-    """Dropout follows its key, and the backward pass meets the same draws again."""
+    """Dropout follows its key, and the backward pass repeats the same draws."""
     model = make_decoder()
     params, sources, targets = draw_params(model), draw_sources(2), draw_targets(2, 5)
 

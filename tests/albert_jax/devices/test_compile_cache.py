@@ -1,4 +1,4 @@
-"""A compiled program is found again, unless its entry is damaged: then it is compiled again."""
+"""A compiled program is found in the cache; if its entry is damaged, it is compiled again."""
 
 import os
 import time
@@ -26,7 +26,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 
 def compute() -> CacheCounts:
-    """Compute as a process does that has just started; return what that needed and found."""
+    """Compute as a process that has just started; return what it needed and what it found."""
     jax.clear_caches()
     before = cache_counts()
     ones = np.ones((4, 3), np.float32)
@@ -46,7 +46,7 @@ def test_a_second_start_compiles_nothing(directory: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: content[: len(content) // 2],  # of a writer that was killed
+        lambda content: content[: len(content) // 2],  # as a killed writer leaves it
         lambda content: content[:-100] + bytes(100),
         lambda content: content[:40] + bytes([content[40] ^ 1]) + content[41:],
         lambda content: b"",

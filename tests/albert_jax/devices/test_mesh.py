@@ -1,4 +1,4 @@
-"""The mesh over slices and processes, of devices that are not there."""
+"""The mesh over slices and processes, of made-up devices."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Meshes and steps for TPU slices that are described, not there."""
+"""Meshes and steps for TPU slices that are only described, not present."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""StableHLO files: read back in a process that has JAX alone, at any batch and length."""
+"""StableHLO files, read back in a process that has only JAX, at any batch size and length."""
 
 import dataclasses
 import json

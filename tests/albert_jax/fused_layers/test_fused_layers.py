@@ -36,7 +36,7 @@ CONFIG = AlbertConfig(
 )
 EPSILON = 1e-12
 PRECISIONS = [(jnp.float32, 1e-6), (jnp.bfloat16, 6e-3)]
-# As programs are compiled for runs: as for tests, a gradient is 3e-6 from the exact one.
+# Compile as runs do: compiled as in tests, a gradient is 3e-6 from the exact one.
 AS_IN_RUNS = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
 
@@ -146,7 +146,7 @@ def gradients(config: AlbertConfig, execution: Execution) -> tuple[Any, float]:
 def test_gradients_of_a_model_are_those_of_plain_layers(
     changes: dict[str, Any], remat: Remat
 ) -> None:
-    """Where a half is not what the kernels compute, it is computed by plain operations."""
+    """A half of a layer that the kernels cannot compute is computed by plain operations."""
     config = dataclasses.replace(CONFIG, **changes)
     expected, loss = gradients(config, Execution(remat=remat))
     grads, fused_loss = gradients(config, Execution(remat=remat, fused=True))
@@ -169,8 +169,8 @@ def test_a_model_with_fused_layers_has_the_same_parameters() -> None:
 
 
 def test_no_program_reads_or_writes_outside_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interpreted, a block outside its array is moved into it; a GPU takes what is there. Features
-    alone may exceed the end: they are masked."""
+    """The interpreter moves a block outside its array into it; a GPU takes whatever is there. Only
+    features may exceed the end, since they are masked."""
     programs = []
     real = fused_norm.pallas.pallas_call
 

@@ -18,7 +18,7 @@ HISTORIES, EXAMPLES = 50, 42
 
 
 def next_history(history: Any, token: Any) -> Any:
-    """What a text so far is known by: logits depend on all of its tokens."""
+    """The key of a text so far: logits depend on all of its tokens."""
     return (history * 7 + token + 1) % HISTORIES
 
 
@@ -38,7 +38,7 @@ def banned_tokens(tokens: list[int], options: GenerationOptions) -> set[int]:
 
 
 def search_in_lists(table: np.ndarray, options: GenerationOptions) -> tuple[float, list[int]]:
-    """The semantics of the issue, step by step, with lists of (score, tokens)."""
+    """Beam search, step by step, with lists of (score, tokens)."""
     beams, longest = options.num_beams, options.max_new_tokens
     early, penalty = str(options.early_stopping), options.length_penalty
     running: list[tuple[float, list[int]]] = [(np.float32(0), [])]

@@ -1,4 +1,4 @@
-"""The objective of writing against optax's smoothed labels, and texts against `generate`."""
+"""The objective of generation against optax's smoothed labels; its texts against `generate`."""
 
 from typing import Any
 

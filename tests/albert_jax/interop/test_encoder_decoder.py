@@ -148,7 +148,7 @@ def test_what_transformers_does_not_have_is_not_written(tmp_path: Path) -> None:
 
 
 def write_gpt2(saved: Path, directory: Path, **changes: Any) -> dict[str, np.ndarray]:
-    """Write the decoder as the first release of GPT-2 was: no prefix, and with buffers."""
+    """Write the decoder in the form of GPT-2's first release: without a prefix, with buffers."""
     directory.mkdir()
     tensors = {
         name.removeprefix("decoder.transformer."): tensor

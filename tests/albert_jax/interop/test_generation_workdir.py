@@ -47,7 +47,7 @@ def make_workdir(path: Path, model: Class, params: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Class, Any]]:
-    """Of a decoder of another width, of the same width, and of the encoder's own layers."""
+    """Workdirs whose decoder has another width, the same width, or the encoder's own layers."""
     root = tmp_path_factory.mktemp("workdirs")
     found: dict[str, tuple[Path, Class, Any]] = {}
     for name, changes in {"shared": SHARED, "unshared": UNSHARED, "tied": TIED}.items():
@@ -117,7 +117,7 @@ def test_a_decoder_starts_from_a_model_with_cross_attention(
     deeper = {"pad_token_id": 3, "n_layer": 3, "parameter_sharing": "none"}
     weights, config = open_decoder(path, deeper)
     assert config == dataclasses.replace(model.decoder_config, **deeper)
-    # Of another width, what leads from one to the other is not taken.
+    # If the encoder has another width, the stored projection is not taken.
     stored = join_weights(open_weights(tmp_path / "encoder"), weights)
     started = Class(stored.config, config)
     projection = {"enc_to_dec_proj/kernel", "enc_to_dec_proj/bias"}
@@ -128,7 +128,7 @@ def test_a_decoder_starts_from_a_model_with_cross_attention(
         lambda x: np.broadcast_to(x, (config.n_layer, *x.shape[1:])), params["decoder"]["layers"]
     )
     assert_same(again["decoder"], {**params["decoder"], "layers": layers})
-    # Of the same width, it is; the decoder of the encoder's own workdir is left out.
+    # If it has the same width, the projection is taken; the decoder in its workdir is not.
     other = workdirs["unshared"][0]
     stored = join_weights(open_weights(other), open_decoder(path, {})[0])
     started = Class(stored.config, model.decoder_config)

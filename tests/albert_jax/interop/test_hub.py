@@ -1,4 +1,4 @@
-"""Names of models on the Hugging Face Hub, without one and without its package."""
+"""Names of models on the Hugging Face Hub, without a hub and without its package."""
 
 import sys
 from pathlib import Path

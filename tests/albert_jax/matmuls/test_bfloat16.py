@@ -1,4 +1,4 @@
-"""Matmuls rounded to bfloat16 beside float32: values, gradients, models, and how CPUs compile."""
+"""Matmuls rounded to bfloat16 against float32: values, gradients, models, and how CPUs compile."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def rounded(x: jax.Array) -> np.ndarray:
 def test_a_product_and_its_gradients_are_float32_sums_of_rounded_operands(
     batch: tuple[int, ...], inputs: int, features: int, is_compiled: bool
 ) -> None:
-    """Also of one row or column, for which compilers take other paths."""
+    """This includes single rows and columns, for which compilers take other paths."""
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = (*batch, inputs), (inputs, features), (*batch, features)
     operands = [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]

@@ -17,12 +17,12 @@ FORMATS = {E4M3: (448.0, 2**-4, 2**-10), E5M2: (57344.0, 2**-3, 2**-17)}
 
 
 def spread(rng: np.random.Generator, *shape: int, magnitude: float = 1.0) -> np.ndarray:
-    """Numbers of many sizes, most of them small beside the largest."""
+    """Numbers of many sizes, most of them small compared with the largest."""
     return magnitude * rng.normal(size=shape) * np.exp(2 * rng.normal(size=shape))
 
 
 def rounded(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """NumPy's rounding to the format, scaled by a power of two to what just fits."""
+    """NumPy's rounding to the format, scaled by the largest power of two that fits."""
     scale = 2.0 ** np.floor(np.log2(FORMATS[dtype][0] / np.abs(x).max()))
     return (x * scale).astype(dtype).astype(np.float64) / scale
 
@@ -65,7 +65,7 @@ def test_a_product_and_its_gradients_are_those_of_rounded_operands(
     expected = product_and_gradients(*map(rounded, exact, formats))
     true = product_and_gradients(*exact)
     sizes = [np.abs(array) for array in exact]
-    # What errors of the operands make of a product at most.
+    # The largest error of a product that errors of the operands can cause.
     grown = [size + largest_errors(x, f) for size, x, f in zip(sizes, exact, formats, strict=True)]
     bounds = [
         most - size
@@ -87,7 +87,7 @@ def test_a_product_and_its_gradients_are_those_of_rounded_operands(
 def test_numbers_fit_and_are_exact_in_the_type_of_the_layer(
     dtype: DTypeLike, float8: DTypeLike
 ) -> None:
-    """The largest ones of each binade, just below and above where the scale changes."""
+    """The largest numbers of each binade, just below and above where the scale changes."""
     largest = FORMATS[float8][0]
     top = np.nextafter(np.float32(2), np.float32(0))
     for magnitude in (1.0, 1.75, 1.7578125, top, 2.0, largest, 1e-30, 3e38, 1e-38):
@@ -123,7 +123,7 @@ def test_zeros_give_zeros() -> None:
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("operand", [0, 1, 2])
 def test_what_is_not_finite_makes_no_finite_number(operand: int, bad: float) -> None:
-    """The step that it is in must be seen to be not finite."""
+    """The step that contains it must be recognized as not finite."""
     operands = [jnp.ones((16, 16)) for _ in range(3)]
     operands[operand] = operands[operand].at[3, 5].set(bad)
     touched = {0: (0, 2), 1: (0, 1), 2: (1, 2)}[operand]

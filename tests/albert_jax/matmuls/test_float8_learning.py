@@ -45,8 +45,8 @@ ADAMW = make_optimizer(
 
 
 def make_batch(rng: np.random.Generator) -> PretrainingBatch:
-    """Each row has one of eight subjects, which prefer other words: the words that are there tell
-    what is masked as well as can be told, and it is learned without sudden turns."""
+    """Each row has one of eight subjects, which prefer different words. The visible words predict
+    the masked ones as well as possible, and the loss falls without sudden turns."""
     ranked = np.random.default_rng(0).permuted(np.tile(np.arange(WORDS), (SUBJECTS, 1)), axis=1)
     frequencies = 1 / np.arange(1, WORDS + 1) ** 1.5
     ranks = rng.choice(WORDS, (ROWS, LENGTH), p=frequencies / frequencies.sum())

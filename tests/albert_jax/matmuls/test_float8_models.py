@@ -113,7 +113,7 @@ FLOAT8 = Execution(matmuls=Matmuls.FLOAT8)
     ids=str,
 )
 def test_devices_and_micro_batches_change_what_scales_change_alone(spread: dict[str, Any]) -> None:
-    """Each device has scales of its own rows, whose effect is far below that of 8 bits."""
+    """Each device has scales for its own rows, whose effect is far below that of 8 bits."""
     one = update(devices=1, execution=FLOAT8)
     several = update(execution=FLOAT8, **spread)
     assert cosine(several, one) > 0.999 > cosine(one, update(devices=1))

@@ -35,7 +35,7 @@ THREE = HeadConfig(labels=("a", "b", "c"))
 IDS = np.arange(2 * 7, dtype=np.int32).reshape(2, 7)
 P_MASK = np.array([[0, 1, 1, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0, 0]], np.int32)
 
-# What each has beside the encoder's own, and the shapes of its scores.
+# The parameters of each beside the encoder's, and the shapes of its scores.
 POOLER = {"albert/pooler/kernel": (8, 8), "albert/pooler/bias": (8,)}
 PREDICTIONS = {
     "predictions/dense/kernel": (8, 5),

@@ -101,7 +101,7 @@ def test_the_last_layer_has_the_metrics_of_the_objective() -> None:
 
 
 def test_a_prediction_halts_at_the_first_layer_that_is_sure_of_it() -> None:
-    """By loops over the slots, from the distributions of all layers."""
+    """Compared with loops over the slots, from the distributions of all layers."""
     outputs = apply_to_batch(MODEL, PARAMS, BATCH, output_hidden_states=True)
     rows = np.arange(2)[:, None]
     layers = []

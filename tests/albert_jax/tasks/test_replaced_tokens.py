@@ -84,8 +84,8 @@ def make_model(
 
 
 def lay_out(*rows: list[tuple[int, int]]) -> PretrainingBatch:
-    """Rows of pairs of so many words, of which about every third is to be predicted; two slots at
-    least are unused. Random words, and masks as they may come: [MASK], the word, another one."""
+    """Rows of pairs with these numbers of words, of which about every third is to be predicted; at
+    least two slots are unused. Words are random, and masks are [MASK], the word or another one."""
     rng = np.random.default_rng(5)
     length, slots, pairs = 12, 6, max(map(len, rows))
     arrays: dict[str, np.ndarray] = {
@@ -226,7 +226,7 @@ def test_losses_and_gradients_equal_the_reference(
 
 
 def test_samples_have_the_generators_distribution() -> None:
-    """Chi-square over 20,000 rows that differ in a single token, which is enough for other keys."""
+    """Chi-square over 20,000 rows that differ in one token, which is enough for different keys."""
     rows, logits = 20_000, np.log([0.5, 0.25, 0.15, 0.1], dtype=np.float32)
     batch = jax.tree.map(lambda field: np.zeros((rows, 2), field.dtype), BATCH)
     batch.input_ids[:, 1] = np.arange(rows)
@@ -236,7 +236,7 @@ def test_samples_have_the_generators_distribution() -> None:
     expected = np.outer(np.exp(logits), np.exp(logits)).ravel().astype(float)
     expected *= rows / expected.sum()
     assert scipy.stats.chisquare(joint, expected).pvalue > 0.01, "both slots, independent"
-    # A row's samples are its own, wherever it is; those of another seed are others.
+    # A row's samples do not depend on its place; another seed gives other samples.
     part = jax.tree.map(lambda field: field[[7, 3]], batch)
     again = sample_tokens(row_keys(0, part), tiled[:2])
     np.testing.assert_array_equal(again, samples[[7, 3]])
@@ -302,7 +302,7 @@ def test_a_run_begins_with_the_parameters_of_a_masked_lm_of_the_same_seed() -> N
 
 
 def test_sizes_of_generators_and_their_operations() -> None:
-    """Of base at a quarter of the width, by hand, in multiples of 2 L; and half of the layers."""
+    """For base at a quarter of the width, by hand, in multiples of 2 L; and half of the layers."""
     base = AlbertConfig.from_name("base_v1")
 
     def generator(**settings: Any) -> AlbertConfig | None:

@@ -1,4 +1,4 @@
-"""Checkpoints: saved states are restored, damaged ones never, however the process is killed."""
+"""Checkpoints: saved states are restored, damaged ones are not, however the process is killed."""
 
 import asyncio
 import functools
@@ -97,7 +97,7 @@ def swap(left: Path, right: Path) -> None:
 
 
 def without_step(checkpoint: Path) -> Path:
-    """Give a checkpoint the manifest of before, the files alone."""
+    """Give a checkpoint a manifest of the earlier format, which has only the files."""
     manifest = checkpoint / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text())["files"]))
     return checkpoint
@@ -375,7 +375,7 @@ def run_script(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=Path(__file__).parent,
-        # The code that is tested here, whatever other copy is installed.
+        # Use the code under test, whatever other copy is installed.
         env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[3])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -413,7 +413,7 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path: Path) -
 def test_writes_that_nobody_waits_for_any_more_print_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As where the first of several writes has failed, and Orbax has left its event loop."""
+    """This happens if the first of several writes failed, and Orbax left its event loop."""
 
     def finish_late() -> None:
         promise, future = tensorstore.Promise.new()

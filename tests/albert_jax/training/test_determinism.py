@@ -24,7 +24,7 @@ from albert_jax.training.parallel import initialize_state
 def check(
     mesh: Any, *, disturb: Any = lambda batch: batch, corrupt_copy_on: int | None = None
 ) -> list[int]:
-    """Train four steps of which each second one is checked; returns those that were taken."""
+    """Train four steps, of which every second one is checked; return those that were taken."""
     state = initialize_state(initialize, ADAMW, jax.random.key(0), mesh)
     if corrupt_copy_on is not None:
         state.params["kernel"] = corrupt_copy(state.params["kernel"], corrupt_copy_on)

@@ -16,7 +16,7 @@ from albert_jax.training.train_step import TrainState
 
 
 class Hooks:
-    """A run that notes what the loop asks for."""
+    """A run that records what the loop asks for."""
 
     def __init__(self, *, start: int = 0, stop_at: int = 0, stop_early_at: int = 0) -> None:
         self.start = start

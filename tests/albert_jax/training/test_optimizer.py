@@ -398,7 +398,7 @@ def test_schedule_free_evaluates_the_weighted_mean_of_its_ends(x64):
 
 
 def test_sophia_estimates_curvature_every_few_steps_and_bounds_each_entry(x64):
-    """Seven steps against the paper's algorithm in NumPy; the estimate serves from the next on."""
+    """Seven steps against the paper's algorithm in NumPy; an estimate is used from the next on."""
     params, *gradients = (
         random_like({"layers": {"kernel": jnp.zeros((2, 1, 3, 4))}}, seed) for seed in range(8)
     )
@@ -440,7 +440,7 @@ def test_the_mean_of_parameters_follows_them_and_changes_nothing(x64):
 
 @pytest.mark.parametrize("name", OptimizerName)
 def test_state_can_be_donated(name):
-    """No buffer is in the state twice, which could not be donated."""
+    """No buffer is in the state twice, since it could not be donated then."""
     average = None if name is OptimizerName.SCHEDULE_FREE else 0.9
     optimizer = make_optimizer(make_config(name, average_decay=average), global_batch_size=1)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
@@ -588,7 +588,7 @@ def test_late_warm_up_starts_at_zero_not_below(schedule, after):
 
 
 def test_rate_grows_with_the_root_of_the_batch():
-    """The rates that LAMB's authors give for BERT, 512 to 32k sequences, from the first alone."""
+    """The rates of LAMB's authors for BERT, 512 to 32k sequences, follow from the first one."""
     batches = [2**k for k in range(9, 16)]
     published = [6.25e-4, 8.84e-4, 1.25e-3, 1.77e-3, 2.5e-3, 3.54e-3, 5e-3]
     peak: dict[str, Any] = {"learning_rate": 6.25e-4, "schedule": ScheduleName.POLY}

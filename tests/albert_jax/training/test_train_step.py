@@ -80,7 +80,7 @@ def test_tokens_are_routed_and_loads_balanced_over_all_devices_and_micro_batches
 
 def assert_same_steps(state, history, expected, expected_history):
     assert int(state.step) == 4
-    # The bias of the keys has no gradient but rounding, which Adam makes a step of: hence atol.
+    # The gradient of the keys' bias is only rounding, which Adam turns into a step: hence atol.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5),
         state.params,
@@ -120,7 +120,7 @@ def test_curvature_is_that_of_the_global_batch(spread):
 
 
 def test_sampled_gradients_estimate_the_gauss_newton_diagonal():
-    """Of the output biases, whose matrix is known: the mean of p (1 - p) over what is predicted."""
+    """For the output biases, the matrix is known: the mean of p (1 - p) over what is predicted."""
     objective = pretraining_objective(
         AlbertForPreTraining(CONFIG), z_loss_weight=0.1, samples_labels=True
     )
@@ -181,7 +181,7 @@ def test_a_non_finite_step_is_not_applied(spread):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     after, _ = run(steps=3, poison={2}, **spread)
     jax.tree.map(np.testing.assert_array_equal, after.params, expected.params)
-    # Of the optimizer's state the schedule alone has advanced, with the batch.
+    # In the optimizer's state, only the schedule has advanced, with the batch.
     pairs = zip(jax.tree.leaves(after.opt_state), jax.tree.leaves(expected.opt_state), strict=True)
     assert [(int(new), int(old)) for new, old in pairs if (new != old).any()] == [(3, 2)]
 

@@ -207,7 +207,7 @@ def test_low_coverage_is_reported(vocabulary, tmp_path, capsys):
 
 
 def test_parts_of_an_overlong_sentence_are_held_out_as_one(vocabulary, tmp_path):
-    """Of such a sentence that training has too, none of the short parts is kept for validation."""
+    """If training has such a sentence too, validation keeps none of its short parts."""
     random = np.random.default_rng(3)
     long = ", ".join(" ".join(random.choice(SYLLABLES, 4)) for _ in range(200))
     documents = [f"{long}.\nBa da {' '.join(random.choice(SYLLABLES, 20))}." for _ in range(40)]
@@ -399,7 +399,7 @@ def test_two_builds_of_one_corpus_do_not_mix(text, vocabulary, tmp_path, capsys)
 
 
 def test_a_remote_corpus_is_published(text, vocabulary, tmp_path, monkeypatch, built, capsys):
-    """From remote files. A build that was stopped while it was copied is not built again."""
+    """It is built from remote files. A build that was stopped while copying is not repeated."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(locks, "SETTLING_SECONDS", 0.02)
     with memory_stores(monkeypatch) as store:
@@ -495,7 +495,7 @@ def test_flags_have_the_defaults_of_the_dataclass():
     values(["build_corpus", "--input=a.txt", "--format=text", "--output_dir=c"])
     config = read_build_config(values)
     assert config == BuildConfig((source,), "c")
-    assert config.num_processes >= 1  # 0, the default, means one a core
+    assert config.num_processes >= 1  # 0, the default, means one per core
     others = define_flags()
     others(["build_corpus", "--vocab_size=99"])
     assert (values.vocab_size, others.vocab_size) == (30_000, 99)

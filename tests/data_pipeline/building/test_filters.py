@@ -13,7 +13,7 @@ from data_pipeline.corpus.reader import open_corpus
 
 WORDS = ("the", "hello", "e", "2")
 GOOD = ["the hello e .", "hello the .", "e e the .", "the the hello ."]
-# A filter that leaves traces of its calls, and fails on a text as long as a file is there.
+# A filter that leaves traces of its calls, and fails on a text as long as a file exists.
 STRICT = """
 from pathlib import Path
 def check(text, source):

@@ -1,14 +1,19 @@
 """Parts hold every document once, in order; shards are cut as if documents came one by one."""
 
 import gzip
+import itertools
 import json
 
 import numpy as np
 import pytest
 from etils import epath
 
+from data_pipeline.building import parts
 from data_pipeline.building.beam.stages import DocumentCopies, find_duplicates
+from data_pipeline.building.encoding import SamplingTask
 from data_pipeline.building.parts import cut_into_parts, read_part
+from data_pipeline.building.selection.documents import SelectedDocuments, Selection
+from data_pipeline.building.selection.hashes import hash_documents
 from data_pipeline.building.splits.blocks import (
     DocumentSizes,
     EncodedBlock,
@@ -21,6 +26,7 @@ from data_pipeline.building.splits.shards import Piece, cut_shards
 from data_pipeline.corpus.splits import ShardSize
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import FileEnd, Source, SourceFormat
+from data_pipeline.sources.sentences import SentenceSplitter
 from data_pipeline.sources.text_files import EncodingErrors, ReadingProgress
 
 PARAGRAPHS = [
@@ -54,7 +60,7 @@ def test_ranges_of_any_size_read_what_the_whole_file_has(format, tmp_path):
     for name in ("a", "b"):
         text = FORMATS[format](documents if name == "a" else documents[:3])
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" * (name == "a") + text.encode())
-    # A mark of the byte order hides the first tag, and nothing is cut.
+    # A byte order mark hides the first tag, and nothing is cut.
     source = Source("s", format, (f"{tmp_path}/*",))
     files = source.find_inputs()
     if format is SourceFormat.WIKIEXTRACTOR:
@@ -105,6 +111,20 @@ def test_faults_are_counted_in_the_part_that_has_them(tmp_path):
         list(read_part(source, part, progress))
         counts.append(progress.faults()["skipped_lines"])
     assert sum(counts) == 2 and counts[0] == 1 and counts[-1] == 1
+
+
+def test_faults_are_counted_in_the_block_that_has_them(tmp_path, monkeypatch):
+    """Blocks of a file that is too large for a part, which one process reads."""
+    monkeypatch.setattr(parts, "_BLOCK_CHARACTERS", 10)
+    text = b"\xff\n\n" + b"Some words.\n\n" * 5 + b"\xff\n\nSome words.\n\n\xff"
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text))
+    source = Source(
+        "s", SourceFormat.TEXT, (f"{tmp_path}/a.txt.gz",), encoding_errors=EncodingErrors.SKIP
+    )
+    blocks = list(itertools.islice(parts.read_blocks([source], [source.find_inputs()]), 9))
+    assert [len(block.documents) for block in blocks] == [1] * 6 + [0]
+    skipped = [block.faults["skipped_lines"] for block in blocks]
+    assert skipped[0] == skipped[5] == skipped[6] == sum(skipped) / 3 == 1
 
 
 def test_a_file_that_changed_is_named(tmp_path):
@@ -177,6 +197,24 @@ def test_of_equal_documents_the_first_one_stays():
         DocumentCopies(2, 7, others=2),
     ]
     assert list(find_duplicates(ordinals[:1])) == []
+
+
+def test_a_vocabulary_is_trained_on_a_sample_of_what_is_not_held_out():
+    documents = [[f"Document {number}."] for number in range(1000)]
+    task = SamplingTask(
+        sources=(),
+        selection=Selection(("s",)),
+        splitter=SentenceSplitter("en", (SourceFormat.TEXT,)),
+        lower_case=True,
+        keep_accents=False,
+        held_out=0.2,
+        sampled=0.5,
+    )
+    hashes = hash_documents(documents)
+    sample = task.sample(SelectedDocuments(documents, hashes, {}, {}), 0)
+    places = hashes / 2**64  # half of the documents from 0.2 on
+    assert sample == [f"document {n}." for n in np.flatnonzero((places >= 0.2) & (places < 0.6))]
+    assert 300 < len(sample) < 500
 
 
 def test_blocks_are_read_as_written_and_split_by_hash(tmp_path):

@@ -202,7 +202,7 @@ def write_weighted(path: Path, **weights: float) -> Path:
 
 
 def as_first_format(path: Path) -> dict:
-    """Rewrite a corpus's metadata in the format of before, and return its fields."""
+    """Rewrite a corpus's metadata in the earlier format, and return its fields."""
     file = path / "metadata.json"
     fields = json.loads(file.read_text())
     del fields["seals"]
@@ -455,7 +455,7 @@ def test_processes_that_stage_at_once_copy_each_file_once(tmp_path, monkeypatch)
 
 
 def test_published_corpus_can_be_staged(tmp_path, monkeypatch):
-    """Also over another one, of which nothing is left but what is hidden."""
+    """This works over another corpus, too, of which only hidden files are left."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     local = write_sample(tmp_path / "corpus")
     with memory_stores(monkeypatch):

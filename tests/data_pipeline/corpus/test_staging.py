@@ -67,7 +67,7 @@ def test_rows_are_those_of_a_local_corpus_and_two_windows_lie_on_the_disk(local,
     assert corpus.stage and not shards_here(corpus) and (corpus.path / "validation").is_dir()
     place, missing = plan_ahead(corpus, "train", CONFIG, num_processes=1)
     assert str(place).startswith(f"{URL}/plans/train-") and not missing
-    assert not shards_here(corpus)  # it needs the boundaries of sentences alone
+    assert not shards_here(corpus)  # it needs only the boundaries of sentences
     shutil.rmtree(corpus.path)
 
     corpus = open_corpus(URL)

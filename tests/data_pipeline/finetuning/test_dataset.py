@@ -78,7 +78,7 @@ def test_the_lengths_are_those_with_the_least_padding() -> None:
 def test_an_epoch_takes_each_example_once(num_lengths: int) -> None:
     dataset = make_dataset(LENGTHS, num_lengths=num_lengths)
     assert dataset.steps_per_epoch == 23  # 91 examples in batches of 4
-    orders = []
+    orders, lengths_of_steps, together = [], [], []
     for epoch in range(2):
         seen: list[int] = []
         lengths = []
@@ -94,7 +94,12 @@ def test_an_epoch_takes_each_example_once(num_lengths: int) -> None:
         assert sorted(seen) == list(range(91))
         assert sorted(lengths) == dataset.batch_lengths
         orders.append(seen)
+        lengths_of_steps.append(lengths)
+        together.append({frozenset(seen[place : place + 4]) for place in range(0, 91, 4)})
     assert orders[0] != orders[1]
+    # Batches come in another order, and consist of other examples.
+    assert num_lengths == 1 or lengths_of_steps[0] != lengths_of_steps[1]
+    assert len(together[0] & together[1]) < 5
     assert orders[0] != sorted(orders[0])
 
 
@@ -114,7 +119,7 @@ def test_rows_of_similar_length_are_batched_together() -> None:
         batch = dataset.batch(step)
         longest = batch["input_ids"].shape[1]
         mixed += (batch["attention_mask"].sum(axis=1) <= longest - 8).any()
-    assert mixed < len(dataset.lengths)  # one at most for each step from a length to the next
+    assert mixed < len(dataset.lengths)  # at most one for each step from a length to the next
 
 
 def test_a_step_does_not_depend_on_the_first_step_or_on_other_rows() -> None:

@@ -107,11 +107,19 @@ INFERENCES = [
     ("P", "E2", "entailment"),
     ("R", "E3", "entailment"),
     ("P", "E4", "-"),
+    ("R", "C3", "contradiction"),
+    ("R", "E5", "entailment"),
+    ("R", "C4", "contradiction"),
+    ("R", "E6", "entailment"),
+    ("S", "E7", "entailment"),
 ]
 EXPECTED = [
     SimilarityExample("P", "E1", "C2"),
     SimilarityExample("P", "E2", "C2"),
-    SimilarityExample("R", "E3"),
+    SimilarityExample("R", "E3", "C3"),
+    SimilarityExample("R", "E5", "C4"),
+    SimilarityExample("R", "E6", "C3"),
+    SimilarityExample("S", "E7"),
 ]
 
 
@@ -133,7 +141,7 @@ def test_entailments_are_positives_and_contradictions_of_their_premise_hard_nega
     ):
         found = read_inferences(path, "train", flag=FLAG)
         assert found.examples == EXPECTED
-        assert found.note.startswith("3 entailments, 2 with a contradiction, of 7 rows in")
+        assert found.note.startswith("6 entailments, 5 with a contradiction, of 12 rows in")
         assert found.note.endswith("1 rows have no label")
 
 

@@ -210,8 +210,8 @@ def test_max_context_by_brute_force(seed):
     num_tokens = int(random.integers(1, 60))
     capacity = int(random.integers(1, 20))
     spans = window_spans(num_tokens, capacity, int(random.integers(1, capacity + 1)))
-    # One longer than the others, so that the length decides between equal contexts.
-    spans.append((0, min(num_tokens, capacity + 3)))
+    # Longer than the others, so that the length decides between equal contexts, and only there.
+    spans += [(0, min(num_tokens, capacity + more)) for more in (3, 30)]
     for token, window in enumerate(find_max_context(spans, num_tokens)):
         scores = [
             min(token - first, end - 1 - token) + 0.01 * (end - first)

@@ -14,7 +14,7 @@ from data_pipeline.generation import (
     read_tfds_pairs,
 )
 
-# Characters at which `str.splitlines` splits, and Python's text files may: none ends a line here.
+# `str.splitlines` and maybe Python's text files split at these; here none of them ends a line.
 INSIDE = "a\x0bb\x0cc\x1cd\x1ee\x85f\u2028g\u2029h\ri"
 
 

@@ -65,7 +65,7 @@ def test_all_text_is_read_over_the_epochs(corpus, length, settings):
         assert times.max() == 1
         cycle = times[: config.num_plan_variants]
         plan = open_plan(corpus, "train", config)
-        # Variants have rows beyond those of an epoch, which are left out, other ones each time.
+        # Variants have more rows than an epoch, which leaves out different ones each time.
         assert plan.coverage == pytest.approx(cycle.sum() / cycle.size, rel=2e-3)
         assert plan.coverage > {8: 0.4, 64: 0.85}[length]
 

@@ -162,7 +162,7 @@ def test_counted_sequences_are_those_of_the_rows_that_a_run_reads(corpus, settin
     for epoch in range(2):
         found = np.bincount(runs[epoch], minlength=counts.shape[1])
         more = counts[epoch % len(counts)] - found
-        # A plan by shard counts the rows, too, of which an epoch leaves out a random part.
+        # A plan by shard also counts rows of which an epoch leaves out a random part.
         left_out = more.sum() if corpus.metadata.plans_by_shard and len(counts) > 1 else 0
         assert more.min() == 0 and more.sum() == left_out < 0.1 * plan.num_rows
     assert len(plan.count_sequences(config, plan.num_rows)) == 1
@@ -178,6 +178,19 @@ def test_a_source_of_twice_the_weight_is_read_twice(corpus):
     counts = np.unique(plan_pairs(heavier, short_seq_prob=0.0)["start"], return_counts=True)[1]
     assert set(counts) == {2, 3} and abs((counts == 3).mean() - 0.5) < 0.15
     assert len(counts) == len(once)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"short_seq_prob": 1.0}, {"short_seq_prob": 0.0, "sentence_objective": "nsp"}]
+)
+def test_a_document_that_is_read_twice_is_cut_differently(corpus, settings):
+    sources = tuple(SourceMetadata(name, weight, {}) for name, weight in (("a", 1.0), ("b", 0.5)))
+    twice = corpus._replace(
+        metadata=dataclasses.replace(corpus.metadata, sources=sources, fingerprint="twice")
+    )
+    pairs = plan_pairs(twice, **settings)
+    _, counts = np.unique(pairs[["start", "length"]], return_counts=True)
+    assert counts.max() == 2 and (counts == 1).mean() > 0.4
 
 
 @pytest.mark.parametrize("corpus", [2], indirect=True, ids=["whole"])
@@ -336,7 +349,7 @@ def test_bad_settings_name_the_field(settings, message):
 
 
 def test_a_plan_that_a_full_disk_cuts_short_is_an_error(tmp_path, corpus, monkeypatch):
-    """Also where it is but the last bytes, which are written when the file is closed."""
+    """This holds even if only the last bytes are missing, which are written on closing the file."""
     make_directory = tempfile.mkdtemp
 
     def make_on_a_full_disk(**where):

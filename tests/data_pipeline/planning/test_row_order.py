@@ -33,7 +33,7 @@ def test_an_epoch_reads_window_by_window_every_row_once(num_windows):
         assert numbers == sorted(numbers)
         for number, (shard, _) in zip(numbers, found, strict=True):
             assert shard in order.windows(epoch).shards_of(number)
-        # What an epoch leaves out of a variant with more rows is of the end of its order.
+        # If a variant has more rows than an epoch, rows at the end of its order are left out.
         left_out = {shard for shard, _ in everything - set(found)}
         assert left_out <= set(order.windows(epoch).shards_of(num_windows - 1).tolist())
         assert (epoch % 2 == 1) == bool(left_out)
@@ -85,7 +85,7 @@ def test_neighbors_meet_as_often_as_rows_of_one_permutation_of_their_window():
     """Rows that follow each other in a shard, as those of a document do, in one batch.
 
     Two rows of a window of n rows are in one batch of b with probability (b - 1) / (n - 1), where b
-    divides n; so are they in each epoch, whatever happened in those before.
+    divides n. This holds in each epoch, whatever happened in those before.
     """
     shards, per_shard, num_windows, batch, epochs = 24, 60, 4, 12, 60
     rows = np.full((1, shards), per_shard)

@@ -93,7 +93,7 @@ open_plan(open_corpus(sys.argv[1]), "train", config)
 
 
 def test_several_processes_of_a_script_write_the_same_plan(tmp_path, corpus):
-    """Also of one that plans at its top, which the processes do not run again."""
+    """This includes a script that plans at its top level, which the processes do not run again."""
     settings = SETTINGS | {"sentence_objective": "nsp", "num_plan_variants": 2}
     script, together = tmp_path / "script.py", tmp_path / "together"
     script.write_text(_SCRIPT)
@@ -172,7 +172,7 @@ def test_a_damaged_plan_is_mended(tmp_path, corpus, caplog):
         for ours, theirs in zip(pairs_of_epoch(again), epoch, strict=True):
             np.testing.assert_array_equal(ours, theirs)
         if (shard / "metadata.json").read_bytes() != expected[f"{shard.name}/metadata.json"]:
-            continue  # the summary of a shard is needed for no more than to write that of all
+            continue  # the summary of a shard is needed only to write that of all
         assert files_of(again) == expected
         assert str(plan.path) in caplog.text
     (shard / "metadata.json").write_bytes(expected[f"{shard.name}/metadata.json"])

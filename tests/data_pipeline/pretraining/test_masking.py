@@ -346,3 +346,5 @@ def test_shuffled_words_stay_in_their_pair_and_leave_the_rest_in_place():
     alone = {name: array[1:2] for name, array in batch.items()}
     np.testing.assert_array_equal(shuffle_visible_words(alone, 0)["input_ids"], ids[1:2])
     assert (shuffle_visible_words(batch, 1)["input_ids"] != ids).any()
+    others = batch | {"input_ids": np.where(fixed, before, before + 1)}
+    assert (shuffle_visible_words(others, 0)["input_ids"][~fixed] != ids[~fixed] + 1).mean() > 0.5

@@ -36,7 +36,7 @@ def test_features_are_the_released_ones(written):
     batches, files, vocabulary = written
     serialized = next(iter(tf.data.TFRecordDataset(str(files[1])))).numpy()
     features = tf.train.Example.FromString(serialized).features.feature
-    row = {name: array[1] for name, array in batches[0].items()}  # the files take turns
+    row = {name: array[1] for name, array in batches[0].items()}  # rows alternate between the files
     integers = {name: list(feature.int64_list.value) for name, feature in features.items()}
     assert {name: len(values) for name, values in integers.items()} == {
         "input_ids": 32,

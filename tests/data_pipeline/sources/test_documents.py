@@ -1,6 +1,7 @@
 """Documents of every format, and errors that name file and line."""
 
 import bz2
+import functools
 import gzip
 import json
 import lzma
@@ -10,7 +11,6 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-import zstandard
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources import docstrings as installed_documentation
@@ -21,6 +21,12 @@ from data_pipeline.sources.text_files import EncodingErrors, InputFile, ReadingP
 
 TWO_DOCUMENTS = "One.\n  Two. \n\n\nThree.\n"
 CUT_GZIP = gzip.compress(b"One.\n" * 999, mtime=0)[:-12]
+COMPRESSORS = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": functools.partial(pyarrow.compress, codec="zstd", asbytes=True),
+}
 
 
 def read(tmp_path, name, content, **fields):
@@ -33,20 +39,32 @@ def read(tmp_path, name, content, **fields):
     return documents
 
 
-@pytest.mark.parametrize(
-    ("name", "compress"),
-    [
-        ("a.txt", bytes),
-        ("a.txt.gz", gzip.compress),
-        ("a.txt.xz", lzma.compress),
-        ("a.txt.bz2", bz2.compress),
-        ("a.txt.zst", zstandard.ZstdCompressor().compress),
-    ],
-)
-def test_text_plain_and_compressed(tmp_path, name, compress):
+@pytest.mark.parametrize(("suffix", "compress"), [("", bytes), *COMPRESSORS.items()])
+def test_text_plain_and_compressed(tmp_path, suffix, compress):
     content = compress(b"\xef\xbb\xbf" + TWO_DOCUMENTS.replace("\n", "\r\n").encode())
-    documents = read(tmp_path, name, content, format=SourceFormat.TEXT)
+    documents = read(tmp_path, f"a.txt{suffix}", content, format=SourceFormat.TEXT)
     assert documents == [["One.", "Two."], ["Three."]]
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_no_damage_of_a_compressed_file_is_its_end(tmp_path, suffix):
+    """Streams may follow each other; of two the second is cut, or damaged where it begins."""
+    text = "".join(f"{number} {number**9}.\n" for number in range(9000)).encode()
+    stream = COMPRESSORS[suffix](text)
+    [document] = read(tmp_path, f"a{suffix}", 2 * stream, format=SourceFormat.TEXT)
+    assert "\n".join(document) + "\n" == 2 * text.decode()
+    wrong = bytes([stream[1] ^ 1]) + stream[2:]
+    faults = [stream[:-at] for at in (1, 5, 400, len(stream) // 2, len(stream) - 5)]
+    for second in (*faults, stream[:1] + wrong, b"No stream.\n"):
+        with pytest.raises(InputError, match=f"a{suffix} is damaged after line"):
+            read(tmp_path, f"a{suffix}", stream + second, format=SourceFormat.TEXT)
+
+
+def test_streams_of_xz_may_have_padding_between_them(tmp_path):
+    stream = lzma.compress(TWO_DOCUMENTS.encode())
+    content = stream + bytes(4) + stream + bytes(8)
+    documents = read(tmp_path, "a.xz", content, format=SourceFormat.TEXT)
+    assert documents == [["One.", "Two."], ["Three.", "One.", "Two."], ["Three."]]
 
 
 def test_a_file_end_ends_a_document_unless_as_released(tmp_path):
@@ -82,8 +100,11 @@ def test_parquet(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read(tmp_path, "a.parquet", content, format=SourceFormat.PARQUET, **fields)
-    with pytest.raises(InputError, match="not a complete Parquet file"):
-        read(tmp_path, "a.parquet", content[:-9], format=SourceFormat.PARQUET)
+    for suffix, compress in {"": bytes, **COMPRESSORS}.items():
+        name, whole = f"a.parquet{suffix}", compress(content)
+        assert len(read(tmp_path, name, whole, format=SourceFormat.PARQUET)) == 400
+        with pytest.raises(InputError, match="not a complete Parquet file"):
+            read(tmp_path, name, whole[:-9], format=SourceFormat.PARQUET)
 
 
 def test_wikiextractor_blocks_and_json(tmp_path):
@@ -95,8 +116,8 @@ def test_wikiextractor_blocks_and_json(tmp_path):
         History.
 
         </doc>
-        <doc id="2" url="u" title="Empty">
-        Empty
+        <doc id="2" url="u" title="Empty, or "empty"">
+        Empty, or "empty"
         </doc>
         {"id": "3", "title": "Three", "text": "Three\\n\\nThird article.\\nMore."}
     """)
@@ -245,6 +266,12 @@ def test_bad_utf8_is_replaced_or_skipped_and_counted(tmp_path, choice, lines, co
         ("latin.txt", b"fine.\ncaf\xe9.\n", "text", r"latin.txt:2: byte 4 \(0xe9\) is not UTF-8"),
         ("zero.txt", b"fine.\n\0\1\n", "text", "zero.txt:2: a zero byte"),
         ("empty.txt", b"", "text", "empty.txt is empty"),
+        (
+            "mac.txt",
+            b"One.\r\rTwo.\r",
+            "text",
+            "mac.txt: its lines end with carriage returns alone",
+        ),
         ("cut.txt.gz", CUT_GZIP, "text", "cut.txt.gz is damaged"),
         ("no.txt.gz", b"One.\n", "text", "no.txt.gz is damaged after line 0"),
         ("no.txt.xz", b"One.\n", "text", "no.txt.xz is damaged after line 0"),
@@ -255,6 +282,12 @@ def test_bad_utf8_is_replaced_or_skipped_and_counted(tmp_path, choice, lines, co
         ("a.jsonl", b'{"text": "\\ud800"}\n', "jsonl", "a.jsonl:1: .* is not Unicode text"),
         ("a.jsonl", b"[1]\n", "jsonl", "a.jsonl:1: expected a JSON object"),
         ("wiki", b"<doc id=1>\nOne.\n", "wikiextractor", "wiki:1: this <doc> is not closed"),
+        (
+            "wiki",
+            b'<doc id="1" url="u" title="A">\n' * 2 + b"</doc>\n",
+            "wikiextractor",
+            "wiki:1: this <doc> is not closed",
+        ),
         ("wiki", b"\nOne.\n", "wikiextractor", "wiki:2: expected <doc ...> or a JSON object"),
     ],
 )
@@ -274,9 +307,16 @@ def test_missing_files_and_directories(tmp_path):
 def test_long_documents_are_cut_between_paragraphs(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MAX_DOCUMENT_CHARACTERS", 10)
     path = tmp_path / "a.txt"
-    path.write_text("aaaa\nbbbb\ncccc\ndddddddddddd\n\nee\n")
+    path.write_text("aaaa\nbbbb\ncccc\ndddddddddddd\n\nee\n\n" + "ffff\n" * 9)
     source = Source("test", SourceFormat.TEXT, (str(path),))
     progress = ReadingProgress()
     documents = list(source.read(source.find_inputs(), progress))
-    assert documents == [["aaaa", "bbbb"], ["cccc"], ["dddddddddddd"], ["ee"]]
+    assert documents == [
+        ["aaaa", "bbbb"],
+        ["cccc"],
+        ["dddddddddddd"],
+        ["ee"],
+        *4 * [["ffff"] * 2],
+        ["ffff"],
+    ]
     assert progress.cut_documents > 0

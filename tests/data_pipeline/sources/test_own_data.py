@@ -1,6 +1,7 @@
 """Tables, and data sets that `datasets` saved or cached: texts, columns, splits and faults."""
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.ipc
+import pyarrow.parquet
 import pytest
-import zstandard
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.documents import Document, Source, SourceFormat
@@ -41,7 +42,7 @@ def as_csv(texts: list[str]) -> bytes:
     [
         ("a.csv", bytes),
         ("a.csv.gz", gzip.compress),
-        ("a.csv.zst", zstandard.ZstdCompressor().compress),
+        ("a.csv.zst", functools.partial(pyarrow.compress, codec="zstd", asbytes=True)),
     ],
 )
 def test_csv(tmp_path: Path, name: str, compress: object, caplog: pytest.LogCaptureFixture) -> None:
@@ -53,6 +54,16 @@ def test_csv(tmp_path: Path, name: str, compress: object, caplog: pytest.LogCapt
     caplog.clear()
     assert read(SourceFormat.CSV, str(tmp_path / name), text_column="body") == EXPECTED
     assert not caplog.text
+
+
+def test_the_first_of_several_tables_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_text("id,body\n")
+    (tmp_path / "1.csv").write_text("id,body\n1,One.\n")
+    assert read(SourceFormat.CSV, str(tmp_path / "*.csv")) == [["One."]]
+    for number, texts in enumerate(([], ["One."])):
+        table = pyarrow.table({"id": range(len(texts)), "body": pyarrow.array(texts, "string")})
+        pyarrow.parquet.write_table(table, tmp_path / f"{number}.parquet")
+    assert read(SourceFormat.PARQUET, str(tmp_path / "*.parquet")) == [["One."]]
 
 
 def test_tsv_has_plain_quotes_and_prefers_the_column_text(tmp_path: Path) -> None:
@@ -145,6 +156,15 @@ def test_cached_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         write_arrow(leaf / "tiny_stories-train.arrow", texts)
         write_arrow(leaf / "cache-0123456789abcdef.arrow", ["Of a map."])
     assert read(SourceFormat.HUGGINGFACE, "Owner/TinyStories/fr") == [["Un."], ["Deux."]]
+    for number in range(3):
+        write_arrow(leaf / f"tiny_stories-train-0000{number}-of-00003.arrow", [f"No. {number}."])
+    (leaf / "tiny_stories-train.arrow").unlink()
+    assert len(read(SourceFormat.HUGGINGFACE, "Owner/TinyStories/fr")) == 3
+    for left, last in ((2, 2), (1, 0), (0, 1)):
+        (leaf / f"tiny_stories-train-0000{last}-of-00003.arrow").unlink()
+        of = 3 if left else 1
+        with pytest.raises(InputError, match=f"has {left} of the {of} files of the split train"):
+            read(SourceFormat.HUGGINGFACE, "Owner/TinyStories/fr")
     with pytest.raises(InputError, match="name one: Owner/TinyStories/en, Owner/TinyStories/fr"):
         read(SourceFormat.HUGGINGFACE, "Owner/TinyStories")
     fetch = (

@@ -41,6 +41,17 @@ def test_marks_far_apart_do_not_make_one_sentence(first, last, format):
     ]
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2009", " \u3000", "\u00a0.\u3000\u00a0", "\u2028"])
+@pytest.mark.parametrize("language", ["en", "fr", "kk", "zh"])
+def test_an_initial_before_any_space_and_a_full_stop(space, language):
+    """sentencex panics where such a space has several bytes."""
+    text = f'He had plan B{space}. She "said A{space}. Yes, {"and " * 300}no."'
+    found = SentenceSplitter(language, (SourceFormat.TEXT,)).split([text], 0)
+    parts = [part for sentence in found for part in sentence]
+    assert "".join("".join(parts).split()) == "".join(text.split())
+    assert parts[0].startswith(f"He had plan B{space}.")
+
+
 def test_opening_marks_stay_with_the_sentence_after_them():
     text = " ".join(
         ["It was (so.", *ORDINARY[:40], '"She went," he said. (Never.) [Indeed.] That was it."']

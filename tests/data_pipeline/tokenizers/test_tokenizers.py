@@ -230,7 +230,7 @@ def test_unusable_tokenizers_are_one_line_errors(tmp_path):
 
 
 def test_a_damaged_table_of_replacements_is_refused(trained, tmp_path):
-    """SentencePiece itself walks wherever the table says, and out of it."""
+    """SentencePiece itself follows the table anywhere, even outside of it."""
     model = trained.model
     charsmap = parse_model(model).normalizer_spec.precompiled_charsmap
     place = model.index(charsmap)

@@ -1,7 +1,7 @@
-"""What a layer of base does on an H200 that is described and not there: kernels, bytes, memory.
+"""What a layer of base does on an H200 that is described, not present: kernels, bytes, memory.
 
-Bounds are what was counted with jax 0.10.2, see experiments/LOG.md: a pass over memory more exceeds
-them, and where one is saved they are to be lowered. Nothing is timed.
+The bounds are the counts with jax 0.10.2, see experiments/LOG.md. One more pass over memory exceeds
+them; whoever saves a pass should lower them. Nothing is timed.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ _SLACK_OF_STEPS = 1.01  # of three layers: one array more in each of them is 1.6
 
 
 class Layer(NamedTuple):
-    """What one layer more adds to a step, forward and backward."""
+    """What one more layer adds to a step, forward and backward."""
 
     kinds: Counter[KernelKind]
     epilogues: Counter[str]
@@ -89,8 +89,8 @@ def test_a_fused_layer_moves_what_was_counted() -> None:
 
 
 def test_slots_leave_attention_less_to_write() -> None:
-    """The statistics of softmax that cuDNN keeps have the room that it sets to zero: that of 17
-    sequences in each row of 512, or of 2."""
+    """cuDNN sets all space for the softmax statistics to zero: that of 17 sequences in each row of
+    512, or of 2 with slots."""
     room, slots = (
         layer_of(slots=slots, fused=fused).attention_written
         for slots, fused in [(None, False), (2, True)]
@@ -99,14 +99,14 @@ def test_slots_leave_attention_less_to_write() -> None:
 
 
 def test_embeddings_head_and_optimizer_move_what_was_counted() -> None:
-    """With the last layer, of which most positions do without what follows attention."""
+    """This includes the last layer, in which most positions skip what follows attention."""
     step = describe_step(2, slots=2, fused=True)
     layers = layer_of(slots=2, fused=True).between_matmuls
     assert bytes_between_matmuls(step.kernels) - layers <= _SLACK * 9.497e9
 
 
 def test_rematerialization_saves_memory() -> None:
-    """Also of layers that are compiled as one, as they are on a GPU."""
+    """It does so even for layers that are compiled as one, as they are on a GPU."""
     none, dots, full = (
         describe_step(3, slots=None, fused=False, remat=remat).memory for remat in Remat
     )

@@ -16,7 +16,7 @@ from experiments.run.config import ExperimentConfig, RunConfig
 
 
 def test_a_whole_number_is_no_other_type_where_a_number_is_wanted() -> None:
-    """Else a flag could not override it with a fraction."""
+    """Otherwise a flag could not override it with a fraction."""
     config = dataclasses.replace(load("albert_base"), data=DataConfig(short_seq_prob=0))
     assert type(to_config_dict(config).data.short_seq_prob) is float
 

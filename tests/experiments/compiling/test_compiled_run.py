@@ -31,7 +31,7 @@ MADE = {
 
 @pytest.fixture(scope="module")
 def config() -> ExperimentConfig:
-    """Without a corpus."""
+    """An experiment without a corpus."""
     experiment = make_experiment(Path(), num_train_steps=60)
     experiment = with_part(experiment, "model", hidden_dropout_prob=0)  # compiles in less time
     return with_part(experiment, "data", corpus_dir="")

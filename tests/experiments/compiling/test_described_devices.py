@@ -1,4 +1,4 @@
-"""The command, for TPU slices and for hosts of GPUs that are described and not there."""
+"""The command, for TPU slices and hosts of GPUs that are described, not present."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Model cards: every fact that the files of a workdir have, and none that they have not."""
+"""Model cards: every fact in the files of a workdir, and no others."""
 
 import dataclasses
 import json

@@ -24,7 +24,7 @@ STEPS, TOP = 14, 3
 
 
 class EchoTeacher:
-    """It finds the true tokens most probable, and numbers the batches that it is asked for."""
+    """A teacher that finds the true tokens most probable, and counts the batches it gets."""
 
     path, fingerprint = "echo", "0" * 64
 

@@ -159,7 +159,7 @@ def test_the_page_has_a_bar_of_the_whole_life() -> None:
 
 
 def test_a_forked_process_starts_with_its_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not with the import of its parent, which may be hours before."""
+    """It does not start with the import of its parent, which may be hours before."""
     started = clocks.process_start()
     assert started <= time.time()
     monkeypatch.setattr(clocks, "_IMPORTED", started - 3600)

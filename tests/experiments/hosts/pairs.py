@@ -16,7 +16,7 @@ from compilation import XLA_FLAGS
 ROOT = Path(__file__).parents[3]
 STAND_IN = (sys.executable, str(ROOT / "tests/experiments/hosts/stand_in.py"))
 LONGEST = 30.0  # seconds until the others end
-# A machine that runs other tests at the same time starts a process in minutes.
+# Starting a process may take minutes on a machine that runs other tests at the same time.
 PATIENCE = 600.0
 
 
@@ -101,7 +101,7 @@ class Pair:
 
 @contextlib.contextmanager
 def started(*arguments: object, **named: object) -> Iterator[Pair]:
-    """A pair, of which nothing is left behind."""
+    """Yield a pair, and leave nothing of it behind."""
     pair = Pair(*arguments, **named)  # type: ignore[arg-type]
     try:
         yield pair

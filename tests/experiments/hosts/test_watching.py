@@ -57,7 +57,7 @@ def test_processes_that_are_apart_stop_at_the_same_call() -> None:
     waiting = threading.Thread(target=ahead.reached)
     waiting.start()
     waiting.join(0.1)
-    assert waiting.is_alive()  # nobody gets past the call before it is settled
+    assert waiting.is_alive()  # no process gets past the call before it is settled
     ahead.settle(call)
     behind.settle(call)
     waiting.join(10)

@@ -7,7 +7,7 @@ import pytest
 from launched_command import read_command
 from launched_script import LAUNCHER, TPU, Launch
 
-# Of ml_collections, which reads a config file so.
+# From ml_collections, which reads config files this way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 # Cloud TPU: the first slices are preempted, and a host of the second ones writes the status.

@@ -11,7 +11,7 @@ from launched_command import read_command
 
 from experiments.cli.exit_codes import ExitCode
 
-# Of ml_collections, which reads a config file so.
+# From ml_collections, which reads config files this way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 FILES = sorted(Path("experiments/launch").glob("jobset_*.yaml"))
@@ -71,7 +71,7 @@ JOBSET = {
 
 
 def find_faults(value: Any, form: Any, place: str = "") -> list[str]:
-    """Return what of a value is not of its form."""
+    """Return the parts of a value that do not have its form."""
     if isinstance(form, str):
         return [] if type(value) is TYPES[form] else [f"{place}: {value!r} is no {form}"]
     if type(value) is not type(form):

@@ -1,4 +1,4 @@
-"""The launch files of Slurm and Open MPI: what they start, and after which statuses again."""
+"""The launch files of Slurm and Open MPI: what they start, and when they start it again."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from launched_script import AGAIN, LAUNCHER, MPI, OVER, SLURM, TPU, Launch, star
 
 from experiments.cli.exit_codes import ExitCode
 
-# Of ml_collections, which reads a config file so.
+# From ml_collections, which reads config files this way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 JOB = {
@@ -54,7 +54,7 @@ def test_a_slurm_job_is_not_queued_again_for_ever_nor_after_scancel(tmp_path: Pa
 
 
 def test_sigterm_reaches_the_tasks_of_a_slurm_job_and_not_srun(tmp_path: Path) -> None:
-    """srun would kill them: it is Slurm that is asked to signal them."""
+    """srun would kill them, so Slurm is asked to signal them."""
     job = slurm(tmp_path, "wait")
     assert start_and_terminate(job, **JOB) == ExitCode.PREEMPTED
     assert job.calls("scancel") == ["scancel --quiet --signal=TERM 7"]
@@ -63,7 +63,7 @@ def test_sigterm_reaches_the_tasks_of_a_slurm_job_and_not_srun(tmp_path: Path) -
 
 def test_a_slurm_job_may_be_queued_again_and_runs_the_command(tmp_path: Path) -> None:
     options = re.findall(r"^#SBATCH --(\S+)", SLURM.read_text(), re.M)
-    assert {"requeue", "open-mode=append"} <= set(options)  # else its log begins anew
+    assert {"requeue", "open-mode=append"} <= set(options)  # otherwise its log begins anew
     (seconds,) = (o.removeprefix("signal=B:TERM@") for o in options if o.startswith("signal="))
     assert int(seconds) >= 120
     job = slurm(tmp_path, 0)
@@ -115,7 +115,7 @@ def test_mpirun_starts_again_after_some_statuses(tmp_path: Path) -> None:
 def test_sigterm_reaches_the_processes_of_mpirun_which_is_not_started_again(
     tmp_path: Path,
 ) -> None:
-    """mpirun would kill them: it gets SIGUSR1, and each process SIGTERM."""
+    """mpirun would kill them, so it gets SIGUSR1, and each process gets SIGTERM."""
     launch = mpirun(tmp_path, "wait", 0)
     assert start_and_terminate(launch) == ExitCode.PREEMPTED
     assert len(launch.calls("mpirun")) == 1

@@ -111,7 +111,7 @@ def test_a_resumed_run_has_each_step_once_in_every_file(
     assert [entry["step"] for entry in read_metrics(tmp_path)] == [10, 20, 30, 40]
     assert tensorboard_steps(tmp_path) == [10, 20, 30, 40]
     assert "steps up to 30 were taken before" in capsys.readouterr().err
-    (tmp_path / TRACKERS_FILE).unlink()  # as in workdirs of before
+    (tmp_path / TRACKERS_FILE).unlink()  # as in earlier workdirs
     report_steps(tmp_path, 50, first_step=40)
     assert tensorboard_steps(tmp_path) == [10, 20, 30, 40, 50]
 

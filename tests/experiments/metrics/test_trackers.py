@@ -112,7 +112,7 @@ def test_a_tracker_that_fails_is_named_once_and_later_gets_what_it_lacks(
 def test_a_disk_that_is_full_for_trackers_too_is_said_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Warnings are errors here, one of a thread that ends with an exception among them."""
+    """Warnings are errors here, including that of a thread that ends with an exception."""
 
     class FullDisk(Recorder):
         def log_metrics(self, *arguments: Any) -> None:

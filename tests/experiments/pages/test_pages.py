@@ -1,4 +1,4 @@
-"""Reports in HTML: everything in one small file, nothing in it is markup of somebody else."""
+"""Reports in HTML: everything is in one small file, and no text in it becomes markup."""
 
 import json
 import math

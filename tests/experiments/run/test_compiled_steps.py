@@ -20,7 +20,7 @@ FIXED, A_PIECE = 100, 10  # bytes that any step needs, and bytes for each piece 
 
 
 class Step:
-    """Stands for a step that the compiler knows the memory of."""
+    """A stand-in for a step whose memory the compiler knows."""
 
     def __init__(self, count: int) -> None:
         self.count = count

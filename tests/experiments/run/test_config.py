@@ -17,7 +17,7 @@ from experiments.cli.dataclass_forms import flatten, to_dict
 from experiments.run.config import ExperimentConfig, RunConfig
 from experiments.run.workdir import check_resumable
 
-# Every value of base v1; the other files follow as what they change.
+# Every value of base v1; for the other files, what they change.
 BASE_V1 = {
     "model.vocab_size": 30000,
     "model.embedding_size": 128,

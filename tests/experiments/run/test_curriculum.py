@@ -306,7 +306,7 @@ def test_a_run_that_is_resumed_has_the_same_parameters_and_the_same_mean(
 def test_rows_of_4096_come_in_a_third_phase(
     tmp_path: Path, one_device: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of documents as long, by a model without a position table and with windows."""
+    """Documents are as long, and the model has windows and no position table."""
     generator = np.random.default_rng(3)
     vocabulary = [*SPECIAL, *(f"word{number}" for number in range(2 * WORDS))]
     splits = {

@@ -91,7 +91,7 @@ def test_the_corpus_of_a_decay_may_change_until_it_begins(tmp_path: Path) -> Non
 def test_a_workdir_of_before_is_resumed_on_its_corpus(
     tmp_path: Path, weights: tuple[float, ...]
 ) -> None:
-    """Workdirs and corpora of before know the fingerprint of the files alone."""
+    """Earlier workdirs and corpora know only the fingerprint of the files."""
     path, workdir = write_echoes(tmp_path / "corpus", documents=60), tmp_path / "run"
     weigh(open_corpus(path).metadata, *weights).save(path)
     fields = json.loads((path / "metadata.json").read_text())

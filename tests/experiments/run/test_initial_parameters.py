@@ -1,4 +1,4 @@
-"""Starting points: the vocabulary of the run's own, or its embeddings fresh."""
+"""Starting points: they have the run's own vocabulary, or embeddings are initialized."""
 
 from pathlib import Path
 from typing import Any

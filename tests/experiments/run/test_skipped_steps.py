@@ -22,7 +22,7 @@ from experiments.run import training as training_run
 
 STEPS = 16
 POISONED = {5, 6, 11}  # batches
-SIGMAS = 0.5  # so few that there are spikes
+SIGMAS = 0.5  # so small that there are spikes
 
 
 @pytest.fixture(scope="module", autouse=True)

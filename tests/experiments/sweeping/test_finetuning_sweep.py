@@ -46,7 +46,7 @@ ROWS = tuple(
 
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny model from random parameters, on texts of which one word decides."""
+    """A tiny model from random parameters, on texts whose label one word decides."""
     directory = tmp_path_factory.mktemp("texts")
     tokenizer = tiny_tasks.write_tokenizer(directory)
     files = tiny_tasks.write_texts(directory, {"good": "pos", "bad": "neg"})

@@ -109,7 +109,7 @@ def test_every_sweep_states_its_question_and_cost() -> None:
 
 
 def shrink(config: ExperimentConfig) -> ExperimentConfig:
-    """The same structure, optimizer and objectives, of a few units."""
+    """The same structure, optimizer and objectives, with few units."""
     same_width = config.model.embedding_size == config.model.hidden_size
     model = dataclasses.replace(
         config.model,

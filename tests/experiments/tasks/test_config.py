@@ -1,4 +1,4 @@
-"""The configurations of fine-tuning: what the files say, and what mistakes are told."""
+"""The configurations of fine-tuning: what the files say, and the messages of mistakes."""
 
 import runpy
 from pathlib import Path

@@ -30,7 +30,7 @@ def test_training_is_reproducible(targets):
 
 
 def test_text_comes_back_as_it_was(targets):
-    """But for spaces in a row or at an end; unknown characters and special tokens included."""
+    """All but repeated spaces and spaces at an end; also unknown characters and special tokens."""
     texts = [*random_texts(PLAIN + ODD, 200), "Der\n\n die\tx", "<s> </s><0x0A>", "", " ", "▅ 你"]
     expected = [" ".join(filter(None, text.replace("▁", " ").split(" "))) for text in texts]
     ids, lengths = targets.encode_lines(texts)
