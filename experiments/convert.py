@@ -65,9 +65,9 @@ def main() -> ExitCode:
     stored = without_detection(read, to)
     tokenizer = find_tokenizer(flags.FLAGS.tokenizer, str(source))
     provenance = read_provenance(source, stored.step)
-    card = format_model_card(name or output.name, stored, tokenizer, provenance, to)
-    generation = None if stored.decoder is None else read_generation_files(source)
     form = read_vector_form(directory_of(source))
+    card = format_model_card(name or output.name, stored, tokenizer, provenance, to, form)
+    generation = None if stored.decoder is None else read_generation_files(source)
     convert(stored, tokenizer, to, output, card=card, generation=generation, form=form)
     count = sum(leaf.size for leaf in jax.tree.leaves(stored.params))
     config = stored.config

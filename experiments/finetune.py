@@ -14,6 +14,7 @@ import jax
 from absl import flags
 from etils import epath
 
+from albert_jax.config import HeadConfig, ProblemType
 from albert_jax.training.checkpoint import NonFiniteStateError
 from data_pipeline.terminal import suggest
 from experiments.cli.command import run
@@ -70,10 +71,22 @@ def finetune(
     else:
         code = _finetune_several(finetuning, path)
     if code is ExitCode.DONE and jax.process_index() == 0:
-        task = _SUGGESTED.get(config.task) or next(iter(TASK_KINDS[config.task].predictions))
+        task = suggested_prediction(config.task, finetuning.task.head)
         files = (f"--model={path}", "--input=INPUT.jsonl", "--output=OUTPUT.jsonl")
         suggest("experiments.predict", f"--task={task}", *files)
     return code
+
+
+def suggested_prediction(task: TaskName, head: HeadConfig | None) -> str:
+    """Return the prediction of `experiments.predict` that comes next.
+
+    Args:
+        task: that a model was fine-tuned on.
+        head: its head, if it has one.
+    """
+    if head is not None and head.problem_type is ProblemType.REGRESSION:
+        return "score"
+    return _SUGGESTED.get(task) or next(iter(TASK_KINDS[task].predictions))
 
 
 def _finetune_once(

@@ -18,6 +18,7 @@ from albert_jax.config import (
     HeadConfig,
     HiddenAct,
     ParameterSharing,
+    ProblemType,
 )
 from albert_jax.interop.names import (
     FlatTree,
@@ -80,7 +81,9 @@ def read_tensorflow(config_file: epath.Path, prefix: epath.Path) -> StoredWeight
     step = tensors.pop(_STEP, None)
     head = None
     if "output_bias" in tensors:
-        head = HeadConfig(tuple(f"LABEL_{i}" for i in range(len(tensors["output_bias"]))))
+        labels = tuple(f"LABEL_{i}" for i in range(len(tensors["output_bias"])))
+        kind = ProblemType.REGRESSION if len(labels) == 1 else ProblemType.SINGLE_LABEL
+        head = HeadConfig(labels, kind)
     return StoredWeights(
         source=str(prefix),
         config=config,

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from albert_jax.config import Pooling, ProblemType
 from albert_jax.interop.workdir import GENERATION
-from experiments.converting.formats import Format
+from albert_jax.pretrained import PretrainedWeights
+from albert_jax.tasks.embedding_files import VectorForm
+from experiments.converting.formats import Format, architecture_of
 from experiments.prediction.examples import MASKED_TEXT
 
 
@@ -16,12 +19,14 @@ class Usage(NamedTuple):
         auto_class: transformers' class that loads them.
         flags: flags of `experiments.predict`.
         call: code that uses model and tokenizer, in transformers and in this project.
+        options: further arguments of `from_pretrained`, in transformers and in this project.
     """
 
     pipeline: str | None
     auto_class: str
     flags: str
     call: tuple[str, str] = ("", "")
+    options: str = ""
 
 
 _RELEASED_CODE = "https://github.com/google-research/albert"
@@ -29,9 +34,7 @@ _TEXT = '--text="This is a text."'
 _MASK = f'--text="{MASKED_TEXT}"'
 _QUESTION = '--question="When?" --context="It was in 1066."'
 USAGES = {
-    "AlbertModel": Usage(
-        "feature-extraction", "AutoModel", f"--task=encode --pooling=mean {_TEXT}"
-    ),
+    "AlbertModel": Usage("feature-extraction", "AutoModel", ""),  # see `_usage_of`
     "AlbertForPreTraining": Usage(
         "fill-mask", "AutoModelForPreTraining", f"--task=fill-mask {_MASK}"
     ),
@@ -59,19 +62,42 @@ USAGES = {
 }
 
 
-def format_usage(architecture: str, name: str, to: Format, *, has_tokenizer: bool) -> Iterator[str]:
+def _usage_of(stored: PretrainedWeights, form: VectorForm | None) -> Usage:
+    """Return how a model is used that may have scores for labels, or no pooler."""
+    usage = USAGES[architecture_of(stored)]
+    if stored.head is not None and stored.head.problem_type is ProblemType.REGRESSION:
+        return usage._replace(flags=f"--task=score {_TEXT}")
+    if usage is USAGES["AlbertModel"]:
+        pooling = Pooling.MEAN if form is None else form.pooling
+        has_pooler = "pooler" in stored.params["albert"]
+        return usage._replace(
+            flags=f"--task=encode --pooling={pooling} {_TEXT}",
+            options="" if has_pooler else ", add_pooling_layer=False",
+        )
+    return usage
+
+
+def format_usage(
+    stored: PretrainedWeights,
+    name: str,
+    to: Format,
+    form: VectorForm | None,
+    *,
+    has_tokenizer: bool,
+) -> Iterator[str]:
     """Yield the section of a card on loading.
 
     Args:
-        architecture: the class of the model; one that is not in `USAGES` yields nothing.
+        stored: the model; a class that is not in `USAGES` yields nothing.
         name: the model's name on the hub, or its directory.
         to: the format of the files, one that holds weights.
+        form: how it makes vectors of texts, if its files say so.
         has_tokenizer: False to load the model alone.
     """
-    if architecture not in USAGES:
+    if (architecture := architecture_of(stored)) not in USAGES:
         return
-    usage = USAGES[architecture]
-    read = f'.from_pretrained("{name}")'
+    usage = _usage_of(stored, form)
+    read = f'.from_pretrained("{name}"'
     yield from ("## Use", "")
     if to is Format.HUGGINGFACE:
         yield from _format_transformers(usage, read, has_tokenizer=has_tokenizer)
@@ -84,8 +110,8 @@ def format_usage(architecture: str, name: str, to: Format, *, has_tokenizer: boo
     yield f"from albert_jax import {architecture}{more}"
     yield from (["from data_pipeline import AlbertTokenizer"] if has_tokenizer else [])
     yield ""
-    yield from ([f"tokenizer = AlbertTokenizer{read}"] if has_tokenizer else [])
-    yield f"model, params = {architecture}{read}"
+    yield from ([f"tokenizer = AlbertTokenizer{read})"] if has_tokenizer else [])
+    yield f"model, params = {architecture}{read}{usage.options})"
     if generates and has_tokenizer:
         yield f'options = read_generation_options("{name}")'
         yield usage.call[1]
@@ -103,7 +129,7 @@ def _format_transformers(usage: Usage, read: str, *, has_tokenizer: bool) -> Ite
     classes = f"{usage.auto_class}, AutoTokenizer" if has_tokenizer else usage.auto_class
     yield f"from transformers import {classes}"
     yield ""
-    yield from ([f"tokenizer = AutoTokenizer{read}"] if has_tokenizer else [])
-    yield f"model = {usage.auto_class}{read}"
+    yield from ([f"tokenizer = AutoTokenizer{read})"] if has_tokenizer else [])
+    yield f"model = {usage.auto_class}{read}{usage.options})"
     yield from ([usage.call[0]] if has_tokenizer and usage.call[0] else [])
     yield from ("```", "")

@@ -1,11 +1,13 @@
 """The model card of an export: what the files of its source say, and nothing else."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 
 from albert_jax.pretrained import PretrainedWeights
+from albert_jax.tasks.embedding_files import VectorForm
 from data_pipeline.tokenizers.albert import AlbertTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
 from experiments.converting.card_inference import INTEGERS, format_inference
@@ -24,6 +26,7 @@ def format_model_card(
     tokenizer: AlbertTokenizer | None,
     provenance: Provenance,
     to: Format = Format.HUGGINGFACE,
+    form: VectorForm | None = None,
 ) -> str:
     """Return the text of a ``README.md`` with the header that the Hugging Face Hub reads.
 
@@ -33,6 +36,7 @@ def format_model_card(
         tokenizer: its tokenizer, if the export includes one.
         provenance: what is known about the source.
         to: the format of the files.
+        form: how it makes vectors of texts, if its files say so.
 
     Raises:
         WeightsError: the model cannot be exported to this format.
@@ -43,7 +47,7 @@ def format_model_card(
     elif to in INTEGERS:
         usage = format_inference(stored, to, has_tokenizer=has_tokenizer)
     else:
-        usage = format_usage(architecture, name, to, has_tokenizer=has_tokenizer)
+        usage = format_usage(stored, name, to, form, has_tokenizer=has_tokenizer)
     lines = [
         *_format_header(name, architecture, to, provenance.measurements),
         f"# {name.rpartition('/')[2]}",
@@ -63,7 +67,11 @@ def format_model_card(
 def _format_header(
     name: str, architecture: str, to: Format, measurements: Sequence[Measurement]
 ) -> Iterator[str]:
-    """Yield the YAML header. Its strings are JSON strings, since YAML is a superset of JSON."""
+    """Yield the YAML header. Its strings are JSON strings, since YAML is a superset of JSON.
+
+    They are not escaped: YAML does not join the two halves of an escaped character.
+    """
+    quote = functools.partial(json.dumps, ensure_ascii=False)
     pipeline = USAGES[architecture].pipeline if architecture in USAGES else None
     if to is Format.SENTENCE_TRANSFORMERS:
         pipeline = PIPELINE
@@ -74,13 +82,13 @@ def _format_header(
     yield from ("tags:", "- albert", "- jax")
     yield from ([f"- {to}"] if to is not Format.HUGGINGFACE else [])
     if measurements and pipeline:
-        yield from ("model-index:", f"- name: {json.dumps(name)}", "  results:")
+        yield from ("model-index:", f"- name: {quote(name)}", "  results:")
         for one in measurements:
             yield from ("  - task:", f"      type: {pipeline}", "    dataset:")
-            yield from (f"      {key}: {json.dumps(one.data)}" for key in ("type", "name"))
-            yield from (f"      split: {json.dumps(one.split)}", "    metrics:")
+            yield from (f"      {key}: {quote(one.data)}" for key in ("type", "name"))
+            yield from (f"      split: {quote(one.split)}", "    metrics:")
             for metric, value in one.metrics.items():
-                yield from (f"    - type: {json.dumps(metric)}", f"      value: {value!r}")
+                yield from (f"    - type: {quote(metric)}", f"      value: {value!r}")
     yield from ("---", "")
 
 

@@ -91,7 +91,7 @@ def read_provenance(source: epath.PathLike, step: int | None) -> Provenance:
     splits = report.get("splits", {})
     if splits:
         found = tuple(
-            Measurement(data, split, scores["figures"], scores["baseline"])
+            Measurement(data, split, _numbers(scores["figures"]), scores["baseline"])
             for split, scores in splits.items()
         )
     return Provenance(
@@ -103,14 +103,14 @@ def read_provenance(source: epath.PathLike, step: int | None) -> Provenance:
 
 
 def _read_measurement(data: str, entry: Json) -> Measurement:
-    """Return the metrics of an entry of the log, without NaNs."""
-    metrics = {
-        name: value
-        for name, value in metrics_of(entry).items()
-        if name != "pairs" and not math.isnan(value)
-    }
+    metrics = {name: value for name, value in metrics_of(entry).items() if name != "pairs"}
     pairs = f", {entry['pairs']:g} pairs" if "pairs" in entry else ""
-    return Measurement(data, f"{entry['split']}{pairs}", metrics, {})
+    return Measurement(data, f"{entry['split']}{pairs}", _numbers(metrics), {})
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics without NaNs."""
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def _read(file: epath.Path) -> dict[str, Any]:

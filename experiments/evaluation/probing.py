@@ -118,7 +118,9 @@ def probe_objective(
         with dataset.batches(start_step=0) as batches:
             yield from itertools.islice(batches, -(-num_pairs // size))
 
-    probe = fit_probe(gather_examples(features, training()))
+    fitted = gather_examples(features, training())
+    # Of whole batches, the pairs that every run is fitted to, whatever its batches are.
+    probe = fit_probe(fitted.select(np.arange(len(fitted.labels)) < num_pairs))
     held_out = HeldOutDataset(
         corpus,
         max_seq_length=length,

@@ -66,12 +66,13 @@ def _write(inputs: Sequence[RawInput], options: PredictionOptions) -> NumberedRe
 
 
 def _source(given: RawInput) -> str:
-    """Return the text to read, which may be empty.
+    """Return the text to read, which may be empty or white space, as in files to train on.
 
     Raises:
         InputError: it is missing or not a text.
     """
-    return "" if given.fields.get("text") == "" else given.text()
+    text = given.fields.get("text")
+    return text if isinstance(text, str) else given.text()
 
 
 def _generation_options(

@@ -3,6 +3,7 @@
 A preempted run saves its current step on all processes and ends.
 """
 
+import math
 import signal
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -37,8 +38,9 @@ class EarlyStopping:
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Add the metrics of one evaluation."""
-        if self._metric in metrics:
-            self._values.append(metrics[self._metric])
+        if (value := metrics.get(self._metric)) is not None:
+            # What is no number is not the best, as with checkpoints, and improves nothing.
+            self._values.append(-math.inf if math.isnan(value) else value)
 
     def stalled(self) -> bool:
         """Return True if at least `patience` evaluations followed the best one."""

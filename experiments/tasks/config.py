@@ -84,7 +84,8 @@ class FinetuneRunConfig(TrainingRunConfig):
         """The numbers of `learning_rates`.
 
         Raises:
-            FieldError: a rate is not a number greater than 0, or occurs twice.
+            FieldError: a rate is not a number greater than 0, or occurs twice; six digits count,
+                since they name the directories of runs.
         """
         if self.learning_rates is None:
             return ()
@@ -93,8 +94,8 @@ class FinetuneRunConfig(TrainingRunConfig):
         except ValueError:
             rates = ()
         fine = all(rate > 0 and math.isfinite(rate) for rate in rates)
-        if not rates or not fine or len(set(rates)) < len(rates):
-            allowed = "different numbers greater than 0, separated by commas"
+        if not rates or not fine or len({f"{rate:g}" for rate in rates}) < len(rates):
+            allowed = "different numbers greater than 0, separated by commas; six digits count"
             raise FieldError("learning_rates", allowed, self.learning_rates)
         return rates
 

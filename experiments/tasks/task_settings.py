@@ -120,6 +120,10 @@ class TaskDataConfig:
         if self.problem_type is ProblemType.MULTI_LABEL:
             kinds = f"{ProblemType.SINGLE_LABEL} or {ProblemType.REGRESSION} (one label a row)"
             raise FieldError("problem_type", kinds, str(self.problem_type))
+        names = [name.strip() for name in (self.labels or "").split(",")]
+        if self.labels is not None and (len(set(names)) < max(2, len(names)) or not all(names)):
+            allowed = "at least two different names, separated by commas"
+            raise FieldError("labels", allowed, self.labels)
 
 
 @dataclasses.dataclass(frozen=True)

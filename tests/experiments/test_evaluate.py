@@ -28,6 +28,7 @@ from experiments import evaluate, probe
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
 from experiments.evaluate import open_evaluated
+from experiments.evaluation import probing
 from experiments.evaluation.held_out import HeldOutEvaluator, accuracy_interval, format_metrics
 from experiments.evaluation.layers import DEPTH_FILE, evaluate_layers, format_layers
 from experiments.evaluation.probing import (
@@ -344,6 +345,31 @@ def test_a_probe_is_where_the_gradient_of_its_penalized_loss_is_zero(penalty: fl
     errors = 1 / (1 + np.exp(-(x @ weights + bias))) - labels
     np.testing.assert_allclose(x.T @ errors / 200 + penalty * weights, 0, atol=1e-6)
     assert errors.mean() == pytest.approx(0, abs=1e-6)
+
+
+def test_probes_are_fitted_to_the_same_pairs_whatever_the_batches(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[ProbeExamples] = []
+
+    def remember(examples: ProbeExamples) -> Any:
+        fitted.append(examples)
+        return fit_logistic_regression(examples, 1.0)
+
+    monkeypatch.setattr(probing, "fit_probe", remember)
+    scores = [
+        probing.probe_objective(
+            SentenceObjective.SOP,
+            open_corpus(corpus),
+            make_experiment(corpus, num_train_steps=60, evaluation_batch_size=size),
+            lambda batch: jnp.asarray(batch["input_ids"], jnp.float32),
+            num_pairs=20,
+        )
+        for size in (8, 20)
+    ]
+    assert len(fitted[0].labels) == 20 and 0 < fitted[0].labels.sum() < 20
+    np.testing.assert_array_equal(fitted[0].features, fitted[1].features)
+    assert scores[0] == scores[1]
 
 
 def test_a_probe_sees_segments_and_no_padding(corpus: Path) -> None:

@@ -13,6 +13,7 @@ import tiny_tasks
 from commands import assert_same_params, stopped_after
 from short_runs import use_one_device
 
+from albert_jax.config import HeadConfig, ProblemType
 from albert_jax.pretrained import open_weights
 from albert_jax.tasks.models import AlbertForSequenceClassification
 from albert_jax.training.checkpoint import restore_params
@@ -20,7 +21,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.tokenizers.loading import load_tokenizer
 from experiments.cli.command import call
 from experiments.cli.exit_codes import ExitCode
-from experiments.finetune import finetune
+from experiments.finetune import finetune, suggested_prediction
 from experiments.finetuning.open_run import open_finetuning
 from experiments.finetuning.starting_point import read_task_parameters
 from experiments.metrics.metrics_file import read_metrics
@@ -288,12 +289,14 @@ def test_a_run_starts_from_the_parameters_or_the_sizes_of_another(
 def test_a_head_for_other_labels_is_initialized_with_a_warning(
     make_config: Any, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = tiny_tasks.write_texts(tmp_path, {"good": "5", "bad": "1", "fair": "3"})
-    config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
-    opened = open_finetuning(config, tmp_path / "run")
-    params = read_task_parameters(config, opened.start, opened.task)
-    assert params["classifier"]["kernel"].shape == (32, 3)
-    assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
+    for names in ({"good": "yes", "bad": "no"}, {"good": "5", "bad": "1", "fair": "3"}):
+        data = tiny_tasks.write_texts(tmp_path, names)
+        config = make_config(data=data | {"tokenizer": None}, init_from=str(finished))
+        opened = open_finetuning(config, tmp_path / "run")
+        caplog.clear()
+        params = read_task_parameters(config, opened.start, opened.task)
+        assert params["classifier"]["kernel"].shape == (32, len(names))
+        assert "from seed 1: classifier/bias, classifier/kernel" in caplog.text
 
 
 def test_another_vocabulary_is_refused_or_initialized(
@@ -425,7 +428,17 @@ def check_answers(workdir: Path, report: dict[str, Any]) -> None:
     assert (
         context[best_candidate["start"] : best_candidate["end"]] == best_candidate["text"] == "bad"
     )
-    assert predicted["answer"] in ("", "bad")
+    if (threshold := figures.get("null_threshold")) is None:
+        assert predicted["answer"] == "bad"
+        return
+    without = predict("answer", workdir, question="word0 word1", context="word3 word9 word5")
+    assert predicted["null_score"] <= threshold < without["null_score"]
+    assert (predicted["answer"], without["answer"]) == ("bad", "")
+    fields = {"question": "word0 word1", "context": context}
+    for given, answer in ((predicted["null_score"] - 1, ""), (predicted["null_score"], "bad")):
+        options = PredictionOptions(model=str(workdir), null_threshold=given)
+        ((_, found),) = TASKS["answer"].predict([RawInput(fields, "example 1")], options)
+        assert found["answer"] == answer
 
 
 def check_choices(workdir: Path, report: dict[str, Any]) -> None:
@@ -440,6 +453,19 @@ def check_choices(workdir: Path, report: dict[str, Any]) -> None:
     assert predicted["choice"] == "ABCD"[int(np.argmax(list(predicted["probabilities"].values())))]
     with pytest.raises(InputError, match="example 1: expected 4 options, found 3"):
         predict("choose", workdir, context="word2", question="word5 _ .", options=options[:3])
+
+
+def test_the_next_command_is_one_that_the_model_can_do() -> None:
+    scores = HeadConfig(("score",), ProblemType.REGRESSION)
+    for task, head, expected in (
+        (TaskName.STSB, scores, "score"),
+        (TaskName.TEXT, scores, "score"),
+        (TaskName.TEXT, HeadConfig(), "classify"),
+        (TaskName.SQUAD, HeadConfig(), "answer"),
+        (TaskName.EMBEDDING, None, "similarity"),
+        (TaskName.TRANSLATION, None, "translate"),
+    ):
+        assert suggested_prediction(task, head) == expected
 
 
 _CHECKS = {

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,7 +17,14 @@ import pytest
 from tiny_models import TINY, random_params
 from tiny_vocabularies import WORDPIECES, trained
 
-from albert_jax import AlbertForMaskedLM, AlbertForPreTraining, AlbertModel, Pooling
+from albert_jax import (
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    AlbertModel,
+    HeadConfig,
+    Pooling,
+    ProblemType,
+)
 from albert_jax.devices.mesh import make_mesh
 from albert_jax.interop.names import WeightsError
 from data_pipeline import AlbertTokenizer
@@ -25,7 +33,9 @@ from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli import command
 from experiments.predict import TASKS, check_output, predict
 from experiments.prediction.inputs import choose_inputs, inputs_from_flags, read_inputs
-from experiments.tasks.raw_inputs import PredictionOptions, RawInput
+from experiments.tasks.raw_inputs import EncodedInput, PredictionOptions, RawInput
+from experiments.tasks.registry import TASK_KINDS
+from experiments.tasks.task_settings import TaskName
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = AlbertTokenizer(WordPieceTokenizer(WORDPIECES))
@@ -142,6 +152,17 @@ def test_the_order_of_two_texts(saved):
         text = TASKS["sentence-order"].format(result)
         assert ("swapped" in text) is bool(swapped > in_order)
         assert example.text("text_pair") in text
+
+
+def test_of_several_labels_all_that_are_probable_are_given():
+    head = HeadConfig(("a", "b", "c"), ProblemType.MULTI_LABEL)
+    model, logits = SimpleNamespace(head=head), np.array([3.0, 0.1, -0.1], np.float32)
+    decode = TASK_KINDS[TaskName.TEXT].predictions["classify"].decode
+    given = EncodedInput(RawInput({"text": "x"}, "example 1"), [])
+    found = decode(given, [{"logits": logits}], model, PredictionOptions("nowhere"))
+    assert (found["text"], found["label"]) == ("x", ["a", "b"])
+    expected = dict(zip("abc", 1 / (1 + np.exp(-logits)), strict=True))
+    assert found["probabilities"] == pytest.approx(expected)
 
 
 def test_output_is_in_order_as_json_embeddings_or_text(saved, tmp_path, capsys):

@@ -15,8 +15,9 @@ def rank_positives(
     """Return the rank of each anchor's positive among the positives of its group, from 1.
 
     A group is so many pairs in the order of the file; the last one begins earlier, if there are too
-    few. A candidate that is as near counts as nearer, so that vectors which are all the same are
-    worth nothing; one that is the same text, or belongs to the same anchor, does not count.
+    few. A candidate that is as near counts as nearer, so that vectors which are all the same, or
+    are no numbers, are worth nothing. As in training, a text equal to the anchor or to its positive
+    does not count, nor does the positive of an equal anchor.
 
     Args:
         anchors: vectors of length 1.
@@ -35,9 +36,9 @@ def rank_positives(
         group, here = slice(first, first + size), np.arange(start, min(start + size, count))
         cosines = anchors[here] @ positives[group].T
         own = here - first
-        nearer = cosines >= cosines[np.arange(len(here)), own, None]
-        nearer &= text_ids[here, None, 1] != text_ids[None, group, 1]
-        nearer &= text_ids[here, None, 0] != text_ids[None, group, 0]
+        nearer = ~(cosines < cosines[np.arange(len(here)), own, None])
+        nearer &= (text_ids[here, :, None] != text_ids[group, 1]).all(axis=1)
+        nearer &= text_ids[here, None, 0] != text_ids[group, 0]
         ranks[here] = 1 + nearer.sum(axis=1)
     return ranks
 

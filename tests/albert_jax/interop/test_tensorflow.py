@@ -15,6 +15,7 @@ from albert_jax import (
     AlbertForPreTraining,
     AlbertForSequenceClassification,
     AlbertModel,
+    ProblemType,
     read_pretrained,
 )
 from albert_jax.interop.names import WeightsError
@@ -176,6 +177,11 @@ def test_a_fine_tuned_head_has_as_many_labels_as_rows(released):
     np.testing.assert_array_equal(back["classifier"]["kernel"], head.T)
     assert HEADS["classes"][1] == ["output_weights", "output_bias"]
     assert_same(back["albert"], params["albert"])
+    assert model.head.problem_type is ProblemType.SINGLE_LABEL
+    fine_tuned |= {"output_weights": head[:1], "output_bias": np.zeros(1, np.float32)}
+    write_bundle(directory / "model.ckpt-best", fine_tuned)
+    model, _ = AlbertForSequenceClassification.from_pretrained(directory)
+    assert model.head.problem_type is ProblemType.REGRESSION  # the only label of STS-B is a score
 
 
 def test_everything_wrong_is_listed_at_once(released):

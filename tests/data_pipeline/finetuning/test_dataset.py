@@ -103,6 +103,15 @@ def test_an_epoch_takes_each_example_once(num_lengths: int) -> None:
     assert orders[0] != sorted(orders[0])
 
 
+def test_rows_of_a_length_meet_others_in_each_epoch() -> None:
+    dataset = make_dataset([5] * 12)
+    met = [
+        {frozenset(dataset.batch(3 * epoch + step)["labels"].tolist()) for step in range(3)}
+        for epoch in range(3)
+    ]
+    assert met[0] != met[1] != met[2]
+
+
 def test_rows_of_similar_length_are_batched_together() -> None:
     dataset = make_dataset(LENGTHS, num_lengths=8)
     mixed = 0

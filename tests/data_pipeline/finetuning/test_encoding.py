@@ -96,6 +96,9 @@ def test_words_are_tagged_at_their_first_token(tokenizer: AlbertTokenizer) -> No
     assert sequences(encoded, "label_mask") == [[0, 1, 0, 1, 0], [0, 1, 0], [0, 1, 0]]
     assert sequences(encoded, "labels") == [[0, 1, 0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert [len(sentence) for sentence in rows] == [2, 1]
+    encoded, _ = encode_words(tokenizer, examples[:1], ("O", "X"), max_seq_length=4)
+    assert sequences(encoded, "input_ids") == [[2, 5, 9, 3], [2, 6, 10, 3]]
+    assert sequences(encoded, "labels") == [[0, 1, 0, 0], [0, 0, 1, 0]]
 
 
 def test_questions(tokenizer: AlbertTokenizer) -> None:

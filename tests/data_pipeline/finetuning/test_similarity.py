@@ -145,6 +145,15 @@ def test_entailments_are_positives_and_contradictions_of_their_premise_hard_nega
         assert found.note.endswith("1 rows have no label")
 
 
+def test_contradictions_are_taken_in_turn(tmp_path: Path) -> None:
+    labels = {"E": "entailment", "C": "contradiction"}
+    lines = [f"P\t{text}\t{labels[text[0]]}" for text in ("E1", "C1", "E2", "E3", "C2")]
+    file = write_lines(tmp_path / "a.tsv", "sentence1\tsentence2\tgold_label", *lines)
+    assert [one.negative for one in read_inferences(file, "train", flag=FLAG).examples] == [
+        *("C1", "C2", "C1")
+    ]
+
+
 def test_inferences_with_other_labels_or_without_entailments_are_refused(tmp_path: Path) -> None:
     header = "sentence1\tsentence2\tgold_label"
     file = write_lines(tmp_path / "a.tsv", header, "P\tE\tyes")
@@ -187,9 +196,11 @@ def test_positives_are_ranked_among_a_fixed_number_of_candidates() -> None:
     assert rank_positives(vectors[:, 0], vectors[:, 1], ids, 2).tolist() == [1, 2, 1, 1, 1]
     equal = np.ones_like(vectors) / np.sqrt(2)
     assert rank_positives(equal[:, 0], equal[:, 1], ids, 3).tolist() == [3] * 5
-    # The second anchor is the first one's, or has the same positive: nothing is nearer.
-    for place in (0, 1):
+    assert rank_positives(np.full((5, 2), np.nan), equal[:, 1], ids, 3).tolist() == [3] * 5
+    # The second anchor is the first one's, or the second anchor or its positive is the text of the
+    # first positive: nothing is nearer.
+    for of_second, of_first in ((0, 0), (0, 1), (1, 1)):
         same = ids.copy()
-        same[1, place] = same[0, place]
+        same[1, of_second] = same[0, of_first]
         assert rank_positives(vectors[:, 0], vectors[:, 1], same, 100)[1] == 1
     assert retrieval_metrics(np.array([1, 2])) == {"mrr": 0.75, "retrieval_accuracy": 0.5}

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,12 +13,16 @@ from data_pipeline import AlbertTokenizer
 from data_pipeline.errors import InputError
 from data_pipeline.finetuning.examples import Answer, QuestionExample
 from data_pipeline.finetuning.squad import metrics as squad_metrics
+from data_pipeline.finetuning.squad import split_answers
 from data_pipeline.finetuning.squad.answers import (
+    AnswerCandidate,
+    QuestionPrediction,
     best_answers,
     null_scores,
     predict_answer,
     write_squad_predictions,
 )
+from data_pipeline.finetuning.squad.encoding import EncodedQuestion
 from data_pipeline.finetuning.squad.reader import read_squad, split_by_article
 from data_pipeline.finetuning.squad.spans import (
     BeamOutputs,
@@ -441,6 +446,41 @@ def test_a_threshold_below_all_scores():
         nulls = {example.id: lowest + n for n, example in enumerate(impossible)}
         _, best = squad_metrics.find_best_thresholds(impossible, answers, nulls)
         assert best == (100, threshold)
+
+
+class Search(NamedTuple):
+    n_best: int = 20
+    max_answer_length: int = 30
+    null_threshold: float | None = None
+
+
+def test_the_threshold_is_that_of_f1_on_the_half_that_is_not_reported(monkeypatch):
+    """Articles a, b and d choose: right answers up to 2, one in part at 2.5, none at 3. The eight
+    questions of c and e, all answered at 5, would choose 5."""
+    nulls = {"a": [0.0, 2.0, 2.5], "b": [3.0], "d": [3.0], "c": [5.0] * 4, "e": [5.0] * 4}
+    examples, found = [], {}
+    for article, scores in nulls.items():
+        for number, null in enumerate(scores):
+            name, answer = f"{article}{number}", Answer("one two", 0)
+            answers = () if null == 3.0 else (answer,)
+            examples.append(QuestionExample(name, "Q?", "one two", answers, not answers, article))
+            text = "one" if null == 2.5 else "one two"
+            candidate = AnswerCandidate(text, 0, len(text), 1.0, 1.0)
+            found[name] = QuestionPrediction(name, (candidate,), null)
+    monkeypatch.setattr(split_answers, "predict_question", lambda _, one, *__: found[one.id])
+    questions = [EncodedQuestion([], OFFSETS)] * len(examples)
+    predicted = split_answers.predict_answers(Search(), examples, questions, [])
+    assert predicted.threshold == 2.5
+    metrics, without = split_answers.score_answers(Search(), examples, predicted)
+    assert (metrics["total"], metrics["f1"], without["f1"]) == (8, 0, 0)
+    assert (metrics["all_total"], metrics["null_threshold"]) == (13, 2.5)
+    assert metrics["all_f1"] == pytest.approx(100 * (4 + 2 / 3) / 13)
+    assert metrics["best_f1"] == pytest.approx(100 * (10 + 2 / 3) / 13)
+    given = Search(null_threshold=5.0)
+    predicted = split_answers.predict_answers(given, examples, questions, [])
+    metrics, without = split_answers.score_answers(given, examples, predicted)
+    assert (metrics["total"], metrics["f1"]) == (13, metrics["best_f1"])
+    assert without["f1"] == pytest.approx(100 * 2 / 13)
 
 
 def test_halves_share_no_article():

@@ -10,13 +10,28 @@ import pytest
 import yaml
 from tiny_models import THREE, TINY, make_model, random_params
 
-from albert_jax import AlbertForSequenceClassification, HeadConfig, read_pretrained
+from albert_jax import (
+    AlbertForEmbedding,
+    AlbertForSequenceClassification,
+    HeadConfig,
+    Pooling,
+    ProblemType,
+    read_pretrained,
+)
+from albert_jax.pretrained import PretrainedWeights
+from albert_jax.tasks.embedding_files import VectorForm
 from albert_jax.training.checkpoint import Checkpoints
 from data_pipeline import AlbertTokenizer
 from data_pipeline.config import DataConfig
 from data_pipeline.tokenizers.wordpiece import WordPieceTokenizer
 from experiments.cli.config_dicts import to_json
-from experiments.converting import Format, convert, format_model_card, read_provenance
+from experiments.converting import (
+    Format,
+    Provenance,
+    convert,
+    format_model_card,
+    read_provenance,
+)
 from experiments.run.config import ExperimentConfig, PhaseConfig, PhasesConfig
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
 from experiments.tasks.task_settings import TaskName
@@ -77,15 +92,16 @@ def pretrained(tmp_path: Path) -> Path:
 def test_a_pretrained_model_has_its_training_and_the_metrics_of_its_checkpoint(
     pretrained: Path,
 ) -> None:
-    card = make_card(pretrained)
+    card = make_card(pretrained, "me/\N{GRINNING FACE}: model")
     header = header_of(card)
+    assert header["model-index"][0]["name"] == "me/\N{GRINNING FACE}: model"
     assert header["library_name"] == "transformers" and header["pipeline_tag"] == "fill-mask"
     (result,) = header["model-index"][0]["results"]
     assert result["dataset"]["name"] == "wiki_en"
     assert result["metrics"] == [{"type": "loss", "value": 4.25}]
     count = sum(leaf.size for leaf in _leaves(read_pretrained(pretrained).params))
     for line in (
-        "# model",
+        "# \N{GRINNING FACE}: model",
         f"| parameters | {count:,} |",
         "| layers | 2, parameters shared: all |",
         "| vocabulary | 11 tokens, WordPiece |",
@@ -124,7 +140,8 @@ def test_results_of_glue_in_the_workdir_are_there(pretrained: Path) -> None:
 def test_a_finetuned_model_has_its_report_and_no_other_checkpoints(tmp_path: Path) -> None:
     run = FinetuneRunConfig(init_from="albert/albert-base-v2")
     config = FinetuneConfig(task=TaskName.SST2, run=run)
-    scores = {"figures": {"accuracy": 0.875}, "baseline": {"accuracy": 0.5}}
+    figures = {"accuracy": 0.875, "matthews": float("nan")}
+    scores = {"figures": figures, "baseline": {"accuracy": 0.5}}
     report = {
         "step": 30,
         "failed": "no better than a constant answer",
@@ -134,7 +151,10 @@ def test_a_finetuned_model_has_its_report_and_no_other_checkpoints(tmp_path: Pat
     head = {"architecture": "AlbertForSequenceClassification", **dataclasses.asdict(THREE)}
     model = AlbertForSequenceClassification(TINY, THREE)
     path = make_workdir(tmp_path / "run", model, config, 30, report=report, head=head)
-    lines = make_card(path, "tuned").splitlines()
+    card = make_card(path, "tuned")
+    (result,) = header_of(card)["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.875}]
+    lines = card.splitlines()
     for line in (
         "| training examples | 67,349 |",
         "| labels | one, two, three |",
@@ -205,6 +225,35 @@ def test_the_program_of_a_card_runs_the_export(
         )
     else:
         assert found.shape == (2,) and "| `logits` | float32 | batch, choices |" in card
+
+
+def test_scores_are_predicted_as_scores(tmp_path: Path) -> None:
+    head = HeadConfig(("score",), ProblemType.REGRESSION)
+    model = AlbertForSequenceClassification(TINY, head)
+    model.save_pretrained(tmp_path / "model", random_params(model), TOKENIZER)
+    card = make_card(tmp_path / "model", "scored")
+    assert 'predict --model=scored --task=score --text="This is a text."' in card
+    assert "--task=classify" not in card
+
+
+@pytest.mark.parametrize("to", [Format.HUGGINGFACE, Format.TENSORFLOW, Format.ORBAX])
+@pytest.mark.parametrize("form", [None, VectorForm(Pooling.FIRST, normalize=True)])
+def test_the_program_of_a_card_loads_an_encoder_without_a_pooler(
+    to: Format, form: VectorForm | None, tmp_path: Path
+) -> None:
+    params = random_params(AlbertForEmbedding(TINY))
+    stored = PretrainedWeights(TINY, None, params, None, 3)
+    name = str(tmp_path / "model")
+    card = format_model_card(name, stored, TOKENIZER, Provenance({}, None, (), None), to, form)
+    convert(stored, TOKENIZER, to, tmp_path / "model", form=form)
+    program = card.split("In albert-jax:\n\n```python\n")[1].split("```")[0]
+    loaded: dict[str, Any] = {}
+    exec(program, loaded)
+    assert loaded["params"].keys() == params["albert"].keys()
+    pooling = Pooling.MEAN if form is None else form.pooling
+    assert f"--task=encode --pooling={pooling} " in card
+    if to is Format.HUGGINGFACE:
+        assert f'model = AutoModel.from_pretrained("{name}", add_pooling_layer=False)' in card
 
 
 def test_weights_in_other_formats_are_loaded_here(pretrained: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from etils import epath
 from html_pages import Outline
 
 from albert_jax.config import HeadConfig
-from data_pipeline.finetuning.examples import TextExample
+from data_pipeline.finetuning.examples import ChoiceExample, TextExample
 from experiments.finetuning.report import write_summary_report
 from experiments.finetuning.report_format import describe_rate_search
 from experiments.finetuning.single_runs import (
@@ -24,6 +25,7 @@ from experiments.finetuning.single_runs import (
     summarize_runs,
 )
 from experiments.run.stopping import EarlyStopping
+from experiments.tasks.choice import score_choices
 from experiments.tasks.config import FinetuneConfig, FinetuneRunConfig
 from experiments.tasks.task import Outputs
 from experiments.tasks.task_settings import RateSearch, TaskName
@@ -39,6 +41,9 @@ from experiments.tasks.text_examples import TextData
         ([0.7, 0.9, 0.9], 2, False),
         ([0.7, 0.9, 0.8, 0.91], 2, False),
         ([0.7, 0.7], 1, True),
+        ([math.nan, 0.5, 0.4], 2, False),
+        ([0.5, math.nan, 0.4], 2, True),
+        ([math.nan, math.nan, 0.4], 2, False),
         ([0.7, 0.6, 0.5, 0.4], None, False),
     ],
 )
@@ -159,3 +164,26 @@ def test_a_constant_answer_is_the_baseline() -> None:
     assert scores.metrics == scores.baseline == {"accuracy": 0.75, "f1": pytest.approx(6 / 7)}
     assert scores.confusion is not None
     assert scores.confusion.tolist() == [[0, 1], [0, 3]]
+
+
+def test_the_best_constant_option_is_the_baseline_of_each_school() -> None:
+    """Of middle school D is right twice in three, of high school B always; of all five B is, and D
+    is as often."""
+    labels = {"middle": [3, 3, 0], "high": [1, 1]}
+    examples = [
+        ChoiceExample(f"{group}{n}", "C", "Q", ("a", "b", "c", "d"), label, group)
+        for group, several in labels.items()
+        for n, label in enumerate(several)
+    ]
+    outputs: Outputs = [{"logits": np.eye(4)[option]} for option in (3, 0, 0, 1, 2)]
+    scores = score_choices(examples, outputs)
+    assert scores.metrics == {
+        "accuracy": 0.6,
+        "middle_accuracy": pytest.approx(2 / 3),
+        "high_accuracy": 0.5,
+    }
+    assert scores.baseline == {
+        "accuracy": 0.4,
+        "middle_accuracy": pytest.approx(2 / 3),
+        "high_accuracy": 1,
+    }

@@ -52,6 +52,16 @@ def test_outputs_do_not_depend_on_the_batch(devices):
     assert len(logged) == count
 
 
+def test_answers_are_masked_at_padding():
+    def unmasked(params: Any, batch: dict[str, Any]) -> Any:
+        return (1 - batch["p_mask"]).sum(-1) * params
+
+    rows = [{"p_mask": np.arange(length, dtype=np.int32) % 2} for length in (3, 17, 40)]
+    mesh = make_mesh(devices=jax.devices()[:1])
+    infer = Inference(unmasked, jnp.int32(1), max_length=40, mesh=mesh, log=lambda _: None)
+    assert [int(found) for found in infer.in_order(rows)] == [2, 9, 20]
+
+
 def compiled_shapes(lengths: list[int], tokens_per_batch: int) -> list[str]:
     logged: list[str] = []
     make(logged, tokens_per_batch=tokens_per_batch).in_order(rows_of(lengths))

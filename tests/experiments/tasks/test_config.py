@@ -119,6 +119,7 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
         ("--config.data.source=web", "config.data.source must be one of files, tfds, got 'web'"),
         ("--config.run.learning_rates=1e-5,x", "config.run.learning_rates must be .*'1e-5,x'"),
         ("--config.run.learning_rates=1,1", "learning_rates must be different numbers"),
+        ("--config.run.learning_rates=1,1.0000001", "learning_rates must be different numbers"),
         ("--config.run.learning_rates=-1", "learning_rates must be different numbers greater"),
         ("--config.optimizer.name=sophia", "config.optimizer.name must be another one in fine-"),
         ("--config.run.seeds=0", r"config.run.seeds must be a whole number in \[1, 1000\], got 0"),
@@ -142,6 +143,9 @@ def test_flags_override_one_value(override: str, name: str, value: Any) -> None:
             "--config.data.problem_type=multi_label_classification",
             "config.data.problem_type must be single",
         ),
+        ("--config.data.labels=yes", "config.data.labels must be at least two .*, got 'yes'"),
+        ("--config.data.labels=no,yes, no", "config.data.labels must be at least two different"),
+        ("--config.data.labels=no,,yes", "config.data.labels must be at least two different"),
         ("--config.span.doc_stride=0", "config.span.doc_stride must be a whole number >= 1, got 0"),
         (
             "--config.choice.max_qa_length=0",
