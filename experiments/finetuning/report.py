@@ -55,7 +55,7 @@ def write_run_report(
     first, metric = next(iter(scores.values())), task.metrics[0]
     value, baseline = first.metrics[metric], first.baseline.get(metric)
     failed = None
-    if baseline is not None and value <= baseline:
+    if baseline is not None and not value > baseline:  # NaN is not better either
         failed = f"no better than a constant answer ({metric} {baseline:.4f})"
     rate = config.optimizer.learning_rate
     report = RunReport(rate, config.seed, value, baseline, failed, step)
@@ -181,7 +181,8 @@ def _plot(bars: Mapping[str, float], path: epath.Path, *, title: str, highest: f
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
     digits = "%.1f" if highest > 1 else "%.3f"
-    axes.bar_label(axes.barh(list(bars), list(bars.values())), fmt=digits, padding=3)
+    names = [name.replace("$", r"\$") for name in bars]  # not a formula
+    axes.bar_label(axes.barh(names, list(bars.values())), fmt=digits, padding=3)
     axes.invert_yaxis()
     axes.set_xlim(min(0, *bars.values()), 1.1 * highest)
     axes.set_xticks([tick * highest / 5 for tick in range(6)])

@@ -15,6 +15,7 @@ from html_pages import Outline
 
 from albert_jax.config import HeadConfig
 from data_pipeline.finetuning.examples import ChoiceExample, TextExample
+from experiments.finetuning import report
 from experiments.finetuning.report import write_summary_report
 from experiments.finetuning.report_format import describe_rate_search
 from experiments.finetuning.single_runs import (
@@ -117,6 +118,12 @@ def test_the_best_rate_comes_first_and_failed_runs_are_marked(tmp_path: Path) ->
     }
     assert curves[0]["color"] != curves[1]["color"] == curves[2]["color"]  # one for each rate
     assert "run.learning_rates1e-5,1e-3" in outline.text
+
+
+def test_a_class_may_be_named_like_a_formula(tmp_path: Path) -> None:
+    bars = {"$x^$": 0.5, "$": 0.25, "under $10": 0.125}
+    report._plot(bars, epath.Path(tmp_path), title="text: F1 of each class", highest=1.0)
+    assert (tmp_path / "scores.png").stat().st_size
 
 
 def test_the_first_seed_chooses_the_rate_of_the_others() -> None:
