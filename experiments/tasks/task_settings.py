@@ -124,6 +124,8 @@ class TaskDataConfig:
         if self.labels is not None and (len(set(names)) < max(2, len(names)) or not all(names)):
             allowed = "at least two different names, separated by commas"
             raise FieldError("labels", allowed, self.labels)
+        if self.labels is not None and self.problem_type is ProblemType.REGRESSION:
+            raise FieldError("labels", "none with problem_type=regression", self.labels)
 
 
 @dataclasses.dataclass(frozen=True)

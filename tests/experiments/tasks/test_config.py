@@ -171,6 +171,11 @@ def test_a_mistake_names_the_flag(override: str, message: str) -> None:
         load_by_flags(override)
 
 
+def test_scores_have_no_labels() -> None:
+    with pytest.raises(InputError, match=r"config.data.labels must be none with .*, got 'no,yes'"):
+        load_by_flags("--config.data.problem_type=regression", "--config.data.labels=no,yes")
+
+
 def test_forms_can_be_turned_back() -> None:
     config = load_by_flags("--config.run.learning_rates=1e-5,3e-5", "--config.dropout.encoder=0.2")
     assert from_json(to_json(config), FinetuneConfig, source="x") == config
