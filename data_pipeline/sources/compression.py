@@ -1,4 +1,4 @@
-"""Compressed files, of which every byte is read: what is cut or damaged is no end of the text."""
+"""Decompression that reads every byte: truncation and damage are errors, not ends of a text."""
 
 import functools
 import gzip
