@@ -6,7 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 _READ_AHEAD = 1 << 20
 
@@ -20,7 +20,7 @@ class _XzStreams(io.RawIOBase):
     `LZMAFile` stops at padding, and at a stream whose beginning is damaged.
     """
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: Any) -> None:
         self._raw, self._stream = raw, lzma.LZMADecompressor()
 
     def readable(self) -> bool:
@@ -44,7 +44,7 @@ class _XzStreams(io.RawIOBase):
         return len(text)
 
 
-def _open_with_arrow(raw: BinaryIO, *, codec: str) -> Any:
+def _open_with_arrow(raw: Any, *, codec: str) -> Any:
     """Decompress one stream or frame after another.
 
     `BZ2File` stops at one whose beginning is damaged, and zstandard at one that has no end.
@@ -54,7 +54,7 @@ def _open_with_arrow(raw: BinaryIO, *, codec: str) -> Any:
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), codec)
 
 
-_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
+_DECOMPRESSORS: dict[str, Callable[[Any], Any]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".xz": _XzStreams,
     ".bz2": functools.partial(_open_with_arrow, codec="bz2"),
@@ -63,11 +63,11 @@ _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
 COMPRESSED_SUFFIXES = frozenset(_DECOMPRESSORS)
 
 
-def decompress(raw: BinaryIO, suffix: str) -> BinaryIO:
+def decompress(raw: Any, suffix: str) -> io.BufferedReader:
     """Return the text of a compressed file, of which reading may raise one of `DAMAGE`.
 
     Args:
-        raw: the file as it is stored.
+        raw: the file as it is stored, open for reading bytes.
         suffix: of its name; one of `COMPRESSED_SUFFIXES`.
     """
     return io.BufferedReader(_DECOMPRESSORS[suffix](raw), _READ_AHEAD)
