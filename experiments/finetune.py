@@ -81,8 +81,8 @@ def suggested_prediction(task: TaskName, head: HeadConfig | None) -> str:
     """Return the prediction of `experiments.predict` that comes next.
 
     Args:
-        task: that a model was fine-tuned on.
-        head: its head, if it has one.
+        task: the task that the model was fine-tuned on.
+        head: the model's head, if it has one.
     """
     if head is not None and head.problem_type is ProblemType.REGRESSION:
         return "score"

@@ -23,7 +23,7 @@ from experiments.cli.exit_codes import ExitCode
 from experiments.evaluation.held_out import format_accuracy
 from experiments.evaluation.probing import PROBE_FILE, make_features, probe_objective
 from experiments.evaluation.trained_run import define_run_flags, open_trained_run
-from experiments.metrics.metrics_file import replace
+from experiments.run.workdir import write_text
 
 
 def main() -> ExitCode:
@@ -43,7 +43,7 @@ def main() -> ExitCode:
             text = format_accuracy(accuracies[name], pairs[name])
             print(f"{name.replace('_', ' ')}: {text}")
     content = {"accuracies": accuracies, "pairs": pairs, "fitted_pairs": flags.FLAGS.num_pairs}
-    replace(epath.Path(workdir) / PROBE_FILE, (json.dumps(content, indent=2) + "\n").encode())
+    write_text(epath.Path(workdir) / PROBE_FILE, json.dumps(content, indent=2) + "\n")
     return ExitCode.DONE
 
 

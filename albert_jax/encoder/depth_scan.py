@@ -84,6 +84,9 @@ def scan_layers(
 
 
 def _is_loop(length: int, unroll: int) -> bool:
-    """Return True if a scan is compiled as a loop and nothing else: layers left over are compiled
-    after the loop, and XLA replaces a loop of one iteration by its body."""
+    """Return True if a scan is compiled as a loop only.
+
+    Layers that are left over are compiled after the loop, and XLA replaces a loop of one iteration
+    by its body.
+    """
     return length % unroll == 0 and length // unroll > 1

@@ -110,10 +110,8 @@ def fit_parameters(
 
 def _disagreements(stored: AlbertConfig, config: AlbertConfig) -> Iterator[str]:
     """Yield settings by which two models compute different things with the same parameters."""
-    for name in (
-        *("num_attention_heads", "hidden_act", "layer_norm_eps"),
-        *("feed_forward", "position_encoding"),  # of which some have the same parameters
-    ):
+    of_equal_shapes = ("feed_forward", "position_encoding")  # some choices have the same parameters
+    for name in ("num_attention_heads", "hidden_act", "layer_norm_eps", *of_equal_shapes):
         there, here = getattr(stored, name), getattr(config, name)
         if there != here:
             yield f"{name} is {there} there, model.{name} is {here}"

@@ -85,7 +85,7 @@ def _open(file: InputFile, progress: ReadingProgress) -> Iterator[Any]:
             if is_arrow:
                 yield pyarrow.ipc.open_stream(stream)
             else:
-                # Its end is read first.
+                # Parquet is read from its end, so the stream must be seekable.
                 whole = stream if stream.seekable() else pyarrow.BufferReader(stream.read())
                 yield pyarrow.parquet.ParquetFile(whole)
         except (pyarrow.ArrowException, MemoryError, *DAMAGE) as error:  # of lengths that it claims

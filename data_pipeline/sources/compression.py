@@ -15,7 +15,7 @@ DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 class _XzStreams(io.RawIOBase):
-    """The text of one stream of xz after another, with or without padding between them.
+    """Decompresses consecutive xz streams, with or without padding between them.
 
     `LZMAFile` stops at padding, and at a stream whose beginning is damaged.
     """
@@ -68,6 +68,6 @@ def decompress(raw: Any, suffix: str) -> io.BufferedReader:
 
     Args:
         raw: the file as it is stored, open for reading bytes.
-        suffix: of its name; one of `COMPRESSED_SUFFIXES`.
+        suffix: the suffix of its name, one of `COMPRESSED_SUFFIXES`.
     """
     return io.BufferedReader(_DECOMPRESSORS[suffix](raw), _READ_AHEAD)

@@ -114,7 +114,7 @@ def is_overlong(sentence: str) -> bool:
 
 
 def _segment(text: str, language: str, seen: str | None = None) -> Iterator[str]:
-    """Yield the sentences of a text, whose boundaries sentencex finds in a text as long."""
+    """Yield the sentences of a text, cut where sentencex cuts `seen`, a text of the same length."""
     seen = _INITIAL.sub(lambda initial: _WIDE_SPACE.sub(" ", initial[0]), seen or text)
     start = 0
     for found in sentencex.segment(language, seen):

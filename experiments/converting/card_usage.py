@@ -63,7 +63,7 @@ USAGES = {
 
 
 def _usage_of(stored: PretrainedWeights, form: VectorForm | None) -> Usage:
-    """Return how a model is used that may have scores for labels, or no pooler."""
+    """Return how a model is used, depending on its head, its pooler and its vectors."""
     usage = USAGES[architecture_of(stored)]
     if stored.head is not None and stored.head.problem_type is ProblemType.REGRESSION:
         return usage._replace(flags=f"--task=score {_TEXT}")

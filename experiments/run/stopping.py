@@ -39,7 +39,7 @@ class EarlyStopping:
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Add the metrics of one evaluation."""
         if (value := metrics.get(self._metric)) is not None:
-            # What is no number is not the best, as with checkpoints, and improves nothing.
+            # NaN is never the best and never an improvement, as for checkpoints.
             self._values.append(-math.inf if math.isnan(value) else value)
 
     def stalled(self) -> bool:

@@ -120,12 +120,17 @@ class TaskDataConfig:
         if self.problem_type is ProblemType.MULTI_LABEL:
             kinds = f"{ProblemType.SINGLE_LABEL} or {ProblemType.REGRESSION} (one label a row)"
             raise FieldError("problem_type", kinds, str(self.problem_type))
-        names = [name.strip() for name in (self.labels or "").split(",")]
-        if self.labels is not None and (len(set(names)) < max(2, len(names)) or not all(names)):
-            allowed = "at least two different names, separated by commas"
-            raise FieldError("labels", allowed, self.labels)
-        if self.labels is not None and self.problem_type is ProblemType.REGRESSION:
-            raise FieldError("labels", "none with problem_type=regression", self.labels)
+        if (names := self.label_names) is not None:
+            if len(set(names)) < max(2, len(names)) or not all(names):
+                allowed = "at least two different names, separated by commas"
+                raise FieldError("labels", allowed, self.labels)
+            if self.problem_type is ProblemType.REGRESSION:
+                raise FieldError("labels", "none with problem_type=regression", self.labels)
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The names in `labels`; None if it is not given."""
+        return None if self.labels is None else tuple(map(str.strip, self.labels.split(",")))
 
 
 @dataclasses.dataclass(frozen=True)

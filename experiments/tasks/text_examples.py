@@ -84,11 +84,9 @@ def _read_glue(task: GlueTask, data: TaskDataConfig, has_diagnostic: bool) -> Te
 def _read_own_files(data: TaskDataConfig) -> TextData:
     train_file, dev_file = required_files(data, "a .tsv, .csv or .jsonl")
     regression = data.problem_type is ProblemType.REGRESSION
-    labels: tuple[str, ...] = ()
-    if not regression and data.labels is None:
-        labels = discover_labels(train_file, data.label_column)
-    elif not regression:
-        labels = tuple(name.strip() for name in (data.labels or "").split(","))
+    labels = data.label_names
+    if labels is None:
+        labels = () if regression else discover_labels(train_file, data.label_column)
     columns = TextColumns(
         data.text_column, data.text_pair_column, data.label_column, data.id_column
     )

@@ -14,10 +14,10 @@ def rank_positives(
 ) -> Int64[np.ndarray, " pairs"]:
     """Return the rank of each anchor's positive among the positives of its group, from 1.
 
-    A group is so many pairs in the order of the file; the last one begins earlier, if there are too
-    few. A candidate that is as near counts as nearer, so that vectors which are all the same, or
-    are no numbers, are worth nothing. As in training, a text equal to the anchor or to its positive
-    does not count, nor does the positive of an equal anchor.
+    A group has `candidates` consecutive pairs of the file; the last group begins earlier if there
+    are too few. A candidate at the same distance counts as nearer, so vectors that are all equal or
+    NaN score nothing. As in training, a text equal to the anchor or to its positive does not count,
+    nor does the positive of an equal anchor.
 
     Args:
         anchors: vectors of length 1.
